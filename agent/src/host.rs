@@ -1,0 +1,3 @@
+//! The token host: a process of its own for each token, which loads one PKCS#11 module and signs.
+
+pub mod protocol;

@@ -5,4 +5,12 @@
 #![forbid(unsafe_code)]
 
 pub mod algorithm;
+pub mod decimal;
+pub mod draft;
+pub mod exchange;
+pub mod json;
+pub mod key;
+pub mod refusal;
+pub mod request;
 pub mod scope;
+pub mod transfer;

@@ -29,14 +29,26 @@ pub enum FromHost {
     /// The host cannot go on and exits after this; [`HostError::is_final`] says whether to start it again.
     Broken(HostError),
     /// One request failed; the host goes on.
-    Failed { id: u64, error: HostError },
+    Failed {
+        id: u64,
+        error: HostError,
+    },
     /// The keys found on the token after a [`ToHost::Rescan`].
     Keys(Vec<HostedKey>),
     /// Logged in, keys found. Sent once, before anything else.
-    Ready { token: TokenFacts, keys: Vec<HostedKey> },
+    Ready {
+        token: TokenFacts,
+        keys: Vec<HostedKey>,
+    },
     /// A signature, and the passphrase that travels beside it where the key has one.
-    Signed { id: u64, signature: Vec<u8>, passphrase: Option<Passphrase> },
-    SelfTested { id: u64 },
+    Signed {
+        id: u64,
+        signature: Vec<u8>,
+        passphrase: Option<Passphrase>,
+    },
+    SelfTested {
+        id: u64,
+    },
 }
 
 /// A key the host can sign with, as found on the token.

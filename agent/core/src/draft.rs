@@ -1,0 +1,192 @@
+//! A message ready to sign, and the request it becomes once the signature is known.
+
+use std::borrow::Cow;
+
+use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::algorithm::Algorithm;
+use crate::json;
+use crate::refusal::Refusal;
+use crate::request::Method;
+
+/// RFC 3986: everything but unreserved characters is encoded.
+pub const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Percent-encodes everything but RFC 3986's unreserved characters; space becomes `%20`.
+pub fn percent(text: &str) -> impl std::fmt::Display + '_ {
+    utf8_percent_encode(text, UNRESERVED)
+}
+
+/// How the signature's bytes are written.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Encoding {
+    Base64,
+    Base64Url,
+    Hex,
+}
+
+impl Encoding {
+    pub fn encode(self, signature: &[u8]) -> String {
+        match self {
+            Self::Base64 => BASE64.encode(signature),
+            Self::Base64Url => BASE64URL_NOPAD.encode(signature),
+            Self::Hex => HEXLOWER.encode(signature),
+        }
+    }
+}
+
+/// A piece of text that is known, or becomes known at signing.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Piece {
+    Passphrase,
+    /// The passphrase as the inside of a JSON string.
+    PassphraseInJson,
+    Signature,
+    SignaturePercentEncoded,
+    Text(Cow<'static, str>),
+}
+
+/// Text with places for the signature and the passphrase.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Template(Vec<Piece>);
+
+impl Template {
+    pub fn text(text: impl Into<Cow<'static, str>>) -> Self {
+        Self(vec![Piece::Text(text.into())])
+    }
+
+    pub fn signature() -> Self {
+        Self(vec![Piece::Signature])
+    }
+
+    pub fn passphrase() -> Self {
+        Self(vec![Piece::Passphrase])
+    }
+
+    #[must_use]
+    pub fn then(mut self, piece: Piece) -> Self {
+        self.0.push(piece);
+        self
+    }
+
+    #[must_use]
+    pub fn then_text(self, text: impl Into<Cow<'static, str>>) -> Self {
+        self.then(Piece::Text(text.into()))
+    }
+
+    fn fill(&self, signature: &str, passphrase: Option<&SecretString>) -> Result<String, Refusal> {
+        let missing =
+            || Refusal::new(crate::refusal::Code::Internal, "this exchange needs a passphrase and the key has none");
+        let mut out = String::new();
+        for piece in &self.0 {
+            match piece {
+                Piece::Passphrase => out.push_str(passphrase.ok_or_else(missing)?.expose_secret()),
+                Piece::PassphraseInJson => {
+                    let mut quoted = String::new();
+                    json::write_string(&mut quoted, passphrase.ok_or_else(missing)?.expose_secret());
+                    out.push_str(&quoted[1..quoted.len() - 1]);
+                }
+                Piece::Signature => out.push_str(signature),
+                Piece::SignaturePercentEncoded => out.push_str(&percent(signature).to_string()),
+                Piece::Text(text) => out.push_str(text),
+            }
+        }
+        Ok(out)
+    }
+}
+
+impl From<String> for Template {
+    fn from(text: String) -> Self {
+        Self::text(text)
+    }
+}
+
+impl From<&'static str> for Template {
+    fn from(text: &'static str) -> Self {
+        Self::text(text)
+    }
+}
+
+/// The exact bytes to sign, and the request with places left for what comes back.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    pub algorithm: Algorithm,
+    pub message: Vec<u8>,
+    pub encoding: Encoding,
+    pub method: Method,
+    pub url: Template,
+    pub headers: Vec<(&'static str, Template)>,
+    pub body: Option<Template>,
+    /// The time in the message, in ms since the epoch.
+    pub timestamp_ms: u64,
+}
+
+/// A WebSocket login ready to sign: the frame to send first, or headers for the connect request.
+#[derive(Clone, Debug)]
+pub struct SessionDraft {
+    pub algorithm: Algorithm,
+    pub message: Vec<u8>,
+    pub encoding: Encoding,
+    pub url: String,
+    pub frame: Option<Template>,
+    pub headers: Vec<(&'static str, Template)>,
+    pub timestamp_ms: u64,
+}
+
+/// A request as it goes to the exchange.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Finished {
+    pub method: Method,
+    pub url: String,
+    pub headers: Vec<(String, String)>,
+    pub body: Option<String>,
+    pub signature: String,
+    pub timestamp_ms: u64,
+}
+
+/// A session login as it goes to the exchange.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct FinishedSession {
+    pub url: String,
+    pub frame: Option<String>,
+    pub headers: Vec<(String, String)>,
+    pub signature: String,
+    pub timestamp_ms: u64,
+}
+
+impl Draft {
+    pub fn finish(&self, signature: &[u8], passphrase: Option<&SecretString>) -> Result<Finished, Refusal> {
+        let signature = self.encoding.encode(signature);
+        Ok(Finished {
+            method: self.method,
+            url: self.url.fill(&signature, passphrase)?,
+            headers: fill_headers(&self.headers, &signature, passphrase)?,
+            body: self.body.as_ref().map(|body| body.fill(&signature, passphrase)).transpose()?,
+            timestamp_ms: self.timestamp_ms,
+            signature,
+        })
+    }
+}
+
+impl SessionDraft {
+    pub fn finish(&self, signature: &[u8], passphrase: Option<&SecretString>) -> Result<FinishedSession, Refusal> {
+        let signature = self.encoding.encode(signature);
+        Ok(FinishedSession {
+            url: self.url.clone(),
+            frame: self.frame.as_ref().map(|frame| frame.fill(&signature, passphrase)).transpose()?,
+            headers: fill_headers(&self.headers, &signature, passphrase)?,
+            timestamp_ms: self.timestamp_ms,
+            signature,
+        })
+    }
+}
+
+fn fill_headers(
+    headers: &[(&'static str, Template)],
+    signature: &str,
+    passphrase: Option<&SecretString>,
+) -> Result<Vec<(String, String)>, Refusal> {
+    headers.iter().map(|(name, value)| Ok(((*name).to_owned(), value.fill(signature, passphrase)?))).collect()
+}

@@ -1,0 +1,155 @@
+//! What an exchange is to the rules: a recipe, its endpoint table, its hosts, and what its signatures bind.
+
+pub mod classify;
+pub mod table;
+
+use crate::algorithm::Algorithm;
+use crate::decimal::Amount;
+use crate::draft::{Draft, SessionDraft};
+use crate::key::{Environment, Key};
+use crate::refusal::{Code, Refusal};
+use crate::request::Request;
+use crate::scope::{Scope, Scopes};
+use classify::Order;
+use table::Table;
+
+/// Every exchange; to add one: two data files, one recipe, one line here.
+pub static ALL: &[&dyn Exchange] = &[];
+
+/// The exchange of that name, as `key add --exchange` takes it.
+pub fn named(name: &str) -> Option<&'static dyn Exchange> {
+    ALL.iter().copied().find(|exchange| exchange.facts().name == name)
+}
+
+/// What an exchange's signature covers besides the parameters. What it does not cover, the caller can change.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Binding {
+    pub method: bool,
+    pub path: bool,
+    pub body: bool,
+}
+
+impl Binding {
+    pub const FULL: Self = Self { method: true, path: true, body: true };
+
+    pub const fn is_full(self) -> bool {
+        self.method && self.path && self.body
+    }
+}
+
+/// The hosts that serve one group of paths in one environment; the first is the default.
+#[derive(Clone, Copy, Debug)]
+pub struct Hosts {
+    pub environment: Environment,
+    pub path_prefix: &'static str,
+    pub hosts: &'static [&'static str],
+}
+
+/// A parameter that bounds how long the exchange accepts the request.
+#[derive(Clone, Copy, Debug)]
+pub struct ReceiveWindow {
+    pub name: &'static str,
+    pub default_ms: u64,
+}
+
+/// Everything about an exchange that is data.
+#[derive(Debug)]
+pub struct Facts {
+    pub name: &'static str,
+    /// The page the recipe follows.
+    pub documentation: &'static str,
+    /// The first is what `key add` takes when none is named.
+    pub algorithms: &'static [Algorithm],
+    pub secret: SecretFormat,
+    pub needs_passphrase: bool,
+    /// The exchange wants a nonce that only grows; the ledger keeps it.
+    pub increasing_nonce: bool,
+    pub binding: Binding,
+    pub hosts: &'static [Hosts],
+    /// Parameters the agent sets; a client that sends one is refused.
+    pub managed: &'static [&'static str],
+    pub receive_window: Option<ReceiveWindow>,
+    /// What a session login lets the client do without further signatures.
+    pub session_grants: &'static [Scope],
+}
+
+/// How the exchange writes its HMAC secrets.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SecretFormat {
+    Ascii,
+    Base64,
+}
+
+/// Time, nonce and randomness of one signature.
+#[derive(Clone, Copy, Debug)]
+pub struct Stamp {
+    pub now_ms: u64,
+    /// Only for exchanges with an increasing nonce.
+    pub nonce: u64,
+    pub random: [u8; 16],
+    /// Used where the request asks for none.
+    pub receive_window_ms: Option<u64>,
+}
+
+/// One exchange. Pure: the same arguments always give the same bytes.
+pub trait Exchange: Sync {
+    fn facts(&self) -> &'static Facts;
+
+    fn table(&self) -> &'static Table;
+
+    /// Builds the exact bytes to sign. `host` comes from the closed list of [`Facts::hosts`].
+    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal>;
+
+    /// Builds a WebSocket login.
+    fn session(&self, key: &Key, purpose: &str, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
+        let (_, _, _) = (key, purpose, stamp);
+        Err(Refusal::new(Code::RequestUnknownEndpoint, "this exchange has no session login that the agent can build"))
+    }
+
+    /// What one order is worth at most, where the request alone says it: asset and amount.
+    ///
+    /// `Err` says why it cannot be known; a client with a notional limit is then refused.
+    fn notional(&self, order: &Order) -> Result<(String, Amount), &'static str>;
+}
+
+impl dyn Exchange {
+    /// The host to use: the one asked for if it is on the closed list, else the first that serves the path.
+    pub fn host(&self, request: &Request, environment: Environment) -> Result<&'static str, Refusal> {
+        let groups = self.facts().hosts.iter();
+        let mut serving = groups
+            .filter(|group| group.environment == environment && request.path.as_str().starts_with(group.path_prefix));
+        let Some(group) = serving.next() else {
+            let message = format!("no host of {} serves {} in {environment}", self.facts().name, request.path);
+            return Err(Refusal::new(Code::RequestUnknownEndpoint, message));
+        };
+        match &request.host {
+            None => Ok(group.hosts[0]),
+            Some(asked) => group.hosts.iter().copied().find(|host| host == asked).ok_or_else(|| {
+                Refusal::malformed(format!("host is not one of {} for this path", group.hosts.join(", ")))
+            }),
+        }
+    }
+
+    /// The scopes a session login opens: `session`, and whatever can be done in it without another signature.
+    pub fn session_scopes(&self) -> Scopes {
+        let grants = self.facts().session_grants.iter().copied();
+        grants
+            .filter(|scope| matches!(scope, Scope::Transfer | Scope::Withdraw | Scope::Admin))
+            .collect::<Scopes>()
+            .with(Scope::Session)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_defaults_exist() {
+        for (index, exchange) in ALL.iter().enumerate() {
+            let facts = exchange.facts();
+            assert!(ALL[..index].iter().all(|other| other.facts().name != facts.name), "{}", facts.name);
+            assert!(!facts.algorithms.is_empty() && facts.hosts.iter().all(|group| !group.hosts.is_empty()));
+        }
+    }
+}

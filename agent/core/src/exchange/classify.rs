@@ -1,0 +1,217 @@
+//! What a request's signature would open: declared scope, effective scopes, money moved, orders placed.
+
+use std::borrow::Cow;
+
+use crate::decimal::Amount;
+use crate::exchange::Exchange;
+use crate::exchange::table::{Endpoint, Opening, Role, WHOLE_BODY};
+use crate::json::Value;
+use crate::refusal::{Code, Refusal};
+use crate::request::{Params, Request};
+use crate::scope::{Scope, Scopes};
+use crate::transfer::Transfer;
+
+/// A request together with everything its signature would open.
+#[derive(Debug)]
+pub struct Classified {
+    /// The scope of the endpoint that was asked for.
+    pub scope: Scope,
+    /// The scopes a client must hold, all of them.
+    pub effective: Scopes,
+    /// Other endpoints that would accept the same signature, beyond mere reads.
+    pub neighbours: Vec<&'static Endpoint>,
+    /// Every way money would move under this signature.
+    pub transfers: Vec<Transfer>,
+    /// The orders this request places; `Err` where the request places some and they cannot be read.
+    pub orders: Result<Vec<Order>, String>,
+}
+
+/// One order, as its request says it; texts are unjudged.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Order {
+    pub symbol: Option<String>,
+    pub side: Option<String>,
+    /// The order type: limit, market, …
+    pub kind: Option<String>,
+    pub quantity: Option<String>,
+    pub price: Option<String>,
+    /// Size in the quote asset.
+    pub quote: Option<String>,
+    /// All scalar parameters of the order, for what only one exchange has.
+    pub extra: Vec<(String, String)>,
+}
+
+impl Order {
+    pub fn extra(&self, name: &str) -> Option<&str> {
+        self.extra.iter().find_map(|(candidate, value)| (candidate == name).then_some(value.as_str()))
+    }
+}
+
+/// Refuses what only the agent may set: timestamps, nonces, signatures, a receive window above `cap_ms`.
+pub fn check_managed(exchange: &dyn Exchange, params: &Params, cap_ms: u64) -> Result<(), Refusal> {
+    let facts = exchange.facts();
+    let window = facts.receive_window.map(|window| window.name);
+    for (name, value) in params.members() {
+        if window == Some(name.as_str()) {
+            let plain =
+                |text: &&str| !text.is_empty() && text.len() <= 6 && text.bytes().all(|byte| byte.is_ascii_digit());
+            let asked = value.scalar().filter(plain).and_then(|text| text.parse::<u64>().ok());
+            if asked.is_none_or(|asked| asked == 0 || asked > cap_ms) {
+                let message = format!("{name} is not a whole number of milliseconds from 1 to {cap_ms}");
+                return Err(Refusal::forbidden_parameter(message));
+            }
+        } else if facts.managed.contains(&name.as_str()) {
+            return Err(Refusal::forbidden_parameter(format!(
+                "{name} is set by the agent and never taken from a client"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Judges a request by everything its signature would open. Unknown endpoints are refused.
+pub fn classify(exchange: &dyn Exchange, request: &Request) -> Result<Classified, Refusal> {
+    let table = exchange.table();
+    check_spelling(exchange, &request.params)?;
+    check_nesting(exchange, &request.params)?;
+    let Some((index, endpoint)) = table.find(request.method, request.path.as_str()) else {
+        let message =
+            format!("{} {} is not in the endpoint table of {}", request.method, request.path, exchange.facts().name);
+        return Err(Refusal::new(Code::RequestUnknownEndpoint, message));
+    };
+    let opened = opened(exchange, request, index);
+    let moves = |scope| matches!(scope, Scope::Transfer | Scope::Withdraw);
+    let mut transfers: Vec<Transfer> = Vec::new();
+    let own_openings: Vec<_> = table.openings_of(index).collect();
+    if moves(endpoint.scope) {
+        transfers.push(transfer(endpoint, own_openings.first().copied(), request));
+    }
+    let mut classified = Classified {
+        scope: endpoint.scope,
+        effective: Scopes::only(endpoint.scope),
+        neighbours: Vec::new(),
+        transfers: Vec::new(),
+        orders: if endpoint.scope == Scope::Trade { orders(&own_openings, &request.params) } else { Ok(Vec::new()) },
+    };
+    for opening in opened {
+        let neighbour = table.endpoint(opening);
+        classified.effective = classified.effective.with(neighbour.scope);
+        if !classified.neighbours.iter().any(|known| std::ptr::eq(*known, neighbour)) {
+            classified.neighbours.push(neighbour);
+        }
+        if moves(neighbour.scope) {
+            transfers.push(transfer(neighbour, Some(opening), request));
+        }
+    }
+    classified.transfers = transfers;
+    Ok(classified)
+}
+
+/// The endpoints that share a signature with ordinary requests of this exchange, for `policy explain`.
+pub fn residual(exchange: &dyn Exchange) -> impl Iterator<Item = &'static Endpoint> {
+    let table = exchange.table();
+    table.openings().iter().filter(|opening| opening.residual).map(|opening| table.endpoint(opening))
+}
+
+fn check_spelling(exchange: &dyn Exchange, params: &Params) -> Result<(), Refusal> {
+    for (name, _) in params.members() {
+        if let Some(known) = exchange.table().other_spelling(name) {
+            return Err(Refusal::ambiguous(format!("the parameter {name:?} is a different spelling of {known:?}")));
+        }
+    }
+    Ok(())
+}
+
+/// Where the path is not bound, the parameters alone say what a request is: an object among them could hide any of them.
+fn check_nesting(exchange: &dyn Exchange, params: &Params) -> Result<(), Refusal> {
+    let nested = params.members().iter().find(|(_, value)| value.members().is_some());
+    match nested {
+        Some((name, _)) if !exchange.facts().binding.path => {
+            Err(Refusal::malformed(format!("the parameter {name:?} is an object; this exchange takes none")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Every opening beyond `own` that accepts the payload, given what the exchange leaves unbound.
+fn opened(exchange: &dyn Exchange, request: &Request, own: usize) -> Vec<&'static Opening> {
+    let (table, binding) = (exchange.table(), exchange.facts().binding);
+    if binding.is_full() {
+        return Vec::new();
+    }
+    let has = |name: &&'static str| request.params.get(name).is_some();
+    let counts = |opening: &&Opening| {
+        let endpoint = table.endpoint(opening);
+        let reachable = (!binding.path || endpoint.path == request.path.as_str())
+            && (!binding.method || endpoint.method == request.method);
+        opening.endpoint != own && !opening.residual && endpoint.scope != Scope::Read && reachable
+    };
+    let names = request.params.members().iter().map(|(name, _)| name.as_str());
+    let matching = names.flat_map(|name| table.openings_by_name(name));
+    matching.filter(counts).filter(|opening| opening.required.iter().all(|name| has(name))).collect()
+}
+
+fn transfer(endpoint: &Endpoint, opening: Option<&Opening>, request: &Request) -> Transfer {
+    let text = |role| {
+        let name = opening?.name_of(role)?;
+        request.scalar(name).map(str::to_owned)
+    };
+    Transfer {
+        endpoint: format!("{} {}", endpoint.method, endpoint.path),
+        asset: text(Role::Asset),
+        amount: text(Role::Amount).and_then(|text| Amount::parse(&text).ok()),
+        network: text(Role::Network),
+        address: text(Role::Address),
+        memo: text(Role::Memo),
+        from: text(Role::From),
+        to: text(Role::To),
+    }
+}
+
+/// Reads the orders a trade request places; rows without order roles place none.
+fn orders(openings: &[&Opening], params: &Params) -> Result<Vec<Order>, String> {
+    let places = |opening: &&&Opening| opening.name_of(Role::Symbol).is_some() || opening.name_of(Role::List).is_some();
+    let Some(opening) = openings.iter().find(places) else { return Ok(Vec::new()) };
+    let Some(list) = opening.name_of(Role::List) else {
+        return Ok(vec![order(opening, params.value(), params.value())]);
+    };
+    let list = match list {
+        WHOLE_BODY => Some(Cow::Borrowed(params.value())),
+        name => params.get(name).and_then(parsed_list),
+    };
+    match list.as_deref() {
+        Some(Value::Array(items)) if items.iter().all(|item| item.members().is_some()) => {
+            Ok(items.iter().map(|item| order(opening, item, params.value())).collect())
+        }
+        // A single order where the API takes one or a list of them.
+        Some(item @ Value::Object(_)) => Ok(vec![order(opening, item, params.value())]),
+        _ => Err("the list of orders cannot be read".to_owned()),
+    }
+}
+
+/// Some exchanges take a list as JSON text inside a form.
+fn parsed_list(value: &Value) -> Option<Cow<'_, Value>> {
+    match value {
+        Value::String(text) => Value::parse(text).ok().map(Cow::Owned),
+        other => Some(Cow::Borrowed(other)),
+    }
+}
+
+/// One element of a list; what it does not say is looked up beside the list (Kraken's batch has one `pair` for all).
+fn order(opening: &Opening, item: &Value, around: &Value) -> Order {
+    let text = |role| {
+        let name = opening.name_of(role)?;
+        let value = item.member(name).or_else(|| around.member(name))?;
+        value.scalar().map(str::to_owned)
+    };
+    let scalars = item.members().unwrap_or_default().iter();
+    Order {
+        symbol: text(Role::Symbol),
+        side: text(Role::Side),
+        kind: text(Role::Type),
+        quantity: text(Role::Quantity),
+        price: text(Role::Price),
+        quote: text(Role::Quote),
+        extra: scalars.filter_map(|(name, value)| Some((name.clone(), value.scalar()?.to_owned()))).collect(),
+    }
+}

@@ -1,0 +1,244 @@
+//! JSON as the protocol takes it: order and number text kept, no name twice at any depth, bounded depth.
+
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::refusal::Refusal;
+
+/// Deepest nesting taken. Real requests use four.
+const MAX_DEPTH: usize = 16;
+
+/// One JSON value; an object keeps its order, a number its text.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Value {
+    Array(Vec<Value>),
+    Bool(bool),
+    Null,
+    Number(String),
+    Object(Vec<(String, Value)>),
+    String(String),
+}
+
+impl Value {
+    /// Parses one document; a duplicate or escaped name, deep nesting or trailing text is refused.
+    pub fn parse(text: &str) -> Result<Self, Refusal> {
+        let raw: &RawValue =
+            serde_json::from_str(text).map_err(|error| Refusal::malformed(format!("JSON: {error}")))?;
+        Self::from_raw(raw, 0)
+    }
+
+    /// The members of an object.
+    pub fn members(&self) -> Option<&[(String, Value)]> {
+        match self {
+            Self::Object(members) => Some(members),
+            _ => None,
+        }
+    }
+
+    pub fn member(&self, name: &str) -> Option<&Value> {
+        self.members()?.iter().find_map(|(candidate, value)| (candidate == name).then_some(value))
+    }
+
+    /// The text of a string, number or boolean; `None` for the others.
+    pub fn scalar(&self) -> Option<&str> {
+        match self {
+            Self::Bool(true) => Some("true"),
+            Self::Bool(false) => Some("false"),
+            Self::Number(text) | Self::String(text) => Some(text),
+            Self::Array(_) | Self::Null | Self::Object(_) => None,
+        }
+    }
+
+    /// Compact JSON, UTF-8 unescaped, order and number text kept.
+    pub fn to_json(&self) -> String {
+        let mut text = String::new();
+        self.write_json(&mut text);
+        text
+    }
+
+    pub fn write_json(&self, out: &mut String) {
+        match self {
+            Self::Array(items) => write_list(out, ('[', ']'), items, |out, item| item.write_json(out)),
+            Self::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
+            Self::Null => out.push_str("null"),
+            Self::Number(text) => out.push_str(text),
+            Self::Object(members) => write_list(out, ('{', '}'), members, |out, (name, value)| {
+                write_string(out, name);
+                out.push(':');
+                value.write_json(out);
+            }),
+            Self::String(text) => write_string(out, text),
+        }
+    }
+
+    fn from_raw(raw: &RawValue, depth: usize) -> Result<Self, Refusal> {
+        let text = raw.get();
+        if depth > MAX_DEPTH {
+            return Err(Refusal::malformed(format!("JSON is nested deeper than {MAX_DEPTH} levels")));
+        }
+        match text.as_bytes().first() {
+            Some(b'"') => parse::<String>(text).map(Self::String),
+            Some(b'{') => {
+                let members = parse::<Members<'_>>(text)?.0;
+                let parsed =
+                    members.into_iter().map(|(name, raw)| Ok((name.to_owned(), Self::from_raw(raw, depth + 1)?)));
+                parsed.collect::<Result<_, Refusal>>().map(Self::Object)
+            }
+            Some(b'[') => {
+                let items = parse::<Items<'_>>(text)?.0;
+                items.into_iter().map(|raw| Self::from_raw(raw, depth + 1)).collect::<Result<_, _>>().map(Self::Array)
+            }
+            Some(b't') => Ok(Self::Bool(true)),
+            Some(b'f') => Ok(Self::Bool(false)),
+            Some(b'n') => Ok(Self::Null),
+            _ => Ok(Self::Number(text.to_owned())),
+        }
+    }
+}
+
+/// Writes a JSON string: quotes, backslash and control characters escaped, everything else as it is.
+pub fn write_string(out: &mut String, text: &str) {
+    let escaped = serde_json::to_string(text).expect("a string always serialises");
+    out.push_str(&escaped);
+}
+
+fn write_list<T>(out: &mut String, (open, close): (char, char), items: &[T], write: impl Fn(&mut String, &T)) {
+    out.push(open);
+    for (index, item) in items.iter().enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        write(out, item);
+    }
+    out.push(close);
+}
+
+fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Refusal> {
+    serde_json::from_str(text).map_err(|error| {
+        if error.to_string().starts_with(DUPLICATE) {
+            return Refusal::ambiguous(error.to_string());
+        }
+        Refusal::malformed(format!("JSON: {error}"))
+    })
+}
+
+const DUPLICATE: &str = "the same name twice";
+
+struct Members<'a>(Vec<(&'a str, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(MembersVisitor).map(Members)
+    }
+}
+
+struct MembersVisitor;
+
+impl<'de> Visitor<'de> for MembersVisitor {
+    type Value = Vec<(&'de str, &'de RawValue)>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an object")
+    }
+
+    // A name with an escape cannot be borrowed and is refused: one spelling for each name.
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members: Self::Value = Vec::new();
+        while let Some((name, value)) = map.next_entry::<&'de str, &'de RawValue>()? {
+            members.push((name, value));
+        }
+        let mut names: Vec<&str> = members.iter().map(|(name, _)| *name).collect();
+        names.sort_unstable();
+        match names.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => Err(A::Error::custom(format_args!("{DUPLICATE}: {:?}", pair[0]))),
+            None => Ok(members),
+        }
+    }
+}
+
+struct Items<'a>(Vec<&'a RawValue>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Items<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(ItemsVisitor).map(Items)
+    }
+}
+
+struct ItemsVisitor;
+
+impl<'de> Visitor<'de> for ItemsVisitor {
+    type Value = Vec<&'de RawValue>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = sequence.next_element()? {
+            items.push(item);
+        }
+        Ok(items)
+    }
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = <&RawValue>::deserialize(deserializer)?;
+        Self::from_raw(raw, 0).map_err(|refusal| D::Error::custom(refusal.message))
+    }
+}
+
+impl serde::Serialize for Value {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let raw = RawValue::from_string(self.to_json()).map_err(serde::ser::Error::custom)?;
+        raw.serialize(serializer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::refusal::Code;
+
+    #[test]
+    fn order_and_number_text_are_kept() {
+        for text in [r#"{"b":1.0,"a":[1e-7,0.10,{"z":null,"y":true}],"c":"é/\n"}"#, "[]", "{}", r#"[{"a":"1"}]"#] {
+            assert_eq!(Value::parse(text).expect(text).to_json(), text);
+        }
+    }
+
+    #[test]
+    fn hostile_documents_are_refused() {
+        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        let unclosed = "[".repeat(60_000);
+        for text in [
+            "",
+            "{",
+            r#"{"a":1}{"b":2}"#,
+            "\u{feff}{}",
+            r#"{"a":1,"\u0061":2}"#,
+            r#"{"\u0061":2}"#,
+            r#""\ud800""#,
+            "01",
+            "+1",
+            "NaN",
+            ".5",
+            "{'a':1}",
+            &deep,
+            &unclosed,
+            "[1,]",
+            "{\"a\":1,}",
+            "\"\u{1}\"",
+        ] {
+            assert!(Value::parse(text).is_err(), "{text:.40}");
+        }
+    }
+
+    #[test]
+    fn a_name_twice_is_ambiguous_at_any_depth() {
+        for text in [r#"{"a":1,"a":1}"#, r#"[{"x":{"a":1,"b":2,"a":3}}]"#] {
+            assert_eq!(Value::parse(text).expect_err(text).code, Code::RequestAmbiguous);
+        }
+    }
+}

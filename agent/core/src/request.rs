@@ -1,0 +1,235 @@
+//! One exchange request, parsed once at the edge into parts that cannot be wrong.
+
+use crate::json::Value;
+use crate::refusal::Refusal;
+
+/// An HTTP method, exact and upper case.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Method {
+    Delete,
+    Get,
+    Patch,
+    Post,
+    Put,
+}
+
+impl Method {
+    pub const ALL: [Self; 5] = [Self::Delete, Self::Get, Self::Patch, Self::Post, Self::Put];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Delete => "DELETE",
+            Self::Get => "GET",
+            Self::Patch => "PATCH",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+        }
+    }
+
+    pub fn parse(text: &str) -> Result<Self, Refusal> {
+        Self::ALL
+            .into_iter()
+            .find(|method| method.name() == text)
+            .ok_or_else(|| Refusal::malformed("the method is not one of DELETE, GET, PATCH, POST, PUT"))
+    }
+}
+
+impl std::fmt::Display for Method {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A path in its only spelling: no escapes, empty or dot segments, query or fragment.
+///
+/// An exchange may normalise what it receives; a path that can be normalised could be judged as one endpoint and served
+/// as another.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Path(String);
+
+/// Longest path taken, in bytes.
+const MAX_PATH: usize = 512;
+
+impl Path {
+    pub fn parse(text: &str) -> Result<Self, Refusal> {
+        let Some(rest) = text.strip_prefix('/') else {
+            return Err(Refusal::malformed("the path does not start with '/'"));
+        };
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'_' | b'.' | b':' | b'-');
+        if text.len() > MAX_PATH || !text.bytes().all(plain) {
+            return Err(Refusal::malformed("the path may hold letters, digits, '/', '_', '.', ':' and '-' only"));
+        }
+        let mut segments: Vec<&str> = rest.split('/').collect();
+        // One trailing slash is a spelling of its own; the endpoint table says which paths have it.
+        if segments.last().is_some_and(|last| last.is_empty()) {
+            segments.pop();
+        }
+        if segments.iter().any(|segment| matches!(*segment, "" | "." | "..")) {
+            return Err(Refusal::malformed("the path has an empty or dot segment"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for Path {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Where the caller wants the parameters; the recipe knows the usual place.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ParamsIn {
+    Form,
+    Json,
+    None,
+    PayloadJson,
+    Query,
+    QueryAndJson,
+}
+
+impl ParamsIn {
+    pub fn parse(text: &str) -> Result<Self, Refusal> {
+        Ok(match text {
+            "form" => Self::Form,
+            "json" => Self::Json,
+            "none" => Self::None,
+            "payload-json" => Self::PayloadJson,
+            "query" => Self::Query,
+            "query+json" => Self::QueryAndJson,
+            _ => {
+                return Err(Refusal::malformed(
+                    "params_in is not one of none, query, form, json, query+json, payload-json",
+                ));
+            }
+        })
+    }
+}
+
+/// Business parameters: a JSON object, or an array where the API takes one; order kept, names plain.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Params(Value);
+
+/// Longest parameter name taken, in bytes.
+const MAX_NAME: usize = 64;
+
+impl Params {
+    pub fn empty() -> Self {
+        Self(Value::Object(Vec::new()))
+    }
+
+    /// Refuses names that are not plain ASCII, and two names of one object that differ in case only.
+    pub fn new(value: Value) -> Result<Self, Refusal> {
+        if !matches!(value, Value::Array(_) | Value::Object(_)) {
+            return Err(Refusal::malformed("params is neither an object nor an array"));
+        }
+        check_names(&value)?;
+        Ok(Self(value))
+    }
+
+    pub fn value(&self) -> &Value {
+        &self.0
+    }
+
+    /// The members of the object; empty for an array.
+    pub fn members(&self) -> &[(String, Value)] {
+        self.0.members().unwrap_or_default()
+    }
+
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.0.member(name)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        match &self.0 {
+            Value::Array(items) => items.is_empty(),
+            other => other.members().is_none_or(<[_]>::is_empty),
+        }
+    }
+}
+
+fn check_names(value: &Value) -> Result<(), Refusal> {
+    match value {
+        Value::Array(items) => items.iter().try_for_each(check_names),
+        Value::Object(members) => {
+            for (index, (name, value)) in members.iter().enumerate() {
+                check_name(name)?;
+                if members[..index].iter().any(|(other, _)| other.eq_ignore_ascii_case(name)) {
+                    return Err(Refusal::ambiguous(format!("the parameter {name:?} stands twice, in different case")));
+                }
+                check_names(value)?;
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_name(name: &str) -> Result<(), Refusal> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(plain) {
+        let message = "a parameter name is 1 to 64 letters, digits, '_', '-' or '.'; it is never escaped or bracketed";
+        return Err(Refusal::malformed(message));
+    }
+    Ok(())
+}
+
+/// A request as a client asked for it: business parameters only, nothing the agent sets itself.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub method: Method,
+    pub path: Path,
+    pub params: Params,
+    pub params_in: Option<ParamsIn>,
+    pub host: Option<String>,
+}
+
+impl Request {
+    /// A parameter's text where it is a string, number or boolean.
+    pub fn scalar(&self, name: &str) -> Option<&str> {
+        self.params.get(name)?.scalar()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::refusal::Code;
+
+    #[test]
+    fn a_path_has_one_spelling() {
+        for path in
+            ["/api/v3/order", "/0/private/Balance", "/api/v2/btc_withdrawal/", "/v2/auth/r/trades/t:BTC-F0/hist"]
+        {
+            assert!(Path::parse(path).is_ok(), "{path}");
+        }
+        for path in [
+            "", "api", "//", "/a//b", "/a/../b", "/a/./b", "/a/b/..", "/a%2e", "/a;x=1", "/a?b", "/a#b", "/a b",
+            "/a\nb", "/a\\b", "/é", "/a{b}", "/a\"", "/..", "/a\0",
+        ] {
+            assert!(Path::parse(path).is_err(), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn methods_are_exact() {
+        for method in ["get", "GET ", " GET", "Get", "HEAD", "OPTIONS", "", "WS"] {
+            assert!(Method::parse(method).is_err(), "{method:?}");
+        }
+    }
+
+    #[test]
+    fn names_are_plain_and_unique_without_case() {
+        let parse = |text: &str| Params::new(Value::parse(text)?);
+        for text in [r#"{"a[]":1}"#, r#"{"a%20":1}"#, r#"{"":1}"#, r#"{"é":1}"#, r#"{"x":{"a=b":1}}"#, "1", "\"a\""] {
+            assert_eq!(parse(text).expect_err(text).code, Code::RequestMalformed);
+        }
+        let twice = parse(r#"{"symbol":"A","Symbol":"B"}"#).expect_err("differ in case only");
+        assert_eq!(twice.code, Code::RequestAmbiguous);
+        assert!(parse(r#"[{"a":1},{"a":2}]"#).is_ok());
+    }
+}

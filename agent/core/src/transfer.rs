@@ -1,0 +1,38 @@
+//! What moves where: the part of a request that takes money somewhere.
+
+use serde::{Deserialize, Serialize};
+
+use crate::decimal::Amount;
+
+/// Money one signature would move. A field the request does not say is absent, and then nothing limits it.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Transfer {
+    /// `METHOD PATH` of the endpoint that would move it; not always the one that was asked for.
+    pub endpoint: String,
+    pub asset: Option<String>,
+    /// Absent where the amount is not a plain decimal.
+    pub amount: Option<Amount>,
+    pub network: Option<String>,
+    pub address: Option<String>,
+    pub memo: Option<String>,
+    /// Own account or wallet it is taken from.
+    pub from: Option<String>,
+    /// Account, user, or saved name it goes to where that is not an address.
+    pub to: Option<String>,
+}
+
+impl Transfer {
+    /// One line for people: `0.5 BTC to bc1q… on BTC`.
+    pub fn summary(&self) -> String {
+        let say = |text: &Option<String>, missing: &str| text.clone().unwrap_or_else(|| missing.to_owned());
+        let amount = self.amount.map_or_else(|| "an unstated amount".to_owned(), |amount| amount.to_string());
+        let place = self.address.clone().or_else(|| self.to.clone());
+        let network = self.network.as_deref().map(|network| format!(" on {network}")).unwrap_or_default();
+        let memo = self.memo.as_deref().map(|memo| format!(", memo {memo}")).unwrap_or_default();
+        format!(
+            "{amount} {} to {}{network}{memo}",
+            say(&self.asset, "of an unstated asset"),
+            say(&place, "an unstated place")
+        )
+    }
+}

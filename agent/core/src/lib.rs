@@ -10,6 +10,7 @@ pub mod draft;
 pub mod exchange;
 pub mod json;
 pub mod key;
+pub mod policy;
 pub mod refusal;
 pub mod request;
 pub mod scope;

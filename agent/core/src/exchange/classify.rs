@@ -37,6 +37,8 @@ pub struct Order {
     pub price: Option<String>,
     /// Size in the quote asset.
     pub quote: Option<String>,
+    /// The endpoint takes a size, so that limits apply; false for cancels and settings of a symbol.
+    pub sized: bool,
     /// All scalar parameters of the order, for what only one exchange has.
     pub extra: Vec<(String, String)>,
 }
@@ -168,10 +170,14 @@ fn transfer(endpoint: &Endpoint, opening: Option<&Opening>, request: &Request) -
     }
 }
 
-/// Reads the orders a trade request places; rows without order roles place none.
+/// Reads the orders a trade request places. A row that does not say where its orders stand, nor that it places none,
+/// cannot be read.
 fn orders(openings: &[&Opening], params: &Params) -> Result<Vec<Order>, String> {
-    let places = |opening: &&&Opening| opening.name_of(Role::Symbol).is_some() || opening.name_of(Role::List).is_some();
-    let Some(opening) = openings.iter().find(places) else { return Ok(Vec::new()) };
+    let says = |opening: &&&Opening| opening.name_of(Role::Symbol).is_some() || opening.name_of(Role::List).is_some();
+    let Some(opening) = openings.iter().find(says) else {
+        let places_none = !openings.is_empty() && openings.iter().all(|opening| opening.places_no_order);
+        return if places_none { Ok(Vec::new()) } else { Err("what this endpoint trades cannot be read".to_owned()) };
+    };
     let Some(list) = opening.name_of(Role::List) else {
         return Ok(vec![order(opening, params.value(), params.value())]);
     };
@@ -212,6 +218,7 @@ fn order(opening: &Opening, item: &Value, around: &Value) -> Order {
         quantity: text(Role::Quantity),
         price: text(Role::Price),
         quote: text(Role::Quote),
+        sized: !opening.places_no_order,
         extra: scalars.filter_map(|(name, value)| Some((name.clone(), value.scalar()?.to_owned()))).collect(),
     }
 }

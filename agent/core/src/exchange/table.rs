@@ -62,6 +62,8 @@ pub struct Opening {
     pub endpoint: usize,
     pub required: Vec<&'static str>,
     pub roles: Vec<(Role, &'static str)>,
+    /// Cancels, or sets something of a symbol: no size to judge.
+    pub places_no_order: bool,
     /// Shares its signature with ordinary requests, so that no signer can tell them apart: listed, not counted.
     pub residual: bool,
 }
@@ -89,6 +91,9 @@ pub struct Table {
 
 impl Table {
     /// Parses a `.scopes` and a `.params` file that are compiled in.
+    ///
+    /// A `.params` line is `METHOD PATH name role=name name? role=name?`: names a request needs (those without `?`), and
+    /// what they mean. A leading `~` marks a residual row, a leading `-` a row of scope trade that places no order.
     ///
     /// # Panics
     /// On a line that is not of the form: the files are part of the program, and a test parses all of them.
@@ -193,12 +198,13 @@ fn parse_endpoint(line: &'static str) -> Endpoint {
 
 fn parse_opening(line: &'static str, endpoints: &HashMap<(Method, &'static str), usize>) -> Opening {
     let (row, residual) = line.strip_prefix('~').map_or((line, false), |row| (row, true));
+    let (row, places_no_order) = row.strip_prefix('-').map_or((row, false), |row| (row, true));
     let row = row.split_once('#').map_or(row, |(row, _)| row);
     let mut words = row.split_whitespace();
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let method = Method::parse(method).unwrap_or_else(|_| panic!("unknown method: {line}"));
     let endpoint = *endpoints.get(&(method, path)).unwrap_or_else(|| panic!("no such endpoint: {line}"));
-    let mut opening = Opening { endpoint, required: Vec::new(), roles: Vec::new(), residual };
+    let mut opening = Opening { endpoint, required: Vec::new(), roles: Vec::new(), places_no_order, residual };
     for word in words {
         let (role, name) = word.split_once('=').map_or((None, word), |(role, name)| (Some(role), name));
         let (name, optional) = name.strip_suffix('?').map_or((name, false), |name| (name, true));

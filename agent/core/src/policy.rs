@@ -1,0 +1,278 @@
+//! Who may do what. Default deny; the only maker of [`Grant`].
+
+pub mod limits;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::decimal::Amount;
+use crate::exchange::Exchange;
+use crate::exchange::classify::Classified;
+use crate::key::{Key, KeyName};
+use crate::refusal::{Code, Refusal};
+use crate::scope::{Scope, Scopes};
+use crate::transfer::Transfer;
+
+/// Longest receive window a client may ask for.
+pub const RECEIVE_WINDOW_CAP_MS: u64 = 10_000;
+
+/// What the operator's `agent.toml` says about requests.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    pub clients: Vec<Client>,
+    pub destinations: Vec<Destination>,
+    /// By asset, as the exchange names it.
+    pub transfers: BTreeMap<String, TransferRule>,
+}
+
+/// A program allowed to connect, known by its uid (and by a socket of its own where it has one).
+#[derive(Clone, Debug)]
+pub struct Client {
+    pub name: String,
+    pub uid: u32,
+    pub keys: BTreeSet<KeyName>,
+    pub scopes: Scopes,
+    /// `None`: any symbol.
+    pub symbols: Option<BTreeSet<String>>,
+    /// Base quantity of one order, by symbol.
+    pub max_quantity: BTreeMap<String, Amount>,
+    /// Notional, by asset; empty: no limit.
+    pub limits: BTreeMap<String, SpendLimit>,
+    pub rate: Option<Rate>,
+    pub unbound: Release,
+}
+
+/// What leaves the agent for a client: a signature the client sends itself, or (later) only the exchange's answer.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Release {
+    Forward,
+    #[default]
+    Signature,
+}
+
+/// How often a client may ask: `count` requests in `per_ms`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Rate {
+    pub count: u32,
+    pub per_ms: u64,
+}
+
+/// Limits on what one client's signatures may be worth. They count signatures, not fills.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct SpendLimit {
+    pub per_request: Option<Amount>,
+    pub per_day: Option<Amount>,
+}
+
+/// A place money may be sent to: exact in every part.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Destination {
+    pub label: String,
+    pub asset: String,
+    pub network: String,
+    pub address: String,
+    pub memo: Option<String>,
+}
+
+/// Limits on transfers of one asset, over all clients.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct TransferRule {
+    pub per_request: Option<Amount>,
+    pub per_day: Option<Amount>,
+    pub approvers: Vec<ApproverStep>,
+}
+
+/// Above `above`, `count` approvers are needed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ApproverStep {
+    pub above: Amount,
+    pub count: u32,
+}
+
+/// An amount to be counted against a window of 24 hours before anything is signed.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Spend {
+    /// The window's name, for example `client/mm-bot/USDT` or `transfer/BTC`.
+    pub window: String,
+    pub amount: Amount,
+    pub cap: Amount,
+}
+
+/// The right to make one signature with one key. Made by policy alone, consumed by signing.
+#[derive(Debug)]
+pub struct Grant {
+    key: KeyName,
+}
+
+impl Grant {
+    /// The key this grant is for.
+    pub fn key(&self) -> &KeyName {
+        &self.key
+    }
+}
+
+/// What policy says of one request.
+#[derive(Debug)]
+#[must_use]
+pub enum Decision {
+    Allow {
+        grant: Grant,
+        spends: Vec<Spend>,
+    },
+    /// A person has to approve these transfers first; `approvals` of them.
+    Ask {
+        grant: Grant,
+        spends: Vec<Spend>,
+        approvals: u32,
+    },
+    Deny(Refusal),
+}
+
+/// A decision, and the rule of `agent.toml` (or of the agent) that made it.
+#[derive(Debug)]
+#[must_use]
+pub struct Verdict {
+    pub decision: Decision,
+    pub rule: String,
+}
+
+/// A rule's refusal: which rule, and what the client is told.
+#[derive(Debug)]
+pub struct Denied {
+    pub rule: String,
+    pub refusal: Refusal,
+}
+
+impl Denied {
+    pub(crate) fn new(rule: impl Into<String>, code: Code, message: impl Into<String>) -> Self {
+        Self { rule: rule.into(), refusal: Refusal::new(code, message) }
+    }
+}
+
+impl Policy {
+    pub fn client(&self, name: &str) -> Option<&Client> {
+        self.clients.iter().find(|client| client.name == name)
+    }
+
+    /// Decides about one classified request. `Release::Signature` is what the agent can give today.
+    pub fn decide(&self, client: &Client, key: &Key, exchange: &dyn Exchange, classified: &Classified) -> Verdict {
+        match self.judge(client, key, exchange, classified) {
+            Err(denied) => Verdict { decision: Decision::Deny(denied.refusal), rule: denied.rule },
+            Ok((spends, approvals)) => {
+                let grant = Grant { key: key.name.clone() };
+                let rule = format!("[client.{}] scopes", client.name);
+                let decision = match approvals {
+                    0 => Decision::Allow { grant, spends },
+                    approvals => Decision::Ask { grant, spends, approvals },
+                };
+                Verdict { decision, rule }
+            }
+        }
+    }
+
+    /// Decides about a session login, after which nothing more is signed.
+    pub fn decide_session(&self, client: &Client, key: &Key, exchange: &dyn Exchange) -> Verdict {
+        let scopes = exchange.session_scopes();
+        let allowed = may_use(client, key).and_then(|()| holds(client, key, Scope::Session, scopes));
+        match allowed {
+            Err(denied) => Verdict { decision: Decision::Deny(denied.refusal), rule: denied.rule },
+            Ok(()) => {
+                let (grant, rule) = (Grant { key: key.name.clone() }, format!("[client.{}] scopes", client.name));
+                let decision = match approvals_for_scopes(scopes) {
+                    0 => Decision::Allow { grant, spends: Vec::new() },
+                    approvals => Decision::Ask { grant, spends: Vec::new(), approvals },
+                };
+                Verdict { decision, rule }
+            }
+        }
+    }
+
+    fn judge(
+        &self,
+        client: &Client,
+        key: &Key,
+        exchange: &dyn Exchange,
+        classified: &Classified,
+    ) -> Result<(Vec<Spend>, u32), Denied> {
+        may_use(client, key)?;
+        holds(client, key, classified.scope, classified.effective)?;
+        may_hold_signature(client, exchange)?;
+        let mut spends = limits::orders(client, exchange, classified)?;
+        let mut approvals = approvals_for_scopes(classified.effective);
+        for transfer in &classified.transfers {
+            self.check_destination(classified, transfer)?;
+            let (spend, asked) = limits::transfer(self, transfer)?;
+            spends.extend(spend);
+            approvals = approvals.max(asked);
+        }
+        Ok((spends, approvals))
+    }
+
+    /// Money that leaves goes to a listed destination, exact in asset, network, address and memo.
+    fn check_destination(&self, classified: &Classified, transfer: &Transfer) -> Result<(), Denied> {
+        if !classified.effective.contains(Scope::Withdraw) {
+            return Ok(());
+        }
+        let same = |listed: &Destination| {
+            Some(&listed.asset) == transfer.asset.as_ref()
+                && Some(&listed.network) == transfer.network.as_ref()
+                && Some(&listed.address) == transfer.address.as_ref().or(transfer.to.as_ref())
+                && listed.memo == transfer.memo
+        };
+        if self.destinations.iter().any(same) {
+            return Ok(());
+        }
+        let message = format!("no [[destination]] allows {}", transfer.summary());
+        Err(Denied::new("[[destination]]", Code::PolicyDestination, message))
+    }
+}
+
+fn may_use(client: &Client, key: &Key) -> Result<(), Denied> {
+    if client.keys.contains(&key.name) {
+        return Ok(());
+    }
+    // The same words as for a key that does not exist: who may not use a key learns nothing of it.
+    Err(Denied::new(format!("[client.{}] keys", client.name), Code::KeyUnknown, unknown_key(key.name.as_str())))
+}
+
+/// What a client is told about a key it may not use, or that does not exist.
+pub fn unknown_key(name: &str) -> String {
+    format!("this client has no key named {name:?}")
+}
+
+fn holds(client: &Client, key: &Key, declared: Scope, effective: Scopes) -> Result<(), Denied> {
+    let client_rule = format!("[client.{}] scopes", client.name);
+    for (scopes, rule, who) in
+        [(client.scopes, client_rule, "the client"), (key.scopes, format!("key {} scopes", key.name), "the key")]
+    {
+        if !scopes.contains(declared) {
+            let message = format!("this request needs scope {declared}, which {who} does not hold");
+            return Err(Denied::new(rule, Code::PolicyScope, message));
+        }
+        let missing = effective.without(scopes);
+        if !missing.is_empty() {
+            let message = format!("the signature of this request would also open {missing}, which {who} does not hold");
+            return Err(Denied::new(rule, Code::PolicyEffectiveScope, message));
+        }
+    }
+    Ok(())
+}
+
+/// A client marked `unbound = "forward"` gets no signature where the exchange does not bind the whole request.
+fn may_hold_signature(client: &Client, exchange: &dyn Exchange) -> Result<(), Denied> {
+    if client.unbound == Release::Signature || exchange.facts().binding.is_full() {
+        return Ok(());
+    }
+    let message = format!(
+        "signatures of {} open more than the request they were made for, and this client is marked unbound = \"forward\"",
+        exchange.facts().name
+    );
+    Err(Denied::new(format!("[client.{}] unbound", client.name), Code::PolicyEffectiveScope, message))
+}
+
+/// Withdrawals and key management always need a person.
+fn approvals_for_scopes(effective: Scopes) -> u32 {
+    u32::from(effective.contains(Scope::Withdraw) || effective.contains(Scope::Admin))
+}

@@ -1,0 +1,122 @@
+//! Limits on orders and transfers: what a request may be worth, and what it adds to the day's windows.
+
+use super::{Client, Denied, Policy, Spend, SpendLimit};
+use crate::decimal::Amount;
+use crate::exchange::Exchange;
+use crate::exchange::classify::{Classified, Order};
+use crate::refusal::Code;
+use crate::transfer::Transfer;
+
+/// Checks symbols, quantities and notional of every order a request places; returns what to count.
+pub(super) fn orders(client: &Client, exchange: &dyn Exchange, classified: &Classified) -> Result<Vec<Spend>, Denied> {
+    if client.symbols.is_none() && client.max_quantity.is_empty() && client.limits.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rule = |field: &str| format!("[client.{}] {field}", client.name);
+    let orders = classified.orders.as_ref().map_err(|reason| {
+        let message = format!("this client has limits on orders, and {reason}");
+        Denied::new(rule("symbols"), Code::PolicyLimit, message)
+    })?;
+    let mut totals: Vec<(String, Amount)> = Vec::new();
+    for order in orders {
+        check_symbol(client, order).map_err(|message| Denied::new(rule("symbols"), Code::PolicyLimit, message))?;
+        if !order.sized {
+            continue;
+        }
+        check_quantity(client, order)
+            .map_err(|message| Denied::new(rule("max_quantity"), Code::PolicyLimit, message))?;
+        if !client.limits.is_empty() {
+            let notional = notional(client, exchange, order)
+                .map_err(|message| Denied::new(rule("limit"), Code::PolicyLimit, message))?;
+            add(&mut totals, notional).map_err(|message| Denied::new(rule("limit"), Code::PolicyLimit, message))?;
+        }
+    }
+    let mut spends = Vec::new();
+    for (asset, total) in totals {
+        let limit = &client.limits[&asset];
+        let spend = against(limit, &format!("client/{}/{asset}", client.name), &asset, total).map_err(|message| {
+            Denied::new(format!("[client.{}.limit.{asset}]", client.name), Code::PolicyLimit, message)
+        })?;
+        spends.extend(spend);
+    }
+    Ok(spends)
+}
+
+/// Checks one transfer against `[transfer.ASSET]`; returns what to count and how many approvers it needs.
+pub(super) fn transfer(policy: &Policy, transfer: &Transfer) -> Result<(Option<Spend>, u32), Denied> {
+    let deny = |rule: String, message: String| Err(Denied::new(rule, Code::PolicyLimit, message));
+    let Some(asset) = &transfer.asset else {
+        return deny(
+            "[transfer]".to_owned(),
+            "the request does not say which asset moves, so nothing limits it".to_owned(),
+        );
+    };
+    let Some(amount) = transfer.amount else {
+        return deny(format!("[transfer.{asset}]"), "the amount that moves is not a plain decimal".to_owned());
+    };
+    let Some(limits) = policy.transfers.get(asset) else {
+        return deny("[transfer]".to_owned(), format!("no [transfer.{asset}] allows it"));
+    };
+    let limit = SpendLimit { per_request: limits.per_request, per_day: limits.per_day };
+    let spend = against(&limit, &format!("transfer/{asset}"), asset, amount)
+        .map_err(|message| Denied::new(format!("[transfer.{asset}]"), Code::PolicyLimit, message))?;
+    let steps = limits.approvers.iter().filter(|step| amount > step.above);
+    Ok((spend, steps.map(|step| step.count).max().unwrap_or(0)))
+}
+
+fn check_symbol(client: &Client, order: &Order) -> Result<(), String> {
+    let Some(allowed) = &client.symbols else { return Ok(()) };
+    match &order.symbol {
+        Some(symbol) if allowed.contains(symbol) => Ok(()),
+        Some(symbol) => Err(format!("the symbol {symbol:?} is not among the client's symbols")),
+        None => Err("the request names no symbol, and the client may use some symbols only".to_owned()),
+    }
+}
+
+fn check_quantity(client: &Client, order: &Order) -> Result<(), String> {
+    if client.max_quantity.is_empty() {
+        return Ok(());
+    }
+    let Some(symbol) = &order.symbol else {
+        return Err("the request names no symbol, and the client has quantity limits".to_owned());
+    };
+    let Some(limit) = client.max_quantity.get(symbol) else { return Ok(()) };
+    let Some(text) = &order.quantity else {
+        return Err(format!("the order of {symbol} gives no base quantity, and the client has a limit on it"));
+    };
+    let quantity = Amount::parse(text).map_err(|error| format!("the quantity of {symbol} is {error}"))?;
+    if quantity > *limit {
+        return Err(format!("the quantity {quantity} of {symbol} is above max_quantity {limit}"));
+    }
+    Ok(())
+}
+
+fn notional(client: &Client, exchange: &dyn Exchange, order: &Order) -> Result<(String, Amount), String> {
+    let (asset, amount) = exchange
+        .notional(order)
+        .map_err(|reason| format!("the worth of the order cannot be known from the request: {reason}"))?;
+    if client.limits.contains_key(&asset) {
+        Ok((asset, amount))
+    } else {
+        Err(format!("the client has no limit for {asset}"))
+    }
+}
+
+fn add(totals: &mut Vec<(String, Amount)>, (asset, amount): (String, Amount)) -> Result<(), String> {
+    let too_long = || "the sum of the orders has too many digits".to_owned();
+    match totals.iter_mut().find(|(known, _)| *known == asset) {
+        Some((_, total)) => *total = total.checked_add(amount).ok_or_else(too_long)?,
+        None => totals.push((asset, amount)),
+    }
+    Ok(())
+}
+
+fn against(limit: &SpendLimit, window: &str, asset: &str, amount: Amount) -> Result<Option<Spend>, String> {
+    if let Some(cap) = limit.per_request.filter(|cap| amount > *cap) {
+        return Err(format!("{amount} {asset} is above per_request {cap}"));
+    }
+    if let Some(cap) = limit.per_day.filter(|cap| amount > *cap) {
+        return Err(format!("{amount} {asset} is above per_day {cap}"));
+    }
+    Ok(limit.per_day.map(|cap| Spend { window: window.to_owned(), amount, cap }))
+}

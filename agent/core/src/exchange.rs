@@ -112,7 +112,7 @@ pub trait Exchange: Sync {
     fn notional(&self, order: &Order) -> Result<(String, Amount), &'static str>;
 }
 
-impl dyn Exchange {
+impl dyn Exchange + '_ {
     /// The host to use: the one asked for if it is on the closed list, else the first that serves the path.
     pub fn host(&self, request: &Request, environment: Environment) -> Result<&'static str, Refusal> {
         let groups = self.facts().hosts.iter();

@@ -1,0 +1,117 @@
+//! The outside world on one screen: what the rules need, and adapters give.
+
+use secrecy::SecretString;
+
+use crate::algorithm::Algorithm;
+use crate::exchange::classify::Classified;
+use crate::key::Key;
+use crate::policy::{Grant, Spend};
+use crate::refusal::{Code, Refusal};
+use crate::scope::Scopes;
+use crate::wire::{RecordId, SignRequest};
+
+/// Who is asking: a client of `agent.toml`, as the kernel identified it.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    pub client: String,
+    pub uid: u32,
+    pub pid: Option<u32>,
+}
+
+/// Time and randomness.
+pub trait Clock {
+    /// Unix time in milliseconds.
+    fn now_ms(&self) -> u64;
+    /// A new request id that sorts by time.
+    fn request_id(&self) -> String;
+    fn random(&self) -> [u8; 16];
+}
+
+/// The thing that computes signatures. One grant, one signature.
+#[expect(async_fn_in_trait, reason = "one IO thread; no future crosses threads")]
+pub trait Token {
+    async fn sign(
+        &self,
+        grant: Grant,
+        key: &Key,
+        algorithm: Algorithm,
+        message: &[u8],
+    ) -> Result<Signature, TokenError>;
+}
+
+/// What came back from a token.
+#[derive(Debug)]
+pub struct Signature {
+    pub bytes: Vec<u8>,
+    /// Travels beside the signature on exchanges that want one.
+    pub passphrase: Option<SecretString>,
+}
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum TokenError {
+    #[error("the token did not answer in time: {0}")]
+    Timeout(String),
+    #[error("the token cannot sign now: {0}")]
+    Unavailable(String),
+}
+
+impl From<TokenError> for Refusal {
+    fn from(error: TokenError) -> Self {
+        let code = match error {
+            TokenError::Timeout(_) => Code::TokenTimeout,
+            TokenError::Unavailable(_) => Code::TokenUnavailable,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+/// A request that is about to be signed.
+#[derive(Clone, Copy, Debug)]
+pub struct Intent<'a> {
+    pub request_id: &'a str,
+    pub caller: &'a Caller,
+    pub key: &'a Key,
+    pub asked: Asked<'a>,
+    pub effective: Scopes,
+    pub spends: &'a [Spend],
+}
+
+/// What was asked for.
+#[derive(Clone, Copy, Debug)]
+pub enum Asked<'a> {
+    Request { request: &'a SignRequest, classified: &'a Classified },
+    Session { purpose: &'a str },
+}
+
+/// A request that gets no signature.
+#[derive(Clone, Copy, Debug)]
+pub struct Refused<'a> {
+    pub request_id: &'a str,
+    pub caller: &'a Caller,
+    pub key: &'a str,
+    /// `METHOD PATH`, or empty where the request was not understood.
+    pub endpoint: &'a str,
+    pub refusal: &'a Refusal,
+}
+
+/// How far a record must be before the token is asked.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Durability {
+    /// On the disk: a power cut does not lose it.
+    Synced,
+    /// Handed to the kernel before the reply leaves, on the disk within 50 ms.
+    Written,
+}
+
+/// The durable record. After any failure it refuses everything until a restart has verified it.
+pub trait Ledger {
+    /// Counts all of `spends` or none. A cap that would be passed is `policy.limit`.
+    fn reserve(&self, spends: &[Spend]) -> Result<(), Refusal>;
+    fn intent(&self, intent: &Intent<'_>, durability: Durability) -> Result<(), Refusal>;
+    /// The next nonce of a key: only grows, also over crashes.
+    fn nonce(&self, key: &Key) -> Result<u64, Refusal>;
+    /// `message` is what was signed.
+    fn signed(&self, request_id: &str, key: &Key, message: &[u8]) -> Result<RecordId, Refusal>;
+    fn failed(&self, request_id: &str, key: &Key, refusal: &Refusal) -> Result<(), Refusal>;
+    fn refused(&self, refused: &Refused<'_>) -> Result<(), Refusal>;
+}

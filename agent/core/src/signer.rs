@@ -1,0 +1,195 @@
+//! The whole life of a request: parse, classify, decide, record, stamp, draft, sign, record, answer.
+//!
+//! Each step is one call; what could not be done is a [`Refusal`] and is recorded too.
+
+use std::rc::Rc;
+
+use crate::algorithm::Algorithm;
+use crate::draft::{Draft, SessionDraft};
+use crate::exchange::classify::{Classified, check_managed, classify};
+use crate::exchange::{self, Exchange, Stamp};
+use crate::key::Key;
+use crate::policy::{self, Client, Decision, Grant, Policy, RECEIVE_WINDOW_CAP_MS, Spend, Verdict};
+use crate::ports::{Asked, Caller, Clock, Durability, Intent, Ledger, Refused, Signature, Token};
+use crate::refusal::{Code, Refusal};
+use crate::scope::{Scope, Scopes};
+use crate::wire::{self, RecordId, SessionReply, SessionRequest, SignReply, SignRequest};
+
+/// The ports a request passes through.
+#[derive(Clone, Copy, Debug)]
+pub struct Signer<'a, C, L, T> {
+    pub clock: &'a C,
+    pub ledger: &'a L,
+    pub token: &'a T,
+    pub policy: &'a Policy,
+    pub client: &'a Client,
+    pub caller: &'a Caller,
+}
+
+/// The enrolled keys that can sign now.
+pub trait Keyring {
+    fn key(&self, name: &str) -> Option<Rc<Key>>;
+}
+
+/// A refusal with the id it is recorded under.
+#[derive(Debug)]
+pub struct Answered<T> {
+    pub request_id: String,
+    pub outcome: Result<T, Refusal>,
+}
+
+impl<C: Clock, L: Ledger, T: Token> Signer<'_, C, L, T> {
+    /// Answers one `sign@countersign` payload.
+    pub async fn sign(&self, keys: &impl Keyring, payload: &[u8]) -> Answered<SignReply> {
+        let request_id = self.clock.request_id();
+        let asked = match SignRequest::parse(payload) {
+            Ok(asked) => asked,
+            Err(refusal) => return self.refuse(request_id, "", "", refusal),
+        };
+        let prepared = self.prepare(keys, &asked, &request_id);
+        let Prepared { key, classified, grant, draft } = match prepared {
+            Ok(prepared) => prepared,
+            Err(refusal) => {
+                let endpoint = format!("{} {}", asked.request.method, asked.request.path);
+                return self.refuse(request_id, asked.key.as_str(), &endpoint, refusal);
+            }
+        };
+        let outcome = self.sign_and_record(&request_id, &key, grant, draft.algorithm, &draft.message).await;
+        let outcome = outcome.and_then(|(signature, record)| {
+            let finished = draft.finish(&signature.bytes, signature.passphrase.as_ref())?;
+            Ok(SignReply::new(request_id.clone(), classified.scope, classified.effective, finished, record))
+        });
+        Answered { request_id, outcome }
+    }
+
+    /// Answers one `session@countersign` payload.
+    pub async fn session(&self, keys: &impl Keyring, payload: &[u8]) -> Answered<SessionReply> {
+        let request_id = self.clock.request_id();
+        let asked = match parse_session(payload) {
+            Ok(asked) => asked,
+            Err(refusal) => return self.refuse(request_id, "", "", refusal),
+        };
+        let (key, exchange, grant, draft) = match self.prepare_session(keys, &asked, &request_id) {
+            Ok(prepared) => prepared,
+            Err(refusal) => return self.refuse(request_id, &asked.key, "session", refusal),
+        };
+        let outcome = self.sign_and_record(&request_id, &key, grant, draft.algorithm, &draft.message).await;
+        let outcome = outcome.and_then(|(signature, record)| {
+            let finished = draft.finish(&signature.bytes, signature.passphrase.as_ref())?;
+            let grants = exchange.facts().session_grants.iter().copied().collect::<Scopes>();
+            Ok(SessionReply::new(request_id.clone(), exchange.session_scopes(), grants, finished, record))
+        });
+        Answered { request_id, outcome }
+    }
+
+    /// Steps 2 to 7: find the key, classify, decide, draft, count, record the intent.
+    ///
+    /// The draft comes before the count: what a recipe refuses adds nothing to a limit.
+    fn prepare(&self, keys: &impl Keyring, asked: &SignRequest, request_id: &str) -> Result<Prepared, Refusal> {
+        let (key, exchange) = find(keys, asked.key.as_str())?;
+        check_managed(exchange, &asked.request.params, RECEIVE_WINDOW_CAP_MS)?;
+        let host = exchange.host(&asked.request, key.environment)?;
+        let classified = classify(exchange, &asked.request)?;
+        let (grant, spends) = permitted(self.policy.decide(self.client, &key, exchange, &classified))?;
+        let draft = exchange.draft(&asked.request, &key, host, &self.stamp(&key, exchange)?)?;
+        let what = Asked::Request { request: asked, classified: &classified };
+        self.record_intent(request_id, &key, what, classified.effective, &spends)?;
+        Ok(Prepared { key, classified, grant, draft })
+    }
+
+    fn prepare_session(
+        &self,
+        keys: &impl Keyring,
+        asked: &SessionRequest,
+        request_id: &str,
+    ) -> Result<(Rc<Key>, &'static dyn Exchange, Grant, SessionDraft), Refusal> {
+        let (key, exchange) = find(keys, &asked.key)?;
+        let (grant, spends) = permitted(self.policy.decide_session(self.client, &key, exchange))?;
+        let draft = exchange.session(&key, &asked.purpose, &self.stamp(&key, exchange)?)?;
+        let what = Asked::Session { purpose: &asked.purpose };
+        self.record_intent(request_id, &key, what, exchange.session_scopes(), &spends)?;
+        Ok((key, exchange, grant, draft))
+    }
+
+    fn stamp(&self, key: &Key, exchange: &dyn Exchange) -> Result<Stamp, Refusal> {
+        let facts = exchange.facts();
+        let nonce = if facts.increasing_nonce { self.ledger.nonce(key)? } else { 0 };
+        let receive_window_ms = facts.receive_window.map(|window| window.default_ms);
+        Ok(Stamp { now_ms: self.clock.now_ms(), nonce, random: self.clock.random(), receive_window_ms })
+    }
+
+    /// Step 5: the limits are counted and the intent stands in the journal before any token is asked.
+    fn record_intent(
+        &self,
+        request_id: &str,
+        key: &Key,
+        asked: Asked<'_>,
+        effective: Scopes,
+        spends: &[Spend],
+    ) -> Result<(), Refusal> {
+        let needs_sync = [Scope::Transfer, Scope::Withdraw, Scope::Admin];
+        let synced = needs_sync.into_iter().any(|scope| effective.contains(scope));
+        let durability = if synced { Durability::Synced } else { Durability::Written };
+        self.ledger.reserve(spends)?;
+        self.ledger.intent(&Intent { request_id, caller: self.caller, key, asked, effective, spends }, durability)
+    }
+
+    /// Steps 8 and 9: the token consumes the grant; the result is recorded before the reply may leave.
+    async fn sign_and_record(
+        &self,
+        request_id: &str,
+        key: &Key,
+        grant: Grant,
+        algorithm: Algorithm,
+        message: &[u8],
+    ) -> Result<(Signature, RecordId), Refusal> {
+        match self.token.sign(grant, key, algorithm, message).await {
+            Ok(signature) => Ok((signature, self.ledger.signed(request_id, key, message)?)),
+            Err(error) => {
+                let refusal = Refusal::from(error);
+                self.ledger.failed(request_id, key, &refusal)?;
+                Err(refusal)
+            }
+        }
+    }
+
+    fn refuse<R>(&self, request_id: String, key: &str, endpoint: &str, refusal: Refusal) -> Answered<R> {
+        let refused = Refused { request_id: &request_id, caller: self.caller, key, endpoint, refusal: &refusal };
+        // A refusal that cannot be recorded is a fault of the ledger, and that is what the client has to hear.
+        let refusal = self.ledger.refused(&refused).err().unwrap_or(refusal);
+        Answered { request_id, outcome: Err(refusal) }
+    }
+}
+
+/// A request that may be signed now: counted, and recorded as an intent.
+struct Prepared {
+    key: Rc<Key>,
+    classified: Classified,
+    grant: Grant,
+    draft: Draft,
+}
+
+fn find(keys: &impl Keyring, name: &str) -> Result<(Rc<Key>, &'static dyn Exchange), Refusal> {
+    let key = keys.key(name).ok_or_else(|| Refusal::new(Code::KeyUnknown, policy::unknown_key(name)))?;
+    let exchange = exchange::named(key.exchange)
+        .ok_or_else(|| Refusal::new(Code::Internal, format!("the key's exchange {} is not known", key.exchange)))?;
+    Ok((key, exchange))
+}
+
+fn permitted(verdict: Verdict) -> Result<(Grant, Vec<Spend>), Refusal> {
+    match verdict.decision {
+        Decision::Allow { grant, spends } => Ok((grant, spends)),
+        Decision::Ask { approvals, .. } => {
+            let message = format!("this needs the approval of {approvals} person(s), and no approver can be asked yet");
+            Err(Refusal::new(Code::ApprovalRequired, message))
+        }
+        Decision::Deny(refusal) => Err(refusal),
+    }
+}
+
+fn parse_session(payload: &[u8]) -> Result<SessionRequest, Refusal> {
+    let asked: SessionRequest = wire::parse(payload)?;
+    wire::check_version(asked.v)?;
+    wire::key_name(&asked.key)?;
+    Ok(asked)
+}

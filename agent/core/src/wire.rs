@@ -1,0 +1,355 @@
+//! Payloads of the extension messages: strict in, versioned out.
+
+pub mod admin;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::draft::{Finished, FinishedSession};
+use crate::json::Value;
+use crate::key::{KeyName, Tier};
+use crate::refusal::{Code, Refusal};
+use crate::request::{Method, Params, ParamsIn, Path, Request};
+use crate::scope::{Scope, Scopes};
+
+/// The version of every payload; it counts breaking changes.
+pub const VERSION: u32 = 1;
+
+/// Longest JSON payload taken, in bytes.
+pub const MAX_PAYLOAD: usize = 64 * 1024;
+
+/// Extensions of the agent socket.
+pub const SIGN: &str = "sign@countersign";
+pub const KEYS: &str = "keys@countersign";
+pub const SESSION: &str = "session@countersign";
+pub const STATUS: &str = "status@countersign";
+pub const RESULT: &str = "result@countersign";
+pub const CANCEL: &str = "cancel@countersign";
+
+/// What `query` lists on the agent socket.
+pub const AGENT_EXTENSIONS: &[&str] = &[CANCEL, KEYS, RESULT, SESSION, SIGN, STATUS];
+
+/// A `sign@countersign` request, parsed.
+#[derive(Clone, Debug)]
+pub struct SignRequest {
+    pub key: KeyName,
+    pub request: Request,
+    /// Free text of the client for the journal.
+    pub reason: Option<String>,
+}
+
+/// Longest free text, in bytes.
+const MAX_REASON: usize = 256;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSign<'a> {
+    v: u32,
+    key: String,
+    method: String,
+    path: String,
+    #[serde(borrow, default)]
+    params: Option<&'a RawValue>,
+    #[serde(default)]
+    params_in: Option<String>,
+    #[serde(default)]
+    host: Option<String>,
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+impl SignRequest {
+    /// Parses a payload; anything but the exact form is refused.
+    pub fn parse(payload: &[u8]) -> Result<Self, Refusal> {
+        let raw: RawSign<'_> = parse(payload)?;
+        check_version(raw.v)?;
+        let reason = raw.reason;
+        if reason.as_ref().is_some_and(|text| text.len() > MAX_REASON || text.chars().any(char::is_control)) {
+            return Err(Refusal::malformed(format!(
+                "reason is longer than {MAX_REASON} bytes or has control characters"
+            )));
+        }
+        let params = match raw.params {
+            Some(raw) => Params::new(Value::parse(raw.get())?)?,
+            None => Params::empty(),
+        };
+        Ok(Self {
+            key: key_name(&raw.key)?,
+            request: Request {
+                method: Method::parse(&raw.method)?,
+                path: Path::parse(&raw.path)?,
+                params,
+                params_in: raw.params_in.as_deref().map(ParamsIn::parse).transpose()?,
+                host: raw.host,
+            },
+            reason,
+        })
+    }
+}
+
+/// A `session@countersign` request.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionRequest {
+    pub v: u32,
+    pub key: String,
+    /// `ws`: the exchange's private WebSocket.
+    pub purpose: String,
+}
+
+/// A request that says nothing but its version: `keys`, `status`, `pending`, `lock`, `unlock`.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlainRequest {
+    pub v: u32,
+}
+
+impl PlainRequest {
+    pub const NOW: Self = Self { v: VERSION };
+}
+
+/// Parses any other request; a name twice is `request.ambiguous`, the rest `request.malformed`.
+pub fn parse<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> Result<T, Refusal> {
+    if payload.len() > MAX_PAYLOAD {
+        return Err(Refusal::malformed(format!("the payload is longer than {MAX_PAYLOAD} bytes")));
+    }
+    let text = std::str::from_utf8(payload).map_err(|_| Refusal::malformed("the payload is not UTF-8"))?;
+    serde_json::from_str(text).map_err(|error| {
+        let message = format!("JSON: {error}");
+        if message.contains("duplicate field") { Refusal::ambiguous(message) } else { Refusal::malformed(message) }
+    })
+}
+
+pub fn check_version(version: u32) -> Result<(), Refusal> {
+    if version == VERSION { Ok(()) } else { Err(Refusal::malformed(format!("v is not {VERSION}"))) }
+}
+
+pub fn key_name(text: &str) -> Result<KeyName, Refusal> {
+    KeyName::parse(text).map_err(|error| Refusal::malformed(format!("key: {error}")))
+}
+
+/// Where a record stands in the journal.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct RecordId {
+    pub seq: u64,
+    pub hash: String,
+}
+
+/// A finished request, ready to send as it is.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct SignReply {
+    pub v: u32,
+    pub request_id: String,
+    pub scope: Scope,
+    pub effective_scopes: Scopes,
+    pub method: String,
+    pub url: String,
+    pub headers: Vec<(String, String)>,
+    pub body: Option<String>,
+    pub signature: String,
+    pub timestamp_ms: u64,
+    pub record: RecordId,
+}
+
+impl SignReply {
+    pub fn new(
+        request_id: String,
+        scope: Scope,
+        effective_scopes: Scopes,
+        finished: Finished,
+        record: RecordId,
+    ) -> Self {
+        Self {
+            v: VERSION,
+            request_id,
+            scope,
+            effective_scopes,
+            method: finished.method.name().to_owned(),
+            url: finished.url,
+            headers: finished.headers,
+            body: finished.body,
+            signature: finished.signature,
+            timestamp_ms: finished.timestamp_ms,
+            record,
+        }
+    }
+}
+
+/// A finished session login: the first frame to send, or headers for the connect request.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct SessionReply {
+    pub v: u32,
+    pub request_id: String,
+    pub scope: Scope,
+    pub effective_scopes: Scopes,
+    /// What the session may do without further signatures.
+    pub grants: Scopes,
+    pub url: String,
+    pub frame: Option<String>,
+    pub headers: Vec<(String, String)>,
+    pub signature: String,
+    pub timestamp_ms: u64,
+    pub record: RecordId,
+}
+
+impl SessionReply {
+    pub fn new(
+        request_id: String,
+        effective_scopes: Scopes,
+        grants: Scopes,
+        finished: FinishedSession,
+        record: RecordId,
+    ) -> Self {
+        Self {
+            v: VERSION,
+            request_id,
+            scope: Scope::Session,
+            effective_scopes,
+            grants,
+            url: finished.url,
+            frame: finished.frame,
+            headers: finished.headers,
+            signature: finished.signature,
+            timestamp_ms: finished.timestamp_ms,
+            record,
+        }
+    }
+}
+
+/// A refusal as it goes to a client.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct ErrorReply {
+    pub v: u32,
+    pub error: ErrorBody,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct ErrorBody {
+    pub code: Code,
+    pub message: String,
+    /// Absent where the request was not understood well enough to get one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub request_id: Option<String>,
+}
+
+impl ErrorReply {
+    pub fn new(refusal: &Refusal, request_id: Option<String>) -> Self {
+        let error = ErrorBody { code: refusal.code, message: refusal.message.clone(), request_id };
+        Self { v: VERSION, error }
+    }
+}
+
+/// The keys a client may use.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct KeysReply {
+    pub v: u32,
+    pub keys: Vec<KeyEntry>,
+}
+
+/// One key as clients and operators see it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct KeyEntry {
+    pub name: KeyName,
+    pub exchange: String,
+    pub environment: crate::key::Environment,
+    pub algorithm: crate::algorithm::Algorithm,
+    /// Absent until `key activate`, and while the token is down.
+    pub api_key: Option<String>,
+    pub scopes: Scopes,
+    pub tier: Tier,
+    /// The rung of the ladder of touch: 1, 2 or 3. Rung 3 is policy, not hardware.
+    pub rung: u8,
+    pub token: String,
+    pub state: KeyState,
+    pub created_ms: u64,
+    pub expires_ms: Option<u64>,
+    pub last_used_ms: Option<u64>,
+    /// PEM, for asymmetric keys.
+    pub public_key: Option<String>,
+}
+
+/// Whether a key can sign.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeyState {
+    Active,
+    /// Born on the token; the exchange has not given its id yet: `key activate`.
+    AwaitingApiKey,
+    /// Its token is down or does not hold it.
+    Unavailable,
+}
+
+/// What the agent says of itself.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct StatusReply {
+    pub v: u32,
+    pub version: String,
+    pub locked: bool,
+    pub started_ms: u64,
+    pub tokens: Vec<TokenEntry>,
+    /// Only on the admin socket.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ledger: Option<LedgerEntry>,
+    /// What the operator should know: missing isolation, software tokens, a full disk.
+    pub warnings: Vec<String>,
+}
+
+/// One token as `status` shows it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct TokenEntry {
+    pub name: String,
+    pub profile: String,
+    /// `starting`, `healthy`, `degraded`, `down`.
+    pub state: String,
+    pub since_ms: u64,
+    pub last_error: Option<String>,
+    pub next_try_ms: Option<u64>,
+    pub keys: Vec<String>,
+    pub tier: Tier,
+}
+
+/// The journal as `status` shows it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct LedgerEntry {
+    pub state: String,
+    pub directory: String,
+    pub last: Option<RecordId>,
+    pub free_bytes: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"{"v":1,"key":"k","method":"GET","path":"/api/v3/account"}"#;
+
+    #[test]
+    fn the_exact_form_is_taken() {
+        assert!(SignRequest::parse(GOOD.as_bytes()).is_ok());
+        let full = r#"{"v":1,"key":"k","method":"POST","path":"/a","params":{"a":1.0},"params_in":"form","host":"h","reason":"r"}"#;
+        let parsed = SignRequest::parse(full.as_bytes()).expect("full form");
+        assert_eq!(parsed.request.scalar("a"), Some("1.0"));
+    }
+
+    #[test]
+    fn anything_else_is_refused_with_the_right_code() {
+        let cases: &[(&str, Code)] = &[
+            (r#"{"v":2,"key":"k","method":"GET","path":"/a"}"#, Code::RequestMalformed),
+            (r#"{"v":1,"key":"k","key":"l","method":"GET","path":"/a"}"#, Code::RequestAmbiguous),
+            (r#"{"v":1,"key":"k","method":"GET","path":"/a","extra":1}"#, Code::RequestMalformed),
+            (r#"{"v":1,"key":"../k","method":"GET","path":"/a"}"#, Code::RequestMalformed),
+            (r#"{"v":1,"key":"k","method":"get","path":"/a"}"#, Code::RequestMalformed),
+            (r#"{"v":1,"key":"k","method":"GET","path":"/a","params":"x"}"#, Code::RequestMalformed),
+            (r#"{"v":1,"key":"k","method":"GET","path":"/a","params":{"a":1,"a":2}}"#, Code::RequestAmbiguous),
+            (r#"{"v":1,"key":"k","method":"GET","path":"/a"} {}"#, Code::RequestMalformed),
+            ("\u{feff}{}", Code::RequestMalformed),
+            ("", Code::RequestMalformed),
+        ];
+        for (payload, code) in cases {
+            assert_eq!(SignRequest::parse(payload.as_bytes()).expect_err(payload).code, *code, "{payload}");
+        }
+        assert!(SignRequest::parse(b"\xff").is_err());
+        let long = format!(r#"{{"v":1,"key":"k","method":"GET","path":"/a","reason":"{}"}}"#, "x".repeat(MAX_PAYLOAD));
+        assert!(SignRequest::parse(long.as_bytes()).is_err());
+    }
+}

@@ -1,0 +1,155 @@
+//! Payloads of the admin socket: enrolment, lock, explanations, events.
+
+use serde::{Deserialize, Serialize};
+
+use crate::algorithm::Algorithm;
+use crate::json::Value;
+use crate::key::{Environment, NonceUnit};
+use crate::refusal::Code;
+use crate::scope::{Scope, Scopes};
+use crate::transfer::Transfer;
+
+pub const PENDING: &str = "pending@countersign";
+pub const APPROVE: &str = "approve@countersign";
+pub const DENY: &str = "deny@countersign";
+pub const REGISTER: &str = "register@countersign";
+pub const LOCK: &str = "lock@countersign";
+pub const UNLOCK: &str = "unlock@countersign";
+pub const EVENTS: &str = "events@countersign";
+pub const EXPLAIN: &str = "explain@countersign";
+pub const RELOAD: &str = "reload@countersign";
+
+/// What `query` lists on the admin socket besides the agent's extensions.
+pub const ADMIN_EXTENSIONS: &[&str] = &[APPROVE, DENY, EVENTS, EXPLAIN, LOCK, PENDING, REGISTER, RELOAD, UNLOCK];
+
+/// `register@countersign`: one change to the keys.
+///
+/// For `add`, the message carries the operator's terminal or pipe by SCM_RIGHTS: the secret never passes this protocol.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(tag = "operation", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Register {
+    Activate {
+        v: u32,
+        name: String,
+        api_key: String,
+    },
+    Add {
+        v: u32,
+        name: String,
+        exchange: String,
+        token: String,
+        scopes: Scopes,
+        #[serde(default)]
+        algorithm: Option<Algorithm>,
+        #[serde(default)]
+        environment: Environment,
+        #[serde(default)]
+        expires_ms: Option<u64>,
+        #[serde(default)]
+        nonce_unit: Option<NonceUnit>,
+    },
+    Generate {
+        v: u32,
+        name: String,
+        exchange: String,
+        token: String,
+        scopes: Scopes,
+        algorithm: Algorithm,
+        #[serde(default)]
+        environment: Environment,
+        #[serde(default)]
+        expires_ms: Option<u64>,
+        #[serde(default)]
+        nonce_unit: Option<NonceUnit>,
+    },
+    Remove {
+        v: u32,
+        name: String,
+    },
+}
+
+/// `events@countersign`: records after `after`, waiting up to `wait_ms` for the first.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventsRequest {
+    pub v: u32,
+    pub after: u64,
+    #[serde(default)]
+    pub wait_ms: u64,
+}
+
+/// Journal records, each as it stands in the journal.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct EventsReply {
+    pub v: u32,
+    pub records: Vec<Value>,
+    /// Pass this as the next `after`.
+    pub last: u64,
+}
+
+/// `explain@countersign`: what policy would say of a request. Signs nothing, counts nothing.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainRequest {
+    pub v: u32,
+    pub client: String,
+    pub key: String,
+    pub method: String,
+    pub path: String,
+    #[serde(default)]
+    pub params: Option<Value>,
+    #[serde(default)]
+    pub host: Option<String>,
+}
+
+/// What was decided, by which rule, and what the signature would open.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct ExplainReply {
+    pub v: u32,
+    /// `allow`, `ask` or `deny`.
+    pub decision: String,
+    /// The rule that decided.
+    pub rule: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub code: Option<Code>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub message: Option<String>,
+    /// Absent where the request was refused before it could be classified.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub scope: Option<Scope>,
+    pub effective_scopes: Scopes,
+    /// Other endpoints the exchange would accept the same signature for.
+    pub neighbours: Vec<Neighbour>,
+    pub transfers: Vec<Transfer>,
+    /// Endpoints no signer can tell apart from ordinary requests of this exchange.
+    pub residual: Vec<Neighbour>,
+    /// Amounts that would count against a day's window.
+    pub spends: Vec<crate::policy::Spend>,
+}
+
+/// An endpoint a signature would open.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Neighbour {
+    pub method: String,
+    pub path: String,
+    pub scope: Scope,
+}
+
+/// An operation done, in one sentence.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct DoneReply {
+    pub v: u32,
+    pub done: String,
+    /// PEM, after `generate`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub public_key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub key: Option<super::KeyEntry>,
+}
+
+/// Approvals that wait for a person.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct PendingReply {
+    pub v: u32,
+    pub pending: Vec<Value>,
+}

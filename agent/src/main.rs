@@ -1,5 +1,3 @@
 //! countersign-agent: parse arguments, wire adapters to the core, run.
 
-mod host;
-
 fn main() {}

@@ -1,0 +1,1 @@
+//! End-to-end tests on real tokens: one binary, so that everything is linked once.

@@ -150,7 +150,7 @@ fn opened(exchange: &dyn Exchange, request: &Request, own: usize) -> Vec<&'stati
     };
     let names = request.params.members().iter().map(|(name, _)| name.as_str());
     let matching = names.flat_map(|name| table.openings_by_name(name));
-    matching.filter(counts).filter(|opening| opening.required.iter().all(|name| has(name))).collect()
+    matching.filter(counts).filter(|opening| opening.required.iter().all(&has)).collect()
 }
 
 fn transfer(endpoint: &Endpoint, opening: Option<&Opening>, request: &Request) -> Transfer {

@@ -8,6 +8,7 @@ pub mod algorithm;
 pub mod decimal;
 pub mod draft;
 pub mod exchange;
+pub mod explain;
 pub mod json;
 pub mod key;
 pub mod policy;

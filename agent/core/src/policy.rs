@@ -1,6 +1,7 @@
 //! Who may do what. Default deny; the only maker of [`Grant`].
 
 pub mod limits;
+pub mod rate;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -2,6 +2,7 @@
 //!
 //! Each step is one call; what could not be done is a [`Refusal`] and is recorded too.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use crate::algorithm::Algorithm;
@@ -9,6 +10,7 @@ use crate::draft::{Draft, SessionDraft};
 use crate::exchange::classify::{Classified, check_managed, classify};
 use crate::exchange::{self, Exchange, Stamp};
 use crate::key::Key;
+use crate::policy::rate::Rates;
 use crate::policy::{self, Client, Decision, Grant, Policy, RECEIVE_WINDOW_CAP_MS, Spend, Verdict};
 use crate::ports::{Asked, Caller, Clock, Durability, Intent, Ledger, Refused, Signature, Token};
 use crate::refusal::{Code, Refusal};
@@ -22,13 +24,16 @@ pub struct Signer<'a, C, L, T> {
     pub ledger: &'a L,
     pub token: &'a T,
     pub policy: &'a Policy,
+    pub rates: &'a RefCell<Rates>,
+    /// `lock` was called: nothing is signed.
+    pub locked: bool,
     pub client: &'a Client,
     pub caller: &'a Caller,
 }
 
-/// The enrolled keys that can sign now.
+/// The enrolled keys. A key that cannot sign now says why: its token is down, its id is not known yet.
 pub trait Keyring {
-    fn key(&self, name: &str) -> Option<Rc<Key>>;
+    fn key(&self, name: &str) -> Result<Rc<Key>, Refusal>;
 }
 
 /// A refusal with the id it is recorded under.
@@ -86,7 +91,8 @@ impl<C: Clock, L: Ledger, T: Token> Signer<'_, C, L, T> {
     ///
     /// The draft comes before the count: what a recipe refuses adds nothing to a limit.
     fn prepare(&self, keys: &impl Keyring, asked: &SignRequest, request_id: &str) -> Result<Prepared, Refusal> {
-        let (key, exchange) = find(keys, asked.key.as_str())?;
+        self.admit()?;
+        let (key, exchange) = self.find(keys, asked.key.as_str())?;
         check_managed(exchange, &asked.request.params, RECEIVE_WINDOW_CAP_MS)?;
         let host = exchange.host(&asked.request, key.environment)?;
         let classified = classify(exchange, &asked.request)?;
@@ -103,12 +109,31 @@ impl<C: Clock, L: Ledger, T: Token> Signer<'_, C, L, T> {
         asked: &SessionRequest,
         request_id: &str,
     ) -> Result<(Rc<Key>, &'static dyn Exchange, Grant, SessionDraft), Refusal> {
-        let (key, exchange) = find(keys, &asked.key)?;
+        self.admit()?;
+        let (key, exchange) = self.find(keys, &asked.key)?;
         let (grant, spends) = permitted(self.policy.decide_session(self.client, &key, exchange))?;
         let draft = exchange.session(&key, &asked.purpose, &self.stamp(&key, exchange)?)?;
         let what = Asked::Session { purpose: &asked.purpose };
         self.record_intent(request_id, &key, what, exchange.session_scopes(), &spends)?;
         Ok((key, exchange, grant, draft))
+    }
+
+    /// Nothing is signed while locked, nor above the client's rate.
+    fn admit(&self) -> Result<(), Refusal> {
+        if self.locked {
+            return Err(Refusal::new(Code::AgentLocked, "the agent is locked; the operator has to unlock it"));
+        }
+        self.rates.borrow_mut().take(self.client, self.clock.now_ms())
+    }
+
+    fn find(&self, keys: &impl Keyring, name: &str) -> Result<(Rc<Key>, &'static dyn Exchange), Refusal> {
+        if !self.client.keys.contains(name) {
+            return Err(Refusal::new(Code::KeyUnknown, policy::unknown_key(name)));
+        }
+        let key = keys.key(name)?;
+        let exchange = exchange::named(key.exchange)
+            .ok_or_else(|| Refusal::new(Code::Internal, format!("the exchange {} is not known", key.exchange)))?;
+        Ok((key, exchange))
     }
 
     fn stamp(&self, key: &Key, exchange: &dyn Exchange) -> Result<Stamp, Refusal> {
@@ -167,13 +192,6 @@ struct Prepared {
     classified: Classified,
     grant: Grant,
     draft: Draft,
-}
-
-fn find(keys: &impl Keyring, name: &str) -> Result<(Rc<Key>, &'static dyn Exchange), Refusal> {
-    let key = keys.key(name).ok_or_else(|| Refusal::new(Code::KeyUnknown, policy::unknown_key(name)))?;
-    let exchange = exchange::named(key.exchange)
-        .ok_or_else(|| Refusal::new(Code::Internal, format!("the key's exchange {} is not known", key.exchange)))?;
-    Ok((key, exchange))
 }
 
 fn permitted(verdict: Verdict) -> Result<(Grant, Vec<Spend>), Refusal> {

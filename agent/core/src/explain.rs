@@ -1,0 +1,80 @@
+//! What policy would say of a request, and everything its signature would open. Signs nothing, counts nothing.
+
+use crate::exchange::classify::{Classified, check_managed, classify, residual};
+use crate::exchange::table::Endpoint;
+use crate::exchange::{self, Exchange};
+use crate::key::Key;
+use crate::policy::{Client, Decision, Policy, RECEIVE_WINDOW_CAP_MS, Verdict};
+use crate::refusal::Refusal;
+use crate::request::{Method, Params, Path, Request};
+use crate::scope::Scopes;
+use crate::wire::VERSION;
+use crate::wire::admin::{ExplainReply, ExplainRequest, Neighbour};
+
+/// Explains one request as if `client` had asked for it.
+pub fn explain(policy: &Policy, client: &Client, key: &Key, asked: ExplainRequest) -> Result<ExplainReply, Refusal> {
+    let exchange = exchange::named(key.exchange)
+        .ok_or_else(|| Refusal::malformed(format!("the exchange {} is not known", key.exchange)))?;
+    let request = Request {
+        method: Method::parse(&asked.method)?,
+        path: Path::parse(&asked.path)?,
+        params: asked.params.map_or_else(|| Ok(Params::empty()), Params::new)?,
+        params_in: None,
+        host: asked.host,
+    };
+    Ok(match examine(exchange, key, &request) {
+        Err(refusal) => refused(refusal),
+        Ok(classified) => {
+            let verdict = policy.decide(client, key, exchange, &classified);
+            decided(exchange, &classified, verdict)
+        }
+    })
+}
+
+fn examine(exchange: &dyn Exchange, key: &Key, request: &Request) -> Result<Classified, Refusal> {
+    check_managed(exchange, &request.params, RECEIVE_WINDOW_CAP_MS)?;
+    exchange.host(request, key.environment)?;
+    classify(exchange, request)
+}
+
+/// A request refused before policy was asked.
+fn refused(refusal: Refusal) -> ExplainReply {
+    ExplainReply {
+        v: VERSION,
+        decision: "deny".to_owned(),
+        rule: "the agent's own rules".to_owned(),
+        code: Some(refusal.code),
+        message: Some(refusal.message),
+        scope: None,
+        effective_scopes: Scopes::NONE,
+        neighbours: Vec::new(),
+        transfers: Vec::new(),
+        residual: Vec::new(),
+        spends: Vec::new(),
+    }
+}
+
+fn decided(exchange: &dyn Exchange, classified: &Classified, verdict: Verdict) -> ExplainReply {
+    let (decision, refusal, spends) = match verdict.decision {
+        Decision::Allow { spends, .. } => ("allow", None, spends),
+        Decision::Ask { spends, .. } => ("ask", None, spends),
+        Decision::Deny(refusal) => ("deny", Some(refusal), Vec::new()),
+    };
+    ExplainReply {
+        v: VERSION,
+        decision: decision.to_owned(),
+        rule: verdict.rule,
+        code: refusal.as_ref().map(|refusal| refusal.code),
+        message: refusal.map(|refusal| refusal.message),
+        scope: Some(classified.scope),
+        effective_scopes: classified.effective,
+        neighbours: classified.neighbours.iter().copied().map(neighbour).collect(),
+        transfers: classified.transfers.clone(),
+        residual: residual(exchange).map(neighbour).collect(),
+        spends,
+    }
+}
+
+fn neighbour(endpoint: &Endpoint) -> Neighbour {
+    Neighbour { method: endpoint.method.name().to_owned(), path: endpoint.path.to_owned(), scope: endpoint.scope }
+}

@@ -1,0 +1,98 @@
+//! How often a client may ask: a bucket that fills at the client's rate and empties by one for each request.
+
+use std::collections::HashMap;
+
+use super::{Client, Rate};
+use crate::refusal::{Code, Refusal};
+
+/// The buckets of all clients. Time is an argument and never runs backwards here.
+#[derive(Debug, Default)]
+pub struct Rates {
+    buckets: HashMap<String, Bucket>,
+}
+
+#[derive(Debug)]
+struct Bucket {
+    rate: Rate,
+    /// Requests still allowed, times `rate.per_ms`, so that no fraction is lost.
+    level: u64,
+    seen_ms: u64,
+}
+
+impl Rates {
+    /// Takes one request from the client's bucket, or refuses it.
+    pub fn take(&mut self, client: &Client, now_ms: u64) -> Result<(), Refusal> {
+        let Some(rate) = client.rate else { return Ok(()) };
+        if !self.buckets.contains_key(&client.name) {
+            self.buckets.insert(client.name.clone(), Bucket::full(rate, now_ms));
+        }
+        let bucket = self.buckets.get_mut(&client.name).filter(|bucket| bucket.rate == rate);
+        let allowed = match bucket {
+            Some(bucket) => bucket.take(now_ms),
+            None => {
+                // The rate changed at a reload: start with an empty bucket, so that reloading is no way around it.
+                self.buckets.insert(client.name.clone(), Bucket { rate, level: 0, seen_ms: now_ms });
+                false
+            }
+        };
+        if allowed {
+            return Ok(());
+        }
+        let message = format!("more than {} requests in {} ms", rate.count, rate.per_ms);
+        Err(Refusal::new(Code::PolicyRate, message))
+    }
+}
+
+impl Bucket {
+    fn full(rate: Rate, now_ms: u64) -> Self {
+        Self { rate, level: u64::from(rate.count) * rate.per_ms, seen_ms: now_ms }
+    }
+
+    fn take(&mut self, now_ms: u64) -> bool {
+        let passed = now_ms.saturating_sub(self.seen_ms);
+        self.seen_ms = self.seen_ms.max(now_ms);
+        let capacity = u64::from(self.rate.count) * self.rate.per_ms;
+        self.level = passed.saturating_mul(u64::from(self.rate.count)).saturating_add(self.level).min(capacity);
+        let Some(left) = self.level.checked_sub(self.rate.per_ms) else { return false };
+        self.level = left;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(count: u32) -> Client {
+        Client {
+            name: "bot".to_owned(),
+            uid: 1,
+            keys: Default::default(),
+            scopes: Default::default(),
+            symbols: None,
+            max_quantity: Default::default(),
+            limits: Default::default(),
+            rate: Some(Rate { count, per_ms: 1_000 }),
+            unbound: Default::default(),
+        }
+    }
+
+    #[test]
+    fn a_burst_is_bounded_and_the_rate_is_kept() {
+        let (mut rates, bot) = (Rates::default(), client(2));
+        let take = |rates: &mut Rates, now| rates.take(&bot, now).is_ok();
+        assert!(take(&mut rates, 0) && take(&mut rates, 0) && !take(&mut rates, 0));
+        assert!(!take(&mut rates, 499) && take(&mut rates, 500) && !take(&mut rates, 500));
+        assert!(take(&mut rates, 10_000) && take(&mut rates, 10_000) && !take(&mut rates, 10_000));
+    }
+
+    #[test]
+    fn a_clock_set_back_or_a_changed_rate_gives_nothing() {
+        let mut rates = Rates::default();
+        let bot = client(1);
+        assert!(rates.take(&bot, 5_000).is_ok());
+        assert!(rates.take(&bot, 0).is_err());
+        assert!(rates.take(&bot, 1_000).is_err(), "time that was counted already");
+        assert!(rates.take(&client(100), 5_000).is_err());
+    }
+}

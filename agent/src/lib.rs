@@ -1,4 +1,13 @@
 //! The agent's adapters: sockets, token hosts, enrolment, records. The rules are in `countersign-core`.
 
+pub mod connection;
+mod descriptor;
+pub mod frame;
 pub mod host;
+mod in_flight;
+pub mod listener;
+pub mod peer;
+pub mod server;
+pub mod shutdown;
+pub mod socket;
 pub mod sys;

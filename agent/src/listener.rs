@@ -1,0 +1,147 @@
+//! The accept loop of one socket: a permit before each accept, the peer identified, a task for each connection.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::connection::{self, ConnectionLimits, Handler};
+use crate::peer::{ListenerKind, Peer};
+use crate::shutdown::Stop;
+
+/// How many connections the agent serves at once, and what each may use.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub connections: usize,
+    /// For one uid on one socket.
+    pub connections_per_uid: usize,
+    /// On the admin socket, apart from the others so that clients cannot lock the operator out.
+    pub admin_connections: usize,
+    pub connection: ConnectionLimits,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 1024,
+            connections_per_uid: 256,
+            admin_connections: 64,
+            connection: ConnectionLimits::default(),
+        }
+    }
+}
+
+/// What all accept loops share.
+pub(crate) struct Accepting<H> {
+    pub(crate) handler: Rc<H>,
+    pub(crate) limits: Limits,
+    clients: Arc<Semaphore>,
+    operators: Arc<Semaphore>,
+    per_peer: PerPeer,
+    accepted: Cell<u64>,
+    stop: Stop,
+}
+
+type PerPeer = Rc<RefCell<HashMap<(ListenerKind, Option<u32>), usize>>>;
+
+impl<H: Handler> Accepting<H> {
+    pub(crate) fn new(handler: Rc<H>, limits: Limits, stop: Stop) -> Self {
+        Self {
+            handler,
+            limits,
+            clients: Arc::new(Semaphore::new(limits.connections)),
+            operators: Arc::new(Semaphore::new(limits.admin_connections)),
+            per_peer: PerPeer::default(),
+            accepted: Cell::new(0),
+            stop,
+        }
+    }
+
+    /// Accepts until its task is aborted. `kind` may change between two accepts, when a client is renamed.
+    pub(crate) async fn accept_from(self: Rc<Self>, listener: Rc<UnixListener>, kind: Rc<RefCell<ListenerKind>>) {
+        let permits = match *kind.borrow() {
+            ListenerKind::Admin => &self.operators,
+            ListenerKind::Agent | ListenerKind::Client(_) => &self.clients,
+        };
+        // Never closed, so this never fails.
+        while let Ok(permit) = Arc::clone(permits).acquire_owned().await {
+            let stream = accept(&listener).await;
+            self.admit(stream, kind.borrow().clone(), permit);
+        }
+    }
+
+    /// Waits until every connection has ended.
+    pub(crate) async fn drained(&self) {
+        for (permits, all) in
+            [(&self.clients, self.limits.connections), (&self.operators, self.limits.admin_connections)]
+        {
+            let _ = permits.acquire_many(all as u32).await;
+        }
+    }
+
+    fn admit(self: &Rc<Self>, stream: UnixStream, kind: ListenerKind, permit: OwnedSemaphorePermit) {
+        self.accepted.set(self.accepted.get() + 1);
+        let peer = match Peer::identify(&stream, self.accepted.get(), kind) {
+            Ok(peer) => peer,
+            Err(error) => return tracing::warn!(%error, "a peer without credentials was turned away"),
+        };
+        let Some(place) = Place::take(&self.per_peer, &peer, self.limits.connections_per_uid) else {
+            return tracing::debug!(uid = peer.uid, listener = ?peer.listener, "too many connections of one uid");
+        };
+        let (handler, limits, stop) = (Rc::clone(&self.handler), self.limits.connection, self.stop.clone());
+        tokio::task::spawn_local(async move {
+            connection::serve(stream, peer, handler, limits, stop).await;
+            drop((place, permit));
+        });
+    }
+}
+
+/// One of the connections a uid may have on a socket; given back on drop.
+struct Place {
+    counts: PerPeer,
+    key: (ListenerKind, Option<u32>),
+}
+
+impl Place {
+    fn take(counts: &PerPeer, peer: &Peer, limit: usize) -> Option<Self> {
+        let key = (peer.listener.clone(), peer.uid);
+        let mut borrowed = counts.borrow_mut();
+        let count = borrowed.entry(key.clone()).or_insert(0);
+        if *count >= limit {
+            return None;
+        }
+        *count += 1;
+        Some(Self { counts: Rc::clone(counts), key })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.counts.borrow_mut();
+        let last = counts.get_mut(&self.key).is_none_or(|count| {
+            *count -= 1;
+            *count == 0
+        });
+        if last {
+            counts.remove(&self.key);
+        }
+    }
+}
+
+/// Accepts one connection; an error such as EMFILE passes or is waited out, it never ends the agent.
+async fn accept(listener: &UnixListener) -> UnixStream {
+    const LONGEST: Duration = Duration::from_secs(1);
+    let mut pause = Duration::from_millis(5);
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return stream,
+            Err(error) => tracing::warn!(%error, "a connection could not be accepted"),
+        }
+        tokio::time::sleep(pause).await;
+        pause = LONGEST.min(pause * 2);
+    }
+}

@@ -1,0 +1,108 @@
+//! The sockets of the agent while it runs: opened together, changed all or nothing at a reload, closed in order.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::task::AbortHandle;
+
+use crate::connection::Handler;
+use crate::listener::{Accepting, Limits};
+use crate::peer::ListenerKind;
+use crate::shutdown::Stopper;
+use crate::socket::{BoundSocket, SocketError};
+
+/// A socket to listen on.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Endpoint {
+    pub path: PathBuf,
+    pub kind: ListenerKind,
+}
+
+/// Everything between the clients and a [`Handler`]. Lives inside a `LocalSet`.
+pub struct Server<H> {
+    accepting: Rc<Accepting<H>>,
+    stopper: Stopper,
+    open: BTreeMap<PathBuf, Open>,
+}
+
+struct Open {
+    socket: BoundSocket,
+    kind: Rc<RefCell<ListenerKind>>,
+    accept_loop: AbortHandle,
+}
+
+impl<H: Handler> Server<H> {
+    /// A server that listens nowhere yet.
+    pub fn new(handler: Rc<H>, limits: Limits) -> Self {
+        let (stopper, stop) = Stopper::new();
+        Self { accepting: Rc::new(Accepting::new(handler, limits, stop)), stopper, open: BTreeMap::new() }
+    }
+
+    /// Listens on exactly these sockets from now on. On an error nothing has changed.
+    ///
+    /// Connections that came in by a socket that is closed here go on; their [`Handler`] judges what they may still do.
+    pub fn listen(&mut self, endpoints: &[Endpoint]) -> Result<(), SocketError> {
+        let mut added = Vec::new();
+        for endpoint in endpoints {
+            match self.open.get(&endpoint.path) {
+                Some(open) if open.serves_like(&endpoint.kind) => {}
+                Some(_) => return Err(SocketError::KindChanged(endpoint.path.clone())),
+                None => added.push((BoundSocket::bind(&endpoint.path, &endpoint.kind)?, endpoint.clone())),
+            }
+        }
+        self.open.retain(|path, _| endpoints.iter().any(|endpoint| endpoint.path == *path));
+        for endpoint in endpoints {
+            if let Some(open) = self.open.get(&endpoint.path) {
+                open.kind.replace(endpoint.kind.clone());
+            }
+        }
+        for (socket, endpoint) in added {
+            self.open.insert(endpoint.path, Open::start(socket, endpoint.kind, &self.accepting));
+        }
+        Ok(())
+    }
+
+    /// Stops accepting and reading, removes the sockets, lets requests under way finish for at most `patience`.
+    ///
+    /// The locks are held until the end, so that the next agent does not start while this one still answers.
+    pub async fn close(mut self, patience: Duration) {
+        let mut closed = std::mem::take(&mut self.open);
+        for open in closed.values_mut() {
+            open.accept_loop.abort();
+            open.socket.unlink();
+        }
+        self.stopper.stop();
+        if tokio::time::timeout(patience, self.accepting.drained()).await.is_err() {
+            tracing::warn!("requests were still under way when the agent stopped");
+        }
+    }
+}
+
+impl Open {
+    fn start<H: Handler>(socket: BoundSocket, kind: ListenerKind, accepting: &Rc<Accepting<H>>) -> Self {
+        let kind = Rc::new(RefCell::new(kind));
+        let accept_loop = Rc::clone(accepting).accept_from(socket.listener(), Rc::clone(&kind));
+        Self { socket, kind, accept_loop: tokio::task::spawn_local(accept_loop).abort_handle() }
+    }
+
+    /// A client may be renamed while its socket stays; the mode of the socket and its permits may not change.
+    fn serves_like(&self, kind: &ListenerKind) -> bool {
+        let own = self.kind.borrow();
+        std::mem::discriminant(&*own) == std::mem::discriminant(kind)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.accept_loop.abort();
+    }
+}
+
+impl<H> std::fmt::Debug for Server<H> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("open", &self.open.keys()).finish_non_exhaustive()
+    }
+}

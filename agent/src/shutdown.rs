@@ -1,0 +1,93 @@
+//! How the agent is told to stop or to read its configuration again: SIGTERM, SIGINT, SIGHUP.
+
+use std::io;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+/// Says once that the agent stops; every part that waits holds a [`Stop`].
+#[derive(Debug)]
+pub struct Stopper(watch::Sender<bool>);
+
+/// Waits for the agent to stop.
+#[derive(Clone, Debug)]
+pub struct Stop(watch::Receiver<bool>);
+
+impl Stopper {
+    pub fn new() -> (Self, Stop) {
+        let (sender, receiver) = watch::channel(false);
+        (Self(sender), Stop(receiver))
+    }
+
+    pub fn stop(&self) {
+        self.0.send_replace(true);
+    }
+}
+
+impl Stop {
+    /// Returns once the agent is to stop; a vanished [`Stopper`] means the same.
+    pub async fn requested(&mut self) {
+        let _ = self.0.wait_for(|stop| *stop).await;
+    }
+}
+
+/// The signals the agent listens to. From its creation on none of them ends the process by itself.
+#[derive(Debug)]
+pub struct Signals {
+    hang_up: Signal,
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+/// What the operator or the service manager wants.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Wish {
+    Reload,
+    Stop,
+}
+
+impl Signals {
+    pub fn listen() -> io::Result<Self> {
+        Ok(Self {
+            hang_up: signal(SignalKind::hangup())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// The next signal; a stop is never held up by a reload.
+    pub async fn next(&mut self) -> Wish {
+        tokio::select! {
+            biased;
+            _ = self.terminate.recv() => Wish::Stop,
+            _ = self.interrupt.recv() => Wish::Stop,
+            _ = self.hang_up.recv() => Wish::Reload,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_hang_up_asks_for_a_reload() {
+        let mut signals = Signals::listen().expect("signals can be listened to");
+        let own = rustix::process::getpid();
+        rustix::process::kill_process(own, rustix::process::Signal::HUP).expect("a signal to oneself");
+        assert_eq!(signals.next().await, Wish::Reload);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_stop_reaches_those_who_wait_and_those_who_ask_later() {
+        let (stopper, stop) = Stopper::new();
+        let waiting = tokio::spawn({
+            let mut stop = stop.clone();
+            async move { stop.requested().await }
+        });
+        tokio::task::yield_now().await;
+        stopper.stop();
+        waiting.await.expect("the waiting task ends");
+        stop.clone().requested().await;
+    }
+}

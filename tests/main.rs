@@ -1,1 +1,3 @@
 //! End-to-end tests on real tokens: one binary, so that everything is linked once.
+
+mod transport;

@@ -217,3 +217,85 @@ fn check_directories(real: &Path) -> Result<(), SocketError> {
 fn own_uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bind(path: &Path) -> Result<BoundSocket, SocketError> {
+        BoundSocket::bind(path, &ListenerKind::Agent)
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_stale_socket_is_replaced_and_a_living_one_is_not() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("agent.sock");
+        let other = StdListener::bind(&path).expect("binds");
+        assert!(matches!(bind(&path), Err(SocketError::AnotherAgent(_))), "it has no lock, but it listens");
+        drop(other);
+        assert!(path.exists(), "stale");
+        let bound = bind(&path).expect("recovered");
+        UnixStream::connect(&path).expect("and listening");
+        assert!(matches!(bind(&path), Err(SocketError::AnotherAgent(_))));
+        drop(bound);
+        assert!(!path.exists());
+        bind(&path).expect("free again");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn only_our_own_socket_is_removed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("agent.sock");
+        let bound = bind(&path).expect("binds");
+        std::fs::remove_file(&path).expect("ours");
+        let _other = StdListener::bind(&path).expect("another program takes its place");
+        drop(bound);
+        assert!(path.exists());
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_is_not_a_socket_is_left_alone() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("agent.sock");
+        std::fs::write(&path, b"precious").expect("written");
+        assert!(matches!(bind(&path), Err(SocketError::Occupied(_))));
+        std::fs::remove_file(&path).expect("ours");
+        std::os::unix::fs::symlink("/nowhere", &path).expect("linked");
+        assert!(matches!(bind(&path), Err(SocketError::Occupied(_))));
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_directory_in_the_hands_of_others_is_refused_wherever_it_stands_in_the_path() {
+        let root = tempfile::tempdir().expect("a directory");
+        let inside = root.path().join("inside");
+        std::fs::create_dir(&inside).expect("made");
+        for (directory, mode) in [(&inside, 0o777), (&inside, 0o770), (&root.path().to_owned(), 0o722)] {
+            let before = std::fs::metadata(directory).expect("there").permissions();
+            std::fs::set_permissions(directory, Permissions::from_mode(mode)).expect("ours");
+            let refused = bind(&inside.join("agent.sock")).expect_err("refused");
+            assert!(matches!(&refused, SocketError::Directory(named) if named == directory), "{mode:o}: {refused}");
+            std::fs::set_permissions(directory, before).expect("ours");
+        }
+        bind(&inside.join("agent.sock")).expect("trusted again");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_missing_directory_is_made_for_those_who_connect() {
+        let root = tempfile::tempdir().expect("a directory");
+        for (kind, mode) in [(ListenerKind::Admin, 0o700), (ListenerKind::Agent, 0o755)] {
+            let directory = root.path().join(format!("{kind:?}"));
+            let _bound = BoundSocket::bind(&directory.join("some.sock"), &kind).expect("binds");
+            assert_eq!(std::fs::metadata(&directory).expect("made").mode() & 0o777, mode);
+        }
+        let deep = bind(&root.path().join("a/b/agent.sock")).expect_err("one level at most");
+        assert!(matches!(deep, SocketError::Io { action: "create", .. }));
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_path_that_no_client_could_use_is_refused() {
+        let long = format!("/tmp/{}.sock", "x".repeat(100));
+        for path in ["agent.sock", "/", "/tmp/..", &long] {
+            assert!(matches!(bind(Path::new(path)), Err(SocketError::Path(_))), "{path}");
+        }
+    }
+}

@@ -277,3 +277,6 @@ fn may_hold_signature(client: &Client, exchange: &dyn Exchange) -> Result<(), De
 fn approvals_for_scopes(effective: Scopes) -> u32 {
     u32::from(effective.contains(Scope::Withdraw) || effective.contains(Scope::Admin))
 }
+
+#[cfg(test)]
+mod tests;

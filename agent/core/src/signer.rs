@@ -211,3 +211,6 @@ fn parse_session(payload: &[u8]) -> Result<SessionRequest, Refusal> {
     wire::key_name(&asked.key)?;
     Ok(asked)
 }
+
+#[cfg(test)]
+mod tests;

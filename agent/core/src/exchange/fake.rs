@@ -1,0 +1,99 @@
+//! An exchange for tests: binds neither method nor path, so that every rule about effective scopes shows.
+
+use std::sync::LazyLock;
+
+use super::table::Table;
+use super::{Binding, Exchange, Facts, Hosts, ReceiveWindow, SecretFormat, Stamp};
+use crate::algorithm::Algorithm;
+use crate::decimal::Amount;
+use crate::draft::{Draft, Encoding, Template};
+use crate::exchange::classify::Order;
+use crate::key::{Environment, Key, KeyName, NonceUnit, Tier};
+use crate::refusal::Refusal;
+use crate::request::Request;
+use crate::scope::{Scope, Scopes};
+
+#[derive(Debug)]
+pub(crate) struct Fake;
+
+const SCOPES: &str = "\
+DELETE /order trade
+GET /account read
+GET /order read
+POST /batch trade
+POST /move transfer
+POST /opaque trade
+POST /order trade
+POST /withdraw withdraw
+";
+
+const PARAMS: &str = "\
+- DELETE /order symbol=symbol
+POST /batch list=orders symbol=symbol? quantity=quantity? price=price?
+POST /move asset=asset amount=amount to=to?
+POST /order symbol=symbol side type quantity=quantity? price=price?
+POST /withdraw asset=coin amount=amount address=address network=network? memo=tag?
+";
+
+static TABLE: LazyLock<Table> = LazyLock::new(|| Table::parse(SCOPES, PARAMS, FACTS.managed));
+
+static FACTS: Facts = Facts {
+    name: "fake",
+    documentation: "none",
+    algorithms: &[Algorithm::HmacSha256],
+    secret: SecretFormat::Ascii,
+    needs_passphrase: false,
+    increasing_nonce: false,
+    binding: Binding { method: false, path: false, body: true },
+    hosts: &[Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["fake.example", "alt.example"] }],
+    managed: &["timestamp", "signature"],
+    receive_window: Some(ReceiveWindow { name: "recvWindow", default_ms: 5_000 }),
+    session_grants: &[Scope::Read],
+};
+
+impl Exchange for Fake {
+    fn facts(&self) -> &'static Facts {
+        &FACTS
+    }
+
+    fn table(&self) -> &'static Table {
+        &TABLE
+    }
+
+    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+        let message = format!("{}{}", stamp.now_ms, request.params.value().to_json());
+        Ok(Draft {
+            algorithm: key.algorithm,
+            encoding: Encoding::Hex,
+            method: request.method,
+            url: format!("https://{host}{}?signature=", request.path).into(),
+            headers: vec![("Signature", Template::signature())],
+            body: None,
+            timestamp_ms: stamp.now_ms,
+            message: message.into_bytes(),
+        })
+    }
+
+    fn notional(&self, order: &Order) -> Result<(String, Amount), &'static str> {
+        let parse = |text: &Option<String>| text.as_deref().and_then(|text| Amount::parse(text).ok());
+        let (Some(quantity), Some(price)) = (parse(&order.quantity), parse(&order.price)) else {
+            return Err("it has no plain quantity and price");
+        };
+        let worth = quantity.checked_mul_up(price).ok_or("it has too many digits")?;
+        Ok(("USDT".to_owned(), worth))
+    }
+}
+
+pub(crate) fn key(scopes: impl IntoIterator<Item = Scope>) -> Key {
+    Key {
+        name: KeyName::parse("fake-key").expect("a plain name"),
+        exchange: "fake",
+        environment: Environment::Production,
+        algorithm: Algorithm::HmacSha256,
+        api_key: "id".to_owned(),
+        scopes: scopes.into_iter().collect::<Scopes>(),
+        tier: Tier::Software,
+        token: "token".to_owned(),
+        nonce_unit: NonceUnit::Milliseconds,
+    }
+}

@@ -1,0 +1,206 @@
+//! The order of the steps, and what happens to a request where one of them fails.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use super::*;
+use crate::exchange::fake::key;
+use crate::key::KeyName;
+use crate::policy::SpendLimit;
+use crate::ports::TokenError;
+
+/// Every port in one, writing down what was called.
+#[derive(Default)]
+struct World {
+    steps: RefCell<Vec<String>>,
+    broken_ledger: Cell<Option<&'static str>>,
+    broken_token: Cell<bool>,
+    used: Cell<u32>,
+}
+
+impl World {
+    fn step(&self, name: &'static str) -> Result<(), Refusal> {
+        self.steps.borrow_mut().push(name.to_owned());
+        if self.broken_ledger.get() == Some(name) {
+            return Err(Refusal::new(Code::LedgerUnavailable, "the disk is gone"));
+        }
+        Ok(())
+    }
+}
+
+impl Clock for World {
+    fn now_ms(&self) -> u64 {
+        1_700_000_000_000
+    }
+    fn request_id(&self) -> String {
+        "id-1".to_owned()
+    }
+    fn random(&self) -> [u8; 16] {
+        [7; 16]
+    }
+}
+
+impl Token for World {
+    async fn sign(&self, grant: Grant, key: &Key, _: Algorithm, message: &[u8]) -> Result<Signature, TokenError> {
+        assert_eq!(grant.key(), &key.name);
+        self.steps.borrow_mut().push("token".to_owned());
+        if self.broken_token.get() {
+            return Err(TokenError::Unavailable("unplugged".to_owned()));
+        }
+        Ok(Signature { bytes: message[..2].to_vec(), passphrase: None })
+    }
+}
+
+impl Ledger for World {
+    fn reserve(&self, spends: &[Spend]) -> Result<(), Refusal> {
+        self.step("reserve")?;
+        self.used.set(self.used.get() + spends.len() as u32);
+        if self.used.get() > 1 { Err(Refusal::new(Code::PolicyLimit, "the day is spent")) } else { Ok(()) }
+    }
+    fn intent(&self, intent: &Intent<'_>, durability: Durability) -> Result<(), Refusal> {
+        assert!(matches!(intent.asked, Asked::Request { .. }));
+        self.step(if durability == Durability::Synced { "intent synced" } else { "intent" })
+    }
+    fn nonce(&self, _: &Key) -> Result<u64, Refusal> {
+        self.step("nonce").map(|()| 1)
+    }
+    fn signed(&self, _: &str, _: &Key, message: &[u8]) -> Result<RecordId, Refusal> {
+        assert!(message.starts_with(b"1700000000000"));
+        self.step("signed").map(|()| RecordId { seq: 1, hash: "00".to_owned() })
+    }
+    fn failed(&self, _: &str, _: &Key, _: &Refusal) -> Result<(), Refusal> {
+        self.step("failed")
+    }
+    fn refused(&self, refused: &Refused<'_>) -> Result<(), Refusal> {
+        assert_eq!(refused.request_id, "id-1");
+        self.step("refused")
+    }
+}
+
+impl Keyring for World {
+    fn key(&self, name: &str) -> Result<Rc<Key>, Refusal> {
+        assert_eq!(name, "fake-key");
+        Ok(Rc::new(key(Scope::ALL)))
+    }
+}
+
+/// None of these ports waits, so one poll is the whole life of a request.
+fn now<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("a port waited"),
+    }
+}
+
+fn sign(world: &World, locked: bool, payload: &str) -> (Result<SignReply, Code>, Vec<String>) {
+    let amount = crate::decimal::Amount::parse("1000").ok();
+    let client = Client {
+        name: "bot".to_owned(),
+        uid: 1,
+        keys: [KeyName::parse("fake-key").expect("name")].into(),
+        scopes: [Scope::Read, Scope::Trade, Scope::Transfer].into_iter().collect(),
+        symbols: None,
+        max_quantity: Default::default(),
+        limits: [("USDT".to_owned(), SpendLimit { per_request: None, per_day: amount })].into(),
+        rate: None,
+        unbound: Default::default(),
+    };
+    let transfers = [("BTC".to_owned(), Default::default())].into();
+    let policy = Policy { clients: vec![client.clone()], transfers, ..Policy::default() };
+    let caller = Caller { client: "bot".to_owned(), uid: 1, pid: None };
+    let rates = RefCell::default();
+    let signer = Signer {
+        clock: world,
+        ledger: world,
+        token: world,
+        policy: &policy,
+        rates: &rates,
+        locked,
+        client: &client,
+        caller: &caller,
+    };
+    let answered = now(signer.sign(world, payload.as_bytes()));
+    assert_eq!(answered.request_id, "id-1");
+    (answered.outcome.map_err(|refusal| refusal.code), world.steps.take())
+}
+
+const ORDER: &str = r#"{"v":1,"key":"fake-key","method":"POST","path":"/order",
+    "params":{"symbol":"B","side":"BUY","type":"LIMIT","quantity":"1","price":"2"}}"#;
+
+#[test]
+fn the_intent_stands_before_the_token_is_asked_and_the_result_before_the_reply() {
+    let (reply, steps) = sign(&World::default(), false, ORDER);
+    let reply = reply.expect("allowed");
+    assert_eq!(steps, ["reserve", "intent", "token", "signed"]);
+    assert_eq!(reply.headers, [("Signature".to_owned(), "3137".to_owned())]);
+    assert_eq!((reply.scope, reply.record.seq), (Scope::Trade, 1));
+}
+
+#[test]
+fn moving_money_waits_for_the_disk() {
+    let moving = r#"{"v":1,"key":"fake-key","method":"POST","path":"/move","params":{"asset":"BTC","amount":"1"}}"#;
+    let (reply, steps) = sign(&World::default(), false, moving);
+    assert!(reply.is_ok());
+    assert_eq!(steps, ["reserve", "intent synced", "token", "signed"]);
+}
+
+#[test]
+fn a_refusal_is_recorded_and_the_token_is_not_asked() {
+    let cases = [
+        ("not json", false, Code::RequestMalformed),
+        (r#"{"v":1,"key":"other","method":"GET","path":"/account"}"#, false, Code::KeyUnknown),
+        (r#"{"v":1,"key":"fake-key","method":"GET","path":"/none"}"#, false, Code::RequestUnknownEndpoint),
+        (
+            r#"{"v":1,"key":"fake-key","method":"GET","path":"/account","params":{"timestamp":1}}"#,
+            false,
+            Code::RequestForbiddenParameter,
+        ),
+        (
+            r#"{"v":1,"key":"fake-key","method":"GET","path":"/account","params":{"recvWindow":10001}}"#,
+            false,
+            Code::RequestForbiddenParameter,
+        ),
+        (
+            r#"{"v":1,"key":"fake-key","method":"GET","path":"/account","host":"evil.example"}"#,
+            false,
+            Code::RequestMalformed,
+        ),
+        (ORDER, true, Code::AgentLocked),
+    ];
+    for (payload, locked, code) in cases {
+        let (reply, steps) = sign(&World::default(), locked, payload);
+        assert_eq!((reply.err(), steps.as_slice()), (Some(code), &["refused".to_owned()][..]), "{payload}");
+    }
+}
+
+#[test]
+fn a_spent_limit_leaves_no_intent() {
+    let world = World::default();
+    assert!(sign(&world, false, ORDER).0.is_ok());
+    let (reply, steps) = sign(&world, false, ORDER);
+    assert_eq!(reply.err(), Some(Code::PolicyLimit));
+    assert_eq!(steps, ["reserve", "refused"]);
+}
+
+#[test]
+fn a_token_that_fails_is_recorded_as_such() {
+    let world = World::default();
+    world.broken_token.set(true);
+    let (reply, steps) = sign(&world, false, ORDER);
+    assert_eq!(reply.err(), Some(Code::TokenUnavailable));
+    assert_eq!(steps, ["reserve", "intent", "token", "failed"]);
+}
+
+#[test]
+fn without_a_ledger_nothing_is_signed_and_nothing_released() {
+    for (step, token_asked) in [("reserve", false), ("intent", false), ("signed", true), ("refused", false)] {
+        let world = World::default();
+        world.broken_ledger.set(Some(step));
+        let payload = if step == "refused" { "not json" } else { ORDER };
+        let (reply, steps) = sign(&world, false, payload);
+        assert_eq!(reply.err(), Some(Code::LedgerUnavailable), "{step}");
+        assert_eq!(steps.contains(&"token".to_owned()), token_asked, "{step}");
+    }
+}

@@ -11,3 +11,5 @@ pub mod server;
 pub mod shutdown;
 pub mod socket;
 pub mod sys;
+pub mod terminal;
+pub mod trusted_path;

@@ -1,6 +1,12 @@
 //! The system calls that no safe library offers: the one module where `unsafe` is allowed, each use with its reason.
 #![allow(unsafe_code)]
 
+mod locked_memory;
 mod peer;
+mod pkcs11_calls;
+mod process;
 
+pub use locked_memory::LockedMemory;
 pub use peer::peer_pidfd;
+pub use pkcs11_calls::{Pkcs11Calls, Pkcs11CallsError};
+pub use process::{duplicate_descriptor, replace_environment, termination_signals};

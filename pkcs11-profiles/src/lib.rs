@@ -1,1 +1,83 @@
-//! stub
+//! What each PKCS#11 module needs and can do, as data: one TOML file per token type, embedded and parsed strictly.
+#![forbid(unsafe_code)]
+
+mod profile;
+
+use std::sync::LazyLock;
+
+pub use profile::{
+    Algorithm, Evidence, Import, Padding, PinForm, PinRotation, Profile, ProfileError, SecretKeyType, Sessions, Tier,
+};
+
+/// Names that a later adapter takes: they are tokens, but not PKCS#11 modules.
+pub const RESERVED: &[&str] = &["yubikey-piv"];
+
+const EMBEDDED: &[&str] = &[
+    include_str!("../cloudhsm.toml"),
+    include_str!("../google-kms.toml"),
+    include_str!("../kryoptic.toml"),
+    include_str!("../luna.toml"),
+    include_str!("../nshield.toml"),
+    include_str!("../opencryptoki.toml"),
+    include_str!("../opensc.toml"),
+    include_str!("../softhsm.toml"),
+    include_str!("../tpm2-pkcs11.toml"),
+    include_str!("../ykcs11.toml"),
+    include_str!("../yubihsm2.toml"),
+];
+
+static PROFILES: LazyLock<Vec<Profile>> = LazyLock::new(|| {
+    // A test parses every embedded file, so none that does not parse is ever shipped.
+    EMBEDDED.iter().filter_map(|text| Profile::from_toml(text).ok()).collect()
+});
+
+impl Profile {
+    /// The embedded profile of that name.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        PROFILES.iter().find(|profile| profile.name == name)
+    }
+
+    /// Every embedded profile, by name.
+    pub fn all() -> &'static [Self] {
+        &PROFILES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_embedded_profile_parses_and_is_found_by_its_name() {
+        for text in EMBEDDED {
+            let profile = Profile::from_toml(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+            assert_eq!(Profile::named(&profile.name), Some(&profile));
+        }
+        assert_eq!(Profile::all().len(), EMBEDDED.len());
+    }
+
+    #[test]
+    fn names_are_sorted_unique_and_not_reserved() {
+        let names: Vec<_> = Profile::all().iter().map(|profile| profile.name.as_str()).collect();
+        assert!(names.is_sorted_by(|one, next| one < next), "{names:?}");
+        assert!(!names.iter().any(|name| RESERVED.contains(name)));
+    }
+
+    #[test]
+    fn every_profile_names_libraries_algorithms_and_its_evidence() {
+        for profile in Profile::all() {
+            assert!(!profile.libraries.is_empty(), "{}", profile.name);
+            assert!(profile.libraries.values().flatten().all(|path| path.is_absolute()), "{}", profile.name);
+            assert!(!profile.algorithms.is_empty(), "{}", profile.name);
+            assert!(!profile.note.trim().is_empty(), "{}", profile.name);
+            assert!(profile.workers >= 1, "{}", profile.name);
+        }
+    }
+
+    #[test]
+    fn software_tokens_are_exactly_these() {
+        let software: Vec<_> =
+            Profile::all().iter().filter(|profile| profile.tier == Tier::Software).map(|p| p.name.as_str()).collect();
+        assert_eq!(software, ["kryoptic", "opencryptoki", "softhsm"]);
+    }
+}

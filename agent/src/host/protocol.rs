@@ -97,6 +97,8 @@ pub enum HostError {
     PinRefused(String),
     #[error("the PIN could not be read: {0}")]
     PinUnavailable(String),
+    #[error("the token is not used: {0}")]
+    Refused(String),
     #[error("the token reported {0}")]
     Token(String),
     #[error("no token matches: {0}")]
@@ -108,6 +110,9 @@ pub enum HostError {
 impl HostError {
     /// True where a respawn would only repeat it, or would spend a PIN try.
     pub const fn is_final(&self) -> bool {
-        matches!(self, Self::PinBlocked(_) | Self::PinRefused(_) | Self::PinUnavailable(_) | Self::Module(_))
+        matches!(
+            self,
+            Self::Module(_) | Self::PinBlocked(_) | Self::PinRefused(_) | Self::PinUnavailable(_) | Self::Refused(_)
+        )
     }
 }

@@ -1,0 +1,239 @@
+//! The durable record of PIN attempts: at most one refused C_Login for each PIN source, however often a host starts.
+//!
+//! The record says `pending` on disk before C_Login is called and the outcome after it, so that a host killed in
+//! between cannot forget that it tried. Nothing derived from a PIN is ever written: four to eight digits fall to any
+//! hash, salted or slow. A corrected file is told from the old one by what the file system says of it; a file that is
+//! merely rewritten with the same wrong PIN would pass as corrected, so two refusals in a row, from whatever
+//! sources, stop all attempts until a person clears the record.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+
+const DIRECTORY: &str = "pin-tries";
+const MOST_REFUSALS_IN_A_ROW: u32 = 2;
+
+/// Which PIN source an attempt was made with; holds nothing of the PIN.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum SourceIdentity {
+    // A credential or descriptor is made anew at each start, so its name is all that stays the same.
+    Credential { name: String },
+    Fd { number: i32 },
+    File { path: PathBuf, device: u64, inode: u64, size: u64, modified_s: i64, modified_ns: i64 },
+    Prompt,
+}
+
+impl SourceIdentity {
+    /// The identity of an open PIN file.
+    pub fn of_file(path: &Path, file: &File) -> io::Result<Self> {
+        let metadata = file.metadata()?;
+        Ok(Self::File {
+            path: path.to_owned(),
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified_s: metadata.mtime(),
+            modified_ns: metadata.mtime_nsec(),
+        })
+    }
+}
+
+/// What the token says about wrong PINs so far (C_GetTokenInfo).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct PinFlags {
+    /// At least one try was spent since the last good one.
+    pub count_low: bool,
+    /// The next wrong PIN locks the token.
+    pub final_try: bool,
+    pub locked: bool,
+}
+
+/// Whether a PIN may be tried now.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[must_use]
+pub enum Verdict {
+    Attempt,
+    Blocked(Reason),
+}
+
+/// Why a PIN is not tried.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Reason {
+    #[error("the token is one wrong PIN from locking itself")]
+    FinalTry,
+    #[error("an attempt was cut off before and may have been refused")]
+    Interrupted,
+    #[error("the token has locked the PIN")]
+    Locked,
+    #[error("this PIN was refused before; correct it")]
+    RefusedBefore,
+    #[error("two PINs in a row were refused")]
+    TooManyRefusals,
+}
+
+/// How a C_Login ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    Accepted,
+    /// The token never looked at the PIN.
+    NotJudged,
+    Refused,
+    /// An error that does not say whether the PIN was looked at.
+    Unclear,
+}
+
+/// Why the record could not be kept; no attempt is made without it.
+#[derive(Debug, thiserror::Error)]
+pub enum TryError {
+    #[error("the record of PIN attempts in {path} is damaged; `countersign-agent pin-reset {token}` clears it")]
+    Damaged { path: PathBuf, token: String },
+    #[error("the record of PIN attempts in {path} cannot be kept")]
+    Storage { path: PathBuf, source: io::Error },
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Record {
+    v: u8,
+    pending: Option<SourceIdentity>,
+    /// Attempts in a row whose outcome is not known.
+    unclear: u32,
+    refused: Vec<SourceIdentity>,
+    refusals_in_a_row: u32,
+}
+
+impl Record {
+    /// What a C_Login cut off before it was recorded must be taken for, seen with the token's flags.
+    fn with_pending_judged(&self, flags: PinFlags) -> Self {
+        let mut record = self.clone();
+        let Some(source) = record.pending.take() else { return record };
+        record.unclear += 1;
+        if flags.count_low || record.unclear > 1 {
+            record.refuse(source);
+        }
+        record
+    }
+
+    fn refuse(&mut self, source: SourceIdentity) {
+        self.refusals_in_a_row += 1;
+        if !self.refused.contains(&source) {
+            self.refused.push(source);
+        }
+    }
+
+    fn verdict(&self, source: &SourceIdentity, flags: PinFlags) -> Verdict {
+        let interrupted = self.pending.is_some();
+        let judged = self.with_pending_judged(flags);
+        if flags.locked {
+            Verdict::Blocked(Reason::Locked)
+        } else if flags.final_try {
+            Verdict::Blocked(Reason::FinalTry)
+        } else if judged.refused.contains(source) {
+            Verdict::Blocked(if interrupted { Reason::Interrupted } else { Reason::RefusedBefore })
+        } else if judged.refusals_in_a_row >= MOST_REFUSALS_IN_A_ROW {
+            Verdict::Blocked(Reason::TooManyRefusals)
+        } else {
+            Verdict::Attempt
+        }
+    }
+
+    fn settle(&mut self, outcome: Outcome) {
+        let Some(source) = self.pending.take() else { return };
+        match outcome {
+            Outcome::Accepted => (self.unclear, self.refusals_in_a_row) = (0, 0),
+            Outcome::NotJudged => {}
+            Outcome::Refused => self.refuse(source),
+            Outcome::Unclear => self.pending = Some(source),
+        }
+    }
+}
+
+/// The record of one token, held alone: one process at a time logs in.
+#[derive(Debug)]
+pub struct TryRecord {
+    path: PathBuf,
+    record: Record,
+    _lock: File,
+}
+
+impl TryRecord {
+    /// Waits for other processes that log in to the same token.
+    pub fn open(state_dir: &Path, token: &str) -> Result<Self, TryError> {
+        let directory = state_dir.join(DIRECTORY);
+        let path = directory.join(format!("{token}.json"));
+        let storage = |source| TryError::Storage { path: path.clone(), source };
+        DirBuilder::new().mode(0o700).recursive(true).create(&directory).map_err(storage)?;
+        let lock = private_file(&directory.join(format!("{token}.lock"))).map_err(storage)?;
+        rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(|error| storage(error.into()))?;
+        let record = match fs::read(&path) {
+            Ok(bytes) => {
+                let damaged = |_| TryError::Damaged { path: path.clone(), token: token.to_owned() };
+                serde_json::from_slice(&bytes).map_err(damaged)?
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Record { v: 1, ..Record::default() },
+            Err(error) => return Err(storage(error)),
+        };
+        Ok(Self { path, record, _lock: lock })
+    }
+
+    /// Whether a PIN of this source may be tried.
+    pub fn verdict(&self, source: &SourceIdentity, flags: PinFlags) -> Verdict {
+        self.record.verdict(source, flags)
+    }
+
+    /// Records that C_Login is about to be called; it must not be called if this fails.
+    pub fn begin(&mut self, source: &SourceIdentity, flags: PinFlags) -> Result<(), TryError> {
+        self.record = self.record.with_pending_judged(flags);
+        self.record.pending = Some(source.clone());
+        self.write()
+    }
+
+    /// Records how the C_Login that was begun has ended.
+    pub fn settle(&mut self, outcome: Outcome) -> Result<(), TryError> {
+        self.record.settle(outcome);
+        self.write()
+    }
+
+    fn write(&self) -> Result<(), TryError> {
+        self.write_durably().map_err(|source| TryError::Storage { path: self.path.clone(), source })
+    }
+
+    fn write_durably(&self) -> io::Result<()> {
+        let new = self.path.with_extension("new");
+        let mut file = private_file(&new)?;
+        file.set_len(0)?;
+        file.write_all(&serde_json::to_vec(&self.record)?)?;
+        file.sync_all()?;
+        fs::rename(&new, &self.path)?;
+        sync_parent(&self.path)
+    }
+}
+
+/// Forgets every attempt made on this token; true if there was a record.
+pub fn reset(state_dir: &Path, token: &str) -> Result<bool, TryError> {
+    let path = state_dir.join(DIRECTORY).join(format!("{token}.json"));
+    match fs::remove_file(&path).and_then(|()| sync_parent(&path)) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(TryError::Storage { path, source }),
+    }
+}
+
+fn private_file(path: &Path) -> io::Result<File> {
+    // A link planted here would have the record written elsewhere.
+    let no_link = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
+    File::options().read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(no_link).open(path)
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+}
+
+#[cfg(test)]
+#[path = "pin_try_tests.rs"]
+mod tests;

@@ -1,0 +1,131 @@
+//! What the front tells a token host or enrol child about its token: the first frame, never arguments or environment.
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use pkcs11_profiles::{Profile, Tier};
+use serde::{Deserialize, Serialize};
+
+use super::protocol::HostError;
+use crate::trusted_path::{self, Exposure};
+
+const LONGEST_PROFILE: u64 = 64 * 1024;
+
+/// One `[token.NAME]` of the configuration.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct TokenSettings {
+    /// The operator's name for the token: letters, digits, `-`, `_` and `.`.
+    pub name: String,
+    /// An embedded profile's name, or the absolute path of a profile file.
+    pub profile: String,
+    /// The module's path, where it is not one of the profile's.
+    pub module: Option<PathBuf>,
+    pub label: Option<String>,
+    pub serial: Option<String>,
+    pub pin: PinSource,
+    /// `$CREDENTIALS_DIRECTORY` of the agent, for [`PinSource::Credential`].
+    pub credentials_directory: Option<PathBuf>,
+    /// Variables for the module; the profile lists the names that are allowed.
+    pub environment: Vec<(String, String)>,
+    /// Where the record of PIN attempts is kept.
+    pub state_dir: PathBuf,
+    pub allow_software_tokens: bool,
+}
+
+/// Where a PIN comes from.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum PinSource {
+    /// A systemd credential, by name.
+    Credential(String),
+    /// A descriptor this process was started with; a pipe can be read once.
+    Fd(i32),
+    /// A file of mode 0600 or stricter.
+    File(PathBuf),
+    /// A person: pinentry, or the terminal.
+    Prompt,
+}
+
+impl TokenSettings {
+    /// The profile these settings name, and only if these settings may be used with it.
+    pub fn checked_profile(&self) -> Result<Profile, HostError> {
+        if !is_plain_name(&self.name) {
+            return Err(HostError::Refused("a token's name is made of letters, digits, '-', '_' and '.'".to_owned()));
+        }
+        let profile = self.load_profile()?;
+        if profile.tier == Tier::Software && !self.allow_software_tokens {
+            let reason = format!("{} is a software token; trials set allow_software_tokens = true", profile.title);
+            return Err(HostError::Refused(reason));
+        }
+        if let Some((name, _)) = self.environment.iter().find(|(name, _)| !profile.environment.contains(name)) {
+            let reason = format!("profile {} does not allow the environment variable {name}", profile.name);
+            return Err(HostError::Refused(reason));
+        }
+        Ok(profile)
+    }
+
+    fn load_profile(&self) -> Result<Profile, HostError> {
+        if !self.profile.starts_with('/') {
+            return Profile::named(&self.profile)
+                .cloned()
+                .ok_or_else(|| HostError::Refused(format!("there is no profile named {}", self.profile)));
+        }
+        let refused = |error: &dyn std::fmt::Display| HostError::Refused(format!("profile {}: {error}", self.profile));
+        let file = trusted_path::open(self.profile.as_ref(), Exposure::Public).map_err(|error| refused(&error))?;
+        let mut text = String::new();
+        file.take(LONGEST_PROFILE).read_to_string(&mut text).map_err(|error| refused(&error))?;
+        Profile::from_toml(&text).map_err(|error| refused(&error))
+    }
+}
+
+/// True for a name that is safe in a file name and in a label on a token.
+pub fn is_plain_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    (1..=64).contains(&name.len()) && name.bytes().all(plain) && !name.starts_with(['-', '.'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> TokenSettings {
+        TokenSettings {
+            name: "hsm".to_owned(),
+            profile: "softhsm".to_owned(),
+            module: None,
+            label: Some("countersign".to_owned()),
+            serial: None,
+            pin: PinSource::Prompt,
+            credentials_directory: None,
+            environment: vec![("SOFTHSM2_CONF".to_owned(), "/etc/countersign/softhsm2.conf".to_owned())],
+            state_dir: "/var/lib/countersign".into(),
+            allow_software_tokens: true,
+        }
+    }
+
+    #[test]
+    fn a_profile_is_given_only_to_settings_that_may_use_it() {
+        assert_eq!(settings().checked_profile().expect("allowed").name, "softhsm");
+        let refused: [fn(&mut TokenSettings); 5] = [
+            |settings| settings.allow_software_tokens = false,
+            |settings| settings.environment.push(("LD_PRELOAD".to_owned(), "/tmp/x.so".to_owned())),
+            |settings| settings.profile = "yubikey-piv".to_owned(),
+            |settings| settings.name = "../hsm".to_owned(),
+            |settings| settings.profile = "/nonexistent/profile.toml".to_owned(),
+        ];
+        for (index, change) in refused.into_iter().enumerate() {
+            let mut settings = settings();
+            change(&mut settings);
+            assert!(matches!(settings.checked_profile(), Err(HostError::Refused(_))), "case {index}");
+        }
+    }
+
+    #[test]
+    fn plain_names() {
+        for name in ["hsm", "binance-mm", "A.b_c-1"] {
+            assert!(is_plain_name(name), "{name}");
+        }
+        for name in ["", ".", "..", ".a", "-a", "a/b", "a b", "a\n", "ä", "a:b", &"a".repeat(65)] {
+            assert!(!is_plain_name(name), "{name:?}");
+        }
+    }
+}

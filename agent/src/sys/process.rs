@@ -1,0 +1,61 @@
+//! Descriptors, environment and signals of a process that has just been started.
+
+use std::ffi::OsString;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+
+/// An own copy of a descriptor this process was started with; the original is closed at the next exec.
+pub fn duplicate_descriptor(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: both calls only look at the number; a closed or negative one is answered with EBADF.
+    let copy = unsafe {
+        libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC);
+        libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3)
+    };
+    if copy < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just opened this descriptor for us, and nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// Makes the environment exactly these pairs. Fails where another thread could be reading it.
+pub fn replace_environment(pairs: &[(String, String)]) -> io::Result<()> {
+    let threads = std::fs::read_dir("/proc/self/task")?.count();
+    if threads != 1 {
+        return Err(io::Error::other("the environment can only be replaced before a second thread starts"));
+    }
+    let names: Vec<OsString> = std::env::vars_os().map(|(name, _)| name).collect();
+    // SAFETY: this is the only thread, as counted above, so nobody reads the environment meanwhile.
+    unsafe {
+        for name in names {
+            std::env::remove_var(name);
+        }
+        for (name, value) in pairs {
+            std::env::set_var(name, value);
+        }
+    }
+    Ok(())
+}
+
+/// Blocks the signals that ask this thread's process to end, and returns a descriptor that becomes readable instead.
+pub fn termination_signals() -> io::Result<OwnedFd> {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigemptyset initialises the set before anything reads it; the later calls only read it, and no old mask
+    // is asked for.
+    let descriptor = unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
+            libc::sigaddset(set.as_mut_ptr(), signal);
+        }
+        if libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut()) != 0 {
+            return Err(io::Error::other("the signal mask could not be set"));
+        }
+        libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC)
+    };
+    if descriptor < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just opened this descriptor for us, and nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}

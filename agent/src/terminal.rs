@@ -1,0 +1,225 @@
+//! Questions to a person at a terminal: echo off where a secret is typed, and always back on.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+
+use crate::sys::LockedMemory;
+
+/// Whether what is typed can be seen.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Echo {
+    Off,
+    On,
+}
+
+/// Why a question got no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum TerminalError {
+    #[error("the terminal was closed before an answer came")]
+    Closed,
+    #[error("the question was cancelled")]
+    Cancelled,
+    #[error("the terminal cannot be used")]
+    Terminal(#[from] io::Error),
+    #[error("the answer is too long")]
+    TooLong,
+}
+
+impl From<rustix::io::Errno> for TerminalError {
+    fn from(error: rustix::io::Errno) -> Self {
+        Self::Terminal(error.into())
+    }
+}
+
+/// A terminal, and what ends the wait for an answer when it becomes readable or hangs up.
+#[derive(Debug)]
+pub struct Terminal<'fd> {
+    device: BorrowedFd<'fd>,
+    cancel: Vec<BorrowedFd<'fd>>,
+}
+
+impl<'fd> Terminal<'fd> {
+    pub fn new(device: BorrowedFd<'fd>, cancel: Vec<BorrowedFd<'fd>>) -> Self {
+        Self { device, cancel }
+    }
+
+    /// Shows `text`.
+    pub fn show(&self, text: &str) -> Result<(), TerminalError> {
+        let mut rest = text.as_bytes();
+        while !rest.is_empty() {
+            let written = rustix::io::retry_on_intr(|| rustix::io::write(self.device, rest))?;
+            rest = &rest[written..];
+        }
+        Ok(())
+    }
+
+    /// Asks, and appends one line to `answer`, without its newline.
+    pub fn ask(&self, question: &str, echo: Echo, answer: &mut LockedMemory) -> Result<(), TerminalError> {
+        let quiet = (echo == Echo::Off).then(|| EchoOff::start(self.device)).transpose()?;
+        self.show(question)?;
+        let result = self.read_line(answer);
+        if quiet.is_some() {
+            drop(quiet);
+            self.show("\n")?;
+        }
+        result
+    }
+
+    /// Asks for text of several lines, up to and with the first line for which `is_last` holds.
+    pub fn ask_lines(
+        &self,
+        question: &str,
+        answer: &mut LockedMemory,
+        is_last: impl Fn(&[u8]) -> bool,
+    ) -> Result<(), TerminalError> {
+        let _quiet = EchoOff::start(self.device)?;
+        self.show(question)?;
+        loop {
+            let start = answer.as_bytes().len();
+            self.read_line(answer)?;
+            let last = is_last(&answer.as_bytes()[start..]);
+            if !answer.append(b"\n") {
+                return Err(TerminalError::TooLong);
+            }
+            if last {
+                return self.show("\n");
+            }
+        }
+    }
+
+    /// A terminal in its usual mode gives at most one line to a read.
+    fn read_line(&self, line: &mut LockedMemory) -> Result<(), TerminalError> {
+        loop {
+            self.wait()?;
+            if line.spare().is_empty() {
+                return Err(TerminalError::TooLong);
+            }
+            let read = rustix::io::retry_on_intr(|| rustix::io::read(self.device, &mut *line.spare()))?;
+            if read == 0 {
+                return Err(TerminalError::Closed);
+            }
+            line.advance(read);
+            if let Some(without_newline) = line.as_bytes().strip_suffix(b"\n") {
+                let length = without_newline.len();
+                line.truncate(length);
+                return Ok(());
+            }
+        }
+    }
+
+    fn wait(&self) -> Result<(), TerminalError> {
+        let mut descriptors = vec![PollFd::from_borrowed_fd(self.device, PollFlags::IN)];
+        descriptors.extend(self.cancel.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
+        rustix::io::retry_on_intr(|| poll(&mut descriptors, None))?;
+        if descriptors[1..].iter().any(|descriptor| !descriptor.revents().is_empty()) {
+            return Err(TerminalError::Cancelled);
+        }
+        Ok(())
+    }
+}
+
+/// Echo is off as long as this lives.
+struct EchoOff<'fd> {
+    device: BorrowedFd<'fd>,
+    before: Termios,
+}
+
+impl<'fd> EchoOff<'fd> {
+    fn start(device: BorrowedFd<'fd>) -> Result<Self, TerminalError> {
+        let before = tcgetattr(device)?;
+        let mut quiet = before.clone();
+        quiet.local_modes.remove(LocalModes::ECHO | LocalModes::ECHONL);
+        quiet.local_modes.insert(LocalModes::ICANON);
+        // Flush: what was typed before the question is not its answer.
+        tcsetattr(device, OptionalActions::Flush, &quiet)?;
+        Ok(Self { device, before })
+    }
+}
+
+impl Drop for EchoOff<'_> {
+    fn drop(&mut self) {
+        // Where the terminal is gone there is nothing left to restore.
+        let _ = tcsetattr(self.device, OptionalActions::Drain, &self.before);
+    }
+}
+
+/// True where `descriptor` is a terminal.
+pub fn is_terminal(descriptor: impl AsFd) -> bool {
+    rustix::termios::isatty(descriptor)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::{Read, Write};
+    use std::os::fd::OwnedFd;
+    use std::thread;
+    use std::time::Duration;
+
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+    use super::*;
+
+    fn pseudo_terminal() -> (File, OwnedFd) {
+        let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a pseudo terminal");
+        grantpt(&person).expect("granted");
+        unlockpt(&person).expect("unlocked");
+        let name = ptsname(&person, Vec::new()).expect("has a name");
+        let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY;
+        let device = rustix::fs::open(name, flags, rustix::fs::Mode::empty()).expect("opens");
+        (person.into(), device)
+    }
+
+    fn echoes(device: &OwnedFd) -> bool {
+        tcgetattr(device).expect("a terminal").local_modes.contains(LocalModes::ECHO)
+    }
+
+    fn wait_for_question(person: &mut File, device: &OwnedFd) {
+        let mut shown = [0; 64];
+        let read = person.read(&mut shown).expect("readable");
+        assert_eq!(&shown[..read], b"secret: ");
+        assert!(!echoes(device));
+    }
+
+    #[test]
+    fn a_secret_is_read_unseen_and_echo_comes_back() {
+        let (mut person, device) = pseudo_terminal();
+        let seen = thread::scope(|scope| {
+            let asked = scope.spawn(|| {
+                let mut answer = LockedMemory::with_capacity(1).expect("memory");
+                let terminal = Terminal::new(device.as_fd(), Vec::new());
+                terminal.ask("secret: ", Echo::Off, &mut answer).expect("answered");
+                assert_eq!(answer.as_bytes(), b"hunter2");
+            });
+            wait_for_question(&mut person, &device);
+            person.write_all(b"hunter2\n").expect("typed");
+            asked.join().expect("asked");
+            let mut seen = [0; 64];
+            let read = person.read(&mut seen).expect("readable");
+            seen[..read].to_vec()
+        });
+        assert_eq!(seen, b"\r\n");
+        assert!(echoes(&device));
+    }
+
+    #[test]
+    fn echo_comes_back_when_the_question_is_cancelled() {
+        let (mut person, device) = pseudo_terminal();
+        let (cancel, other_end) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        thread::scope(|scope| {
+            let asked = scope.spawn(|| {
+                let mut answer = LockedMemory::with_capacity(1).expect("memory");
+                let terminal = Terminal::new(device.as_fd(), vec![cancel.as_fd()]);
+                terminal.ask("secret: ", Echo::Off, &mut answer)
+            });
+            wait_for_question(&mut person, &device);
+            thread::sleep(Duration::from_millis(20));
+            drop(other_end);
+            assert!(matches!(asked.join().expect("asked"), Err(TerminalError::Cancelled)));
+        });
+        assert!(echoes(&device));
+    }
+}

@@ -1,3 +1,4 @@
 //! End-to-end tests on real tokens: one binary, so that everything is linked once.
 
+mod hosts;
 mod transport;

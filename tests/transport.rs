@@ -1,6 +1,6 @@
 //! The agent's sockets against peers that are slow, hostile, many, or gone.
 
-mod served;
+pub(crate) mod served;
 
 use std::net::Shutdown;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};

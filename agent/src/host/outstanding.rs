@@ -1,0 +1,251 @@
+//! Requests a token host has not answered yet, and how one tells a host that is busy from one that hangs.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use countersign_core::algorithm::Algorithm;
+use countersign_core::ports::{Signature, TokenError};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::protocol::{FromHost, HostError, HostedKey};
+
+/// Most requests one host may have before it; beyond that it is too slow to be asked more.
+const MOST: usize = 1024;
+
+type SignReply = oneshot::Sender<Result<Signature, TokenError>>;
+
+enum Reply {
+    SelfTest,
+    Sign(SignReply),
+}
+
+/// What an answer said of the token.
+#[derive(Debug)]
+pub(crate) enum Answered {
+    KeysFound(Vec<HostedKey>),
+    /// A signature was made, or the self-test passed.
+    Worked,
+    SelfTestFailed(HostError),
+    /// Only this request failed.
+    RequestFailed,
+}
+
+/// The requests before one worker of the host: HMAC and self-tests are one lane, asymmetric keys the other.
+#[derive(Default)]
+struct Lane {
+    waiting: BTreeMap<u64, (Instant, Reply)>,
+    last_answer: Option<Instant>,
+}
+
+impl Lane {
+    /// When this lane counts as hanging: its oldest request is past the deadline and nothing has been answered for as
+    /// long; or that one request was overtaken for four times as long.
+    fn stuck_at(&self, deadline: Duration) -> Option<Instant> {
+        let (_, (oldest, _)) = self.waiting.first_key_value()?;
+        let quiet_since = self.last_answer.map_or(*oldest, |last| last.max(*oldest));
+        Some(quiet_since.min(*oldest + deadline * 3) + deadline)
+    }
+}
+
+/// Everything one host has been asked and has not answered.
+#[derive(Default)]
+pub(crate) struct Outstanding {
+    last_id: u64,
+    lanes: [Lane; 2],
+    rescans: VecDeque<(Instant, oneshot::Sender<Vec<HostedKey>>)>,
+}
+
+impl Outstanding {
+    /// A place for one more signature: its id and where its answer arrives; `None` where the queue is full.
+    pub(crate) fn sign(
+        &mut self,
+        algorithm: Algorithm,
+        now: Instant,
+    ) -> Option<(u64, oneshot::Receiver<Result<Signature, TokenError>>)> {
+        if self.lanes.iter().map(|lane| lane.waiting.len()).sum::<usize>() >= MOST {
+            return None;
+        }
+        let (sender, receiver) = oneshot::channel();
+        Some((self.queue(lane(algorithm), Reply::Sign(sender), now), receiver))
+    }
+
+    pub(crate) fn self_test(&mut self, now: Instant) -> u64 {
+        self.queue(0, Reply::SelfTest, now)
+    }
+
+    pub(crate) fn rescan(&mut self, now: Instant) -> oneshot::Receiver<Vec<HostedKey>> {
+        let (sender, receiver) = oneshot::channel();
+        self.rescans.push_back((now, sender));
+        receiver
+    }
+
+    /// Gives up the place of a request that could not be written into a frame.
+    pub(crate) fn withdraw(&mut self, id: u64) {
+        for lane in &mut self.lanes {
+            lane.waiting.remove(&id);
+        }
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.rescans.is_empty() && self.lanes.iter().all(|lane| lane.waiting.is_empty())
+    }
+
+    /// Hands an answer to whoever waits for it; `None` where nothing of the kind was asked.
+    pub(crate) fn answer(&mut self, answer: FromHost, now: Instant) -> Option<Answered> {
+        match answer {
+            FromHost::Broken(_) | FromHost::Ready { .. } => None,
+            FromHost::Keys(keys) => {
+                let (_, waiting) = self.rescans.pop_front()?;
+                let _ = waiting.send(keys.clone());
+                Some(Answered::KeysFound(keys))
+            }
+            FromHost::SelfTested { id } => match self.take(id, now)? {
+                Reply::SelfTest => Some(Answered::Worked),
+                Reply::Sign(_) => None,
+            },
+            FromHost::Signed { id, signature, passphrase } => {
+                let Reply::Sign(waiting) = self.take(id, now)? else { return None };
+                let passphrase = passphrase.map(|mut passphrase| std::mem::take(&mut *passphrase.0).into());
+                let _ = waiting.send(Ok(Signature { bytes: signature, passphrase })); // a caller may have given up
+                Some(Answered::Worked)
+            }
+            FromHost::Failed { id, error } => match self.take(id, now)? {
+                Reply::SelfTest => Some(Answered::SelfTestFailed(error)),
+                Reply::Sign(waiting) => {
+                    let _ = waiting.send(Err(TokenError::Unavailable(error.to_string())));
+                    Some(Answered::RequestFailed)
+                }
+            },
+        }
+    }
+
+    /// When the host counts as hanging if it stays silent. A rescan is one long task, with a deadline of its own.
+    pub(crate) fn stuck_at(&self, deadline: Duration, rescan_deadline: Duration) -> Option<Instant> {
+        match self.rescans.front() {
+            Some((since, _)) => Some(*since + rescan_deadline),
+            None => self.lanes.iter().filter_map(|lane| lane.stuck_at(deadline)).min(),
+        }
+    }
+
+    /// Nothing will be answered any more.
+    pub(crate) fn fail(&mut self, error: &TokenError) {
+        self.rescans.clear();
+        for lane in &mut self.lanes {
+            for (_, (_, reply)) in std::mem::take(&mut lane.waiting) {
+                if let Reply::Sign(waiting) = reply {
+                    let _ = waiting.send(Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    fn queue(&mut self, lane: usize, reply: Reply, now: Instant) -> u64 {
+        self.last_id += 1;
+        self.lanes[lane].waiting.insert(self.last_id, (now, reply));
+        self.last_id
+    }
+
+    fn take(&mut self, id: u64, now: Instant) -> Option<Reply> {
+        for lane in &mut self.lanes {
+            if let Some((_, reply)) = lane.waiting.remove(&id) {
+                lane.last_answer = Some(now);
+                return Some(reply);
+            }
+        }
+        None
+    }
+}
+
+fn lane(algorithm: Algorithm) -> usize {
+    usize::from(!algorithm.is_hmac())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_secs(2);
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn signed(id: u64) -> FromHost {
+        FromHost::Signed { id, signature: vec![1], passphrase: None }
+    }
+
+    fn stuck_at(outstanding: &Outstanding) -> Option<Instant> {
+        outstanding.stuck_at(DEADLINE, 5 * DEADLINE)
+    }
+
+    #[test]
+    fn a_slow_queue_that_moves_is_not_stuck_and_a_silent_lane_is() {
+        let mut outstanding = Outstanding::default();
+        assert_eq!(stuck_at(&outstanding), None);
+        let start = Instant::now();
+        let (slow, _slow) = outstanding.sign(Algorithm::RsaPkcs1v15Sha256, start).expect("room");
+        let ids: Vec<_> = (0..3).map(|_| outstanding.sign(Algorithm::HmacSha256, start).expect("room").0).collect();
+        assert_eq!(stuck_at(&outstanding), Some(start + DEADLINE));
+        outstanding.answer(signed(slow), start).expect("asked");
+        outstanding.answer(signed(ids[0]), start + SECOND).expect("asked");
+        assert_eq!(stuck_at(&outstanding), Some(start + SECOND + DEADLINE), "a new answer, a new deadline");
+        let _hangs = outstanding.sign(Algorithm::Ed25519, start + SECOND).expect("room");
+        outstanding.answer(signed(ids[1]), start + 2 * SECOND).expect("asked");
+        assert_eq!(stuck_at(&outstanding), Some(start + SECOND + DEADLINE), "HMAC does not excuse the other lane");
+    }
+
+    #[test]
+    fn a_request_that_is_overtaken_for_ever_counts_as_stuck() {
+        let mut outstanding = Outstanding::default();
+        let start = Instant::now();
+        let _first = outstanding.sign(Algorithm::HmacSha256, start).expect("room");
+        for seconds in 0..20 {
+            let now = start + seconds * SECOND;
+            let (id, _) = outstanding.sign(Algorithm::HmacSha256, now).expect("room");
+            outstanding.answer(signed(id), now).expect("asked");
+        }
+        assert_eq!(stuck_at(&outstanding), Some(start + 4 * DEADLINE));
+    }
+
+    #[test]
+    fn a_rescan_has_its_own_deadline() {
+        let mut outstanding = Outstanding::default();
+        let start = Instant::now();
+        let _sign = outstanding.sign(Algorithm::HmacSha256, start).expect("room");
+        let mut keys = outstanding.rescan(start);
+        assert_eq!(stuck_at(&outstanding), Some(start + 5 * DEADLINE));
+        assert!(matches!(outstanding.answer(FromHost::Keys(vec![]), start), Some(Answered::KeysFound(_))));
+        assert_eq!(keys.try_recv().expect("answered"), vec![]);
+        assert_eq!(stuck_at(&outstanding), Some(start + DEADLINE));
+    }
+
+    #[test]
+    fn answers_reach_their_own_request_only() {
+        let now = Instant::now();
+        let mut outstanding = Outstanding::default();
+        let (first, mut first_answer) = outstanding.sign(Algorithm::HmacSha256, now).expect("room");
+        let (second, mut second_answer) = outstanding.sign(Algorithm::Ed25519, now).expect("room");
+        let test = outstanding.self_test(now);
+        assert!(outstanding.answer(signed(99), now).is_none(), "never asked");
+        assert!(outstanding.answer(FromHost::Keys(vec![]), now).is_none(), "never asked");
+        assert!(outstanding.answer(signed(second), now).is_some());
+        assert!(outstanding.answer(signed(second), now).is_none(), "answered already");
+        assert!(second_answer.try_recv().expect("answered").is_ok() && first_answer.try_recv().is_err());
+        let error = HostError::KeyUnknown("k".into());
+        let failed = |id| FromHost::Failed { id, error: error.clone() };
+        assert!(matches!(outstanding.answer(failed(first), now), Some(Answered::RequestFailed)));
+        assert!(matches!(first_answer.try_recv(), Ok(Err(TokenError::Unavailable(_)))));
+        assert!(matches!(outstanding.answer(failed(test), now), Some(Answered::SelfTestFailed(_))));
+        assert!(outstanding.is_idle());
+    }
+
+    #[test]
+    fn the_queue_is_bounded_and_fails_as_one() {
+        let now = Instant::now();
+        let mut outstanding = Outstanding::default();
+        let mut answers: Vec<_> =
+            (0..MOST).map(|_| outstanding.sign(Algorithm::HmacSha256, now).expect("room").1).collect();
+        assert!(outstanding.sign(Algorithm::Ed25519, now).is_none());
+        outstanding.fail(&TokenError::Timeout("hsm".into()));
+        assert!(answers.iter_mut().all(|answer| matches!(answer.try_recv(), Ok(Err(TokenError::Timeout(_))))));
+        assert!(outstanding.sign(Algorithm::Ed25519, now).is_some());
+    }
+}

@@ -1,0 +1,179 @@
+//! The conversation with one token host, from its settings to its end: writes requests, reads answers, minds the time.
+
+use std::io;
+
+use countersign_core::ports::TokenError;
+use tokio::net::UnixStream;
+use tokio::time::{Instant, sleep_until};
+
+use super::breaker::Breaker;
+use super::handle::{Deadlines, Desk, Shared};
+use super::link::{Inbound, LinkError, append};
+use super::outstanding::Answered;
+use super::protocol::{FromHost, HostError, ToHost};
+use super::status::TokenState;
+
+/// Why a host is not there any more.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Ended {
+    #[error(transparent)]
+    Broken(HostError),
+    #[error("the token host hung and was killed")]
+    Hung,
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    #[error("the token host was not ready in time")]
+    NotReady,
+    #[error("the token host could not be started: {0}")]
+    NotStarted(io::Error),
+    #[error("stopped")]
+    Stopped,
+}
+
+impl Ended {
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self, Self::Broken(error) if error.is_final())
+    }
+
+    pub(crate) fn as_token_error(&self, token: &str) -> TokenError {
+        match self {
+            Self::Hung => TokenError::Timeout(token.to_owned()),
+            _ => TokenError::Unavailable(format!("{token}: {self}")),
+        }
+    }
+}
+
+/// The conversation with one host.
+pub(crate) struct Session<'a> {
+    shared: &'a Shared,
+    breaker: &'a mut Breaker,
+    ready: bool,
+    /// When it was last heard of, or started.
+    heard: Instant,
+    stopping_since: Option<Instant>,
+}
+
+impl<'a> Session<'a> {
+    pub(crate) fn new(shared: &'a Shared, breaker: &'a mut Breaker) -> Self {
+        let heard = Instant::now();
+        Self { shared, breaker, ready: false, heard, stopping_since: None }
+    }
+
+    /// Serves the desk until the host is lost, or has been asked to stop and has had its time.
+    pub(crate) async fn run(&mut self, stream: &UnixStream) -> Result<std::convert::Infallible, Ended> {
+        let mut stop = self.shared.stop.1.clone();
+        let mut inbound = Inbound::new();
+        loop {
+            let written = self.shared.desk.borrow_mut().write_to(stream);
+            let timer = self.timer();
+            tokio::select! {
+                biased;
+                ready = stream.readable() => {
+                    ready.map_err(LinkError::Socket)?;
+                    self.read(stream, &mut inbound)?;
+                }
+                ready = stream.writable(), if !written => ready.map_err(LinkError::Socket)?,
+                () = self.shared.wake.notified() => {}
+                () = stop.requested(), if self.stopping_since.is_none() => self.ask_to_stop(),
+                () = sleep_until(timer) => self.check()?,
+            }
+        }
+    }
+
+    fn read(&mut self, stream: &UnixStream, inbound: &mut Inbound) -> Result<(), Ended> {
+        match inbound.read(stream, |message| self.receive(message)) {
+            Err(Ended::Link(LinkError::Closed)) if self.stopping_since.is_some() => Err(Ended::Stopped),
+            result => result,
+        }
+    }
+
+    fn receive(&mut self, message: FromHost) -> Result<(), Ended> {
+        self.heard = Instant::now();
+        match message {
+            FromHost::Broken(error) => return Err(Ended::Broken(error)),
+            FromHost::Ready { token, keys } if !self.ready => {
+                self.ready = true;
+                self.shared.desk.borrow_mut().serving = self.stopping_since.is_none();
+                self.shared.status.send_modify(|status| {
+                    status.enter(TokenState::Healthy);
+                    (status.facts, status.keys) = (token, keys);
+                });
+                return Ok(());
+            }
+            _ if !self.ready => return Err(LinkError::Garbage.into()),
+            _ => {}
+        }
+        let answered =
+            self.shared.desk.borrow_mut().outstanding.answer(message, self.heard).ok_or(LinkError::Garbage)?;
+        self.note(answered);
+        Ok(())
+    }
+
+    fn note(&mut self, answered: Answered) {
+        match answered {
+            Answered::KeysFound(keys) => self.shared.status.send_modify(|status| status.keys = keys),
+            Answered::RequestFailed => {}
+            Answered::SelfTestFailed(error) => self.shared.status.send_modify(|status| {
+                status.enter(TokenState::Degraded);
+                status.last_error = Some(error.to_string());
+            }),
+            Answered::Worked => {
+                self.breaker.worked(self.heard);
+                self.shared.status.send_if_modified(|status| status.enter(TokenState::Healthy));
+            }
+        }
+    }
+
+    /// When something must have happened.
+    fn timer(&self) -> Instant {
+        let Deadlines { start, sign, stop, idle } = self.shared.deadlines;
+        match self.stopping_since {
+            Some(since) => since + stop,
+            None if !self.ready => self.heard + start,
+            None => self.shared.desk.borrow().outstanding.stuck_at(sign, start).unwrap_or(self.heard + idle),
+        }
+    }
+
+    /// The timer has run out.
+    fn check(&mut self) -> Result<(), Ended> {
+        if self.stopping_since.is_some() {
+            return Err(Ended::Stopped);
+        }
+        if !self.ready {
+            return Err(Ended::NotReady);
+        }
+        let mut desk = self.shared.desk.borrow_mut();
+        if !desk.outstanding.is_idle() {
+            return Err(Ended::Hung);
+        }
+        let id = desk.outstanding.self_test(Instant::now());
+        append(&ToHost::SelfTest { id }, &mut desk.outbound);
+        Ok(())
+    }
+
+    fn ask_to_stop(&mut self) {
+        self.stopping_since = Some(Instant::now());
+        let mut desk = self.shared.desk.borrow_mut();
+        desk.serving = false;
+        append(&ToHost::Stop, &mut desk.outbound);
+    }
+}
+
+impl Desk {
+    /// Writes what the socket takes, everything in one write; false where some is left.
+    ///
+    /// An error is left for the read to find: behind the host's last words, which say whether to start it again.
+    fn write_to(&mut self, stream: &UnixStream) -> bool {
+        const KEPT: usize = 64 * 1024;
+        if self.outbound.is_empty() {
+            return true;
+        }
+        match stream.try_write(&self.outbound) {
+            Ok(written) => drop(self.outbound.drain(..written)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => self.outbound.clear(),
+        }
+        self.outbound.shrink_to(KEPT);
+        self.outbound.is_empty()
+    }
+}

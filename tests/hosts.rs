@@ -1,0 +1,332 @@
+//! The front's side of a token host, against hosts that answer, hang, die or talk nonsense.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use countersign_agent::host::handle::{Deadlines, TokenHandle};
+use countersign_agent::host::protocol::{FromHost, HostError, HostedKey, Passphrase, ToHost, TokenFacts};
+use countersign_agent::host::status::TokenState;
+use countersign_agent::host::supervisor::{Supervisor, TokenConfig};
+use countersign_core::algorithm::Algorithm;
+use countersign_core::ports::TokenError;
+use secrecy::ExposeSecret;
+use zeroize::Zeroizing;
+
+use crate::transport::served::in_runtime;
+
+/// The fake host: this test program, started again. What it does is its settings, or the message it is to sign.
+#[test]
+#[ignore = "the host that the supervisor starts"]
+fn as_a_host() {
+    let input = rustix::io::dup(rustix::stdio::stdin()).expect("the socket");
+    let mut front = UnixStream::from(input);
+    let settings = String::from_utf8(frame(&mut front).expect("the settings")).expect("text");
+    let mut starts = std::fs::OpenOptions::new().append(true).create(true).open(&settings[1..]).expect("a log");
+    writeln!(starts, "{} {:?}", std::process::id(), std::env::vars().collect::<Vec<_>>()).expect("written");
+    match &settings[..1] {
+        "d" => std::process::exit(3),
+        "g" => front.write_all(&[0xff; 64]).expect("the front reads"),
+        "p" => return say(&mut front, &FromHost::Broken(HostError::PinRefused("CKR_PIN_INCORRECT".into()))),
+        "s" => std::thread::sleep(Duration::from_secs(3600)),
+        _ => say(&mut front, &FromHost::Ready { token: facts(), keys: vec![key()] }),
+    }
+    while let Some(request) = frame(&mut front) {
+        match postcard::from_bytes(&request).expect("a request") {
+            ToHost::Rescan => say(&mut front, &FromHost::Keys(vec![key(), key()])),
+            ToHost::SelfTest { .. } if &settings[..1] == "h" => std::thread::sleep(Duration::from_secs(3600)),
+            ToHost::SelfTest { id } => say(&mut front, &FromHost::SelfTested { id }),
+            ToHost::Stop if &settings[..1] == "u" => {}
+            ToHost::Stop => return,
+            ToHost::Sign { id, message, .. } => sign(&mut front, id, &message),
+        }
+    }
+}
+
+fn sign(front: &mut UnixStream, id: u64, message: &[u8]) {
+    match message {
+        b"hang" => std::thread::sleep(Duration::from_secs(3600)),
+        b"die" => {
+            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL).expect("dies")
+        }
+        b"garbage" => front.write_all(&[2, 0, 0, 0, 77, 77]).expect("the front reads"),
+        b"unasked" => say(front, &FromHost::SelfTested { id: id + 1000 }),
+        b"fail" => say(front, &FromHost::Failed { id, error: HostError::KeyUnknown("k".into()) }),
+        b"silent" => {}
+        _ => {
+            let passphrase = Some(Passphrase(Zeroizing::new("open sesame".into())));
+            say(front, &FromHost::Signed { id, signature: message.to_vec(), passphrase });
+        }
+    }
+}
+
+fn frame(front: &mut UnixStream) -> Option<Vec<u8>> {
+    let mut length = [0; 4];
+    front.read_exact(&mut length).ok()?;
+    let mut body = vec![0; u32::from_le_bytes(length) as usize];
+    front.read_exact(&mut body).expect("a whole frame");
+    Some(body)
+}
+
+fn say(front: &mut UnixStream, message: &FromHost) {
+    let body = postcard::to_stdvec(message).expect("encodes");
+    front.write_all(&[&(body.len() as u32).to_le_bytes(), &body[..]].concat()).expect("the front reads");
+}
+
+fn facts() -> TokenFacts {
+    TokenFacts { label: "fake".into(), ..TokenFacts::default() }
+}
+
+fn key() -> HostedKey {
+    HostedKey {
+        name: "k".into(),
+        algorithm: Algorithm::HmacSha256,
+        api_key: None,
+        has_passphrase: true,
+        public_key_der: None,
+        working_copy: true,
+    }
+}
+
+/// A supervised fake host and the log of its starts.
+struct Supervised {
+    token: TokenHandle,
+    log: tempfile::NamedTempFile,
+}
+
+impl Supervised {
+    fn start(behaviour: &str) -> Self {
+        let log = tempfile::NamedTempFile::new().expect("a file");
+        let program = std::env::current_exe().expect("the test program");
+        let arguments = ["hosts::as_a_host", "--exact", "--ignored", "--nocapture"];
+        let token = Supervisor::start(TokenConfig {
+            program,
+            arguments: arguments.map(Into::into).to_vec(),
+            deadlines: Deadlines {
+                start: Duration::from_secs(5),
+                sign: Duration::from_millis(500),
+                stop: Duration::from_millis(500),
+                idle: Duration::from_millis(200),
+            },
+            ..TokenConfig::new(
+                "hsm",
+                vec![("ALLOWED".into(), "yes".into())],
+                format!("{behaviour}{}", log.path().display()).into_bytes(),
+            )
+        });
+        Self { token, log }
+    }
+
+    async fn healthy(behaviour: &str) -> Self {
+        let supervised = Self::start(behaviour);
+        supervised.becomes(TokenState::Healthy).await;
+        supervised
+    }
+
+    async fn becomes(&self, state: TokenState) {
+        let mut status = self.token.subscribe();
+        let changed = status.wait_for(|status| status.state == state);
+        tokio::time::timeout(Duration::from_secs(10), changed).await.expect("in time").expect("the supervisor runs");
+    }
+
+    async fn sign(&self, message: &str) -> Result<Vec<u8>, TokenError> {
+        self.token.sign("k", Algorithm::HmacSha256, message.as_bytes()).await.map(|signature| signature.bytes)
+    }
+
+    fn starts(&self) -> Vec<String> {
+        std::fs::read_to_string(self.log.path()).expect("readable").lines().map(str::to_owned).collect()
+    }
+
+    fn process(&self) -> i32 {
+        self.starts().last().and_then(|line| line.split(' ').next()?.parse().ok()).expect("it has started")
+    }
+}
+
+fn exists(process: i32) -> bool {
+    std::path::Path::new(&format!("/proc/{process}")).exists()
+}
+
+#[test]
+fn a_host_signs_with_its_own_environment_and_stops_without_a_trace() {
+    in_runtime(async {
+        let supervised = Supervised::healthy("-").await;
+        let signature = supervised.token.sign("k", Algorithm::HmacSha256, b"message").await.expect("signed");
+        assert_eq!(signature.bytes, b"message");
+        assert_eq!(signature.passphrase.expect("there is one").expose_secret(), "open sesame");
+        assert!(supervised.starts()[0].ends_with(r#" [("ALLOWED", "yes")]"#), "{:?}", supervised.starts());
+        let status = supervised.token.status();
+        assert_eq!((status.facts, status.keys), (facts(), vec![key()]));
+        assert_eq!(supervised.token.rescan().await.expect("answered").len(), 2);
+        assert_eq!(supervised.token.status().keys.len(), 2);
+        let started = Instant::now();
+        supervised.token.stop().await;
+        assert!(started.elapsed() < Duration::from_millis(400), "politely");
+        assert!(!exists(supervised.process()), "reaped");
+        assert!(matches!(supervised.sign("late").await, Err(TokenError::Unavailable(_))));
+        assert_eq!(supervised.starts().len(), 1);
+    });
+}
+
+#[test]
+fn many_requests_at_once_get_each_its_own_answer() {
+    in_runtime(async {
+        let supervised = Rc::new(Supervised::healthy("-").await);
+        let mut requests = tokio::task::JoinSet::new();
+        for number in 0..1000 {
+            let supervised = Rc::clone(&supervised);
+            requests.spawn_local(async move {
+                assert_eq!(supervised.sign(&number.to_string()).await.expect("signed"), number.to_string().as_bytes());
+            });
+        }
+        while let Some(result) = requests.join_next().await {
+            result.expect("answered");
+        }
+    });
+}
+
+#[test]
+fn a_host_that_hangs_is_killed_and_all_who_wait_are_told() {
+    in_runtime(async {
+        let supervised = Supervised::healthy("-").await;
+        let hung = supervised.process();
+        let started = Instant::now();
+        let (first, second) = tokio::join!(supervised.sign("hang"), supervised.sign("behind it"));
+        assert!(matches!((first, second), (Err(TokenError::Timeout(_)), Err(TokenError::Timeout(_)))));
+        assert!(started.elapsed() < Duration::from_millis(900), "{:?}", started.elapsed());
+        eventually(|| supervised.starts().len() == 2).await;
+        supervised.becomes(TokenState::Healthy).await;
+        assert!(!exists(hung), "reaped");
+        assert_eq!(supervised.sign("again").await.expect("signed"), b"again");
+    });
+}
+
+#[test]
+fn a_hang_of_one_kind_of_key_is_noticed_while_the_other_goes_on() {
+    in_runtime(async {
+        let supervised = Supervised::healthy("-").await;
+        let first = supervised.process();
+        let hung = supervised.token.sign("k", Algorithm::Ed25519, b"silent");
+        let busy = async {
+            while supervised.process() == first {
+                let _ = supervised.sign("busy").await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let (hung, ()) = tokio::join!(hung, busy);
+        assert!(matches!(hung, Err(TokenError::Timeout(_))));
+    });
+}
+
+#[test]
+fn a_host_that_dies_or_talks_nonsense_is_back_within_a_second() {
+    in_runtime(async {
+        for message in ["die", "garbage", "unasked"] {
+            let supervised = Supervised::healthy("-").await;
+            let (first, second) = tokio::join!(supervised.sign(message), supervised.sign("behind it"));
+            let died = Instant::now();
+            assert!(matches!(first, Err(TokenError::Unavailable(_))), "{message}: {first:?}");
+            if message == "die" {
+                assert!(matches!(second, Err(TokenError::Unavailable(_))), "{second:?}");
+            }
+            supervised.becomes(TokenState::Healthy).await;
+            assert_eq!(supervised.sign("again").await.expect("signed"), b"again");
+            assert!(died.elapsed() < Duration::from_secs(1), "{message}: {:?}", died.elapsed());
+            assert!(supervised.token.status().last_error.is_some());
+        }
+    });
+}
+
+#[test]
+fn a_refused_request_harms_nobody() {
+    in_runtime(async {
+        let supervised = Supervised::healthy("-").await;
+        assert!(matches!(supervised.sign("fail").await, Err(TokenError::Unavailable(_))));
+        assert_eq!(supervised.sign("next").await.expect("signed"), b"next");
+        assert_eq!(supervised.starts().len(), 1);
+    });
+}
+
+#[test]
+fn a_crash_loop_slows_down() {
+    in_runtime(async {
+        for behaviour in ["d", "g"] {
+            let supervised = Supervised::start(behaviour);
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+            let starts = supervised.starts().len();
+            assert!((3..=6).contains(&starts), "{starts} starts: 0, 100, 200, 400, 800 ms apart");
+            let status = supervised.token.status();
+            assert!(status.state == TokenState::Down && status.next_try_ms.is_some(), "{status:?}");
+            let asked = Instant::now();
+            assert!(matches!(supervised.sign("x").await, Err(TokenError::Unavailable(_))));
+            assert!(asked.elapsed() < Duration::from_millis(50), "refused at once");
+            supervised.token.stop().await;
+        }
+    });
+}
+
+#[test]
+fn a_refused_pin_is_not_tried_again_until_the_operator_says_so() {
+    in_runtime(async {
+        let supervised = Supervised::start("p");
+        supervised.becomes(TokenState::Down).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!(supervised.starts().len(), 1);
+        let status = supervised.token.status();
+        assert!(status.next_try_ms.is_none() && status.last_error.expect("there is one").contains("PIN"));
+        supervised.token.retry();
+        eventually(|| supervised.starts().len() == 2).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(supervised.starts().len(), 2);
+        supervised.token.stop().await;
+    });
+}
+
+#[test]
+fn an_idle_host_is_tested_and_killed_when_it_does_not_answer() {
+    in_runtime(async {
+        let tested = Supervised::healthy("-").await;
+        let hangs = Supervised::healthy("h").await;
+        eventually(|| hangs.starts().len() > 1).await;
+        assert!(hangs.token.status().last_error.expect("there is one").contains("hung"));
+        assert_eq!(tested.starts().len(), 1);
+        assert_eq!(tested.token.status().state, TokenState::Healthy);
+    });
+}
+
+#[test]
+fn a_host_that_will_not_stop_is_killed() {
+    in_runtime(async {
+        for behaviour in ["u", "s"] {
+            let supervised = Supervised::start(behaviour);
+            eventually(|| !supervised.starts().is_empty()).await;
+            let started = Instant::now();
+            supervised.token.stop().await;
+            assert!(started.elapsed() < Duration::from_secs(1));
+            assert!(!exists(supervised.process()));
+        }
+    });
+}
+
+#[test]
+fn a_program_that_is_not_there_is_reported_and_tried_again() {
+    in_runtime(async {
+        let mut config = TokenConfig::new("hsm", vec![], vec![]);
+        config.program = "/nonexistent/program".into();
+        let token = Supervisor::start(config);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let status = token.status();
+        assert_eq!(status.state, TokenState::Down);
+        assert!(status.last_error.expect("there is one").contains("could not be started"));
+        assert!(status.next_try_ms.is_some());
+        token.stop().await;
+    });
+}
+
+async fn eventually(condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !condition() {
+        assert!(Instant::now() < deadline, "it never happened");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

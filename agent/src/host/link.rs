@@ -6,6 +6,7 @@ use serde::Serialize;
 use tokio::net::UnixStream;
 use zeroize::{Zeroize, Zeroizing};
 
+use super::frame;
 use super::protocol::{FromHost, MAX_FRAME};
 
 const LENGTH_FIELD: usize = 4;
@@ -34,7 +35,7 @@ pub(crate) fn append_frame(body: &[u8], outbound: &mut Vec<u8>) -> bool {
 
 /// As [`append_frame`], for a message.
 pub(crate) fn append(message: &impl Serialize, outbound: &mut Vec<u8>) -> bool {
-    postcard::to_stdvec(message).is_ok_and(|body| append_frame(&body, outbound))
+    frame::encode(message, outbound).is_ok()
 }
 
 /// Collects what a host sends. A passphrase may be in it, so nothing decoded stays behind.

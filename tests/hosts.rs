@@ -24,7 +24,8 @@ fn as_a_host() {
     let mut front = UnixStream::from(input);
     let settings = String::from_utf8(frame(&mut front).expect("the settings")).expect("text");
     let mut starts = std::fs::OpenOptions::new().append(true).create(true).open(&settings[1..]).expect("a log");
-    writeln!(starts, "{} {:?}", std::process::id(), std::env::vars().collect::<Vec<_>>()).expect("written");
+    let environment: Vec<_> = std::env::vars().collect();
+    writeln!(starts, "{} {environment:?} {}", std::process::id(), open_sockets()).expect("written");
     match &settings[..1] {
         "d" => std::process::exit(3),
         "g" => front.write_all(&[0xff; 64]).expect("the front reads"),
@@ -44,6 +45,14 @@ fn as_a_host() {
     }
 }
 
+fn open_sockets() -> usize {
+    let descriptors = std::fs::read_dir("/proc/self/fd").expect("readable").flatten();
+    descriptors
+        .filter_map(|descriptor| std::fs::read_link(descriptor.path()).ok())
+        .filter(|target| target.to_string_lossy().starts_with("socket:"))
+        .count()
+}
+
 fn sign(front: &mut UnixStream, id: u64, message: &[u8]) {
     match message {
         b"hang" => std::thread::sleep(Duration::from_secs(3600)),
@@ -54,6 +63,10 @@ fn sign(front: &mut UnixStream, id: u64, message: &[u8]) {
         b"unasked" => say(front, &FromHost::SelfTested { id: id + 1000 }),
         b"fail" => say(front, &FromHost::Failed { id, error: HostError::KeyUnknown("k".into()) }),
         b"silent" => {}
+        b"count what waits" => {
+            let waiting = rustix::io::ioctl_fionread(&*front).expect("a socket").to_string().into_bytes();
+            say(front, &FromHost::Signed { id, signature: waiting, passphrase: None });
+        }
         _ => {
             let passphrase = Some(Passphrase(Zeroizing::new("open sesame".into())));
             say(front, &FromHost::Signed { id, signature: message.to_vec(), passphrase });
@@ -150,11 +163,13 @@ fn exists(process: i32) -> bool {
 #[test]
 fn a_host_signs_with_its_own_environment_and_stops_without_a_trace() {
     in_runtime(async {
+        let _ours = UnixStream::pair().expect("sockets that are not for the host");
         let supervised = Supervised::healthy("-").await;
         let signature = supervised.token.sign("k", Algorithm::HmacSha256, b"message").await.expect("signed");
         assert_eq!(signature.bytes, b"message");
         assert_eq!(signature.passphrase.expect("there is one").expose_secret(), "open sesame");
-        assert!(supervised.starts()[0].ends_with(r#" [("ALLOWED", "yes")]"#), "{:?}", supervised.starts());
+        // Two descriptors of one socket: its standard input, and the copy the fake host made of it.
+        assert!(supervised.starts()[0].ends_with(r#" [("ALLOWED", "yes")] 2"#), "{:?}", supervised.starts());
         let status = supervised.token.status();
         assert_eq!((status.facts, status.keys), (facts(), vec![key()]));
         assert_eq!(supervised.token.rescan().await.expect("answered").len(), 2);
@@ -182,6 +197,24 @@ fn many_requests_at_once_get_each_its_own_answer() {
         while let Some(result) = requests.join_next().await {
             result.expect("answered");
         }
+    });
+}
+
+#[test]
+fn requests_of_one_round_reach_the_host_in_one_write() {
+    in_runtime(async {
+        let supervised = Rc::new(Supervised::healthy("-").await);
+        let first = supervised.sign("count what waits");
+        let others = async { tokio::join!(supervised.sign("a"), supervised.sign("b"), supervised.sign("c")) };
+        let (waiting, _) = tokio::join!(first, others);
+        let one = postcard::to_stdvec(&ToHost::Sign {
+            id: 2,
+            key: "k".into(),
+            algorithm: Algorithm::HmacSha256,
+            message: b"a".to_vec(),
+        });
+        let expected = 3 * (4 + one.expect("encodes").len());
+        assert_eq!(waiting.expect("signed"), expected.to_string().as_bytes());
     });
 }
 

@@ -9,11 +9,11 @@ use rustix::event::{PollFd, PollFlags};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep_until};
 
-use crate::descriptor;
 use crate::frame::{Answer, FrameError, FrameReader, Incoming, MAX_FRAME};
 use crate::in_flight::InFlight;
 use crate::peer::{ListenerKind, Peer};
 use crate::shutdown::Stop;
+use crate::{arrival, descriptor};
 
 /// Answers the requests of all connections.
 pub trait Handler: 'static {
@@ -117,6 +117,7 @@ pub(crate) async fn serve<H: Handler>(
 
 impl<H: Handler> Connection<H> {
     async fn run(&mut self, mut stop: Stop) -> Result<(), Ended> {
+        let mut stopped = std::pin::pin!(stop.requested());
         loop {
             self.output.write_to(&self.stream)?;
             for _ in 0..self.start_requests() {
@@ -136,7 +137,7 @@ impl<H: Handler> Connection<H> {
                 }
                 ready = self.stream.writable(), if !self.output.is_empty() => drop(ready?),
                 () = sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => self.check(may_read)?,
-                () = stop.requested(), if self.reading => self.reading = false,
+                () = &mut stopped, if self.reading => self.reading = false,
             }
         }
     }
@@ -151,7 +152,7 @@ impl<H: Handler> Connection<H> {
     fn read(&mut self) -> Result<(), Ended> {
         let received = match self.peer.listener {
             ListenerKind::Admin => descriptor::receive(&self.stream, self.reader.buffer()),
-            _ => self.stream.try_read_buf(self.reader.buffer()).map(|bytes| (bytes, None)),
+            _ => arrival::append(&self.stream, self.reader.buffer()).map(|bytes| (bytes, None)),
         };
         match received {
             Ok((0, _)) if self.hung_up() => return Err(Ended::Gone),

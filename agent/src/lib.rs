@@ -1,5 +1,6 @@
 //! The agent's adapters: sockets, token hosts, enrolment, records. The rules are in `countersign-core`.
 
+mod arrival;
 pub mod connection;
 mod descriptor;
 pub mod frame;

@@ -62,7 +62,7 @@ impl<H: Handler> Accepting<H> {
     }
 
     /// Accepts until its task is aborted. `kind` may change between two accepts, when a client is renamed.
-    pub(crate) async fn accept_from(self: Rc<Self>, listener: Rc<UnixListener>, kind: Rc<RefCell<ListenerKind>>) {
+    pub(crate) async fn accept_from(self: Rc<Self>, listener: UnixListener, kind: Rc<RefCell<ListenerKind>>) {
         let permits = match *kind.borrow() {
             ListenerKind::Admin => &self.operators,
             ListenerKind::Agent | ListenerKind::Client(_) => &self.clients,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
+use tokio::net::UnixListener;
 use tokio::task::AbortHandle;
 
 use crate::connection::Handler;
@@ -46,7 +47,10 @@ impl<H: Handler> Server<H> {
     /// Connections that came in by a socket that is closed here go on; their [`Handler`] judges what they may still do.
     pub fn listen(&mut self, endpoints: &[Endpoint]) -> Result<(), SocketError> {
         let mut added = Vec::new();
-        for endpoint in endpoints {
+        // The admin socket last: where a directory is missing and shared, clients must be able to reach theirs.
+        let (admin, others): (Vec<_>, Vec<_>) =
+            endpoints.iter().partition(|endpoint| endpoint.kind == ListenerKind::Admin);
+        for endpoint in others.into_iter().chain(admin) {
             match self.open.get(&endpoint.path) {
                 Some(open) if open.serves_like(&endpoint.kind) => {}
                 Some(_) => return Err(SocketError::KindChanged(endpoint.path.clone())),
@@ -59,8 +63,8 @@ impl<H: Handler> Server<H> {
                 open.kind.replace(endpoint.kind.clone());
             }
         }
-        for (socket, endpoint) in added {
-            self.open.insert(endpoint.path, Open::start(socket, endpoint.kind, &self.accepting));
+        for ((socket, listener), endpoint) in added {
+            self.open.insert(endpoint.path, Open::start(socket, listener, endpoint.kind, &self.accepting));
         }
         Ok(())
     }
@@ -82,9 +86,14 @@ impl<H: Handler> Server<H> {
 }
 
 impl Open {
-    fn start<H: Handler>(socket: BoundSocket, kind: ListenerKind, accepting: &Rc<Accepting<H>>) -> Self {
+    fn start<H: Handler>(
+        socket: BoundSocket,
+        listener: UnixListener,
+        kind: ListenerKind,
+        accepting: &Rc<Accepting<H>>,
+    ) -> Self {
         let kind = Rc::new(RefCell::new(kind));
-        let accept_loop = Rc::clone(accepting).accept_from(socket.listener(), Rc::clone(&kind));
+        let accept_loop = Rc::clone(accepting).accept_from(listener, Rc::clone(&kind));
         Self { socket, kind, accept_loop: tokio::task::spawn_local(accept_loop).abort_handle() }
     }
 
@@ -104,5 +113,14 @@ impl Drop for Open {
 impl<H> std::fmt::Debug for Server<H> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Server").field("open", &self.open.keys()).finish_non_exhaustive()
+    }
+}
+
+/// Lets the agent open as many descriptors as its hard limit allows; a connection takes two.
+pub fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::warn!(%error, "the limit of open descriptors stays as it is");
     }
 }

@@ -6,7 +6,6 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener as StdListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags};
 use tokio::net::UnixListener;
@@ -40,10 +39,9 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Socket
     move |cause| SocketError::Io { action, path, cause }
 }
 
-/// A socket that is listened on. Dropping it removes the file, if it is still ours, and then the lock.
+/// The file of a socket that is listened on. Dropping it removes the file, if it is still ours, and gives up the lock.
 #[derive(Debug)]
 pub struct BoundSocket {
-    listener: Rc<UnixListener>,
     directory: OwnedFd,
     name: String,
     /// Device and inode of the file, until it is removed.
@@ -55,7 +53,7 @@ impl BoundSocket {
     /// Opens the socket, in place of one that nobody listens on any more. Must be called inside a tokio runtime.
     ///
     /// Everyone may connect to an agent socket, since who may do what is decided by uid; only the owner to the admin's.
-    pub fn bind(path: &Path, kind: &ListenerKind) -> Result<Self, SocketError> {
+    pub fn bind(path: &Path, kind: &ListenerKind) -> Result<(Self, UnixListener), SocketError> {
         let place = Place::open(path, kind)?;
         let lock = place.lock()?;
         place.check_unserved()?;
@@ -64,11 +62,7 @@ impl BoundSocket {
         listener.set_nonblocking(true).map_err(failed("listen on", path))?;
         let listener = UnixListener::from_std(listener).map_err(failed("listen on", path))?;
         let Place { directory, name, .. } = place;
-        Ok(Self { listener: Rc::new(listener), directory, name, identity, _lock: lock })
-    }
-
-    pub(crate) fn listener(&self) -> Rc<UnixListener> {
-        Rc::clone(&self.listener)
+        Ok((Self { directory, name, identity, _lock: lock }, listener))
     }
 
     /// Removes the file, unless another has taken its place.
@@ -222,7 +216,7 @@ fn own_uid() -> u32 {
 mod tests {
     use super::*;
 
-    fn bind(path: &Path) -> Result<BoundSocket, SocketError> {
+    fn bind(path: &Path) -> Result<(BoundSocket, UnixListener), SocketError> {
         BoundSocket::bind(path, &ListenerKind::Agent)
     }
 

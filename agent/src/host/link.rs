@@ -8,6 +8,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::frame;
 use super::protocol::{FromHost, MAX_FRAME};
+use crate::arrival;
 
 const LENGTH_FIELD: usize = 4;
 const USUAL_SIZE: usize = 64 * 1024;
@@ -55,7 +56,7 @@ impl Inbound {
         stream: &UnixStream,
         mut each: impl FnMut(FromHost) -> Result<(), E>,
     ) -> Result<(), E> {
-        match stream.try_read(&mut self.buffer[self.filled..]) {
+        match arrival::fill(stream, &mut self.buffer[self.filled..]) {
             Ok(0) => return Err(LinkError::Closed.into()),
             Ok(bytes) => self.filled += bytes,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),

@@ -1,5 +1,6 @@
 //! The typed messages between the front and a token host: sign this message with this key, never a C_* call.
 //!
+//! The host finds the socket as its standard input and its settings as the body of the first frame.
 //! Frames on the socketpair are a `u32` little-endian length and a postcard body. The front may send many requests in
 //! one write; answers carry the request's id and come in any order between HMAC and asymmetric keys.
 

@@ -62,6 +62,7 @@ impl<'a> Session<'a> {
     /// Serves the desk until the host is lost, or has been asked to stop and has had its time.
     pub(crate) async fn run(&mut self, stream: &UnixStream) -> Result<std::convert::Infallible, Ended> {
         let mut stop = self.shared.stop.1.clone();
+        let mut stopped = std::pin::pin!(stop.requested());
         let mut inbound = Inbound::new();
         loop {
             let written = self.shared.desk.borrow_mut().write_to(stream);
@@ -74,7 +75,7 @@ impl<'a> Session<'a> {
                 }
                 ready = stream.writable(), if !written => ready.map_err(LinkError::Socket)?,
                 () = self.shared.wake.notified() => {}
-                () = stop.requested(), if self.stopping_since.is_none() => self.ask_to_stop(),
+                () = &mut stopped, if self.stopping_since.is_none() => self.ask_to_stop(),
                 () = sleep_until(timer) => self.check()?,
             }
         }

@@ -27,3 +27,28 @@ pub fn peer_pidfd(socket: impl AsFd) -> io::Result<OwnedFd> {
     // SAFETY: on success the kernel has opened this descriptor for us, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn the_descriptor_is_of_the_process_that_lives() {
+        let (ours, _theirs) = UnixStream::pair().expect("a socket pair");
+        match peer_pidfd(&ours) {
+            Ok(process) => {
+                let mut polled = [PollFd::new(&process, PollFlags::IN)];
+                let ended = poll(&mut polled, Some(&Timespec::default())).expect("polled");
+                assert_eq!(ended, 0, "readable once the process has ended, and this one has not");
+            }
+            Err(error) => assert_eq!(error.raw_os_error(), Some(libc::ENOPROTOOPT), "before Linux 6.5"),
+        }
+    }
+
+    #[test]
+    fn what_is_no_unix_socket_has_no_peer() {
+        peer_pidfd(std::fs::File::open("/dev/null").expect("opens")).expect_err("refused");
+    }
+}

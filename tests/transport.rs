@@ -135,7 +135,7 @@ fn a_peer_that_does_not_read_is_dropped_and_others_stay_fast() {
     }
     assert!(longest < Duration::from_millis(200), "the slowest answer took {longest:?}");
     let mut read = 0;
-    while let Ok(bytes @ 1..) = std::io::Read::read(&mut deaf.0, &mut [0; 65536]) {
+    while let Ok(bytes @ 1..) = deaf.read(&mut [0; 65536]) {
         read += bytes;
     }
     assert!(read < 20 * 200_000, "dropped before all was written, after {read} bytes");
@@ -182,7 +182,8 @@ fn send_with(client: &Client, bytes: &[u8], descriptors: &[std::os::fd::Borrowed
     let mut space = [std::mem::MaybeUninit::uninit(); 256];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     assert!(ancillary.push(SendAncillaryMessage::ScmRights(descriptors)));
-    let sent = sendmsg(&client.0, &[std::io::IoSlice::new(bytes)], &mut ancillary, SendFlags::empty());
+    let bytes_only = [std::io::IoSlice::new(bytes)];
+    let sent = rustix::io::retry_on_intr(|| sendmsg(&client.0, &bytes_only, &mut ancillary, SendFlags::empty()));
     assert_eq!(sent.expect("the server reads"), bytes.len());
 }
 
@@ -263,7 +264,7 @@ fn without_a_permit_nothing_is_accepted_until_one_comes_back() {
     let mut waiting = served.connect();
     waiting.send(&extension("echo@countersign", "later"));
     waiting.0.set_read_timeout(Some(Duration::from_millis(200))).expect("a timeout");
-    let early = std::io::Read::read(&mut waiting.0, &mut [0]).expect_err("nobody serves it yet");
+    let early = waiting.read(&mut [0]).expect_err("nobody serves it yet");
     assert_eq!(early.kind(), std::io::ErrorKind::WouldBlock);
     let mut operator = Client::connect(&served.path("admin.sock"));
     assert_eq!(operator.ask("echo@countersign", "in"), "in", "clients cannot lock the operator out");

@@ -229,7 +229,8 @@ impl<H: Handler> Connection<H> {
     fn hung_up(&self) -> bool {
         let mut polled = [PollFd::new(&self.stream, PollFlags::empty())];
         let now = rustix::event::Timespec::default();
-        rustix::event::poll(&mut polled, Some(&now)).is_err() || polled[0].revents().contains(PollFlags::HUP)
+        let polling = rustix::io::retry_on_intr(|| rustix::event::poll(&mut polled, Some(&now)));
+        polling.is_ok() && polled[0].revents().contains(PollFlags::HUP)
     }
 }
 

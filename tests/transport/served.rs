@@ -1,6 +1,6 @@
 //! A server with a handler made for tests, in a thread of this process or in a process of its own.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -219,11 +219,20 @@ impl Client {
         self.answer().expect("an answer")
     }
 
+    /// Reads once. A signal, such as the end of another test's child, interrupts a read that has a timeout.
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        loop {
+            match self.0.read(buffer) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
+    }
+
     /// The payload of the next answer, `FAILURE`, or nothing where the server has closed the connection.
     pub(crate) fn answer(&mut self) -> Option<String> {
-        use std::io::Read;
         let mut length = [0; 4];
-        match self.0.read(&mut length[..1]) {
+        match self.read(&mut length[..1]) {
             Ok(0) => return None,
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
             other => other.expect("an answer in time"),

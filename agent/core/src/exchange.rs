@@ -1,8 +1,12 @@
 //! What an exchange is to the rules: a recipe, its endpoint table, its hosts, and what its signatures bind.
 
+pub mod binance;
 pub mod classify;
 #[cfg(test)]
 pub(crate) mod fake;
+pub mod kraken;
+pub mod okx;
+pub mod parameters;
 pub mod table;
 
 use crate::algorithm::Algorithm;
@@ -16,7 +20,7 @@ use classify::Order;
 use table::Table;
 
 /// Every exchange; to add one: two data files, one recipe, one line here.
-pub static ALL: &[&dyn Exchange] = &[];
+pub static ALL: &[&dyn Exchange] = &[&binance::Binance, &kraken::Kraken, &okx::Okx];
 
 /// The exchange of that name, as `key add --exchange` takes it.
 pub fn named(name: &str) -> Option<&'static dyn Exchange> {
@@ -110,6 +114,11 @@ pub trait Exchange: Sync {
     fn session(&self, key: &Key, purpose: &str, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
         let (_, _, _) = (key, purpose, stamp);
         Err(Refusal::new(Code::RequestUnknownEndpoint, "this exchange has no session login that the agent can build"))
+    }
+
+    /// The order's size in the base asset (for a contract: in contracts), where the request says it.
+    fn base_quantity<'a>(&self, order: &'a Order) -> Option<&'a str> {
+        order.quantity.as_deref()
     }
 
     /// What one order is worth at most, where the request alone says it: asset and amount.

@@ -23,7 +23,7 @@ pub(super) fn orders(client: &Client, exchange: &dyn Exchange, classified: &Clas
         if !order.sized {
             continue;
         }
-        check_quantity(client, order)
+        check_quantity(client, exchange, order)
             .map_err(|message| Denied::new(rule("max_quantity"), Code::PolicyLimit, message))?;
         if !client.limits.is_empty() {
             let notional = notional(client, exchange, order)
@@ -73,7 +73,7 @@ fn check_symbol(client: &Client, order: &Order) -> Result<(), String> {
     }
 }
 
-fn check_quantity(client: &Client, order: &Order) -> Result<(), String> {
+fn check_quantity(client: &Client, exchange: &dyn Exchange, order: &Order) -> Result<(), String> {
     if client.max_quantity.is_empty() {
         return Ok(());
     }
@@ -81,7 +81,7 @@ fn check_quantity(client: &Client, order: &Order) -> Result<(), String> {
         return Err("the request names no symbol, and the client has quantity limits".to_owned());
     };
     let Some(limit) = client.max_quantity.get(symbol) else { return Ok(()) };
-    let Some(text) = &order.quantity else {
+    let Some(text) = exchange.base_quantity(order) else {
         return Err(format!("the order of {symbol} gives no base quantity, and the client has a limit on it"));
     };
     let quantity = Amount::parse(text).map_err(|error| format!("the quantity of {symbol} is {error}"))?;

@@ -1,0 +1,198 @@
+//! One case: a request to sign with a test key, a WebSocket login, or an attack to judge.
+
+use countersign_core::algorithm::Algorithm;
+use countersign_core::draft::Encoding;
+use countersign_core::exchange::classify::{check_managed, classify};
+use countersign_core::exchange::{self, Exchange, Stamp};
+use countersign_core::json::Value;
+use countersign_core::key::{Environment, Key, KeyName, NonceUnit, Tier};
+use countersign_core::policy::RECEIVE_WINDOW_CAP_MS;
+use countersign_core::refusal::{Code, Refusal};
+use countersign_core::request::{Method, Params, ParamsIn, Path, Request};
+use countersign_core::scope::{Scope, Scopes};
+use secrecy::SecretString;
+use serde_json::json;
+
+use crate::software;
+
+/// Answers one line with one line.
+pub fn answer(line: &str) -> String {
+    match Value::parse(line) {
+        Ok(case) if case.member("caller_allowed").is_some() => judge(&case),
+        Ok(case) => {
+            outcome(text(&case, "id"), if case.member("request").is_some() { sign(&case) } else { login(&case) })
+        }
+        Err(refusal) => unreadable(line, &refusal),
+    }
+    .to_string()
+}
+
+/// A case that the strict parser refuses: an attack is answered all the same.
+fn unreadable(line: &str, refusal: &Refusal) -> serde_json::Value {
+    let loose: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
+    if loose.get("caller_allowed").is_some() {
+        return json!({"id": loose["id"], "verdict": "refuse", "code": refusal.code});
+    }
+    json!({"id": loose["id"], "error": {"code": refusal.code, "message": refusal.message}})
+}
+
+fn outcome(id: &str, outcome: Result<serde_json::Value, Refusal>) -> serde_json::Value {
+    match outcome {
+        Ok(mut answer) => {
+            answer["id"] = json!(id);
+            answer
+        }
+        Err(refusal) => json!({"id": id, "error": {"code": refusal.code, "message": refusal.message}}),
+    }
+}
+
+fn sign(case: &Value) -> Result<serde_json::Value, Refusal> {
+    let exchange = exchange_of(case)?;
+    let auth = member(case, "auth")?;
+    let request = request(member(case, "request")?)?;
+    let key = key(exchange, auth)?;
+    let host = exchange.host(&request, key.environment)?;
+    let classified = classify(exchange, &request)?;
+    let draft = exchange.draft(&request, &key, host, &stamp(auth)?)?;
+    let signature = software::sign(draft.algorithm, secret(auth)?, &draft.message)?;
+    let finished = draft.finish(&signature, passphrase(auth).as_ref())?;
+    Ok(json!({
+        "scope": classified.scope,
+        "effective_scopes": classified.effective,
+        "messages": [message(draft.algorithm, &draft.message)],
+        "url": finished.url,
+        "headers": finished.headers,
+        "body": finished.body,
+    }))
+}
+
+fn login(case: &Value) -> Result<serde_json::Value, Refusal> {
+    let exchange = exchange_of(case)?;
+    let auth = member(case, "auth")?;
+    let key = key(exchange, auth)?;
+    let draft = exchange.session(&key, "ws", &stamp(auth)?)?;
+    let signature = software::sign(draft.algorithm, secret(auth)?, &draft.message)?;
+    let finished = draft.finish(&signature, passphrase(auth).as_ref())?;
+    let frame = finished.frame.map(|frame| serde_json::from_str::<serde_json::Value>(&frame).expect("a frame is JSON"));
+    Ok(json!({
+        "scope": Scope::Session,
+        "effective_scopes": exchange.session_scopes(),
+        "messages": [message(draft.algorithm, &draft.message)],
+        "headers": finished.headers,
+        "frame": frame,
+    }))
+}
+
+/// Judges an attack as the agent would for a client that holds `caller_allowed`.
+fn judge(case: &Value) -> serde_json::Value {
+    let id = text(case, "id");
+    match attempt(case) {
+        Ok(effective) => json!({"id": id, "verdict": "sign", "effective_scopes": effective}),
+        Err(refusal) => json!({"id": id, "verdict": "refuse", "code": refusal.code, "message": refusal.message}),
+    }
+}
+
+fn attempt(case: &Value) -> Result<Scopes, Refusal> {
+    let exchange = exchange_of(case)?;
+    let Some(Value::Array(allowed)) = case.member("caller_allowed") else {
+        return Err(Refusal::malformed("caller_allowed is not a list"));
+    };
+    let allowed: Scopes = allowed.iter().filter_map(|scope| Scope::from_name(scope.scalar()?)).collect();
+    let request = request(member(case, "request")?)?;
+    check_managed(exchange, &request.params, RECEIVE_WINDOW_CAP_MS)?;
+    let key = plain_key(exchange, exchange.facts().algorithms[0], "test");
+    let host = exchange.host(&request, key.environment)?;
+    let classified = classify(exchange, &request)?;
+    if !allowed.contains(classified.scope) {
+        return Err(Refusal::new(Code::PolicyScope, format!("needs {}", classified.scope)));
+    }
+    let missing = classified.effective.without(allowed);
+    if !missing.is_empty() {
+        return Err(Refusal::new(Code::PolicyEffectiveScope, format!("would also open {missing}")));
+    }
+    let stamp = Stamp { now_ms: 1_700_000_000_000, nonce: 1, random: [0; 16], receive_window_ms: Some(5_000) };
+    exchange.draft(&request, &key, host, &stamp)?;
+    Ok(classified.effective)
+}
+
+/// `binance_rsa` and `binanceusdm` are Binance: a variant is a key's algorithm or a host.
+fn exchange_of(case: &Value) -> Result<&'static dyn Exchange, Refusal> {
+    let name = text(case, "exchange");
+    let family = name.split('_').next().unwrap_or(name);
+    let family = if family.starts_with("binance") { "binance" } else { family };
+    let unknown = || Refusal::new(Code::RequestUnknownEndpoint, format!("no recipe for {name}"));
+    exchange::named(family).ok_or_else(unknown)
+}
+
+fn request(request: &Value) -> Result<Request, Refusal> {
+    Ok(Request {
+        method: Method::parse(text(request, "method"))?,
+        path: Path::parse(text(request, "path"))?,
+        params: request.member("params").map_or_else(|| Ok(Params::empty()), |params| Params::new(params.clone()))?,
+        params_in: request.member("params_in").and_then(Value::scalar).map(ParamsIn::parse).transpose()?,
+        host: request.member("host").and_then(Value::scalar).map(str::to_owned),
+    })
+}
+
+fn key(exchange: &dyn Exchange, auth: &Value) -> Result<Key, Refusal> {
+    let named = auth.member("alg").and_then(Value::scalar).map(|name| {
+        Algorithm::from_name(name).ok_or_else(|| Refusal::malformed(format!("the algorithm {name} is not known")))
+    });
+    let algorithm = named.unwrap_or(Ok(exchange.facts().algorithms[0]))?;
+    Ok(plain_key(exchange, algorithm, text(auth, "api_key")))
+}
+
+fn plain_key(exchange: &dyn Exchange, algorithm: Algorithm, api_key: &str) -> Key {
+    Key {
+        name: KeyName::parse("case").expect("a plain name"),
+        exchange: exchange.facts().name,
+        environment: Environment::Production,
+        algorithm,
+        api_key: api_key.to_owned(),
+        scopes: Scope::ALL.into_iter().collect(),
+        tier: Tier::Software,
+        token: "none".to_owned(),
+        nonce_unit: NonceUnit::Milliseconds,
+    }
+}
+
+fn stamp(auth: &Value) -> Result<Stamp, Refusal> {
+    let number = |name| auth.member(name).and_then(Value::scalar).and_then(|text| text.parse::<u64>().ok());
+    let now_ms = number("now_ms").ok_or_else(|| Refusal::malformed("auth has no now_ms"))?;
+    let mut random = [0; 16];
+    if let Ok(bytes) = data_encoding::HEXLOWER_PERMISSIVE.decode(text(auth, "random16_hex").as_bytes()) {
+        let length = bytes.len().min(16);
+        random[..length].copy_from_slice(&bytes[..length]);
+    }
+    Ok(Stamp { now_ms, nonce: number("nonce").unwrap_or(now_ms), random, receive_window_ms: number("recv_window") })
+}
+
+fn secret(auth: &Value) -> Result<software::Secret<'_>, Refusal> {
+    let text = text(auth, "secret");
+    Ok(match auth.member("secret_encoding").and_then(Value::scalar).unwrap_or("ascii") {
+        "ascii" => software::Secret::Bytes(text.as_bytes().to_vec()),
+        "base64" => software::Secret::Bytes(
+            data_encoding::BASE64
+                .decode(text.as_bytes())
+                .map_err(|_| Refusal::malformed("the secret is not base64"))?,
+        ),
+        "pem-pkcs8" => software::Secret::Pem(text),
+        other => return Err(Refusal::malformed(format!("secret_encoding {other} is not known"))),
+    })
+}
+
+fn passphrase(auth: &Value) -> Option<SecretString> {
+    auth.member("passphrase").and_then(Value::scalar).map(|text| text.to_owned().into())
+}
+
+fn message(algorithm: Algorithm, message: &[u8]) -> serde_json::Value {
+    json!({"purpose": "request", "alg": algorithm.name(), "message_hex": Encoding::Hex.encode(message)})
+}
+
+fn member<'a>(value: &'a Value, name: &str) -> Result<&'a Value, Refusal> {
+    value.member(name).ok_or_else(|| Refusal::malformed(format!("the case has no {name}")))
+}
+
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value.member(name).and_then(Value::scalar).unwrap_or_default()
+}

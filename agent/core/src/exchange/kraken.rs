@@ -1,0 +1,198 @@
+//! Kraken spot: every request is a POST, its nonce the first thing in the body.
+//!
+//! <https://docs.kraken.com/api/docs/guides/spot-rest-auth>
+
+use std::fmt::Write;
+use std::sync::LazyLock;
+
+use percent_encoding::{AsciiSet, utf8_percent_encode};
+use sha2::{Digest, Sha256};
+
+use super::parameters::{Pairs, named};
+use super::table::Table;
+use super::{Binding, Exchange, Facts, Hosts, SecretFormat, Stamp};
+use crate::algorithm::Algorithm;
+use crate::decimal::Amount;
+use crate::draft::{Draft, Encoding, Template, UNRESERVED};
+use crate::exchange::classify::Order;
+use crate::json::Value;
+use crate::key::{Environment, Key};
+use crate::refusal::Refusal;
+use crate::request::{Method, ParamsIn, Request};
+use crate::scope::Scope;
+
+#[derive(Debug)]
+pub struct Kraken;
+
+static FACTS: Facts = Facts {
+    name: "kraken",
+    documentation: "https://docs.kraken.com/api/docs/guides/spot-rest-auth",
+    algorithms: &[Algorithm::HmacSha512],
+    secret: SecretFormat::Base64,
+    needs_passphrase: false,
+    increasing_nonce: true,
+    // The method is not signed, but there is only one.
+    binding: Binding::FULL,
+    hosts: &[Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["api.kraken.com"] }],
+    managed: &["nonce"],
+    receive_window: None,
+    session_grants: &[Scope::Read, Scope::Trade],
+};
+
+static TABLE: LazyLock<Table> =
+    LazyLock::new(|| Table::parse(include_str!("kraken.scopes"), include_str!("kraken.params"), FACTS.managed));
+
+impl Exchange for Kraken {
+    fn facts(&self) -> &'static Facts {
+        &FACTS
+    }
+
+    fn table(&self) -> &'static Table {
+        &TABLE
+    }
+
+    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+        if request.method != Method::Post {
+            return Err(Refusal::malformed("every private request of this exchange is a POST"));
+        }
+        let (body, content_type) = match kind_of_body(request)? {
+            Body::Form => (form(request, stamp.nonce)?, "application/x-www-form-urlencoded"),
+            Body::Json => (json(request, stamp.nonce)?, "application/json"),
+        };
+        let mut message = request.path.as_str().as_bytes().to_vec();
+        message.extend(Sha256::digest(format!("{}{body}", stamp.nonce)));
+        Ok(Draft {
+            algorithm: key.algorithm,
+            message,
+            encoding: Encoding::Base64,
+            method: request.method,
+            url: format!("https://{host}{}", request.path).into(),
+            headers: vec![
+                ("API-Key", key.api_key.clone().into()),
+                ("API-Sign", Template::signature()),
+                ("Content-Type", content_type.into()),
+            ],
+            body: Some(body.into()),
+            timestamp_ms: stamp.now_ms,
+        })
+    }
+
+    fn base_quantity<'a>(&self, order: &'a Order) -> Option<&'a str> {
+        if sized_in_quote(order) { None } else { order.quantity.as_deref() }
+    }
+
+    fn notional(&self, order: &Order) -> Result<(String, Amount), &'static str> {
+        let asset = quote_of(order.symbol.as_deref().ok_or("it names no pair")?)?;
+        let volume = order.quantity.as_deref().ok_or("it has no volume")?;
+        let parse = |text| Amount::parse(text).map_err(|_| "a number of it is relative or not a plain decimal");
+        let worth = match order.kind.as_deref() {
+            Some("market") if sized_in_quote(order) => parse(volume)?,
+            Some("limit" | "iceberg") if !sized_in_quote(order) => {
+                let price = parse(order.price.as_deref().ok_or("it has no price")?)?;
+                parse(volume)?.checked_mul_up(price).ok_or("it has too many digits")?
+            }
+            _ => return Err("it has no limit price and no size in the quote asset"),
+        };
+        Ok((asset.to_owned(), worth))
+    }
+}
+
+enum Body {
+    Form,
+    Json,
+}
+
+/// Batches and relative prices (`5%`) are taken as JSON only; a form is the usual body of everything else.
+fn kind_of_body(request: &Request) -> Result<Body, Refusal> {
+    let batch = ["/0/private/AddOrderBatch", "/0/private/CancelOrderBatch"].contains(&request.path.as_str());
+    let relative = request.scalar("price").is_some_and(|price| price.ends_with('%'));
+    match request.params_in {
+        None => Ok(if batch || relative { Body::Json } else { Body::Form }),
+        Some(ParamsIn::None) if request.params.is_empty() && !batch => Ok(Body::Form),
+        Some(ParamsIn::Form) if !batch && !relative => Ok(Body::Form),
+        Some(ParamsIn::Json) => Ok(Body::Json),
+        Some(_) => Err(Refusal::malformed("this exchange takes the parameters of this request elsewhere")),
+    }
+}
+
+fn json(request: &Request, nonce: u64) -> Result<String, Refusal> {
+    let mut members = vec![("nonce".to_owned(), Value::String(nonce.to_string()))];
+    members.extend(named(request)?.iter().cloned());
+    Ok(Value::Object(members).to_json())
+}
+
+/// Values escape everything but unreserved characters and brackets.
+const FORM: &AsciiSet = &UNRESERVED.remove(b'[').remove(b']');
+
+fn form(request: &Request, nonce: u64) -> Result<String, Refusal> {
+    let mut pairs = Pairs::default();
+    pairs.push("nonce", nonce);
+    for (name, value) in named(request)? {
+        push(&mut pairs, name, value)?;
+    }
+    Ok(pairs.into_text())
+}
+
+/// Nested names stand in brackets: `close[price]=1`, `orders[0]=…`.
+fn push(pairs: &mut Pairs, name: &str, value: &Value) -> Result<(), Refusal> {
+    let nested = |key: &dyn std::fmt::Display| {
+        let mut nested = name.to_owned();
+        write!(nested, "[{key}]").expect("writing to a String never fails");
+        nested
+    };
+    let text = match value {
+        Value::Array(items) => {
+            return items.iter().enumerate().try_for_each(|(index, item)| push(pairs, &nested(&index), item));
+        }
+        Value::Object(members) => {
+            return members.iter().try_for_each(|(key, value)| push(pairs, &nested(key), value));
+        }
+        // The spelling of the clients in Python, which Kraken takes.
+        Value::Bool(true) => "True",
+        Value::Bool(false) => "False",
+        Value::Null => {
+            return Err(Refusal::malformed(format!("the parameter {name:?} is null: a form cannot carry it")));
+        }
+        Value::Number(text) | Value::String(text) => text,
+    };
+    pairs.push(utf8_percent_encode(name, FORM), utf8_percent_encode(text, FORM));
+    Ok(())
+}
+
+/// `viqc`: the volume is in the quote asset.
+fn sized_in_quote(order: &Order) -> bool {
+    order.extra("oflags").is_some_and(|flags| flags.split(',').any(|flag| flag.trim() == "viqc"))
+}
+
+/// Endings of a pair, with the asset they mean: `XBTUSDT`, `XXBTZUSD`.
+const QUOTES: &[(&str, &str)] = &[
+    ("AUD", "AUD"),
+    ("CAD", "CAD"),
+    ("CHF", "CHF"),
+    ("DAI", "DAI"),
+    ("ETH", "ETH"),
+    ("EUR", "EUR"),
+    ("GBP", "GBP"),
+    ("JPY", "JPY"),
+    ("USD", "USD"),
+    ("USDC", "USDC"),
+    ("USDT", "USDT"),
+    ("XBT", "XBT"),
+    ("XETH", "ETH"),
+    ("XXBT", "XBT"),
+    ("ZAUD", "AUD"),
+    ("ZCAD", "CAD"),
+    ("ZEUR", "EUR"),
+    ("ZGBP", "GBP"),
+    ("ZJPY", "JPY"),
+    ("ZUSD", "USD"),
+];
+
+fn quote_of(pair: &str) -> Result<&str, &'static str> {
+    if let Some((_, quote)) = pair.split_once('/') {
+        return Ok(quote);
+    }
+    let endings = QUOTES.iter().filter(|(ending, _)| pair.len() > ending.len() && pair.ends_with(ending));
+    let longest = endings.max_by_key(|(ending, _)| ending.len());
+    longest.map(|(_, asset)| *asset).ok_or("the quote asset of its pair is not known")
+}

@@ -1,0 +1,120 @@
+//! How parameters are written into a query, a form or a JSON body: the parts that recipes share.
+
+use std::borrow::Cow;
+use std::fmt::{Display, Write};
+
+use crate::draft::percent;
+use crate::json::Value;
+use crate::refusal::Refusal;
+use crate::request::{Method, ParamsIn, Request};
+
+/// Where an exchange takes the parameters of a request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Place {
+    Body(ParamsIn),
+    Query,
+}
+
+impl Place {
+    /// GET and DELETE carry a query, the others a body of this kind.
+    pub fn of(method: Method, body: ParamsIn) -> Self {
+        if matches!(method, Method::Delete | Method::Get) { Self::Query } else { Self::Body(body) }
+    }
+
+    /// Refuses a client that wants its parameters elsewhere: what is signed is what is sent.
+    pub fn check(self, request: &Request) -> Result<(), Refusal> {
+        let usual = match self {
+            Self::Body(kind) => kind,
+            Self::Query => ParamsIn::Query,
+        };
+        match request.params_in {
+            None => Ok(()),
+            Some(ParamsIn::None) if request.params.is_empty() => Ok(()),
+            Some(asked) if asked == usual => Ok(()),
+            Some(_) => Err(Refusal::malformed("this exchange takes the parameters of this request elsewhere")),
+        }
+    }
+}
+
+/// Refuses an array where the API takes named parameters.
+pub fn named(request: &Request) -> Result<&[(String, Value)], Refusal> {
+    let members = request.params.value().members();
+    members.ok_or_else(|| Refusal::malformed("this request takes an object of named parameters, not an array"))
+}
+
+/// The text of a parameter in a query or form.
+pub fn scalar<'a>(name: &str, value: &'a Value) -> Result<&'a str, Refusal> {
+    value.scalar().ok_or_else(|| {
+        Refusal::malformed(format!(
+            "the parameter {name:?} is not a string, number or boolean: a query cannot carry it"
+        ))
+    })
+}
+
+/// `name=value&…`, each written by `encode`.
+#[derive(Debug, Default)]
+pub struct Pairs(String);
+
+impl Pairs {
+    pub fn push(&mut self, name: impl Display, value: impl Display) {
+        if !self.0.is_empty() {
+            self.0.push('&');
+        }
+        write!(self.0, "{name}={value}").expect("writing to a String never fails");
+    }
+
+    pub fn push_percent(&mut self, name: &str, value: &str) {
+        self.push(percent(name), percent(value));
+    }
+
+    pub fn into_text(self) -> String {
+        self.0
+    }
+}
+
+/// `name=value&…` of scalars, percent-encoded.
+pub fn query(params: &[(String, Value)]) -> Result<String, Refusal> {
+    let mut pairs = Pairs::default();
+    for (name, value) in params {
+        pairs.push_percent(name, scalar(name, value)?);
+    }
+    Ok(pairs.into_text())
+}
+
+/// A value that goes out unescaped; one that could end its parameter, or be read in two ways, is refused.
+pub fn raw<'a>(name: &str, text: impl Into<Cow<'a, str>>) -> Result<Cow<'a, str>, Refusal> {
+    let text = text.into();
+    let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'#' | b'%' | b'&' | b'+' | b';' | b'=' | b'?');
+    if text.bytes().all(plain) {
+        return Ok(text);
+    }
+    Err(Refusal::malformed(format!(
+        "the parameter {name:?} goes to the exchange unescaped and may not hold any of & = # % + ; ? or space, control or \
+         non-ASCII characters"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn raw_values_cannot_end_their_parameter() {
+        for text in ["TQn9Y2khEsLJW1ChVWFMSMeRDow5KcbLSE", "sub@example.com", "[{\"a\":\"1\",\"b\":2}]", ""] {
+            assert_eq!(raw("p", text).expect(text), text);
+        }
+        for text in ["1&amount=9", "a=b", "a;b", "%26", "a+b", "a#b", "a?b", "a b", "a\0", "a\r\n", "é", "\u{ff11}"] {
+            assert!(raw("p", text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn queries_carry_scalars_only() {
+        let params = |text| Value::parse(text).expect("JSON").members().expect("object").to_vec();
+        let text = query(&params(r#"{"a":"x y/&=é~","b":1.50,"c":true,"d":"","e":1e-05}"#)).expect("scalars");
+        assert_eq!(text, "a=x%20y%2F%26%3D%C3%A9~&b=1.50&c=true&d=&e=1e-05");
+        for bad in [r#"{"a":null}"#, r#"{"a":[1]}"#, r#"{"a":{"b":1}}"#] {
+            assert!(query(&params(bad)).is_err(), "{bad}");
+        }
+    }
+}

@@ -205,7 +205,7 @@ impl Policy {
         for transfer in &classified.transfers {
             self.check_destination(classified, transfer)?;
             let (spend, asked) = limits::transfer(self, transfer)?;
-            spends.extend(spend);
+            count_once(&mut spends, spend);
             approvals = approvals.max(asked);
         }
         Ok((spends, approvals))
@@ -227,6 +227,15 @@ impl Policy {
         }
         let message = format!("no [[destination]] allows {}", transfer.summary());
         Err(Denied::new("[[destination]]", Code::PolicyDestination, message))
+    }
+}
+
+/// Several endpoints may accept one signature for money; limits count signatures, so the largest amount counts.
+fn count_once(spends: &mut Vec<Spend>, spend: Option<Spend>) {
+    let Some(spend) = spend else { return };
+    match spends.iter_mut().find(|known| known.window == spend.window) {
+        Some(known) => known.amount = known.amount.max(spend.amount),
+        None => spends.push(spend),
     }
 }
 

@@ -22,6 +22,13 @@ pub struct Transfer {
 }
 
 impl Transfer {
+    /// The same money to the same place, whichever endpoint moves it.
+    pub(crate) fn same_movement(&self, other: &Self) -> bool {
+        (&self.asset, &self.amount, &self.network, &self.address)
+            == (&other.asset, &other.amount, &other.network, &other.address)
+            && (&self.memo, &self.from, &self.to) == (&other.memo, &other.from, &other.to)
+    }
+
     /// One line for people: `0.5 BTC to bc1q… on BTC`.
     pub fn summary(&self) -> String {
         let say = |text: &Option<String>, missing: &str| text.clone().unwrap_or_else(|| missing.to_owned());

@@ -16,7 +16,7 @@ use serde_json::json;
 use crate::software;
 
 /// Answers one line with one line.
-pub fn answer(line: &str) -> String {
+pub(crate) fn answer(line: &str) -> String {
     match Value::parse(line) {
         Ok(case) if case.member("caller_allowed").is_some() => judge(&case),
         Ok(case) => {

@@ -9,12 +9,12 @@ use rsa::signature::SignatureEncoding as _;
 use sha2::{Sha256, Sha384, Sha512};
 
 /// A secret as its case writes it.
-pub enum Secret<'a> {
+pub(crate) enum Secret<'a> {
     Bytes(Vec<u8>),
     Pem(&'a str),
 }
 
-pub fn sign(algorithm: Algorithm, secret: Secret<'_>, message: &[u8]) -> Result<Vec<u8>, Refusal> {
+pub(crate) fn sign(algorithm: Algorithm, secret: Secret<'_>, message: &[u8]) -> Result<Vec<u8>, Refusal> {
     let malformed = |_| Refusal::malformed("the secret is not a PKCS#8 key of this algorithm");
     Ok(match (algorithm, secret) {
         (Algorithm::HmacSha256, Secret::Bytes(secret)) => {

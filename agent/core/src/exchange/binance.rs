@@ -287,6 +287,9 @@ fn notional(order: &Order) -> Result<(String, Amount), &'static str> {
     if ["priceMatch", "pegPriceType", "closePosition"].into_iter().any(set) {
         return Err("its price or size is relative");
     }
+    if order.kind.is_none() && order.extra("stopPrice").is_some() {
+        return Err("it is a pair of orders with two prices");
+    }
     let amount = |text: &Option<String>| text.as_deref().map(Amount::parse).transpose();
     let parsed = |text| amount(text).map_err(|_| "a number of it is not a plain decimal");
     let (quantity, price, quote) = (parsed(&order.quantity)?, parsed(&order.price)?, parsed(&order.quote)?);

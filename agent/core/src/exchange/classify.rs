@@ -44,6 +44,14 @@ pub struct Order {
 }
 
 impl Order {
+    /// The same order, as far as limits go; an amendment does not repeat the order's type.
+    fn same_size(&self, other: &Self) -> bool {
+        self.sized
+            && (self.kind == other.kind || other.kind.is_none())
+            && (&self.symbol, &self.quantity, &self.price) == (&other.symbol, &other.quantity, &other.price)
+            && (self.quote == other.quote || other.quote.is_none())
+    }
+
     pub fn extra(&self, name: &str) -> Option<&str> {
         self.extra.iter().find_map(|(candidate, value)| (candidate == name).then_some(value.as_str()))
     }
@@ -82,31 +90,63 @@ pub fn classify(exchange: &dyn Exchange, request: &Request) -> Result<Classified
         return Err(Refusal::new(Code::RequestUnknownEndpoint, message));
     };
     let opened = opened(exchange, request, index);
-    let moves = |scope| matches!(scope, Scope::Transfer | Scope::Withdraw);
-    let mut transfers: Vec<Transfer> = Vec::new();
-    let own_openings: Vec<_> = table.openings_of(index).collect();
-    if moves(endpoint.scope) {
-        transfers.push(transfer(endpoint, own_openings.first().copied(), request));
-    }
+    let own: Vec<_> = table.openings_of(index).collect();
     let mut classified = Classified {
         scope: endpoint.scope,
         effective: Scopes::only(endpoint.scope),
         neighbours: Vec::new(),
         transfers: Vec::new(),
-        orders: if endpoint.scope == Scope::Trade { orders(&own_openings, &request.params) } else { Ok(Vec::new()) },
+        orders: if endpoint.scope == Scope::Trade { orders(&own, &request.params) } else { Ok(Vec::new()) },
     };
+    if moves_money(endpoint) {
+        classified.transfers.push(transfer(endpoint, own.first().copied(), request));
+    }
     for opening in opened {
-        let neighbour = table.endpoint(opening);
-        classified.effective = classified.effective.with(neighbour.scope);
-        if !classified.neighbours.iter().any(|known| std::ptr::eq(*known, neighbour)) {
-            classified.neighbours.push(neighbour);
+        classified.add(table.endpoint(opening), opening, request);
+    }
+    Ok(classified)
+}
+
+impl Classified {
+    /// Counts what one more endpoint would do with the same signature.
+    fn add(&mut self, neighbour: &'static Endpoint, opening: &Opening, request: &Request) {
+        // Asset and amount are all that staking or a loan asks for. Who may send that amount away gains nothing by them.
+        let sends_anyway = matches!(self.scope, Scope::Transfer | Scope::Withdraw);
+        if neighbour.scope != Scope::Account || !sends_anyway {
+            self.effective = self.effective.with(neighbour.scope);
         }
-        if moves(neighbour.scope) {
-            transfers.push(transfer(neighbour, Some(opening), request));
+        if !self.neighbours.iter().any(|known| std::ptr::eq(*known, neighbour)) {
+            self.neighbours.push(neighbour);
+        }
+        if moves_money(neighbour) {
+            let transfer = transfer(neighbour, Some(opening), request);
+            if !self.transfers.iter().any(|known| known.same_movement(&transfer)) {
+                self.transfers.push(transfer);
+            }
+        }
+        if neighbour.scope == Scope::Trade && !opening.places_no_order {
+            self.add_orders(orders(&[opening], &request.params));
         }
     }
-    classified.transfers = transfers;
-    Ok(classified)
+
+    /// Orders that another endpoint would read out of the same payload.
+    fn add_orders(&mut self, more: Result<Vec<Order>, String>) {
+        match (&mut self.orders, more) {
+            (Ok(orders), Ok(more)) => {
+                for order in more {
+                    if !orders.iter().any(|known| known.same_size(&order)) {
+                        orders.push(order);
+                    }
+                }
+            }
+            (Ok(_), Err(reason)) => self.orders = Err(reason),
+            (Err(_), _) => {}
+        }
+    }
+}
+
+fn moves_money(endpoint: &Endpoint) -> bool {
+    matches!(endpoint.scope, Scope::Transfer | Scope::Withdraw)
 }
 
 /// The endpoints that share a signature with ordinary requests of this exchange, for `policy explain`.

@@ -1,0 +1,154 @@
+//! Every vector of the exchanges, byte for byte, through the same code as the `recipe` example.
+
+#[path = "../examples/recipe/case.rs"]
+mod case;
+#[path = "../examples/recipe/software.rs"]
+mod software;
+
+use countersign_core::algorithm::Algorithm;
+use serde_json::Value;
+
+macro_rules! vectors {
+    ($name:literal) => {
+        include_str!(concat!("../../../tests/vectors/", $name, ".jsonl"))
+    };
+}
+
+const REQUESTS: &[(&str, usize)] = &[
+    (vectors!("binance"), 8),
+    (vectors!("binance_ed25519"), 8),
+    (vectors!("binance_rsa"), 4),
+    (vectors!("binanceusdm"), 5),
+    (vectors!("kraken"), 7),
+    (vectors!("okx"), 7),
+];
+
+/// Each case with the answer to it.
+fn answered(lines: &str) -> Vec<(Value, Value)> {
+    let parse = |text: &str| serde_json::from_str::<Value>(text).expect("a line is JSON");
+    lines.lines().map(|line| (parse(line), parse(&case::answer(line)))).collect()
+}
+
+/// Headers with lower-case names, sorted, without those the case says are no part of the exchange's API.
+fn headers(pairs: impl Iterator<Item = (String, String)>, case: &Value) -> Vec<(String, String)> {
+    let ignored: Vec<String> = case["expect"]["headers_not_signed"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|name| Some(name.as_str()?.to_ascii_lowercase()))
+        .collect();
+    let mut headers: Vec<_> = pairs
+        .map(|(name, value)| (name.to_ascii_lowercase(), value))
+        .filter(|(name, _)| !ignored.contains(name))
+        .collect();
+    headers.sort();
+    headers
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().expect("a string").to_owned()
+}
+
+#[test]
+fn requests_are_byte_identical() {
+    for (lines, count) in REQUESTS {
+        let cases = answered(lines);
+        assert_eq!(cases.len(), *count);
+        for (case, answer) in cases {
+            let (id, expect) = (&case["id"], &case["expect"]);
+            assert_eq!(answer["error"], Value::Null, "{id}");
+            assert_eq!(answer["scope"], case["scope"], "{id}");
+            assert_eq!(answer["messages"][0]["message_hex"], expect["signing"][0]["message_hex"], "{id}");
+            assert_eq!(answer["messages"][0]["alg"], expect["signing"][0]["alg"], "{id}");
+            assert_eq!(answer["url"], expect["url"], "{id}");
+            assert_eq!(answer["body"], expect["body"], "{id}");
+            let ours = answer["headers"].as_array().expect("headers").iter();
+            let ours = headers(ours.map(|pair| (text(&pair[0]), text(&pair[1]))), &case);
+            let theirs = expect["headers"].as_object().expect("headers").iter();
+            assert_eq!(ours, headers(theirs.map(|(name, value)| (name.clone(), text(value))), &case), "{id}");
+        }
+    }
+}
+
+#[test]
+fn logins_are_identical() {
+    let cases = answered(vectors!("ws"));
+    assert_eq!(cases.len(), 3);
+    for (case, answer) in cases {
+        let id = &case["id"];
+        assert_eq!(answer["error"], Value::Null, "{id}");
+        assert_eq!(answer["scope"], case["scope"], "{id}");
+        assert_eq!(answer["frame"], case["frame"], "{id}");
+        assert_eq!(answer["messages"][0]["message_hex"], case["expect"]["message_hex"], "{id}");
+    }
+}
+
+#[test]
+fn attacks_are_refused() {
+    let cases = answered(vectors!("attacks"));
+    assert_eq!(cases.len(), 21);
+    for (case, answer) in cases {
+        assert_eq!(case["expect"], "refuse", "{}", case["id"]);
+        assert_eq!(answer["verdict"], "refuse", "{}: {}", case["id"], case["why"]);
+        assert!(answer["code"].is_string(), "{}", case["id"]);
+    }
+}
+
+#[test]
+fn examples_of_the_exchanges_own_pages_verify() {
+    for line in vectors!("official").lines() {
+        let case: Value = serde_json::from_str(line).expect("a line is JSON");
+        let algorithm = Algorithm::from_name(&text(&case["alg"])).expect("a known algorithm");
+        let secret = text(&case["secret"]);
+        let secret = match case["secret_encoding"].as_str() {
+            Some("ascii") => software::Secret::Bytes(secret.into_bytes()),
+            Some("base64") => software::Secret::Bytes(data_encoding::BASE64.decode(secret.as_bytes()).expect("base64")),
+            _ => software::Secret::Pem(&secret),
+        };
+        let message = data_encoding::HEXLOWER.decode(text(&case["message_hex"]).as_bytes()).expect("hex");
+        let signature = software::sign(algorithm, secret, &message).expect("a test key");
+        let written = match case["encoding"].as_str() {
+            Some("hex") => data_encoding::HEXLOWER.encode(&signature),
+            _ => data_encoding::BASE64.encode(&signature),
+        };
+        assert_eq!(case["signature"], written.as_str(), "{}", case["title"]);
+    }
+}
+
+/// The worked example of <https://docs.kraken.com/api/docs/guides/spot-rest-auth>, through the recipe.
+#[test]
+fn krakens_own_example_comes_out_of_the_recipe() {
+    let line = vectors!("official").lines().find(|line| line.contains("AddOrder")).expect("Kraken's example");
+    let official: Value = serde_json::from_str(line).expect("a line is JSON");
+    let case = serde_json::json!({
+        "id": "official", "exchange": "kraken",
+        "request": {"method": "POST", "path": "/0/private/AddOrder"},
+        "auth": {"alg": "hmac-sha512", "api_key": "k", "secret": official["secret"], "secret_encoding": "base64",
+                 "now_ms": 1_616_492_376_594_u64, "nonce": official["nonce"]},
+    });
+    // Written out, because the order of the parameters counts.
+    let params = r#""params":{"ordertype":"limit","pair":"XBTUSD","price":37500,"type":"buy","volume":1.25},"path":"#;
+    let answer: Value =
+        serde_json::from_str(&case::answer(&case.to_string().replacen(r#""path":"#, params, 1))).expect("JSON");
+    assert_eq!(answer["body"], official["body"]);
+    assert_eq!(answer["messages"][0]["message_hex"], official["message_hex"]);
+    assert_eq!(answer["headers"][1][1], official["signature"]);
+}
+
+#[test]
+fn what_cannot_be_done_has_a_code() {
+    for (line, code) in [
+        ("{", "request.malformed"),
+        (r#"{"id":"x","exchange":"nowhere","request":{},"auth":{}}"#, "request.unknown_endpoint"),
+        (
+            r#"{"id":"x","exchange":"kraken","kind":"ws-login","auth":{"now_ms":1,"secret":"","api_key":"k"}}"#,
+            "request.unknown_endpoint",
+        ),
+    ] {
+        let answer: Value = serde_json::from_str(&case::answer(line)).expect("JSON");
+        assert_eq!(answer["error"]["code"], code, "{line}");
+    }
+    let twice = r#"{"id":"x","exchange":"binance","caller_allowed":["read"],"request":{"method":"GET","path":"/api/v3/account","params":{"a":1,"a":2}}}"#;
+    let answer: Value = serde_json::from_str(&case::answer(twice)).expect("JSON");
+    assert_eq!((&answer["verdict"], &answer["code"]), (&"refuse".into(), &"request.ambiguous".into()));
+}

@@ -84,7 +84,9 @@ fn frame(front: &mut UnixStream) -> Option<Vec<u8>> {
 
 fn say(front: &mut UnixStream, message: &FromHost) {
     let body = postcard::to_stdvec(message).expect("encodes");
-    front.write_all(&[&(body.len() as u32).to_le_bytes(), &body[..]].concat()).expect("the front reads");
+    if front.write_all(&[&(body.len() as u32).to_le_bytes(), &body[..]].concat()).is_err() {
+        std::process::exit(1); // the front has hung up, and kills us next
+    }
 }
 
 fn facts() -> TokenFacts {

@@ -1,0 +1,207 @@
+"""Lets an agent sign for a ccxt exchange: ccxt builds the request, the agent signs it, ccxt sends it.
+
+ccxt changes parameters while it builds (broker ids, client order ids, batches as JSON text), so the request is judged
+as it would leave: `sign` runs with placeholders for credentials, `fetch` takes the finished request apart, asks the
+agent for the same one, and sends the agent's.
+"""
+
+import asyncio
+import inspect
+import re
+import threading
+from typing import NamedTuple
+from urllib.parse import quote, unquote, urlsplit
+
+from ccxt.base.errors import ExchangeNotAvailable, NotSupported, PermissionDenied
+
+from ._agent import Refused, Unavailable
+
+# Stands where ccxt insists on a credential. Base64, because Kraken's secrets are: "countersign: no secret here".
+PLACEHOLDER = "Y291bnRlcnNpZ246IG5vIHNlY3JldCBoZXJl"
+
+# Headers that the agent fills.
+CREDENTIAL_HEADERS = {
+    "binance": {"x-mbx-apikey"},
+    "binanceusdm": {"x-mbx-apikey"},
+    "kraken": {"api-key", "api-sign"},
+    "okx": {"ok-access-key", "ok-access-passphrase", "ok-access-sign", "ok-access-timestamp"},
+}
+
+# Parameters that the agent sets, in a query or form; no endpoint of these exchanges has one of its own by these names.
+MANAGED = {"nonce", "signature", "timestamp"}
+
+NESTED_NAME = re.compile(r"([^\[\]]+)((?:\[[^\[\]]+\])*)")
+JSON_NONCE = re.compile(r'\{"nonce":"\d+",?')
+
+
+class RequestRefused(Refused, PermissionDenied):
+    """The agent refused the request; to a bot that knows ccxt alone, a permission is missing."""
+
+
+class RequestUnavailable(Refused, ExchangeNotAvailable):
+    """The agent cannot sign right now; nothing has reached the exchange, so trying again is safe."""
+
+
+class AgentUnavailable(Unavailable, ExchangeNotAvailable):
+    """No agent answered; nothing has reached the exchange, so trying again is safe."""
+
+
+class HttpRequest(NamedTuple):
+    url: str
+    method: str
+    headers: dict
+    body: object
+
+
+def attach(exchange, key, agent):
+    """Replaces the exchange object's credentials, its `sign` and its `fetch`."""
+    if exchange.id not in CREDENTIAL_HEADERS:
+        raise NotSupported(f"countersign does not know {exchange.id}; it knows {', '.join(CREDENTIAL_HEADERS)}")
+    if exchange.apiKey == PLACEHOLDER:
+        raise ValueError("this exchange object is attached already")
+    signer = _Signer(agent, key, CREDENTIAL_HEADERS[exchange.id], _default_receive_window(exchange))
+    exchange.apiKey = exchange.secret = exchange.password = PLACEHOLDER
+    _refuse_to_sign_here(exchange)
+    send = exchange.fetch
+
+    def fetch(url, method="GET", headers=None, body=None):
+        return send(*signer.signed(HttpRequest(url, method, headers, body)))
+
+    async def fetch_without_blocking(url, method="GET", headers=None, body=None):
+        request = HttpRequest(url, method, headers, body)
+        if signer.concerns(request):
+            request = await asyncio.get_running_loop().run_in_executor(None, signer.signed, request)
+        return await send(*request)
+
+    exchange.fetch = fetch_without_blocking if inspect.iscoroutinefunction(send) else fetch
+    return exchange
+
+
+def _default_receive_window(exchange):
+    window = exchange.describe().get("options", {}).get("recvWindow")
+    return None if window is None else str(window)
+
+
+def _refuse_to_sign_here(exchange):
+    """Makes every signature of `sign` the placeholder, and any other signature an error."""
+    build, building = exchange.sign, threading.local()
+
+    def sign(*arguments, **named):
+        building.now = True
+        try:
+            return build(*arguments, **named)
+        finally:
+            building.now = False
+
+    def no_signature(*_arguments, **_named):
+        if getattr(building, "now", False):
+            return PLACEHOLDER
+        raise NotSupported(f"{exchange.id}: this login is not signed by the agent yet")
+
+    exchange.sign = sign
+    exchange.hmac = exchange.rsa = exchange.eddsa = no_signature
+
+
+class _Signer:
+    def __init__(self, agent, key, credential_headers, default_receive_window):
+        self._agent, self._key = agent, key
+        self._credential_headers = credential_headers
+        self._default_receive_window = default_receive_window
+
+    def concerns(self, request):
+        return PLACEHOLDER in (request.headers or {}).values()
+
+    def signed(self, built):
+        """The agent's request in place of a private one that ccxt built; a public one as it is."""
+        if not self.concerns(built):
+            return built
+        answer = self._asked(built)
+        headers = {
+            name: value for name, value in built.headers.items() if name.lower() not in self._credential_headers
+        }
+        theirs = dict(answer["headers"])
+        replaced = {name.lower() for name in theirs}
+        headers = {name: value for name, value in headers.items() if name.lower() not in replaced}
+        signed = HttpRequest(answer["url"], answer["method"], {**headers, **theirs}, answer["body"])
+        if _business(signed) != _business(built) or PLACEHOLDER in signed.headers.values():
+            raise NotSupported(f"the agent signed another request than ccxt built for {urlsplit(built.url).path}")
+        return signed
+
+    def _asked(self, built):
+        url = urlsplit(built.url)
+        params, params_in = self._params(url.query, built.body or "")
+        try:
+            return self._agent.sign(self._key, built.method, url.path, params, params_in, url.netloc)
+        except Refused as refusal:
+            later = refusal.code.startswith(("token.", "ledger.")) or refusal.code == "policy.rate"
+            kind = RequestUnavailable if later else RequestRefused
+            raise kind(refusal.code, refusal.message, refusal.request_id) from refusal
+        except Unavailable as error:
+            raise AgentUnavailable(str(error)) from error
+
+    def _params(self, query, body):
+        if query and body:
+            raise NotSupported("a request with both a query and a body")
+        if body.startswith(("{", "[")):
+            return _without_nonce(body), "json"
+        params = {}
+        for name, value in _pairs(query or body):
+            own_window = name == "recvWindow" and value != self._default_receive_window
+            if name not in MANAGED | {"recvWindow"} or own_window:
+                _put(params, name, value)
+        return (params, "query" if query else "form") if params else (None, None)
+
+
+def _pairs(text):
+    for pair in text.split("&") if text else ():
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise NotSupported(f"a parameter without a value: {name}")
+        yield _decoded(name), _decoded(value)
+
+
+def _decoded(text):
+    """The text before percent-encoding; as it is where ccxt sends it unescaped."""
+    try:
+        plain = unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        return text
+    return plain if text in (quote(plain, safe=""), quote(plain, safe="[]")) else text
+
+
+def _put(params, name, value):
+    """Places one pair of a query: `a[b]` becomes an object, a name that is repeated an array."""
+    match = NESTED_NAME.fullmatch(name)
+    if not match:
+        raise NotSupported(f"a parameter named {name}")
+    *parents, leaf = [match[1], *re.findall(r"\[([^\[\]]+)\]", match[2])]
+    for parent in parents:
+        params = params.setdefault(parent, {})
+        if not isinstance(params, dict):
+            raise NotSupported(f"a parameter named {name} beside one named {parent}")
+    if leaf not in params:
+        params[leaf] = value
+    elif isinstance(params[leaf], list):
+        params[leaf].append(value)
+    elif isinstance(params[leaf], str):
+        params[leaf] = [params[leaf], value]
+    else:
+        raise NotSupported(f"a parameter named {name} that is also an object")
+
+
+def _without_nonce(body):
+    match = JSON_NONCE.match(body)
+    return "{" + body[match.end() :] if match else body
+
+
+def _business(request):
+    """A request without what the agent sets: equal for what ccxt built and what the agent signed."""
+    address, _, query = request.url.partition("?")
+    return request.method, address, _business_text(query), _business_text(request.body or "")
+
+
+def _business_text(text):
+    if text.startswith(("{", "[")):
+        return _without_nonce(text)
+    managed = MANAGED | {"recvWindow"}
+    return "&".join(pair for pair in text.split("&") if pair.partition("=")[0] not in managed)

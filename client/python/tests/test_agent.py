@@ -1,0 +1,182 @@
+"""Framing, errors, timeouts and reconnection of the client, against an agent in a thread."""
+
+import json
+import os
+import struct
+import threading
+import time
+import unittest
+from unittest import mock
+
+from countersign import Agent, Refused, Unavailable
+from countersign._agent import default_socket
+
+from .fake_agent import FakeAgent, answer, frame
+
+SIGNED = {"v": 1, "url": "https://x/y", "method": "GET", "headers": [], "body": None}
+
+
+class Questions(unittest.TestCase):
+    def asked(self, ask, reply=SIGNED):
+        with FakeAgent(answer(reply)) as fake, Agent(fake.path) as agent:
+            result = ask(agent)
+            return fake.asked[0], result
+
+    def test_a_sign_request_holds_what_was_given_and_no_more(self):
+        (extension, payload), result = self.asked(lambda agent: agent.sign("k", "GET", "/a"))
+        self.assertEqual(extension, "sign@countersign")
+        self.assertEqual(payload, '{"v":1,"key":"k","method":"GET","path":"/a"}')
+        self.assertEqual(result, SIGNED)
+
+    def test_parameters_keep_their_order_and_their_text(self):
+        params = {"z": "1.10", "a": 219.0, "é": [True, None]}
+        (_, payload), _ = self.asked(lambda agent: agent.sign("k", "GET", "/a", params, "query", "h", "why"))
+        self.assertTrue(payload.endswith('"params":{"z":"1.10","a":219.0,"é":[true,null]}}'), payload)
+        self.assertIn('"params_in":"query","host":"h","reason":"why"', payload)
+
+    def test_json_text_passes_unchanged(self):
+        text = '[{"sz": 1.000, "px":100000000000000000000000}]'
+        (_, payload), _ = self.asked(lambda agent: agent.sign("k", "GET", "/a", text))
+        self.assertTrue(payload.endswith(f'"params":{text}}}'), payload)
+
+    def test_what_cannot_be_written_exactly_is_not_asked(self):
+        with FakeAgent(answer(SIGNED)) as fake, Agent(fake.path) as agent:
+            for params in ({"a": float("nan")}, '{"a":1},"key":{}', "3", {"a": "x" * 70_000}):
+                with self.assertRaises(ValueError):
+                    agent.sign("k", "GET", "/a", params)
+            self.assertEqual(fake.asked, [])
+
+    def test_the_other_questions(self):
+        (extension, payload), _ = self.asked(lambda agent: agent.session("k"))
+        self.assertEqual((extension, payload), ("session@countersign", '{"v":1,"key":"k","purpose":"ws"}'))
+        (extension, _), keys = self.asked(lambda agent: agent.keys(), {"v": 1, "keys": [{"name": "k"}]})
+        self.assertEqual((extension, keys), ("keys@countersign", [{"name": "k"}]))
+        (extension, _), _ = self.asked(lambda agent: agent.status())
+        self.assertEqual(extension, "status@countersign")
+
+    def test_the_socket_is_found_by_the_environment(self):
+        cases = [
+            ({"COUNTERSIGN_SOCK": "/a.sock", "XDG_RUNTIME_DIR": "/run/user/1"}, "/a.sock"),
+            ({"XDG_RUNTIME_DIR": "/run/user/1"}, "/run/user/1/countersign/agent.sock"),
+            ({}, "/run/countersign/agent.sock"),
+        ]
+        for environment, expected in cases:
+            with mock.patch.dict(os.environ, environment, clear=True):
+                self.assertEqual(default_socket(), expected)
+
+
+class Answers(unittest.TestCase):
+    def refused(self, reply):
+        with FakeAgent(answer(reply)) as fake, Agent(fake.path) as agent:
+            with self.assertRaises(Refused) as caught:
+                agent.sign("k", "GET", "/a")
+            # A refusal ends the question, not the connection.
+            with self.assertRaises(Refused):
+                agent.sign("k", "GET", "/a")
+            self.assertEqual(fake.connections, 1)
+            return caught.exception
+
+    def test_a_refusal_is_typed(self):
+        error = {"code": "policy.scope", "message": "no", "request_id": "0192"}
+        refusal = self.refused({"v": 1, "error": error})
+        self.assertEqual((refusal.code, refusal.message, refusal.request_id), ("policy.scope", "no", "0192"))
+        del error["request_id"]
+        self.assertIsNone(self.refused({"v": 1, "error": error}).request_id)
+
+    def test_an_answer_that_waits_for_a_person_is_a_refusal(self):
+        self.assertEqual(self.refused({"v": 1, "pending": {"id": "7", "expires_ms": 1}}).code, "approval.required")
+
+    def test_an_answer_out_of_form_is_never_used(self):
+        good = json.dumps(SIGNED).encode()
+        cases = {
+            "failure": struct.pack(">IB", 1, 5),
+            "another extension": frame("keys@countersign", good),
+            "another message type": frame("sign@countersign", good, kind=28),
+            "another version": frame("sign@countersign", b'{"v":2}'),
+            "not an object": frame("sign@countersign", b"[]"),
+            "not JSON": frame("sign@countersign", b"{"),
+            "bytes too many": struct.pack(">I", 26) + frame("sign@countersign", b"")[4:] + b"x",
+            "an inner length too long": struct.pack(">IBI", 5, 29, 99),
+            "an empty frame": struct.pack(">I", 0),
+            "a frame of 600 MiB": struct.pack(">I", 600 << 20),
+        }
+        for name, data in cases.items():
+            with self.subTest(name), FakeAgent(lambda c, *_, data=data: c.sendall(data)) as fake:
+                with Agent(fake.path, timeout=5) as agent, self.assertRaises(Unavailable):
+                    agent.sign("k", "GET", "/a")
+
+    def test_an_answer_may_come_in_pieces(self):
+        def in_pieces(connection, extension, _payload):
+            for byte in frame(extension, json.dumps(SIGNED).encode()):
+                connection.sendall(bytes([byte]))
+
+        with FakeAgent(in_pieces) as fake, Agent(fake.path) as agent:
+            self.assertEqual(agent.sign("k", "GET", "/a"), SIGNED)
+
+
+class Connections(unittest.TestCase):
+    def test_no_agent_is_unavailable(self):
+        with self.assertRaisesRegex(Unavailable, "/nonexistent/agent.sock"):
+            Agent("/nonexistent/agent.sock").keys()
+
+    def test_a_restarted_agent_is_asked_again(self):
+        with FakeAgent(answer(SIGNED)) as fake, Agent(fake.path) as agent:
+            agent.sign("k", "GET", "/a")
+            fake.stop()
+            fake.listen()
+            self.assertEqual(agent.sign("k", "GET", "/b"), SIGNED)
+            self.assertEqual((fake.connections, len(fake.asked)), (2, 2))
+
+    def test_a_question_that_was_heard_is_not_asked_twice(self):
+        with FakeAgent(lambda *_: False) as fake, Agent(fake.path) as agent:
+            with self.assertRaisesRegex(Unavailable, "before it answered"):
+                agent.sign("k", "POST", "/order")
+            self.assertEqual(len(fake.asked), 1)
+
+    def test_a_late_answer_is_not_taken_for_the_next_one(self):
+        release = threading.Event()
+
+        def late_once(connection, extension, payload):
+            if "slow" in payload:
+                release.wait(5)
+            value = dict(SIGNED, path=json.loads(payload)["path"])
+            connection.sendall(frame(extension, json.dumps(value).encode()))
+
+        with FakeAgent(late_once) as fake, Agent(fake.path, timeout=0.2) as agent:
+            started = time.monotonic()
+            with self.assertRaisesRegex(Unavailable, "timed out"):
+                agent.sign("k", "GET", "/slow")
+            self.assertLess(time.monotonic() - started, 2)
+            agent.timeout = 5
+            self.assertEqual(agent.sign("k", "GET", "/next")["path"], "/next")
+            release.set()
+
+    def test_threads_get_their_own_answers(self):
+        def echo(connection, extension, payload):
+            connection.sendall(frame(extension, payload.encode()))
+
+        with FakeAgent(echo) as fake, Agent(fake.path) as agent:
+            wrong = []
+
+            def ask(number):
+                for _ in range(50):
+                    if agent.sign("k", "GET", f"/{number}")["path"] != f"/{number}":
+                        wrong.append(number)
+
+            threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            self.assertEqual((wrong, len(fake.asked), fake.connections), ([], 200, 1))
+
+    def test_a_fork_gets_a_connection_of_its_own(self):
+        with FakeAgent(answer(SIGNED)) as fake, Agent(fake.path) as agent:
+            agent.sign("k", "GET", "/a")
+            with mock.patch("countersign._agent.os.getpid", return_value=-1):
+                agent.sign("k", "GET", "/a")
+            self.assertEqual(fake.connections, 2)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,7 +1,7 @@
 """Lets an agent sign for a ccxt exchange: ccxt builds the request, the agent signs it, ccxt sends it.
 
 ccxt changes parameters while it builds (broker ids, client order ids, batches as JSON text), so the request is judged
-as it would leave: `sign` runs with placeholders for credentials, `fetch` takes the finished request apart, asks the
+as it would leave: `sign` runs with stand-ins for credentials, `fetch` takes the finished request apart, asks the
 agent for the same one, and sends the agent's.
 """
 
@@ -17,7 +17,7 @@ from ccxt.base.errors import ExchangeNotAvailable, NotSupported, PermissionDenie
 from ._agent import Refused, Unavailable
 
 # Stands where ccxt insists on a credential. Base64, because Kraken's secrets are: "countersign: no secret here".
-PLACEHOLDER = "Y291bnRlcnNpZ246IG5vIHNlY3JldCBoZXJl"
+STAND_IN = "Y291bnRlcnNpZ246IG5vIHNlY3JldCBoZXJl"
 
 # Headers that the agent fills.
 CREDENTIAL_HEADERS = {
@@ -57,10 +57,10 @@ def attach(exchange, key, agent):
     """Replaces the exchange object's credentials, its `sign` and its `fetch`."""
     if exchange.id not in CREDENTIAL_HEADERS:
         raise NotSupported(f"countersign does not know {exchange.id}; it knows {', '.join(CREDENTIAL_HEADERS)}")
-    if exchange.apiKey == PLACEHOLDER:
+    if exchange.apiKey == STAND_IN:
         raise ValueError("this exchange object is attached already")
     signer = _Signer(agent, key, CREDENTIAL_HEADERS[exchange.id], _default_receive_window(exchange))
-    exchange.apiKey = exchange.secret = exchange.password = PLACEHOLDER
+    exchange.apiKey = exchange.secret = exchange.password = STAND_IN
     _refuse_to_sign_here(exchange)
     send = exchange.fetch
 
@@ -83,7 +83,7 @@ def _default_receive_window(exchange):
 
 
 def _refuse_to_sign_here(exchange):
-    """Makes every signature of `sign` the placeholder, and any other signature an error."""
+    """Makes every signature of `sign` the stand-in, and any other signature an error."""
     build, building = exchange.sign, threading.local()
 
     def sign(*arguments, **named):
@@ -95,7 +95,7 @@ def _refuse_to_sign_here(exchange):
 
     def no_signature(*_arguments, **_named):
         if getattr(building, "now", False):
-            return PLACEHOLDER
+            return STAND_IN
         raise NotSupported(f"{exchange.id}: this login is not signed by the agent yet")
 
     exchange.sign = sign
@@ -109,7 +109,7 @@ class _Signer:
         self._default_receive_window = default_receive_window
 
     def concerns(self, request):
-        return PLACEHOLDER in (request.headers or {}).values()
+        return STAND_IN in (request.headers or {}).values()
 
     def signed(self, built):
         """The agent's request in place of a private one that ccxt built; a public one as it is."""
@@ -123,7 +123,7 @@ class _Signer:
         replaced = {name.lower() for name in theirs}
         headers = {name: value for name, value in headers.items() if name.lower() not in replaced}
         signed = HttpRequest(answer["url"], answer["method"], {**headers, **theirs}, answer["body"])
-        if _business(signed) != _business(built) or PLACEHOLDER in signed.headers.values():
+        if _business(signed) != _business(built) or STAND_IN in signed.headers.values():
             raise NotSupported(f"the agent signed another request than ccxt built for {urlsplit(built.url).path}")
         return signed
 

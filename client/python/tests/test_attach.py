@@ -10,7 +10,7 @@ import ccxt.async_support
 import ccxt.pro
 
 from countersign import Refused, Unavailable, attach
-from countersign._attach import PLACEHOLDER
+from countersign._attach import STAND_IN
 
 
 class Recorder:
@@ -191,7 +191,7 @@ class WhatIsSent(unittest.TestCase):
 
     def test_no_credential_of_the_bot_stays(self):
         exchange, _ = attached(ccxt.okx({"apiKey": "a", "secret": "b", "password": "c"}), Recorder())
-        self.assertEqual({exchange.apiKey, exchange.secret, exchange.password}, {PLACEHOLDER})
+        self.assertEqual({exchange.apiKey, exchange.secret, exchange.password}, {STAND_IN})
 
     def test_nothing_is_ever_signed_here(self):
         exchange, _ = attached(ccxt.binance(), Recorder())

@@ -1,0 +1,43 @@
+# make demo: see it work.  make test: everything a change has to pass, cheapest first.
+
+CARGO_TARGET_DIR ?= target
+export CARGO_TARGET_DIR
+RELEASE := $(CARGO_TARGET_DIR)/release
+
+.PHONY: all build clean demo deny fmt install-deps lint test test-python test-rust
+
+all: build
+
+install-deps:
+	@scripts/install-deps
+
+build: install-deps
+	cargo build --release --locked
+
+demo:
+	@scripts/demo
+
+test: install-deps lint test-rust test-python
+
+fmt:
+	cargo fmt --all
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
+
+test-rust:
+	cargo test --workspace --locked
+
+# Against a running agent with a SoftHSM token, built as the Rust tests are.
+test-python:
+	cargo build --workspace --locked
+	cd client/python && "$$(../../scripts/python-env)" -W error -m unittest discover --start-directory tests --top-level-directory .
+
+# Needs cargo-deny: cargo install --locked cargo-deny
+deny:
+	cargo deny --offline check bans licenses sources
+
+clean:
+	cargo clean

@@ -2,7 +2,6 @@
 
 CARGO_TARGET_DIR ?= target
 export CARGO_TARGET_DIR
-RELEASE := $(CARGO_TARGET_DIR)/release
 
 .PHONY: all build clean demo deny fmt install-deps lint test test-python test-rust
 
@@ -22,10 +21,12 @@ test: install-deps lint test-rust test-python
 fmt:
 	cargo fmt --all
 
+# The last one is offline: the crates are there once cargo has built.
 lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
+	scripts/cargo-deny --offline --log-level error check bans licenses sources
 
 test-rust:
 	cargo test --workspace --locked
@@ -35,9 +36,9 @@ test-python:
 	cargo build --workspace --locked
 	cd client/python && "$$(../../scripts/python-env)" -W error -m unittest discover --start-directory tests --top-level-directory .
 
-# Needs cargo-deny: cargo install --locked cargo-deny
+# Every warning too, such as a crate in two versions.
 deny:
-	cargo deny --offline check bans licenses sources
+	scripts/cargo-deny --offline check bans licenses sources
 
 clean:
 	cargo clean

@@ -25,12 +25,10 @@ class Recorder:
         if self.error:
             raise self.error
         url, body = f"https://{host}{path}", None
-        if params_in == "query":
-            url += "?" + "&".join(f"{name}={value}" for name, value in params.items()) + "&signature=real"
-        elif params_in == "form":
-            body = "&".join(f"{name}={value}" for name, value in params.items()) + "&signature=real"
-        elif params_in == "json":
+        if params_in == "json":
             body = params
+        elif params:
+            url += "?" + "&".join(f"{name}={value}" for name, value in params.items()) + "&signature=real"
         return self.change({"method": method, "url": url, "headers": [["X-MBX-APIKEY", "real"]], "body": body})
 
 
@@ -56,7 +54,7 @@ class WhatIsAsked(unittest.TestCase):
         return recorder.asked[0][1:]
 
     def test_the_business_request_and_nothing_else(self):
-        query, form, json = "query", "form", "json"
+        json = "json"
         spot, futures, okx, kraken = "api.binance.com", "fapi.binance.com", "www.okx.com", "api.kraken.com"
         cases = [
             (ccxt.binance, "private_get_account", {}, ("GET", "/api/v3/account", None, None, spot)),
@@ -64,19 +62,19 @@ class WhatIsAsked(unittest.TestCase):
                 ccxt.binance,
                 "private_get_allorders",
                 {"symbol": "A", "limit": 5, "x": True, "y": 1e-7},
-                ("GET", "/api/v3/allOrders", {"symbol": "A", "limit": "5", "x": "true", "y": "1e-07"}, query, spot),
+                ("GET", "/api/v3/allOrders", {"symbol": "A", "limit": "5", "x": "true", "y": "1e-07"}, None, spot),
             ),
             (
                 ccxt.binance,
                 "private_get_account",
                 {"recvWindow": 5000},
-                ("GET", "/api/v3/account", {"recvWindow": "5000"}, query, spot),
+                ("GET", "/api/v3/account", {"recvWindow": "5000"}, None, spot),
             ),
             (
                 ccxt.binance,
                 "sapi_post_asset_dust",
                 {"asset": ["BTC", "ETH"]},
-                ("POST", "/sapi/v1/asset/dust", {"asset": ["BTC", "ETH"]}, form, spot),
+                ("POST", "/sapi/v1/asset/dust", {"asset": ["BTC", "ETH"]}, None, spot),
             ),
             (
                 ccxt.binance,
@@ -88,7 +86,7 @@ class WhatIsAsked(unittest.TestCase):
                 ccxt.binance,
                 "sapi_post_capital_withdraw_apply",
                 {"coin": "XRP", "name": "my é+wallet"},
-                ("POST", "/sapi/v1/capital/withdraw/apply", {"coin": "XRP", "name": "my é+wallet"}, form, spot),
+                ("POST", "/sapi/v1/capital/withdraw/apply", {"coin": "XRP", "name": "my é+wallet"}, None, spot),
             ),
             (
                 ccxt.binanceusdm,
@@ -97,8 +95,8 @@ class WhatIsAsked(unittest.TestCase):
                 (
                     "POST",
                     "/fapi/v1/batchOrders",
-                    {"batchOrders": '[{"quantity":"1.0","newClientOrderId":"é"}]'},
-                    form,
+                    {"batchOrders": [{"quantity": "1.0", "newClientOrderId": "é"}]},
+                    None,
                     futures,
                 ),
             ),
@@ -106,7 +104,7 @@ class WhatIsAsked(unittest.TestCase):
                 ccxt.binanceusdm,
                 "fapiprivate_delete_batchorders",
                 {"symbol": "A", "orderidlist": ["1", "2"]},
-                ("DELETE", "/fapi/v1/batchOrders", {"symbol": "A", "orderidlist": "[1,2]"}, query, futures),
+                ("DELETE", "/fapi/v1/batchOrders", {"symbol": "A", "orderidlist": [1, 2]}, None, futures),
             ),
             (
                 ccxt.okx,
@@ -118,7 +116,7 @@ class WhatIsAsked(unittest.TestCase):
                 ccxt.okx,
                 "private_get_account_balance",
                 {"ccy": "BTC,ETH"},
-                ("GET", "/api/v5/account/balance", {"ccy": "BTC,ETH"}, query, okx),
+                ("GET", "/api/v5/account/balance", {"ccy": "BTC,ETH"}, None, okx),
             ),
             (ccxt.kraken, "private_post_balance", {}, ("POST", "/0/private/Balance", None, None, kraken)),
             (
@@ -129,7 +127,7 @@ class WhatIsAsked(unittest.TestCase):
                     "POST",
                     "/0/private/AddOrder",
                     {"pair": "A", "close": {"ordertype": "limit", "price": "+5"}, "validate": "True"},
-                    form,
+                    None,
                     kraken,
                 ),
             ),

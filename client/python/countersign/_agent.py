@@ -28,13 +28,18 @@ class Unavailable(AgentError):
     """The agent is not reachable, or did not answer in time or in form."""
 
 
+SYSTEM_SOCKET = "/run/countersign/agent.sock"
+
+
 def default_socket():
-    """Where the agent listens unless told otherwise."""
+    """Where the agent listens unless told otherwise: the user's own agent before the system's."""
     if os.environ.get("COUNTERSIGN_SOCK"):
         return os.environ["COUNTERSIGN_SOCK"]
     if os.environ.get("XDG_RUNTIME_DIR"):
-        return os.path.join(os.environ["XDG_RUNTIME_DIR"], "countersign", "agent.sock")
-    return "/run/countersign/agent.sock"
+        own = os.path.join(os.environ["XDG_RUNTIME_DIR"], "countersign", "agent.sock")
+        if os.path.exists(own) or not os.path.exists(SYSTEM_SOCKET):
+            return own
+    return SYSTEM_SOCKET
 
 
 class Agent:

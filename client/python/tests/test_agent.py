@@ -55,13 +55,21 @@ class Questions(unittest.TestCase):
         self.assertEqual(extension, "status@countersign")
 
     def test_the_socket_is_found_by_the_environment(self):
+        system, own = "/run/countersign/agent.sock", "/run/user/1/countersign/agent.sock"
+        user = {"XDG_RUNTIME_DIR": "/run/user/1"}
         cases = [
-            ({"COUNTERSIGN_SOCK": "/a.sock", "XDG_RUNTIME_DIR": "/run/user/1"}, "/a.sock"),
-            ({"XDG_RUNTIME_DIR": "/run/user/1"}, "/run/user/1/countersign/agent.sock"),
-            ({}, "/run/countersign/agent.sock"),
+            ({"COUNTERSIGN_SOCK": "/a.sock", **user}, {own, system}, "/a.sock"),
+            (user, {own, system}, own),
+            (user, {system}, system),
+            (user, set(), own),
+            ({}, set(), system),
         ]
-        for environment, expected in cases:
-            with mock.patch.dict(os.environ, environment, clear=True):
+        for environment, present, expected in cases:
+            with (
+                self.subTest(environment, present=present),
+                mock.patch.dict(os.environ, environment, clear=True),
+                mock.patch("os.path.exists", present.__contains__),
+            ):
                 self.assertEqual(default_socket(), expected)
 
 

@@ -1,6 +1,5 @@
 """A real agent for one test class: a throw-away SoftHSM token, its keys enrolled by the command line, all gone at the end."""
 
-import getpass
 import json
 import os
 import subprocess
@@ -9,10 +8,12 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from countersign import Agent, Unavailable
+
 ROOT = Path(__file__).resolve().parents[3]
 PROGRAMS = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug"
 
-# The keys of the exchanges' own documentation, and one of nobody.
+# Published by the exchanges as examples, or of nobody.
 BINANCE_KEY = "vmPUZE6mv9SD5VNHk4HlWFsOr6aKE2zvsw0MuIgwCIPy6utIco14y7Ju91duEh8A"
 BINANCE_SECRET = "NhqPtmdSJYdKjVHjA7PZj4Mge3R5YNiP1e3UZjInClVN65XAbvqqM6A7H5fATj0j"
 KRAKEN_SECRET = "kQH5HW/8p1uGOVjbgWA7FunAmGO8lsSUXNsu3eow76sz84Q18fWxnyRzBHCd3pd5nE9qa99HAZtuZuj6F1huXg=="
@@ -41,3 +42,87 @@ KEYS = {
     "kraken": Key("kraken", "hmac-sha512", {"apiKey": "kraken-test", "secret": KRAKEN_SECRET}),
     "okx": Key("okx", "hmac-sha256", {"apiKey": "okx-test", "secret": "9F3C0E5A7B1D", "password": "pass phrase"}),
 }
+
+
+class RealAgent:
+    """A running agent whose only client is this user; `socket` is where it listens."""
+
+    def __init__(self):
+        self._directory = tempfile.TemporaryDirectory(prefix="countersign-test.", dir="/tmp")
+        self._process = None
+        self.directory = Path(self._directory.name)
+        self.socket = str(self.directory / "run" / "agent.sock")
+        try:
+            self._set_up()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self):
+        self._stop()
+        self._directory.cleanup()
+
+    def restart(self):
+        self._stop()
+        self._start()
+
+    def _set_up(self):
+        names = [word for name in KEYS for word in ("--key", name)]
+        self._command("init", "--dir", str(self.directory), "--yes", "--client", "bot", *names)
+        self._start()
+        (token,) = json.loads(self._command("--json", "status"))["tokens"]
+        for name, key in KEYS.items():
+            self._enrol(name, key, token["name"])
+
+    def _enrol(self, name, key, token):
+        names = {"api_key": "apiKey", "secret": "secret", "passphrase": "password"}
+        secret = {ours: key.credentials[ccxts] for ours, ccxts in names.items() if ccxts in key.credentials}
+        place = ["--exchange", key.exchange, "--token", token, "--algorithm", key.algorithm]
+        scopes = ["--scope", "read", "--scope", "trade"]
+        self._command("key", "add", name, *place, *scopes, "--stdin", stdin=json.dumps(secret))
+
+    def _command(self, *arguments, stdin=""):
+        ended = subprocess.run(
+            [PROGRAMS / "countersign", "--socket", self.socket, *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        if ended.returncode:
+            raise AssertionError(f"countersign {' '.join(arguments)}: {ended.returncode}\n{ended.stdout}{ended.stderr}")
+        return ended.stdout
+
+    def _start(self):
+        with open(self.directory / "agent.log", "ab") as log:
+            self._process = subprocess.Popen(
+                [PROGRAMS / "countersign-agent", "run", "--config", self.directory / "agent.toml"],
+                stdin=subprocess.DEVNULL,
+                stderr=log,
+            )
+        deadline = time.monotonic() + 20
+        while not self._serves():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError("the agent did not start:\n" + (self.directory / "agent.log").read_text())
+            time.sleep(0.05)
+
+    def _serves(self):
+        """Whether the agent answers and its token is ready."""
+        try:
+            with Agent(self.socket, timeout=2) as agent:
+                return all(token["state"] == "healthy" for token in agent.status()["tokens"])
+        except Unavailable:
+            return False
+
+    def _stop(self):
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            raise
+        finally:
+            self._process = None

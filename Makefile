@@ -1,6 +1,6 @@
 # make demo: see it work.  make test: everything a change has to pass, cheapest first.
 
-CARGO_TARGET_DIR ?= target
+CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
 
 .PHONY: all build clean demo deny fmt install-deps lint test test-python test-rust

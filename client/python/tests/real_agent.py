@@ -11,7 +11,7 @@ from typing import NamedTuple
 from countersign import Agent, Unavailable
 
 ROOT = Path(__file__).resolve().parents[3]
-PROGRAMS = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug"
+PROGRAMS = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "debug"
 
 # Published by the exchanges as examples, or of nobody.
 BINANCE_KEY = "vmPUZE6mv9SD5VNHk4HlWFsOr6aKE2zvsw0MuIgwCIPy6utIco14y7Ju91duEh8A"

@@ -1,1 +1,42 @@
-fn main() {}
+//! countersign: the command line of operators and scripts.
+#![forbid(unsafe_code)]
+
+mod agent_program;
+mod command;
+mod exit;
+mod failure;
+mod moment;
+mod output;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use command::Cli;
+use failure::Failure;
+use output::Output;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return not_parsed(&error),
+    };
+    let output = Output::new(cli.global.json);
+    match command::run(cli, &output) {
+        Ok(exit) => exit.into(),
+        Err(failure) => output.fail(&failure),
+    }
+}
+
+/// Help and versions are done; anything else is a usage error, in JSON where that was asked for.
+fn not_parsed(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() || !std::env::args_os().take_while(|word| word != "--").any(|word| word == "--json") {
+        // Nothing can be said where the terminal is gone.
+        let _ = error.print();
+        return if error.use_stderr() { exit::Exit::Usage } else { exit::Exit::Done }.into();
+    }
+    let text = error.to_string();
+    let message = text.trim_end().trim_start_matches("error: ").to_owned();
+    Output::new(true).fail(&Failure::Usage(message))
+}

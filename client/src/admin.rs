@@ -1,0 +1,97 @@
+//! What the operator can ask over the admin socket.
+
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use countersign_core::wire::admin::{
+    self, DoneReply, EventsReply, EventsRequest, ExplainReply, ExplainRequest, PendingReply, Register,
+};
+use countersign_core::wire::{self, PlainRequest};
+use serde::Serialize;
+
+use crate::client::Client;
+use crate::connection::{Connection, DEADLINE};
+use crate::error::Error;
+use crate::socket::Sockets;
+
+/// How long a person may take to type a secret.
+const TYPING: Duration = Duration::from_secs(600);
+
+/// How long a token may take to make a key: RSA in a slow one takes a minute.
+const GENERATING: Duration = Duration::from_secs(120);
+
+/// A connection to the operator's socket.
+#[derive(Debug)]
+pub struct Admin {
+    connection: Connection,
+}
+
+/// Names one pending approval.
+#[derive(Clone, Debug, Serialize)]
+struct ApprovalCall<'a> {
+    v: u32,
+    id: &'a str,
+}
+
+impl Admin {
+    pub fn open(sockets: &Sockets) -> Result<Self, Error> {
+        let connection = Connection::open(&sockets.admin)?;
+        Ok(Self { connection })
+    }
+
+    /// The connection, to set its deadline or to send ahead.
+    pub fn connection(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+
+    /// Changes the keys: everything but [`Register::Add`], which needs [`Self::add`].
+    pub fn register(&mut self, change: &Register) -> Result<DoneReply, Error> {
+        self.connection.within(GENERATING, |connection| connection.call(admin::REGISTER, change))
+    }
+
+    /// Enrols a key whose secret the agent's enrolment process reads from `source`, a terminal or a pipe.
+    pub fn add(&mut self, change: &Register, source: BorrowedFd<'_>) -> Result<DoneReply, Error> {
+        self.connection.within(TYPING, |connection| {
+            connection.send_with_descriptor(admin::REGISTER, change, source)?;
+            connection.receive()
+        })
+    }
+
+    /// Journal records after `after`; waits up to `wait` for the first.
+    pub fn events(&mut self, after: u64, wait: Duration) -> Result<EventsReply, Error> {
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        let request = EventsRequest { v: wire::VERSION, after, wait_ms };
+        self.connection.within(wait.saturating_add(DEADLINE), |connection| connection.call(admin::EVENTS, &request))
+    }
+
+    /// What policy would say of a request; nothing is signed or counted.
+    pub fn explain(&mut self, request: &ExplainRequest) -> Result<ExplainReply, Error> {
+        self.connection.call(admin::EXPLAIN, request)
+    }
+
+    pub fn pending(&mut self) -> Result<PendingReply, Error> {
+        self.connection.call(admin::PENDING, &PlainRequest::NOW)
+    }
+
+    pub fn approve(&mut self, id: &str) -> Result<DoneReply, Error> {
+        self.connection.call(admin::APPROVE, &ApprovalCall { v: wire::VERSION, id })
+    }
+
+    pub fn deny(&mut self, id: &str) -> Result<DoneReply, Error> {
+        self.connection.call(admin::DENY, &ApprovalCall { v: wire::VERSION, id })
+    }
+
+    /// Stops all signing until [`Self::unlock`].
+    pub fn lock(&mut self) -> Result<DoneReply, Error> {
+        self.connection.call(admin::LOCK, &PlainRequest::NOW)
+    }
+
+    pub fn unlock(&mut self) -> Result<DoneReply, Error> {
+        self.connection.call(admin::UNLOCK, &PlainRequest::NOW)
+    }
+
+    /// The calls of the agent socket, over this connection.
+    pub fn into_client(self) -> Client {
+        Client::over(self.connection)
+    }
+}

@@ -1,0 +1,52 @@
+//! Running `countersign-agent` for what only it can do: check a configuration, find modules, make a token.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use crate::exit::Exit;
+use crate::failure::Failure;
+
+const NAME: &str = "countersign-agent";
+
+/// The agent's program, found beside this one, else on PATH.
+pub(crate) fn find() -> Result<PathBuf, Failure> {
+    let own = std::env::current_exe().ok();
+    let beside = own.as_deref().and_then(Path::parent).map(|directory| directory.join(NAME));
+    let on_path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&on_path).filter(|directory| directory.is_absolute());
+    let mut candidates = beside.into_iter().chain(on_path.map(|directory| directory.join(NAME)));
+    candidates.find(|candidate| candidate.is_file()).ok_or(Failure::AgentProgramAbsent)
+}
+
+/// Runs it to its end and gives what it wrote. Its standard input is empty; what it logs is kept from the terminal.
+pub(crate) fn run<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Result<Output, Failure> {
+    let program = find()?;
+    let mut command = Command::new(&program);
+    command.args(arguments).stdin(Stdio::null());
+    command.output().map_err(|error| Failure::AgentProgram {
+        exit: Exit::NotReachable as u8,
+        message: format!("could not run {}: {error}", program.display()),
+    })
+}
+
+/// Its standard output where it ended well, else a failure with its exit code and words.
+pub(crate) fn run_for_json<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Result<String, Failure> {
+    let output = run(arguments)?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    Err(Failure::AgentProgram { exit: exit_code(&output), message: words(&output) })
+}
+
+/// Its exit code; ended by a signal counts as failed.
+pub(crate) fn exit_code(output: &Output) -> u8 {
+    output.status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(Exit::Unavailable as u8)
+}
+
+/// What it wrote, standard output first.
+pub(crate) fn words(output: &Output) -> String {
+    let text = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).trim_end().to_owned());
+    let text: Vec<&str> = text.iter().map(String::as_str).filter(|text| !text.is_empty()).collect();
+    if text.is_empty() { format!("{NAME} said nothing and ended with {}", output.status) } else { text.join("\n") }
+}

@@ -1,0 +1,109 @@
+//! What a client of the agent can ask.
+
+use countersign_core::json::Value;
+use countersign_core::wire::{self, KeysReply, PlainRequest, SessionReply, SessionRequest, SignReply, StatusReply};
+use serde::Serialize;
+
+use crate::connection::Connection;
+use crate::error::Error;
+use crate::socket::Sockets;
+
+/// A connection to the agent socket.
+#[derive(Debug)]
+pub struct Client {
+    connection: Connection,
+}
+
+/// One request to be signed: business parameters only; time, nonce and signature are the agent's.
+#[derive(Clone, Debug, Serialize)]
+pub struct SignCall {
+    v: u32,
+    pub key: String,
+    pub method: String,
+    pub path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub params: Option<Value>,
+    /// `none`, `query`, `form`, `json`, `query+json`, `payload-json`; the recipe knows the usual place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub params_in: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Free text for the journal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl SignCall {
+    pub fn new(key: impl Into<String>, method: impl Into<String>, path: impl Into<String>) -> Self {
+        Self {
+            v: wire::VERSION,
+            key: key.into(),
+            method: method.into(),
+            path: path.into(),
+            params: None,
+            params_in: None,
+            host: None,
+            reason: None,
+        }
+    }
+}
+
+impl Client {
+    pub fn open(sockets: &Sockets) -> Result<Self, Error> {
+        Connection::open(&sockets.agent).map(Self::over)
+    }
+
+    /// Speaks over a connection that is open already; the operator's socket serves the same calls.
+    pub fn over(connection: Connection) -> Self {
+        Self { connection }
+    }
+
+    /// The connection, to set its deadline or to send ahead.
+    pub fn connection(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+
+    /// Has one request signed; the reply is ready to send as it is.
+    pub fn sign(&mut self, call: &SignCall) -> Result<SignReply, Error> {
+        self.connection.call(wire::SIGN, call)
+    }
+
+    /// Has several requests signed in one go; the answers stand in the order of the calls.
+    ///
+    /// The outer error means that the connection was lost and what became of the later calls is not known.
+    pub fn sign_all(&mut self, calls: &[SignCall]) -> Result<Vec<Result<SignReply, Error>>, Error> {
+        /// How many answers may be due before the first is read, so that neither side waits for the other to read.
+        const AHEAD: usize = 64;
+        let mut answers = Vec::with_capacity(calls.len());
+        for batch in calls.chunks(AHEAD) {
+            let sent: Vec<Result<(), Error>> =
+                batch.iter().map(|call| self.connection.send(wire::SIGN, call)).collect();
+            for sent in sent {
+                let answer = match sent {
+                    Ok(()) => self.connection.receive(),
+                    Err(error) => Err(error),
+                };
+                match answer {
+                    Err(error) if error.ends_connection() => return Err(error),
+                    answer => answers.push(answer),
+                }
+            }
+        }
+        Ok(answers)
+    }
+
+    /// The keys this client may use.
+    pub fn keys(&mut self) -> Result<KeysReply, Error> {
+        self.connection.call(wire::KEYS, &PlainRequest::NOW)
+    }
+
+    /// A login for a session in which nothing more is signed; `purpose` is `ws`.
+    pub fn session(&mut self, key: &str, purpose: &str) -> Result<SessionReply, Error> {
+        let request = SessionRequest { v: wire::VERSION, key: key.to_owned(), purpose: purpose.to_owned() };
+        self.connection.call(wire::SESSION, &request)
+    }
+
+    pub fn status(&mut self) -> Result<StatusReply, Error> {
+        self.connection.call(wire::STATUS, &PlainRequest::NOW)
+    }
+}

@@ -1,0 +1,120 @@
+//! The command line: what there is, and which module does it.
+
+mod approvals;
+mod generated;
+mod key;
+mod parameters;
+mod policy;
+mod sign;
+mod status;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use countersign::{Admin, Client, Connection, Error, Sockets};
+
+use crate::exit::{self, Exit};
+use crate::failure::Failure;
+use crate::output::Output;
+
+/// Have exchange requests signed by the countersign agent, and look after its keys.
+#[derive(Debug, Parser)]
+#[command(name = "countersign", version, propagate_version = true, after_long_help = exit::HELP)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command.
+#[derive(Args, Debug)]
+pub(crate) struct Global {
+    /// Write one versioned JSON object to standard output, errors too
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// The agent's socket; the operator's is admin.sock beside it
+    #[arg(long, global = true, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// The operator's socket
+    #[arg(long, global = true, value_name = "PATH")]
+    admin_socket: Option<PathBuf>,
+}
+
+impl Global {
+    fn sockets(&self) -> Sockets {
+        let mut sockets = self.socket.clone().map_or_else(Sockets::discover, Sockets::at);
+        if let Some(admin) = &self.admin_socket {
+            sockets.admin.clone_from(admin);
+        }
+        sockets
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Keys: enrol, list, remove
+    #[command(subcommand)]
+    Key(key::Command),
+    /// Have one request signed, ready to send
+    Sign(sign::SignArguments),
+    /// Have a session login signed, such as a private WebSocket's
+    Session(sign::SessionArguments),
+    /// Approvals that wait for a person
+    Pending,
+    /// Approve a pending transfer
+    Approve(approvals::Arguments),
+    /// Deny a pending transfer
+    Deny(approvals::Arguments),
+    /// The rules: check a configuration, explain a decision
+    #[command(subcommand)]
+    Policy(policy::Command),
+    /// The agent, its tokens and its journal
+    Status,
+    /// Stop all signing until it is unlocked
+    Lock,
+    /// Allow signing again
+    Unlock,
+    /// Write shell completions
+    Completions(generated::CompletionsArguments),
+    /// Write the manual's pages
+    Man(generated::ManArguments),
+}
+
+pub(crate) fn run(cli: Cli, output: &Output) -> Result<Exit, Failure> {
+    let sockets = cli.global.sockets();
+    match cli.command {
+        Command::Key(command) => key::run(command, &sockets, output),
+        Command::Sign(arguments) => sign::sign(arguments, &sockets, output),
+        Command::Session(arguments) => sign::session(&arguments, &sockets, output),
+        Command::Pending => approvals::pending(&sockets, output),
+        Command::Approve(arguments) => approvals::approve(&arguments, &sockets, output),
+        Command::Deny(arguments) => approvals::deny(&arguments, &sockets, output),
+        Command::Policy(command) => policy::run(command, &sockets, output),
+        Command::Status => status::status(&sockets, output),
+        Command::Lock => status::lock(&sockets, output),
+        Command::Unlock => status::unlock(&sockets, output),
+        Command::Completions(arguments) => generated::completions(&arguments, output),
+        Command::Man(arguments) => generated::man(&arguments, output),
+    }
+}
+
+/// The operator's socket where this user may use it, else the agent's: both tell of keys and state.
+fn operator_or_client(sockets: &Sockets) -> Result<Client, Error> {
+    match Admin::open(sockets) {
+        Ok(admin) => Ok(admin.into_client()),
+        Err(error) if error.is_not_reachable() => Connection::open(&sockets.agent).map(Client::over),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

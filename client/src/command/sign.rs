@@ -1,0 +1,132 @@
+//! `sign` and `session`: finished requests and logins.
+
+use clap::Args;
+use clap::builder::PossibleValuesParser;
+use countersign::core::wire::{SessionReply, SignReply};
+use countersign::{Client, SignCall, Sockets};
+
+use super::parameters::RequestArguments;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::{Output, plain};
+use crate::table::facts;
+
+const PLACES: [&str; 6] = ["none", "query", "form", "json", "query+json", "payload-json"];
+
+#[derive(Args, Debug)]
+pub(crate) struct SignArguments {
+    #[command(flatten)]
+    request: RequestArguments,
+    /// Where the parameters go, where the usual place is not wanted
+    #[arg(long = "in", value_name = "PLACE", value_parser = PossibleValuesParser::new(PLACES))]
+    place: Option<String>,
+    /// Free text for the journal
+    #[arg(long)]
+    reason: Option<String>,
+    /// Write a curl command that sends the request
+    #[arg(long, conflicts_with = "json")]
+    curl: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SessionArguments {
+    /// Name of the key
+    #[arg(long)]
+    key: String,
+    /// What the session is for; ws is the private WebSocket
+    #[arg(long, default_value = "ws")]
+    purpose: String,
+}
+
+pub(crate) fn sign(arguments: SignArguments, sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
+    let params = arguments.request.params()?;
+    let request = arguments.request;
+    let mut call = SignCall::new(request.key, request.method, request.path);
+    call.params = params;
+    call.params_in = arguments.place;
+    call.host = request.host;
+    call.reason = arguments.reason;
+    let reply = Client::open(sockets)?.sign(&call)?;
+    output.show(&reply, || if arguments.curl { curl(&reply) } else { describe_request(&reply) })
+}
+
+pub(crate) fn session(arguments: &SessionArguments, sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
+    let reply = Client::open(sockets)?.session(&arguments.key, &arguments.purpose)?;
+    output.show(&reply, || describe_session(&reply))
+}
+
+fn describe_request(reply: &SignReply) -> String {
+    let mut text = format!("{} {}\n", plain(&reply.method), plain(&reply.url));
+    text.push_str(&describe_headers(&reply.headers));
+    if let Some(body) = &reply.body {
+        text.push_str(&format!("\n{}\n", plain(body)));
+    }
+    text.push('\n');
+    text.push_str(&facts(&[
+        ("scope", reply.scope.to_string()),
+        ("opens", reply.effective_scopes.to_string()),
+        ("record", format!("{} {}", reply.record.seq, reply.record.hash)),
+        ("request", reply.request_id.clone()),
+    ]));
+    text
+}
+
+fn describe_session(reply: &SessionReply) -> String {
+    let mut text = format!("{}\n{}", plain(&reply.url), describe_headers(&reply.headers));
+    if let Some(frame) = &reply.frame {
+        text.push_str(&format!("{}\n", plain(frame)));
+    }
+    text.push('\n');
+    text.push_str(&facts(&[
+        ("scope", reply.scope.to_string()),
+        ("opens", reply.effective_scopes.to_string()),
+        ("session may", reply.grants.to_string()),
+        ("record", format!("{} {}", reply.record.seq, reply.record.hash)),
+        ("request", reply.request_id.clone()),
+    ]));
+    text
+}
+
+fn describe_headers(headers: &[(String, String)]) -> String {
+    headers.iter().map(|(name, value)| format!("{}: {}\n", plain(name), plain(value))).collect()
+}
+
+/// A curl command that reads everything from a here-document: arguments can be seen by every user of the machine.
+fn curl(reply: &SignReply) -> String {
+    let mut text = "curl --config - <<'COUNTERSIGN'\n".to_owned();
+    let mut option = |name: &str, value: &str| text.push_str(&format!("{name} = \"{}\"\n", curl_quoted(value)));
+    option("request", &reply.method);
+    option("url", &reply.url);
+    for (name, value) in &reply.headers {
+        option("header", &format!("{name}: {value}"));
+    }
+    if let Some(body) = &reply.body {
+        option("data-raw", body);
+    }
+    text.push_str("COUNTERSIGN\n");
+    text
+}
+
+/// The escapes of curl's configuration files, <https://curl.se/docs/manpage.html#-K>.
+fn curl_quoted(text: &str) -> String {
+    text.chars().fold(String::new(), |mut quoted, character| {
+        match character {
+            '"' | '\\' => quoted.extend(['\\', character]),
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
+            other => quoted.push(other),
+        }
+        quoted
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn curl_reads_back_what_was_signed() {
+        assert_eq!(curl_quoted("{\"a\":\"\\n\"}\n"), "{\\\"a\\\":\\\"\\\\n\\\"}\\n");
+    }
+}

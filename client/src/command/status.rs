@@ -1,0 +1,69 @@
+//! `status`, `lock`, `unlock`: the agent as a whole.
+
+use countersign::core::wire::{LedgerEntry, StatusReply, TokenEntry};
+use countersign::{Admin, Sockets};
+
+use super::operator_or_client;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::{Output, plain};
+use crate::table::{Table, facts};
+
+pub(crate) fn status(sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
+    let reply = operator_or_client(sockets)?.status()?;
+    output.show(&reply, || describe(&reply, output))
+}
+
+pub(crate) fn lock(sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
+    let reply = Admin::open(sockets)?.lock()?;
+    output.show(&reply, || plain(&reply.done))
+}
+
+pub(crate) fn unlock(sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
+    let reply = Admin::open(sockets)?.unlock()?;
+    output.show(&reply, || plain(&reply.done))
+}
+
+fn describe(reply: &StatusReply, output: &Output) -> String {
+    let signing = if reply.locked { "locked: nothing is signed until countersign unlock" } else { "unlocked" };
+    let mut lines = vec![
+        ("agent", reply.version.clone()),
+        ("started", output.time(reply.started_ms)),
+        ("signing", signing.to_owned()),
+    ];
+    if let Some(ledger) = &reply.ledger {
+        lines.push(("journal", describe_ledger(ledger)));
+    }
+    let mut text = facts(&lines);
+    if !reply.tokens.is_empty() {
+        text.push('\n');
+        text.push_str(&tokens(&reply.tokens, output));
+    }
+    for warning in &reply.warnings {
+        text.push_str(&format!("\nwarning: {}", plain(warning)));
+    }
+    text
+}
+
+fn describe_ledger(ledger: &LedgerEntry) -> String {
+    let last = ledger.last.as_ref().map_or_else(|| "empty".to_owned(), |last| format!("record {}", last.seq));
+    let free = ledger.free_bytes.map(|bytes| format!(", {} MiB free", bytes >> 20)).unwrap_or_default();
+    format!("{}, {last} in {}{free}", ledger.state, ledger.directory)
+}
+
+fn tokens(tokens: &[TokenEntry], output: &Output) -> String {
+    let mut table = Table::new(["TOKEN", "PROFILE", "TIER", "STATE", "SINCE", "KEYS", "LAST ERROR"]);
+    for token in tokens {
+        let next = token.next_try_ms.map(|at| format!(" (next try {})", output.time(at))).unwrap_or_default();
+        table.row([
+            token.name.clone(),
+            token.profile.clone(),
+            token.tier.to_string(),
+            token.state.clone(),
+            output.time(token.since_ms),
+            token.keys.join(", "),
+            token.last_error.as_ref().map(|error| format!("{error}{next}")).unwrap_or_default(),
+        ]);
+    }
+    table.write(output.is_terminal())
+}

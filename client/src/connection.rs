@@ -1,0 +1,204 @@
+//! One connection to the agent: frames out, answers in, in order, each within a deadline.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, Read, Write};
+use std::mem::MaybeUninit;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use countersign_core::wire;
+use rustix::net::{self, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, Refused};
+use crate::frame::{self, Answer, LENGTH_FIELD};
+
+/// How long a call waits for its answer unless it is told otherwise: more than the agent gives a token.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+
+/// A connection to one of the agent's sockets.
+#[derive(Debug)]
+pub struct Connection {
+    stream: UnixStream,
+    socket: PathBuf,
+    deadline: Duration,
+    received: Vec<u8>,
+    /// Extensions sent and not answered yet, oldest first.
+    awaited: VecDeque<&'static str>,
+}
+
+impl Connection {
+    pub fn open(socket: &Path) -> Result<Self, Error> {
+        let stream = connect(socket).map_err(|error| Error::from_io(socket, error, DEADLINE))?;
+        Ok(Self {
+            stream,
+            socket: socket.to_owned(),
+            deadline: DEADLINE,
+            received: Vec::new(),
+            awaited: VecDeque::new(),
+        })
+    }
+
+    /// Sets how long each later [`Self::receive`] and each write may take.
+    pub fn set_deadline(&mut self, deadline: Duration) {
+        self.deadline = deadline;
+    }
+
+    /// Makes `calls` with another deadline.
+    pub(crate) fn within<R>(&mut self, deadline: Duration, calls: impl FnOnce(&mut Self) -> R) -> R {
+        let usual = std::mem::replace(&mut self.deadline, deadline);
+        let result = calls(self);
+        self.deadline = usual;
+        result
+    }
+
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Sends one extension message and waits for its answer.
+    pub fn call<R: DeserializeOwned>(&mut self, extension: &'static str, payload: &impl Serialize) -> Result<R, Error> {
+        self.send(extension, payload)?;
+        self.receive()
+    }
+
+    /// Sends without waiting. Several may be sent ahead; answers come in the same order.
+    pub fn send(&mut self, extension: &'static str, payload: &impl Serialize) -> Result<(), Error> {
+        self.send_frame(extension, payload, None)
+    }
+
+    /// Sends together with an open file, which the agent gets as its own.
+    pub fn send_with_descriptor(
+        &mut self,
+        extension: &'static str,
+        payload: &impl Serialize,
+        descriptor: BorrowedFd<'_>,
+    ) -> Result<(), Error> {
+        self.send_frame(extension, payload, Some(descriptor))
+    }
+
+    /// Waits for the answer to the oldest message not answered yet.
+    pub fn receive<R: DeserializeOwned>(&mut self) -> Result<R, Error> {
+        let Some(extension) = self.awaited.pop_front() else {
+            return Err(Error::Answer { extension: "nothing", reason: "no message waits for an answer".to_owned() });
+        };
+        let frame = self.next_frame().map_err(|error| self.closed_by(error))?;
+        match frame::decode(&frame) {
+            Ok(Answer::Extension { name, payload }) if name == extension => understand(extension, payload),
+            Ok(Answer::Extension { .. }) => {
+                Err(Error::Answer { extension, reason: "it answers another extension".to_owned() })
+            }
+            Ok(Answer::Failure) => Err(Error::Unsupported { socket: self.socket.clone(), extension }),
+            Err(source) => Err(self.closed_by(Error::Frame { socket: self.socket.clone(), source })),
+        }
+    }
+
+    fn send_frame(
+        &mut self,
+        extension: &'static str,
+        payload: &impl Serialize,
+        descriptor: Option<BorrowedFd<'_>>,
+    ) -> Result<(), Error> {
+        let payload = serde_json::to_vec(payload)
+            .map_err(|error| Error::Answer { extension, reason: format!("the request cannot be written: {error}") })?;
+        if payload.len() > wire::MAX_PAYLOAD {
+            return Err(Error::TooLong { length: payload.len(), maximum: wire::MAX_PAYLOAD });
+        }
+        let frame = frame::extension(extension, &payload);
+        self.write(&frame, descriptor).map_err(|error| self.closed_by(error))?;
+        self.awaited.push_back(extension);
+        Ok(())
+    }
+
+    fn write(&mut self, frame: &[u8], descriptor: Option<BorrowedFd<'_>>) -> Result<(), Error> {
+        let written = self.stream.set_write_timeout(Some(self.deadline)).and_then(|()| {
+            let sent = match descriptor {
+                Some(descriptor) => send_descriptor(&self.stream, frame, descriptor)?,
+                None => 0,
+            };
+            self.stream.write_all(&frame[sent..])
+        });
+        written.map_err(|error| Error::from_io(&self.socket, error, self.deadline))
+    }
+
+    /// The next complete frame, without its length field.
+    fn next_frame(&mut self) -> Result<Vec<u8>, Error> {
+        let until = Instant::now() + self.deadline;
+        self.fill(LENGTH_FIELD, until)?;
+        let field = std::array::from_fn(|index| self.received[index]);
+        let length = frame::length(field).map_err(|source| Error::Frame { socket: self.socket.clone(), source })?;
+        self.fill(LENGTH_FIELD + length, until)?;
+        Ok(self.received.drain(..LENGTH_FIELD + length).skip(LENGTH_FIELD).collect())
+    }
+
+    /// Reads until `wanted` bytes are there. A byte now and then does not move the deadline.
+    fn fill(&mut self, wanted: usize, until: Instant) -> Result<(), Error> {
+        let mut chunk = [0; 16 * 1024];
+        while self.received.len() < wanted {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Error::TimedOut { socket: self.socket.clone(), deadline: self.deadline });
+            }
+            let read = self.stream.set_read_timeout(Some(left)).and_then(|()| self.stream.read(&mut chunk));
+            match read {
+                Ok(0) => return Err(Error::Closed { socket: self.socket.clone() }),
+                Ok(count) => self.received.extend_from_slice(&chunk[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Error::from_io(&self.socket, error, self.deadline)),
+            }
+        }
+        Ok(())
+    }
+
+    /// After a lost or late answer the next one would be taken for it: the connection ends.
+    fn closed_by(&self, error: Error) -> Error {
+        // It may be closed already.
+        let _ = self.stream.shutdown(Shutdown::Both);
+        error
+    }
+}
+
+/// Connects within the deadline: a Unix socket whose queue is full blocks as long as its send timeout says.
+fn connect(socket: &Path) -> io::Result<UnixStream> {
+    let address = net::SocketAddrUnix::new(socket)?;
+    let stream = net::socket_with(net::AddressFamily::UNIX, net::SocketType::STREAM, net::SocketFlags::CLOEXEC, None)?;
+    net::sockopt::set_socket_timeout(&stream, net::sockopt::Timeout::Send, Some(DEADLINE))?;
+    net::connect(&stream, &address)?;
+    Ok(UnixStream::from(stream))
+}
+
+/// Sends as much of `frame` as goes at once, with the descriptor; says how much that was.
+fn send_descriptor(stream: &UnixStream, frame: &[u8], descriptor: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [descriptor];
+    if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+        return Err(io::Error::other("no room for a descriptor"));
+    }
+    let sent = net::sendmsg(stream.as_fd(), &[IoSlice::new(frame)], &mut control, SendFlags::NOSIGNAL)?;
+    Ok(sent)
+}
+
+/// Reads a payload: a refusal, or the reply that was expected.
+fn understand<R: DeserializeOwned>(extension: &'static str, payload: &[u8]) -> Result<R, Error> {
+    #[derive(serde::Deserialize)]
+    struct Envelope {
+        v: u32,
+        #[serde(default)]
+        error: Option<Refused>,
+    }
+    let not_understood = |reason: String| Error::Answer { extension, reason };
+    let text = std::str::from_utf8(payload).map_err(|_| not_understood("it is not UTF-8".to_owned()))?;
+    let envelope: Envelope = serde_json::from_str(text).map_err(|error| not_understood(error.to_string()))?;
+    if envelope.v != wire::VERSION {
+        return Err(not_understood(format!("its version is {}, not {}", envelope.v, wire::VERSION)));
+    }
+    match envelope.error {
+        Some(refused) => Err(Error::Refused(refused)),
+        None => serde_json::from_str(text).map_err(|error| not_understood(error.to_string())),
+    }
+}

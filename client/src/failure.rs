@@ -1,0 +1,162 @@
+//! What a command could not do, and what to do next.
+
+use std::io;
+use std::path::PathBuf;
+
+use countersign::Error;
+use countersign::core::refusal::Code;
+
+use crate::exit::Exit;
+
+/// A command that was not done.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error(transparent)]
+    Agent(#[from] Error),
+    /// The program `countersign-agent` ended with an exit code of its own; its words.
+    #[error("{message}")]
+    AgentProgram { exit: u8, message: String },
+    #[error("countersign-agent is neither beside this program nor on PATH")]
+    AgentProgramAbsent,
+    #[error("{message}")]
+    Configuration { message: String, next: String },
+    #[error("this agent has no approvals: no approver can be asked in this version")]
+    NoApprover,
+    /// The journal does not verify, or cannot be read.
+    #[error("{0}")]
+    Journal(String),
+    #[error("could not write to standard output")]
+    Output(#[source] io::Error),
+    #[error("no record {0} in the journal")]
+    RecordUnknown(u64),
+    #[error("there is no terminal to ask on")]
+    Terminal(#[source] io::Error),
+    /// Found on the command line or in a file it names, before anything was sent.
+    #[error("{0}")]
+    Usage(String),
+    #[error("could not write {}", path.display())]
+    Write {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Failure {
+    pub(crate) fn exit(&self) -> u8 {
+        let exit = match self {
+            Self::Agent(error) => error.into(),
+            Self::AgentProgram { exit, .. } => return *exit,
+            Self::AgentProgramAbsent => Exit::NotReachable,
+            Self::Configuration { .. } | Self::Write { .. } => Exit::Configuration,
+            Self::Journal(_) => Exit::Unavailable,
+            Self::NoApprover => Exit::Refused,
+            // Whoever read the output has enough of it.
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
+            Self::Output(_) => Exit::Unavailable,
+            Self::RecordUnknown(_) | Self::Terminal(_) | Self::Usage(_) => Exit::Usage,
+        };
+        exit as u8
+    }
+
+    /// A stable code for programs; the agent's own where it refused.
+    pub(crate) fn code(&self) -> &str {
+        match self {
+            Self::Agent(Error::Refused(refused)) => &refused.code,
+            Self::Agent(Error::TooLong { .. }) | Self::Terminal(_) | Self::Usage(_) => "usage",
+            Self::Agent(Error::TimedOut { .. }) => "agent.timeout",
+            Self::Agent(Error::Answer { .. } | Error::Frame { .. } | Error::Unsupported { .. }) => "agent.protocol",
+            Self::Agent(_) | Self::AgentProgramAbsent => "agent.not_reachable",
+            Self::AgentProgram { .. } | Self::Configuration { .. } => "configuration",
+            Self::Journal(_) => "ledger.unavailable",
+            Self::NoApprover => "approval.required",
+            Self::Output(_) | Self::Write { .. } => "output",
+            Self::RecordUnknown(_) => "record.unknown",
+        }
+    }
+
+    /// The sentence without its code, and its causes.
+    pub(crate) fn message(&self) -> String {
+        if let Self::Agent(Error::Refused(refused)) = self {
+            return refused.message.clone();
+        }
+        let mut message = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            message.push_str(&format!(": {error}"));
+            cause = error.source();
+        }
+        message
+    }
+
+    pub(crate) fn request_id(&self) -> Option<&str> {
+        match self {
+            Self::Agent(Error::Refused(refused)) => refused.request_id.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// What to do next, where that can be said.
+    pub(crate) fn next(&self) -> Option<String> {
+        match self {
+            Self::Agent(Error::Refused(refused)) => refused.known_code().and_then(next_after).map(str::to_owned),
+            Self::Agent(error) => next_after_error(error),
+            Self::AgentProgramAbsent => Some("install countersign-agent beside countersign, or on PATH".to_owned()),
+            Self::Configuration { next, .. } => Some(next.clone()),
+            Self::Journal(_) => {
+                Some("keep the journal's directory as it is; do not edit or remove segments".to_owned())
+            }
+            Self::RecordUnknown(_) => Some("countersign audit tail shows the newest records".to_owned()),
+            Self::Terminal(_) => Some("pass JSON on standard input with --stdin".to_owned()),
+            Self::AgentProgram { .. } | Self::NoApprover | Self::Output(_) | Self::Usage(_) | Self::Write { .. } => {
+                None
+            }
+        }
+    }
+}
+
+fn next_after_error(error: &Error) -> Option<String> {
+    Some(match error {
+        Error::Absent { .. } => "start the agent (systemctl --user start countersign-agent, systemctl start \
+             countersign-agent, or countersign-agent run --config FILE), or name its socket with --socket or \
+             $COUNTERSIGN_SOCK; countersign init sets a first one up"
+            .to_owned(),
+        Error::Closed { .. } => "the agent's log says why; it serves only the users that [client.*] names".to_owned(),
+        Error::Forbidden { .. } => "clients are the users that [client.*] in agent.toml names; the admin socket is \
+             for the agent's own user and root only: become that user"
+            .to_owned(),
+        Error::Unsupported { extension, .. } => format!(
+            "{extension} may be served on the other socket only (--admin-socket), by a newer agent, or this is \
+             another program's ssh-agent"
+        ),
+        Error::Answer { .. } | Error::Frame { .. } => {
+            "compare countersign --version with countersign-agent --version".to_owned()
+        }
+        Error::TimedOut { .. } => "countersign status shows the state of the tokens".to_owned(),
+        Error::Io { .. } | Error::Refused(_) | Error::TooLong { .. } => return None,
+    })
+}
+
+fn next_after(code: Code) -> Option<&'static str> {
+    Some(match code {
+        Code::AgentLocked => "countersign unlock",
+        Code::ApprovalRequired => "this version can ask no approver: the request cannot be signed",
+        Code::ClientUnknown => "name this user in a [client.*] of agent.toml and reload the agent",
+        Code::KeyUnknown => "countersign key list; a client's keys stand in its [client.*] of agent.toml",
+        Code::LedgerUnavailable => "countersign audit verify, then restart the agent",
+        Code::PolicyDestination
+        | Code::PolicyEffectiveScope
+        | Code::PolicyLimit
+        | Code::PolicyScope
+        | Code::RequestUnknownEndpoint => "the operator sees which rule decided with countersign policy explain",
+        Code::TokenTimeout | Code::TokenUnavailable => "countersign status shows the state of the tokens",
+        Code::ApprovalCancelled
+        | Code::ApprovalDenied
+        | Code::ApprovalExpired
+        | Code::Internal
+        | Code::PolicyRate
+        | Code::RequestAmbiguous
+        | Code::RequestForbiddenParameter
+        | Code::RequestMalformed => return None,
+    })
+}

@@ -1,0 +1,151 @@
+//! Results on standard output, for people or as one JSON object; errors.
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use countersign::core::wire;
+use serde::Serialize;
+
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::moment::Moment;
+
+/// How results are written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output {
+    json: bool,
+    terminal: bool,
+    now: Moment,
+}
+
+impl Output {
+    pub(crate) fn new(json: bool) -> Self {
+        Self { json, terminal: io::stdout().is_terminal(), now: Moment::now() }
+    }
+
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+
+    /// Writes `reply` as JSON, or what `text` makes of it.
+    pub(crate) fn show(&self, reply: &impl Serialize, text: impl FnOnce() -> String) -> Result<Exit, Failure> {
+        let mut line = if self.json {
+            serde_json::to_string(reply).map_err(|error| Failure::Output(error.into()))?
+        } else {
+            text()
+        };
+        if !line.ends_with('\n') {
+            line.push('\n');
+        }
+        let mut out = io::stdout().lock();
+        out.write_all(line.as_bytes()).and_then(|()| out.flush()).map_err(Failure::Output)?;
+        Ok(Exit::Done)
+    }
+
+    /// A time for people: exact, and on a terminal also how long ago.
+    pub(crate) fn time(&self, unix_ms: u64) -> String {
+        let moment = Moment::from_unix_ms(unix_ms);
+        if self.terminal { format!("{moment} ({})", moment.relative_to(self.now)) } else { moment.to_string() }
+    }
+
+    pub(crate) fn optional_time(&self, unix_ms: Option<u64>) -> String {
+        unix_ms.map_or_else(|| "never".to_owned(), |unix_ms| self.time(unix_ms))
+    }
+
+    /// Reports a failure; says with which code to exit.
+    pub(crate) fn fail(&self, failure: &Failure) -> ExitCode {
+        let exit = failure.exit();
+        if self.json {
+            // Nothing can be said where standard output is gone; the exit code remains.
+            let _ = self.show(&Report::of(failure), String::new);
+        } else if exit != 0 {
+            let _ = io::stderr().lock().write_all(describe(failure).as_bytes());
+        }
+        ExitCode::from(exit)
+    }
+}
+
+/// A failure as `--json` shows it.
+#[derive(Serialize)]
+struct Report<'a> {
+    v: u32,
+    error: ReportBody<'a>,
+}
+
+#[derive(Serialize)]
+struct ReportBody<'a> {
+    code: &'a str,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+impl<'a> Report<'a> {
+    fn of(failure: &'a Failure) -> Self {
+        let error = ReportBody {
+            code: failure.code(),
+            message: failure.message(),
+            request_id: failure.request_id(),
+            next: failure.next(),
+        };
+        Self { v: wire::VERSION, error }
+    }
+}
+
+fn describe(failure: &Failure) -> String {
+    let code = match failure {
+        Failure::Agent(countersign::Error::Refused(refused)) => format!("{}: ", plain(&refused.code)),
+        _ => String::new(),
+    };
+    let mut text = format!("countersign: {code}{}\n", plain_lines(&failure.message()));
+    if let Some(request_id) = failure.request_id() {
+        text.push_str(&format!("  request: {}\n", plain(request_id)));
+    }
+    if let Some(next) = failure.next() {
+        text.push_str(&format!("  next: {}\n", plain(&next)));
+    }
+    text
+}
+
+/// Text that others may have chosen, on one line and without what a terminal would obey or reorder.
+pub(crate) fn plain(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut safe, character| {
+        if is_obeyed(character) {
+            safe.extend(character.escape_default())
+        } else {
+            safe.push(character)
+        }
+        safe
+    })
+}
+
+/// The same, where the text has lines.
+pub(crate) fn plain_lines(text: &str) -> String {
+    text.lines().map(plain).collect::<Vec<_>>().join("\n")
+}
+
+/// Control characters, and the invisible ones that change the order or joining of others.
+fn is_obeyed(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_obeys_nothing_that_is_shown() {
+        assert_eq!(plain("a\u{1b}[2Jb\r\n"), "a\\u{1b}[2Jb\\r\\n");
+        assert_eq!(plain("bc1\u{202e}q"), "bc1\\u{202e}q");
+        assert_eq!(plain("Zürich 1 000"), "Zürich 1 000");
+        assert_eq!(plain_lines("a\nb\u{7}"), "a\nb\\u{7}");
+    }
+}

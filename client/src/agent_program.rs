@@ -19,15 +19,25 @@ pub(crate) fn find() -> Result<PathBuf, Failure> {
     candidates.find(|candidate| candidate.is_file()).ok_or(Failure::AgentProgramAbsent)
 }
 
-/// Runs it to its end and gives what it wrote. Its standard input is empty; what it logs is kept from the terminal.
-pub(crate) fn run<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Result<Output, Failure> {
-    let program = find()?;
-    let mut command = Command::new(&program);
-    command.args(arguments).stdin(Stdio::null());
+/// It, ready for its arguments. Its standard input is empty.
+pub(crate) fn command() -> Result<Command, Failure> {
+    let mut command = Command::new(find()?);
+    command.stdin(Stdio::null());
+    Ok(command)
+}
+
+/// Runs it to its end and gives what it wrote.
+pub(crate) fn finish(mut command: Command) -> Result<Output, Failure> {
     command.output().map_err(|error| Failure::AgentProgram {
         exit: Exit::NotReachable as u8,
-        message: format!("could not run {}: {error}", program.display()),
+        message: format!("could not run {}: {error}", command.get_program().display()),
     })
+}
+
+pub(crate) fn run<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Result<Output, Failure> {
+    let mut command = command()?;
+    command.args(arguments);
+    finish(command)
 }
 
 /// Its standard output where it ended well, else a failure with its exit code and words.

@@ -2,6 +2,7 @@
 
 mod approvals;
 mod generated;
+mod init;
 mod key;
 mod parameters;
 mod policy;
@@ -56,6 +57,8 @@ enum Command {
     /// Keys: enrol, list, remove
     #[command(subcommand)]
     Key(key::Command),
+    /// Set up a first agent: token, agent.toml, systemd unit
+    Init(init::Arguments),
     /// Have one request signed, ready to send
     Sign(sign::SignArguments),
     /// Have a session login signed, such as a private WebSocket's
@@ -85,6 +88,7 @@ pub(crate) fn run(cli: Cli, output: &Output) -> Result<Exit, Failure> {
     let sockets = cli.global.sockets();
     match cli.command {
         Command::Key(command) => key::run(command, &sockets, output),
+        Command::Init(arguments) => init::run(&arguments, output),
         Command::Sign(arguments) => sign::sign(arguments, &sockets, output),
         Command::Session(arguments) => sign::session(&arguments, &sockets, output),
         Command::Pending => approvals::pending(&sockets, output),

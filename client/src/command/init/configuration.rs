@@ -1,0 +1,145 @@
+//! The text of a first `agent.toml`.
+
+use std::path::Path;
+
+use countersign::core::key::KeyName;
+
+use super::account::Account;
+use super::place::Place;
+use super::token::{ProfileKind, Token};
+use crate::failure::Failure;
+
+/// The whole file, with a comment wherever a choice weakens something.
+pub(super) fn text(
+    place: &Place,
+    token: &Token,
+    client: Option<&KeyName>,
+    keys: &[KeyName],
+    owner: &Account,
+) -> Result<String, Failure> {
+    let mut text =
+        "# Written by countersign init. countersign policy check FILE says whether a change is sound.\n\n".to_owned();
+    text.push_str(&agent(place, token)?);
+    text.push_str(&token_section(place, token)?);
+    text.push_str(&client_section(place, client, keys, owner)?);
+    Ok(text)
+}
+
+fn agent(place: &Place, token: &Token) -> Result<String, Failure> {
+    let mut text = format!(
+        "[agent]\nstate_dir = {}\nsocket = {}\nadmin_socket = {}\n",
+        path(&place.state)?,
+        path(&place.socket())?,
+        path(&place.admin_socket())?
+    );
+    if token.kind == ProfileKind::Software {
+        text.push_str(
+            "# A software token computes in this machine's memory and keeps its keys in files: for tests and trials. Whoever\n\
+             # is root, or copies the files and the PIN, has the secrets.\n\
+             allow_software_tokens = true\n",
+        );
+    }
+    if !place.is_system() {
+        text.push_str(
+            "# Clients run as the agent's own user: no isolation. Such a client can read the agent's files and do whatever the\n\
+             # operator can. For real money use countersign init --system, and one user for each bot.\n\
+             allow_same_user = true\n",
+        );
+    }
+    Ok(text)
+}
+
+fn token_section(place: &Place, token: &Token) -> Result<String, Failure> {
+    let mut text =
+        format!("\n[token.{}]\nprofile = {}\nlabel = {}\n", token.name, quoted(&token.profile)?, quoted(&token.label)?);
+    match &token.made {
+        Some(made) => {
+            text.push_str(&format!("pin = {{ file = {} }}\n", path(&made.pin_file)?));
+            text.push_str(&format!("environment = {{ SOFTHSM2_CONF = {} }}\n", path(&made.conf)?));
+        }
+        None if place.is_system() => text.push_str(
+            "# systemd-creds encrypt --name=hsm-pin - /etc/countersign/hsm-pin.cred (the unit loads it)\n\
+             pin = { credential = \"hsm-pin\" }\n",
+        ),
+        None => text.push_str("pin = { prompt = true }\n"),
+    }
+    Ok(text)
+}
+
+fn client_section(
+    place: &Place,
+    client: Option<&KeyName>,
+    keys: &[KeyName],
+    owner: &Account,
+) -> Result<String, Failure> {
+    if place.is_system() && client.is_none() {
+        return Ok("\n# One client for each bot, by its user:\n# [client.mm-bot]\n# user = \"mm-bot\"\n\
+             # keys = [\"binance-mm\"]\n# scopes = [\"read\", \"trade\"]\n# symbols = [\"BTCUSDT\"]\n# rate = \"50/s\"\n"
+            .to_owned());
+    }
+    let name = client.map_or("me", KeyName::as_str);
+    let user = if place.is_system() { name } else { &owner.name };
+    let keys = keys.iter().map(|key| quoted(key.as_str())).collect::<Result<Vec<_>, _>>()?.join(", ");
+    // A name may hold a dot, which would make two of it.
+    Ok(format!(
+        "\n[client.{}]\nuser = {}\n# Enrol a key with countersign key add, then name it here and reload the agent.\n\
+         keys = [{keys}]\nscopes = [\"read\", \"trade\"]\n",
+        quoted(name)?,
+        quoted(user)?
+    ))
+}
+
+fn path(path: &Path) -> Result<String, Failure> {
+    let text = path.to_str().ok_or_else(|| Failure::Usage(format!("the path {} is not UTF-8", path.display())))?;
+    quoted(text)
+}
+
+/// A basic string of TOML; its escapes are those of JSON.
+fn quoted(text: &str) -> Result<String, Failure> {
+    if text.chars().any(char::is_control) {
+        return Err(Failure::Usage(format!("{text:?} has control characters")));
+    }
+    let mut quoted = String::new();
+    countersign::core::json::write_string(&mut quoted, text);
+    Ok(quoted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::init::token::MadeToken;
+
+    fn place() -> Place {
+        Place::choose(false, Some(Path::new("/x/a \"b\""))).expect("a directory")
+    }
+
+    fn token(made: bool) -> Token {
+        let made = made.then(|| MadeToken { label: "l".into(), conf: "/x/conf".into(), pin_file: "/x/pin".into() });
+        Token { name: "trial".into(), profile: "softhsm".into(), label: "l".into(), kind: ProfileKind::Software, made }
+    }
+
+    #[test]
+    fn a_trial_says_what_it_gives_up() {
+        let owner = Account { name: "me".into(), uid: 1000, gid: 1000 };
+        let keys = [KeyName::parse("binance-mm").expect("a name")];
+        let text = text(&place(), &token(true), None, &keys, &owner).expect("written");
+        for line in [
+            r#"state_dir = "/x/a \"b\"/state""#,
+            "allow_software_tokens = true",
+            "allow_same_user = true",
+            r#"pin = { file = "/x/pin" }"#,
+            r#"environment = { SOFTHSM2_CONF = "/x/conf" }"#,
+            r#"user = "me""#,
+            r#"keys = ["binance-mm"]"#,
+        ] {
+            assert!(text.lines().any(|candidate| candidate == line), "{line} is missing in\n{text}");
+        }
+        assert!(text.contains("no isolation") && text.contains("for tests and trials"));
+    }
+
+    #[test]
+    fn paths_that_toml_cannot_hold_are_refused() {
+        assert!(quoted("/x/\n").is_err() && quoted("/x/\u{7f}").is_err());
+        assert_eq!(quoted(r"a\b").expect("quoted"), r#""a\\b""#);
+    }
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 use countersign_core::wire::admin::{
     self, DoneReply, EventsReply, EventsRequest, ExplainReply, ExplainRequest, PendingReply, Register,
 };
-use countersign_core::wire::{self, PlainRequest};
+use countersign_core::wire::{self, PlainRequest, StatusReply};
 use serde::Serialize;
 
 use crate::client::Client;
@@ -67,6 +67,11 @@ impl Admin {
     /// What policy would say of a request; nothing is signed or counted.
     pub fn explain(&mut self, request: &ExplainRequest) -> Result<ExplainReply, Error> {
         self.connection.call(admin::EXPLAIN, request)
+    }
+
+    /// The agent's state with that of its journal, which clients do not see.
+    pub fn status(&mut self) -> Result<StatusReply, Error> {
+        self.connection.call(wire::STATUS, &PlainRequest::NOW)
     }
 
     pub fn pending(&mut self) -> Result<PendingReply, Error> {

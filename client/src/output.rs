@@ -23,10 +23,6 @@ impl Output {
         Self { json, terminal: io::stdout().is_terminal(), now: Moment::now() }
     }
 
-    pub(crate) fn is_json(&self) -> bool {
-        self.json
-    }
-
     pub(crate) fn is_terminal(&self) -> bool {
         self.terminal
     }

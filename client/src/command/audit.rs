@@ -66,6 +66,15 @@ struct VerifyReply<'a> {
     directory: &'a Path,
     #[serde(flatten)]
     report: &'a VerifyReport,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<NotSound>,
+}
+
+/// The same members as every error has.
+#[derive(Serialize)]
+struct NotSound {
+    code: &'static str,
+    message: String,
 }
 
 #[derive(Serialize)]
@@ -99,13 +108,17 @@ fn verify(arguments: &VerifyArguments, sockets: &Sockets, output: &Output) -> Re
     progress.clear();
     let report = report.map_err(|error| journal.unreadable(&error))?;
     let sound = report.problems.is_empty();
-    let reply = VerifyReply { v: VERSION, sound, directory: journal.path(), report: &report };
+    let error = report.problems.first().map(|first| NotSound {
+        code: "ledger.unavailable",
+        message: format!("{} line {}: {}", first.segment, first.line, first.what),
+    });
+    let reply = VerifyReply { v: VERSION, sound, directory: journal.path(), report: &report, error };
     output.show(&reply, || describe_verification(&report, journal.path()))?;
     Ok(if sound { Exit::Done } else { Exit::Unavailable })
 }
 
 fn journal_of_agent(sockets: &Sockets) -> Result<PathBuf, Failure> {
-    let status = Admin::open(sockets).map(Admin::into_client).and_then(|mut client| client.status());
+    let status = Admin::open(sockets).and_then(|mut admin| admin.status());
     match status {
         Ok(status) => status.ledger.map(|ledger| PathBuf::from(ledger.directory)).ok_or_else(no_directory),
         Err(error) if error.is_not_reachable() => Err(no_directory()),
@@ -123,11 +136,13 @@ fn describe_verification(report: &VerifyReport, directory: &Path) -> String {
         _ => String::new(),
     };
     let (records, segments) = (report.records, report.segments);
-    let what = format!("{records} records{range} in {segments} segments of {}", plain(&directory.display().to_string()));
+    let what =
+        format!("{records} records{range} in {segments} segments of {}", plain(&directory.display().to_string()));
     if !report.problems.is_empty() {
-        let lines = report.problems.iter().map(|problem| {
-            format!("  {} line {}: {}\n", plain(&problem.segment), problem.line, plain(&problem.what))
-        });
+        let lines = report
+            .problems
+            .iter()
+            .map(|problem| format!("  {} line {}: {}\n", plain(&problem.segment), problem.line, plain(&problem.what)));
         return format!("NOT SOUND: {what}\n{}", lines.collect::<String>());
     }
     let mut text = format!("sound: {what}\n");
@@ -145,7 +160,7 @@ fn describe_verification(report: &VerifyReport, directory: &Path) -> String {
 
 fn tail(arguments: &TailArguments, sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
     let mut admin = Admin::open(sockets)?;
-    let newest = newest(sockets)?;
+    let newest = admin.status()?.ledger.and_then(|ledger| ledger.last).map_or(0, |last| last.seq);
     let mut after = newest.saturating_sub(arguments.lines);
     let mut collected = EventsReply { v: VERSION, records: Vec::new(), last: after };
     while after < newest {
@@ -158,20 +173,16 @@ fn tail(arguments: &TailArguments, sockets: &Sockets, output: &Output) -> Result
         collected.records.extend(batch.records);
     }
     show_records(&collected, output)?;
-    while arguments.follow {
+    if !arguments.follow {
+        return Ok(Exit::Done);
+    }
+    loop {
         let batch = admin.events(after, WAIT)?;
         after = after.max(batch.last);
         if !batch.records.is_empty() {
             show_records(&batch, output)?;
         }
     }
-    Ok(Exit::Done)
-}
-
-/// The number of the newest record; 0 where the journal is empty.
-fn newest(sockets: &Sockets) -> Result<u64, Failure> {
-    let status = Admin::open(sockets)?.into_client().status()?;
-    Ok(status.ledger.and_then(|ledger| ledger.last).map_or(0, |last| last.seq))
 }
 
 fn show_records(reply: &EventsReply, output: &Output) -> Result<Exit, Failure> {

@@ -1,6 +1,8 @@
 //! An agent that answers as a test tells it, in a thread of the test.
 #![allow(dead_code, reason = "each test program uses its part")]
 
+pub(crate) mod program;
+
 use std::io::{IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;

@@ -6,8 +6,7 @@ use crate::output::{Output, plain};
 use crate::table::facts;
 
 /// Members that stand at the front of a line, or say nothing on one.
-const NOT_ON_A_LINE: [&str; 7] =
-    ["seq", "time_ms", "kind", "prev", "message_sha256", "params_sha256", "request_id"];
+const NOT_ON_A_LINE: [&str; 7] = ["seq", "time_ms", "kind", "prev", "message_sha256", "params_sha256", "request_id"];
 
 pub(super) fn seq(record: &Value) -> Option<u64> {
     number(record, "seq")

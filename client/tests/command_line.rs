@@ -1,0 +1,311 @@
+//! The command line against an agent that answers as it is told: payloads, replies, errors, exit codes.
+
+mod fake;
+
+use std::fs;
+
+use countersign::core::json::Value;
+use fake::program::Program;
+use fake::{Act, FakeAgent};
+
+const SIGNED: &str = r#"{"v":1,"request_id":"0192","scope":"trade","effective_scopes":["trade"],"method":"POST","url":"https://api.binance.com/api/v3/order","headers":[["X-MBX-APIKEY","id"]],"body":"a=\"1\"\n","signature":"s","timestamp_ms":1700000000000,"record":{"seq":17,"hash":"ab"}}"#;
+const KEY: &str = r#"{"name":"mm","exchange":"binance","environment":"production","algorithm":"hmac-sha256","api_key":"id","scopes":["read","trade"],"tier":"software","rung":3,"token":"hsm","state":"active","created_ms":1700000000000,"expires_ms":null,"last_used_ms":null,"public_key":null}"#;
+
+/// A good answer to every extension.
+fn good(extension: &str) -> String {
+    match extension {
+        "sign@countersign" => SIGNED.to_owned(),
+        "session@countersign" => SIGNED
+            .replace("\"method\":\"POST\",", "\"grants\":[\"read\"],")
+            .replace("\"body\":\"a=\\\"1\\\"\\n\"", "\"frame\":\"{}\""),
+        "keys@countersign" => format!(r#"{{"v":1,"keys":[{KEY}]}}"#),
+        "status@countersign" => r#"{"v":1,"version":"0.1.0","locked":false,"started_ms":1,"tokens":[{"name":"hsm","profile":"softhsm","state":"healthy","since_ms":1,"last_error":null,"next_try_ms":null,"keys":["mm"],"tier":"software"}],"ledger":{"state":"healthy","directory":"/nowhere","last":{"seq":3,"hash":"ab"},"free_bytes":1048576},"warnings":["no isolation"]}"#.to_owned(),
+        "pending@countersign" => r#"{"v":1,"pending":[]}"#.to_owned(),
+        "events@countersign" => r#"{"v":1,"records":[{"seq":3,"time_ms":1,"kind":"closed","prev":"00"}],"last":3}"#.to_owned(),
+        "explain@countersign" => r#"{"v":1,"decision":"allow","rule":"[client.a] scopes","scope":"read","effective_scopes":["read"],"neighbours":[],"transfers":[],"residual":[],"spends":[]}"#.to_owned(),
+        _ => format!(r#"{{"v":1,"done":"done","key":{KEY}}}"#),
+    }
+}
+
+fn good_agent() -> (FakeAgent, Program) {
+    let fake = FakeAgent::start(|extension, _| Act::Json(good(extension)));
+    let program = Program::new(Some(fake.socket()));
+    (fake, program)
+}
+
+fn agent_answering(act: Act) -> (FakeAgent, Program) {
+    let fake = FakeAgent::start(move |_, _| act.clone());
+    let program = Program::new(Some(fake.socket()));
+    (fake, program)
+}
+
+#[test]
+fn every_command_writes_one_versioned_object() {
+    let (fake, program) = good_agent();
+    let sound = program.home().join("agent.toml");
+    fs::write(&sound, "").expect("writes");
+    let sound = sound.to_str().expect("UTF-8");
+    let man = program.home().join("man");
+    let commands: &[(&[&str], &str, &str)] = &[
+        (&["sign", "--key", "mm", "POST", "/api/v3/order"], "agent", "sign@countersign"),
+        (&["session", "--key", "mm"], "agent", "session@countersign"),
+        (&["key", "list"], "admin", "keys@countersign"),
+        (&["key", "show", "mm"], "admin", "keys@countersign"),
+        (
+            &["key", "add", "mm", "--exchange", "binance", "--token", "hsm", "--scope", "read", "--stdin"],
+            "admin",
+            "register@countersign",
+        ),
+        (
+            &[
+                "key",
+                "generate",
+                "mm",
+                "--exchange",
+                "binance",
+                "--token",
+                "hsm",
+                "--scope",
+                "read",
+                "--algorithm",
+                "ed25519",
+            ],
+            "admin",
+            "register@countersign",
+        ),
+        (&["key", "activate", "mm", "--api-key", "id"], "admin", "register@countersign"),
+        (&["key", "remove", "mm", "--yes"], "admin", "register@countersign"),
+        (&["pending"], "admin", "pending@countersign"),
+        (&["approve", "7"], "admin", "approve@countersign"),
+        (&["deny", "7"], "admin", "deny@countersign"),
+        (&["policy", "explain", "--client", "a", "--key", "mm", "GET", "/x"], "admin", "explain@countersign"),
+        (&["policy", "check", sound], "", ""),
+        (&["status"], "admin", "status@countersign"),
+        (&["lock"], "admin", "lock@countersign"),
+        (&["unlock"], "admin", "unlock@countersign"),
+        (&["completions", "bash"], "", ""),
+        (&["man"], "", ""),
+        (&["man", man.to_str().expect("UTF-8")], "", ""),
+    ];
+    for (words, socket, extension) in commands {
+        let asked_before = fake.seen().len();
+        let ran = program.run(&[*words, &["--json"]].concat());
+        assert_eq!(ran.exit, 0, "{words:?}: {ran:?}");
+        assert_eq!((ran.err.as_str(), ran.out.lines().count()), ("", 1), "{words:?}: {ran:?}");
+        ran.json();
+        let plain = program.run(words);
+        assert_eq!((plain.exit, plain.err.as_str()), (0, ""), "{words:?}: {plain:?}");
+        assert!(!plain.out.is_empty() && Value::parse(&plain.out).is_err(), "for people: {plain:?}");
+        let seen = fake.seen();
+        let last = seen[asked_before..].last().map(|seen| (seen.socket, seen.extension.as_str()));
+        assert_eq!(last, (!socket.is_empty()).then_some((*socket, *extension)), "{words:?}");
+    }
+}
+
+#[test]
+fn arguments_become_the_documented_payload() {
+    let (fake, program) = good_agent();
+    let sent = |words: &[&str], input: &str| {
+        let ran = program.run_with(&[&["sign", "--key", "mm"], words].concat(), input);
+        assert_eq!(ran.exit, 0, "{ran:?}");
+        fake.seen().pop().expect("one was sent").payload
+    };
+    assert_eq!(
+        sent(&["POST", "/o", "-p", "b=1.0", "-p", "a:=1.10", "--in", "form", "--host", "h", "--reason", "r 1"], ""),
+        r#"{"v":1,"key":"mm","method":"POST","path":"/o","params":{"b":"1.0","a":1.10},"params_in":"form","host":"h","reason":"r 1"}"#
+    );
+    assert_eq!(
+        sent(&["POST", "/o", "--params", "-", "-p", "c="], r#"{"z":1e-7,"a":[{"y":null}]}"#),
+        r#"{"v":1,"key":"mm","method":"POST","path":"/o","params":{"z":1e-7,"a":[{"y":null}],"c":""}}"#
+    );
+    assert_eq!(
+        sent(&["POST", "/o", "--params", "-"], r#"[{"b":1},{"b":2}]"#),
+        r#"{"v":1,"key":"mm","method":"POST","path":"/o","params":[{"b":1},{"b":2}]}"#
+    );
+    // The agent judges and records what is asked for; the command line does not get in before it.
+    assert_eq!(sent(&["get", "/../x"], ""), r#"{"v":1,"key":"mm","method":"get","path":"/../x"}"#);
+}
+
+#[test]
+fn what_cannot_be_a_request_is_a_usage_error_and_nothing_is_sent() {
+    let (fake, program) = good_agent();
+    let long = format!("a={}", "x".repeat(70_000));
+    let sign = ["sign", "--key", "mm", "POST", "/o"];
+    let cases: &[(&[&str], &str)] = &[
+        (&["-p", "a=1", "-p", "a=2"], ""),
+        (&["-p", "a=1", "--params", "-"], r#"{"a":1}"#),
+        (&["-p", "a=1", "--params", "-"], "[]"),
+        (&["--params", "-"], r#"{"a":1,"a":2}"#),
+        (&["--params", "-"], r#"{"a":1} {"#),
+        (&["--params", "-"], "1"),
+        (&["--params", "/nowhere/at/all"], ""),
+        (&["-p", "a"], ""),
+        (&["-p", "a:={"], ""),
+        (&["-p", &long], ""),
+        (&["--in", "header"], ""),
+        (&["--secret", "x"], ""),
+    ];
+    for (words, input) in cases {
+        let words = [&sign, *words].concat();
+        let ran = program.run_with(&words, input);
+        assert_eq!((ran.exit, ran.out.as_str()), (2, ""), "{ran:?}");
+        assert!(!ran.err.is_empty());
+        let json = program.run_with(&[&words[..], &["--json"]].concat(), input);
+        assert_eq!((json.exit, json.error_code().as_str(), json.err.as_str()), (2, "usage", ""));
+    }
+    for words in [&["key", "remove", "mm"][..], &["key", "add", "mm", "--exchange", "e", "--token", "t"]] {
+        assert_eq!(program.run(words).exit, 2, "{words:?}");
+    }
+    let no_terminal = program.run(&["key", "add", "mm", "--exchange", "e", "--token", "t", "--scope", "read"]);
+    assert!(no_terminal.exit == 2 && no_terminal.err.contains("--stdin"), "{no_terminal:?}");
+    assert_eq!(fake.seen(), []);
+}
+
+#[test]
+fn each_code_has_its_exit() {
+    for (code, exit) in [
+        ("request.malformed", 3),
+        ("request.unknown_endpoint", 3),
+        ("request.forbidden_parameter", 3),
+        ("request.ambiguous", 3),
+        ("client.unknown", 3),
+        ("key.unknown", 3),
+        ("policy.scope", 3),
+        ("policy.effective_scope", 3),
+        ("policy.limit", 3),
+        ("policy.destination", 3),
+        ("policy.rate", 3),
+        ("policy.of_tomorrow", 3),
+        ("approval.required", 3),
+        ("agent.locked", 3),
+        ("approval.denied", 4),
+        ("approval.expired", 4),
+        ("approval.cancelled", 4),
+        ("token.unavailable", 5),
+        ("token.timeout", 5),
+        ("ledger.unavailable", 5),
+        ("internal", 5),
+    ] {
+        let json = format!(r#"{{"v":1,"error":{{"code":"{code}","message":"why \u001b[2J","request_id":"0193"}}}}"#);
+        let (_fake, program) = agent_answering(Act::Json(json));
+        let words = ["sign", "--key", "mm", "POST", "/o"];
+        let ran = program.run(&words);
+        assert_eq!((ran.exit, ran.out.as_str()), (exit, ""), "{code}");
+        assert!(ran.err.contains(&format!("countersign: {code}: why \\u{{1b}}[2J")), "{ran:?}");
+        assert!(ran.err.contains("0193"), "{ran:?}");
+        let json = program.run(&[&words[..], &["--json"]].concat());
+        assert_eq!((json.exit, json.error_code().as_str()), (exit, code));
+    }
+}
+
+#[test]
+fn an_agent_that_cannot_be_reached_is_said_with_what_to_do() {
+    let program = Program::new(Some("/nowhere/agent.sock".into()));
+    for words in [&["sign", "--key", "mm", "GET", "/x"][..], &["key", "list"], &["lock"], &["pending"], &["status"]] {
+        let ran = program.run(words);
+        assert_eq!(ran.exit, 6, "{ran:?}");
+        assert!(ran.err.contains("/nowhere/") && ran.err.contains("countersign-agent run"), "{ran:?}");
+        let json = program.run(&[words, &["--json"]].concat());
+        assert_eq!((json.exit, json.error_code().as_str()), (6, "agent.not_reachable"));
+    }
+    let (fake, _) = good_agent();
+    let named = fake.socket();
+    let named = named.to_str().expect("UTF-8");
+    assert_eq!(program.run(&["status", "--socket", named]).exit, 0);
+    let admin = named.replace("agent.sock", "admin.sock");
+    assert_eq!(program.run(&["--admin-socket", &admin, "lock"]).exit, 0);
+}
+
+#[test]
+fn what_does_not_speak_the_protocol_is_not_the_agent() {
+    for act in [
+        Act::Close,
+        Act::Failure,
+        Act::Bytes(vec![0xff; 8]),
+        Act::Bytes(b"HTTP/1.1 400 Bad Request\r\n".to_vec()),
+        Act::Json(r#"{"v":2}"#.to_owned()),
+    ] {
+        let (_fake, program) = agent_answering(act);
+        let ran = program.run(&["sign", "--key", "mm", "GET", "/x"]);
+        assert_eq!((ran.exit, ran.out.as_str()), (6, ""), "{ran:?}");
+        assert!(ran.err.contains("next: "), "{ran:?}");
+    }
+}
+
+#[test]
+fn keys_are_listed_by_the_agent_socket_where_the_admin_socket_is_closed_to_the_user() {
+    let (fake, program) = good_agent();
+    fs::remove_file(fake.socket().with_file_name("admin.sock")).expect("removes");
+    let ran = program.run(&["key", "list"]);
+    assert_eq!(
+        ran.out,
+        "NAME\tEXCHANGE\tSCOPES\tCUSTODY\tSTATE\tEXPIRES\tLAST USED\nmm\tbinance production\tread, trade\tsoftware (rung 3)\tactive\tnever\tnever\n"
+    );
+    assert_eq!(fake.seen()[0].socket, "agent");
+    let unknown = program.run(&["key", "show", "no", "--json"]);
+    assert_eq!((unknown.exit, unknown.error_code().as_str()), (3, "key.unknown"));
+}
+
+#[test]
+fn a_secret_goes_to_the_agent_by_descriptor_alone() {
+    let fake = FakeAgent::start(|extension, _| Act::ReadDescriptor(good(extension)));
+    let program = Program::new(Some(fake.socket()));
+    let document = r#"{"api_key":"id","secret":"planted-control"}"#;
+    let words = ["key", "add", "mm", "--exchange", "binance", "--token", "hsm", "--scope", "read", "--stdin"];
+    let ran = program.run_with(&words, document);
+    assert_eq!(ran.exit, 0, "{ran:?}");
+    assert!(ran.out.contains("software (rung 3: policy, not hardware)"), "{ran:?}");
+    let seen = fake.seen();
+    assert_eq!(seen[0].read.as_deref(), Some(document), "the descriptor is standard input itself");
+    assert!(!format!("{}{}{}", seen[0].payload, ran.out, ran.err).contains("planted-control"));
+}
+
+#[test]
+fn a_signed_request_reads_well_and_can_be_sent_by_curl() {
+    let (_fake, program) = good_agent();
+    let words = ["sign", "--key", "mm", "POST", "/api/v3/order"];
+    let ran = program.run(&words);
+    assert!(
+        ran.out.starts_with("POST https://api.binance.com/api/v3/order\nX-MBX-APIKEY: id\n\na=\"1\"\\n\n\n"),
+        "{ran:?}"
+    );
+    assert!(ran.out.contains("scope    trade\n") && ran.out.contains("record   17 ab\n"), "{ran:?}");
+    let curl = program.run(&[&words[..], &["--curl"]].concat());
+    assert_eq!(
+        curl.out,
+        "curl --config - <<'COUNTERSIGN'\nrequest = \"POST\"\nurl = \"https://api.binance.com/api/v3/order\"\n\
+         header = \"X-MBX-APIKEY: id\"\ndata-raw = \"a=\\\"1\\\"\\n\"\nCOUNTERSIGN\n"
+    );
+}
+
+#[test]
+fn without_approvals_the_commands_say_so() {
+    let (_fake, program) = agent_answering(Act::Failure);
+    for words in [&["pending"][..], &["approve", "7"], &["deny", "7"]] {
+        let ran = program.run(words);
+        assert_eq!(ran.exit, 3, "{ran:?}");
+        assert!(ran.err.contains("no approver can be asked in this version"), "{ran:?}");
+    }
+}
+
+#[test]
+fn an_early_end_of_the_reader_is_no_error() {
+    let (_fake, program) = good_agent();
+    let script = "\"$0\" completions bash | head -c 1; exit ${PIPESTATUS[0]}";
+    let run = std::process::Command::new("bash").args(["-c", script]).arg(program.path()).output().expect("runs");
+    assert_eq!((run.status.code(), run.stderr.len()), (Some(0), 0), "{run:?}");
+}
+
+#[test]
+fn a_configuration_is_checked_by_the_agents_program() {
+    let program = Program::new(None);
+    let path = program.home().join("agent.toml");
+    let name = path.to_str().expect("UTF-8");
+    fs::write(&path, "broken").expect("writes");
+    let ran = program.run(&["policy", "check", name]);
+    assert!(ran.exit == 78 && ran.err.contains("error: unknown field at line 1"), "{ran:?}");
+    let json = program.run(&["policy", "check", name, "--json"]);
+    assert_eq!((json.exit, json.error_code().as_str()), (78, "configuration"));
+    fs::write(&path, "").expect("writes");
+    assert_eq!(program.run(&["policy", "check", name]).out, format!("{name}: sound\n"));
+}

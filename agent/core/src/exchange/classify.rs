@@ -134,9 +134,11 @@ impl Classified {
         match (&mut self.orders, more) {
             (Ok(orders), Ok(more)) => {
                 for order in more {
-                    if !orders.iter().any(|known| known.same_size(&order)) {
-                        orders.push(order);
+                    if orders.iter().any(|known| known.same_size(&order)) {
+                        continue;
                     }
+                    orders.retain(|known| !order.same_size(known));
+                    orders.push(order);
                 }
             }
             (Ok(_), Err(reason)) => self.orders = Err(reason),

@@ -196,3 +196,74 @@ fn quote_of(pair: &str) -> Result<&str, &'static str> {
     let longest = endings.max_by_key(|(ending, _)| ending.len());
     longest.map(|(_, asset)| *asset).ok_or("the quote asset of its pair is not known")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::{Params, Path};
+
+    fn request(path: &str, params: &str, params_in: Option<ParamsIn>) -> Request {
+        let params = Params::new(Value::parse(params).expect("JSON")).expect("plain names");
+        Request { method: Method::Post, path: Path::parse(path).expect("a path"), params, params_in, host: None }
+    }
+
+    #[test]
+    fn forms_nest_in_brackets() {
+        let params = r#"{"a":[1,{"b":"x y"}],"c":{"d":{"e":"[é]"}},"f":true,"g":[],"h":"+5"}"#;
+        let body = form(&request("/0/private/AddOrder", params, None), 9).expect("a form");
+        assert_eq!(body, "nonce=9&a[0]=1&a[1][b]=x%20y&c[d][e]=[%C3%A9]&f=True&h=%2B5");
+        assert!(form(&request("/0/private/AddOrder", r#"{"a":null}"#, None), 9).is_err());
+        assert!(form(&request("/0/private/AddOrder", "[1]", None), 9).is_err());
+    }
+
+    #[test]
+    fn batches_and_relative_prices_are_json() {
+        let add = "/0/private/AddOrder";
+        let batch = "/0/private/AddOrderBatch";
+        for (path, params, asked, json) in [
+            (add, r#"{"price":"5"}"#, None, Some(false)),
+            (add, r#"{"price":"5%"}"#, None, Some(true)),
+            (add, r#"{"price":"5"}"#, Some(ParamsIn::Json), Some(true)),
+            (add, r#"{"price":"5%"}"#, Some(ParamsIn::Form), None),
+            (add, "{}", Some(ParamsIn::None), Some(false)),
+            (add, r#"{"price":"5"}"#, Some(ParamsIn::Query), None),
+            (batch, r#"{"orders":[]}"#, None, Some(true)),
+            (batch, r#"{"orders":[]}"#, Some(ParamsIn::Form), None),
+            ("/0/private/CancelOrderBatch", r#"{"orders":["a"]}"#, None, Some(true)),
+        ] {
+            let kind = kind_of_body(&request(path, params, asked)).ok().map(|kind| matches!(kind, Body::Json));
+            assert_eq!(kind, json, "{path} {params} {asked:?}");
+        }
+        let body = json(&request(batch, r#"{"b":1.0,"a":"é"}"#, None), 9).expect("an object");
+        assert_eq!(body, r#"{"nonce":"9","b":1.0,"a":"é"}"#);
+    }
+
+    #[test]
+    fn worth_is_in_the_quote_of_the_pair() {
+        let order = |symbol: &str, kind: &str, price: Option<&str>, flags: Option<&str>| Order {
+            symbol: Some(symbol.to_owned()),
+            kind: Some(kind.to_owned()),
+            quantity: Some("2".to_owned()),
+            price: price.map(str::to_owned),
+            extra: flags.map(|flags| ("oflags".to_owned(), flags.to_owned())).into_iter().collect(),
+            ..Order::default()
+        };
+        for (order, worth) in [
+            (order("XBTUSD", "limit", Some("3"), Some("post")), Some("6 USD")),
+            (order("XXBTZUSD", "limit", Some("3"), None), Some("6 USD")),
+            (order("XETHXXBT", "limit", Some("3"), None), Some("6 XBT")),
+            (order("XBT/USDT", "limit", Some("3"), None), Some("6 USDT")),
+            (order("XBTUSDT", "market", None, Some("fciq,viqc")), Some("2 USDT")),
+            (order("XBTUSD", "limit", Some("3"), Some("viqc")), None),
+            (order("XBTUSD", "market", None, None), None),
+            (order("XBTUSD", "limit", Some("+3"), None), None),
+            (order("XBTUSD", "limit", Some("3%"), None), None),
+            (order("XBTUSD", "stop-loss-limit", Some("3"), None), None),
+            (order("NOSUCH", "limit", Some("3"), None), None),
+        ] {
+            let known = Kraken.notional(&order).ok().map(|(asset, amount)| format!("{amount} {asset}"));
+            assert_eq!(known.as_deref(), worth, "{order:?}");
+            assert_eq!(Kraken.base_quantity(&order).is_none(), sized_in_quote(&order));
+        }
+    }
+}

@@ -180,3 +180,58 @@ fn civil(days: u64) -> (u64, u64, u64) {
     let month = if month < 10 { month + 3 } else { month - 9 };
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_utc_to_the_millisecond() {
+        for (unix_ms, expected) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (1_700_000_000_123, "2023-11-14T22:13:20.123Z"),
+            (1_709_164_799_999, "2024-02-28T23:59:59.999Z"),
+            (1_709_251_199_001, "2024-02-29T23:59:59.001Z"),
+            (4_107_542_399_999, "2100-02-28T23:59:59.999Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(iso8601(unix_ms), expected);
+        }
+    }
+
+    fn order(kind: &str, side: &str, unit: Option<&str>, symbol: &str) -> Order {
+        let some = |text: &str| Some(text.to_owned());
+        Order {
+            symbol: some(symbol),
+            side: some(side),
+            kind: some(kind),
+            quantity: some("2"),
+            price: (kind == "limit").then(|| "3".to_owned()),
+            sized: true,
+            extra: unit.map(|unit| ("tgtCcy".to_owned(), unit.to_owned())).into_iter().collect(),
+            ..Order::default()
+        }
+    }
+
+    #[test]
+    fn a_size_is_in_base_or_in_quote() {
+        for (order, base, worth) in [
+            (order("limit", "buy", None, "BTC-USDT"), true, Some("6 USDT")),
+            (order("limit", "sell", None, "BTC-USDT"), true, Some("6 USDT")),
+            (order("market", "buy", None, "BTC-USDT"), false, Some("2 USDT")),
+            (order("market", "buy", Some("quote_ccy"), "BTC-USDT"), false, Some("2 USDT")),
+            (order("market", "buy", Some("base_ccy"), "BTC-USDT"), true, None),
+            (order("market", "sell", None, "BTC-USDT"), true, None),
+            (order("limit", "buy", Some("quote_ccy"), "BTC-USDT"), false, None),
+            (order("trigger", "buy", None, "BTC-USDT"), false, None),
+            (order("limit", "buy", None, "BTC-USDT-SWAP"), true, None),
+            (order("market", "buy", None, "BTC-USDT-SWAP"), true, None),
+            (order("limit", "buy", None, "BTC"), true, None),
+        ] {
+            assert_eq!(Okx.base_quantity(&order).is_some(), base, "{order:?}");
+            let known = Okx.notional(&order).ok().map(|(asset, amount)| format!("{amount} {asset}"));
+            assert_eq!(known.as_deref(), worth, "{order:?}");
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! What holds for every exchange of the registry, and what each one's table must catch.
+
+use countersign_core::exchange::classify::{Classified, check_managed, classify};
+use countersign_core::exchange::{ALL, Exchange, Stamp, named};
+use countersign_core::json::Value;
+use countersign_core::key::{Environment, Key, KeyName, NonceUnit, Tier};
+use countersign_core::policy::RECEIVE_WINDOW_CAP_MS;
+use countersign_core::refusal::Code;
+use countersign_core::request::{Method, Params, Path, Request};
+use countersign_core::scope::{Scope, Scopes};
+
+const STAMP: Stamp = Stamp { now_ms: 1_700_000_000_000, nonce: 1, random: [0; 16], receive_window_ms: Some(5_000) };
+
+fn request(method: Method, path: &str, params: &str) -> Request {
+    let params = Params::new(Value::parse(params).expect("JSON")).expect("plain names");
+    Request { method, path: Path::parse(path).expect("a plain path"), params, params_in: None, host: None }
+}
+
+fn key(exchange: &dyn Exchange, environment: Environment) -> Key {
+    Key {
+        name: KeyName::parse("test").expect("a plain name"),
+        exchange: exchange.facts().name,
+        environment,
+        algorithm: exchange.facts().algorithms[0],
+        api_key: "id".to_owned(),
+        scopes: Scope::ALL.into_iter().collect(),
+        tier: Tier::Software,
+        token: "none".to_owned(),
+        nonce_unit: NonceUnit::Milliseconds,
+    }
+}
+
+fn judged(exchange: &str, method: Method, path: &str, params: &str) -> Classified {
+    let exchange = named(exchange).expect("in the registry");
+    classify(exchange, &request(method, path, params)).unwrap_or_else(|refusal| panic!("{path} {params}: {refusal}"))
+}
+
+fn scopes(list: &[Scope]) -> Scopes {
+    list.iter().copied().collect()
+}
+
+#[test]
+fn tables_are_sorted_and_without_duplicates() {
+    for exchange in ALL {
+        let table = exchange.table();
+        let rows: Vec<_> = table.endpoints().iter().map(|row| (row.path, row.method.name())).collect();
+        assert!(rows.windows(2).all(|pair| pair[0] < pair[1]), "{}.scopes", exchange.facts().name);
+        let openings = table.openings().iter().map(|opening| table.endpoint(opening));
+        let rows: Vec<_> = openings.map(|row| (row.path, row.method.name())).collect();
+        assert!(rows.is_sorted(), "{}.params", exchange.facts().name);
+    }
+}
+
+#[test]
+fn every_row_says_what_it_needs() {
+    for exchange in ALL {
+        let (table, unbound) = (exchange.table(), !exchange.facts().binding.path);
+        for (index, row) in table.endpoints().iter().enumerate() {
+            let moves = matches!(row.scope, Scope::Trade | Scope::Transfer | Scope::Withdraw);
+            let needed = moves || unbound && row.scope != Scope::Read;
+            let known = table.openings_of(index).next().is_some();
+            assert!(known || !needed, "{} {} {} has no line", exchange.facts().name, row.method, row.path);
+        }
+    }
+}
+
+/// An opening without a name would never be found; what no signer can tell apart is listed, and is never money that a
+/// name would give away.
+#[test]
+fn where_the_path_is_unbound_rows_are_found_by_a_name_or_listed() {
+    // Between the wallets of one account, with no name but the asset's, which 43 reads carry.
+    let exceptions = ["/papi/v1/asset-collection", "/sapi/v1/portfolio/asset-collection"];
+    for exchange in ALL.iter().filter(|exchange| !exchange.facts().binding.path) {
+        for opening in exchange.table().openings() {
+            let row = exchange.table().endpoint(opening);
+            assert!(opening.residual || !opening.required.is_empty(), "{} {}", row.method, row.path);
+            let serious = matches!(row.scope, Scope::Trade | Scope::Transfer | Scope::Withdraw);
+            let listed = opening.residual && serious && !opening.required.is_empty();
+            assert!(!listed || exceptions.contains(&row.path), "{} {} is not counted", row.method, row.path);
+        }
+    }
+}
+
+#[test]
+fn every_endpoint_has_a_host_and_a_draft_that_is_always_the_same() {
+    for exchange in ALL {
+        for row in exchange.table().endpoints() {
+            for environment in [Environment::Production, Environment::Testnet] {
+                let request = request(row.method, row.path, "{}");
+                let Ok(host) = exchange.host(&request, environment) else {
+                    assert_eq!(environment, Environment::Testnet, "{} has no host", row.path);
+                    continue;
+                };
+                let key = key(*exchange, environment);
+                let draft = || exchange.draft(&request, &key, host, &STAMP).expect(row.path);
+                let (first, second) = (draft(), draft());
+                assert_eq!((&first.message, &first.url, &first.body), (&second.message, &second.url, &second.body));
+                let finished = first.finish(&[7; 32], Some(&"p".to_owned().into())).expect("a signature fits");
+                assert!(finished.url.starts_with(&format!("https://{host}{}", row.path)), "{}", row.path);
+            }
+        }
+    }
+}
+
+#[test]
+fn hosts_are_a_closed_list_per_environment() {
+    let ask = |exchange: &str, environment, path: &str, host: Option<&str>| {
+        let exchange = named(exchange).expect("in the registry");
+        let mut request = request(Method::Get, path, "{}");
+        request.host = host.map(str::to_owned);
+        exchange.host(&request, environment).map_err(|refusal| refusal.code)
+    };
+    use Environment::{Production, Testnet};
+    assert_eq!(ask("binance", Production, "/api/v3/account", None), Ok("api.binance.com"));
+    assert_eq!(ask("binance", Production, "/api/v3/account", Some("api3.binance.com")), Ok("api3.binance.com"));
+    assert_eq!(ask("binance", Production, "/fapi/v1/order", None), Ok("fapi.binance.com"));
+    assert_eq!(ask("binance", Testnet, "/api/v3/account", None), Ok("testnet.binance.vision"));
+    assert_eq!(ask("binance", Testnet, "/fapi/v1/order", Some("demo-fapi.binance.com")), Ok("demo-fapi.binance.com"));
+    assert_eq!(ask("binance", Testnet, "/sapi/v1/account/info", None), Err(Code::RequestUnknownEndpoint));
+    assert_eq!(ask("okx", Production, "/api/v5/account/balance", Some("eea.okx.com")), Ok("eea.okx.com"));
+    assert_eq!(ask("kraken", Testnet, "/0/private/Balance", None), Err(Code::RequestUnknownEndpoint));
+    for (exchange, host) in [
+        ("binance", "testnet.binance.vision"),
+        ("binance", "fapi.binance.com"),
+        ("binance", "API.binance.com"),
+        ("binance", "evil.example"),
+        ("okx", "www.okx.com.evil.example"),
+        ("kraken", "api.kraken.com:443"),
+    ] {
+        let path = ["/api/v3/account", "/api/v5/account/balance", "/0/private/Balance"]
+            .into_iter()
+            .find(|path| named(exchange).expect("in the registry").table().find(Method::Get, path).is_some())
+            .unwrap_or("/0/private/Balance");
+        assert_eq!(ask(exchange, Production, path, Some(host)), Err(Code::RequestMalformed), "{host}");
+    }
+}
+
+#[test]
+fn demo_trading_on_okx_is_a_header() {
+    let okx = named("okx").expect("in the registry");
+    let request = request(Method::Get, "/api/v5/account/balance", "{}");
+    for (environment, demo) in [(Environment::Production, false), (Environment::Testnet, true)] {
+        let draft = okx.draft(&request, &key(okx, environment), "www.okx.com", &STAMP).expect("a read");
+        assert_eq!(draft.headers.iter().any(|(name, _)| *name == "x-simulated-trading"), demo);
+    }
+}
+
+#[test]
+fn what_the_agent_sets_is_never_taken() {
+    for exchange in ALL {
+        for name in exchange.facts().managed {
+            let params = Params::new(Value::parse(&format!("{{{name:?}:1}}")).expect("JSON")).expect("plain");
+            let refusal = check_managed(*exchange, &params, RECEIVE_WINDOW_CAP_MS).expect_err(name);
+            assert_eq!(refusal.code, Code::RequestForbiddenParameter);
+            let other_case = Params::new(Value::parse(&format!("{{{:?}:1}}", name.to_uppercase())).expect("JSON"));
+            let mut request =
+                request(exchange.table().endpoints()[0].method, exchange.table().endpoints()[0].path, "{}");
+            request.params = other_case.expect("plain");
+            assert_eq!(classify(*exchange, &request).expect_err(name).code, Code::RequestAmbiguous);
+        }
+    }
+}
+
+#[test]
+fn ordinary_requests_need_no_more_than_they_say() {
+    use Method::{Delete, Get, Post};
+    let order = r#"{"symbol":"BTCUSDT","side":"BUY","type":"LIMIT","quantity":"1","price":"2","timeInForce":"GTC",
+        "newClientOrderId":"x","newOrderRespType":"RESULT","stopPrice":"3","reduceOnly":"true","positionSide":"BOTH",
+        "selfTradePreventionMode":"NONE","icebergQty":"1","workingType":"MARK_PRICE","quoteOrderQty":"1","recvWindow":5000}"#;
+    let transfer = r#"{"type":"MAIN_UMFUTURE","asset":"USDT","amount":"100"}"#;
+    let withdrawal = r#"{"coin":"XRP","address":"r","addressTag":"1","amount":"25","network":"XRP","name":"cold",
+        "walletType":0,"withdrawOrderId":"w","transactionFeeFlag":true}"#;
+    for (method, path, params, expected) in [
+        (Get, "/api/v3/account", r#"{"omitZeroBalances":true}"#, Scope::Read),
+        (Get, "/api/v3/openOrders", "{}", Scope::Read),
+        (Get, "/sapi/v1/margin/maxBorrowable", r#"{"asset":"BTC"}"#, Scope::Read),
+        (Get, "/sapi/v1/capital/deposit/address", r#"{"coin":"BTC","network":"BTC"}"#, Scope::Read),
+        (
+            Get,
+            "/sapi/v1/capital/withdraw/history",
+            r#"{"coin":"BTC","status":6,"offset":0,"limit":9,"startTime":1}"#,
+            Scope::Read,
+        ),
+        (Get, "/sapi/v1/asset/transfer", r#"{"type":"MAIN_UMFUTURE","current":1,"size":10}"#, Scope::Read),
+        (Get, "/fapi/v1/income", r#"{"incomeType":"TRANSFER","startTime":1,"endTime":2,"limit":3}"#, Scope::Read),
+        (Post, "/api/v3/order", order, Scope::Trade),
+        (Post, "/fapi/v1/order", order, Scope::Trade),
+        (Delete, "/api/v3/order", r#"{"symbol":"BTCUSDT","orderId":1}"#, Scope::Trade),
+        (Post, "/fapi/v1/leverage", r#"{"symbol":"BTCUSDT","leverage":5}"#, Scope::Trade),
+        (Post, "/sapi/v1/asset/transfer", transfer, Scope::Transfer),
+        (
+            Post,
+            "/sapi/v1/sub-account/universalTransfer",
+            r#"{"fromAccountType":"SPOT","toAccountType":"SPOT","asset":"USDT","amount":"1","toEmail":"a@b.c"}"#,
+            Scope::Transfer,
+        ),
+        (Post, "/sapi/v1/capital/withdraw/apply", withdrawal, Scope::Withdraw),
+    ] {
+        assert_eq!(judged("binance", method, path, params).effective, Scopes::only(expected), "{path} {params}");
+    }
+}
+
+/// Binance signs parameters only: whichever endpoint is asked for, the signature opens every endpoint they fit.
+#[test]
+fn parameters_of_other_endpoints_are_seen_on_binance() {
+    use Scope::{Account, Admin, Session, Trade, Transfer, Withdraw};
+    for (params, expected) in [
+        (r#"{"coin":"USDT","address":"T","amount":"9"}"#, Withdraw),
+        (r#"{"coin":"USDT","address":"T","amount":"9","network":"TRX","addressTag":"1"}"#, Withdraw),
+        (r#"{"address":"T"}"#, Withdraw),
+        (r#"{"coin":"USDT","network":"BEP20","amount":"9"}"#, Withdraw),
+        (r#"{"token":"USDT","amount":"9"}"#, Withdraw),
+        (r#"{"baseToken":"USDT","faceToken":"BNB","baseTokenAmount":"9"}"#, Withdraw),
+        (r#"{"code":"GIFT"}"#, Withdraw),
+        (r#"{"currency":"EUR","apiPaymentMethod":"x","amount":1,"accountInfo":"y"}"#, Withdraw),
+        (r#"{"paymentAccount":"x","amount":1,"paymentMethod":"BITGO"}"#, Withdraw),
+        (r#"{"fromEmail":"a@b.c","asset":"BTC","amount":"1"}"#, Withdraw),
+        (r#"{"type":"MAIN_UMFUTURE","asset":"USDT","amount":"1"}"#, Transfer),
+        (r#"{"asset":"USDT","amount":"1","type":1}"#, Transfer),
+        (r#"{"fromAccountType":"SPOT","toAccountType":"SPOT","asset":"USDT","amount":"1"}"#, Transfer),
+        (r#"{"toEmail":"a@b.c","asset":"USDT","amount":"1"}"#, Transfer),
+        (r#"{"email":"a@b.c","asset":"USDT","amount":"1","type":1}"#, Transfer),
+        (r#"{"fromId":"1","asset":"USDT","amount":"1"}"#, Transfer),
+        (r#"{"toId":"1","asset":"USDT","amount":"1"}"#, Transfer),
+        (r#"{"transFrom":"SPOT","transTo":"ISOLATED_MARGIN"}"#, Transfer),
+        (r#"{"asset":"USDT","amount":"1"}"#, Transfer),
+        (r#"{"amount":"1","transferSide":"TO_UM"}"#, Transfer),
+        (r#"{"email":"a@b.c","subAccountApiKey":"k","status":"2","ipAddress":"1.2.3.4"}"#, Admin),
+        (r#"{"subAccountApiKey":"k","ipAddress":"1.2.3.4"}"#, Admin),
+        (r#"{"email":"a@b.c","ipAddress":"1.2.3.4"}"#, Admin),
+        (r#"{"email":"a@b.c"}"#, Admin),
+        (r#"{"email":"a@b.c","apiName":"n","status":"1"}"#, Admin),
+        (r#"{"apiName":"n"}"#, Admin),
+        (r#"{"subAccountId":"1","canTrade":"true"}"#, Admin),
+        (r#"{"subAccountId":"1","subAccountApiKey":"k","canUniversalTransfer":"true"}"#, Admin),
+        (r#"{"subAccountString":"s"}"#, Admin),
+        (r#"{"listenKey":"k"}"#, Session),
+        (r#"{"symbol":"BTCUSDT"}"#, Trade),
+        (r#"{"quoteId":"1"}"#, Trade),
+        (r#"{"algoId":1}"#, Trade),
+        (r#"{"batchOrders":"[]"}"#, Trade),
+        (r#"{"dualSidePosition":"true"}"#, Trade),
+        (r#"{"productId":"1","amount":"1"}"#, Account),
+        (r#"{"spotBNBBurn":"true"}"#, Account),
+    ] {
+        for (method, path) in
+            [(Method::Get, "/api/v3/account"), (Method::Post, "/api/v3/order"), (Method::Get, "/fapi/v2/account")]
+        {
+            let effective = judged("binance", method, path, params).effective;
+            assert!(effective.contains(expected), "{path} {params}: {effective}");
+        }
+    }
+}
+
+#[test]
+fn limits_see_the_orders_of_every_endpoint_the_signature_opens() {
+    use Method::{Delete, Get, Post};
+    let order = r#"{"symbol":"BTCUSDT","side":"BUY","type":"LIMIT","quantity":"7","price":"2"}"#;
+    for (method, path) in
+        [(Get, "/api/v3/account"), (Delete, "/api/v3/openOrders"), (Post, "/fapi/v1/leverage"), (Post, "/api/v3/order")]
+    {
+        let orders = judged("binance", method, path, order).orders.expect(path);
+        let sized: Vec<_> = orders.iter().filter(|order| order.sized).map(|order| order.quantity.as_deref()).collect();
+        assert_eq!(sized, [Some("7")], "{path}");
+    }
+    let batch = r#"{"symbol":"BTCUSDT","side":"BUY","type":"LIMIT","quantity":"7","price":"2","batchOrders":"[{\"symbol\":\"BTCUSDT\",\"quantity\":\"900\"}]"}"#;
+    let orders = judged("binance", Post, "/api/v3/order", batch).orders.expect("readable");
+    assert!(orders.iter().any(|order| order.quantity.as_deref() == Some("900")), "{orders:?}");
+    let market =
+        r#"{"symbol":"BTCUSDT","side":"BUY","type":"LIMIT","quantity":"7","price":"2","strategyType":"STOP_MARKET"}"#;
+    let orders = judged("binance", Post, "/fapi/v1/order", market).orders.expect("readable");
+    assert!(orders.iter().any(|order| order.kind.as_deref() == Some("STOP_MARKET")), "{orders:?}");
+    // An order that is placed only when another fills has a size of its own: it cannot be read, so limits refuse it.
+    let pending = r#"{"symbol":"BTCUSDT","side":"BUY","type":"LIMIT","quantity":"7","price":"2","workingType":"LIMIT","workingSide":"BUY","workingQuantity":"900"}"#;
+    assert!(judged("binance", Post, "/api/v3/order", pending).orders.is_err());
+}
+
+#[test]
+fn the_same_money_is_one_transfer() {
+    let withdrawal = r#"{"coin":"XRP","address":"r","addressTag":"1","amount":"25","network":"XRP"}"#;
+    let classified = judged("binance", Method::Post, "/sapi/v1/capital/withdraw/apply", withdrawal);
+    assert_eq!(classified.transfers.len(), 1, "{:?}", classified.transfers);
+    let transfer = &classified.transfers[0];
+    assert_eq!((transfer.address.as_deref(), transfer.memo.as_deref()), (Some("r"), Some("1")));
+    let hidden = judged("binance", Method::Get, "/api/v3/account", withdrawal);
+    assert_eq!(hidden.transfers.len(), 1, "{:?}", hidden.transfers);
+    assert_eq!(hidden.transfers[0].asset.as_deref(), Some("XRP"));
+}
+
+#[test]
+fn exchanges_that_bind_everything_are_judged_by_path() {
+    use Scope::{Account, Admin, Read, Session, Trade, Transfer, Withdraw};
+    for (exchange, method, path, expected) in [
+        ("okx", Method::Get, "/users/self/verify", Session),
+        ("okx", Method::Post, "/api/v5/trade/order", Trade),
+        ("okx", Method::Post, "/api/v5/asset/transfer", Transfer),
+        ("okx", Method::Post, "/api/v5/asset/withdrawal", Withdraw),
+        ("okx", Method::Post, "/api/v5/asset/cancel-withdrawal", Withdraw),
+        ("okx", Method::Post, "/api/v5/users/subaccount/apikey", Admin),
+        ("okx", Method::Post, "/api/v5/finance/savings/purchase-redempt", Account),
+        ("kraken", Method::Post, "/0/private/Balance", Read),
+        ("kraken", Method::Post, "/0/private/GetApiKeyInfo", Read),
+        ("kraken", Method::Post, "/0/private/GetWebSocketsToken", Session),
+        ("kraken", Method::Post, "/0/private/Earn/Allocate", Account),
+        ("kraken", Method::Post, "/0/private/WalletTransfer", Transfer),
+        ("kraken", Method::Post, "/0/private/Withdraw", Withdraw),
+        ("kraken", Method::Post, "/0/private/WithdrawCancel", Withdraw),
+        ("kraken", Method::Post, "/0/private/CreateSubaccount", Admin),
+    ] {
+        let params = r#"{"coin":"USDT","address":"T","amount":"9"}"#;
+        let classified = judged(exchange, method, path, params);
+        assert_eq!((classified.scope, classified.effective), (expected, scopes(&[expected])), "{path}");
+    }
+}

@@ -20,16 +20,20 @@ from ._agent import Refused, Unavailable
 # Stands where ccxt insists on a credential. Base64, because Kraken's secrets are: "countersign: no secret here".
 STAND_IN = "Y291bnRlcnNpZ246IG5vIHNlY3JldCBoZXJl"
 
-# Headers that the agent fills.
-CREDENTIAL_HEADERS = {
-    "binance": {"x-mbx-apikey"},
-    "binanceusdm": {"x-mbx-apikey"},
-    "kraken": {"api-key", "api-sign"},
-    "okx": {"ok-access-key", "ok-access-passphrase", "ok-access-sign", "ok-access-timestamp"},
-}
 
-# Parameters that the agent sets, in a query or form; no endpoint of these exchanges has one of its own by these names.
-MANAGED = {"nonce", "signature", "timestamp"}
+class Venue(NamedTuple):
+    """What the agent fills in at an exchange."""
+
+    headers: frozenset
+    parameters: frozenset
+
+
+BINANCE = Venue(frozenset({"x-mbx-apikey"}), frozenset({"signature", "timestamp"}))
+KRAKEN = Venue(frozenset({"api-key", "api-sign"}), frozenset({"nonce"}))
+OKX = Venue(
+    frozenset({"ok-access-key", "ok-access-passphrase", "ok-access-sign", "ok-access-timestamp"}), frozenset()
+)
+VENUES = {"binance": BINANCE, "binanceusdm": BINANCE, "kraken": KRAKEN, "okx": OKX}
 
 NESTED_NAME = re.compile(r"([^\[\]]+)((?:\[[^\[\]]+\])*)")
 JSON_NONCE = re.compile(r'\{"nonce":"\d+",?')
@@ -56,11 +60,11 @@ class HttpRequest(NamedTuple):
 
 def attach(exchange, key, agent):
     """Replaces the exchange object's credentials, its `sign` and its `fetch`."""
-    if exchange.id not in CREDENTIAL_HEADERS:
-        raise NotSupported(f"countersign does not know {exchange.id}; it knows {', '.join(CREDENTIAL_HEADERS)}")
+    if exchange.id not in VENUES:
+        raise NotSupported(f"countersign does not know {exchange.id}; it knows {', '.join(VENUES)}")
     if exchange.apiKey == STAND_IN:
         raise ValueError("this exchange object is attached already")
-    signer = _Signer(agent, key, CREDENTIAL_HEADERS[exchange.id], _default_receive_window(exchange))
+    signer = _Signer(agent, key, VENUES[exchange.id], _default_receive_window(exchange))
     exchange.apiKey = exchange.secret = exchange.password = STAND_IN
     _refuse_to_sign_here(exchange)
     send = exchange.fetch
@@ -104,9 +108,8 @@ def _refuse_to_sign_here(exchange):
 
 
 class _Signer:
-    def __init__(self, agent, key, credential_headers, default_receive_window):
-        self._agent, self._key = agent, key
-        self._credential_headers = credential_headers
+    def __init__(self, agent, key, venue, default_receive_window):
+        self._agent, self._key, self._venue = agent, key, venue
         self._default_receive_window = default_receive_window
 
     def concerns(self, request):
@@ -117,14 +120,11 @@ class _Signer:
         if not self.concerns(built):
             return built
         answer = self._asked(built)
-        headers = {
-            name: value for name, value in built.headers.items() if name.lower() not in self._credential_headers
-        }
         theirs = dict(answer["headers"])
-        replaced = {name.lower() for name in theirs}
-        headers = {name: value for name, value in headers.items() if name.lower() not in replaced}
-        signed = HttpRequest(answer["url"], answer["method"], {**headers, **theirs}, answer["body"])
-        if _business(signed) != _business(built) or STAND_IN in signed.headers.values():
+        replaced = self._venue.headers.union(name.lower() for name in theirs)
+        kept = {name: value for name, value in built.headers.items() if name.lower() not in replaced}
+        signed = HttpRequest(answer["url"], answer["method"], {**kept, **theirs}, answer["body"])
+        if self._business(signed) != self._business(built) or STAND_IN in signed.headers.values():
             raise NotSupported(f"the agent signed another request than ccxt built for {urlsplit(built.url).path}")
         return signed
 
@@ -145,13 +145,28 @@ class _Signer:
         if url.query and body:
             raise NotSupported("a request with both a query and a body")
         if body.startswith(("{", "[")):
-            return _without_nonce(body), "json"
+            return self._without_nonce(body), "json"
         params = {}
         for name, value in _pairs(url.query or body):
-            own_window = name == "recvWindow" and value != self._default_receive_window
-            if name not in MANAGED | {"recvWindow"} or own_window:
+            usual_window = name == "recvWindow" and value == self._default_receive_window
+            if name not in self._venue.parameters and not usual_window:
                 _put(params, name, _list(value) if url.path.endswith("/batchOrders") else value)
         return params or None, None
+
+    def _business(self, request):
+        """A request without what the agent sets: equal for what ccxt built and what the agent signed."""
+        address, _, query = request.url.partition("?")
+        return request.method, address, self._business_text(query), self._business_text(request.body or "")
+
+    def _business_text(self, text):
+        if text.startswith(("{", "[")):
+            return self._without_nonce(text)
+        managed = self._venue.parameters | {"recvWindow"}
+        return "&".join(pair for pair in text.split("&") if pair.partition("=")[0] not in managed)
+
+    def _without_nonce(self, body):
+        nonce = JSON_NONCE.match(body) if "nonce" in self._venue.parameters else None
+        return "{" + body[nonce.end() :] if nonce else body
 
 
 def _pairs(text):
@@ -197,21 +212,3 @@ def _put(params, name, value):
         params[leaf] = [params[leaf], value]
     else:
         raise NotSupported(f"a parameter named {name} that is also an object")
-
-
-def _without_nonce(body):
-    match = JSON_NONCE.match(body)
-    return "{" + body[match.end() :] if match else body
-
-
-def _business(request):
-    """A request without what the agent sets: equal for what ccxt built and what the agent signed."""
-    address, _, query = request.url.partition("?")
-    return request.method, address, _business_text(query), _business_text(request.body or "")
-
-
-def _business_text(text):
-    if text.startswith(("{", "[")):
-        return _without_nonce(text)
-    managed = MANAGED | {"recvWindow"}
-    return "&".join(pair for pair in text.split("&") if pair.partition("=")[0] not in managed)

@@ -1,6 +1,6 @@
 //! Amounts: plain decimals, parsed strictly, computed exactly.
 
-use rust_decimal::Decimal;
+use rust_decimal::{Decimal, RoundingStrategy};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A decimal of zero or more, written without sign, exponent, separators, padding zeros or a bare point.
@@ -20,6 +20,8 @@ pub struct NotAnAmount;
 
 impl Amount {
     pub const ZERO: Self = Self(Decimal::ZERO);
+    /// The largest: 28 nines.
+    pub const MAX: Self = Self(Decimal::from_parts(0x0FFF_FFFF, 0x3E25_0261, 0x204F_CE5E, false, 0));
 
     pub fn parse(text: &str) -> Result<Self, NotAnAmount> {
         let (whole, fraction) = match text.split_once('.') {
@@ -49,13 +51,14 @@ impl Amount {
     pub fn checked_add(self, other: Self) -> Option<Self> {
         let sum = self.0.checked_add(other.0)?;
         // Decimal drops digits silently where the scales are far apart: an inexact sum is no sum.
-        (sum.checked_sub(self.0)? == other.0).then_some(Self(sum))
+        (sum.checked_sub(self.0)? == other.0 && is_writable(sum)).then_some(Self(sum))
     }
 
-    /// `None` below zero.
+    /// `None` below zero, and where the exact difference has more digits than can be kept.
     #[must_use]
     pub fn checked_sub(self, other: Self) -> Option<Self> {
-        (other <= self).then(|| self.0.checked_sub(other.0).map(Self))?
+        let difference = self.0.checked_sub(other.0).filter(|_| other <= self)?;
+        (difference.checked_add(other.0)? == self.0 && is_writable(difference)).then_some(Self(difference))
     }
 
     /// The product rounded up at the 28th digit: a notional is never judged smaller than it is.
@@ -65,22 +68,33 @@ impl Amount {
         if self.0.scale() + other.0.scale() <= product.scale()
             || product.is_zero() && (self.is_zero() || other.is_zero())
         {
-            return Some(Self(product));
+            return writable_up(product);
         }
         let step = Decimal::new(1, product.scale());
-        product.checked_add(step).map(Self)
+        product.checked_add(step).and_then(writable_up)
     }
 
     /// One `parts`-th, rounded up at the 28th digit.
     #[must_use]
     pub fn fraction_up(self, parts: u32) -> Option<Self> {
         let part = self.0.checked_div(Decimal::from(parts))?;
-        part.checked_add(Decimal::new(1, part.scale())).map(Self)
+        part.checked_add(Decimal::new(1, part.scale())).and_then(writable_up)
     }
 
     pub fn to_decimal(self) -> Decimal {
         self.0
     }
+}
+
+/// True where the text of the decimal is one that [`Amount::parse`] takes: what is recorded can be read back.
+fn is_writable(decimal: Decimal) -> bool {
+    (decimal.scale() as usize) < MAX_DIGITS && decimal.mantissa() <= Amount::MAX.0.mantissa()
+}
+
+/// The next decimal of at most 28 digits, not below `decimal`; `None` where it has more before the point.
+fn writable_up(decimal: Decimal) -> Option<Amount> {
+    let rounded = |digits| decimal.round_dp_with_strategy(digits, RoundingStrategy::AwayFromZero);
+    (0..=decimal.scale()).rev().map(rounded).find(|rounded| is_writable(*rounded)).map(Amount)
 }
 
 impl std::fmt::Display for Amount {
@@ -157,6 +171,28 @@ mod tests {
         assert_eq!(amount("0.1").checked_add(amount("0.2")), Some(amount("0.3")));
         assert_eq!(amount("9999999999999999999999999999").checked_add(amount("0.1")), None);
         assert_eq!(amount("1").checked_sub(amount("2")), None);
+    }
+
+    #[test]
+    fn what_is_computed_can_be_read_back() {
+        let tiny = amount("0.00000000000001");
+        let long = amount("12345678901234.56789012345678");
+        let computed = [
+            tiny.checked_mul_up(tiny),
+            long.checked_mul_up(amount("0.33333333333333")),
+            amount("0.000000000000000000000000001").fraction_up(20),
+            amount("9999999999999999999999999999").fraction_up(3),
+            amount("1234567890123456789").checked_add(tiny),
+            amount("9999999999999999999999999999").checked_add(amount("1")),
+            amount("1234567890123456789").checked_sub(tiny),
+            Some(Amount::MAX),
+        ];
+        for amount in computed.into_iter().flatten() {
+            assert_eq!(Amount::parse(&amount.to_string()), Ok(amount));
+        }
+        assert!(computed[0].expect("rounds up") > Amount::ZERO);
+        assert_eq!((computed[4], computed[5], computed[6]), (None, None, None));
+        assert_eq!(Amount::MAX.to_string(), "9".repeat(28));
     }
 
     #[test]

@@ -5,6 +5,8 @@
 #![forbid(unsafe_code)]
 
 pub mod algorithm;
+pub mod audit;
+pub mod chain;
 pub mod decimal;
 pub mod draft;
 pub mod exchange;
@@ -13,6 +15,7 @@ pub mod json;
 pub mod key;
 pub mod policy;
 pub mod ports;
+pub mod record;
 pub mod refusal;
 pub mod request;
 pub mod scope;

@@ -6,6 +6,7 @@ mod descriptor;
 pub mod frame;
 pub mod host;
 mod in_flight;
+pub mod ledger;
 pub mod listener;
 pub mod peer;
 pub mod server;

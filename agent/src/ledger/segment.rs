@@ -1,0 +1,113 @@
+//! The segments of the journal as files: their names, their creation, what links one to the next.
+
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use countersign_core::audit::{Line, SegmentFile, SegmentName, Segments, read_line};
+use countersign_core::chain::{Chain, Hash, Head};
+use countersign_core::record::{PreviousSegment, Record, SegmentHeader};
+
+use super::state::State;
+use super::storage::{Appender, Storage};
+
+/// A segment that is not complete yet: removed at the next start.
+const UNFINISHED: &str = ".new";
+
+/// The directory of one journal.
+#[derive(Clone, Debug)]
+pub struct SegmentDir {
+    pub(super) storage: Arc<dyn Storage>,
+    pub(super) dir: PathBuf,
+}
+
+impl SegmentDir {
+    /// The journal below a state directory.
+    pub fn new(storage: Arc<dyn Storage>, state_dir: &Path) -> Self {
+        Self { storage, dir: state_dir.join("journal") }
+    }
+
+    pub(super) fn path(&self, name: SegmentName) -> PathBuf {
+        self.dir.join(name.to_string())
+    }
+
+    /// Removes what a crash left half made.
+    pub(super) fn remove_unfinished(&self) -> io::Result<()> {
+        for (name, _) in self.storage.list(&self.dir)? {
+            if name.ends_with(UNFINISHED) {
+                self.storage.remove(&self.dir.join(name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a segment whose first line carries `state`. When this returns, segment and line are on the disk.
+    pub(super) fn create(
+        &self,
+        name: SegmentName,
+        previous: Option<SegmentName>,
+        chain: &mut Chain,
+        time_ms: u64,
+        state: &mut State,
+    ) -> io::Result<(Box<dyn Appender>, u64)> {
+        let last_hash = chain.last_hash();
+        let previous =
+            previous.map(|segment| PreviousSegment { segment: segment.to_string(), last_hash: last_hash.to_string() });
+        let header = SegmentHeader { segment: name.to_string().into(), previous, carried: state.carry() };
+        let mut line = Vec::new();
+        chain.write(&mut line, time_ms, &Record::Segment(Box::new(header)))?;
+        let temporary = self.dir.join(format!("{name}{UNFINISHED}"));
+        let mut file = self.storage.create(&temporary)?;
+        file.write(&line)?;
+        file.sync()?;
+        self.storage.rename(&temporary, &self.path(name))?;
+        self.storage.sync_dir(&self.dir)?;
+        Ok((file, line.len() as u64))
+    }
+
+    /// The head of the first line; `None` where there is no whole one.
+    pub(super) fn first_head(&self, name: SegmentName) -> io::Result<Option<Head<'static>>> {
+        let mut line = Vec::new();
+        let mut reader = BufReader::new(self.storage.open(&self.path(name), 0)?);
+        let whole = read_line(&mut reader, &mut line)? == Line::Whole;
+        let head = whole.then(|| Head::parse(&line).ok()).flatten();
+        Ok(head.map(|head| Head {
+            seq: head.seq,
+            time_ms: head.time_ms,
+            kind: head.kind.into_owned().into(),
+            prev: head.prev,
+        }))
+    }
+
+    /// The hash of the last line; `None` where the file does not end with a whole one.
+    pub(super) fn last_hash(&self, file: SegmentFile) -> io::Result<Option<Hash>> {
+        let mut span = 64 * 1024;
+        loop {
+            let offset = file.length.saturating_sub(span);
+            let mut bytes = Vec::new();
+            self.storage.open(&self.path(file.name), offset)?.take(file.length - offset).read_to_end(&mut bytes)?;
+            let Some(lines) = bytes.strip_suffix(b"\n") else { return Ok(None) };
+            if let Some(start) = lines.iter().rposition(|byte| *byte == b'\n') {
+                return Ok(Some(Hash::of(&lines[start + 1..])));
+            }
+            if offset == 0 {
+                return Ok(Some(Hash::of(lines)));
+            }
+            span *= 4;
+        }
+    }
+}
+
+impl Segments for SegmentDir {
+    fn list(&self) -> io::Result<Vec<SegmentFile>> {
+        let files = self.storage.list(&self.dir)?.into_iter();
+        let mut segments: Vec<_> =
+            files.filter_map(|(name, length)| Some(SegmentFile { name: SegmentName::parse(&name)?, length })).collect();
+        segments.sort_by_key(|segment| segment.name);
+        Ok(segments)
+    }
+
+    fn open(&self, name: SegmentName, offset: u64) -> io::Result<Box<dyn Read>> {
+        self.storage.open(&self.path(name), offset)
+    }
+}

@@ -1,0 +1,246 @@
+//! A file system in memory that fails on command and forgets at a power cut what was not synced.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::io::{self, Cursor, Read};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::storage::{Appender, Space, Storage, Syncer};
+
+/// What a power cut takes of that which was not synced.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Loss {
+    /// Every byte and name.
+    All,
+    /// Half of the bytes after the last sync; names are kept.
+    Half,
+    /// Nothing: the kernel happened to be done.
+    Nothing,
+    /// The length is kept and the bytes are zeros.
+    Zeros,
+}
+
+impl Loss {
+    pub(super) const ALL: [Self; 4] = [Self::All, Self::Half, Self::Nothing, Self::Zeros];
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct SimulatedDisk(Arc<Mutex<Inner>>);
+
+#[derive(Clone, Debug, Default)]
+struct Inner {
+    files: Vec<FileData>,
+    names: BTreeMap<PathBuf, usize>,
+    synced_names: BTreeMap<PathBuf, usize>,
+    locked: bool,
+    operations: u64,
+    /// From this operation on, each fails. A write that fails leaves half of its bytes.
+    fails_after: Option<u64>,
+    error: Option<io::ErrorKind>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct FileData {
+    bytes: Vec<u8>,
+    synced: usize,
+}
+
+impl SimulatedDisk {
+    /// Lets `operations` more changes succeed.
+    pub(super) fn fail_after(&self, operations: u64) {
+        let mut inner = self.inner();
+        inner.fails_after = Some(inner.operations + operations);
+    }
+
+    pub(super) fn fail_with(&self, error: io::ErrorKind) {
+        self.inner().error = Some(error);
+        self.fail_after(0);
+    }
+
+    /// The disk as the next boot finds it.
+    pub(super) fn after_power_cut(&self, loss: Loss) -> Self {
+        let mut inner = self.inner().clone();
+        for file in &mut inner.files {
+            let unsynced = file.bytes.len() - file.synced;
+            match loss {
+                Loss::All => file.bytes.truncate(file.synced),
+                Loss::Half => file.bytes.truncate(file.synced + unsynced / 2),
+                Loss::Nothing => {}
+                Loss::Zeros => file.bytes[file.synced..].fill(0),
+            }
+            file.synced = file.bytes.len();
+        }
+        if loss == Loss::All {
+            inner.names = inner.synced_names.clone();
+        }
+        inner.restarted()
+    }
+
+    /// The disk as a new process finds it when the old one was killed.
+    pub(super) fn after_kill(&self) -> Self {
+        self.inner().clone().restarted()
+    }
+
+    /// The bytes of a file.
+    pub(super) fn bytes(&self, path: &Path) -> Vec<u8> {
+        let inner = self.inner();
+        inner.files[inner.names[path]].bytes.clone()
+    }
+
+    /// Replaces the bytes of a file, synced.
+    pub(super) fn replace(&self, path: &Path, bytes: Vec<u8>) {
+        let mut inner = self.inner();
+        let index = inner.names[path];
+        inner.files[index] = FileData { synced: bytes.len(), bytes };
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().expect("no test panics while it holds the disk")
+    }
+
+    fn change(&self) -> io::Result<MutexGuard<'_, Inner>> {
+        let mut inner = self.inner();
+        inner.may_change()?;
+        Ok(inner)
+    }
+}
+
+impl Inner {
+    fn restarted(mut self) -> SimulatedDisk {
+        (self.locked, self.fails_after, self.error) = (false, None, None);
+        self.synced_names = self.names.clone();
+        SimulatedDisk(Arc::new(Mutex::new(self)))
+    }
+
+    fn may_change(&mut self) -> io::Result<()> {
+        if self.fails_after.is_some_and(|limit| self.operations >= limit) {
+            return Err(self.error.unwrap_or(io::ErrorKind::Other).into());
+        }
+        self.operations += 1;
+        Ok(())
+    }
+
+    fn find(&self, path: &Path) -> io::Result<usize> {
+        self.names.get(path).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+impl Storage for SimulatedDisk {
+    fn create_dir(&self, _dir: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut inner = self.change()?;
+        let names = inner.names.clone();
+        inner.synced_names.retain(|path, _| path.parent() != Some(dir));
+        inner.synced_names.extend(names.into_iter().filter(|(path, _)| path.parent() == Some(dir)));
+        Ok(())
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<(String, u64)>> {
+        let inner = self.inner();
+        let here = inner.names.iter().filter(|(path, _)| path.parent() == Some(dir));
+        let entry = |(path, index): (&PathBuf, &usize)| {
+            let name = path.file_name().expect("a file has a name").to_string_lossy().into_owned();
+            (name, inner.files[*index].bytes.len() as u64)
+        };
+        Ok(here.map(entry).collect())
+    }
+
+    fn open(&self, path: &Path, offset: u64) -> io::Result<Box<dyn Read>> {
+        let inner = self.inner();
+        let bytes = &inner.files[inner.find(path)?].bytes;
+        Ok(Box::new(Cursor::new(bytes.get(offset as usize..).unwrap_or_default().to_vec())))
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn Appender>> {
+        let mut inner = self.change()?;
+        if inner.names.contains_key(path) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let index = inner.files.len();
+        inner.files.push(FileData::default());
+        inner.names.insert(path.to_owned(), index);
+        Ok(Box::new(Handle { disk: self.clone(), index }))
+    }
+
+    fn append(&self, path: &Path) -> io::Result<Box<dyn Appender>> {
+        let index = self.inner().find(path)?;
+        Ok(Box::new(Handle { disk: self.clone(), index }))
+    }
+
+    fn truncate(&self, path: &Path, length: u64) -> io::Result<()> {
+        let mut inner = self.change()?;
+        let index = inner.find(path)?;
+        let file = &mut inner.files[index];
+        file.bytes.truncate(length as usize);
+        file.synced = file.bytes.len();
+        Ok(())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut inner = self.change()?;
+        let index = inner.find(from)?;
+        inner.names.remove(from);
+        inner.names.insert(to.to_owned(), index);
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.inner().find(path)?;
+        self.change()?.names.remove(path);
+        Ok(())
+    }
+
+    fn lock(&self, _path: &Path) -> io::Result<Box<dyn Debug + Send>> {
+        let mut inner = self.inner();
+        if std::mem::replace(&mut inner.locked, true) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(Box::new(Unlock(self.clone())))
+    }
+
+    fn space(&self, _dir: &Path) -> io::Result<Space> {
+        Ok(Space { free: 1 << 40, total: 1 << 41 })
+    }
+}
+
+#[derive(Debug)]
+struct Unlock(SimulatedDisk);
+
+impl Drop for Unlock {
+    fn drop(&mut self) {
+        self.0.inner().locked = false;
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Handle {
+    disk: SimulatedDisk,
+    index: usize,
+}
+
+impl Appender for Handle {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut inner = self.disk.inner();
+        let allowed = inner.may_change();
+        let written = if allowed.is_ok() { bytes } else { &bytes[..bytes.len() / 2] };
+        inner.files[self.index].bytes.extend_from_slice(written);
+        allowed
+    }
+
+    fn syncer(&self) -> io::Result<Box<dyn Syncer>> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl Syncer for Handle {
+    fn sync(&self) -> io::Result<()> {
+        let mut inner = self.disk.change()?;
+        let file = &mut inner.files[self.index];
+        file.synced = file.bytes.len();
+        Ok(())
+    }
+}

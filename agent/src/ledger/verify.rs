@@ -1,0 +1,30 @@
+//! Verifies, follows and looks up a journal on the disk; works beside a running agent and takes no lock.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use countersign_core::audit::{self, Entry, Tail, VerifyReport};
+
+use super::segment::SegmentDir;
+use super::storage::{Disk, Storage};
+
+/// The journal below a state directory on the real disk, for [`Tail`], [`audit::verify`] and [`audit::show`].
+pub fn journal(state_dir: &Path) -> SegmentDir {
+    SegmentDir::new(Arc::new(Disk), state_dir)
+}
+
+/// Verifies the chain from the segment that holds record `from` on; `progress` gets bytes done and in all.
+pub fn verify(
+    storage: Arc<dyn Storage>,
+    state_dir: &Path,
+    from: Option<u64>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> io::Result<VerifyReport> {
+    audit::verify(&SegmentDir::new(storage, state_dir), from, progress)
+}
+
+/// The records after number `after`, at most `limit`: one page of `audit tail`.
+pub fn records_after(state_dir: &Path, after: u64, limit: usize) -> io::Result<Vec<Entry>> {
+    Tail::after(after).read(&journal(state_dir), limit)
+}

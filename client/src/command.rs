@@ -20,7 +20,7 @@ use crate::output::Output;
 
 /// Have exchange requests signed by the countersign agent, and look after its keys.
 #[derive(Debug, Parser)]
-#[command(name = "countersign", version, propagate_version = true, after_long_help = exit::HELP)]
+#[command(name = "countersign", version, after_long_help = exit::HELP)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -28,17 +28,19 @@ pub(crate) struct Cli {
     command: Command,
 }
 
+const COMMON: &str = "Common options";
+
 /// Options of every command.
 #[derive(Args, Debug)]
 pub(crate) struct Global {
     /// Write one versioned JSON object to standard output, errors too
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = COMMON)]
     pub(crate) json: bool,
     /// The agent's socket; the operator's is admin.sock beside it
-    #[arg(long, global = true, value_name = "PATH")]
+    #[arg(long, global = true, value_name = "PATH", help_heading = COMMON)]
     socket: Option<PathBuf>,
     /// The operator's socket
-    #[arg(long, global = true, value_name = "PATH")]
+    #[arg(long, global = true, value_name = "PATH", help_heading = COMMON)]
     admin_socket: Option<PathBuf>,
 }
 

@@ -261,6 +261,31 @@ fn a_secret_goes_to_the_agent_by_descriptor_alone() {
 }
 
 #[test]
+fn without_stdin_the_agent_gets_the_terminal() {
+    let fake = FakeAgent::start(|extension, _| Act::AskOnDescriptor(good(extension)));
+    let program = Program::new(Some(fake.socket()));
+    let words = ["key", "add", "mm", "--exchange", "binance", "--token", "hsm", "--scope", "read"];
+    let ran = program.run_on_terminal(&words, "typed\n");
+    assert_eq!(ran.exit, 0, "{ran:?}");
+    assert_eq!(fake.seen()[0].read.as_deref(), Some("typed\n"));
+    assert!(ran.out.contains("Secret: ") && ran.out.contains("2023-11-14T22:13:20.000Z ("), "{ran:?}");
+    let echoed = program.run_on_terminal(&[&words[..], &["--stdin"]].concat(), "");
+    assert!(echoed.exit == 2 && echoed.out.contains("unseen"), "{echoed:?}");
+}
+
+#[test]
+fn a_key_is_removed_only_after_its_name_was_typed() {
+    let (fake, program) = good_agent();
+    for answer in ["yes\n", "\n", "mm2\n", "\u{4}"] {
+        let ran = program.run_on_terminal(&["key", "remove", "mm"], answer);
+        assert!(ran.exit == 2 && ran.out.contains("nothing was removed"), "{ran:?}");
+    }
+    assert_eq!(fake.seen(), []);
+    assert_eq!(program.run_on_terminal(&["key", "remove", "mm"], "mm\n").exit, 0);
+    assert_eq!(fake.seen()[0].payload, r#"{"operation":"remove","v":1,"name":"mm"}"#);
+}
+
+#[test]
 fn a_signed_request_reads_well_and_can_be_sent_by_curl() {
     let (_fake, program) = good_agent();
     let words = ["sign", "--key", "mm", "POST", "/api/v3/order"];

@@ -88,7 +88,7 @@ fn found(place: &Place) -> Result<Report, Failure> {
     } else {
         vec![format!("{} is missing: an earlier init ended early; --force writes both anew", place.unit.display())]
     };
-    Ok(Report::new(place, "already set up, nothing was changed", None, check, notes))
+    Ok(Report::new(place, "already set up, nothing was changed", None, None, check, notes))
 }
 
 fn set_up(arguments: &Arguments, place: &Place) -> Result<Report, Failure> {
@@ -112,7 +112,12 @@ fn set_up(arguments: &Arguments, place: &Place) -> Result<Report, Failure> {
         notes.push(format!("{} is there already and was left as it is; --force replaces it", place.unit.display()));
     }
     let check = check(place, &owner)?;
-    Ok(Report::new(place, "set up", Some(token), check, notes))
+    Ok(Report::new(place, "set up", Some(token), usable_key(arguments), check, notes))
+}
+
+/// A key that the configuration already lets the first client use.
+fn usable_key(arguments: &Arguments) -> Option<&KeyName> {
+    arguments.keys.first().filter(|_| !arguments.system || arguments.client.is_some())
 }
 
 fn plan(place: &Place, choice: &token::Choice) -> String {
@@ -142,8 +147,15 @@ fn check(place: &Place, owner: &Account) -> Result<String, Failure> {
 }
 
 impl Report {
-    fn new(place: &Place, done: &'static str, token: Option<Token>, check: String, notes: Vec<String>) -> Self {
-        let next = place.next_commands(token.as_ref());
+    fn new(
+        place: &Place,
+        done: &'static str,
+        token: Option<Token>,
+        key: Option<&KeyName>,
+        check: String,
+        notes: Vec<String>,
+    ) -> Self {
+        let next = place.next_steps(token.as_ref(), key.map(KeyName::as_str));
         Self {
             v: VERSION,
             done,

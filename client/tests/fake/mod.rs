@@ -3,7 +3,7 @@
 
 pub(crate) mod program;
 
-use std::io::{IoSliceMut, Read, Write};
+use std::io::{BufRead, BufReader, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -29,6 +29,8 @@ pub(crate) enum Act {
     /// Never answers, but stays connected.
     Silence,
     Close,
+    /// Reads one line from the terminal whose descriptor came along, then answers.
+    AskOnDescriptor(String),
     /// Reads the descriptor that came along to its end, then answers.
     ReadDescriptor(String),
 }
@@ -92,6 +94,7 @@ fn serve(mut stream: UnixStream, socket: &'static str, script: &Script, seen: &M
             let act = script(&extension, &payload);
             let read = match (&act, descriptor.take()) {
                 (Act::ReadDescriptor(_), Some(descriptor)) => Some(read_to_end(descriptor)),
+                (Act::AskOnDescriptor(_), Some(descriptor)) => Some(ask_on(descriptor)),
                 _ => None,
             };
             let message = Seen { socket, extension: extension.clone(), payload, read };
@@ -110,6 +113,15 @@ fn read_to_end(descriptor: OwnedFd) -> String {
     let mut text = String::new();
     std::fs::File::from(descriptor).read_to_string(&mut text).expect("reads");
     text
+}
+
+fn ask_on(descriptor: OwnedFd) -> String {
+    assert!(rustix::termios::isatty(&descriptor), "a terminal");
+    let mut terminal = std::fs::File::from(descriptor);
+    terminal.write_all(b"Secret: ").expect("can be asked on");
+    let mut line = String::new();
+    BufReader::new(terminal).read_line(&mut line).expect("reads");
+    line
 }
 
 fn receive(stream: &UnixStream, buffer: &mut Vec<u8>, descriptor: &mut Option<OwnedFd>) -> bool {
@@ -161,7 +173,7 @@ pub(crate) fn answer(extension: &str, payload: &[u8]) -> Vec<u8> {
 /// False where the connection ends.
 fn perform(stream: &mut UnixStream, extension: &str, act: Act) -> bool {
     let bytes = match act {
-        Act::Json(json) | Act::ReadDescriptor(json) => answer(extension, json.as_bytes()),
+        Act::AskOnDescriptor(json) | Act::Json(json) | Act::ReadDescriptor(json) => answer(extension, json.as_bytes()),
         Act::Failure => vec![0, 0, 0, 1, 5],
         Act::Bytes(bytes) => bytes,
         Act::Drip(bytes, pause) => {

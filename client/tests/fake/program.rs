@@ -69,18 +69,25 @@ impl Program {
 
     /// Runs it with `input` on standard input; it has no terminal.
     pub(crate) fn run_with(&self, words: &[&str], input: &str) -> Ran {
-        let mut child = self.command(words).spawn().expect("starts");
-        // A program that reads nothing may be gone already.
-        let _ = child.stdin.take().expect("piped").write_all(input.as_bytes());
-        let Output { status, stdout, stderr } = child.wait_with_output().expect("ends");
-        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-        Ran { exit: status.code().expect("no signal"), out: text(stdout), err: text(stderr) }
+        finish(self.command(words), input)
+    }
+
+    /// Runs it on a terminal on which `input` is typed. The words need no quotes.
+    pub(crate) fn run_on_terminal(&self, words: &[&str], input: &str) -> Ran {
+        let line = format!("{} {}", self.program.display(), words.join(" "));
+        let mut command = Command::new("script");
+        command.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+        finish(self.equipped(command), input)
     }
 
     /// The program with everything piped, not yet started.
     pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new("setsid");
         command.arg("--wait").arg(&self.program).args(words);
+        self.equipped(command)
+    }
+
+    fn equipped(&self, mut command: Command) -> Command {
         command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", &self.home);
         if let Some(socket) = &self.socket {
             command.env("COUNTERSIGN_SOCK", socket);
@@ -88,4 +95,13 @@ impl Program {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
+}
+
+fn finish(mut command: Command, input: &str) -> Ran {
+    let mut child = command.spawn().expect("starts");
+    // A program that reads nothing may be gone already.
+    let _ = child.stdin.take().expect("piped").write_all(input.as_bytes());
+    let Output { status, stdout, stderr } = child.wait_with_output().expect("ends");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    Ran { exit: status.code().expect("no signal"), out: text(stdout), err: text(stderr) }
 }

@@ -147,29 +147,33 @@ impl Place {
         chown(&self.state, Some(owner.uid), Some(owner.gid)).map_err(failed)
     }
 
-    /// What to type next, in order.
-    pub(super) fn next_commands(&self, token: Option<&Token>) -> Vec<String> {
-        let start = match self.kind {
-            Kind::System => "systemctl daemon-reload && systemctl enable --now countersign-agent".to_owned(),
-            Kind::User if self.has_runtime_directory() => {
-                "systemctl --user daemon-reload && systemctl --user enable --now countersign-agent".to_owned()
-            }
-            _ => format!("countersign-agent run --config {} &", self.config.display()),
+    /// What to do next, in order. `key` is one that the first client may use already.
+    pub(super) fn next_steps(&self, token: Option<&Token>, key: Option<&str>) -> Vec<String> {
+        let (start, reload) = match self.kind {
+            Kind::System => (
+                "systemctl daemon-reload && systemctl enable --now countersign-agent".to_owned(),
+                "systemctl reload countersign-agent",
+            ),
+            Kind::User if self.has_runtime_directory() => (
+                "systemctl --user daemon-reload && systemctl --user enable --now countersign-agent".to_owned(),
+                "systemctl --user reload countersign-agent",
+            ),
+            _ => (format!("countersign-agent run --config {} &", self.config.display()), "kill -HUP its process"),
         };
         let token = token.map_or("TOKEN", |token| token.name.as_str());
-        let mut commands = vec![
-            start,
-            "countersign status".to_owned(),
-            format!("countersign key add NAME --exchange EXCHANGE --token {token} --scope read --scope trade"),
-            "countersign sign --key NAME GET PATH".to_owned(),
-        ];
+        let name = key.unwrap_or("NAME");
+        let mut steps = Vec::new();
         if !self.has_runtime_directory() {
-            commands.insert(0, format!("export COUNTERSIGN_SOCK={}", self.socket().display()));
+            steps.push(format!("export COUNTERSIGN_SOCK={}", self.socket().display()));
         }
-        if self.is_system() {
-            commands.insert(1, format!("add a [client.NAME] for each bot to {}", self.config.display()));
+        steps.push(start);
+        steps
+            .push(format!("countersign key add {name} --exchange EXCHANGE --token {token} --scope read --scope trade"));
+        if key.is_none() {
+            steps.push(format!("name the key in a [client.*] of {}, then {reload}", self.config.display()));
         }
-        commands
+        steps.push(format!("countersign sign --key {name} GET PATH"));
+        steps
     }
 }
 
@@ -193,7 +197,7 @@ mod tests {
             with(&[("HOME", "/h"), ("XDG_CONFIG_HOME", "/c"), ("XDG_STATE_HOME", "relative")]).expect("has a home");
         assert_eq!(moved.unit, Path::new("/c/systemd/user/countersign-agent.service"));
         assert_eq!(moved.socket(), Path::new("/h/.local/state/countersign/run/agent.sock"));
-        assert!(moved.next_commands(None)[0].starts_with("export COUNTERSIGN_SOCK="));
+        assert!(moved.next_steps(None, None)[0].starts_with("export COUNTERSIGN_SOCK="));
         assert!(with(&[]).is_err());
     }
 }

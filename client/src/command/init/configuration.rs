@@ -55,7 +55,7 @@ fn token_section(place: &Place, token: &Token) -> Result<String, Failure> {
     match &token.made {
         Some(made) => {
             text.push_str(&format!("pin = {{ file = {} }}\n", path(&made.pin_file)?));
-            text.push_str(&format!("environment = {{ SOFTHSM2_CONF = {} }}\n", path(&made.conf)?));
+            text.push_str(&format!("environment = {{ SOFTHSM2_CONF = {} }}\n", path(&made.configuration)?));
         }
         None if place.is_system() => text.push_str(
             "# systemd-creds encrypt --name=hsm-pin - /etc/countersign/hsm-pin.cred (the unit loads it)\n\
@@ -114,7 +114,8 @@ mod tests {
     }
 
     fn token(made: bool) -> Token {
-        let made = made.then(|| MadeToken { label: "l".into(), conf: "/x/conf".into(), pin_file: "/x/pin".into() });
+        let made =
+            made.then(|| MadeToken { label: "l".into(), configuration: "/x/conf".into(), pin_file: "/x/pin".into() });
         Token { name: "trial".into(), profile: "softhsm".into(), label: "l".into(), kind: ProfileKind::Software, made }
     }
 

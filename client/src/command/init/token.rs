@@ -36,8 +36,8 @@ pub(super) enum ProfileKind {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct MadeToken {
     pub(super) label: String,
-    /// The configuration that SOFTHSM2_CONF names.
-    pub(super) conf: PathBuf,
+    /// What SOFTHSM2_CONF is to name.
+    pub(super) configuration: PathBuf,
     pub(super) pin_file: PathBuf,
 }
 

@@ -1,6 +1,7 @@
 //! The command line: what there is, and which module does it.
 
 mod approvals;
+mod audit;
 mod generated;
 mod init;
 mod key;
@@ -71,6 +72,9 @@ enum Command {
     Approve(approvals::Arguments),
     /// Deny a pending transfer
     Deny(approvals::Arguments),
+    /// The journal: verify, follow, show
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// The rules: check a configuration, explain a decision
     #[command(subcommand)]
     Policy(policy::Command),
@@ -96,6 +100,7 @@ pub(crate) fn run(cli: Cli, output: &Output) -> Result<Exit, Failure> {
         Command::Pending => approvals::pending(&sockets, output),
         Command::Approve(arguments) => approvals::approve(&arguments, &sockets, output),
         Command::Deny(arguments) => approvals::deny(&arguments, &sockets, output),
+        Command::Audit(command) => audit::run(&command, &sockets, output),
         Command::Policy(command) => policy::run(command, &sockets, output),
         Command::Status => status::status(&sockets, output),
         Command::Lock => status::lock(&sockets, output),

@@ -24,12 +24,10 @@ pub(crate) enum Failure {
     NoApprover,
     /// The journal does not verify, or cannot be read.
     #[error("{0}")]
-    #[allow(dead_code)] // until the journal's commands are wired
     Journal(String),
     #[error("could not write to standard output")]
     Output(#[source] io::Error),
     #[error("no record {0} in the journal")]
-    #[allow(dead_code)] // until the journal's commands are wired
     RecordUnknown(u64),
     #[error("there is no terminal to ask on")]
     Terminal(#[source] io::Error),

@@ -78,6 +78,8 @@ fn every_command_writes_one_versioned_object() {
         (&["pending"], "admin", "pending@countersign"),
         (&["approve", "7"], "admin", "approve@countersign"),
         (&["deny", "7"], "admin", "deny@countersign"),
+        (&["audit", "tail"], "admin", "events@countersign"),
+        (&["audit", "show", "3"], "admin", "events@countersign"),
         (&["policy", "explain", "--client", "a", "--key", "mm", "GET", "/x"], "admin", "explain@countersign"),
         (&["policy", "check", sound], "", ""),
         (&["status"], "admin", "status@countersign"),

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use countersign::core::chain::Chain;
+use countersign::core::chain::{Chain, Hash};
 use countersign::core::json::Value;
 use countersign::core::record::{Carried, Locking, Record, SegmentHeader};
 use fake::program::Program;
@@ -64,6 +64,45 @@ fn a_changed_journal_does_not() {
     fs::remove_file(state.join("journal/000001.jsonl")).expect("removes");
     let rest = program.run(&["audit", "verify", "--state-dir", name]);
     assert!(rest.exit == 0 && rest.out.contains("older segments are gone"), "{rest:?}");
+}
+
+#[test]
+fn a_journal_cut_off_at_its_end_does_not_hold_what_was_recorded() {
+    let program = Program::new(None);
+    let state = journal(&program);
+    let name = state.to_str().expect("UTF-8");
+    let segment = state.join("journal/000002.jsonl");
+    let whole = fs::read_to_string(&segment).expect("there");
+    let last = whole.lines().last().expect("a record");
+    let named = format!("10:{}", Hash::of(last.as_bytes()));
+    let verify = |record: &str| program.run(&["audit", "verify", "--state-dir", name, "--record", record]);
+    assert_eq!(verify(&named).exit, 0);
+    let other = verify(&format!("10:{}", Hash::of(b"")));
+    assert!(other.exit == 5 && other.out.contains("record 10 has the hash"), "{other:?}");
+    fs::write(&segment, whole.strip_suffix(&format!("{last}\n")).expect("the last line")).expect("writes");
+    assert_eq!(program.run(&["audit", "verify", "--state-dir", name]).exit, 0, "the rest is a whole journal");
+    let cut = verify(&named);
+    assert!(cut.exit == 5 && cut.out.contains("record 10 is missing"), "{cut:?}");
+    for wrong in ["10", "x:00", "10:AB"] {
+        assert_eq!(verify(wrong).exit, 2, "{wrong}");
+    }
+}
+
+#[test]
+fn a_running_agent_says_where_its_journal_is_and_where_it_ends() {
+    let program = Program::new(None);
+    let directory = journal(&program).join("journal");
+    let text = fs::read_to_string(directory.join("000002.jsonl")).expect("there");
+    let hash = Hash::of(text.lines().last().expect("a record").as_bytes());
+    for (seq, exit) in [(10, 0), (11, 5)] {
+        let status = format!(
+            r#"{{"v":1,"version":"0","locked":false,"started_ms":1,"tokens":[],"ledger":{{"state":"healthy","directory":{:?},"last":{{"seq":{seq},"hash":"{hash}"}},"free_bytes":null}},"warnings":[]}}"#,
+            directory
+        );
+        let fake = FakeAgent::start(move |_, _| Act::Json(status.clone()));
+        let ran = Program::new(Some(fake.socket())).run(&["audit", "verify"]);
+        assert_eq!(ran.exit, exit, "{ran:?}");
+    }
 }
 
 #[test]

@@ -61,7 +61,10 @@ fn token_section(place: &Place, token: &Token) -> Result<String, Failure> {
             "# systemd-creds encrypt --name=hsm-pin - /etc/countersign/hsm-pin.cred (the unit loads it)\n\
              pin = { credential = \"hsm-pin\" }\n",
         ),
-        None => text.push_str("pin = { prompt = true }\n"),
+        None => text.push_str(
+            "# Asked for on the terminal the agent is started on. Under systemd: { credential = … } or { file = … }.\n\
+             pin = { prompt = true }\n",
+        ),
     }
     Ok(text)
 }

@@ -1,14 +1,27 @@
 //! The token host: a process of its own for each token, which loads one PKCS#11 module and signs.
+//!
+//! [`supervisor`] is the front's side of it; the process itself starts at [`process`].
 
 mod breaker;
+pub mod catalogue;
+pub mod confine;
+pub mod fault;
 pub mod frame;
 pub mod handle;
 mod link;
+pub mod login;
+pub mod mechanism;
+pub mod objects;
 mod outstanding;
 pub mod pin;
 pub mod pin_try;
+pub mod pkcs11;
+pub mod process;
 pub mod protocol;
+pub mod self_test;
 mod session;
 pub mod settings;
+pub mod signer;
 pub mod status;
 pub mod supervisor;
+mod workers;

@@ -1,0 +1,22 @@
+//! What a process that will hold a PIN or a key takes from itself before it reads anything.
+
+use std::io;
+
+use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
+
+/// No core dump, and no reading of this process's memory by others of its user.
+pub fn hide_memory() -> io::Result<()> {
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    Ok(())
+}
+
+/// Ends with the process that started this one, and with nothing that is typed at its terminal.
+///
+/// To be called once nobody needs to be asked for a PIN any more.
+pub fn follow_parent() -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    // Fails only where this process already leads a session, which is what is wanted.
+    let _ = rustix::process::setsid();
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! From settings to a token that is logged in: read the PIN, keep the record of attempts, call C_Login at most once.
+
+use std::sync::Arc;
+
+use cryptoki::error::RvError;
+use cryptoki::session::Session;
+
+use super::fault::Fault;
+use super::pin::{OpenSource, Pin};
+use super::pin_try::{Outcome, PinFlags, TryRecord, Verdict};
+use super::pkcs11::Token;
+use super::protocol::HostError;
+use super::settings::TokenSettings;
+use crate::sys;
+use crate::terminal::Terminal;
+
+/// What a logged-in process holds: the login lasts as long as a session of it is open.
+#[derive(Debug)]
+pub struct Login {
+    pub token: Arc<Token>,
+    pub keeper: Session,
+}
+
+/// Reads the PIN, loads the module and logs in.
+///
+/// The environment is replaced and the module loaded only after the PIN was read: asking for it may start pinentry, and
+/// after C_Initialize nothing may fork. The record is locked from before the search until after C_Login, so that two of our
+/// processes do not log in to one token at the same moment.
+pub fn log_in(settings: &TokenSettings, operator: Option<&Terminal<'_>>) -> Result<Login, HostError> {
+    let profile = settings.checked_profile()?;
+    let unavailable = |error: super::pin::PinError| HostError::PinUnavailable(error.to_string());
+    let source = OpenSource::open(settings).map_err(unavailable)?;
+    let mut record = TryRecord::open(&settings.state_dir, &settings.name).map_err(blocked)?;
+    check(&record, settings, &source.identity(), PinFlags::default())?;
+    let pin = source.read(&settings.name, operator).map_err(unavailable)?;
+    if !(profile.pin.min_length..=profile.pin.max_length).contains(&pin.bytes.as_bytes().len()) {
+        return Err(HostError::PinUnavailable(format!("{} takes {}", profile.title, profile.pin.form)));
+    }
+    sys::replace_environment(&settings.environment).map_err(|error| HostError::Module(error.to_string()))?;
+    let token = Token::find(settings, profile)?;
+    let keeper = token.open_session().map_err(HostError::from)?;
+    attempt(&token, &keeper, settings, &mut record, &pin)?;
+    Ok(Login { token: Arc::new(token), keeper })
+}
+
+fn attempt(
+    token: &Token,
+    keeper: &Session,
+    settings: &TokenSettings,
+    record: &mut TryRecord,
+    pin: &Pin,
+) -> Result<(), HostError> {
+    let flags = token.pin_flags()?;
+    check(record, settings, &pin.source, flags)?;
+    record.begin(&pin.source, flags).map_err(blocked)?;
+    let result = token.calls().login(keeper, &pin.bytes);
+    let outcome = outcome(result);
+    record.settle(outcome).map_err(blocked)?;
+    match (outcome, result) {
+        (Outcome::Accepted, _) | (_, Ok(())) => Ok(()),
+        (Outcome::Refused, Err(code)) => Err(HostError::PinRefused(format!("{code:?}; {}", cure(settings)))),
+        (Outcome::NotJudged | Outcome::Unclear, Err(code)) => Err(Fault::of_code(code, "C_Login").error),
+    }
+}
+
+fn check(
+    record: &TryRecord,
+    settings: &TokenSettings,
+    source: &super::pin_try::SourceIdentity,
+    flags: PinFlags,
+) -> Result<(), HostError> {
+    match record.verdict(source, flags) {
+        Verdict::Attempt => Ok(()),
+        Verdict::Blocked(reason) => Err(HostError::PinBlocked(format!("{reason}; {}", cure(settings)))),
+    }
+}
+
+fn cure(settings: &TokenSettings) -> String {
+    format!("when the PIN is right, `countersign-agent pin-reset {}` allows one more attempt", settings.name)
+}
+
+fn blocked(error: super::pin_try::TryError) -> HostError {
+    HostError::PinBlocked(error.to_string())
+}
+
+fn outcome(result: Result<(), RvError>) -> Outcome {
+    match result {
+        Ok(()) | Err(RvError::UserAlreadyLoggedIn) => Outcome::Accepted,
+        Err(
+            RvError::PinExpired
+            | RvError::PinIncorrect
+            | RvError::PinInvalid
+            | RvError::PinLenRange
+            | RvError::PinLocked,
+        ) => Outcome::Refused,
+        Err(
+            RvError::CryptokiNotInitialized
+            | RvError::DeviceRemoved
+            | RvError::HostMemory
+            | RvError::SessionClosed
+            | RvError::SessionHandleInvalid
+            | RvError::TokenNotPresent
+            | RvError::TokenNotRecognized
+            | RvError::UserAnotherAlreadyLoggedIn
+            | RvError::UserPinNotInitialized
+            | RvError::UserTooManyTypes,
+        ) => Outcome::NotJudged,
+        Err(_) => Outcome::Unclear,
+    }
+}

@@ -22,6 +22,7 @@ pub mod self_test;
 mod session;
 pub mod settings;
 pub mod signer;
+pub mod softhsm_init;
 pub mod status;
 pub mod supervisor;
 mod workers;

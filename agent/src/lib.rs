@@ -3,12 +3,14 @@
 mod arrival;
 pub mod connection;
 mod descriptor;
+pub mod enrol;
 pub mod frame;
 pub mod host;
 mod in_flight;
 pub mod ledger;
 pub mod listener;
 pub mod peer;
+pub mod random;
 pub mod server;
 pub mod shutdown;
 pub mod socket;

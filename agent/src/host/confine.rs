@@ -11,12 +11,14 @@ pub fn hide_memory() -> io::Result<()> {
     Ok(())
 }
 
-/// Ends with the process that started this one, and with nothing that is typed at its terminal.
-///
-/// To be called once nobody needs to be asked for a PIN any more.
+/// Ends this process with the one that started it. To be called once nobody needs to be asked any more: the end leaves
+/// no time to switch a terminal's echo on again.
 pub fn follow_parent() -> io::Result<()> {
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?)
+}
+
+/// Takes this process out of its terminal's reach: what is typed there no longer ends or stops it.
+pub fn leave_terminal() {
     // Fails only where this process already leads a session, which is what is wanted.
     let _ = rustix::process::setsid();
-    Ok(())
 }

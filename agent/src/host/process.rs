@@ -66,6 +66,7 @@ fn serve(stream: &mut UnixStream, frames: &mut Frames) -> Result<(), HostError> 
     let login = login::log_in(&settings, None)?;
     let unprotected = |error| HostError::Refused(format!("this process cannot be protected: {error}"));
     confine::follow_parent().map_err(unprotected)?;
+    confine::leave_terminal();
     // Left unread: the front decides when its hosts end, not a signal to the whole service.
     let _signals = sys::termination_signals().map_err(unprotected)?;
     let mut host = Host::start(login, stream)?;

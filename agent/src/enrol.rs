@@ -1,0 +1,86 @@
+//! The enrol child: puts a secret on a token, or makes, activates or removes a key, for one operation, then exits.
+//!
+//! It is started by the front and speaks to it over `control`; the operator's terminal or pipe comes as a descriptor of
+//! its own, so that the secret passes neither the command line tool's protocol nor the front.
+
+pub mod import;
+pub mod material;
+mod operation;
+pub mod operator;
+pub mod protocol;
+pub mod public_key;
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use crate::host::frame::{self, FrameError, Frames};
+use crate::host::protocol::HostError;
+use crate::host::settings::{TokenSettings, is_plain_name};
+use crate::host::{confine, login};
+use crate::sys;
+use material::KeyMaterial;
+use operation::{Enrolment, NewKey};
+use operator::{Operator, Wanted};
+use protocol::{EnrolError, EnrolReply, EnrolRequest};
+
+/// Carries out the one operation asked for over `control`; `operator` is where the operator enters secrets.
+///
+/// Returns false where the front could not be understood or told.
+pub fn run(control: OwnedFd, operator: &OwnedFd) -> bool {
+    let mut stream = UnixStream::from(control);
+    let (settings, request) = match read_requests(&mut stream) {
+        Ok(requests) => requests,
+        Err(error) => {
+            tracing::error!(%error, "the front's request cannot be read");
+            return false;
+        }
+    };
+    let reply =
+        carry_out(&settings, &request, &stream, operator).unwrap_or_else(|reason| EnrolReply::Refused { reason });
+    frame::send(&mut stream, &reply).is_ok()
+}
+
+fn read_requests(stream: &mut UnixStream) -> Result<(TokenSettings, EnrolRequest), FrameError> {
+    let mut frames = Frames::default();
+    Ok((frames.receive(stream)?, frames.receive(stream)?))
+}
+
+fn carry_out(
+    settings: &TokenSettings,
+    request: &EnrolRequest,
+    control: &UnixStream,
+    operator: &OwnedFd,
+) -> Result<EnrolReply, EnrolError> {
+    let unprotected = |error| HostError::Refused(format!("this process cannot be protected: {error}"));
+    confine::hide_memory().map_err(unprotected)?;
+    // Out of the terminal's session: a process in its background could neither read it nor switch echo off.
+    confine::leave_terminal();
+    let signals = sys::termination_signals().map_err(unprotected)?;
+    let operator = Operator { input: operator.as_fd(), cancel: vec![control.as_fd(), signals.as_fd()] };
+    if !is_plain_name(request.name()) {
+        return Err(EnrolError::Name(request.name().to_owned()));
+    }
+    let new_key = enter(request, &operator)?;
+    let terminal = operator.terminal();
+    let login = login::log_in(settings, terminal.as_ref())?;
+    confine::follow_parent().map_err(unprotected)?;
+    let enrolment = Enrolment::open(login, request.name())?;
+    match (request, new_key) {
+        (EnrolRequest::Activate { api_key, .. }, _) => enrolment.activate(api_key),
+        (EnrolRequest::Add { .. }, Some(new_key)) => enrolment.add(new_key),
+        (EnrolRequest::Add { .. }, None) => Err(EnrolError::Cancelled),
+        (EnrolRequest::Generate { algorithm, modulus_bits, .. }, _) => enrolment.generate(*algorithm, *modulus_bits),
+        (EnrolRequest::Remove { .. }, _) => enrolment.remove(),
+    }
+}
+
+/// Asks the operator for what an `Add` needs, before the login: people are slow, and tokens drop unused sessions.
+fn enter(request: &EnrolRequest, operator: &Operator<'_>) -> Result<Option<NewKey>, EnrolError> {
+    let EnrolRequest::Add { name, exchange, algorithm, secret_encoding, needs_passphrase } = request else {
+        return Ok(None);
+    };
+    let wanted = Wanted { name, exchange, secret_encoding: *secret_encoding, needs_passphrase: *needs_passphrase };
+    let entered = operator.credentials(wanted)?;
+    let material = KeyMaterial::decode(*algorithm, *secret_encoding, entered.secret.as_bytes())?;
+    Ok(Some(NewKey { material, api_key: entered.api_key, passphrase: entered.passphrase }))
+}

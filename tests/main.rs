@@ -1,4 +1,6 @@
 //! End-to-end tests on real tokens: one binary, so that everything is linked once.
 
 mod hosts;
+mod softhsm;
+mod token;
 mod transport;

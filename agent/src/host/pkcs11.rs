@@ -111,9 +111,9 @@ fn module_path(settings: &TokenSettings, profile: &Profile) -> Result<PathBuf, H
 }
 
 fn load(path: &Path) -> Result<Pkcs11, HostError> {
-    let failed = |error: Error| HostError::Module(format!("{}: {error}", path.display()));
-    let context = Pkcs11::new(path).map_err(failed)?;
-    initialize(&context).map_err(failed)?;
+    let context = Pkcs11::new(path).map_err(|error| HostError::Module(format!("{}: {error}", path.display())))?;
+    // Not the module's fault: SoftHSM fails here while its token directory is away.
+    initialize(&context).map_err(Fault::from)?;
     Ok(context)
 }
 

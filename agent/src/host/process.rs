@@ -104,13 +104,14 @@ impl Host {
         loop {
             while let Some(message) = frames.next().map_err(unreadable)? {
                 if self.handle(message)? == Next::End {
-                    return self.flush();
+                    return self.stop();
                 }
             }
             self.flush()?;
             self.wait(stream)?;
             if !frames.fill(stream).map_err(unreadable)? {
-                return Ok(());
+                // A worker that gave up has told the front why, and closed the connection for it.
+                return self.workers.gave_up().map_or(Ok(()), Err);
             }
         }
     }
@@ -130,6 +131,15 @@ impl Host {
             ToHost::Stop => return Ok(Next::End),
         }
         Ok(Next::Continue)
+    }
+
+    /// Finishes what is under way, logs out, ends.
+    fn stop(&mut self) -> Result<(), HostError> {
+        self.flush()?;
+        self.workers.finish();
+        // The process ends now: a login that outlives C_Logout's failure does not outlive it.
+        let _ = self.login.keeper.logout();
+        Ok(())
     }
 
     fn sign(&mut self, id: u64, name: &str, algorithm: Algorithm, message: Vec<u8>) -> Result<(), HostError> {

@@ -40,7 +40,11 @@ pub(super) struct Workers {
     writer: Writer,
     /// Whether MACs go to the threads too: they do where a signature is a round trip over a network.
     takes_macs: bool,
+    gave_up: GaveUp,
 }
+
+/// Why a thread ended before it was told to.
+type GaveUp = Arc<Mutex<Option<HostError>>>;
 
 /// Whole frames only: each write is made under the lock.
 type Writer = Arc<Mutex<UnixStream>>;
@@ -51,14 +55,19 @@ impl Workers {
         let writer: Writer = Arc::new(Mutex::new(stream.try_clone().map_err(failed)?));
         let (orders, received) = channel();
         let received = Arc::new(Mutex::new(received));
+        let gave_up = GaveUp::default();
         let mut threads = Vec::new();
         for number in 0..token.profile().workers {
-            let worker =
-                Worker { signer: Signer::open(token.clone())?, orders: received.clone(), writer: writer.clone() };
+            let worker = Worker {
+                signer: Signer::open(token.clone())?,
+                orders: received.clone(),
+                writer: writer.clone(),
+                gave_up: gave_up.clone(),
+            };
             let builder = thread::Builder::new().name(format!("signer-{number}"));
             threads.push(builder.spawn(move || worker.run()).map_err(failed)?);
         }
-        Ok(Self { orders: Some(orders), threads, writer, takes_macs: token.profile().workers > 1 })
+        Ok(Self { orders: Some(orders), threads, writer, takes_macs: token.profile().workers > 1, gave_up })
     }
 
     /// Whether this algorithm is for the threads.
@@ -80,6 +89,20 @@ impl Workers {
         if frames.is_empty() { Ok(()) } else { locked(&self.writer).write_all(frames) }
     }
 
+    /// The error of a thread that only a new process can cure.
+    pub(super) fn gave_up(&self) -> Option<HostError> {
+        locked(&self.gave_up).clone()
+    }
+
+    /// Waits until everything the threads were given is done.
+    pub(super) fn finish(&mut self) {
+        self.orders = None;
+        for thread in self.threads.drain(..) {
+            // A worker that panicked has nothing more to finish.
+            let _ = thread.join();
+        }
+    }
+
     fn order(&self, order: Order) -> Result<(), HostError> {
         let gone = || HostError::Token("signing threads that have ended".to_owned());
         self.orders.as_ref().ok_or_else(gone)?.send(order).map_err(|_| gone())
@@ -88,11 +111,7 @@ impl Workers {
 
 impl Drop for Workers {
     fn drop(&mut self) {
-        self.orders = None;
-        for thread in self.threads.drain(..) {
-            // A worker that panicked has nothing more to finish.
-            let _ = thread.join();
-        }
+        self.finish();
     }
 }
 
@@ -100,6 +119,7 @@ struct Worker {
     signer: Signer,
     orders: Arc<Mutex<Receiver<Order>>>,
     writer: Writer,
+    gave_up: GaveUp,
 }
 
 impl Worker {
@@ -109,7 +129,7 @@ impl Worker {
             let order = locked(&self.orders).recv();
             let Ok(order) = order else { return };
             if let Err(error) = self.carry_out(order) {
-                self.give_up(&error);
+                self.give_up(error);
                 return;
             }
         }
@@ -135,9 +155,10 @@ impl Worker {
     }
 
     /// Tells the front, and ends the main loop by closing its connection for reading.
-    fn give_up(&self, error: &HostError) {
+    fn give_up(&self, error: HostError) {
         // Where the front is gone there is nobody left to tell, and the main loop is ending already.
         let _ = self.answer(&FromHost::Broken(error.clone()));
+        *locked(&self.gave_up) = Some(error);
         let _ = locked(&self.writer).shutdown(Shutdown::Both);
     }
 }

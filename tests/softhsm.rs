@@ -1,0 +1,109 @@
+//! A throw-away SoftHSM token for a test: a directory of its own, random PINs, gone when dropped.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use countersign_agent::host::settings::{PinSource, TokenSettings};
+use serde::Deserialize;
+
+/// The program under test.
+pub(crate) const AGENT: &str = env!("CARGO_BIN_EXE_countersign-agent");
+
+/// What `init-token` printed.
+#[derive(Debug, Deserialize)]
+struct Made {
+    module: PathBuf,
+    label: String,
+    configuration: PathBuf,
+    pin_file: PathBuf,
+}
+
+/// One token with its own SoftHSM configuration: no two tests, and no two test processes, share a directory.
+#[derive(Debug)]
+pub(crate) struct SoftHsm {
+    directory: tempfile::TempDir,
+    made: Made,
+}
+
+impl SoftHsm {
+    pub(crate) fn new() -> Self {
+        let directory = tempfile::Builder::new().prefix("countersign-token").tempdir().expect("a directory");
+        let label = format!("t{}", std::process::id());
+        let output = Command::new(AGENT)
+            .args(["init-token", "--label", &label, "--dir"])
+            .arg(directory.path().join("hsm"))
+            .output()
+            .expect("the agent runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let made = serde_json::from_slice(&output.stdout).expect("JSON");
+        Self { directory, made }
+    }
+
+    /// The settings a front would send for this token, under the name `hsm`.
+    pub(crate) fn settings(&self) -> TokenSettings {
+        TokenSettings {
+            name: "hsm".to_owned(),
+            profile: "softhsm".to_owned(),
+            module: None,
+            label: Some(self.made.label.clone()),
+            serial: None,
+            pin: PinSource::File(self.made.pin_file.clone()),
+            credentials_directory: None,
+            environment: vec![("SOFTHSM2_CONF".to_owned(), self.configuration().display().to_string())],
+            state_dir: self.state_dir(),
+            allow_software_tokens: true,
+        }
+    }
+
+    pub(crate) fn configuration(&self) -> &Path {
+        &self.made.configuration
+    }
+
+    pub(crate) fn label(&self) -> &str {
+        &self.made.label
+    }
+
+    pub(crate) fn module(&self) -> &Path {
+        &self.made.module
+    }
+
+    pub(crate) fn pin_file(&self) -> &Path {
+        &self.made.pin_file
+    }
+
+    pub(crate) fn pin(&self) -> String {
+        fs::read_to_string(self.pin_file()).expect("readable")
+    }
+
+    /// Where SoftHSM keeps its tokens.
+    pub(crate) fn tokens(&self) -> PathBuf {
+        self.configuration().with_file_name("tokens")
+    }
+
+    pub(crate) fn state_dir(&self) -> PathBuf {
+        self.directory.path().join("state")
+    }
+
+    /// A PIN file beside the right one.
+    pub(crate) fn another_pin_file(&self, pin: &str) -> PathBuf {
+        let path = self.directory.path().join("another.pin");
+        fs::write(&path, pin).expect("writable");
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("own file");
+        path
+    }
+
+    /// OpenSC's tool on this token, logged in: a judge that is not ours.
+    pub(crate) fn pkcs11_tool(&self, arguments: &[&str]) -> std::process::Output {
+        Command::new("pkcs11-tool")
+            .env("SOFTHSM2_CONF", self.configuration())
+            .env("TOKEN_PIN", self.pin())
+            .arg("--module")
+            .arg(self.module())
+            .args(["--token-label", self.label(), "--login", "--pin", "env:TOKEN_PIN"])
+            .args(arguments)
+            .output()
+            .expect("pkcs11-tool runs")
+    }
+}

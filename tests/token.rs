@@ -1,0 +1,7 @@
+//! Token host and enrol child against a real SoftHSM, as processes, over real sockets.
+
+mod enrolment;
+mod host_process;
+mod pin;
+mod running;
+mod signing;

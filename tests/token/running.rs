@@ -1,0 +1,159 @@
+//! A token host and an enrol child as the front runs them, and their answers.
+
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use countersign_agent::enrol::protocol::{EnrolReply, EnrolRequest, KeyFacts, SecretEncoding};
+use countersign_agent::host::frame::{self, Frames};
+use countersign_agent::host::protocol::{FromHost, HostError, HostedKey, ToHost};
+use countersign_agent::host::settings::TokenSettings;
+use countersign_core::algorithm::Algorithm;
+
+use crate::softhsm::AGENT;
+
+/// A host that was started and has been told its settings.
+#[derive(Debug)]
+pub(crate) struct RunningHost {
+    pub(crate) child: Child,
+    pub(crate) stream: UnixStream,
+    frames: Frames,
+}
+
+impl RunningHost {
+    pub(crate) fn start(settings: &TokenSettings) -> Self {
+        Self::start_with_environment(settings, &[])
+    }
+
+    pub(crate) fn start_with_environment(settings: &TokenSettings, environment: &[(&str, &str)]) -> Self {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let child = Command::new(AGENT)
+            .arg("host")
+            .env_clear()
+            .envs(environment.iter().copied())
+            .stdin(OwnedFd::from(theirs))
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("the agent runs");
+        ours.set_read_timeout(Some(Duration::from_secs(20))).expect("settable");
+        let mut host = Self { child, stream: ours, frames: Frames::default() };
+        frame::send(&mut host.stream, settings).expect("sent");
+        host
+    }
+
+    /// A host that is ready, and the keys it has.
+    pub(crate) fn ready(settings: &TokenSettings) -> (Self, Vec<HostedKey>) {
+        let mut host = Self::start(settings);
+        match host.receive() {
+            FromHost::Ready { keys, .. } => (host, keys),
+            other => panic!("not ready: {other:?}"),
+        }
+    }
+
+    /// The error a host ends with that never gets ready, and how it exits.
+    pub(crate) fn failure(settings: &TokenSettings) -> (HostError, ExitStatus) {
+        let mut host = Self::start(settings);
+        match host.receive() {
+            FromHost::Broken(error) => (error, host.child.wait().expect("ends")),
+            other => panic!("expected a failure: {other:?}"),
+        }
+    }
+
+    pub(crate) fn send(&mut self, message: &ToHost) {
+        frame::send(&mut self.stream, message).expect("sent");
+    }
+
+    pub(crate) fn receive(&mut self) -> FromHost {
+        self.frames.receive(&mut self.stream).expect("an answer")
+    }
+
+    pub(crate) fn sign(&mut self, key: &str, algorithm: Algorithm, message: &[u8]) -> Vec<u8> {
+        self.send(&ToHost::Sign { id: 7, key: key.to_owned(), algorithm, message: message.to_vec() });
+        match self.receive() {
+            FromHost::Signed { id: 7, signature, .. } => signature,
+            other => panic!("no signature: {other:?}"),
+        }
+    }
+
+    pub(crate) fn stop(mut self) {
+        self.send(&ToHost::Stop);
+        assert!(self.child.wait().expect("ends").success());
+    }
+}
+
+impl Drop for RunningHost {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Every byte that went over the connection to an enrol child.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    pub(crate) reply: EnrolReply,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// Runs one operation; `input` is what the operator's pipe holds.
+pub(crate) fn enrol(settings: &TokenSettings, request: &EnrolRequest, input: &str) -> Exchange {
+    let (mut ours, theirs) = UnixStream::pair().expect("a pair");
+    let (operator, mut entering) = std::io::pipe().expect("a pipe");
+    let mut child = Command::new(AGENT)
+        .arg("enrol")
+        .env_clear()
+        .stdin(OwnedFd::from(theirs))
+        .stdout(operator)
+        .spawn()
+        .expect("the agent runs");
+    let mut bytes = Vec::new();
+    frame::encode(settings, &mut bytes).expect("encodes");
+    frame::encode(request, &mut bytes).expect("encodes");
+    ours.write_all(&bytes).expect("sent");
+    entering.write_all(input.as_bytes()).expect("fits");
+    drop(entering);
+    let mut answer = Vec::new();
+    std::io::Read::read_to_end(&mut ours, &mut answer).expect("ends");
+    assert!(child.wait().expect("ends").success());
+    bytes.extend_from_slice(&answer);
+    let mut frames = Frames::default();
+    frames.push(&answer);
+    let reply = frames.next().expect("well formed").expect("whole");
+    Exchange { reply, bytes }
+}
+
+/// Adds a key that must be accepted.
+pub(crate) fn add(
+    settings: &TokenSettings,
+    name: &str,
+    algorithm: Algorithm,
+    encoding: SecretEncoding,
+    secret: &str,
+) -> KeyFacts {
+    let input = serde_json::json!({"api_key": format!("id-{name}"), "secret": secret}).to_string();
+    done(enrol(settings, &adding(name, algorithm, encoding, false), &input).reply)
+}
+
+pub(crate) fn adding(
+    name: &str,
+    algorithm: Algorithm,
+    secret_encoding: SecretEncoding,
+    needs_passphrase: bool,
+) -> EnrolRequest {
+    EnrolRequest::Add {
+        name: name.to_owned(),
+        exchange: "test".to_owned(),
+        algorithm,
+        secret_encoding,
+        needs_passphrase,
+    }
+}
+
+pub(crate) fn done(reply: EnrolReply) -> KeyFacts {
+    match reply {
+        EnrolReply::Done { facts } => facts,
+        other => panic!("not done: {other:?}"),
+    }
+}

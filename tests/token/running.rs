@@ -120,7 +120,7 @@ pub(crate) fn enrol(settings: &TokenSettings, request: &EnrolRequest, input: &st
     bytes.extend_from_slice(&answer);
     let mut frames = Frames::default();
     frames.push(&answer);
-    let reply = frames.next().expect("well formed").expect("whole");
+    let reply = frames.take().expect("well formed").expect("whole");
     Exchange { reply, bytes }
 }
 

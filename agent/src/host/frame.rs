@@ -73,7 +73,7 @@ impl Frames {
     }
 
     /// The next whole frame, or none yet.
-    pub fn next<Message: DeserializeOwned>(&mut self) -> Result<Option<Message>, FrameError> {
+    pub fn take<Message: DeserializeOwned>(&mut self) -> Result<Option<Message>, FrameError> {
         let bytes = &self.buffer[self.start..];
         let Some((length, rest)) = bytes.split_first_chunk::<LENGTH_FIELD>() else { return Ok(None) };
         let length = u32::from_le_bytes(*length) as usize;
@@ -92,7 +92,7 @@ impl Frames {
     /// Reads until one frame is whole.
     pub fn receive<Message: DeserializeOwned>(&mut self, from: &mut impl Read) -> Result<Message, FrameError> {
         loop {
-            if let Some(message) = self.next()? {
+            if let Some(message) = self.take()? {
                 return Ok(message);
             }
             if !self.fill(from)? {
@@ -132,7 +132,7 @@ mod tests {
             let mut ids = Vec::new();
             for part in [&bytes[..cut], &bytes[cut..]] {
                 frames.push(part);
-                while let Some(message) = frames.next().expect("well formed") {
+                while let Some(message) = frames.take().expect("well formed") {
                     let ToHost::SelfTest { id } = message else { panic!("another message at cut {cut}") };
                     ids.push(id);
                 }
@@ -145,12 +145,12 @@ mod tests {
     fn too_long_trailing_and_malformed_frames_are_refused() {
         let mut frames = Frames::default();
         frames.push(&u32::MAX.to_le_bytes());
-        assert!(matches!(frames.next::<ToHost>(), Err(FrameError::TooLong(_))));
+        assert!(matches!(frames.take::<ToHost>(), Err(FrameError::TooLong(_))));
         for body in [&[0, 0][..], &[99], &[]] {
             let mut frames = Frames::default();
             frames.push(&(body.len() as u32).to_le_bytes());
             frames.push(body);
-            assert!(matches!(frames.next::<ToHost>(), Err(FrameError::Message(_))), "{body:?}");
+            assert!(matches!(frames.take::<ToHost>(), Err(FrameError::Message(_))), "{body:?}");
         }
     }
 

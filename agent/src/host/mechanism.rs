@@ -71,7 +71,7 @@ impl SigningMechanism {
             Self::Hmac(Algorithm::HmacSha512) => signature_length == 64,
             Self::Hmac(_) => signature_length == 32,
             Self::RsaOverDigestInfo | Self::RsaSha256 => {
-                signature_length >= 256 && signature_length <= LONGEST_SIGNATURE && signature_length % 64 == 0
+                signature_length >= 256 && signature_length <= LONGEST_SIGNATURE && signature_length.is_multiple_of(64)
             }
         }
     }

@@ -102,7 +102,7 @@ impl Host {
 
     fn serve(&mut self, stream: &mut UnixStream, frames: &mut Frames) -> Result<(), HostError> {
         loop {
-            while let Some(message) = frames.next().map_err(unreadable)? {
+            while let Some(message) = frames.take().map_err(unreadable)? {
                 if self.handle(message)? == Next::End {
                     return self.stop();
                 }

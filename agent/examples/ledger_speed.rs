@@ -14,7 +14,8 @@ use countersign_core::scope::{Scope, Scopes};
 
 const REQUESTS: u32 = 200_000;
 const NOW_MS: u64 = 1_700_000_000_000;
-const PARAMS: &str = r#"{"symbol":"BTCUSDT","side":"BUY","type":"LIMIT","quantity":"0.01","price":"30000","timeInForce":"GTC"}"#;
+const PARAMS: &str =
+    r#"{"symbol":"BTCUSDT","side":"BUY","type":"LIMIT","quantity":"0.01","price":"30000","timeInForce":"GTC"}"#;
 
 fn intent(spends: &[Spend]) -> Intent<'_> {
     Intent {

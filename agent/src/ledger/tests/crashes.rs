@@ -159,6 +159,17 @@ fn a_power_cut_spends_the_reservation_once() {
 }
 
 #[test]
+fn a_power_cut_after_an_orderly_end_spends_nothing_of_the_run_before() {
+    let disk = SimulatedDisk::default();
+    let (mut ledger, _) = open(&disk, "boot 1", NOW).expect("opens");
+    ledger.intend(NOW, intent(Scope::Trade, vec![spend(USDT, "1", "200")])).expect("fits");
+    ledger.close(NOW).expect("closes");
+    drop(open(&disk, "boot 2", NOW).expect("opens"));
+    let (ledger, report) = open(&disk.after_power_cut(Loss::All), "boot 3", NOW).expect("opens");
+    assert_eq!((report.carried, ledger.used(NOW, USDT)), (CarriedState::Reserved, amount("1")));
+}
+
+#[test]
 fn an_unknown_boot_counts_as_another_one() {
     let disk = SimulatedDisk::default();
     drop(open(&disk, "", NOW).expect("opens"));

@@ -5,3 +5,4 @@ mod host_process;
 mod pin;
 mod running;
 mod signing;
+mod terminal;

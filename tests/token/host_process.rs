@@ -70,7 +70,7 @@ fn what_cannot_be_signed_fails_and_the_host_goes_on() {
 }
 
 #[test]
-fn a_host_cannot_be_read_and_has_the_allowed_environment_only() {
+fn a_host_dumps_no_core_and_believes_its_settings_not_its_environment() {
     let token = token_with_key();
     let environment = [("LD_DEBUG_OUTPUT", "/tmp/x"), ("SECRET", "918273645"), ("SOFTHSM2_CONF", "/nonexistent")];
     let mut host = RunningHost::start_with_environment(&token.settings(), &environment);
@@ -79,11 +79,6 @@ fn a_host_cannot_be_read_and_has_the_allowed_environment_only() {
     let limits = std::fs::read_to_string(format!("{proc}/limits")).expect("readable");
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).expect("has one");
     assert_eq!(core.split_whitespace().collect::<Vec<_>>()[4..6], ["0", "0"]);
-    // A process that cannot be dumped belongs to root in /proc, whoever runs it; that is all a test as root can see.
-    if let Ok(status) = std::fs::read_to_string(format!("{proc}/status")) {
-        let threads = status.lines().find(|line| line.starts_with("Threads:")).expect("has one");
-        assert_eq!(threads.split_whitespace().nth(1), Some("2"));
-    }
     host.stop();
 }
 

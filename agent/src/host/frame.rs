@@ -9,7 +9,8 @@ use zeroize::Zeroizing;
 use super::protocol::MAX_FRAME;
 
 const LENGTH_FIELD: usize = 4;
-const READ_AT_ONCE: usize = 64 * 1024;
+/// Small enough that clearing it costs nothing beside a signature.
+const READ_AT_ONCE: usize = 16 * 1024;
 
 /// Why bytes are not a frame.
 #[derive(Debug, thiserror::Error)]

@@ -11,6 +11,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::fault::Fault;
 use super::protocol::HostError;
+use super::settings::is_plain_name;
 
 const APPLICATION: &[u8] = b"countersign";
 const LABEL_PREFIX: &str = "countersign:";
@@ -107,7 +108,8 @@ fn read_record(session: &Session, object: ObjectHandle) -> Result<Option<StoredR
             _ => {}
         }
     }
-    Ok(name.zip(record).filter(|(_, record)| record.v == 1).map(|(name, record)| StoredRecord { name, record, object }))
+    let ours = |(name, record): &(String, KeyRecord)| is_plain_name(name) && record.v == 1;
+    Ok(name.zip(record).filter(ours).map(|(name, record)| StoredRecord { name, record, object }))
 }
 
 /// Writes a record; `session` must be one that can write.

@@ -174,7 +174,9 @@ impl Host {
 
     fn flush(&mut self) -> Result<(), HostError> {
         let result = self.workers.write(&self.out);
-        self.out.zeroize();
+        // What lies beyond the length was wiped by the flush before.
+        self.out.as_mut_slice().zeroize();
+        self.out.clear();
         result.map_err(|error| HostError::Token(format!("a front that is gone: {error}")))
     }
 

@@ -1,0 +1,124 @@
+//! Adding a key at a terminal: what the operator sees, and that echo always comes back.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command};
+
+use countersign_agent::enrol::protocol::{EnrolError, EnrolReply, EnrolRequest, SecretEncoding};
+use countersign_agent::host::frame::{self, Frames};
+use countersign_agent::host::settings::TokenSettings;
+use countersign_core::algorithm::Algorithm;
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{LocalModes, tcgetattr};
+
+use super::running::{RunningHost, adding};
+use crate::softhsm::SoftHsm;
+
+/// An operator at a pseudo terminal, with an enrol child asking.
+struct Desk {
+    person: File,
+    device: OwnedFd,
+    front: UnixStream,
+    child: Child,
+    seen: String,
+}
+
+impl Desk {
+    fn start(settings: &TokenSettings, request: &EnrolRequest) -> Self {
+        let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
+        grantpt(&person).expect("granted");
+        unlockpt(&person).expect("unlocked");
+        let name = ptsname(&person, Vec::new()).expect("has a name");
+        let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::CLOEXEC;
+        let device = rustix::fs::open(name, flags, rustix::fs::Mode::empty()).expect("opens");
+        let (mut front, theirs) = UnixStream::pair().expect("a pair");
+        let child = Command::new(crate::softhsm::AGENT)
+            .arg("enrol")
+            .env_clear()
+            .stdin(OwnedFd::from(theirs))
+            .stdout(device.try_clone().expect("copied"))
+            .spawn()
+            .expect("the agent runs");
+        frame::send(&mut front, settings).expect("sent");
+        frame::send(&mut front, request).expect("sent");
+        Self { person: person.into(), device, front, child, seen: String::new() }
+    }
+
+    fn wait_for(&mut self, question: &str) {
+        while !self.seen.ends_with(question) {
+            let mut bytes = [0; 256];
+            let read = self.person.read(&mut bytes).expect("readable");
+            self.seen += std::str::from_utf8(&bytes[..read]).expect("text");
+        }
+    }
+
+    fn answer(&mut self, question: &str, answer: &str) {
+        self.wait_for(question);
+        self.person.write_all(format!("{answer}\n").as_bytes()).expect("typed");
+    }
+
+    fn echoes(&self) -> bool {
+        tcgetattr(self.device.as_fd()).expect("a terminal").local_modes.contains(LocalModes::ECHO)
+    }
+
+    fn reply(&mut self) -> EnrolReply {
+        Frames::default().receive(&mut self.front).expect("a reply")
+    }
+}
+
+#[test]
+fn secret_and_passphrase_are_asked_for_unseen() {
+    let token = SoftHsm::new();
+    let request = adding("okx", Algorithm::HmacSha256, SecretEncoding::Ascii, true);
+    let mut desk = Desk::start(&token.settings(), &request);
+    desk.answer("API key of okx (test): ", "the-id");
+    desk.answer("API secret (not shown): ", "hunter2hunter2");
+    desk.answer("Passphrase (not shown): ", "open sesame");
+    assert!(matches!(desk.reply(), EnrolReply::Done { facts } if facts.has_passphrase));
+    assert!(desk.child.wait().expect("ends").success());
+    assert!(desk.echoes());
+    assert!(desk.seen.contains("the-id"));
+    assert!(!desk.seen.contains("hunter2") && !desk.seen.contains("sesame"), "{}", desk.seen);
+    let (_host, keys) = RunningHost::ready(&token.settings());
+    assert_eq!(keys[0].api_key.as_deref(), Some("the-id"));
+}
+
+#[test]
+fn a_private_key_is_pasted_line_by_line() {
+    let token = SoftHsm::new();
+    let key = ed25519_dalek::SigningKey::from_bytes(&[1; 32]);
+    let pem = ed25519_dalek::pkcs8::EncodePrivateKey::to_pkcs8_pem(&key, Default::default()).expect("encodes");
+    let request = adding("ed", Algorithm::Ed25519, SecretEncoding::Pem, false);
+    let mut desk = Desk::start(&token.settings(), &request);
+    desk.answer("API key of ed (test): ", "the-id");
+    desk.answer("Private key, from -----BEGIN to -----END (not shown):\r\n", pem.trim_end());
+    assert!(matches!(desk.reply(), EnrolReply::Done { .. }));
+    assert!(!desk.seen.contains("PRIVATE KEY-----"), "{}", desk.seen);
+}
+
+#[test]
+fn echo_comes_back_when_the_child_is_told_to_end_or_the_front_is_gone() {
+    let token = SoftHsm::new();
+    let request = adding("mm", Algorithm::HmacSha256, SecretEncoding::Ascii, false);
+    for signal in [Some(Signal::TERM), Some(Signal::INT), Some(Signal::HUP), None] {
+        let mut desk = Desk::start(&token.settings(), &request);
+        desk.answer("API key of mm (test): ", "the-id");
+        desk.wait_for("API secret (not shown): ");
+        assert!(!desk.echoes());
+        match signal {
+            Some(signal) => {
+                kill_process(Pid::from_child(&desk.child), signal).expect("sent");
+                let reply = desk.reply();
+                assert!(matches!(reply, EnrolReply::Refused { reason: EnrolError::Cancelled }), "{reply:?}");
+            }
+            None => desk.front.shutdown(std::net::Shutdown::Both).expect("closed"),
+        }
+        desk.child.wait().expect("ends");
+        assert!(desk.echoes(), "{signal:?}");
+    }
+    let (_host, keys) = RunningHost::ready(&token.settings());
+    assert!(keys.is_empty());
+}

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use countersign_agent::host::{pin_try, process, softhsm_init};
+use countersign_agent::host::{pin_try, process, settings, softhsm_init};
 use countersign_agent::{enrol, sys};
 
 const UNAVAILABLE: u8 = 5;
@@ -78,6 +78,7 @@ fn main() -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::PinReset { token, state_dir } => {
+            anyhow::ensure!(settings::is_plain_name(&token), "{token} is not the name of a token");
             let text = match pin_try::reset(&state_dir, &token)? {
                 true => format!("the PIN of token {token} may be tried once more"),
                 false => format!("no attempts with the PIN of token {token} are on record"),

@@ -1,6 +1,7 @@
 //! The agent's adapters: sockets, token hosts, enrolment, records. The rules are in `countersign-core`.
 
 mod arrival;
+pub mod config;
 pub mod connection;
 mod descriptor;
 pub mod enrol;

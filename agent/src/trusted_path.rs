@@ -68,8 +68,8 @@ impl TrustError {
 
 /// Opens a file for reading after checking it and every directory above it; what is read is what was checked.
 ///
-/// A symbolic link as the last component is refused for [`Exposure::Secret`]; elsewhere links are followed where both the
-/// link and what it leads to are trusted.
+/// A symbolic link as the last component is refused for [`Exposure::Secret`]; elsewhere links are followed where both
+/// the link and what it leads to are trusted.
 pub fn open(path: &Path, exposure: Exposure) -> Result<File, TrustError> {
     walk(path, Kind::File(exposure)).map(File::from)
 }
@@ -128,7 +128,7 @@ fn follow(way: &mut Way, name: &OsStr, here: &Path, ahead: &mut VecDeque<OsStrin
     let target = rustix::fs::readlinkat(way.directory(), name, Vec::new()).map_err(|error| unreadable(here, error))?;
     let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
     if target.is_absolute() {
-        way.to_root();
+        way.back_to_root();
     }
     for component in components(&target).into_iter().rev() {
         ahead.push_front(component);
@@ -144,8 +144,8 @@ fn components(path: &Path) -> VecDeque<OsString> {
 fn open_file(way: &Way, name: &OsStr, path: PathBuf, kind: Kind) -> Result<OwnedFd, TrustError> {
     // NONBLOCK: opening a FIFO that someone left there must not hang.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOFOLLOW;
-    let file = rustix::fs::openat(way.directory(), name, flags, Mode::empty())
-        .map_err(|error| unreadable(&path, error))?;
+    let file =
+        rustix::fs::openat(way.directory(), name, flags, Mode::empty()).map_err(|error| unreadable(&path, error))?;
     let found = rustix::fs::fstat(&file).map_err(|error| unreadable(&path, error))?;
     if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
         return Err(TrustError::Irregular { path, expected: kind });
@@ -189,7 +189,7 @@ impl Way {
         self.path.pop();
     }
 
-    fn to_root(&mut self) {
+    fn back_to_root(&mut self) {
         self.directories.clear();
         self.path = PathBuf::from("/");
     }
@@ -202,8 +202,7 @@ impl Way {
 fn open_directory(parent: impl AsFd, name: &OsStr, path: &Path) -> Result<OwnedFd, TrustError> {
     // PATH: a directory may be passed through without the right to list it.
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let directory =
-        rustix::fs::openat(parent, name, flags, Mode::empty()).map_err(|error| unreadable(path, error))?;
+    let directory = rustix::fs::openat(parent, name, flags, Mode::empty()).map_err(|error| unreadable(path, error))?;
     let found = rustix::fs::fstat(&directory).map_err(|error| unreadable(path, error))?;
     if FileType::from_raw_mode(found.st_mode) != FileType::Directory {
         return Err(TrustError::Irregular { path: path.to_owned(), expected: Kind::Directory });
@@ -384,7 +383,9 @@ mod tests {
             return;
         }
         std::os::unix::fs::lchown(&link, Some(NOBODY), None).expect("root can");
-        assert!(matches!(open(&link, Exposure::Public), Err(TrustError::Owner { path, owner: NOBODY }) if path == link));
+        assert!(
+            matches!(open(&link, Exposure::Public), Err(TrustError::Owner { path, owner: NOBODY }) if path == link)
+        );
         chown(&inner, Some(NOBODY), None).expect("root can");
         assert!(matches!(open(&path, Exposure::Secret), Err(TrustError::Owner { path, .. }) if path == inner));
         chown(&inner, Some(0), None).expect("root can");

@@ -1,7 +1,7 @@
 //! What the front tells a token host or enrol child about its token: the first frame, never arguments or environment.
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use pkcs11_profiles::{Profile, Tier};
 use serde::{Deserialize, Serialize};
@@ -64,17 +64,22 @@ impl TokenSettings {
     }
 
     fn load_profile(&self) -> Result<Profile, HostError> {
-        if !self.profile.starts_with('/') {
-            return Profile::named(&self.profile)
-                .cloned()
-                .ok_or_else(|| HostError::Refused(format!("there is no profile named {}", self.profile)));
+        if self.profile.starts_with('/') {
+            return read_profile(self.profile.as_ref());
         }
-        let refused = |error: &dyn std::fmt::Display| HostError::Refused(format!("profile {}: {error}", self.profile));
-        let file = trusted_path::open(self.profile.as_ref(), Exposure::Public).map_err(|error| refused(&error))?;
-        let mut text = String::new();
-        file.take(LONGEST_PROFILE).read_to_string(&mut text).map_err(|error| refused(&error))?;
-        Profile::from_toml(&text).map_err(|error| refused(&error))
+        Profile::named(&self.profile)
+            .cloned()
+            .ok_or_else(|| HostError::Refused(format!("there is no profile named {}", self.profile)))
     }
+}
+
+/// Reads a profile file of the operator's.
+pub fn read_profile(path: &Path) -> Result<Profile, HostError> {
+    let refused = |error: &dyn std::fmt::Display| HostError::Refused(format!("profile {}: {error}", path.display()));
+    let file = trusted_path::open(path, Exposure::Public).map_err(|error| refused(&error))?;
+    let mut text = String::new();
+    file.take(LONGEST_PROFILE).read_to_string(&mut text).map_err(|error| refused(&error))?;
+    Profile::from_toml(&text).map_err(|error| refused(&error))
 }
 
 /// True for a name that is safe in a file name and in a label on a token.

@@ -1,0 +1,230 @@
+//! `agent.toml`: read once, refused whole where anything in it is unknown or wrong, and turned into the core's types.
+
+mod agent;
+mod approver;
+mod client;
+mod conceal;
+mod facts;
+mod fields;
+mod pin;
+mod problem;
+mod token;
+mod transfer;
+mod value;
+mod warnings;
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use countersign_core::policy::{Client, Policy};
+use data_encoding::HEXLOWER;
+use sha2::{Digest, Sha256};
+use toml::de::DeTable;
+
+pub use agent::AgentSettings;
+pub use approver::{Approver, ApproverProof};
+pub use facts::Facts;
+pub use problem::{Finding, Report};
+pub use token::TokenConfig;
+
+use crate::peer::ListenerKind;
+use crate::server::Endpoint;
+use crate::trusted_path::{self, Exposure, TrustError};
+use agent::AgentSpans;
+use client::ReadClient;
+use fields::{Fields, named_tables, repeated_tables};
+use problem::{Problem, Problems};
+
+/// Larger is no configuration that a person wrote.
+const LONGEST: u64 = 1024 * 1024;
+
+/// A whole configuration. It is never changed: a reload puts another in its place.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub agent: AgentSettings,
+    pub tokens: Vec<TokenConfig>,
+    pub policy: Policy,
+    /// By client; a client that is not here uses the agent's socket.
+    pub client_sockets: BTreeMap<String, PathBuf>,
+    pub approvers: Vec<Approver>,
+    /// What the operator should know, one sentence each.
+    pub warnings: Vec<String>,
+    /// Of the file's bytes, in hex.
+    pub sha256: String,
+    /// The file as it was read, to compare a later one with.
+    pub text: String,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{report}")]
+    Invalid { report: Box<Report> },
+    #[error("could not read {}", path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        cause: io::Error,
+    },
+    #[error("{} is larger than {LONGEST} bytes: that is no configuration", .0.display())]
+    TooLong(PathBuf),
+    #[error("{} is not trusted", path.display())]
+    Untrusted {
+        path: PathBuf,
+        #[source]
+        cause: TrustError,
+    },
+}
+
+/// Reads the file, if nobody but root and the agent's user can have written it.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    let path = std::path::absolute(path).map_err(|cause| ConfigError::Read { path: path.to_owned(), cause })?;
+    let file = trusted_path::open(&path, Exposure::Public)
+        .map_err(|cause| ConfigError::Untrusted { path: path.clone(), cause })?;
+    let mut bytes = Vec::new();
+    file.take(LONGEST + 1).read_to_end(&mut bytes).map_err(|cause| ConfigError::Read { path: path.clone(), cause })?;
+    if bytes.len() as u64 > LONGEST {
+        return Err(ConfigError::TooLong(path));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| not_text(error.as_bytes(), &path))?;
+    parse(text, &path, &Facts::of_this_process())
+}
+
+/// Turns the text of a configuration into its meaning; `path` is shown in errors.
+pub fn parse(text: impl Into<String>, path: &Path, facts: &Facts) -> Result<Config, ConfigError> {
+    let text = text.into();
+    let problems = Problems::default();
+    let mut config = sections(&tree(&text, &problems), path, facts, &problems);
+    problems.into_result(&text, path).map_err(|report| ConfigError::Invalid { report: Box::new(report) })?;
+    config.warnings = warnings::of(&config, facts.own_uid);
+    config.sha256 = HEXLOWER.encode(&Sha256::digest(text.as_bytes()));
+    config.text = text;
+    Ok(config)
+}
+
+const SYNTAX: &str = "a line is `name = value`, `[section]` or `# comment`; text stands in quotes";
+
+/// The text as a tree; an empty one where it does not parse, since what could be saved of it may mean something else.
+fn tree<'a>(text: &'a str, problems: &Problems) -> DeTable<'a> {
+    let (root, errors) = DeTable::parse_recoverable(text);
+    if errors.is_empty() {
+        return root.into_inner();
+    }
+    conceal::lines_of_secrets(text).into_iter().for_each(|span| problems.hide(span));
+    for error in errors {
+        let span = error.span().unwrap_or(text.len()..text.len());
+        problems.add(match error.message() {
+            "duplicate key" => {
+                Problem::new(span, "expected each name once", "it is there already", "remove one of them, or rename it")
+            }
+            message => Problem::new(span, "expected TOML", message, SYNTAX),
+        });
+    }
+    DeTable::new()
+}
+
+fn not_text(bytes: &[u8], path: &Path) -> ConfigError {
+    let text = String::from_utf8_lossy(bytes);
+    let at = text.find(char::REPLACEMENT_CHARACTER).unwrap_or(0);
+    let problems = Problems::default();
+    conceal::lines_of_secrets(&text).into_iter().for_each(|span| problems.hide(span));
+    problems.add(Problem::new(
+        at..at + 1,
+        "expected UTF-8 text",
+        "bytes that are none",
+        "save the file as UTF-8; addresses and symbols are plain ASCII",
+    ));
+    ConfigError::Invalid { report: Box::new(problems.into_report(&text, path)) }
+}
+
+/// Reads every section, and compares those that could collide.
+fn sections<'a>(root: &'a DeTable<'a>, path: &Path, facts: &Facts, problems: &'a Problems) -> Config {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let mut fields = Fields::new("agent.toml".to_owned(), 0..0, root, problems);
+    let (agent, spans) =
+        fields.optional("agent", |value, problems| Fields::of_section("[agent]", value, problems)).map_or_else(
+            || (AgentSettings::default_of(facts), AgentSpans::default()),
+            |fields| AgentSettings::read(fields, facts),
+        );
+    let mut named = |section| {
+        fields.optional(section, |value, problems| named_tables(section, value, problems)).unwrap_or_default()
+    };
+    let tokens = token::read_all(named("token"), &agent, facts);
+    let clients: Vec<ReadClient> =
+        named("client").into_iter().filter_map(|(name, fields)| client::read(name, fields, facts)).collect();
+    client::check_together(&clients, &agent, &spans, facts, problems);
+    let approvers = named("approver");
+    let approvers =
+        approvers.into_iter().filter_map(|(name, fields)| approver::read(name, fields, directory)).collect();
+    let transfers = transfer::rules(named("transfer"));
+    let destinations = fields.optional("destination", |value, problems| {
+        repeated_tables("[[destination]]", "write each as [[destination]] with its fields below", value, problems)
+    });
+    let destinations = transfer::destinations(destinations.unwrap_or_default());
+    fields.finish();
+    let client_sockets =
+        clients.iter().filter_map(|one| Some((one.client.name.clone(), one.socket.clone()?))).collect();
+    let clients = clients.into_iter().map(|one| one.client).collect();
+    Config {
+        agent,
+        tokens,
+        policy: Policy { clients, destinations, transfers },
+        client_sockets,
+        approvers,
+        warnings: Vec::new(),
+        sha256: String::new(),
+        text: String::new(),
+    }
+}
+
+impl Config {
+    /// The clients that are known by their uid alone.
+    pub fn clients_on_agent_socket(&self) -> impl Iterator<Item = &Client> {
+        self.policy.clients.iter().filter(|client| !self.client_sockets.contains_key(&client.name))
+    }
+
+    /// Every socket to listen on.
+    pub fn endpoints(&self) -> Vec<Endpoint> {
+        let endpoint = |path: &Path, kind| Endpoint { path: path.to_owned(), kind };
+        let clients = self.client_sockets.iter().map(|(name, path)| endpoint(path, ListenerKind::Client(name.clone())));
+        let own = [
+            endpoint(&self.agent.socket, ListenerKind::Agent),
+            endpoint(&self.agent.admin_socket, ListenerKind::Admin),
+        ];
+        own.into_iter().chain(clients).collect()
+    }
+
+    /// What is in it, on one line.
+    pub fn summary(&self) -> String {
+        let count =
+            |number: usize, one: &str| if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") };
+        let Policy { clients, destinations, transfers } = &self.policy;
+        [
+            count(self.tokens.len(), "token"),
+            count(clients.len(), "client"),
+            count(self.approvers.len(), "approver"),
+            count(destinations.len(), "destination"),
+            count(transfers.len(), "transfer rule"),
+        ]
+        .join(", ")
+    }
+}
+
+impl ConfigError {
+    /// What is wrong in the text, one by one; empty where the file could not be read at all.
+    pub fn findings(&self) -> Vec<Finding> {
+        match self {
+            Self::Invalid { report } => report.findings(),
+            Self::Read { .. } | Self::TooLong(_) | Self::Untrusted { .. } => Vec::new(),
+        }
+    }
+
+    /// As it is shown on a terminal.
+    pub fn in_colour(&self) -> String {
+        match self {
+            Self::Invalid { report } => report.in_colour(),
+            Self::Read { .. } | Self::TooLong(_) | Self::Untrusted { .. } => self.to_string(),
+        }
+    }
+}

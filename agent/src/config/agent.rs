@@ -1,0 +1,81 @@
+//! `[agent]`: where the agent keeps its state and listens, and what it tolerates.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::facts::Facts;
+use super::fields::Fields;
+use super::value;
+
+const DEFAULT_STATE_DIR: &str = "/var/lib/countersign";
+const DEFAULT_APPROVAL_TIMEOUT_S: u32 = 120;
+
+/// What `[agent]` says.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AgentSettings {
+    pub state_dir: PathBuf,
+    pub socket: PathBuf,
+    pub admin_socket: PathBuf,
+    pub approval_timeout: Duration,
+    pub allow_software_tokens: bool,
+    pub allow_same_user: bool,
+    /// Every record is on the disk before the token is asked, also those of `read` and `trade`.
+    pub synced: bool,
+}
+
+/// Where the sockets stand in the file, if they do.
+#[derive(Debug, Default)]
+pub(super) struct AgentSpans {
+    pub(super) socket: Option<Range<usize>>,
+    pub(super) admin_socket: Option<Range<usize>>,
+}
+
+impl AgentSettings {
+    pub(super) fn default_of(facts: &Facts) -> Self {
+        Self {
+            state_dir: PathBuf::from(DEFAULT_STATE_DIR),
+            admin_socket: admin_socket_beside(&facts.socket, facts),
+            socket: facts.socket.clone(),
+            approval_timeout: Duration::from_secs(DEFAULT_APPROVAL_TIMEOUT_S.into()),
+            allow_software_tokens: false,
+            allow_same_user: false,
+            synced: false,
+        }
+    }
+
+    pub(super) fn read(mut fields: Fields<'_>, facts: &Facts) -> (Self, AgentSpans) {
+        let default = Self::default_of(facts);
+        let spans = AgentSpans { socket: fields.span("socket"), admin_socket: fields.span("admin_socket") };
+        let socket = fields.optional("socket", value::socket).unwrap_or(default.socket);
+        let admin_socket = fields.optional("admin_socket", value::socket);
+        let durabilities = [("synced", true), ("written", false)];
+        let settings = Self {
+            state_dir: fields.optional("state_dir", value::path).unwrap_or(default.state_dir),
+            admin_socket: admin_socket.unwrap_or_else(|| admin_socket_beside(&socket, facts)),
+            socket,
+            approval_timeout: fields
+                .optional("approval_timeout_s", |value, problems| value::integer(value, 1..=3600, problems))
+                .map_or(default.approval_timeout, |seconds| Duration::from_secs(seconds.into())),
+            allow_software_tokens: fields.optional("allow_software_tokens", value::boolean).unwrap_or(false),
+            allow_same_user: fields.optional("allow_same_user", value::boolean).unwrap_or(false),
+            synced: fields
+                .optional("durability", |value, problems| value::one_of(value, &durabilities, problems))
+                .unwrap_or(false),
+        };
+        fields.finish();
+        (settings, spans)
+    }
+
+    /// True where the two differ in what a running agent cannot change.
+    pub fn needs_restart(&self, before: &Self) -> bool {
+        self.state_dir != before.state_dir
+            || self.socket != before.socket
+            || self.admin_socket != before.admin_socket
+            || self.synced != before.synced
+    }
+}
+
+fn admin_socket_beside(socket: &Path, facts: &Facts) -> PathBuf {
+    facts.admin_socket.clone().unwrap_or_else(|| socket.with_file_name("admin.sock"))
+}

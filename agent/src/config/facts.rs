@@ -1,0 +1,38 @@
+//! What the meaning of a configuration depends on besides its text: the machine and the process it is read in.
+
+use std::path::{Path, PathBuf};
+
+use pkcs11_profiles::Profile;
+
+use crate::host::settings;
+
+/// Gathered before a file is read, so that reading it is a function of its arguments.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    pub own_uid: u32,
+    /// Where the agent listens if the file does not say.
+    pub socket: PathBuf,
+    /// The same for operators; `None`: `admin.sock` beside the agent's socket.
+    pub admin_socket: Option<PathBuf>,
+    /// Where systemd put the credentials of this service.
+    pub credentials_directory: Option<PathBuf>,
+    /// The uid of a user's name.
+    pub user_id: fn(&str) -> Option<u32>,
+    /// Reads a profile from a file of the operator's, or says why not.
+    pub profile_file: fn(&Path) -> Result<Profile, String>,
+}
+
+impl Facts {
+    pub fn of_this_process() -> Self {
+        let path = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let runtime_directory = || path("XDG_RUNTIME_DIR").unwrap_or_else(|| PathBuf::from("/run"));
+        Self {
+            own_uid: rustix::process::geteuid().as_raw(),
+            socket: path("COUNTERSIGN_SOCK").unwrap_or_else(|| runtime_directory().join("countersign/agent.sock")),
+            admin_socket: path("COUNTERSIGN_ADMIN_SOCK"),
+            credentials_directory: path("CREDENTIALS_DIRECTORY"),
+            user_id: |name| uzers::get_user_by_name(name).map(|user| user.uid()),
+            profile_file: |path| settings::read_profile(path).map_err(|error| error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! `[token.NAME]`: which token, of which profile, and where its PIN comes from.
+
+use std::path::Path;
+
+use countersign_core::key::Tier;
+use pkcs11_profiles::{Profile, RESERVED};
+use toml::de::DeValue;
+
+use super::agent::AgentSettings;
+use super::facts::Facts;
+use super::fields::{Fields, Value, choose, wrong_type};
+use super::pin;
+use super::problem::{Problem, Problems};
+use super::value;
+use crate::host::settings::{TokenSettings, is_plain_name};
+
+/// A token, ready for its host.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenConfig {
+    pub settings: TokenSettings,
+    pub profile: Profile,
+    /// The best that an imported key on it can be.
+    pub tier: Tier,
+}
+
+/// Reads the tokens; none may be there twice, since two hosts would disturb each other on it.
+pub(super) fn read_all<'a>(
+    tables: Vec<(&'a str, Fields<'a>)>,
+    agent: &AgentSettings,
+    facts: &Facts,
+) -> Vec<TokenConfig> {
+    let names: Vec<&str> = tables.iter().map(|(name, _)| *name).collect();
+    let mut tokens: Vec<TokenConfig> = Vec::new();
+    for (name, fields) in tables {
+        let (at, problems) = (fields.at(), fields.problems());
+        let before = problems.count();
+        let Some(token) = read(name, fields, &names, agent, facts) else { continue };
+        if problems.count() > before {
+            continue; // What is wrong with it may be what tells it apart.
+        }
+        match tokens.iter().find(|other| is_same_token(&other.settings, &token.settings)) {
+            None => tokens.push(token),
+            Some(other) => problems.add(Problem::new(
+                at,
+                "expected a token of its own",
+                format!("the same as [token.{}]", other.settings.name),
+                "one token has one section: give it another label, serial, module or environment",
+            )),
+        }
+    }
+    tokens
+}
+
+fn is_same_token(one: &TokenSettings, other: &TokenSettings) -> bool {
+    let place = |token: &TokenSettings| {
+        let TokenSettings { profile, module, label, serial, environment, .. } = token.clone();
+        (profile, module, label, serial, environment)
+    };
+    place(one) == place(other)
+}
+
+fn read(
+    name: &str,
+    mut fields: Fields<'_>,
+    names: &[&str],
+    agent: &AgentSettings,
+    facts: &Facts,
+) -> Option<TokenConfig> {
+    check_name(name, &fields);
+    let profile_span = fields.span("profile");
+    let profile = fields.required("profile", "\"softhsm\"", |value, problems| profile(value, facts, problems));
+    if let (Some((profile, _)), Some(span)) = (&profile, profile_span) {
+        check_tier(profile, span, agent, fields.problems());
+    }
+    if fields.span("label").is_none() && fields.span("serial").is_none() {
+        let problem = Problem::new(
+            fields.at(),
+            "expected a field `label` or `serial`",
+            "neither is here",
+            "say which token it is: label = \"…\", as it was initialized",
+        );
+        fields.problems().add(problem);
+    }
+    let label = fields.optional("label", label);
+    let serial = fields.optional("serial", serial);
+    let module = fields.optional("module", value::path);
+    let pin = fields.required("pin", "{ file = \"/etc/countersign/hsm.pin\" }", |value, problems| {
+        pin::read(value, format!("[token.{name}] pin"), names, problems)
+    });
+    let environment = fields.optional("environment", |value, problems| {
+        environment(value, profile.as_ref().map(|(profile, _)| profile), problems)
+    });
+    fields.finish();
+    let (profile, profile_name) = profile?;
+    let settings = TokenSettings {
+        name: name.to_owned(),
+        profile: profile_name,
+        module,
+        label,
+        serial,
+        pin: pin?,
+        credentials_directory: facts.credentials_directory.clone(),
+        environment: environment.unwrap_or_default(),
+        state_dir: agent.state_dir.clone(),
+        allow_software_tokens: agent.allow_software_tokens,
+    };
+    let tier = match profile.tier {
+        pkcs11_profiles::Tier::Hardware => Tier::Imported,
+        pkcs11_profiles::Tier::Software => Tier::Software,
+    };
+    Some(TokenConfig { settings, profile, tier })
+}
+
+/// Names of tokens and clients stand in file names, labels and records.
+pub(super) fn check_name(name: &str, fields: &Fields<'_>) {
+    if !is_plain_name(name) {
+        let problem = Problem::new(
+            fields.at(),
+            "expected a plain name",
+            "this is none",
+            "1 to 64 letters, digits, '-', '_' and '.', starting with none of '-' and '.'",
+        );
+        fields.problems().add(problem);
+    }
+}
+
+fn profile(value: Value<'_>, facts: &Facts, problems: &Problems) -> Option<(Profile, String)> {
+    let name = value::text(value, problems)?;
+    let refused =
+        |found: &str, help: String| Err(Problem::new(value.span(), "expected the profile of a token", found, help));
+    let profile = if RESERVED.contains(&name) {
+        refused("not available in this version", "a token with a PKCS#11 module is needed for now".to_owned())
+    } else if name.starts_with('/') {
+        (facts.profile_file)(Path::new(name)).or_else(|error| refused("this file cannot be used", error))
+    } else {
+        let names: Vec<&str> = Profile::all().iter().map(|profile| profile.name.as_str()).collect();
+        Profile::named(name).cloned().map_or_else(|| refused("no profile of that name", choose(name, &names)), Ok)
+    };
+    problems.keep(profile).map(|profile| (profile, name.to_owned()))
+}
+
+fn check_tier(profile: &Profile, span: std::ops::Range<usize>, agent: &AgentSettings, problems: &Problems) {
+    if profile.tier == pkcs11_profiles::Tier::Software && !agent.allow_software_tokens {
+        problems.add(Problem::new(
+            span,
+            "expected a hardware token",
+            format!("{} is a software token", profile.title),
+            "its keys lie in this machine's files and memory; for tests and trials only, set in [agent]: \
+                 allow_software_tokens = true",
+        ));
+    }
+}
+
+fn label(value: Value<'_>, problems: &Problems) -> Option<String> {
+    sized(value, value::text(value, problems)?, 32, problems)
+}
+
+/// PKCS#11 serial numbers are text; a number is taken as it is written.
+fn serial(value: Value<'_>, problems: &Problems) -> Option<String> {
+    match value.get_ref() {
+        DeValue::Integer(number) if number.radix() == 10 => sized(value, number.as_str(), 16, problems),
+        DeValue::String(_) => sized(value, value::text(value, problems)?, 16, problems),
+        _ => problems.refuse(wrong_type(value, "a serial number", "write it in quotes: \"…\"")),
+    }
+}
+
+/// PKCS#11 pads labels and serial numbers with blanks to a fixed length.
+fn sized(value: Value<'_>, text: &str, longest: usize, problems: &Problems) -> Option<String> {
+    let problem = |found: String| {
+        Err(Problem::new(
+            value.span(),
+            "expected what a token can be called",
+            found,
+            "write it as the token's own tool shows it",
+        ))
+    };
+    problems.keep(if text.len() > longest {
+        problem(format!("it is longer than {longest} bytes"))
+    } else if text.ends_with(' ') {
+        problem("it ends with a blank".to_owned())
+    } else {
+        Ok(text.to_owned())
+    })
+}
+
+fn environment(value: Value<'_>, profile: Option<&Profile>, problems: &Problems) -> Option<Vec<(String, String)>> {
+    let table = value::table(value, problems)?;
+    let variables = table.iter().filter_map(|(key, value)| {
+        let name = key.get_ref().as_ref();
+        if let Some(profile) = profile.filter(|profile| !profile.environment.iter().any(|allowed| allowed == name)) {
+            let allowed: Vec<&str> = profile.environment.iter().map(String::as_str).collect();
+            let title = format!("expected a variable that profile {} allows", profile.name);
+            problems.hide(value.span());
+            return problems.refuse(Problem::new(key.span(), title, "not on its list", choose(name, &allowed)));
+        }
+        Some((name.to_owned(), value::text(value, problems)?.to_owned()))
+    });
+    Some(variables.collect())
+}

@@ -1,0 +1,255 @@
+//! Reads single values: text, numbers, amounts, paths, lists.
+
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+use std::path::{Component, Path, PathBuf};
+
+use countersign_core::decimal::Amount;
+use countersign_core::key::KeyName;
+use countersign_core::policy::Rate;
+use toml::de::{DeTable, DeValue};
+
+use super::fields::{Key, Value, choose, wrong_type};
+use super::problem::{Problem, Problems};
+
+/// Text that is not empty and has no control characters.
+pub(super) fn text<'a>(value: Value<'a>, problems: &Problems) -> Option<&'a str> {
+    let DeValue::String(text) = value.get_ref() else {
+        return problems.refuse(wrong_type(value, "text", "write it in quotes: \"…\""));
+    };
+    problems.keep(is_text(text).map(|()| text.as_ref()).map_err(|found| {
+        Problem::new(value.span(), "expected text", found, "write what is meant in quotes, or leave the field out")
+    }))
+}
+
+fn is_text(text: &str) -> Result<(), &'static str> {
+    match text {
+        text if text.trim().is_empty() => Err("it is empty"),
+        text if text.chars().any(char::is_control) => Err("it has control characters"),
+        _ => Ok(()),
+    }
+}
+
+/// A word of printable ASCII: what exchanges call their assets, symbols, networks and addresses.
+pub(super) fn word<'a>(value: Value<'a>, problems: &Problems) -> Option<&'a str> {
+    let word = text(value, problems)?;
+    problems.keep(is_word(word).map(|()| word).map_err(|found| not_a_word(value.span(), found)))
+}
+
+/// The name of a field that is one of the operator's or the exchange's words.
+pub(super) fn word_key<'a>(key: Key<'a>, problems: &Problems) -> Option<&'a str> {
+    let word = key.get_ref().as_ref();
+    problems.keep(is_word(word).map(|()| word).map_err(|found| not_a_word(key.span(), found)))
+}
+
+fn is_word(word: &str) -> Result<(), &'static str> {
+    match word {
+        "" => Err("it is empty"),
+        word if word.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(()),
+        _ => Err("it has blanks or characters that are not ASCII"),
+    }
+}
+
+fn not_a_word(span: std::ops::Range<usize>, found: &str) -> Problem {
+    Problem::new(span, "expected one word of printable ASCII", found, "write it exactly as the exchange does")
+}
+
+pub(super) fn boolean(value: Value<'_>, problems: &Problems) -> Option<bool> {
+    match value.get_ref() {
+        DeValue::Boolean(yes) => Some(*yes),
+        _ => problems.refuse(wrong_type(value, "true or false", "write it without quotes")),
+    }
+}
+
+/// A whole number within a range.
+pub(super) fn integer(value: Value<'_>, range: RangeInclusive<u32>, problems: &Problems) -> Option<u32> {
+    let DeValue::Integer(integer) = value.get_ref() else {
+        return problems.refuse(wrong_type(value, "a whole number", "write it without quotes"));
+    };
+    let number = u32::from_str_radix(integer.as_str(), integer.radix()).ok().filter(|number| range.contains(number));
+    let expected = || format!("expected a whole number from {} to {}", range.start(), range.end());
+    problems.keep(
+        number
+            .ok_or_else(|| Problem::new(value.span(), expected(), "it is outside", "choose a number between the two")),
+    )
+}
+
+/// One of some words.
+pub(super) fn one_of<T: Copy>(value: Value<'_>, words: &[(&str, T)], problems: &Problems) -> Option<T> {
+    let word = text(value, problems)?;
+    let known = words.iter().find(|(known, _)| *known == word).map(|(_, meaning)| *meaning);
+    problems.keep(known.ok_or_else(|| {
+        let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
+        Problem::new(value.span(), "expected a known word", "no such word here", choose(word, &names))
+    }))
+}
+
+const PLAIN_DECIMAL: &str = "digits, optionally a point and digits: \"0.5\"; no sign, exponent, separator or leading \
+                             zero, at most 28 digits";
+
+/// A decimal of zero or more.
+pub(super) fn amount(value: Value<'_>, problems: &Problems) -> Option<Amount> {
+    let in_quotes = |number: &dyn std::fmt::Display| {
+        let problem = Problem::new(
+            value.span(),
+            "expected a decimal in quotes",
+            "found a number without quotes",
+            format!("write it as a string, so that no digit is lost: \"{number}\""),
+        );
+        Err(problem)
+    };
+    let amount = match value.get_ref() {
+        DeValue::Float(number) => in_quotes(number),
+        DeValue::Integer(number) => in_quotes(number),
+        DeValue::String(text) => Amount::parse(text)
+            .map_err(|_| Problem::new(value.span(), "expected a plain decimal", "not a plain decimal", PLAIN_DECIMAL)),
+        _ => Err(wrong_type(value, "a decimal in quotes", "for example \"0.5\"")),
+    };
+    problems.keep(amount)
+}
+
+/// A limit: zero would allow nothing, and is more likely a mistake.
+pub(super) fn limit(value: Value<'_>, problems: &Problems) -> Option<Amount> {
+    let amount = amount(value, problems)?;
+    let problem = || {
+        Problem::new(
+            value.span(),
+            "expected a decimal above zero",
+            "zero allows nothing",
+            "to forbid something, leave out the scope, symbol or section that allows it",
+        )
+    };
+    problems.keep(if amount.is_zero() { Err(problem()) } else { Ok(amount) })
+}
+
+/// `50/s` or `600/min`.
+pub(super) fn rate(value: Value<'_>, problems: &Problems) -> Option<Rate> {
+    let rate = text(value, problems)?;
+    problems.keep(parse_rate(rate).ok_or_else(|| {
+        Problem::new(
+            value.span(),
+            "expected a rate",
+            "not a rate",
+            "a whole number from 1 to 1000000, a slash, and s or min: \"50/s\", \"600/min\"",
+        )
+    }))
+}
+
+fn parse_rate(text: &str) -> Option<Rate> {
+    const MOST: u32 = 1_000_000;
+    let (count, unit) = text.split_once('/')?;
+    let per_ms = match unit {
+        "min" => 60_000,
+        "s" => 1_000,
+        _ => return None,
+    };
+    let plain = count.bytes().all(|byte| byte.is_ascii_digit()) && !count.starts_with('0');
+    let count = count.parse().ok().filter(|count| plain && (1..=MOST).contains(count))?;
+    Some(Rate { count, per_ms })
+}
+
+/// An absolute path without `..`.
+pub(super) fn path(value: Value<'_>, problems: &Problems) -> Option<PathBuf> {
+    let path = Path::new(text(value, problems)?);
+    let problem =
+        |found: &str| Problem::new(value.span(), "expected an absolute path", found, "write the whole path, from / on");
+    problems.keep(if !path.is_absolute() {
+        Err(problem("it does not start with /"))
+    } else if path.components().any(|component| component == Component::ParentDir) {
+        Err(problem("it has a .. in it"))
+    } else {
+        Ok(path.components().collect())
+    })
+}
+
+/// The path of a Unix socket.
+pub(super) fn socket(value: Value<'_>, problems: &Problems) -> Option<PathBuf> {
+    const LONGEST: usize = 107; // sockaddr_un
+    let path = path(value, problems)?;
+    let problem = |found: &str| {
+        Err(Problem::new(value.span(), "expected the path of a socket", found, "such as /run/countersign/agent.sock"))
+    };
+    problems.keep(if path.file_name().is_none() {
+        problem("it has no file name")
+    } else if path.as_os_str().len() > LONGEST {
+        problem("it is longer than 107 bytes, which the system does not take")
+    } else {
+        Ok(path)
+    })
+}
+
+/// The name of a key, enrolled already or later.
+pub(super) fn key_name(value: Value<'_>, problems: &Problems) -> Option<KeyName> {
+    let name = text(value, problems)?;
+    problems.keep(KeyName::parse(name).map_err(|error| {
+        Problem::new(value.span(), "expected the name of a key", "this cannot be one", error.to_string())
+    }))
+}
+
+/// A list in which nothing stands twice.
+pub(super) fn list<'a, T: Ord>(
+    value: Value<'a>,
+    problems: &'a Problems,
+    read: impl Fn(Value<'a>, &'a Problems) -> Option<T>,
+) -> Option<BTreeSet<T>> {
+    let DeValue::Array(list) = value.get_ref() else {
+        return problems.refuse(wrong_type(value, "a list", "write it in brackets, also for one: [\"…\"]"));
+    };
+    let mut set = BTreeSet::new();
+    for element in list.iter() {
+        let Some(item) = read(element, problems) else { continue };
+        if !set.insert(item) {
+            problems.add(Problem::new(
+                element.span(),
+                "expected each only once",
+                "it is in the list already",
+                "remove one of them, or correct what was meant",
+            ));
+        }
+    }
+    Some(set)
+}
+
+/// A list that must not be empty, because nobody could say what it means.
+pub(super) fn filled_list<'a, T: Ord>(
+    value: Value<'a>,
+    help: &str,
+    problems: &'a Problems,
+    read: impl Fn(Value<'a>, &'a Problems) -> Option<T>,
+) -> Option<BTreeSet<T>> {
+    if matches!(value.get_ref(), DeValue::Array(list) if list.is_empty()) {
+        return problems.refuse(Problem::new(value.span(), "expected at least one", "the list is empty", help));
+    }
+    list(value, problems, read)
+}
+
+/// A table of names and values of one kind.
+pub(super) fn table<'a>(value: Value<'a>, problems: &Problems) -> Option<&'a DeTable<'a>> {
+    match value.get_ref() {
+        DeValue::Table(table) => Some(table),
+        _ => problems.refuse(wrong_type(value, "a table", "write it in braces: { name = … }")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates() {
+        for (text, count, per_ms) in [("50/s", 50, 1_000), ("600/min", 600, 60_000), ("1000000/s", 1_000_000, 1_000)] {
+            assert_eq!(parse_rate(text), Some(Rate { count, per_ms }), "{text}");
+        }
+        for text in ["", "/s", "0/s", "05/s", "+5/s", "5", "5/", "5/h", "5 /s", "5/S", "1000001/s", "1.5/s", "5/s/s"] {
+            assert_eq!(parse_rate(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn words() {
+        assert!(is_word("BTC-USD_P:1000").is_ok());
+        for word in ["", "BTC USDT", "bc1q…", "a\tb"] {
+            assert!(is_word(word).is_err(), "{word:?}");
+        }
+    }
+}

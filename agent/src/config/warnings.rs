@@ -1,0 +1,70 @@
+//! What a sound configuration still gives away, or what is probably not meant.
+
+use countersign_core::key::Tier;
+use countersign_core::policy::{Client, SpendLimit};
+
+use super::Config;
+
+/// The kernel shows this uid for every user it does not know, so that nobody can be told by it.
+const OVERFLOW_UID: u32 = 65534;
+
+/// One sentence each, naming the section.
+pub(super) fn of(config: &Config, own_uid: u32) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for token in config.tokens.iter().filter(|token| token.tier == Tier::Software) {
+        let (name, title) = (&token.settings.name, &token.profile.title);
+        warnings.push(format!(
+            "software token: [token.{name}] is {title}, its keys lie in this machine's files and memory: for tests and \
+             trials"
+        ));
+    }
+    for client in &config.policy.clients {
+        warnings.extend(of_client(client, own_uid));
+    }
+    for (asset, rule) in &config.policy.transfers {
+        let limit = SpendLimit { per_request: rule.per_request, per_day: rule.per_day };
+        warnings.extend(never_reached(&format!("[transfer.{asset}]"), &limit));
+        let most = rule.approvers.iter().map(|step| step.count).max().unwrap_or(0);
+        if most as usize > config.approvers.len() {
+            let named = config.approvers.len();
+            warnings.push(format!(
+                "[transfer.{asset}] needs {most} approvers, and {named} are named: such transfers wait in vain"
+            ));
+        }
+    }
+    if config.tokens.is_empty() {
+        warnings.push("there is no [token.NAME]: nothing can be signed".to_owned());
+    }
+    if config.policy.clients.is_empty() {
+        warnings.push("there is no [client.NAME]: nobody may ask for a signature".to_owned());
+    }
+    warnings
+}
+
+fn of_client(client: &Client, own_uid: u32) -> Vec<String> {
+    let section = format!("[client.{}]", client.name);
+    let mut warnings = Vec::new();
+    if client.uid == own_uid {
+        warnings.push(format!("no isolation: bots share the agent's user: {section} has uid {own_uid}"));
+    } else if client.uid == 0 {
+        warnings.push(format!("{section} is root, who can read all the agent reads"));
+    }
+    if client.uid == OVERFLOW_UID {
+        warnings.push(format!(
+            "{section} is uid {OVERFLOW_UID}, which stands for every unknown user: the agent serves no client with it"
+        ));
+    }
+    if client.keys.is_empty() {
+        warnings.push(format!("{section} may use no key yet"));
+    }
+    for (asset, limit) in &client.limits {
+        warnings.extend(never_reached(&format!("{section} limit.{asset}"), limit));
+    }
+    warnings
+}
+
+fn never_reached(section: &str, limit: &SpendLimit) -> Option<String> {
+    let (per_request, per_day) = (limit.per_request?, limit.per_day?);
+    (per_request > per_day)
+        .then(|| format!("{section}: per_request {per_request} is above per_day {per_day} and is never reached"))
+}

@@ -1,5 +1,6 @@
 //! End-to-end tests on real tokens: one binary, so that everything is linked once.
 
+mod agent;
 mod config;
 mod hosts;
 mod softhsm;

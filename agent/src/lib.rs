@@ -1,17 +1,21 @@
 //! The agent's adapters: sockets, token hosts, enrolment, records. The rules are in `countersign-core`.
 
 mod arrival;
+pub mod check;
 pub mod config;
 pub mod connection;
 mod descriptor;
 pub mod enrol;
 pub mod frame;
+pub mod front;
 pub mod host;
 mod in_flight;
 pub mod ledger;
 pub mod listener;
 pub mod peer;
+pub mod profiles;
 pub mod random;
+pub mod run;
 pub mod server;
 pub mod shutdown;
 pub mod socket;

@@ -8,9 +8,12 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use countersign_agent::host::{pin_try, process, settings, softhsm_init};
-use countersign_agent::{enrol, sys};
+use countersign_agent::{check, enrol, profiles, run, sys};
+use tracing_subscriber::EnvFilter;
 
 const UNAVAILABLE: u8 = 5;
+/// What has to be put right by hand before another start can do better.
+const BAD_CONFIGURATION: u8 = 78;
 
 /// Keeps exchange API secrets in a token and signs what policy allows.
 #[derive(Debug, Parser)]
@@ -22,6 +25,14 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Parse the configuration, verify permissions and modules; sign nothing, try no PIN. Exits with 0 or 78.
+    Check {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// One versioned object on stdout.
+        #[arg(long)]
+        json: bool,
+    },
     /// The enrol child; started by the agent for one operation.
     #[command(hide = true)]
     Enrol {
@@ -54,12 +65,38 @@ enum Command {
         #[arg(long, default_value = "/var/lib/countersign")]
         state_dir: PathBuf,
     },
+    /// List the token profiles, and where their modules were found.
+    Profiles {
+        /// One versioned object on stdout.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run in the foreground; logs go to stderr, or to journald under systemd.
+    Run {
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct ConfigFile {
+    #[arg(long = "config", value_name = "FILE", default_value = "/etc/countersign/agent.toml")]
+    file: PathBuf,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     log_to_stderr();
     match arguments.command {
+        Command::Check { config, json } => Ok(ExitCode::from(check::check(&config.file, json))),
+        Command::Profiles { json } => profiles::list(json).map(|()| ExitCode::SUCCESS),
+        Command::Run { config } => Ok(match run::run(&config.file) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                let _ = writeln!(std::io::stderr(), "countersign-agent: {error:#}");
+                ExitCode::from(if run::is_configuration(&error) { BAD_CONFIGURATION } else { UNAVAILABLE })
+            }
+        }),
         Command::Enrol { control, operator } => {
             let control = sys::duplicate_descriptor(control).context("there is no connection to the agent")?;
             let operator = sys::duplicate_descriptor(operator).context("there is no operator")?;
@@ -89,13 +126,16 @@ fn main() -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Dependencies log at `warn` at most: some of them trace PINs and whole requests. The PKCS#11 binding calls each
-/// mechanism it has no name for an error; what goes wrong with a token comes back as a value.
-const LOGGED: &str = "warn,countersign_agent=info,countersign_core=info,cryptoki=off";
-
+/// RUST_LOG is one level, for our own crates. Dependencies log at `warn` at most: some of them trace PINs and whole
+/// requests. The PKCS#11 binding calls each mechanism it has no name for an error; what goes wrong with a token comes
+/// back as a value.
 fn log_to_stderr() {
+    let wanted = std::env::var("RUST_LOG").unwrap_or_default();
+    let level = ["error", "warn", "info", "debug", "trace"].into_iter().find(|level| *level == wanted);
+    let level = level.unwrap_or("info");
+    let filter = format!("warn,countersign_agent={level},countersign_core={level},cryptoki=off");
     tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::new(LOGGED))
+        .with_env_filter(EnvFilter::new(filter))
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();

@@ -18,6 +18,18 @@ pub enum TokenState {
     Starting,
 }
 
+impl TokenState {
+    /// The word in `status` and in the journal.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Degraded => "degraded",
+            Self::Down => "down",
+            Self::Healthy => "healthy",
+            Self::Starting => "starting",
+        }
+    }
+}
+
 /// The state of one token and what is known of it; keys and facts outlive a host that died.
 #[derive(Clone, Debug)]
 pub struct TokenStatus {

@@ -1,0 +1,124 @@
+//! The front: what every request passes through between a connection and the core. Holds no key, PIN or module.
+
+pub mod clock;
+mod enrol_child;
+pub mod enrolment;
+pub mod keyring;
+pub mod operator;
+mod public_key;
+pub mod recorder;
+pub mod session;
+pub mod status;
+pub mod tokens;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use countersign_core::policy::rate::Rates;
+use countersign_core::policy::{Client, Policy};
+use countersign_core::ports::{Caller, Clock};
+use countersign_core::signer::Signer;
+use tokio::sync::{Mutex, mpsc, oneshot};
+
+use crate::config::Config;
+use crate::ledger::keys::KeyFiles;
+use crate::peer::{ListenerKind, Peer};
+use clock::SystemClock;
+use keyring::Keyring;
+use recorder::Recorder;
+use tokens::Tokens;
+
+/// A reload that the operator asked for, and where its outcome goes: a summary, or what is wrong.
+#[derive(Debug)]
+pub struct Reload(pub oneshot::Sender<Result<String, String>>);
+
+/// Everything the agent knows while it runs. One thread owns it.
+#[derive(Debug)]
+pub struct Front {
+    /// Replaced as a whole at a reload; a request keeps the one it started with.
+    config: RefCell<Rc<Config>>,
+    pub clock: SystemClock,
+    pub keyring: Keyring,
+    pub recorder: Recorder,
+    pub tokens: Tokens,
+    rates: RefCell<Rates>,
+    locked: Cell<bool>,
+    pub key_files: KeyFiles,
+    /// Held by the enrolment under way.
+    enrolling: Mutex<()>,
+    reload: mpsc::Sender<Reload>,
+    pub started_ms: u64,
+    /// The uid the agent runs as; with root the only one that may use the admin socket.
+    own_uid: u32,
+}
+
+impl Front {
+    pub fn new(
+        config: Rc<Config>,
+        keyring: Keyring,
+        key_files: KeyFiles,
+        recorder: Recorder,
+        locked: bool,
+        reload: mpsc::Sender<Reload>,
+    ) -> Self {
+        let clock = SystemClock;
+        Self {
+            config: RefCell::new(config),
+            started_ms: clock.now_ms(),
+            clock,
+            keyring,
+            recorder,
+            tokens: Tokens::default(),
+            rates: RefCell::default(),
+            locked: Cell::new(locked),
+            key_files,
+            enrolling: Mutex::default(),
+            reload,
+            own_uid: rustix::process::geteuid().as_raw(),
+        }
+    }
+
+    pub fn config(&self) -> Rc<Config> {
+        Rc::clone(&self.config.borrow())
+    }
+
+    pub fn replace_config(&self, config: Rc<Config>) {
+        self.config.replace(config);
+    }
+
+    pub fn is_locked(&self) -> bool {
+        self.locked.get()
+    }
+
+    fn signer<'a>(
+        &'a self,
+        policy: &'a Policy,
+        client: &'a Client,
+        caller: &'a Caller,
+    ) -> Signer<'a, SystemClock, Recorder, Tokens> {
+        Signer {
+            clock: &self.clock,
+            ledger: &self.recorder,
+            token: &self.tokens,
+            policy,
+            rates: &self.rates,
+            locked: self.locked.get(),
+            client,
+            caller,
+        }
+    }
+
+    /// The client of `agent.toml` at the other end: by uid, and by its own socket where it has one.
+    fn client<'a>(&self, config: &'a Config, peer: &Peer) -> Option<&'a Client> {
+        let uid = peer.uid?;
+        match &peer.listener {
+            ListenerKind::Admin => None,
+            ListenerKind::Agent => config.clients_on_agent_socket().find(|client| client.uid == uid),
+            ListenerKind::Client(name) => config.policy.client(name).filter(|client| client.uid == uid),
+        }
+    }
+
+    fn is_operator(&self, peer: &Peer) -> bool {
+        peer.listener == ListenerKind::Admin && peer.uid.is_some_and(|uid| uid == 0 || uid == self.own_uid)
+    }
+}

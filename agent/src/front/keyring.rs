@@ -1,0 +1,156 @@
+//! The enrolled keys: what the key files say, joined with what the tokens hold.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use countersign_core::exchange;
+use countersign_core::key::{Key, KeyName, NonceUnit};
+use countersign_core::refusal::{Code, Refusal};
+use countersign_core::signer;
+use countersign_core::wire::{KeyEntry, KeyState};
+
+use crate::host::protocol::HostedKey;
+use crate::ledger::keys::{KeyFile, KeyFileState};
+
+/// All keys of this agent, by name.
+#[derive(Debug, Default)]
+pub struct Keyring {
+    keys: RefCell<BTreeMap<KeyName, Enrolled>>,
+}
+
+#[derive(Debug)]
+struct Enrolled {
+    file: KeyFile,
+    /// As last seen on the token; kept while the token is down, so that the answer is `token.unavailable`.
+    hosted: Option<HostedKey>,
+    /// What the core works with; `None` while something is missing.
+    ready: Option<Rc<Key>>,
+}
+
+impl Keyring {
+    pub fn new(files: Vec<KeyFile>) -> Self {
+        let keyring = Self::default();
+        files.into_iter().for_each(|file| keyring.put(file));
+        keyring
+    }
+
+    /// Adds a key, or replaces what its file says.
+    pub fn put(&self, file: KeyFile) {
+        let mut keys = self.keys.borrow_mut();
+        let before = keys.remove(&file.name);
+        let mut enrolled = Enrolled { ready: None, hosted: before.and_then(|key| key.hosted), file };
+        enrolled.refresh();
+        keys.insert(enrolled.file.name.clone(), enrolled);
+    }
+
+    pub fn remove(&self, name: &KeyName) {
+        self.keys.borrow_mut().remove(name);
+    }
+
+    pub fn file(&self, name: &str) -> Option<KeyFile> {
+        self.keys.borrow().get(name).map(|key| key.file.clone())
+    }
+
+    pub fn names(&self) -> Vec<KeyName> {
+        self.keys.borrow().keys().cloned().collect()
+    }
+
+    /// A token said which keys it holds.
+    pub fn hosted(&self, token: &str, hosted: &[HostedKey]) {
+        for key in self.keys.borrow_mut().values_mut().filter(|key| key.file.token == token) {
+            key.hosted = hosted.iter().find(|hosted| hosted.name == key.file.name.as_str()).cloned();
+            key.refresh();
+        }
+    }
+
+    /// The key for an explanation, which signs nothing: its token may be down.
+    pub fn to_explain(&self, name: &str) -> Result<Key, Refusal> {
+        let file =
+            self.file(name).ok_or_else(|| Refusal::new(Code::KeyUnknown, format!("there is no key named {name:?}")))?;
+        as_key(&file, String::new())
+            .ok_or_else(|| Refusal::new(Code::Internal, format!("the exchange {} is not known", file.exchange)))
+    }
+
+    pub fn public_key_der(&self, name: &str) -> Option<Vec<u8>> {
+        self.keys.borrow().get(name)?.hosted.as_ref()?.public_key_der.clone()
+    }
+
+    /// The key as clients and operators see it.
+    pub fn entry(&self, name: &str, token_is_up: bool, last_used_ms: Option<u64>) -> Option<KeyEntry> {
+        let keys = self.keys.borrow();
+        let Enrolled { file, hosted, ready } = keys.get(name)?;
+        let state = match (file.state, ready) {
+            (KeyFileState::AwaitingApiKey, _) => KeyState::AwaitingApiKey,
+            (KeyFileState::Active, Some(_)) if token_is_up => KeyState::Active,
+            (KeyFileState::Active, _) => KeyState::Unavailable,
+        };
+        Some(KeyEntry {
+            name: file.name.clone(),
+            exchange: file.exchange.clone(),
+            environment: file.environment,
+            algorithm: file.algorithm,
+            api_key: hosted.as_ref().and_then(|hosted| hosted.api_key.clone()),
+            scopes: file.scopes,
+            tier: file.tier,
+            rung: file.rung.into(),
+            token: file.token.clone(),
+            state,
+            created_ms: file.created_ms,
+            expires_ms: file.expires_ms,
+            last_used_ms,
+            public_key: file.public_key_pem.clone(),
+        })
+    }
+}
+
+impl Enrolled {
+    fn refresh(&mut self) {
+        self.ready = self.hosted.as_ref().and_then(|hosted| ready(&self.file, hosted)).map(Rc::new);
+    }
+
+    /// Why the key cannot sign now.
+    fn missing(&self) -> Refusal {
+        let name = &self.file.name;
+        let message = match (&self.hosted, self.file.state) {
+            (_, KeyFileState::AwaitingApiKey) => {
+                format!("the exchange's id for {name} is not known yet: countersign key activate {name} --api-key ID")
+            }
+            (None, _) => format!("the token {} has not shown the key {name} since the agent started", self.file.token),
+            (Some(_), _) => format!("what the token {} holds under {name} is not what was enrolled", self.file.token),
+        };
+        Refusal::new(Code::TokenUnavailable, message)
+    }
+}
+
+/// The key the core works with, where file and token agree.
+fn ready(file: &KeyFile, hosted: &HostedKey) -> Option<Key> {
+    let needs_passphrase = exchange::named(&file.exchange)?.facts().needs_passphrase;
+    let agrees = hosted.algorithm == file.algorithm && hosted.has_passphrase >= needs_passphrase;
+    (file.state == KeyFileState::Active && agrees).then_some(())?;
+    as_key(file, hosted.api_key.clone()?)
+}
+
+fn as_key(file: &KeyFile, api_key: String) -> Option<Key> {
+    Some(Key {
+        name: file.name.clone(),
+        exchange: exchange::named(&file.exchange)?.facts().name,
+        environment: file.environment,
+        algorithm: file.algorithm,
+        api_key,
+        scopes: file.scopes,
+        tier: file.tier,
+        token: file.token.clone(),
+        nonce_unit: file.nonce_unit.unwrap_or(NonceUnit::Milliseconds),
+    })
+}
+
+impl signer::Keyring for Keyring {
+    fn key(&self, name: &str) -> Result<Rc<Key>, Refusal> {
+        let keys = self.keys.borrow();
+        let Some(enrolled) = keys.get(name) else {
+            return Err(Refusal::new(Code::KeyUnknown, countersign_core::policy::unknown_key(name)));
+        };
+        enrolled.ready.clone().ok_or_else(|| enrolled.missing())
+    }
+}

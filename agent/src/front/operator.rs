@@ -1,0 +1,131 @@
+//! The admin socket: what only the operator may ask.
+
+use std::os::fd::OwnedFd;
+
+use countersign_core::explain::explain;
+use countersign_core::record::{Locking, Record};
+use countersign_core::refusal::{Code, Refusal};
+use countersign_core::wire::admin::{
+    self, DoneReply, EventsReply, EventsRequest, ExplainReply, ExplainRequest, PendingReply, Register,
+};
+use countersign_core::wire::{self, KeysReply, VERSION};
+use tokio::sync::oneshot;
+
+use super::session::{plain, reply};
+use super::{Front, Reload};
+use crate::frame::Answer;
+use crate::peer::Peer;
+
+/// What `query` lists on the admin socket.
+pub(super) const EXTENSIONS: &[&str] = &[
+    admin::APPROVE,
+    admin::DENY,
+    admin::EVENTS,
+    admin::EXPLAIN,
+    wire::KEYS,
+    admin::LOCK,
+    admin::PENDING,
+    admin::REGISTER,
+    admin::RELOAD,
+    wire::STATUS,
+    admin::UNLOCK,
+];
+
+impl Front {
+    /// Answers an extension on the admin socket.
+    pub(super) async fn operate(&self, peer: &Peer, name: &str, payload: &[u8], descriptor: Option<OwnedFd>) -> Answer {
+        if !self.is_operator(peer) {
+            let message = "the admin socket serves the agent's own user and root only";
+            return Answer::error(name, Code::ClientUnknown.name(), message);
+        }
+        let uid = peer.uid.unwrap_or_default();
+        match name {
+            admin::APPROVE | admin::DENY => {
+                reply::<()>(name, Err(Refusal::malformed("no approval with that id is pending")))
+            }
+            admin::EVENTS => reply(name, self.events(payload).await),
+            admin::EXPLAIN => reply(name, self.explain(payload)),
+            admin::LOCK => reply(name, plain(payload).and_then(|()| self.lock(uid))),
+            admin::PENDING => reply(name, plain(payload).map(|()| PendingReply { v: VERSION, pending: Vec::new() })),
+            admin::REGISTER => reply(name, self.parse_register(payload, descriptor, uid).await),
+            admin::RELOAD => reply(name, self.ask_reload(payload).await),
+            admin::UNLOCK => reply(name, plain(payload).and_then(|()| self.unlock(uid))),
+            wire::KEYS => reply(name, plain(payload).map(|()| self.all_keys())),
+            wire::STATUS => reply(name, plain(payload).map(|()| self.status_for_operator())),
+            _ => Answer::failure(),
+        }
+    }
+
+    fn all_keys(&self) -> KeysReply {
+        let keys = self.keyring.names().iter().filter_map(|name| self.key_entry(name)).collect();
+        KeysReply { v: VERSION, keys }
+    }
+
+    fn explain(&self, payload: &[u8]) -> Result<ExplainReply, Refusal> {
+        let asked: ExplainRequest = wire::parse(payload)?;
+        wire::check_version(asked.v)?;
+        let config = self.config();
+        let client = config
+            .policy
+            .client(&asked.client)
+            .ok_or_else(|| Refusal::new(Code::ClientUnknown, format!("agent.toml has no [client.{}]", asked.client)))?;
+        let key = self.keyring.to_explain(&asked.key)?;
+        explain(&config.policy, client, &key, asked)
+    }
+
+    async fn events(&self, payload: &[u8]) -> Result<EventsReply, Refusal> {
+        let asked: EventsRequest = wire::parse(payload)?;
+        wire::check_version(asked.v)?;
+        let (records, last) = self.recorder.events(asked.after, asked.wait_ms).await?;
+        Ok(EventsReply { v: VERSION, records, last })
+    }
+
+    fn lock(&self, uid: u32) -> Result<DoneReply, Refusal> {
+        // Locked from here on, whether or not it can be kept and recorded.
+        self.locked.set(true);
+        self.keep_locked(true)?;
+        self.recorder.synced(&Record::Locked(Locking { uid }))?;
+        Ok(done("locked: nothing is signed until `countersign unlock`, also after a restart"))
+    }
+
+    fn unlock(&self, uid: u32) -> Result<DoneReply, Refusal> {
+        self.recorder.synced(&Record::Unlocked(Locking { uid }))?;
+        self.keep_locked(false)?;
+        self.locked.set(false);
+        Ok(done("unlocked"))
+    }
+
+    fn keep_locked(&self, locked: bool) -> Result<(), Refusal> {
+        self.recorder.keep_locked(locked).map_err(|error| {
+            Refusal::new(
+                Code::LedgerUnavailable,
+                format!("the lock could not be written to the state directory: {error}"),
+            )
+        })
+    }
+
+    async fn ask_reload(&self, payload: &[u8]) -> Result<DoneReply, Refusal> {
+        plain(payload)?;
+        let (answer, outcome) = oneshot::channel();
+        let stopping = || Refusal::new(Code::Internal, "the agent is stopping");
+        self.reload.send(Reload(answer)).await.map_err(|_| stopping())?;
+        match outcome.await.map_err(|_| stopping())? {
+            Ok(summary) => Ok(done(format!("the configuration is in force: {summary}"))),
+            Err(reason) => Err(Refusal::malformed(format!("the configuration was not loaded: {reason}"))),
+        }
+    }
+
+    async fn parse_register(
+        &self,
+        payload: &[u8],
+        descriptor: Option<OwnedFd>,
+        uid: u32,
+    ) -> Result<DoneReply, Refusal> {
+        let asked: Register = wire::parse(payload)?;
+        self.register(asked, descriptor, uid).await
+    }
+}
+
+pub(super) fn done(sentence: impl Into<String>) -> DoneReply {
+    DoneReply { v: VERSION, done: sentence.into(), public_key: None, key: None }
+}

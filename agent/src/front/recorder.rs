@@ -1,0 +1,353 @@
+//! The core's view of the ledger: intents, results, refusals, limits and nonces, flushed before a reply leaves.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use countersign_core::chain::Link;
+use countersign_core::json::Value;
+use countersign_core::key::{Key, KeyName};
+use countersign_core::policy::Spend;
+use countersign_core::ports::{self, Asked, Clock, Durability};
+use countersign_core::record::{self, Outcome, Record, RequestResult};
+use countersign_core::refusal::{Code, Refusal};
+use countersign_core::scope::{Scope, Scopes};
+use countersign_core::wire::RecordId;
+use data_encoding::HEXLOWER;
+use sha2::{Digest, Sha256};
+use tokio::sync::Notify;
+
+use super::clock::SystemClock;
+use crate::ledger::{Ledger, LedgerError, ReserveError, verify};
+
+/// The ledger of the running agent.
+#[derive(Debug)]
+pub struct Recorder {
+    /// `None` once closed.
+    ledger: RefCell<Option<Ledger>>,
+    state_dir: PathBuf,
+    clock: SystemClock,
+    /// Number of the last record, for those who wait for the next.
+    last: Cell<Option<Link>>,
+    appended: Notify,
+    last_used_ms: RefCell<HashMap<KeyName, u64>>,
+}
+
+/// How the ledger is, for `status`.
+#[derive(Debug)]
+pub struct LedgerHealth {
+    pub state: &'static str,
+    pub last: Option<RecordId>,
+    pub free_bytes: Option<u64>,
+    pub warnings: Vec<String>,
+}
+
+/// How many records a start looks back through for the last use of each key, and how many it reads at once.
+const RECALLED: u64 = 50_000;
+const PAGE: usize = 4096;
+/// Longest wait of one `events` call.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// Most records of one answer; a record of a refusal or intent is below 2 KiB but for long parameters.
+const MOST_RECORDS: usize = 64;
+/// Most bytes of records in one answer, so that it fits a frame.
+const MOST_BYTES: usize = 192 * 1024;
+
+impl Recorder {
+    pub fn new(ledger: Ledger, state_dir: &Path) -> Self {
+        Self {
+            ledger: RefCell::new(Some(ledger)),
+            state_dir: state_dir.to_owned(),
+            clock: SystemClock,
+            last: Cell::new(None),
+            appended: Notify::new(),
+            last_used_ms: RefCell::default(),
+        }
+    }
+
+    /// Takes the last use of each key from the journal's last records before `opened`.
+    pub fn recall_uses(&self, opened: u64) -> io::Result<()> {
+        let mut after = opened.saturating_sub(RECALLED);
+        loop {
+            let page = verify::records_after(&self.state_dir, after, PAGE)?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.seq;
+            for entry in page.iter().filter(|entry| entry.kind == "intent") {
+                let Some(Record::Intent(intent)) = entry.record() else { continue };
+                let Ok(key) = KeyName::parse(&intent.key) else { continue };
+                self.last_used_ms.borrow_mut().insert(key, entry.time_ms);
+            }
+        }
+    }
+
+    pub fn last_used_ms(&self, key: &KeyName) -> Option<u64> {
+        self.last_used_ms.borrow().get(key).copied()
+    }
+
+    /// A record that must be on the disk before anything else happens.
+    pub fn synced(&self, record: &Record<'_>) -> Result<RecordId, Refusal> {
+        self.append(record, Durability::Synced)
+    }
+
+    /// A record of something that happened; where it cannot be written, the ledger refuses all that follows.
+    pub fn note(&self, record: &Record<'_>) {
+        if let Err(refusal) = self.append(record, Durability::Written) {
+            tracing::error!("an event could not be recorded: {}", refusal.message);
+        }
+    }
+
+    /// Records what was counted instead of written; to be called every few seconds.
+    pub fn tick(&self) {
+        let now_ms = self.clock.now_ms();
+        let ticked = self.with(|ledger| {
+            ledger.tick(now_ms)?;
+            ledger.flush()
+        });
+        if let Err(refusal) = ticked {
+            tracing::error!("{}", refusal.message);
+        }
+    }
+
+    /// Ends the run in order.
+    pub fn close(&self) -> Result<(), LedgerError> {
+        self.ledger.take().map_or(Ok(()), |ledger| ledger.close(self.clock.now_ms()))
+    }
+
+    pub fn health(&self) -> LedgerHealth {
+        let health = self.ledger.borrow().as_ref().map(|ledger| ledger.health(self.clock.now_ms()));
+        let Some(health) = health else {
+            return LedgerHealth { state: "closed", last: None, free_bytes: None, warnings: Vec::new() };
+        };
+        let mut warnings: Vec<String> = health.unavailable.iter().cloned().collect();
+        if health.is_space_low() {
+            warnings.push("the disk of the journal is nearly full; when it is full nothing more is signed".to_owned());
+        }
+        if health.clock_behind_ms > 1_000 {
+            let seconds = health.clock_behind_ms / 1_000;
+            warnings.push(format!("the clock is {seconds} s behind the latest time on record; limits free up later"));
+        }
+        LedgerHealth {
+            state: if health.unavailable.is_some() { "unavailable" } else { "healthy" },
+            last: self.last.get().map(RecordId::from),
+            free_bytes: health.space.map(|space| space.free),
+            warnings,
+        }
+    }
+
+    /// Records after number `after`, as they stand in the journal; waits for the first where there is none yet.
+    pub async fn events(&self, after: u64, wait_ms: u64) -> Result<(Vec<Value>, u64), Refusal> {
+        let wait = Duration::from_millis(wait_ms).min(LONGEST_WAIT);
+        let deadline = tokio::time::Instant::now() + wait;
+        loop {
+            // Registered before reading, so that no record slips between.
+            let appended = self.appended.notified();
+            let (records, last) = self.page(after)?;
+            if !records.is_empty() || tokio::time::timeout_at(deadline, appended).await.is_err() {
+                return Ok((records, last));
+            }
+        }
+    }
+
+    fn page(&self, after: u64) -> Result<(Vec<Value>, u64), Refusal> {
+        let entries = verify::records_after(&self.state_dir, after, MOST_RECORDS);
+        let entries = entries.map_err(|error| unavailable(format!("the journal cannot be read: {error}")))?;
+        let (mut records, mut bytes, mut last) = (Vec::new(), 0, after);
+        for entry in entries {
+            bytes += entry.line.len();
+            if bytes > MOST_BYTES && !records.is_empty() {
+                break;
+            }
+            last = entry.seq;
+            records.push(Value::parse(&entry.line)?);
+        }
+        Ok((records, last))
+    }
+
+    fn append(&self, record: &Record<'_>, durability: Durability) -> Result<RecordId, Refusal> {
+        let now_ms = self.clock.now_ms();
+        let link = self.with(|ledger| {
+            let link = ledger.append(now_ms, record)?;
+            settle(ledger, durability)?;
+            Ok(link)
+        })?;
+        self.last.set(Some(link));
+        self.appended.notify_waiters();
+        Ok(link.into())
+    }
+
+    fn used(&self, key: &KeyName) {
+        let (now_ms, mut uses) = (self.clock.now_ms(), self.last_used_ms.borrow_mut());
+        match uses.get_mut(key) {
+            Some(last) => *last = now_ms,
+            None => drop(uses.insert(key.clone(), now_ms)),
+        }
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Ledger) -> Result<T, LedgerError>) -> Result<T, Refusal> {
+        let mut ledger = self.ledger.borrow_mut();
+        let ledger = ledger.as_mut().ok_or_else(|| unavailable("the agent is stopping"))?;
+        act(ledger).map_err(|error| unavailable(error.to_string()))
+    }
+}
+
+fn settle(ledger: &mut Ledger, durability: Durability) -> Result<(), LedgerError> {
+    match durability {
+        Durability::Synced => ledger.sync(),
+        Durability::Written => ledger.flush(),
+    }
+}
+
+fn unavailable(message: impl Into<String>) -> Refusal {
+    Refusal::new(Code::LedgerUnavailable, message)
+}
+
+impl ports::Ledger for Recorder {
+    fn reserve(&self, spends: &[Spend]) -> Result<(), Refusal> {
+        if spends.is_empty() {
+            return Ok(());
+        }
+        let now_ms = self.clock.now_ms();
+        let mut ledger = self.ledger.borrow_mut();
+        let ledger = ledger.as_mut().ok_or_else(|| unavailable("the agent is stopping"))?;
+        ledger.reserve(now_ms, spends).map_err(|error| match error {
+            ReserveError::Ledger(error) => unavailable(error.to_string()),
+            ReserveError::Limit(error) => Refusal::new(Code::PolicyLimit, error.to_string()),
+        })
+    }
+
+    fn intent(&self, intent: &ports::Intent<'_>, durability: Durability) -> Result<(), Refusal> {
+        let params = Params::of(intent);
+        let record = Record::Intent(Box::new(intent_record(intent, &params)));
+        self.append(&record, durability).map(drop)
+    }
+
+    fn nonce(&self, key: &Key) -> Result<u64, Refusal> {
+        let now_ms = self.clock.now_ms();
+        self.with(|ledger| ledger.nonce(&key.name, key.nonce_unit, now_ms))
+    }
+
+    fn signed(&self, request_id: &str, key: &Key, message: &[u8]) -> Result<RecordId, Refusal> {
+        self.used(&key.name);
+        let message_sha256 = Some(sha256(message).into());
+        let request_id = request_id.into();
+        let result = RequestResult { request_id, outcome: Outcome::Signed, message_sha256, error: None };
+        self.append(&Record::Result(result), Durability::Written)
+    }
+
+    fn failed(&self, request_id: &str, _key: &Key, refusal: &Refusal) -> Result<(), Refusal> {
+        let error = Some(refusal.code.name().into());
+        let request_id = request_id.into();
+        let result = RequestResult { request_id, outcome: Outcome::Failed, message_sha256: None, error };
+        self.append(&Record::Result(result), Durability::Written).map(drop)
+    }
+
+    fn refused(&self, refused: &ports::Refused<'_>) -> Result<(), Refusal> {
+        let now_ms = self.clock.now_ms();
+        let (method, path) = refused.endpoint.split_once(' ').unwrap_or(("", refused.endpoint));
+        let present = |text: &'_ str| (!text.is_empty()).then(|| text.to_owned().into());
+        let record = record::Refused {
+            request_id: refused.request_id.into(),
+            client: refused.caller.client.as_str().into(),
+            uid: refused.caller.uid,
+            key: present(refused.key),
+            method: present(method),
+            path: present(path),
+            code: refused.refusal.code.name().into(),
+            message: refused.refusal.message.as_str().into(),
+        };
+        self.with(|ledger| {
+            ledger.refuse(now_ms, &record)?;
+            ledger.flush()
+        })?;
+        self.appended.notify_waiters();
+        Ok(())
+    }
+}
+
+/// What is kept of the parameters: their text for all that writes, their hash for a read.
+#[derive(Default)]
+struct Params {
+    text: Option<String>,
+    sha256: Option<String>,
+}
+
+impl Params {
+    fn of(intent: &ports::Intent<'_>) -> Self {
+        let Asked::Request { request, .. } = intent.asked else { return Self::default() };
+        if request.request.params.is_empty() {
+            return Self::default();
+        }
+        let text = request.request.params.value().to_json();
+        if intent.effective == Scopes::only(Scope::Read) {
+            return Self { text: None, sha256: Some(sha256(text.as_bytes())) };
+        }
+        Self { text: Some(text), sha256: None }
+    }
+}
+
+fn intent_record<'a>(intent: &'a ports::Intent<'a>, params: &'a Params) -> record::Intent<'a> {
+    let (method, path, host, scope, reason, transfers) = match intent.asked {
+        Asked::Request { request, classified } => (
+            request.request.method.name(),
+            request.request.path.as_str(),
+            request.request.host.as_deref(),
+            classified.scope,
+            request.reason.as_deref(),
+            classified.transfers.as_slice(),
+        ),
+        Asked::Session { purpose } => ("SESSION", purpose, None, Scope::Session, None, &[][..]),
+    };
+    record::Intent {
+        request_id: intent.request_id.into(),
+        client: intent.caller.client.as_str().into(),
+        uid: intent.caller.uid,
+        key: intent.key.name.as_str().into(),
+        exchange: intent.key.exchange.into(),
+        method: method.into(),
+        path: path.into(),
+        host: host.map(Into::into),
+        scope,
+        effective_scopes: intent.effective,
+        params: params.text.as_deref().map(Into::into),
+        params_sha256: params.sha256.as_deref().map(Into::into),
+        reason: reason.map(Into::into),
+        transfers: transfers.into(),
+        spends: intent.spends.into(),
+    }
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    HEXLOWER.encode(&Sha256::digest(bytes))
+}
+
+/// The agent was locked by the operator; the file outlives restarts.
+pub fn lock_file(state_dir: &Path) -> PathBuf {
+    state_dir.join("locked")
+}
+
+impl Recorder {
+    /// Makes the lock survive a restart.
+    pub fn keep_locked(&self, locked: bool) -> io::Result<()> {
+        let path = lock_file(&self.state_dir);
+        if locked {
+            std::fs::File::create(&path)?.sync_all()?;
+        } else if path.exists() {
+            std::fs::remove_file(&path)?;
+        }
+        std::fs::File::open(&self.state_dir)?.sync_all()
+    }
+}
+
+/// The key that a record about a key is for.
+pub fn key_change<'a>(file: &'a crate::ledger::keys::KeyFile, uid: u32) -> record::KeyChange<'a> {
+    let name: &KeyName = &file.name;
+    record::KeyChange {
+        key: name.as_str().into(),
+        exchange: file.exchange.as_str().into(),
+        token: file.token.as_str().into(),
+        scopes: file.scopes,
+        tier: file.tier,
+        uid,
+    }
+}

@@ -1,0 +1,119 @@
+//! One message of a connection becomes one call of the core, and its answer one frame.
+
+use std::rc::Rc;
+
+use countersign_core::policy::Client;
+use countersign_core::ports::{Caller, Clock, Ledger, Refused};
+use countersign_core::refusal::{Code, Refusal};
+use countersign_core::signer::Answered;
+use countersign_core::wire::{self, AGENT_EXTENSIONS, ErrorReply, VERSION};
+use serde::Serialize;
+
+use super::Front;
+use crate::connection::Handler;
+use crate::frame::{Answer, Incoming};
+use crate::peer::{ListenerKind, Peer};
+
+/// The handler of every connection.
+#[derive(Debug)]
+pub struct Session(pub Rc<Front>);
+
+impl Handler for Session {
+    async fn handle(&self, peer: &Peer, incoming: Incoming) -> Answer {
+        match incoming {
+            Incoming::Refused(_) => Answer::failure(),
+            Incoming::RequestIdentities => self.0.identities(peer),
+            Incoming::Oversized { name, length } => {
+                let message = format!("the payload has {length} bytes, more than {}", wire::MAX_PAYLOAD);
+                Answer::error(&name, Code::RequestMalformed.name(), &message)
+            }
+            Incoming::Extension { name, .. } if name == "query" => Answer::query(&extensions(peer)),
+            Incoming::Extension { name, payload, descriptor } => match peer.listener {
+                ListenerKind::Admin => self.0.operate(peer, &name, &payload, descriptor).await,
+                ListenerKind::Agent | ListenerKind::Client(_) => self.0.serve(peer, &name, &payload).await,
+            },
+        }
+    }
+}
+
+fn extensions(peer: &Peer) -> Vec<&'static str> {
+    match peer.listener {
+        ListenerKind::Admin => super::operator::EXTENSIONS.to_vec(),
+        ListenerKind::Agent | ListenerKind::Client(_) => AGENT_EXTENSIONS.to_vec(),
+    }
+}
+
+impl Front {
+    /// Answers an extension on a client's socket.
+    async fn serve(&self, peer: &Peer, name: &str, payload: &[u8]) -> Answer {
+        if !AGENT_EXTENSIONS.contains(&name) {
+            return Answer::failure();
+        }
+        let config = self.config();
+        let caller = |client: &str| Caller {
+            client: client.to_owned(),
+            uid: peer.uid.unwrap_or(u32::MAX),
+            pid: peer.pid.and_then(|pid| pid.try_into().ok()),
+        };
+        let Some(client) = self.client(&config, peer) else {
+            return self.unknown_client(name, &caller(""));
+        };
+        let caller = caller(&client.name);
+        let signer = self.signer(&config.policy, client, &caller);
+        match name {
+            wire::SIGN => answered(name, signer.sign(&self.keyring, payload).await),
+            wire::SESSION => answered(name, signer.session(&self.keyring, payload).await),
+            wire::KEYS => reply(name, plain(payload).map(|()| self.keys_of(client))),
+            wire::STATUS => reply(name, plain(payload).map(|()| self.status_for_client(client))),
+            // Nothing can be pending while no approver can be asked.
+            _ => reply::<()>(name, Err(Refusal::malformed("no request with that id is waiting"))),
+        }
+    }
+
+    fn unknown_client(&self, name: &str, caller: &Caller) -> Answer {
+        let request_id = self.clock.request_id();
+        let message = format!("uid {} is no client of this socket", caller.uid);
+        let refusal = Refusal::new(Code::ClientUnknown, message);
+        let refused = Refused { request_id: &request_id, caller, key: "", endpoint: name, refusal: &refusal };
+        let refusal = self.recorder.refused(&refused).err().unwrap_or(refusal);
+        json(name, &ErrorReply::new(&refusal, Some(request_id)))
+    }
+
+    fn identities(&self, peer: &Peer) -> Answer {
+        let config = self.config();
+        let keys = self.client(&config, peer).map(|client| self.identities_of(client));
+        Answer::identities(keys.unwrap_or_default())
+    }
+
+    fn keys_of(&self, client: &Client) -> wire::KeysReply {
+        let keys = client.keys.iter().filter_map(|name| self.key_entry(name)).collect();
+        wire::KeysReply { v: VERSION, keys }
+    }
+}
+
+/// A payload that says nothing but its version.
+pub(super) fn plain(payload: &[u8]) -> Result<(), Refusal> {
+    let request: wire::PlainRequest = wire::parse(payload)?;
+    wire::check_version(request.v)
+}
+
+fn answered<T: Serialize>(name: &str, answered: Answered<T>) -> Answer {
+    match answered.outcome {
+        Ok(reply) => json(name, &reply),
+        Err(refusal) => json(name, &ErrorReply::new(&refusal, Some(answered.request_id))),
+    }
+}
+
+pub(super) fn reply<T: Serialize>(name: &str, outcome: Result<T, Refusal>) -> Answer {
+    match outcome {
+        Ok(reply) => json(name, &reply),
+        Err(refusal) => json(name, &ErrorReply::new(&refusal, None)),
+    }
+}
+
+pub(super) fn json<T: Serialize>(name: &str, payload: &T) -> Answer {
+    match serde_json::to_vec(payload) {
+        Ok(payload) => Answer::extension(name, &payload),
+        Err(_) => Answer::error(name, Code::Internal.name(), "the answer could not be written as JSON"),
+    }
+}

@@ -1,0 +1,70 @@
+//! The tokens of `agent.toml`, each behind its own host.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use countersign_core::algorithm::Algorithm;
+use countersign_core::key::Key;
+use countersign_core::policy::Grant;
+use countersign_core::ports::{Signature, Token, TokenError};
+
+use crate::host::handle::TokenHandle;
+use crate::host::status::{TokenState, TokenStatus};
+
+/// Token hosts by the operator's name for the token.
+#[derive(Debug, Default)]
+pub struct Tokens {
+    handles: RefCell<BTreeMap<String, TokenHandle>>,
+}
+
+impl Tokens {
+    pub fn add(&self, handle: TokenHandle) {
+        self.handles.borrow_mut().insert(handle.name().to_owned(), handle);
+    }
+
+    pub fn handle(&self, name: &str) -> Option<TokenHandle> {
+        self.handles.borrow().get(name).cloned()
+    }
+
+    pub fn status(&self, name: &str) -> Option<TokenStatus> {
+        Some(self.handles.borrow().get(name)?.status())
+    }
+
+    pub fn is_up(&self, name: &str) -> bool {
+        self.status(name).is_some_and(|status| matches!(status.state, TokenState::Healthy | TokenState::Degraded))
+    }
+
+    pub fn remove(&self, name: &str) -> Option<TokenHandle> {
+        self.handles.borrow_mut().remove(name)
+    }
+
+    /// Ends every host; each may take until its own deadline, all of them at once.
+    pub async fn stop_all(&self) {
+        let handles: Vec<_> = std::mem::take(&mut *self.handles.borrow_mut()).into_values().collect();
+        let stops: Vec<_> =
+            handles.into_iter().map(|handle| tokio::task::spawn_local(async move { handle.stop().await })).collect();
+        for stop in stops {
+            if stop.await.is_err() {
+                tracing::error!("a token host could not be stopped in order");
+            }
+        }
+    }
+}
+
+impl Token for Tokens {
+    async fn sign(
+        &self,
+        grant: Grant,
+        key: &Key,
+        algorithm: Algorithm,
+        message: &[u8],
+    ) -> Result<Signature, TokenError> {
+        debug_assert_eq!(grant.key(), &key.name);
+        let Some(handle) = self.handle(&key.token) else {
+            return Err(TokenError::Unavailable(format!("{} is not in agent.toml any more", key.token)));
+        };
+        let signature = handle.sign(key.name.as_str(), algorithm, message).await;
+        drop(grant); // one grant, one signature
+        signature
+    }
+}

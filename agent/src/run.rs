@@ -1,0 +1,193 @@
+//! `countersign-agent run`: configuration, ledger, token hosts and sockets are put together and taken apart in order.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use countersign_core::ports::Clock;
+use countersign_core::record::{ConfigLoaded, Record, TokenChange};
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+
+use crate::config::{self, Config, TokenConfig};
+use crate::front::clock::SystemClock;
+use crate::front::keyring::Keyring;
+use crate::front::recorder::{Recorder, lock_file};
+use crate::front::session::Session;
+use crate::front::{Front, Reload};
+use crate::host::confine;
+use crate::host::handle::TokenHandle;
+use crate::host::supervisor::{self, Supervisor};
+use crate::ledger::keys::KeyFiles;
+use crate::ledger::storage::Disk;
+use crate::ledger::{Durability, Ledger, LedgerError, Options};
+use crate::listener::Limits;
+use crate::server::{self, Server};
+use crate::shutdown::{Signals, Wish};
+
+/// How long requests under way may take after a stop was asked for.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often counted refusals are written down.
+const TICK: Duration = Duration::from_secs(5);
+
+/// Runs the agent until it is told to stop.
+pub fn run(config_file: &Path) -> anyhow::Result<()> {
+    confine::hide_memory().context("the agent's memory cannot be hidden")?;
+    server::raise_descriptor_limit();
+    let config = Rc::new(config::load(config_file)?);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no IO thread")?;
+    LocalSet::new().block_on(&runtime, serve(config_file, config))
+}
+
+async fn serve(config_file: &Path, config: Rc<Config>) -> anyhow::Result<()> {
+    let mut signals = Signals::listen().context("the signals cannot be listened to")?;
+    let (reload_asked, mut reloads) = mpsc::channel(1);
+    let front = Rc::new(assemble(&config, reload_asked)?);
+    let mut agent = Agent {
+        config_file: config_file.to_owned(),
+        server: Server::new(Rc::new(Session(Rc::clone(&front))), Limits::default()),
+        front,
+    };
+    agent.server.listen(&config.endpoints())?;
+    agent.start_tokens(&config);
+    agent.record_config(&config);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "the agent serves");
+    let mut tick = tokio::time::interval(TICK);
+    loop {
+        tokio::select! {
+            wish = signals.next() => match wish {
+                Wish::Stop => break,
+                Wish::Reload => drop(agent.reload().await),
+            },
+            Some(Reload(answer)) = reloads.recv() => drop(answer.send(agent.reload().await)),
+            _ = tick.tick() => agent.front.recorder.tick(),
+        }
+    }
+    tracing::info!("the agent stops");
+    agent.stop().await
+}
+
+/// Opens what the configuration names: the ledger, the key files.
+fn assemble(config: &Rc<Config>, reload: mpsc::Sender<Reload>) -> anyhow::Result<Front> {
+    let state_dir = &config.agent.state_dir;
+    let clock = SystemClock;
+    let durability = if config.agent.synced { Durability::Synced } else { Durability::Group };
+    let options = Options { durability, ..Options::for_this_run() };
+    let (ledger, report) = Ledger::open(state_dir, Arc::new(Disk), options, clock.now_ms())?;
+    if let Some(torn) = &report.torn {
+        tracing::warn!(?torn, "the end of the journal was torn and has been repaired");
+    }
+    if report.health.is_space_low() {
+        tracing::warn!("the disk of the journal is nearly full; when it is full nothing more is signed");
+    }
+    let key_files = KeyFiles::open(Arc::new(Disk), state_dir)?;
+    let keyring = Keyring::new(key_files.load_all()?);
+    let locked = lock_file(state_dir).try_exists().context("the state directory cannot be read")?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let recorder = Recorder::new(ledger, state_dir);
+    recorder.recall_uses(report.opened.seq).context("the journal cannot be read")?;
+    Ok(Front::new(Rc::clone(config), keyring, key_files, recorder, locked, reload))
+}
+
+/// The running agent.
+struct Agent {
+    config_file: PathBuf,
+    server: Server<Session>,
+    front: Rc<Front>,
+}
+
+impl Agent {
+    /// All or nothing: on an error the configuration in force stays.
+    async fn reload(&mut self) -> Result<String, String> {
+        let loaded = self.try_reload().await;
+        if let Err(error) = &loaded {
+            tracing::error!("the configuration was not loaded, the one in force stays:\n{error}");
+        }
+        loaded
+    }
+
+    async fn try_reload(&mut self) -> Result<String, String> {
+        let config = Rc::new(config::load(&self.config_file).map_err(|error| error.to_string())?);
+        let before = self.front.config();
+        if config.agent.needs_restart(&before.agent) {
+            return Err("state_dir, durability, socket and admin_socket change only with a restart".to_owned());
+        }
+        self.server.listen(&config.endpoints()).map_err(|error| error.to_string())?;
+        self.front.replace_config(Rc::clone(&config));
+        for token in before.tokens.iter().filter(|token| !config.tokens.contains(token)) {
+            if let Some(handle) = self.front.tokens.remove(&token.settings.name) {
+                handle.stop().await;
+            }
+        }
+        self.start_tokens(&config);
+        self.record_config(&config);
+        Ok(config.summary())
+    }
+
+    /// Starts a host for every token that has none.
+    fn start_tokens(&self, config: &Config) {
+        for token in config.tokens.iter().filter(|token| self.front.tokens.handle(&token.settings.name).is_none()) {
+            match host_of(token) {
+                Ok(host) => {
+                    let handle = Supervisor::start(host);
+                    self.front.tokens.add(handle.clone());
+                    tokio::task::spawn_local(follow(Rc::clone(&self.front), handle));
+                }
+                Err(error) => tracing::error!(token = token.settings.name, %error, "no host was started"),
+            }
+        }
+    }
+
+    fn record_config(&self, config: &Config) {
+        let summary = config.summary();
+        let loaded = ConfigLoaded { sha256: config.sha256.as_str().into(), summary: summary.as_str().into() };
+        self.front.recorder.note(&Record::ConfigLoaded(loaded));
+    }
+
+    async fn stop(self) -> anyhow::Result<()> {
+        self.server.close(PATIENCE).await;
+        self.front.tokens.stop_all().await;
+        self.front.recorder.close().context("the journal could not be closed in order")
+    }
+}
+
+fn host_of(token: &TokenConfig) -> Result<supervisor::TokenConfig, postcard::Error> {
+    let settings = postcard::to_stdvec(&token.settings)?;
+    let environment = token.settings.environment.iter().map(|(name, value)| (name.into(), value.into())).collect();
+    Ok(supervisor::TokenConfig::new(token.settings.name.clone(), environment, settings))
+}
+
+/// Keeps keyring and journal in step with one token, until its host is stopped.
+async fn follow(front: Rc<Front>, handle: TokenHandle) {
+    let mut changes = handle.subscribe();
+    let mut recorded = None;
+    loop {
+        let status = changes.borrow_and_update().clone();
+        if !status.keys.is_empty() {
+            front.keyring.hosted(handle.name(), &status.keys);
+        }
+        if recorded != Some(status.state) {
+            recorded = Some(status.state);
+            let change = TokenChange {
+                token: handle.name().into(),
+                state: status.state.name().into(),
+                detail: status.last_error.as_deref().map(Into::into),
+            };
+            front.recorder.note(&Record::Token(change));
+        }
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// True where the error means that the configuration or the state directory has to be put right by hand.
+pub fn is_configuration(error: &anyhow::Error) -> bool {
+    error.is::<config::ConfigError>()
+        || matches!(error.downcast_ref(), Some(LedgerError::Damaged { .. }))
+        || error.is::<crate::ledger::keys::KeyFileError>()
+}

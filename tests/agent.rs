@@ -1,0 +1,223 @@
+//! The whole agent: real sockets, a real SoftHSM token, the real journal; and a client of it.
+
+mod enrolment;
+mod faults;
+mod policy;
+mod secrets;
+mod signing;
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use countersign::{Admin, Client, Error, SignCall, Sockets};
+use countersign_core::algorithm::Algorithm;
+use countersign_core::json::Value;
+use countersign_core::refusal::Code;
+use countersign_core::scope::Scope;
+use countersign_core::wire::SignReply;
+use countersign_core::wire::admin::{DoneReply, Register};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::softhsm::{AGENT, SoftHsm};
+
+/// Binance's published test key: https://developers.binance.com/docs/binance-spot-api-docs/rest-api/request-security
+pub(crate) const API_KEY: &str = "vmPUZE6mv9SD5VNHk4HlWFsOr6aKE2zvsw0MuIgwCIPy6utIco14y7Ju91duEh8A";
+pub(crate) const SECRET: &str = "NhqPtmdSJYdKjVHjA7PZj4Mge3R5YNiP1e3UZjInClVN65XAbvqqM6A7H5fATj0j";
+
+/// One client for this uid, without limits.
+pub(crate) const BOT: &str = "keys = [\"binance-mm\", \"okx\", \"kraken\", \"born\"]\nscopes = [\"read\", \"trade\"]\n";
+
+/// A running agent with its own token, directories and configuration.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    pub(crate) token: SoftHsm,
+    directory: tempfile::TempDir,
+    child: Child,
+}
+
+impl Agent {
+    /// Starts an agent whose one client `bot`, this very user, has these fields; `rest` follows in `agent.toml`.
+    pub(crate) fn start(bot: &str, rest: &str) -> Self {
+        let token = SoftHsm::new();
+        let directory = tempfile::Builder::new().prefix("countersign-agent").tempdir().expect("a directory");
+        fs::create_dir(directory.path().join("state")).expect("a directory");
+        let child = Self::spawn(directory.path());
+        let mut agent = Self { token, directory, child };
+        agent.configure(bot, rest);
+        agent.restart();
+        agent
+    }
+
+    /// An agent with Binance's test key enrolled.
+    pub(crate) fn with_binance(bot: &str) -> Self {
+        let agent = Self::start(bot, "");
+        agent.add("binance-mm", "binance", API_KEY, SECRET, None).expect("enrolled");
+        agent
+    }
+
+    pub(crate) fn configure(&self, bot: &str, rest: &str) {
+        let uid = rustix::process::getuid().as_raw();
+        let (token, directory) = (&self.token, self.path());
+        let text = format!(
+            "[agent]\nstate_dir = \"{directory}/state\"\nsocket = \"{directory}/agent.sock\"\n\
+             admin_socket = \"{directory}/admin.sock\"\nallow_software_tokens = true\nallow_same_user = true\n\n\
+             [token.hsm]\nprofile = \"softhsm\"\nlabel = \"{}\"\npin = {{ file = \"{}\" }}\n\
+             environment = {{ SOFTHSM2_CONF = \"{}\" }}\n\n[client.bot]\nuser = {uid}\n{bot}\n{rest}",
+            token.label(),
+            token.pin_file().display(),
+            token.configuration().display(),
+            directory = directory.display(),
+        );
+        fs::write(self.config_file(), text).expect("written");
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub(crate) fn config_file(&self) -> PathBuf {
+        self.path().join("agent.toml")
+    }
+
+    pub(crate) fn state_dir(&self) -> PathBuf {
+        self.path().join("state")
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.path().join("log")).expect("a log")
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn spawn(directory: &Path) -> Child {
+        let log = fs::OpenOptions::new().create(true).append(true).open(directory.join("log")).expect("a log");
+        Command::new(AGENT)
+            .args(["run", "--config"])
+            .arg(directory.join("agent.toml"))
+            .stdin(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("the agent starts")
+    }
+
+    /// Ends the agent in order, if it runs, starts it again, and waits until its token signs.
+    pub(crate) fn restart(&mut self) {
+        self.stop(Signal::TERM);
+        self.child = Self::spawn(self.path());
+        self.wait_until("the token is healthy", |agent| agent.tokens_are("healthy"));
+    }
+
+    pub(crate) fn tokens_are(&self, state: &str) -> bool {
+        let status = Admin::open(&self.sockets()).and_then(|mut admin| admin.status());
+        status.is_ok_and(|status| status.tokens.iter().all(|token| token.state == state))
+    }
+
+    /// Sends a signal and waits for the end.
+    pub(crate) fn stop(&mut self, signal: Signal) -> Option<i32> {
+        if let Some(pid) = Pid::from_raw(self.child.id() as i32) {
+            let _ = kill_process(pid, signal);
+        }
+        self.child.wait().expect("the agent's end").code()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_raw(self.child.id() as i32).expect("a pid"), signal).expect("a running agent");
+    }
+
+    pub(crate) fn wait_until(&self, what: &str, reached: impl Fn(&Self) -> bool) {
+        let start = Instant::now();
+        while !reached(self) {
+            assert!(start.elapsed() < Duration::from_secs(15), "{what}: not reached; log:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub(crate) fn sockets(&self) -> Sockets {
+        Sockets::at(self.path().join("agent.sock"))
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::open(&self.sockets()).expect("the agent listens")
+    }
+
+    pub(crate) fn admin(&self) -> Admin {
+        Admin::open(&self.sockets()).expect("the agent listens")
+    }
+
+    /// Enrols a key through a pipe, as `countersign key add --stdin` does.
+    pub(crate) fn add(
+        &self,
+        name: &str,
+        exchange: &str,
+        api_key: &str,
+        secret: &str,
+        passphrase: Option<&str>,
+    ) -> Result<DoneReply, Error> {
+        let mut entered = serde_json::json!({"api_key": api_key, "secret": secret});
+        if let Some(passphrase) = passphrase {
+            entered["passphrase"] = passphrase.into();
+        }
+        let (reader, mut writer) = std::io::pipe().expect("a pipe");
+        std::io::Write::write_all(&mut writer, entered.to_string().as_bytes()).expect("a small text");
+        drop(writer);
+        self.admin().add(&self.register(name, exchange, None), reader.as_fd())
+    }
+
+    pub(crate) fn register(&self, name: &str, exchange: &str, algorithm: Option<Algorithm>) -> Register {
+        Register::Add {
+            v: 1,
+            name: name.to_owned(),
+            exchange: exchange.to_owned(),
+            token: "hsm".to_owned(),
+            scopes: Scope::ALL.into_iter().collect(),
+            algorithm,
+            environment: Default::default(),
+            expires_ms: None,
+            nonce_unit: None,
+        }
+    }
+
+    /// One request over a connection of its own.
+    pub(crate) fn sign(&self, key: &str, method: &str, path: &str, params: &str) -> Result<SignReply, Error> {
+        self.client().sign(&call(key, method, path, params))
+    }
+
+    /// What the journal says, one JSON object a line.
+    pub(crate) fn journal(&self) -> String {
+        let mut files: Vec<_> = fs::read_dir(self.state_dir().join("journal"))
+            .expect("a journal")
+            .map(|entry| entry.expect("an entry").path())
+            .collect();
+        files.sort();
+        files.iter().map(|file| fs::read_to_string(file).expect("a segment")).collect()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub(crate) fn call(key: &str, method: &str, path: &str, params: &str) -> SignCall {
+    let mut call = SignCall::new(key, method, path);
+    call.params = Some(Value::parse(params).expect("JSON"));
+    call
+}
+
+pub(crate) const ORDER: &str =
+    r#"{"symbol":"BTCUSDT","side":"BUY","type":"LIMIT","timeInForce":"GTC","quantity":"0.01","price":"30000"}"#;
+
+/// The code a request was refused with.
+pub(crate) fn code<T: std::fmt::Debug>(outcome: Result<T, Error>) -> Option<Code> {
+    match outcome {
+        Err(Error::Refused(refused)) => refused.known_code(),
+        _ => None,
+    }
+}

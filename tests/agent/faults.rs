@@ -1,0 +1,100 @@
+//! Processes that die, configurations that are wrong, and what clients see of it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use super::*;
+
+/// The token host of this agent.
+fn host_of(agent: &Agent) -> i32 {
+    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", agent.pid())).expect("children");
+    children.split_whitespace().next().expect("a host").parse().expect("a pid")
+}
+
+#[test]
+fn a_killed_host_is_a_clear_error_and_back_within_a_second() {
+    let agent = Agent::with_binance(BOT);
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let load = scope.spawn(|| {
+            let (mut client, mut errors) = (agent.client(), Vec::new());
+            while !stop.load(Ordering::Relaxed) {
+                let calls: Vec<_> = (0..16).map(|_| call("binance-mm", "GET", "/api/v3/account", "{}")).collect();
+                let replies = client.sign_all(&calls).expect("the agent stays");
+                errors.extend(replies.into_iter().filter_map(Result::err));
+            }
+            errors
+        });
+        for _ in 0..3 {
+            thread::sleep(Duration::from_millis(200));
+            let killed = Instant::now();
+            kill_process(Pid::from_raw(host_of(&agent)).expect("a pid"), Signal::KILL).expect("killed");
+            thread::sleep(Duration::from_millis(1));
+            while agent.sign("binance-mm", "GET", "/api/v3/account", "{}").is_err() {
+                assert!(killed.elapsed() < Duration::from_secs(1), "log:\n{}", agent.log());
+            }
+            // The breaker counts hosts that died young; one that worked for a second is forgiven.
+            thread::sleep(Duration::from_millis(1200));
+        }
+        stop.store(true, Ordering::Relaxed);
+        for error in load.join().expect("the load ends") {
+            assert_eq!(code::<()>(Err(error)), Some(Code::TokenUnavailable));
+        }
+    });
+}
+
+#[test]
+fn a_bad_configuration_shows_the_place_and_exits_with_78() {
+    let mut agent = Agent::with_binance(BOT);
+    agent.stop(Signal::TERM);
+    agent.configure("keys = [\"binance-mm\"]\nscopes = [\"read\", \"withdrawal\"]\n", "");
+    let run = Command::new(AGENT).args(["run", "--config"]).arg(agent.config_file()).output().expect("runs");
+    let text = String::from_utf8_lossy(&run.stderr);
+    assert_eq!(run.status.code(), Some(78), "{text}");
+    assert!(text.contains("agent.toml") && text.contains("withdrawal") && text.contains('^'), "{text}");
+}
+
+#[test]
+fn a_damaged_journal_stops_the_start_with_78() {
+    let mut agent = Agent::with_binance(BOT);
+    agent.sign("binance-mm", "GET", "/api/v3/account", "{}").expect("signed");
+    agent.stop(Signal::TERM);
+    let segment = agent.state_dir().join("journal/000001.jsonl");
+    let text = fs::read_to_string(&segment).expect("a segment");
+    fs::write(&segment, text.replacen("binance-mm", "binance-xx", 1)).expect("written");
+    let run = Command::new(AGENT).args(["run", "--config"]).arg(agent.config_file()).output().expect("runs");
+    assert_eq!(run.status.code(), Some(78));
+    assert!(String::from_utf8_lossy(&run.stderr).contains("countersign audit verify"));
+}
+
+#[test]
+fn a_second_agent_is_refused() {
+    let agent = Agent::with_binance(BOT);
+    let run = Command::new(AGENT).args(["run", "--config"]).arg(agent.config_file()).output().expect("runs");
+    assert!(!run.status.success());
+    assert!(agent.sign("binance-mm", "GET", "/api/v3/account", "{}").is_ok(), "the first one goes on");
+}
+
+#[test]
+fn a_wrong_pin_is_tried_once() {
+    let mut agent = Agent::with_binance(BOT);
+    agent.stop(Signal::TERM);
+    fs::write(agent.token.pin_file(), "wrong-pin").expect("written");
+    for _ in 0..5 {
+        let mut run = Command::new(AGENT)
+            .args(["run", "--config"])
+            .arg(agent.config_file())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("starts");
+        agent.wait_until("the token is down", |agent| agent.tokens_are("down"));
+        let refused = agent.sign("binance-mm", "GET", "/api/v3/account", "{}");
+        assert_eq!(code(refused), Some(Code::TokenUnavailable));
+        kill_process(Pid::from_child(&run), Signal::TERM).expect("a signal");
+        run.wait().expect("ends");
+    }
+    let journal = agent.journal();
+    let tried = journal.matches("the token refused the PIN").count();
+    let blocked = journal.matches("the PIN was refused before").count();
+    assert_eq!((tried, blocked), (1, 4), "{journal}");
+}

@@ -83,6 +83,9 @@ fn tail(arguments: &TailArguments, sockets: &Sockets, output: &Output) -> Result
         collected.last = after;
         collected.records.extend(batch.records);
     }
+    // Records that came since the status was read push the oldest out.
+    let lines = usize::try_from(arguments.lines).unwrap_or(usize::MAX);
+    collected.records.drain(..collected.records.len().saturating_sub(lines));
     show_records(&collected, output)?;
     if !arguments.follow {
         return Ok(Exit::Done);

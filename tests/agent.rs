@@ -18,7 +18,7 @@ use countersign_core::json::Value;
 use countersign_core::refusal::Code;
 use countersign_core::scope::Scope;
 use countersign_core::wire::SignReply;
-use countersign_core::wire::admin::{DoneReply, Register};
+use countersign_core::wire::admin::{DoneReply, NewKey, Register};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::softhsm::{AGENT, SoftHsm};
@@ -169,7 +169,7 @@ impl Agent {
     }
 
     pub(crate) fn register(&self, name: &str, exchange: &str, algorithm: Option<Algorithm>) -> Register {
-        Register::Add {
+        Register::Add(NewKey {
             v: 1,
             name: name.to_owned(),
             exchange: exchange.to_owned(),
@@ -179,7 +179,7 @@ impl Agent {
             environment: Default::default(),
             expires_ms: None,
             nonce_unit: None,
-        }
+        })
     }
 
     /// One request over a connection of its own.

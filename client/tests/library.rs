@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use countersign::core::scope::{Scope, Scopes};
 use countersign::core::wire::VERSION;
-use countersign::core::wire::admin::Register;
+use countersign::core::wire::admin::{NewKey, Register};
 use countersign::{Admin, Client, Connection, Error, FrameError, MAX_FRAME, SignCall, Sockets};
 use fake::{Act, FakeAgent};
 
@@ -166,7 +166,7 @@ fn an_enrolment_carries_a_descriptor_and_no_secret() {
         .expect("a new file");
     file.write_all(b"what only the agent reads").expect("writes");
     file.rewind().expect("seeks");
-    let change = Register::Add {
+    let change = Register::Add(NewKey {
         v: VERSION,
         name: "k".to_owned(),
         exchange: "binance".to_owned(),
@@ -176,7 +176,7 @@ fn an_enrolment_carries_a_descriptor_and_no_secret() {
         environment: Default::default(),
         expires_ms: None,
         nonce_unit: None,
-    };
+    });
     let mut admin = Admin::open(&Sockets::at(fake.socket())).expect("connects");
     assert_eq!(admin.add(&change, file.as_fd()).expect("added").done, "added");
     let seen = fake.seen();

@@ -2,7 +2,7 @@
 
 use countersign_core::algorithm::Algorithm;
 use countersign_core::scope::Scope;
-use countersign_core::wire::admin::Register;
+use countersign_core::wire::admin::{NewKey, Register};
 use data_encoding::{BASE64, HEXLOWER};
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256, Sha512};
@@ -78,17 +78,17 @@ fn kraken_nonces_only_grow_also_over_a_kill() {
 fn a_key_born_on_the_token_signs_once_its_id_is_known() {
     let agent = Agent::start(BOT, "");
     for (name, algorithm) in [("born", Algorithm::Ed25519), ("binance-mm", Algorithm::RsaPkcs1v15Sha256)] {
-        let generate = Register::Generate {
+        let generate = Register::Generate(NewKey {
             v: 1,
             name: name.to_owned(),
             exchange: "binance".to_owned(),
             token: "hsm".to_owned(),
             scopes: [Scope::Read].into_iter().collect(),
-            algorithm,
+            algorithm: Some(algorithm),
             environment: Default::default(),
             expires_ms: None,
             nonce_unit: None,
-        };
+        });
         let pem = agent.admin().register(&generate).expect("generated").public_key.expect("a public key");
         assert_eq!(code(agent.sign(name, "GET", "/api/v3/account", "{}")), Some(Code::TokenUnavailable));
         let activate = Register::Activate { v: 1, name: name.to_owned(), api_key: "the-id".to_owned() };

@@ -11,7 +11,7 @@ use countersign_core::record::Record;
 use countersign_core::refusal::{Code, Refusal};
 use countersign_core::scope::{Scope, Scopes};
 use countersign_core::wire;
-use countersign_core::wire::admin::{DoneReply, Register};
+use countersign_core::wire::admin::{DoneReply, NewKey, Register};
 use data_encoding::HEXLOWER;
 use p256::pkcs8::{Document, LineEnding};
 
@@ -52,22 +52,13 @@ impl Front {
                 wire::check_version(v)?;
                 self.activate(&name, api_key, uid).await
             }
-            Register::Add { v, name, exchange, token, scopes, algorithm, environment, expires_ms, nonce_unit } => {
-                wire::check_version(v)?;
+            Register::Add(new) => {
                 let operator = operator.ok_or_else(|| {
                     Refusal::malformed("no terminal or pipe came with the request: the secret is never part of it")
                 })?;
-                let exchange = known_exchange(&exchange)?;
-                let algorithm = algorithm.unwrap_or(exchange.facts().algorithms[0]);
-                let plan = self.plan(&name, exchange, algorithm, token, scopes, environment, expires_ms, nonce_unit)?;
-                self.add(plan, operator, uid).await
+                self.add(self.plan(new)?, operator, uid).await
             }
-            Register::Generate { v, name, exchange, token, scopes, algorithm, environment, expires_ms, nonce_unit } => {
-                wire::check_version(v)?;
-                let exchange = known_exchange(&exchange)?;
-                let plan = self.plan(&name, exchange, algorithm, token, scopes, environment, expires_ms, nonce_unit)?;
-                self.generate(plan, uid).await
-            }
+            Register::Generate(new) => self.generate(self.plan(new)?, uid).await,
             Register::Remove { v, name } => {
                 wire::check_version(v)?;
                 self.remove(&name, uid).await
@@ -75,35 +66,29 @@ impl Front {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the fields of one message, each judged here once")]
-    fn plan(
-        &self,
-        name: &str,
-        exchange: &'static dyn Exchange,
-        algorithm: Algorithm,
-        token: String,
-        scopes: Scopes,
-        environment: Environment,
-        expires_ms: Option<u64>,
-        nonce_unit: Option<NonceUnit>,
-    ) -> Result<Plan, Refusal> {
-        let name = wire::key_name(name)?;
+    /// Judges what was asked before the token, or the operator, is bothered.
+    fn plan(&self, new: NewKey) -> Result<Plan, Refusal> {
+        wire::check_version(new.v)?;
+        let name = wire::key_name(&new.name)?;
         if self.keyring.file(name.as_str()).is_some() {
             return Err(Refusal::malformed(format!("there is a key named {name} already; remove it first")));
         }
+        let exchange = known_exchange(&new.exchange)?;
         let facts = exchange.facts();
+        let algorithm = new.algorithm.unwrap_or(facts.algorithms[0]);
         if !facts.algorithms.contains(&algorithm) {
             let known: Vec<_> = facts.algorithms.iter().map(|algorithm| algorithm.name()).collect();
             return Err(Refusal::malformed(format!("{} takes {} keys, not {algorithm}", facts.name, known.join(", "))));
         }
-        if !facts.hosts.iter().any(|group| group.environment == environment) {
-            return Err(Refusal::malformed(format!("{} has no {environment} environment", facts.name)));
+        if !facts.hosts.iter().any(|group| group.environment == new.environment) {
+            return Err(Refusal::malformed(format!("{} has no {} environment", facts.name, new.environment)));
         }
-        if scopes.is_empty() {
+        if new.scopes.is_empty() {
             return Err(Refusal::malformed("a key needs at least one scope"));
         }
-        let (token, tier) = self.token_settings(&token)?;
-        check_rung(scopes, tier)?;
+        let (token, tier) = self.token_settings(&new.token)?;
+        check_rung(new.scopes, tier)?;
+        let NewKey { environment, scopes, expires_ms, nonce_unit, .. } = new;
         Ok(Plan { name, exchange, environment, algorithm, scopes, expires_ms, nonce_unit, token })
     }
 

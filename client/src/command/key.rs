@@ -8,7 +8,8 @@ use clap::{Args, Subcommand};
 use countersign::core::algorithm::Algorithm;
 use countersign::core::key::{Environment, NonceUnit};
 use countersign::core::scope::{Scope, Scopes};
-use countersign::core::wire::{VERSION, admin::Register};
+use countersign::core::wire::VERSION;
+use countersign::core::wire::admin::{self, Register};
 use countersign::{Admin, Sockets};
 use serde::de::value::{Error as ValueError, StrDeserializer};
 use serde::de::{DeserializeOwned, IntoDeserializer};
@@ -110,7 +111,9 @@ pub(crate) struct RemoveArguments {
 pub(crate) fn run(command: Command, sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
     match command {
         Command::Add(arguments) => add(arguments, sockets, output),
-        Command::Generate(arguments) => change(&generated(arguments)?, sockets, output),
+        Command::Generate(GenerateArguments { key, algorithm }) => {
+            change(&Register::Generate(key.wire(Some(algorithm))?), sockets, output)
+        }
         Command::Activate(ActivateArguments { name, api_key }) => {
             change(&Register::Activate { v: VERSION, name, api_key }, sockets, output)
         }
@@ -125,7 +128,7 @@ pub(crate) fn run(command: Command, sockets: &Sockets, output: &Output) -> Resul
 
 fn add(arguments: AddArguments, sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
     let from_stdin = arguments.stdin;
-    let change = added(arguments)?;
+    let change = Register::Add(arguments.key.wire(arguments.algorithm)?);
     let reply = if from_stdin {
         let stdin = io::stdin();
         if stdin.is_terminal() {
@@ -168,39 +171,22 @@ fn confirm(question: &str, expected: &str) -> Result<(), Failure> {
     }
 }
 
-fn added(arguments: AddArguments) -> Result<Register, Failure> {
-    let AddArguments { key, algorithm, .. } = arguments;
-    let scopes = key.scopes()?;
-    Ok(Register::Add {
-        v: VERSION,
-        name: key.name,
-        exchange: key.exchange,
-        token: key.token,
-        scopes,
-        algorithm,
-        environment: key.environment,
-        expires_ms: key.expires.map(Moment::unix_ms),
-        nonce_unit: key.nonce_unit,
-    })
-}
-
-fn generated(arguments: GenerateArguments) -> Result<Register, Failure> {
-    let GenerateArguments { key, algorithm } = arguments;
-    let scopes = key.scopes()?;
-    Ok(Register::Generate {
-        v: VERSION,
-        name: key.name,
-        exchange: key.exchange,
-        token: key.token,
-        scopes,
-        algorithm,
-        environment: key.environment,
-        expires_ms: key.expires.map(Moment::unix_ms),
-        nonce_unit: key.nonce_unit,
-    })
-}
-
 impl NewKey {
+    fn wire(self, algorithm: Option<Algorithm>) -> Result<admin::NewKey, Failure> {
+        let scopes = self.scopes()?;
+        Ok(admin::NewKey {
+            v: VERSION,
+            name: self.name,
+            exchange: self.exchange,
+            token: self.token,
+            scopes,
+            algorithm,
+            environment: self.environment,
+            expires_ms: self.expires.map(Moment::unix_ms),
+            nonce_unit: self.nonce_unit,
+        })
+    }
+
     fn scopes(&self) -> Result<Scopes, Failure> {
         if self.scopes.is_empty() {
             return Err(Failure::Usage(format!(

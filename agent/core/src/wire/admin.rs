@@ -33,39 +33,34 @@ pub enum Register {
         name: String,
         api_key: String,
     },
-    Add {
-        v: u32,
-        name: String,
-        exchange: String,
-        token: String,
-        scopes: Scopes,
-        #[serde(default)]
-        algorithm: Option<Algorithm>,
-        #[serde(default)]
-        environment: Environment,
-        #[serde(default)]
-        expires_ms: Option<u64>,
-        #[serde(default)]
-        nonce_unit: Option<NonceUnit>,
-    },
-    Generate {
-        v: u32,
-        name: String,
-        exchange: String,
-        token: String,
-        scopes: Scopes,
-        algorithm: Algorithm,
-        #[serde(default)]
-        environment: Environment,
-        #[serde(default)]
-        expires_ms: Option<u64>,
-        #[serde(default)]
-        nonce_unit: Option<NonceUnit>,
-    },
+    Add(NewKey),
+    /// A key pair made on the token.
+    Generate(NewKey),
     Remove {
         v: u32,
         name: String,
     },
+}
+
+/// A key to be enrolled.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewKey {
+    pub v: u32,
+    pub name: String,
+    pub exchange: String,
+    /// As in `agent.toml`.
+    pub token: String,
+    pub scopes: Scopes,
+    /// The exchange's usual one where none is named.
+    #[serde(default)]
+    pub algorithm: Option<Algorithm>,
+    #[serde(default)]
+    pub environment: Environment,
+    #[serde(default)]
+    pub expires_ms: Option<u64>,
+    #[serde(default)]
+    pub nonce_unit: Option<NonceUnit>,
 }
 
 /// `events@countersign`: records after `after`, waiting up to `wait_ms` for the first.
@@ -152,4 +147,22 @@ pub struct DoneReply {
 pub struct PendingReply {
     pub v: u32,
     pub pending: Vec<Value>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::parse;
+
+    #[test]
+    fn a_change_to_the_keys_is_strict_in_every_form() {
+        let add = r#"{"operation":"add","v":1,"name":"k","exchange":"okx","token":"t","scopes":["read"]"#;
+        assert!(parse::<Register>(format!("{add}}}").as_bytes()).is_ok());
+        let unknown = parse::<Register>(format!(r#"{add},"secret":"x"}}"#).as_bytes()).expect_err("an unknown field");
+        assert_eq!(unknown.code, Code::RequestMalformed);
+        let twice = parse::<Register>(format!(r#"{add},"name":"other"}}"#).as_bytes()).expect_err("a name twice");
+        assert_eq!(twice.code, Code::RequestAmbiguous);
+        let remove = br#"{"operation":"remove","v":1,"name":"k","force":true}"#;
+        assert!(parse::<Register>(remove).is_err());
+    }
 }

@@ -228,8 +228,10 @@ mod tests {
         let words = std::iter::once("key").chain(arguments.split(' '));
         let harness = Harness::try_parse_from(words).map_err(|error| error.to_string())?;
         let change = match harness.command {
-            Command::Add(arguments) => added(arguments),
-            Command::Generate(arguments) => generated(arguments),
+            Command::Add(AddArguments { key, algorithm, .. }) => key.wire(algorithm).map(Register::Add),
+            Command::Generate(GenerateArguments { key, algorithm }) => {
+                key.wire(Some(algorithm)).map(Register::Generate)
+            }
             other => panic!("{other:?}"),
         };
         change.map(|change| serde_json::to_string(&change).expect("serialises")).map_err(|failure| failure.message())

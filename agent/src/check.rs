@@ -1,31 +1,189 @@
-//! `countersign-agent check`: the configuration, read as `run` would read it; signs nothing, tries no PIN.
+//! `countersign-agent check`: reads the configuration and looks at every place it names. Signs nothing, logs in nowhere.
 
-use std::io::Write;
-use std::path::Path;
+mod places;
 
-use crate::config;
+use std::error::Error;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
-const OK: u8 = 0;
-const BAD_CONFIGURATION: u8 = 78;
+use countersign_core::key::{KeyName, Tier};
+use countersign_core::scope::Scopes;
+use serde::Serialize;
 
-/// Says what the configuration holds, or what is wrong with it; returns the exit code.
-pub fn check(path: &Path, json: bool) -> u8 {
-    let (said, code) = match config::load(path) {
-        Ok(config) if json => {
-            let said = serde_json::json!({"v": 1, "summary": config.summary(), "warnings": config.warnings});
-            (said.to_string(), OK)
-        }
-        Ok(config) => {
-            let warnings = config.warnings.iter().map(|warning| format!("\nwarning: {warning}"));
-            (format!("{}: {}{}", path.display(), config.summary(), warnings.collect::<String>()), OK)
-        }
-        Err(error) if json => {
-            let error = serde_json::json!({"code": "configuration", "message": error.to_string()});
-            (serde_json::json!({"v": 1, "error": error}).to_string(), BAD_CONFIGURATION)
-        }
-        Err(error) => (error.to_string(), BAD_CONFIGURATION),
+use crate::config::{self, Config, ConfigError, Finding};
+use crate::host::settings::PinSource;
+use places::Places;
+
+/// The exit code of a configuration that cannot be used.
+pub const BAD_CONFIGURATION: u8 = 78;
+
+/// How the outcome is written.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Format {
+    /// For a terminal.
+    Colour,
+    /// One object on the standard output.
+    Json,
+    /// For files, pipes and journals.
+    Plain,
+}
+
+/// What was found. `sound` is true where the agent would start with it, as far as can be seen without a PIN.
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    v: u32,
+    sound: bool,
+    config: &'a Path,
+    /// The user it was checked as: the one the agent is to run as.
+    uid: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sha256: Option<&'a str>,
+    tokens: Vec<TokenReport<'a>>,
+    clients: Vec<ClientReport<'a>>,
+    warnings: Vec<String>,
+    /// What has to be mended.
+    problems: Vec<String>,
+    /// Where the text of the configuration is wrong.
+    findings: Vec<Finding>,
+}
+
+#[derive(Debug, Serialize)]
+struct TokenReport<'a> {
+    name: &'a str,
+    profile: &'a str,
+    tier: Tier,
+    module: Option<PathBuf>,
+    /// Where the PIN comes from.
+    pin: String,
+}
+
+#[derive(Debug, Serialize)]
+struct ClientReport<'a> {
+    name: &'a str,
+    uid: u32,
+    /// False where it runs as the agent's own user.
+    isolated: bool,
+    scopes: Scopes,
+    keys: Vec<&'a KeyName>,
+    socket: &'a Path,
+}
+
+/// Checks a configuration and says what was found; returns the exit code, 0 or [`BAD_CONFIGURATION`].
+///
+/// To be run as the user the agent runs as: who owns what, and who may read what, is judged for that user.
+pub fn run(config_file: &Path, format: Format, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<u8> {
+    let uid = rustix::process::geteuid().as_raw();
+    let loaded = config::load(config_file);
+    let report = match &loaded {
+        Ok(config) => of_config(config, config_file, uid),
+        Err(error) => of_error(error, config_file, uid),
     };
-    // Nobody is left to be told where this fails.
-    let _ = writeln!(std::io::stdout(), "{said}");
-    code
+    if format == Format::Json {
+        serde_json::to_writer(&mut *out, &report)?;
+        writeln!(out)?;
+    } else {
+        match &loaded {
+            Ok(config) => write_text(&report, config, out, err)?,
+            Err(error) => writeln!(err, "{}", in_words(error, format))?,
+        }
+    }
+    Ok(if report.sound { 0 } else { BAD_CONFIGURATION })
+}
+
+fn of_config<'a>(config: &'a Config, config_file: &'a Path, uid: u32) -> Report<'a> {
+    let mut places = Places::default();
+    let tokens = config.tokens.iter().map(|token| TokenReport {
+        name: &token.settings.name,
+        profile: &token.settings.profile,
+        tier: token.tier,
+        module: places.token(token),
+        pin: pin_source(&token.settings.pin),
+    });
+    let tokens = tokens.collect();
+    places.directories(config);
+    let clients = config.policy.clients.iter().map(|client| ClientReport {
+        name: &client.name,
+        uid: client.uid,
+        isolated: client.uid != uid,
+        scopes: client.scopes,
+        keys: client.keys.iter().collect(),
+        socket: config.client_sockets.get(&client.name).unwrap_or(&config.agent.socket),
+    });
+    Report {
+        v: 1,
+        sound: places.problems.is_empty(),
+        config: config_file,
+        uid,
+        sha256: Some(&config.sha256),
+        tokens,
+        clients: clients.collect(),
+        warnings: config.warnings.iter().cloned().chain(places.warnings).collect(),
+        problems: places.problems,
+        findings: Vec::new(),
+    }
+}
+
+fn of_error<'a>(error: &ConfigError, config_file: &'a Path, uid: u32) -> Report<'a> {
+    let findings = error.findings();
+    Report {
+        v: 1,
+        sound: false,
+        config: config_file,
+        uid,
+        sha256: None,
+        tokens: Vec::new(),
+        clients: Vec::new(),
+        warnings: Vec::new(),
+        problems: if findings.is_empty() { vec![with_causes(error)] } else { Vec::new() },
+        findings,
+    }
+}
+
+fn write_text(report: &Report<'_>, config: &Config, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "{}: {}, checked as uid {}", report.config.display(), config.summary(), report.uid)?;
+    for token in &report.tokens {
+        let TokenReport { name, profile, tier, module, pin } = token;
+        let module = module.as_ref().map_or("no module".to_owned(), |path| path.display().to_string());
+        writeln!(out, "token {name}: {profile}, tier {tier}, {module}, PIN from {pin}")?;
+    }
+    for client in &report.clients {
+        let ClientReport { name, uid, scopes, keys, socket, .. } = client;
+        let keys = keys.iter().map(|key| key.as_str()).collect::<Vec<_>>().join(", ");
+        writeln!(out, "client {name}: uid {uid} on {}, scopes {scopes}, keys {keys}", socket.display())?;
+    }
+    for warning in &report.warnings {
+        writeln!(out, "warning: {warning}")?;
+    }
+    for problem in &report.problems {
+        writeln!(err, "error: {problem}")?;
+    }
+    if report.sound { writeln!(out, "sound") } else { writeln!(err, "the agent would not start with this") }
+}
+
+fn in_words(error: &ConfigError, format: Format) -> String {
+    match error {
+        ConfigError::Invalid { report } if format == Format::Colour => report.in_colour(),
+        ConfigError::Invalid { report } => report.to_string(),
+        _ => format!("error: {}", with_causes(error)),
+    }
+}
+
+fn pin_source(source: &PinSource) -> String {
+    match source {
+        PinSource::Credential(name) => format!("the systemd credential {name}"),
+        PinSource::Fd(number) => format!("descriptor {number}"),
+        PinSource::File(path) => path.display().to_string(),
+        PinSource::Prompt => "a person".to_owned(),
+    }
+}
+
+/// An error and what caused it, on one line.
+fn with_causes(error: &dyn Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        words.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    words
 }

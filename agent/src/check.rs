@@ -3,7 +3,7 @@
 mod places;
 
 use std::error::Error;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use countersign_core::key::{KeyName, Tier};
@@ -19,7 +19,7 @@ pub const BAD_CONFIGURATION: u8 = 78;
 
 /// How the outcome is written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Format {
+enum Format {
     /// For a terminal.
     Colour,
     /// One object on the standard output.
@@ -38,6 +38,8 @@ struct Report<'a> {
     uid: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     sha256: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    summary: Option<String>,
     tokens: Vec<TokenReport<'a>>,
     clients: Vec<ClientReport<'a>>,
     warnings: Vec<String>,
@@ -45,6 +47,15 @@ struct Report<'a> {
     problems: Vec<String>,
     /// Where the text of the configuration is wrong.
     findings: Vec<Finding>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorReport>,
+}
+
+/// All that is wrong, as one text: the form every command's error has.
+#[derive(Debug, Serialize)]
+struct ErrorReport {
+    code: &'static str,
+    message: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -71,7 +82,19 @@ struct ClientReport<'a> {
 /// Checks a configuration and says what was found; returns the exit code, 0 or [`BAD_CONFIGURATION`].
 ///
 /// To be run as the user the agent runs as: who owns what, and who may read what, is judged for that user.
-pub fn run(config_file: &Path, format: Format, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<u8> {
+pub fn check(config_file: &Path, json: bool) -> u8 {
+    let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
+    let format = match json {
+        true => Format::Json,
+        false if err.is_terminal() && std::env::var_os("NO_COLOR").is_none() => Format::Colour,
+        false => Format::Plain,
+    };
+    // Where nobody reads what is said, nobody was told that it is sound.
+    write(config_file, format, &mut out, &mut err).unwrap_or(BAD_CONFIGURATION)
+}
+
+/// The same, written anywhere.
+fn write(config_file: &Path, format: Format, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<u8> {
     let uid = rustix::process::geteuid().as_raw();
     let loaded = config::load(config_file);
     let report = match &loaded {
@@ -115,9 +138,11 @@ fn of_config<'a>(config: &'a Config, config_file: &'a Path, uid: u32) -> Report<
         config: config_file,
         uid,
         sha256: Some(&config.sha256),
+        summary: Some(config.summary()),
         tokens,
         clients: clients.collect(),
         warnings: config.warnings.iter().cloned().chain(places.warnings).collect(),
+        error: error_report(places.problems.join("\n")),
         problems: places.problems,
         findings: Vec::new(),
     }
@@ -131,12 +156,19 @@ fn of_error<'a>(error: &ConfigError, config_file: &'a Path, uid: u32) -> Report<
         config: config_file,
         uid,
         sha256: None,
+        summary: None,
         tokens: Vec::new(),
         clients: Vec::new(),
         warnings: Vec::new(),
         problems: if findings.is_empty() { vec![with_causes(error)] } else { Vec::new() },
         findings,
+        error: error_report(in_words(error, Format::Plain)),
     }
+}
+
+/// `None` where there is nothing to say.
+fn error_report(message: String) -> Option<ErrorReport> {
+    (!message.is_empty()).then_some(ErrorReport { code: "configuration", message })
 }
 
 fn write_text(report: &Report<'_>, config: &Config, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<()> {

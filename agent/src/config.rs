@@ -69,19 +69,15 @@ pub enum ConfigError {
     },
     #[error("{} is larger than {LONGEST} bytes: that is no configuration", .0.display())]
     TooLong(PathBuf),
-    #[error("{} is not trusted", path.display())]
-    Untrusted {
-        path: PathBuf,
-        #[source]
-        cause: TrustError,
-    },
+    /// The file, or a directory above it, could be someone else's.
+    #[error(transparent)]
+    Untrusted(#[from] TrustError),
 }
 
 /// Reads the file, if nobody but root and the agent's user can have written it.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
     let path = std::path::absolute(path).map_err(|cause| ConfigError::Read { path: path.to_owned(), cause })?;
-    let file = trusted_path::open(&path, Exposure::Public)
-        .map_err(|cause| ConfigError::Untrusted { path: path.clone(), cause })?;
+    let file = trusted_path::open(&path, Exposure::Public)?;
     let mut bytes = Vec::new();
     file.take(LONGEST + 1).read_to_end(&mut bytes).map_err(|cause| ConfigError::Read { path: path.clone(), cause })?;
     if bytes.len() as u64 > LONGEST {
@@ -216,7 +212,7 @@ impl ConfigError {
     pub fn findings(&self) -> Vec<Finding> {
         match self {
             Self::Invalid { report } => report.findings(),
-            Self::Read { .. } | Self::TooLong(_) | Self::Untrusted { .. } => Vec::new(),
+            Self::Read { .. } | Self::TooLong(_) | Self::Untrusted(_) => Vec::new(),
         }
     }
 
@@ -224,7 +220,7 @@ impl ConfigError {
     pub fn in_colour(&self) -> String {
         match self {
             Self::Invalid { report } => report.in_colour(),
-            Self::Read { .. } | Self::TooLong(_) | Self::Untrusted { .. } => self.to_string(),
+            Self::Read { .. } | Self::TooLong(_) | Self::Untrusted(_) => self.to_string(),
         }
     }
 }

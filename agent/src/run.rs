@@ -111,7 +111,8 @@ impl Agent {
     }
 
     async fn try_reload(&mut self) -> Result<String, String> {
-        let config = Rc::new(config::load(&self.config_file).map_err(|error| error.to_string())?);
+        let config =
+            Rc::new(config::load(&self.config_file).map_err(|error| format!("{:#}", anyhow::Error::from(error)))?);
         let before = self.front.config();
         if config.agent.needs_restart(&before.agent) {
             return Err("state_dir, durability, socket and admin_socket change only with a restart".to_owned());

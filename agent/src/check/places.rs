@@ -128,7 +128,7 @@ mod tests {
     use std::fs::{self, Permissions};
     use std::os::unix::fs::PermissionsExt;
 
-    use crate::check::{BAD_CONFIGURATION, Format, run};
+    use crate::check::{BAD_CONFIGURATION, Format, write};
 
     /// A directory with everything a configuration needs, and a module that is none: it is not loaded.
     struct Trial {
@@ -173,7 +173,7 @@ mod tests {
         fn check(&self, text: &str, format: Format) -> (u8, String, String) {
             fs::write(self.path("agent.toml"), text).expect("written");
             let (mut out, mut err) = (Vec::new(), Vec::new());
-            let code = run(&self.path("agent.toml"), format, &mut out, &mut err).expect("written to memory");
+            let code = write(&self.path("agent.toml"), format, &mut out, &mut err).expect("written to memory");
             (code, String::from_utf8(out).expect("text"), String::from_utf8(err).expect("text"))
         }
     }
@@ -239,11 +239,13 @@ mod tests {
         };
         let (code, sound) = json(&trial.text());
         assert_eq!((code, &sound["v"], &sound["sound"]), (0, &1.into(), &true.into()));
+        assert!(sound["error"].is_null());
         assert_eq!(sound["tokens"][0]["tier"], "software");
         assert_eq!(sound["clients"][0]["isolated"], false);
         let (code, wrong) = json("[agent]\nstate_dir = 5\n");
         assert_eq!((code, &wrong["sound"]), (BAD_CONFIGURATION, &false.into()));
         assert_eq!((&wrong["findings"][0]["line"], &wrong["findings"][0]["column"]), (&2.into(), &13.into()));
+        assert!(wrong["error"]["message"].as_str().is_some_and(|said| said.contains("agent.toml:2:13")), "{wrong}");
         trial.mode("agent.toml", 0o666);
         let (code, exposed) = json(&trial.text());
         assert_eq!(code, BAD_CONFIGURATION);

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::{Component, Path, PathBuf};
 
 use countersign_core::decimal::Amount;
-use countersign_core::key::KeyName;
+use countersign_core::key::{KeyName, NotAName};
 use countersign_core::policy::Rate;
 use toml::de::{DeTable, DeValue};
 
@@ -14,12 +14,16 @@ use super::problem::{Problem, Problems};
 
 /// Text that is not empty and has no control characters.
 pub(super) fn text<'a>(value: Value<'a>, problems: &Problems) -> Option<&'a str> {
+    text_for("text", "write what is meant in quotes, or leave the field out", value, problems)
+}
+
+/// The same where more can be said of what is `expected`.
+fn text_for<'a>(expected: &str, help: &str, value: Value<'a>, problems: &Problems) -> Option<&'a str> {
     let DeValue::String(text) = value.get_ref() else {
-        return problems.refuse(wrong_type(value, "text", "write it in quotes: \"…\""));
+        return problems.refuse(wrong_type(value, &format!("{expected} in quotes"), help));
     };
-    problems.keep(is_text(text).map(|()| text.as_ref()).map_err(|found| {
-        Problem::new(value.span(), "expected text", found, "write what is meant in quotes, or leave the field out")
-    }))
+    let problem = |found| Problem::new(value.span(), format!("expected {expected}"), found, help);
+    problems.keep(is_text(text).map(|()| text.as_ref()).map_err(problem))
 }
 
 fn is_text(text: &str) -> Result<(), &'static str> {
@@ -76,12 +80,11 @@ pub(super) fn integer(value: Value<'_>, range: RangeInclusive<u32>, problems: &P
 
 /// One of some words.
 pub(super) fn one_of<T: Copy>(value: Value<'_>, words: &[(&str, T)], problems: &Problems) -> Option<T> {
-    let word = text(value, problems)?;
+    let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
+    let word = text_for("a known word", &choose("", &names), value, problems)?;
     let known = words.iter().find(|(known, _)| *known == word).map(|(_, meaning)| *meaning);
-    problems.keep(known.ok_or_else(|| {
-        let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
-        Problem::new(value.span(), "expected a known word", "no such word here", choose(word, &names))
-    }))
+    let problem = || Problem::new(value.span(), "expected a known word", "no such word here", choose(word, &names));
+    problems.keep(known.ok_or_else(problem))
 }
 
 const PLAIN_DECIMAL: &str = "digits, optionally a point and digits: \"0.5\"; no sign, exponent, separator or leading \
@@ -124,15 +127,9 @@ pub(super) fn limit(value: Value<'_>, problems: &Problems) -> Option<Amount> {
 
 /// `50/s` or `600/min`.
 pub(super) fn rate(value: Value<'_>, problems: &Problems) -> Option<Rate> {
-    let rate = text(value, problems)?;
-    problems.keep(parse_rate(rate).ok_or_else(|| {
-        Problem::new(
-            value.span(),
-            "expected a rate",
-            "not a rate",
-            "a whole number from 1 to 1000000, a slash, and s or min: \"50/s\", \"600/min\"",
-        )
-    }))
+    const HELP: &str = "a whole number from 1 to 1000000, a slash, and s or min: \"50/s\", \"600/min\"";
+    let rate = text_for("a rate", HELP, value, problems)?;
+    problems.keep(parse_rate(rate).ok_or_else(|| Problem::new(value.span(), "expected a rate", "not a rate", HELP)))
 }
 
 fn parse_rate(text: &str) -> Option<Rate> {
@@ -150,9 +147,9 @@ fn parse_rate(text: &str) -> Option<Rate> {
 
 /// An absolute path without `..`.
 pub(super) fn path(value: Value<'_>, problems: &Problems) -> Option<PathBuf> {
-    let path = Path::new(text(value, problems)?);
-    let problem =
-        |found: &str| Problem::new(value.span(), "expected an absolute path", found, "write the whole path, from / on");
+    const HELP: &str = "write the whole path, from / on";
+    let path = Path::new(text_for("an absolute path", HELP, value, problems)?);
+    let problem = |found: &str| Problem::new(value.span(), "expected an absolute path", found, HELP);
     problems.keep(if !path.is_absolute() {
         Err(problem("it does not start with /"))
     } else if path.components().any(|component| component == Component::ParentDir) {
@@ -180,10 +177,12 @@ pub(super) fn socket(value: Value<'_>, problems: &Problems) -> Option<PathBuf> {
 
 /// The name of a key, enrolled already or later.
 pub(super) fn key_name(value: Value<'_>, problems: &Problems) -> Option<KeyName> {
-    let name = text(value, problems)?;
-    problems.keep(KeyName::parse(name).map_err(|error| {
-        Problem::new(value.span(), "expected the name of a key", "this cannot be one", error.to_string())
-    }))
+    let expected = "the name of a key";
+    let name = text_for(expected, &NotAName.to_string(), value, problems)?;
+    let problem = |error: NotAName| {
+        Problem::new(value.span(), format!("expected {expected}"), "this cannot be one", error.to_string())
+    };
+    problems.keep(KeyName::parse(name).map_err(problem))
 }
 
 /// A list in which nothing stands twice.

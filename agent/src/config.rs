@@ -107,10 +107,15 @@ fn tree<'a>(text: &'a str, problems: &Problems) -> DeTable<'a> {
     if errors.is_empty() {
         return root.into_inner();
     }
-    conceal::lines_of_secrets(text).into_iter().for_each(|span| problems.hide(span));
-    for error in errors {
-        let span = error.span().unwrap_or(text.len()..text.len());
-        problems.add(match error.message() {
+    conceal::values_of_secrets(text).into_iter().for_each(|span| problems.hide(span));
+    let mut errors: Vec<_> =
+        errors.iter().map(|error| (error.span().unwrap_or(text.len()..text.len()), error.message())).collect();
+    errors.sort_by_key(|(span, _)| span.start);
+    // What follows on the same line is mostly a consequence of the first.
+    let has_line_end = |range| text.as_bytes().get(range).is_some_and(|bytes: &[u8]| bytes.contains(&b'\n'));
+    errors.dedup_by(|later, first| !has_line_end(first.0.start..later.0.start));
+    for (span, message) in errors {
+        problems.add(match message {
             "duplicate key" => {
                 Problem::new(span, "expected each name once", "it is there already", "remove one of them, or rename it")
             }
@@ -124,7 +129,7 @@ fn not_text(bytes: &[u8], path: &Path) -> ConfigError {
     let text = String::from_utf8_lossy(bytes);
     let at = text.find(char::REPLACEMENT_CHARACTER).unwrap_or(0);
     let problems = Problems::default();
-    conceal::lines_of_secrets(&text).into_iter().for_each(|span| problems.hide(span));
+    conceal::values_of_secrets(&text).into_iter().for_each(|span| problems.hide(span));
     problems.add(Problem::new(
         at..at + 1,
         "expected UTF-8 text",

@@ -13,10 +13,13 @@ pub(super) fn is_secret_name(name: &str) -> bool {
 
 /// The text with every byte of these ranges made unreadable, lines and all other places unchanged.
 pub(super) fn without(text: &str, hidden: &[Range<usize>]) -> String {
-    let is_hidden = |at: usize| hidden.iter().any(|range| range.contains(&at));
+    let mut is_hidden = vec![false; text.len()];
+    for range in hidden {
+        is_hidden[range.start.min(text.len())..range.end.min(text.len())].fill(true);
+    }
     let mut shown = String::with_capacity(text.len());
     for (at, character) in text.char_indices() {
-        if character != '\n' && is_hidden(at) {
+        if character != '\n' && is_hidden[at] {
             shown.extend(std::iter::repeat_n('*', character.len_utf8()));
         } else {
             shown.push(character);
@@ -25,15 +28,31 @@ pub(super) fn without(text: &str, hidden: &[Range<usize>]) -> String {
     shown
 }
 
-/// What follows a secret's name on a line; for a file that cannot be parsed.
-pub(super) fn lines_of_secrets(text: &str) -> Vec<Range<usize>> {
+/// What follows a secret's name, on its line and on those its value goes on to; for a file that cannot be parsed.
+pub(super) fn values_of_secrets(text: &str) -> Vec<Range<usize>> {
     let mut hidden = Vec::new();
     let mut start = 0;
     for line in text.split_inclusive('\n') {
-        hidden.extend(after_secret_name(line).map(|from| start + from..start + line.len()));
-        start += line.len();
+        let next = start + line.len();
+        if let Some(value) = after_secret_name(line).map(|at| start + at) {
+            hidden.push(value..closing(line).map_or(next, |closing| end_of(text, value, closing)));
+        }
+        start = next;
     }
     hidden
+}
+
+/// What has to close a value that begins on this line and does not end there.
+fn closing(line: &str) -> Option<&'static str> {
+    let pairs = [("\"\"\"", "\"\"\""), ("'''", "'''"), ("{", "}"), ("[", "]")];
+    let (opening, closing) = pairs.into_iter().find(|(opening, _)| line.contains(opening))?;
+    let at = line.find(opening)? + opening.len();
+    (!line[at..].contains(closing)).then_some(closing)
+}
+
+fn end_of(text: &str, value: usize, closing: &str) -> usize {
+    let after_opening = text[value..].find('\n').map_or(text.len(), |newline| value + newline);
+    text[after_opening..].find(closing).map_or(text.len(), |at| after_opening + at)
 }
 
 fn after_secret_name(line: &str) -> Option<usize> {
@@ -64,8 +83,11 @@ mod tests {
             ("  Api_Secret: abc", "  Api_Secret: ***"),
             ("'password' = 'x'", "'password' = '**"),
             ("keys = [\"a\"]", "keys = [\"a\"]"),
+            ("pin = '''\n12\n34\n'''\nx", "pin = '''\n**\n**\n'''\nx"),
+            ("pin = {\n a = 12\n", "pin = *\n*******\n"),
+            ("pin = {\n a = 12 }\nb = 1", "pin = *\n********}\nb = 1"),
         ] {
-            assert_eq!(without(line, &lines_of_secrets(line)), shown, "{line}");
+            assert_eq!(without(line, &values_of_secrets(line)), shown, "{line}");
         }
     }
 }

@@ -110,8 +110,9 @@ impl Report {
         self.render(&Renderer::styled())
     }
 
+    /// The first of them, in the order of the file.
     pub fn findings(&self) -> Vec<Finding> {
-        self.problems.iter().map(|problem| self.finding(problem)).collect()
+        self.problems.iter().take(MOST_SHOWN).map(|problem| self.finding(problem)).collect()
     }
 
     fn finding(&self, problem: &Problem) -> Finding {

@@ -1,6 +1,7 @@
 //! `countersign-agent run`: configuration, ledger, token hosts and sockets are put together and taken apart in order.
 
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use crate::front::session::Session;
 use crate::front::{Front, Reload};
 use crate::host::confine;
 use crate::host::handle::TokenHandle;
+use crate::host::status::{TokenState, TokenStatus};
 use crate::host::supervisor::{self, Supervisor};
 use crate::ledger::keys::KeyFiles;
 use crate::ledger::storage::Disk;
@@ -55,8 +57,17 @@ async fn serve(config_file: &Path, config: Rc<Config>) -> anyhow::Result<()> {
     agent.record_config(&config);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "the agent serves");
     let mut tick = tokio::time::interval(TICK);
+    let mut starts = pin!(no_token_starts(Rc::clone(&agent.front)));
+    let mut started = false;
     loop {
         tokio::select! {
+            reasons = &mut starts, if !started => match reasons {
+                Some(reasons) => {
+                    agent.stop().await?;
+                    return Err(NoToken(reasons).into());
+                }
+                None => started = true,
+            },
             wish = signals.next() => match wish {
                 Wish::Stop => break,
                 Wish::Reload => drop(agent.reload().await),
@@ -67,6 +78,26 @@ async fn serve(config_file: &Path, config: Rc<Config>) -> anyhow::Result<()> {
     }
     tracing::info!("the agent stops");
     agent.stop().await
+}
+
+/// No token can be used until something is put right by hand: there is nothing to serve.
+#[derive(Debug, thiserror::Error)]
+#[error("no token can be used: {0}")]
+struct NoToken(String);
+
+/// Waits until each token has been tried; says why where every one of them was given up.
+async fn no_token_starts(front: Rc<Front>) -> Option<String> {
+    let mut reasons = Vec::new();
+    for token in &front.config().tokens {
+        let mut changes = front.tokens.handle(&token.settings.name)?.subscribe();
+        let tried = |status: &TokenStatus| status.given_up || status.state == TokenState::Healthy;
+        let status = changes.wait_for(tried).await.ok()?.clone();
+        if !status.given_up {
+            return None;
+        }
+        reasons.push(format!("{}: {}", token.settings.name, status.last_error.unwrap_or_default()));
+    }
+    (!reasons.is_empty()).then(|| reasons.join("; "))
 }
 
 /// Opens what the configuration names: the ledger, the key files.
@@ -189,6 +220,7 @@ async fn follow(front: Rc<Front>, handle: TokenHandle) {
 /// True where the error means that the configuration or the state directory has to be put right by hand.
 pub fn is_configuration(error: &anyhow::Error) -> bool {
     error.is::<config::ConfigError>()
+        || error.is::<NoToken>()
         || matches!(error.downcast_ref(), Some(LedgerError::Damaged { .. }))
         || error.is::<crate::ledger::keys::KeyFileError>()
 }

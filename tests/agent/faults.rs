@@ -76,25 +76,20 @@ fn a_second_agent_is_refused() {
 }
 
 #[test]
-fn a_wrong_pin_is_tried_once() {
+fn a_wrong_pin_is_tried_once_and_exits_with_78() {
     let mut agent = Agent::with_binance(BOT);
     agent.stop(Signal::TERM);
+    let right = agent.token.pin();
     fs::write(agent.token.pin_file(), "wrong-pin").expect("written");
-    for _ in 0..5 {
-        let mut run = Command::new(AGENT)
-            .args(["run", "--config"])
-            .arg(agent.config_file())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("starts");
-        agent.wait_until("the token is down", |agent| agent.tokens_are("down"));
-        let refused = agent.sign("binance-mm", "GET", "/api/v3/account", "{}");
-        assert_eq!(code(refused), Some(Code::TokenUnavailable));
-        kill_process(Pid::from_child(&run), Signal::TERM).expect("a signal");
-        run.wait().expect("ends");
+    for start in 0..5 {
+        let run = Command::new(AGENT).args(["run", "--config"]).arg(agent.config_file()).output().expect("runs");
+        let text = String::from_utf8_lossy(&run.stderr);
+        assert_eq!(run.status.code(), Some(78), "{text}");
+        let said = if start == 0 { "the token refused the PIN" } else { "the PIN was refused before" };
+        assert!(text.contains(said) && text.contains("countersign-agent pin-reset hsm --state-dir"), "{text}");
+        assert!(!text.contains("wrong-pin"));
     }
-    let journal = agent.journal();
-    let tried = journal.matches("the token refused the PIN").count();
-    let blocked = journal.matches("the PIN was refused before").count();
-    assert_eq!((tried, blocked), (1, 4), "{journal}");
+    fs::write(agent.token.pin_file(), right).expect("written");
+    agent.restart();
+    assert!(agent.sign("binance-mm", "GET", "/api/v3/account", "{}").is_ok(), "a corrected file is another source");
 }

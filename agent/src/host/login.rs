@@ -76,7 +76,11 @@ fn check(
 }
 
 fn cure(settings: &TokenSettings) -> String {
-    format!("when the PIN is right, `countersign-agent pin-reset {}` allows one more attempt", settings.name)
+    format!(
+        "when the PIN is right, `countersign-agent pin-reset {} --state-dir {}` allows one more attempt",
+        settings.name,
+        settings.state_dir.display()
+    )
 }
 
 fn blocked(error: super::pin_try::TryError) -> HostError {

@@ -39,6 +39,8 @@ pub struct TokenStatus {
     pub last_error: Option<String>,
     /// Unix time at which a host is started again; `None` where that waits for the operator, or is not needed.
     pub next_try_ms: Option<u64>,
+    /// The last host ended for good: another start would only repeat it, or spend a PIN try.
+    pub given_up: bool,
     pub keys: Vec<HostedKey>,
     pub facts: TokenFacts,
 }
@@ -50,6 +52,7 @@ impl TokenStatus {
             since_ms: unix_ms(Duration::ZERO),
             last_error: None,
             next_try_ms: None,
+            given_up: false,
             keys: Vec::new(),
             facts: TokenFacts::default(),
         }
@@ -58,6 +61,7 @@ impl TokenStatus {
     /// Takes the new state; true where it is another one than before.
     pub(crate) fn enter(&mut self, state: TokenState) -> bool {
         self.next_try_ms = None;
+        self.given_up = false;
         if self.state == state {
             return false;
         }

@@ -71,7 +71,10 @@ impl Supervisor {
             if matches!(ended, Ended::Stopped) {
                 break;
             }
-            shared.status.send_modify(|status| status.next_try_ms = pause.map(unix_ms));
+            shared.status.send_modify(|status| {
+                status.next_try_ms = pause.map(unix_ms);
+                status.given_up = pause.is_none();
+            });
             tracing::warn!(token = shared.name, reason = %ended, ?pause, "token host ended");
             let mut stop = shared.stop.1.clone();
             tokio::select! {

@@ -31,9 +31,9 @@ lint:
 test-rust:
 	cargo test --workspace --locked
 
-# Against a running agent with a SoftHSM token, built as the Rust tests are.
+# Against a running agent with a SoftHSM token; the programs are those that the Rust tests build.
 test-python:
-	cargo build --workspace --locked
+	cargo test --workspace --locked --no-run --quiet
 	cd client/python && "$$(../../scripts/python-env)" -W error -m unittest discover --start-directory tests --top-level-directory .
 
 # Every warning too, such as a crate in two versions.

@@ -1,9 +1,9 @@
-# make demo: see it work.  make test: everything a change has to pass, cheapest first.
+# make demo: see it work.  make test: everything a change has to pass, cheapest first.  make bench: how fast it is.
 
 CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
 
-.PHONY: all build clean demo deny fmt install-deps lint test test-python test-rust
+.PHONY: all bench build clean demo deny fmt install-deps lint test test-python test-rust
 
 all: build
 
@@ -15,6 +15,12 @@ build: install-deps
 
 demo:
 	@scripts/demo
+
+# Half a minute once it is built; `make bench BENCH=--long` takes ten.
+bench: build
+	cargo build --release --locked -p countersign-bench
+	"$(CARGO_TARGET_DIR)/release/countersign-bench" run --python "$$(scripts/python-env)" \
+		--json "$(CARGO_TARGET_DIR)/bench.json" $(BENCH)
 
 test: install-deps lint test-rust test-python
 

@@ -1,0 +1,175 @@
+//! The agent under measurement: its own token, policy and journal on, and orders to sign.
+
+use std::fs;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use countersign::{Admin, Sockets};
+use countersign_core::algorithm::Algorithm;
+use countersign_core::scope::Scope;
+use countersign_core::wire::admin::{NewKey, Register};
+use serde::Serialize;
+
+use crate::load::{Load, frame, string};
+use crate::process::Process;
+use crate::softhsm::SoftHsm;
+
+/// Binance's published test key: https://developers.binance.com/docs/binance-spot-api-docs/rest-api/request-security
+const API_KEY: &str = "vmPUZE6mv9SD5VNHk4HlWFsOr6aKE2zvsw0MuIgwCIPy6utIco14y7Ju91duEh8A";
+const SECRET: &str = "NhqPtmdSJYdKjVHjA7PZj4Mge3R5YNiP1e3UZjInClVN65XAbvqqM6A7H5fATj0j";
+
+/// A Binance order; `key` is a place to fill.
+pub(crate) const ORDER: &str = r#"{"v":1,"key":"KEY","method":"POST","path":"/api/v3/order","params":{"symbol":"BTCUSDT","side":"BUY","type":"LIMIT","timeInForce":"GTC","quantity":"0.01","price":"30000"}}"#;
+
+#[derive(Debug)]
+pub(crate) struct Agent {
+    child: Child,
+    directory: PathBuf,
+}
+
+/// Resident memory in KiB.
+#[derive(Debug, Serialize)]
+pub(crate) struct Memory {
+    pub(crate) front_kib: u64,
+    pub(crate) host_kib: u64,
+    /// With so many idle connections more.
+    pub(crate) idle_connections: usize,
+    pub(crate) front_with_idle_kib: u64,
+    /// What the front grew by over so many requests.
+    pub(crate) requests: u64,
+    pub(crate) growth_kib: i64,
+}
+
+impl Agent {
+    pub(crate) fn start(program: &Path, directory: &Path) -> anyhow::Result<Self> {
+        let token = SoftHsm::new(program, directory, "agent")?;
+        fs::create_dir(directory.join("state"))?;
+        let config = directory.join("agent.toml");
+        fs::write(&config, configuration(directory, &token))?;
+        let log = fs::File::create(directory.join("log"))?;
+        let mut command = Command::new(program);
+        let child = command.args(["run", "--config"]).arg(config).stdin(Stdio::null()).stderr(log).spawn()?;
+        let agent = Self { child, directory: directory.to_owned() };
+        agent.wait_until_healthy()?;
+        agent.enrol()?;
+        Ok(agent)
+    }
+
+    fn wait_until_healthy(&self) -> anyhow::Result<()> {
+        let start = Instant::now();
+        let sockets = self.sockets();
+        let healthy = || Ok::<_, countersign::Error>(Admin::open(&sockets)?.status()?.tokens[0].state == "healthy");
+        while !healthy().unwrap_or(false) {
+            let log = || fs::read_to_string(self.directory.join("log")).unwrap_or_default();
+            ensure!(start.elapsed() < Duration::from_secs(15), "the agent does not start:\n{}", log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    fn enrol(&self) -> anyhow::Result<()> {
+        let mut admin = Admin::open(&self.sockets())?;
+        let (reader, mut writer) = std::io::pipe()?;
+        writer.write_all(serde_json::json!({"api_key": API_KEY, "secret": SECRET}).to_string().as_bytes())?;
+        drop(writer);
+        admin.add(&Register::Add(new_key("hmac", None)), reader.as_fd())?;
+        admin.register(&Register::Generate(new_key("ed25519", Some(Algorithm::Ed25519))))?;
+        admin.register(&Register::Activate { v: 1, name: "ed25519".to_owned(), api_key: "id".to_owned() })?;
+        Ok(())
+    }
+
+    fn sockets(&self) -> Sockets {
+        Sockets::at(self.socket())
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.join("agent.sock")
+    }
+
+    fn front(&self) -> Process {
+        Process { role: "front", pid: self.child.id() }
+    }
+
+    /// Orders from `clients` connections with `depth` under way on each.
+    pub(crate) fn load(&self, name: &str, key: &str, clients: usize, depth: usize) -> anyhow::Result<Load> {
+        let order = ORDER.replace("KEY", key);
+        let request = frame(27, &[&string(b"sign@countersign"), &string(order.as_bytes())]);
+        let front = self.front();
+        let processes = move || {
+            let mut processes = front.children("host");
+            processes.push(front.clone());
+            processes
+        };
+        let good = |answer: &[u8]| String::from_utf8_lossy(answer).contains("\"signature\":");
+        Load::new(name, &self.socket(), (clients, depth), request, processes, good)
+    }
+
+    /// Connects `idle` times, serves `requests`, and reads the resident memory in between.
+    pub(crate) fn memory(&self, requests: u64) -> anyhow::Result<Memory> {
+        /// As many as one uid may have, less those of the subjects.
+        const IDLE: usize = 180;
+        let front = self.front();
+        let mut load = self.load("memory", "hmac", 4, 8)?;
+        load.requests(requests.min(20_000))?;
+        let before = front.rss_kib();
+        load.requests(requests)?;
+        let after = front.rss_kib();
+        let idle: Vec<UnixStream> = (0..IDLE).map(|_| UnixStream::connect(self.socket())).collect::<Result<_, _>>()?;
+        // A status call is answered after all of them were accepted.
+        Admin::open(&self.sockets())?.status()?;
+        Ok(Memory {
+            front_kib: after,
+            host_kib: front.children("host").iter().map(Process::rss_kib).sum(),
+            idle_connections: idle.len(),
+            front_with_idle_kib: front.rss_kib(),
+            requests,
+            growth_kib: after as i64 - before as i64,
+        })
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let pid = rustix::process::Pid::from_raw(self.child.id() as i32);
+        // It may have ended already.
+        let _ = pid.map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::TERM));
+        let _ = self.child.wait();
+    }
+}
+
+fn new_key(name: &str, algorithm: Option<Algorithm>) -> NewKey {
+    NewKey {
+        v: 1,
+        name: name.to_owned(),
+        exchange: "binance".to_owned(),
+        token: "hsm".to_owned(),
+        scopes: [Scope::Read, Scope::Trade].into_iter().collect(),
+        algorithm,
+        environment: Default::default(),
+        expires_ms: None,
+        nonce_unit: None,
+    }
+}
+
+/// Symbols, quantity and notional are all judged; the limits are far away.
+fn configuration(directory: &Path, token: &SoftHsm) -> String {
+    format!(
+        "[agent]\nstate_dir = \"{directory}/state\"\nsocket = \"{directory}/agent.sock\"\n\
+         admin_socket = \"{directory}/admin.sock\"\nallow_software_tokens = true\nallow_same_user = true\n\n\
+         [token.hsm]\nprofile = \"softhsm\"\nlabel = \"{}\"\npin = {{ file = \"{}\" }}\n\
+         environment = {{ SOFTHSM2_CONF = \"{}\" }}\n\n\
+         [client.bot]\nuser = {}\nkeys = [\"hmac\", \"ed25519\"]\nscopes = [\"read\", \"trade\"]\n\
+         symbols = [\"BTCUSDT\", \"ETHUSDT\"]\nmax_quantity = {{ BTCUSDT = \"0.5\" }}\n\
+         limit.USDT = {{ per_request = \"5000\", per_day = \"1000000000000000\" }}\n",
+        token.label,
+        token.pin_file.display(),
+        token.configuration.display(),
+        rustix::process::getuid().as_raw(),
+        directory = directory.display(),
+    )
+}

@@ -1,0 +1,101 @@
+//! Everything that is measured, started and ready.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::Context;
+
+use crate::Run;
+use crate::agent::Agent;
+use crate::echo::INNER;
+use crate::load::{Load, frame};
+use crate::measure::Subject;
+use crate::peers::{self, Server};
+use crate::process::Process;
+use crate::worker::TokenKey;
+
+/// Subjects are dropped before the servers they talk to, and those before their directory.
+pub(crate) struct Fleet {
+    pub(crate) subjects: Vec<Box<dyn Subject>>,
+    pub(crate) agent: Agent,
+    _servers: Vec<Server>,
+    _directory: tempfile::TempDir,
+}
+
+/// Names that bars refer to.
+pub(crate) const TOKEN_COPY: &str = "raw token, HMAC, working copy";
+pub(crate) const TOKEN_OBJECT: &str = "raw token, HMAC, token object";
+pub(crate) const ONE_HOP: &str = "socket echo, one hop";
+pub(crate) const TWO_HOPS: &str = "socket echo, two hops";
+const CLIENTS_AND_DEPTHS: [(usize, usize); 6] = [(1, 1), (1, 8), (4, 1), (4, 8), (16, 1), (16, 8)];
+
+pub(crate) fn agent_name(clients: usize, depth: usize) -> String {
+    format!("agent, {clients} × {depth}")
+}
+
+impl Fleet {
+    pub(crate) fn start(run: &Run) -> anyhow::Result<Self> {
+        let program = match &run.agent {
+            Some(program) => program.clone(),
+            None => std::env::current_exe()?.with_file_name("countersign-agent"),
+        };
+        let directory = tempfile::Builder::new().prefix("countersign-bench").tempdir()?;
+        let path = directory.path();
+        let agent = Agent::start(&program, path)?;
+        let first = agent.load(&agent_name(1, 1), "hmac", 1, 1)?;
+        let sizes = first.sizes();
+        let mut servers = Vec::new();
+        let mut subjects: Vec<Box<dyn Subject>> = vec![
+            Box::new(peers::raw_token(TOKEN_COPY, &program, path, TokenKey::Copy)?),
+            Box::new(peers::raw_token(TOKEN_OBJECT, &program, path, TokenKey::Object)?),
+            Box::new(peers::raw_token("raw token, P-256", &program, path, TokenKey::P256)?),
+        ];
+        for echo in echoes(path.to_owned(), sizes, &mut servers)? {
+            subjects.push(Box::new(echo));
+        }
+        subjects.push(Box::new(first));
+        for (clients, depth) in CLIENTS_AND_DEPTHS.into_iter().skip(1) {
+            subjects.push(Box::new(agent.load(&agent_name(clients, depth), "hmac", clients, depth)?));
+        }
+        subjects.push(Box::new(agent.load("agent, Ed25519, 1 × 1", "ed25519", 1, 1)?));
+        if Command::new("p11-kit").arg("--version").output().is_ok() {
+            let (server, worker) = peers::p11_kit(&program, path)?;
+            servers.push(server);
+            subjects.push(Box::new(worker));
+        } else {
+            eprintln!("p11-kit is not installed and is left out");
+        }
+        let (server, loads) = peers::ssh_agent(&program, path)?;
+        servers.push(server);
+        loads.into_iter().for_each(|load| subjects.push(Box::new(load)));
+        if let Some(python) = &run.python {
+            subjects.push(Box::new(peers::ccxt(python, path)?));
+        }
+        subjects.retain(|subject| subject.name().contains(&run.only));
+        Ok(Self { subjects, agent, _servers: servers, _directory: directory })
+    }
+}
+
+/// One hop, and two: from the client to a relay to the last and back.
+fn echoes(directory: PathBuf, sizes: (usize, usize), servers: &mut Vec<Server>) -> anyhow::Result<Vec<Load>> {
+    let (one, last, relay) = (directory.join("one"), directory.join("last"), directory.join("relay"));
+    let outer = (sizes.0 + 4, sizes.1 + 4);
+    let mut start = |socket: &PathBuf, (request, answer): (usize, usize), next: Option<&PathBuf>| {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("echo").arg("--socket").arg(socket);
+        command.args(["--request", &request.to_string(), "--answer", &answer.to_string()]);
+        command.args(next.iter().flat_map(|next| [OsStr::new("--next"), next.as_os_str()]));
+        servers.push(Server::start(&mut command, socket)?);
+        servers.last().map(|server| server.process("echo")).context("just started")
+    };
+    let one_process = start(&one, outer, None)?;
+    let last_process = start(&last, INNER, None)?;
+    let relay_process = Process { role: "relay", ..start(&relay, outer, Some(&last))? };
+    let request = frame(0, &[&vec![0; sizes.0 - 1]]);
+    let two = move || vec![relay_process.clone(), last_process.clone()];
+    Ok(vec![
+        Load::new(ONE_HOP, &one, (1, 1), request.clone(), move || vec![one_process.clone()], |_| true)?,
+        Load::new(TWO_HOPS, &relay, (1, 1), request, two, |_| true)?,
+    ])
+}

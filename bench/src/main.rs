@@ -1,0 +1,85 @@
+//! `make bench`: the agent, the raw token, bare sockets and the agent's peers, measured in turns in one run.
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout)] // the table, and what workers tell the driver
+
+mod agent;
+mod bars;
+mod echo;
+mod fleet;
+mod load;
+mod measure;
+mod micro;
+mod peers;
+mod process;
+mod report;
+mod softhsm;
+mod worker;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use measure::Plan;
+
+#[derive(Debug, Parser)]
+#[command(about = "Measures the agent beside its peers, in turns, in one run")]
+struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Everything, as a table and as JSON
+    Run(Run),
+    /// The parts of a decision, without a token or a journal
+    Micro,
+    /// One end of a bare socket: started by `run`
+    Echo(echo::Echo),
+    /// Signs with a token in its own process: started by `run`
+    Worker(worker::TokenWorker),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Run {
+    /// The agent to be measured; beside this program where it is not said
+    #[arg(long)]
+    agent: Option<PathBuf>,
+    /// Minutes instead of seconds, and a million requests for the growth of memory
+    #[arg(long)]
+    long: bool,
+    /// Where the figures go as JSON
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// A Python that has ccxt; without it ccxt is left out
+    #[arg(long)]
+    python: Option<PathBuf>,
+    /// Only subjects whose name contains this
+    #[arg(long, default_value = "")]
+    only: String,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().what {
+        What::Run(run) => measure_all(&run),
+        What::Micro => {
+            micro::measure().iter().for_each(|step| println!("{step}"));
+            Ok(())
+        }
+        What::Echo(echo) => echo.serve(),
+        What::Worker(worker) => worker.run(),
+    }
+}
+
+fn measure_all(run: &Run) -> anyhow::Result<()> {
+    let plan = if run.long { Plan::LONG } else { Plan::SHORT };
+    let mut fleet = fleet::Fleet::start(run)?;
+    let figures = measure::rounds(plan, &mut fleet.subjects)?;
+    let memory = fleet.agent.memory(if run.long { 1_000_000 } else { 50_000 })?;
+    let report = report::Report::new(figures, micro::measure(), memory);
+    print!("{report}");
+    if let Some(path) = &run.json {
+        std::fs::write(path, serde_json::to_vec_pretty(&report)?)?;
+    }
+    Ok(())
+}

@@ -58,6 +58,7 @@ impl Agent {
         agent
     }
 
+    /// Writes `agent.toml`; `DIR` in it is the agent's own directory.
     pub(crate) fn configure(&self, bot: &str, rest: &str) {
         let uid = rustix::process::getuid().as_raw();
         let (token, directory) = (&self.token, self.path());
@@ -71,6 +72,7 @@ impl Agent {
             token.configuration().display(),
             directory = directory.display(),
         );
+        let text = text.replace("DIR", &directory.display().to_string());
         fs::write(self.config_file(), text).expect("written");
     }
 
@@ -110,6 +112,12 @@ impl Agent {
         self.stop(Signal::TERM);
         self.child = Self::spawn(self.path());
         self.wait_until("the token is healthy", |agent| agent.tokens_are("healthy"));
+    }
+
+    /// How many processes the agent has started and not yet seen end.
+    pub(crate) fn children(&self) -> usize {
+        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid())).expect("children");
+        children.split_whitespace().count()
     }
 
     pub(crate) fn tokens_are(&self, state: &str) -> bool {

@@ -23,6 +23,11 @@ pub trait Handler: 'static {
     /// intent gets its result; what waits for a person watches [`Peer::gone`].
     fn handle(&self, peer: &Peer, incoming: Incoming) -> impl Future<Output = Answer>;
 
+    /// False for a peer that nothing is served to: few of those are let in at a time.
+    fn knows(&self, _peer: &Peer) -> bool {
+        true
+    }
+
     fn connected(&self, _peer: &Peer) {}
 
     /// Nobody can read an answer any more; requests may still be running.

@@ -8,24 +8,28 @@ pub mod operator;
 mod public_key;
 pub mod recorder;
 pub mod session;
+mod shares;
 pub mod status;
 pub mod tokens;
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use countersign_core::policy::rate::Rates;
 use countersign_core::policy::{Client, Policy};
 use countersign_core::ports::{Caller, Clock};
 use countersign_core::signer::Signer;
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Config;
 use crate::ledger::keys::KeyFiles;
 use crate::peer::{ListenerKind, Peer};
+use crate::shutdown::{Stop, Stopper};
 use clock::SystemClock;
 use keyring::Keyring;
 use recorder::Recorder;
+use shares::Shares;
 use tokens::Tokens;
 
 /// A reload that the operator asked for, and where its outcome goes: a summary, or what is wrong.
@@ -42,10 +46,12 @@ pub struct Front {
     pub recorder: Recorder,
     pub tokens: Tokens,
     rates: RefCell<Rates>,
+    shares: Shares,
+    /// Changes to keys under way, by name.
+    enrolling: RefCell<BTreeSet<String>>,
+    stopper: (Stopper, Stop),
     locked: Cell<bool>,
     pub key_files: KeyFiles,
-    /// Held by the enrolment under way.
-    enrolling: Mutex<()>,
     reload: mpsc::Sender<Reload>,
     pub started_ms: u64,
     /// The uid the agent runs as; with root the only one that may use the admin socket.
@@ -63,16 +69,18 @@ impl Front {
     ) -> Self {
         let clock = SystemClock;
         Self {
-            config: RefCell::new(config),
             started_ms: clock.now_ms(),
             clock,
             keyring,
             recorder,
             tokens: Tokens::default(),
             rates: RefCell::default(),
+            shares: Shares::new(config.policy.clients.len()),
+            enrolling: RefCell::default(),
+            stopper: Stopper::new(),
+            config: RefCell::new(config),
             locked: Cell::new(locked),
             key_files,
-            enrolling: Mutex::default(),
             reload,
             own_uid: rustix::process::geteuid().as_raw(),
         }
@@ -83,7 +91,13 @@ impl Front {
     }
 
     pub fn replace_config(&self, config: Rc<Config>) {
+        self.shares.divide(config.policy.clients.len());
         self.config.replace(config);
+    }
+
+    /// Ends what waits for a person or an event; requests under way go on to their end.
+    pub fn stop_waiting(&self) {
+        self.stopper.0.stop();
     }
 
     pub fn is_locked(&self) -> bool {

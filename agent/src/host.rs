@@ -12,7 +12,7 @@ mod link;
 pub mod login;
 pub mod mechanism;
 pub mod objects;
-mod outstanding;
+pub(crate) mod outstanding;
 pub mod pin;
 pub mod pin_try;
 pub mod pkcs11;

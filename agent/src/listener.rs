@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
 use crate::connection::{self, ConnectionLimits, Handler};
 use crate::peer::{ListenerKind, Peer};
@@ -19,6 +19,8 @@ pub struct Limits {
     pub connections: usize,
     /// For one uid on one socket.
     pub connections_per_uid: usize,
+    /// For all peers together that the handler does not know: enough to tell each what is wrong.
+    pub stranger_connections: usize,
     /// On the admin socket, apart from the others so that clients cannot lock the operator out.
     pub admin_connections: usize,
     pub connection: ConnectionLimits,
@@ -29,6 +31,7 @@ impl Default for Limits {
         Self {
             connections: 1024,
             connections_per_uid: 256,
+            stranger_connections: 32,
             admin_connections: 64,
             connection: ConnectionLimits::default(),
         }
@@ -41,6 +44,7 @@ pub(crate) struct Accepting<H> {
     pub(crate) limits: Limits,
     clients: Arc<Semaphore>,
     operators: Arc<Semaphore>,
+    strangers: Arc<Semaphore>,
     per_peer: PerPeer,
     accepted: Cell<u64>,
     stop: Stop,
@@ -55,6 +59,7 @@ impl<H: Handler> Accepting<H> {
             limits,
             clients: Arc::new(Semaphore::new(limits.connections)),
             operators: Arc::new(Semaphore::new(limits.admin_connections)),
+            strangers: Arc::new(Semaphore::new(limits.stranger_connections)),
             per_peer: PerPeer::default(),
             accepted: Cell::new(0),
             stop,
@@ -92,11 +97,21 @@ impl<H: Handler> Accepting<H> {
         let Some(place) = Place::take(&self.per_peer, &peer, self.limits.connections_per_uid) else {
             return tracing::debug!(uid = peer.uid, listener = ?peer.listener, "too many connections of one uid");
         };
+        let Ok(stranger) = self.stranger_permit(&peer) else {
+            return tracing::debug!(uid = peer.uid, "too many connections of those who are no clients");
+        };
         let (handler, limits, stop) = (Rc::clone(&self.handler), self.limits.connection, self.stop.clone());
         tokio::task::spawn_local(async move {
             connection::serve(stream, peer, handler, limits, stop).await;
-            drop((place, permit));
+            drop((place, permit, stranger));
         });
+    }
+}
+
+impl<H: Handler> Accepting<H> {
+    /// Whom the handler does not know shares few places with all others of that kind.
+    fn stranger_permit(&self, peer: &Peer) -> Result<Option<OwnedSemaphorePermit>, TryAcquireError> {
+        if self.handler.knows(peer) { Ok(None) } else { Arc::clone(&self.strangers).try_acquire_owned().map(Some) }
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use countersign_core::ports::Clock;
-use countersign_core::record::{ConfigLoaded, Record, TokenChange};
+use countersign_core::record::{CarriedState, ConfigLoaded, Record, TokenChange};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
@@ -115,6 +115,9 @@ fn assemble(config: &Rc<Config>, reload: mpsc::Sender<Reload>) -> anyhow::Result
     }
     let key_files = KeyFiles::open(Arc::new(Disk), state_dir)?;
     let keyring = Keyring::new(key_files.load_all()?);
+    if report.carried == CarriedState::New && !keyring.names().is_empty() {
+        tracing::warn!("there are keys but no journal: what was spent in the last 24 hours is not known");
+    }
     let locked = lock_file(state_dir).try_exists().context("the state directory cannot be read")?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
@@ -155,6 +158,8 @@ impl Agent {
                 handle.stop().await;
             }
         }
+        // A PIN or a module may have been put right.
+        self.front.tokens.retry_given_up();
         self.start_tokens(&config);
         self.record_config(&config);
         Ok(config.summary())
@@ -181,6 +186,7 @@ impl Agent {
     }
 
     async fn stop(self) -> anyhow::Result<()> {
+        self.front.stop_waiting();
         self.server.close(PATIENCE).await;
         self.front.tokens.stop_all().await;
         self.front.recorder.close().context("the journal could not be closed in order")

@@ -37,10 +37,42 @@ fn what_is_wrong_is_refused_and_changes_nothing() {
         let error = agent.add(name, exchange, api_key, secret, passphrase).expect_err(expected);
         let text = error.to_string();
         assert!(text.contains(expected), "{expected}: {text}");
+        assert_eq!(code::<()>(Err(error)), Some(Code::RequestMalformed), "{expected}");
         assert!(secret.is_empty() || secret == "b" || !text.contains(secret), "the secret is in the error");
     }
     assert_eq!(agent.client().keys().expect("keys").keys.len(), before);
     assert!(agent.admin().register(&agent.register("new", "binance", None)).is_err(), "no pipe, no key");
+}
+
+#[test]
+fn a_command_that_dies_at_the_question_blocks_nothing() {
+    let agent = Agent::with_binance(BOT);
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let mut dying = agent.admin();
+    dying.connection().set_deadline(Duration::from_millis(1));
+    let register = agent.register("new", "binance", None);
+    dying.connection().send_with_descriptor("register@countersign", &register, reader.as_fd()).expect("sent");
+    agent.wait_until("the child asks", |agent| agent.children() == 2);
+    assert!(agent.add("new", "binance", "a", "b", None).is_err(), "one change of a name at a time");
+    agent.add("kraken", "kraken", "a", "YQ==", None).expect("another name does not wait");
+    drop(dying);
+    agent.wait_until("the child is gone", |agent| agent.children() == 1);
+    agent.add("new", "binance", "a", "b", None).expect("the name is free");
+    drop(writer);
+}
+
+#[test]
+fn what_a_cut_off_enrolment_left_is_cleared_by_its_name() {
+    let mut agent = Agent::with_binance(BOT);
+    agent.stop(Signal::KILL);
+    fs::remove_file(agent.state_dir().join("keys/binance-mm.json")).expect("a key file");
+    agent.restart();
+    let error = agent.add("binance-mm", "binance", API_KEY, SECRET, None).expect_err("the token has it");
+    assert!(error.to_string().contains("already"), "{error}");
+    let remove = Register::Remove { v: 1, name: "binance-mm".to_owned() };
+    let done = agent.admin().register(&remove).expect("cleared").done;
+    assert!(done.contains("never finished"), "{done}");
+    agent.add("binance-mm", "binance", API_KEY, SECRET, None).expect("enrolled");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::thread;
 use super::*;
 
 /// The token host of this agent.
-fn host_of(agent: &Agent) -> i32 {
+pub(super) fn host_of(agent: &Agent) -> i32 {
     let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", agent.pid())).expect("children");
     children.split_whitespace().next().expect("a host").parse().expect("a pid")
 }

@@ -71,6 +71,63 @@ fn a_days_limit_holds_over_connections_and_restarts() {
 }
 
 #[test]
+fn what_the_token_was_never_asked_for_costs_nothing_of_the_limit() {
+    let agent = Agent::with_binance(LIMITED);
+    let (tokens, away) = (agent.token.tokens(), agent.path().join("away"));
+    fs::rename(&tokens, &away).expect("moved");
+    kill_process(Pid::from_raw(faults::host_of(&agent)).expect("a pid"), Signal::KILL).expect("killed");
+    agent.wait_until("the token is down", |agent| agent.tokens_are("down"));
+    for _ in 0..5 {
+        let order = agent.sign("binance-mm", "POST", "/api/v3/order", ORDER);
+        assert_eq!(code(order), Some(Code::TokenUnavailable));
+    }
+    fs::rename(&away, &tokens).expect("moved back");
+    agent.wait_until("the token is healthy", |agent| agent.tokens_are("healthy"));
+    for _ in 0..3 {
+        agent.sign("binance-mm", "POST", "/api/v3/order", ORDER).expect("300 of the day's 1000");
+    }
+    assert_eq!(code(agent.sign("binance-mm", "POST", "/api/v3/order", ORDER)), Some(Code::PolicyLimit));
+}
+
+#[test]
+fn those_who_are_no_clients_cannot_lock_a_client_out() {
+    let agent = Agent::start("keys = []\nscopes = [\"read\"]\nsocket = \"DIR/bot.sock\"\n", "");
+    let mut strangers: Vec<_> = (0..200).map(|_| Client::open(&agent.sockets()).expect("connects")).collect();
+    let mut served = 0;
+    for stranger in &mut strangers {
+        stranger.connection().set_deadline(Duration::from_secs(5));
+        served += usize::from(code(stranger.keys()) == Some(Code::ClientUnknown));
+    }
+    assert!((1..=32).contains(&served), "{served}");
+    let own = Sockets { agent: agent.path().join("bot.sock"), admin: agent.path().join("admin.sock") };
+    assert!(Client::open(&own).expect("connects").keys().is_ok());
+}
+
+#[test]
+fn a_client_that_floods_makes_only_itself_wait() {
+    let uid = rustix::process::getuid().as_raw();
+    let other = format!(
+        "[client.other]\nuser = {uid}\nkeys = [\"binance-mm\"]\nscopes = [\"read\"]\nsocket = \"DIR/other.sock\"\n"
+    );
+    let agent = Agent::start(BOT, &other);
+    agent.add("binance-mm", "binance", API_KEY, SECRET, None).expect("enrolled");
+    let account = call("binance-mm", "GET", "/api/v3/account", "{}");
+    thread::scope(|scope| {
+        let flood: Vec<_> = (0..30)
+            .map(|_| scope.spawn(|| agent.client().sign_all(&vec![account.clone(); 400]).expect("answers")))
+            .collect();
+        let own = Sockets { agent: agent.path().join("other.sock"), admin: agent.path().join("admin.sock") };
+        let mut quiet = Client::open(&own).expect("connects");
+        for _ in 0..30 {
+            quiet.sign(&account).expect("no refusal for another's flood");
+        }
+        for answers in flood {
+            assert!(answers.join().expect("ends").into_iter().all(|answer| answer.is_ok()), "the flood only waits");
+        }
+    });
+}
+
+#[test]
 fn a_reload_is_all_or_nothing() {
     let agent = Agent::with_binance(BOT);
     let order = || code(agent.sign("binance-mm", "POST", "/api/v3/order", ORDER));
@@ -147,6 +204,6 @@ fn events_are_the_journal() {
 
 #[test]
 fn a_client_without_a_name_gets_nothing() {
-    let agent = Agent::start("keys = []\nscopes = [\"read\"]\nsocket = \"/tmp/countersign-never\"\n", "");
+    let agent = Agent::start("keys = []\nscopes = [\"read\"]\nsocket = \"DIR/bot.sock\"\n", "");
     assert_eq!(code(agent.sign("binance-mm", "GET", "/api/v3/account", "{}")), Some(Code::ClientUnknown));
 }

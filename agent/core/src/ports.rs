@@ -30,6 +30,10 @@ pub trait Clock {
 /// The thing that computes signatures. One grant, one signature.
 #[expect(async_fn_in_trait, reason = "one IO thread; no future crosses threads")]
 pub trait Token {
+    /// Whether a signature with this key can be asked for now. Called right before a request is counted against limits,
+    /// with nothing in between: what the token was never asked for costs nothing.
+    fn ready(&self, key: &Key) -> Result<(), TokenError>;
+
     async fn sign(
         &self,
         grant: Grant,

@@ -143,7 +143,8 @@ impl<C: Clock, L: Ledger, T: Token> Signer<'_, C, L, T> {
         Ok(Stamp { now_ms: self.clock.now_ms(), nonce, random: self.clock.random(), receive_window_ms })
     }
 
-    /// Step 5: the limits are counted and the intent stands in the journal before any token is asked.
+    /// Step 5: the limits are counted and the intent stands in the journal before any token is asked. A token that cannot
+    /// be asked leaves neither.
     fn record_intent(
         &self,
         request_id: &str,
@@ -155,6 +156,7 @@ impl<C: Clock, L: Ledger, T: Token> Signer<'_, C, L, T> {
         let needs_sync = [Scope::Transfer, Scope::Withdraw, Scope::Admin];
         let synced = needs_sync.into_iter().any(|scope| effective.contains(scope));
         let durability = if synced { Durability::Synced } else { Durability::Written };
+        self.token.ready(key)?;
         self.ledger.reserve(spends)?;
         self.ledger.intent(&Intent { request_id, caller: self.caller, key, asked, effective, spends }, durability)
     }

@@ -2,25 +2,61 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::pin::pin;
 use std::process::Stdio;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 use crate::enrol::protocol::{EnrolReply, EnrolRequest};
 use crate::host::frame::{self, Frames};
 use crate::host::settings::TokenSettings;
 
-/// Starts an enrol child: standard input is the socketpair, standard output the operator's terminal or pipe.
+/// How long a child may take to give up after it was asked to: it switches a terminal's echo on again.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Starts an enrol child and waits for its answer: standard input is the socketpair, standard output the operator's
+/// terminal or pipe.
+///
+/// Once `abandoned`, the child asks nobody any more. What it has begun on the token it finishes, and says so.
 pub(super) async fn run(
     token: &TokenSettings,
     request: &EnrolRequest,
     operator: Option<OwnedFd>,
+    abandoned: impl Future<Output = ()>,
 ) -> io::Result<EnrolReply> {
+    let (mut child, stream) = spawn(token, operator)?;
+    let (mut reader, mut writer) = stream.into_split();
+    let mut requests = Vec::new();
+    for encoded in [frame::encode(token, &mut requests), frame::encode(request, &mut requests)] {
+        encoded.map_err(io::Error::other)?;
+    }
+    writer.write_all(&requests).await?;
+    let mut answer = Vec::new();
+    {
+        // The child answers with one frame and exits.
+        let mut answered = pin!(reader.read_to_end(&mut answer));
+        tokio::select! {
+            read = &mut answered => read?,
+            () = abandoned => {
+                drop(writer);
+                tokio::time::timeout(GRACE, answered).await.map_err(|_| io::ErrorKind::TimedOut)??
+            }
+        };
+    }
+    child.wait().await?;
+    let mut frames = Frames::default();
+    frames.push(&answer);
+    let reply = frames.take().map_err(io::Error::other)?;
+    reply.ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "it ended without an answer"))
+}
+
+fn spawn(token: &TokenSettings, operator: Option<OwnedFd>) -> io::Result<(Child, UnixStream)> {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
     ours.set_nonblocking(true)?;
-    let mut child = Command::new("/proc/self/exe")
+    let child = Command::new("/proc/self/exe")
         .arg("enrol")
         .env_clear()
         .envs(token.environment.iter().map(|(name, value)| (name, value)))
@@ -29,18 +65,5 @@ pub(super) async fn run(
         .stdout(operator.map_or_else(Stdio::null, Stdio::from))
         .kill_on_drop(true)
         .spawn()?;
-    let mut stream = UnixStream::from_std(ours)?;
-    let mut requests = Vec::new();
-    for encoded in [frame::encode(token, &mut requests), frame::encode(request, &mut requests)] {
-        encoded.map_err(io::Error::other)?;
-    }
-    stream.write_all(&requests).await?;
-    let mut answer = Vec::new();
-    // The child answers with one frame and exits.
-    stream.read_to_end(&mut answer).await?;
-    child.wait().await?;
-    let mut frames = Frames::default();
-    frames.push(&answer);
-    let reply = frames.take().map_err(io::Error::other)?;
-    reply.ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "it ended without an answer"))
+    Ok((child, UnixStream::from_std(ours)?))
 }

@@ -1,5 +1,7 @@
 //! Changes to the keys: an enrol child does the work on the token, the front keeps file, journal and keyring in step.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -18,9 +20,10 @@ use p256::pkcs8::{Document, LineEnding};
 use super::operator::done;
 use super::recorder::key_change;
 use super::{Front, enrol_child};
-use crate::enrol::protocol::{CustodyTier, EnrolReply, EnrolRequest, KeyFacts, SecretEncoding};
+use crate::enrol::protocol::{CustodyTier, EnrolError, EnrolReply, EnrolRequest, KeyFacts, SecretEncoding};
 use crate::host::settings::TokenSettings;
 use crate::ledger::keys::{CkaId, KeyFile, KeyFileState, Rung};
+use crate::peer::Peer;
 
 /// How long a person may take to type a secret, and a token to make a key.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -43,25 +46,24 @@ impl Front {
         &self,
         asked: Register,
         operator: Option<OwnedFd>,
-        uid: u32,
+        peer: &Peer,
     ) -> Result<DoneReply, Refusal> {
-        // One at a time: two enrolments of one name must not both find it free.
-        let _turn = self.enrolling.lock().await;
+        let _turn = Turn::take(&self.enrolling, asked.name())?;
         match asked {
             Register::Activate { v, name, api_key } => {
                 wire::check_version(v)?;
-                self.activate(&name, api_key, uid).await
+                self.activate(&name, api_key, peer).await
             }
             Register::Add(new) => {
                 let operator = operator.ok_or_else(|| {
                     Refusal::malformed("no terminal or pipe came with the request: the secret is never part of it")
                 })?;
-                self.add(self.plan(new)?, operator, uid).await
+                self.add(self.plan(new)?, operator, peer).await
             }
-            Register::Generate(new) => self.generate(self.plan(new)?, uid).await,
+            Register::Generate(new) => self.generate(self.plan(new)?, peer).await,
             Register::Remove { v, name } => {
                 wire::check_version(v)?;
-                self.remove(&name, uid).await
+                self.remove(&name, peer).await
             }
         }
     }
@@ -99,7 +101,7 @@ impl Front {
         Ok((token.settings.clone(), token.tier))
     }
 
-    async fn add(&self, plan: Plan, operator: OwnedFd, uid: u32) -> Result<DoneReply, Refusal> {
+    async fn add(&self, plan: Plan, operator: OwnedFd, peer: &Peer) -> Result<DoneReply, Refusal> {
         let facts = plan.exchange.facts();
         let request = EnrolRequest::Add {
             name: plan.name.to_string(),
@@ -108,23 +110,23 @@ impl Front {
             secret_encoding: secret_encoding(plan.algorithm, facts.secret),
             needs_passphrase: facts.needs_passphrase,
         };
-        let added = self.on_token(&plan.token, &request, Some(operator)).await?;
-        self.enrolled(plan, &added, uid, "added").await
+        let added = self.on_token(&plan.token, &request, Some(operator), peer).await?;
+        self.enrolled(plan, &added, peer, "added").await
     }
 
-    async fn generate(&self, plan: Plan, uid: u32) -> Result<DoneReply, Refusal> {
+    async fn generate(&self, plan: Plan, peer: &Peer) -> Result<DoneReply, Refusal> {
         if plan.algorithm.is_hmac() {
             let message = "an HMAC secret is made by the exchange: use `countersign key add`";
             return Err(Refusal::malformed(message));
         }
         let (name, algorithm) = (plan.name.to_string(), plan.algorithm);
         let request = EnrolRequest::Generate { name, algorithm, modulus_bits: None };
-        let generated = self.on_token(&plan.token, &request, None).await?;
-        self.enrolled(plan, &generated, uid, "generated").await
+        let generated = self.on_token(&plan.token, &request, None, peer).await?;
+        self.enrolled(plan, &generated, peer, "generated").await
     }
 
     /// The token has the key: now its file, the journal and the host.
-    async fn enrolled(&self, plan: Plan, facts: &KeyFacts, uid: u32, how: &str) -> Result<DoneReply, Refusal> {
+    async fn enrolled(&self, plan: Plan, facts: &KeyFacts, peer: &Peer, how: &str) -> Result<DoneReply, Refusal> {
         let file = KeyFile {
             name: plan.name,
             exchange: plan.exchange.facts().name.to_owned(),
@@ -142,7 +144,7 @@ impl Front {
             nonce_unit: plan.nonce_unit,
             public_key_pem: facts.public_key_der.as_deref().and_then(pem),
         };
-        let change = key_change(&file, uid);
+        let change = key_change(&file, uid_of(peer));
         let record = if facts.active { Record::KeyAdded(change) } else { Record::KeyGenerated(change) };
         self.recorder.synced(&record)?;
         self.save(&file)?;
@@ -154,13 +156,13 @@ impl Front {
         Ok(reply)
     }
 
-    async fn activate(&self, name: &str, api_key: String, uid: u32) -> Result<DoneReply, Refusal> {
+    async fn activate(&self, name: &str, api_key: String, peer: &Peer) -> Result<DoneReply, Refusal> {
         let mut file = self.key_file(name)?;
         let (token, _) = self.token_settings(&file.token)?;
         let request = EnrolRequest::Activate { name: file.name.to_string(), api_key };
-        self.on_token(&token, &request, None).await?;
+        self.on_token(&token, &request, None, peer).await?;
         file.state = KeyFileState::Active;
-        self.recorder.synced(&Record::KeyActivated(key_change(&file, uid)))?;
+        self.recorder.synced(&Record::KeyActivated(key_change(&file, uid_of(peer))))?;
         self.save(&file)?;
         self.keyring.put(file.clone());
         self.rescan(&file.token).await;
@@ -169,17 +171,41 @@ impl Front {
         Ok(reply)
     }
 
-    async fn remove(&self, name: &str, uid: u32) -> Result<DoneReply, Refusal> {
-        let file = self.key_file(name)?;
+    async fn remove(&self, name: &str, peer: &Peer) -> Result<DoneReply, Refusal> {
+        let Some(file) = self.keyring.file(name) else { return self.remove_unfinished(name, peer).await };
         let (token, _) = self.token_settings(&file.token)?;
         // On record first: a removal that fails half-way is seen, and can be done again.
-        self.recorder.synced(&Record::KeyRemoved(key_change(&file, uid)))?;
-        let removed = self.ask_token(&token, &EnrolRequest::Remove { name: file.name.to_string() }, None).await?;
-        let EnrolReply::Removed { objects } = removed else { return Err(unexpected(removed)) };
+        self.recorder.synced(&Record::KeyRemoved(key_change(&file, uid_of(peer))))?;
+        let objects = match self.ask_token(&token, &remove_request(name), None, peer).await {
+            Ok(EnrolReply::Removed { objects }) => objects,
+            // Gone by other hands, or by a removal that was cut off: its file goes too.
+            Err(refusal) if refusal.code == Code::KeyUnknown => 0,
+            Ok(other) => return Err(unexpected(other)),
+            Err(refusal) => return Err(refusal),
+        };
         self.key_files.remove(&file.name).map_err(|error| Refusal::new(Code::LedgerUnavailable, error.to_string()))?;
         self.keyring.remove(&file.name);
         self.rescan(&file.token).await;
         Ok(done(format!("{name} and its {objects} objects on token {} are gone", file.token)))
+    }
+
+    /// Clears what an enrolment that was cut off left on a token: a name there without a file here.
+    async fn remove_unfinished(&self, name: &str, peer: &Peer) -> Result<DoneReply, Refusal> {
+        wire::key_name(name)?;
+        for token in &self.config().tokens {
+            match self.ask_token(&token.settings, &remove_request(name), None, peer).await {
+                Ok(EnrolReply::Removed { objects }) => {
+                    let token = &token.settings.name;
+                    self.rescan(token).await;
+                    let what = format!("{name} was never finished; its {objects} objects on token {token} are gone");
+                    return Ok(done(what));
+                }
+                Ok(other) => return Err(unexpected(other)),
+                Err(refusal) if refusal.code == Code::KeyUnknown => {}
+                Err(refusal) => return Err(refusal),
+            }
+        }
+        Err(Refusal::new(Code::KeyUnknown, format!("there is no key named {name:?}, here or on a token")))
     }
 
     fn key_file(&self, name: &str) -> Result<KeyFile, Refusal> {
@@ -205,8 +231,9 @@ impl Front {
         token: &TokenSettings,
         request: &EnrolRequest,
         operator: Option<OwnedFd>,
+        peer: &Peer,
     ) -> Result<KeyFacts, Refusal> {
-        match self.ask_token(token, request, operator).await? {
+        match self.ask_token(token, request, operator, peer).await? {
             EnrolReply::Done { facts } => Ok(facts),
             other => Err(unexpected(other)),
         }
@@ -217,16 +244,73 @@ impl Front {
         token: &TokenSettings,
         request: &EnrolRequest,
         operator: Option<OwnedFd>,
+        peer: &Peer,
     ) -> Result<EnrolReply, Refusal> {
-        let failed = |reason: String| Refusal::new(Code::TokenUnavailable, reason);
-        let exchange = tokio::time::timeout(PATIENCE, enrol_child::run(token, request, operator));
-        match exchange.await {
-            Err(_) => Err(failed("the enrolment took too long and was ended".to_owned())),
-            Ok(Err(error)) => Err(failed(format!("the enrolment process failed: {error}"))),
-            Ok(Ok(EnrolReply::Refused { reason })) => Err(failed(reason.to_string())),
-            Ok(Ok(reply)) => Ok(reply),
+        match enrol_child::run(token, request, operator, self.abandoned(peer)).await {
+            Ok(EnrolReply::Refused { reason }) => Err(refusal(&reason)),
+            Ok(reply) => Ok(reply),
+            Err(error) => Err(Refusal::new(Code::TokenUnavailable, format!("the enrolment process failed: {error}"))),
         }
     }
+
+    /// The operator is gone or too slow, or the agent stops.
+    async fn abandoned(&self, peer: &Peer) {
+        let mut stop = self.stopper.1.clone();
+        tokio::select! {
+            () = peer.gone() => {}
+            () = stop.requested() => {}
+            () = tokio::time::sleep(PATIENCE) => {}
+        }
+    }
+}
+
+/// A change of one name; another change of it is refused meanwhile.
+struct Turn<'a> {
+    names: &'a RefCell<BTreeSet<String>>,
+    name: String,
+}
+
+impl<'a> Turn<'a> {
+    fn take(names: &'a RefCell<BTreeSet<String>>, name: &str) -> Result<Self, Refusal> {
+        if names.borrow_mut().insert(name.to_owned()) {
+            return Ok(Self { names, name: name.to_owned() });
+        }
+        Err(Refusal::malformed(format!(
+            "another change of {name:?} is under way; it ends with the command that began it"
+        )))
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.names.borrow_mut().remove(&self.name);
+    }
+}
+
+fn uid_of(peer: &Peer) -> u32 {
+    peer.uid.unwrap_or(u32::MAX)
+}
+
+fn remove_request(name: &str) -> EnrolRequest {
+    EnrolRequest::Remove { name: name.to_owned() }
+}
+
+/// Whether it was the input, the name or the token.
+fn refusal(reason: &EnrolError) -> Refusal {
+    let code = match reason {
+        EnrolError::AlreadyActive(_)
+        | EnrolError::Cancelled
+        | EnrolError::Input(_)
+        | EnrolError::Name(_)
+        | EnrolError::NameTaken(_)
+        | EnrolError::Unfinished(_) => Code::RequestMalformed,
+        EnrolError::NameUnknown(_) => Code::KeyUnknown,
+        EnrolError::Host(_)
+        | EnrolError::ImportUnsupported { .. }
+        | EnrolError::ProofFailed(_)
+        | EnrolError::Unprotected => Code::TokenUnavailable,
+    };
+    Refusal::new(code, reason.to_string())
 }
 
 fn known_exchange(name: &str) -> Result<&'static dyn Exchange, Refusal> {
@@ -265,7 +349,7 @@ const fn tier(tier: CustodyTier) -> Tier {
 
 fn unexpected(reply: EnrolReply) -> Refusal {
     let message = match reply {
-        EnrolReply::Refused { reason } => reason.to_string(),
+        EnrolReply::Refused { reason } => return refusal(&reason),
         EnrolReply::Done { .. } | EnrolReply::Removed { .. } => {
             "the enrolment process answered another question".to_owned()
         }

@@ -47,7 +47,7 @@ impl Front {
             admin::EXPLAIN => reply(name, self.explain(payload)),
             admin::LOCK => reply(name, plain(payload).and_then(|()| self.lock(uid))),
             admin::PENDING => reply(name, plain(payload).map(|()| PendingReply { v: VERSION, pending: Vec::new() })),
-            admin::REGISTER => reply(name, self.parse_register(payload, descriptor, uid).await),
+            admin::REGISTER => reply(name, self.parse_register(payload, descriptor, peer).await),
             admin::RELOAD => reply(name, self.ask_reload(payload).await),
             admin::UNLOCK => reply(name, plain(payload).and_then(|()| self.unlock(uid))),
             wire::KEYS => reply(name, plain(payload).map(|()| self.all_keys())),
@@ -76,7 +76,11 @@ impl Front {
     async fn events(&self, payload: &[u8]) -> Result<EventsReply, Refusal> {
         let asked: EventsRequest = wire::parse(payload)?;
         wire::check_version(asked.v)?;
-        let (records, last) = self.recorder.events(asked.after, asked.wait_ms).await?;
+        let mut stop = self.stopper.1.clone();
+        let (records, last) = tokio::select! {
+            page = self.recorder.events(asked.after, asked.wait_ms) => page?,
+            () = stop.requested() => (Vec::new(), asked.after),
+        };
         Ok(EventsReply { v: VERSION, records, last })
     }
 
@@ -119,10 +123,10 @@ impl Front {
         &self,
         payload: &[u8],
         descriptor: Option<OwnedFd>,
-        uid: u32,
+        peer: &Peer,
     ) -> Result<DoneReply, Refusal> {
         let asked: Register = wire::parse(payload)?;
-        self.register(asked, descriptor, uid).await
+        self.register(asked, descriptor, peer).await
     }
 }
 

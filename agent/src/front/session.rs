@@ -19,6 +19,10 @@ use crate::peer::{ListenerKind, Peer};
 pub struct Session(pub Rc<Front>);
 
 impl Handler for Session {
+    fn knows(&self, peer: &Peer) -> bool {
+        self.0.is_operator(peer) || self.0.client(&self.0.config(), peer).is_some()
+    }
+
     async fn handle(&self, peer: &Peer, incoming: Incoming) -> Answer {
         match incoming {
             Incoming::Refused(_) => Answer::failure(),
@@ -60,6 +64,10 @@ impl Front {
         };
         let caller = caller(&client.name);
         let signer = self.signer(&config.policy, client, &caller);
+        let _place = match name {
+            wire::SIGN | wire::SESSION => self.shares.place(&client.name).await,
+            _ => None,
+        };
         match name {
             wire::SIGN => answered(name, signer.sign(&self.keyring, payload).await),
             wire::SESSION => answered(name, signer.session(&self.keyring, payload).await),

@@ -26,12 +26,22 @@ impl Tokens {
         self.handles.borrow().get(name).cloned()
     }
 
+    fn of_key(&self, key: &Key) -> Result<TokenHandle, TokenError> {
+        let gone = || TokenError::Unavailable(format!("{} is not in agent.toml any more", key.token));
+        self.handle(&key.token).ok_or_else(gone)
+    }
+
     pub fn status(&self, name: &str) -> Option<TokenStatus> {
         Some(self.handles.borrow().get(name)?.status())
     }
 
     pub fn is_up(&self, name: &str) -> bool {
         self.status(name).is_some_and(|status| matches!(status.state, TokenState::Healthy | TokenState::Degraded))
+    }
+
+    /// Starts hosts again that waited for the operator to put something right.
+    pub fn retry_given_up(&self) {
+        self.handles.borrow().values().filter(|handle| handle.status().given_up).for_each(TokenHandle::retry);
     }
 
     pub fn remove(&self, name: &str) -> Option<TokenHandle> {
@@ -52,6 +62,10 @@ impl Tokens {
 }
 
 impl Token for Tokens {
+    fn ready(&self, key: &Key) -> Result<(), TokenError> {
+        self.of_key(key)?.ready()
+    }
+
     async fn sign(
         &self,
         grant: Grant,
@@ -60,10 +74,7 @@ impl Token for Tokens {
         message: &[u8],
     ) -> Result<Signature, TokenError> {
         debug_assert_eq!(grant.key(), &key.name);
-        let Some(handle) = self.handle(&key.token) else {
-            return Err(TokenError::Unavailable(format!("{} is not in agent.toml any more", key.token)));
-        };
-        let signature = handle.sign(key.name.as_str(), algorithm, message).await;
+        let signature = self.of_key(key)?.sign(key.name.as_str(), algorithm, message).await;
         drop(grant); // one grant, one signature
         signature
     }

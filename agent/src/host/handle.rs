@@ -97,6 +97,12 @@ impl TokenHandle {
         }
     }
 
+    /// Whether [`Self::sign`] would be put to the host now.
+    pub fn ready(&self) -> Result<(), TokenError> {
+        let desk = self.0.serving_desk()?;
+        if desk.outstanding.is_full() { Err(self.0.unavailable("too many requests are waiting")) } else { Ok(()) }
+    }
+
     /// Has the host look for its keys again, after one was enrolled, activated or removed.
     pub async fn rescan(&self) -> Result<Vec<HostedKey>, TokenError> {
         let keys = {

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::protocol::{FromHost, HostError, HostedKey};
 
 /// Most requests one host may have before it; beyond that it is too slow to be asked more.
-const MOST: usize = 1024;
+pub(crate) const MOST: usize = 1024;
 
 type SignReply = oneshot::Sender<Result<Signature, TokenError>>;
 
@@ -57,13 +57,17 @@ pub(crate) struct Outstanding {
 }
 
 impl Outstanding {
+    pub(crate) fn is_full(&self) -> bool {
+        self.lanes.iter().map(|lane| lane.waiting.len()).sum::<usize>() >= MOST
+    }
+
     /// A place for one more signature: its id and where its answer arrives; `None` where the queue is full.
     pub(crate) fn sign(
         &mut self,
         algorithm: Algorithm,
         now: Instant,
     ) -> Option<(u64, oneshot::Receiver<Result<Signature, TokenError>>)> {
-        if self.lanes.iter().map(|lane| lane.waiting.len()).sum::<usize>() >= MOST {
+        if self.is_full() {
             return None;
         }
         let (sender, receiver) = oneshot::channel();

@@ -17,6 +17,7 @@ struct World {
     steps: RefCell<Vec<String>>,
     broken_ledger: Cell<Option<&'static str>>,
     broken_token: Cell<bool>,
+    absent_token: Cell<bool>,
     used: Cell<u32>,
 }
 
@@ -43,6 +44,10 @@ impl Clock for World {
 }
 
 impl Token for World {
+    fn ready(&self, _: &Key) -> Result<(), TokenError> {
+        if self.absent_token.get() { Err(TokenError::Unavailable("its host is gone".to_owned())) } else { Ok(()) }
+    }
+
     async fn sign(&self, grant: Grant, key: &Key, _: Algorithm, message: &[u8]) -> Result<Signature, TokenError> {
         assert_eq!(grant.key(), &key.name);
         self.steps.borrow_mut().push("token".to_owned());
@@ -191,6 +196,15 @@ fn a_token_that_fails_is_recorded_as_such() {
     let (reply, steps) = sign(&world, false, ORDER);
     assert_eq!(reply.err(), Some(Code::TokenUnavailable));
     assert_eq!(steps, ["reserve", "intent", "token", "failed"]);
+}
+
+#[test]
+fn a_token_that_cannot_be_asked_costs_nothing_of_a_limit() {
+    let world = World::default();
+    world.absent_token.set(true);
+    let (reply, steps) = sign(&world, false, ORDER);
+    assert_eq!(reply.err(), Some(Code::TokenUnavailable));
+    assert_eq!(steps, ["refused"]);
 }
 
 #[test]

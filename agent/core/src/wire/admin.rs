@@ -42,6 +42,16 @@ pub enum Register {
     },
 }
 
+impl Register {
+    /// The operator's name for the key.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Add(new) | Self::Generate(new) => &new.name,
+            Self::Activate { name, .. } | Self::Remove { name, .. } => name,
+        }
+    }
+}
+
 /// A key to be enrolled.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]

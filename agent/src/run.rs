@@ -208,7 +208,9 @@ async fn follow(front: Rc<Front>, handle: TokenHandle) {
         if !status.keys.is_empty() {
             front.keyring.hosted(handle.name(), &status.keys);
         }
-        if recorded != Some(status.state) {
+        // Each start of a host that keeps failing is no news.
+        let again = recorded == Some(TokenState::Down) && status.state == TokenState::Starting;
+        if recorded != Some(status.state) && !again {
             recorded = Some(status.state);
             let change = TokenChange {
                 token: handle.name().into(),

@@ -31,7 +31,7 @@ impl Default for Deadlines {
     fn default() -> Self {
         Self {
             start: Duration::from_secs(10),
-            sign: Duration::from_secs(2),
+            sign: Duration::from_millis(1_900), // so that a client has its answer within 2 s
             stop: Duration::from_secs(1),
             idle: Duration::from_secs(5),
         }

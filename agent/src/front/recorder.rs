@@ -19,7 +19,7 @@ use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
-use super::clock::SystemClock;
+use super::clock::{ClockWatch, SystemClock};
 use crate::ledger::{Ledger, LedgerError, ReserveError, verify};
 
 /// The ledger of the running agent.
@@ -29,6 +29,7 @@ pub struct Recorder {
     ledger: RefCell<Option<Ledger>>,
     state_dir: PathBuf,
     clock: SystemClock,
+    clock_watch: ClockWatch,
     /// Number of the last record, for those who wait for the next.
     last: Cell<Option<Link>>,
     appended: Notify,
@@ -60,6 +61,7 @@ impl Recorder {
             ledger: RefCell::new(Some(ledger)),
             state_dir: state_dir.to_owned(),
             clock: SystemClock,
+            clock_watch: ClockWatch::start(),
             last: Cell::new(None),
             appended: Notify::new(),
             last_used_ms: RefCell::default(),
@@ -123,10 +125,7 @@ impl Recorder {
         if health.is_space_low() {
             warnings.push("the disk of the journal is nearly full; when it is full nothing more is signed".to_owned());
         }
-        if health.clock_behind_ms > 1_000 {
-            let seconds = health.clock_behind_ms / 1_000;
-            warnings.push(format!("the clock is {seconds} s behind the latest time on record; limits free up later"));
-        }
+        warnings.extend(clock_warning(health.clock_behind_ms, self.clock_watch.set_ahead_ms()));
         LedgerHealth {
             state: if health.unavailable.is_some() { "unavailable" } else { "healthy" },
             last: self.last.get().map(RecordId::from),
@@ -196,6 +195,25 @@ fn settle(ledger: &mut Ledger, durability: Durability) -> Result<(), LedgerError
         Durability::Synced => ledger.sync(),
         Durability::Written => ledger.flush(),
     }
+}
+
+/// What is wrong with the clock: it is behind the journal, or was set ahead while the agent ran.
+fn clock_warning(behind_ms: u64, set_ahead_ms: i64) -> Option<String> {
+    /// More than daemons that keep the time set at once, outside a machine's start.
+    const STEP_MS: i64 = 5_000;
+    if behind_ms > 1_000 {
+        let seconds = behind_ms / 1_000;
+        return Some(format!(
+            "the clock is {seconds} s behind the latest time on record: not to be trusted; limits free up later"
+        ));
+    }
+    (set_ahead_ms > STEP_MS).then(|| {
+        let seconds = set_ahead_ms / 1_000;
+        format!(
+            "the clock was set ahead by {seconds} s since the agent started: not to be trusted until it is right and \
+             the agent is restarted; limits free up earlier"
+        )
+    })
 }
 
 fn unavailable(message: impl Into<String>) -> Refusal {

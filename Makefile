@@ -3,7 +3,7 @@
 CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
 
-.PHONY: all bench build clean demo deny fmt install-deps lint test test-python test-rust
+.PHONY: all bench build clean demo deny fmt install-deps lint soak test test-python test-rust
 
 all: build
 
@@ -36,6 +36,10 @@ lint:
 
 test-rust:
 	cargo test --workspace --locked
+
+# The scenarios of faults in their long form, about an hour: 10,000 kills, 1,000 starts with a wrong PIN.
+soak:
+	COUNTERSIGN_SOAK=1 cargo test --locked -p countersign-agent --test e2e -- --nocapture faults::
 
 # Against a running agent with a SoftHSM token; the programs are those that the Rust tests build.
 test-python:

@@ -36,16 +36,30 @@ pub(crate) struct Agent {
     pub(crate) token: SoftHsm,
     directory: tempfile::TempDir,
     child: Child,
+    launch: Launch,
+}
+
+/// What else an agent is started with.
+#[derive(Debug, Default)]
+pub(crate) struct Launch {
+    /// Instead of the profile's module.
+    pub(crate) module: Option<PathBuf>,
+    /// What starts the agent, which stands after it; empty: nothing else does.
+    pub(crate) wrapper: Vec<String>,
+    pub(crate) environment: Vec<(String, String)>,
 }
 
 impl Agent {
     /// Starts an agent whose one client `bot`, this very user, has these fields; `rest` follows in `agent.toml`.
     pub(crate) fn start(bot: &str, rest: &str) -> Self {
-        let token = SoftHsm::new();
+        Self::start_with(SoftHsm::new(), Launch::default(), bot, rest)
+    }
+
+    pub(crate) fn start_with(token: SoftHsm, launch: Launch, bot: &str, rest: &str) -> Self {
         let directory = tempfile::Builder::new().prefix("countersign-agent").tempdir().expect("a directory");
         fs::create_dir(directory.path().join("state")).expect("a directory");
-        let child = Self::spawn(directory.path());
-        let mut agent = Self { token, directory, child };
+        let child = Self::spawn(directory.path(), &launch);
+        let mut agent = Self { token, directory, child, launch };
         agent.configure(bot, rest);
         agent.restart();
         agent
@@ -62,10 +76,12 @@ impl Agent {
     pub(crate) fn configure(&self, bot: &str, rest: &str) {
         let uid = rustix::process::getuid().as_raw();
         let (token, directory) = (&self.token, self.path());
+        let module = self.launch.module.as_ref().map(|path| format!("module = \"{}\"\n", path.display()));
+        let module = module.unwrap_or_default();
         let text = format!(
             "[agent]\nstate_dir = \"{directory}/state\"\nsocket = \"{directory}/agent.sock\"\n\
              admin_socket = \"{directory}/admin.sock\"\nallow_software_tokens = true\nallow_same_user = true\n\n\
-             [token.hsm]\nprofile = \"softhsm\"\nlabel = \"{}\"\npin = {{ file = \"{}\" }}\n\
+             [token.hsm]\nprofile = \"softhsm\"\nlabel = \"{}\"\n{module}pin = {{ file = \"{}\" }}\n\
              environment = {{ SOFTHSM2_CONF = \"{}\" }}\n\n[client.bot]\nuser = {uid}\n{bot}\n{rest}",
             token.label(),
             token.pin_file().display(),
@@ -96,11 +112,21 @@ impl Agent {
         self.child.id()
     }
 
-    fn spawn(directory: &Path) -> Child {
+    /// The token hosts of this agent, and its enrol child where there is one.
+    pub(crate) fn children(&self) -> Vec<i32> {
+        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid())).unwrap_or_default();
+        children.split_whitespace().map(|pid| pid.parse().expect("a pid")).collect()
+    }
+
+    fn spawn(directory: &Path, launch: &Launch) -> Child {
         let log = fs::OpenOptions::new().create(true).append(true).open(directory.join("log")).expect("a log");
-        Command::new(AGENT)
+        let mut command = launch.wrapper.iter().map(String::as_str).chain([AGENT]);
+        let mut agent = Command::new(command.next().expect("the agent at least"));
+        agent
+            .args(command)
             .args(["run", "--config"])
             .arg(directory.join("agent.toml"))
+            .envs(launch.environment.iter().cloned())
             .stdin(Stdio::null())
             .stderr(log)
             .spawn()
@@ -110,14 +136,13 @@ impl Agent {
     /// Ends the agent in order, if it runs, starts it again, and waits until its token signs.
     pub(crate) fn restart(&mut self) {
         self.stop(Signal::TERM);
-        self.child = Self::spawn(self.path());
+        self.begin();
         self.wait_until("the token is healthy", |agent| agent.tokens_are("healthy"));
     }
 
-    /// How many processes the agent has started and not yet seen end.
-    pub(crate) fn children(&self) -> usize {
-        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid())).expect("children");
-        children.split_whitespace().count()
+    /// Starts the agent, which must have ended, and waits for nothing.
+    pub(crate) fn begin(&mut self) {
+        self.child = Self::spawn(self.path(), &self.launch);
     }
 
     pub(crate) fn tokens_are(&self, state: &str) -> bool {

@@ -2,6 +2,7 @@
 
 mod agent;
 mod config;
+mod faults;
 mod hosts;
 mod softhsm;
 mod token;

@@ -52,11 +52,11 @@ fn a_command_that_dies_at_the_question_blocks_nothing() {
     dying.connection().set_deadline(Duration::from_millis(1));
     let register = agent.register("new", "binance", None);
     dying.connection().send_with_descriptor("register@countersign", &register, reader.as_fd()).expect("sent");
-    agent.wait_until("the child asks", |agent| agent.children() == 2);
+    agent.wait_until("the child asks", |agent| agent.children().len() == 2);
     assert!(agent.add("new", "binance", "a", "b", None).is_err(), "one change of a name at a time");
     agent.add("kraken", "kraken", "a", "YQ==", None).expect("another name does not wait");
     drop(dying);
-    agent.wait_until("the child is gone", |agent| agent.children() == 1);
+    agent.wait_until("the child is gone", |agent| agent.children().len() == 1);
     agent.add("new", "binance", "a", "b", None).expect("the name is free");
     drop(writer);
 }

@@ -1,0 +1,67 @@
+//! Disks that are full or broken: nothing more is signed, status goes on, and a restart goes on where it stopped.
+
+use rustix::io::Errno;
+use rustix::process::Signal;
+
+use super::*;
+use crate::agent;
+
+/// An agent whose front's writes, syncs and clock are at the mercy of a plan.
+pub(super) struct Mercy {
+    pub(super) agent: Agent,
+    directory: tempfile::TempDir,
+}
+
+impl Mercy {
+    pub(super) fn new(bot: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let library = directory.path().join("process-faults.so");
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/process-faults.c");
+        let mut compiler = std::process::Command::new("cc");
+        let compiler = compiler.args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", source, "-o"]).arg(&library);
+        assert!(compiler.status().expect("a C compiler").success());
+        fs::write(directory.path().join("plan"), "").expect("written");
+        let variable = |name: &str, path: &Path| (name.to_owned(), path.to_str().expect("UTF-8").to_owned());
+        let environment =
+            vec![variable("LD_PRELOAD", &library), variable("PROCESS_FAULTS", &directory.path().join("plan"))];
+        let agent = Agent::start_with(SoftHsm::new(), Launch { environment, ..Launch::default() }, bot, "");
+        agent.add("binance-mm", "binance", API_KEY, SECRET, None).expect("enrolled");
+        Self { agent, directory }
+    }
+
+    pub(super) fn plan(&self, plan: &str) {
+        write_plan(&self.directory.path().join("plan"), plan);
+    }
+
+    fn read(&self) -> Option<Code> {
+        agent::code(self.agent.sign("binance-mm", "GET", "/api/v3/account", "{}"))
+    }
+}
+
+#[test]
+fn a_disk_that_fails_ends_signing_until_a_restart_and_nothing_else() {
+    let (full, broken) = (Errno::NOSPC.raw_os_error(), Errno::IO.raw_os_error());
+    for plan in [format!("write {full}"), format!("write {broken}"), format!("sync {broken}")] {
+        let mut mercy = Mercy::new(agent::BOT);
+        assert_eq!(mercy.read(), None);
+        mercy.plan(&plan);
+        let failing = Instant::now();
+        // A failed group sync is known 50 ms after the write.
+        while mercy.read().is_none() {
+            assert!(failing.elapsed() < Duration::from_secs(1), "{plan}: goes on signing");
+        }
+        mercy.plan("");
+        for _ in 0..20 {
+            assert_eq!(mercy.read(), Some(Code::LedgerUnavailable), "{plan}");
+        }
+        let status = mercy.agent.admin().status().expect("status goes on");
+        assert_eq!(status.ledger.expect("a ledger").state, "unavailable", "{plan}");
+        assert!(status.warnings.iter().any(|warning| warning.contains("journal")), "{:?}", status.warnings);
+        assert_eq!(mercy.agent.client().keys().expect("a list").keys.len(), 1);
+        mercy.agent.stop(Signal::TERM);
+        mercy.agent.begin();
+        mercy.agent.wait_until("the agent is back", |agent| agent.tokens_are("healthy"));
+        assert_eq!(mercy.read(), None, "{plan}; log:\n{}", mercy.agent.log());
+        killed::assert_verified(&mercy.agent);
+    }
+}

@@ -1,0 +1,119 @@
+//! SIGKILL at random moments: no signature without its records, no limit passed, and always a start.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use countersign_agent::ledger::storage::Disk;
+use countersign_agent::ledger::verify;
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::*;
+use crate::agent;
+
+const ORDER: &str =
+    r#"{"symbol":"BTCUSDT","side":"BUY","type":"LIMIT","timeInForce":"GTC","quantity":"0.01","price":"30000"}"#;
+/// USDT of one order, and how many of them a day has room for.
+const WORTH: usize = 300;
+const ORDERS: usize = 50;
+
+#[test]
+fn kill_at_random_moments_loses_no_record_and_passes_no_limit() {
+    let limited = format!(
+        "keys = [\"binance-mm\"]\nscopes = [\"read\", \"trade\"]\nsymbols = [\"BTCUSDT\"]\n\
+         limit.USDT = {{ per_day = \"{}\" }}\n",
+        WORTH * ORDERS + WORTH / 2
+    );
+    let mut agent = Agent::with_binance(&limited);
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let (mut reads, mut orders) = (BTreeSet::new(), BTreeSet::new());
+    for kill in 0..repetitions(100, 10_000) {
+        let (victim, moment) = (random.below(2), Duration::from_micros(random.below(120_000)));
+        thread::scope(|scope| {
+            let sockets = agent.sockets();
+            let pid = agent.pid() as i32;
+            let hosts = agent.children();
+            scope.spawn(move || {
+                thread::sleep(moment);
+                let process = if victim == 0 { Some(pid) } else { hosts.first().copied() };
+                // A host may have been replaced meanwhile.
+                let _ = process.and_then(Pid::from_raw).map(|pid| kill_process(pid, Signal::KILL));
+            });
+            let end = Instant::now() + moment + Duration::from_millis(30);
+            while Instant::now() < end {
+                let Ok(mut client) = countersign::Client::open(&sockets) else { break };
+                let calls = [
+                    agent::call("binance-mm", "GET", "/api/v3/account", "{}"),
+                    agent::call("binance-mm", "POST", "/api/v3/order", ORDER),
+                ];
+                let Ok([read, order]) = client
+                    .sign_all(&calls)
+                    .map(|replies| <[_; 2]>::try_from(replies).unwrap_or_else(|replies| panic!("{replies:?}")))
+                else {
+                    continue;
+                };
+                reads.extend(read.ok().map(|reply| reply.request_id));
+                orders.extend(order.ok().map(|reply| reply.request_id));
+            }
+        });
+        // Every other time the next kill comes while the processes still start.
+        if victim == 0 {
+            agent.stop(Signal::KILL);
+            agent.begin();
+        }
+        if kill % 2 == 0 {
+            agent.wait_until("the token is healthy", |agent| agent.tokens_are("healthy"));
+        }
+    }
+    agent.wait_until("the token is healthy", |agent| agent.tokens_are("healthy"));
+    assert!(!reads.is_empty() && !orders.is_empty(), "the clients got something");
+    let journal = Journal::of(&agent);
+    for id in reads.iter().chain(&orders) {
+        assert!(journal.intents.contains(id) && journal.signed.contains(id), "{id} is not on record");
+    }
+    assert!(orders.len() <= ORDERS && journal.orders <= ORDERS, "{} orders", journal.orders);
+    assert_verified(&agent);
+}
+
+/// The request ids of the journal.
+struct Journal {
+    intents: BTreeSet<String>,
+    signed: BTreeSet<String>,
+    orders: usize,
+}
+
+impl Journal {
+    fn of(agent: &Agent) -> Self {
+        let mut journal = Self { intents: BTreeSet::new(), signed: BTreeSet::new(), orders: 0 };
+        for line in agent.journal().lines() {
+            let record: serde_json::Value = serde_json::from_str(line).expect("JSON");
+            let id = || record["request_id"].as_str().expect("an id").to_owned();
+            match record["kind"].as_str() {
+                Some("intent") => {
+                    journal.orders += usize::from(record["path"] == "/api/v3/order");
+                    journal.intents.insert(id());
+                }
+                Some("result") if record["outcome"] == "signed" => drop(journal.signed.insert(id())),
+                _ => {}
+            }
+        }
+        journal
+    }
+}
+
+/// The chain holds from the first record to the last.
+pub(super) fn assert_verified(agent: &Agent) {
+    let report = verify::verify(Arc::new(Disk), &agent.state_dir(), None, &mut |_, _| {}).expect("readable");
+    assert!(report.problems.is_empty(), "{report:?}");
+}
+
+/// Marsaglia's xorshift: the same moments in each run, as far as the machine allows.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % end
+    }
+}

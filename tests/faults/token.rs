@@ -1,0 +1,176 @@
+//! Tokens that hang, fail, crash, vanish, or refuse the PIN.
+
+use std::process::{Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::*;
+use crate::softhsm::AGENT;
+
+const FUNCTION_FAILED: &str = "6";
+const DEVICE_ERROR: &str = "48";
+
+#[test]
+fn a_signature_that_hangs_is_a_timeout_and_the_token_is_back() {
+    let scene = Scene::new();
+    let logins = scene.shim.calls("C_Login");
+    scene.unfelt(|| {
+        scene.shim.plan("C_Sign hang times=1");
+        let answer = scene.ask();
+        assert_eq!(answer.code(), Code::TokenTimeout);
+        assert!(answer.after < ANSWERED, "{answer:?}");
+        scene.assert_failed_on_record(&answer);
+        scene.wait_for_signature(BACK);
+    });
+    assert_eq!(scene.shim.calls("C_Login"), logins + 1, "one new process, one login");
+}
+
+#[test]
+fn one_device_error_is_a_clear_error_and_the_token_is_back() {
+    let scene = Scene::new();
+    let logins = scene.shim.calls("C_Login");
+    scene.unfelt(|| {
+        scene.shim.plan(&format!("C_Sign return {DEVICE_ERROR} times=1"));
+        let answer = scene.ask();
+        assert_eq!(answer.code(), Code::TokenUnavailable);
+        assert!(answer.after < Duration::from_secs(1), "{answer:?}");
+        scene.assert_failed_on_record(&answer);
+        scene.wait_for_signature(BACK);
+    });
+    assert_eq!(scene.shim.calls("C_Login"), logins + 1);
+}
+
+#[test]
+fn a_token_that_goes_on_failing_answers_at_once_and_is_back_when_it_works() {
+    let scene = Scene::new();
+    scene.unfelt(|| {
+        scene.shim.plan(&format!("C_Sign return {DEVICE_ERROR}"));
+        let failing = Instant::now();
+        // Long enough for pauses that double without end to be longer than a token may take to be back.
+        while failing.elapsed() < Duration::from_secs(8) {
+            let answer = scene.ask();
+            assert_eq!(answer.code(), Code::TokenUnavailable);
+            assert!(answer.after < Duration::from_secs(1), "{answer:?}");
+            thread::sleep(Duration::from_millis(50));
+        }
+        let token = scene.token("hsm");
+        assert!(matches!(&*token.state, "down" | "starting"), "{token:?}");
+        assert!(token.last_error.is_some_and(|error| error.contains("C_Sign")));
+        scene.shim.plan("");
+        scene.wait_for_signature(BACK);
+    });
+    assert_eq!(scene.token("hsm").state, "healthy");
+}
+
+#[test]
+fn a_failing_sign_init_is_a_clear_error_and_shown_by_status() {
+    let scene = Scene::new();
+    let logins = scene.shim.calls("C_Login");
+    scene.unfelt(|| {
+        scene.shim.plan(&format!("C_SignInit return {FUNCTION_FAILED}"));
+        let answer = scene.ask();
+        assert_eq!(answer.code(), Code::TokenUnavailable);
+        assert!(answer.after < Duration::from_secs(1), "{answer:?}");
+        scene.assert_failed_on_record(&answer);
+        scene.agent.wait_until("status shows it", |_| scene.token("hsm").state != "healthy");
+        scene.shim.plan("");
+        scene.wait_for_signature(BACK);
+    });
+    assert_eq!(scene.token("hsm").state, "healthy");
+    assert!(scene.shim.calls("C_Login") <= logins + 1);
+}
+
+#[test]
+fn a_login_that_hangs_spends_one_more_try_at_most() {
+    let scene = Scene::new();
+    let logins = scene.shim.calls("C_Login");
+    scene.unfelt(|| {
+        scene.shim.plan("C_Login hang times=1");
+        kill_host(&scene);
+        let refused = scene.wait_for_signature(Duration::from_secs(10) + BACK);
+        assert!(refused.iter().all(|answer| answer.after < Duration::from_secs(1)), "{refused:?}");
+    });
+    assert_eq!(scene.shim.calls("C_Login"), logins + 2, "the one that hung and the one that was accepted");
+}
+
+#[test]
+fn a_module_that_aborts_takes_its_host_and_nothing_else() {
+    let scene = Scene::new();
+    scene.unfelt(|| {
+        scene.shim.plan("C_Sign abort times=1");
+        let answer = scene.ask();
+        assert_eq!(answer.code(), Code::TokenUnavailable);
+        assert!(answer.after < Duration::from_secs(1), "{answer:?}");
+        scene.assert_failed_on_record(&answer);
+        scene.wait_for_signature(BACK);
+    });
+}
+
+#[test]
+fn a_token_that_goes_away_is_back_when_it_is_there_again() {
+    let scene = Scene::new();
+    let (tokens, away) = (scene.agent.token.tokens(), scene.agent.token.tokens().with_file_name("away"));
+    let logins = scene.shim.calls("C_Login");
+    scene.unfelt(|| {
+        fs::rename(&tokens, &away).expect("moved");
+        // SoftHSM signs on with its copies in memory; a token that nobody asks is asked to test itself.
+        scene.agent.wait_until("the loss is seen", |_| scene.token("hsm").state != "healthy");
+        let gone = Instant::now();
+        while gone.elapsed() < Duration::from_secs(8) {
+            let answer = scene.ask();
+            assert_eq!(answer.code(), Code::TokenUnavailable);
+            assert!(answer.after < Duration::from_secs(1), "{answer:?}");
+            thread::sleep(Duration::from_millis(50));
+        }
+        fs::rename(&away, &tokens).expect("moved back");
+        scene.wait_for_signature(BACK);
+    });
+    assert_eq!(scene.shim.calls("C_Login"), logins + 1, "none while it was gone");
+    let journal = scene.agent.journal();
+    let told = journal.lines().filter(|line| line.contains("\"kind\":\"token\"") && line.contains("\"hsm\""));
+    assert!((2..8).contains(&told.clone().count()), "one loss, not each try: {:?}", told.collect::<Vec<_>>());
+}
+
+#[test]
+fn a_module_that_is_missing_is_tried_again_at_a_reload() {
+    let mut scene = Scene::new();
+    let (module, away) = (scene.shim.module(), scene.shim.module().with_extension("away"));
+    scene.agent.stop(Signal::TERM);
+    fs::rename(&module, &away).expect("moved");
+    scene.agent.begin();
+    scene.agent.wait_until("the agent listens", |agent| countersign::Admin::open(&agent.sockets()).is_ok());
+    scene.agent.wait_until("the missing module is seen", |_| scene.token("hsm").state == "down");
+    scene.agent.wait_until("the other token is there", |_| scene.token("steady").state == "healthy");
+    assert!(scene.agent.sign("steady", "GET", "/api/v3/account", "{}").is_ok());
+    let token = scene.token("hsm");
+    assert!(token.last_error.is_some_and(|error| error.contains("libshim.so")), "names the file");
+    assert_eq!(scene.ask().code(), Code::TokenUnavailable);
+    fs::rename(&away, &module).expect("moved back");
+    scene.agent.signal(Signal::HUP);
+    scene.wait_for_signature(BACK);
+}
+
+#[test]
+fn a_wrong_pin_is_tried_once_over_many_starts() {
+    let mut scene = Scene::new();
+    scene.agent.configure("keys = [\"binance-mm\"]\nscopes = [\"read\"]\n", "");
+    scene.agent.stop(Signal::TERM);
+    fs::write(scene.agent.token.pin_file(), "wrong-pin").expect("written");
+    let logins = scene.shim.calls("C_Login");
+    for _ in 0..repetitions(100, 1_000) {
+        let mut run = Command::new(AGENT);
+        let run = run.args(["run", "--config"]).arg(scene.agent.config_file()).stderr(Stdio::null());
+        assert_eq!(run.status().expect("runs").code(), Some(78));
+    }
+    assert_eq!(scene.shim.calls("C_Login"), logins + 1);
+}
+
+/// Kills the host of the token behind the shim.
+fn kill_host(scene: &Scene) {
+    let children = scene.agent.children();
+    let maps = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let module = scene.shim.module();
+    let name = module.to_str().expect("UTF-8");
+    let host = children.into_iter().find(|pid| maps(pid).contains(name)).expect("a host");
+    kill_process(Pid::from_raw(host).expect("a pid"), Signal::KILL).expect("killed");
+}

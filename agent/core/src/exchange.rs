@@ -72,6 +72,8 @@ pub struct Facts {
     pub algorithms: &'static [Algorithm],
     pub secret: SecretFormat,
     pub needs_passphrase: bool,
+    /// Parameters that name an instrument in another way than the one that is judged.
+    pub other_symbols: &'static [&'static str],
     /// The exchange wants a nonce that only grows; the ledger keeps it.
     pub increasing_nonce: bool,
     pub binding: Binding,
@@ -79,7 +81,7 @@ pub struct Facts {
     /// Parameters the agent sets; a client that sends one is refused.
     pub managed: &'static [&'static str],
     pub receive_window: Option<ReceiveWindow>,
-    /// What a session login lets the client do without further signatures.
+    /// What a session lets the client do without further signatures, whichever way it was opened.
     pub session_grants: &'static [Scope],
 }
 
@@ -109,6 +111,11 @@ pub trait Exchange: Sync {
 
     /// Builds the exact bytes to sign. `host` comes from the closed list of [`Facts::hosts`].
     fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal>;
+
+    /// What a session login with this kind of key lets the client do.
+    fn session_grants(&self, _algorithm: Algorithm) -> &'static [Scope] {
+        self.facts().session_grants
+    }
 
     /// Builds a WebSocket login.
     fn session(&self, key: &Key, purpose: &str, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
@@ -145,13 +152,11 @@ impl dyn Exchange + '_ {
         }
     }
 
-    /// The scopes a session login opens: `session`, and whatever can be done in it without another signature.
-    pub fn session_scopes(&self) -> Scopes {
-        let grants = self.facts().session_grants.iter().copied();
-        grants
-            .filter(|scope| matches!(scope, Scope::Transfer | Scope::Withdraw | Scope::Admin))
-            .collect::<Scopes>()
-            .with(Scope::Session)
+    /// The scopes a session login needs: `session`, and whatever more than reading can be done in it without another
+    /// signature.
+    pub fn session_scopes(&self, grants: &[Scope]) -> Scopes {
+        let more = grants.iter().copied().filter(|scope| *scope != Scope::Read);
+        more.collect::<Scopes>().with(Scope::Session)
     }
 }
 

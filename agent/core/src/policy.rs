@@ -175,8 +175,10 @@ impl Policy {
 
     /// Decides about a session login, after which nothing more is signed.
     pub fn decide_session(&self, client: &Client, key: &Key, exchange: &dyn Exchange) -> Verdict {
-        let scopes = exchange.session_scopes();
-        let allowed = may_use(client, key).and_then(|()| holds(client, key, Scope::Session, scopes));
+        let scopes = exchange.session_scopes(exchange.session_grants(key.algorithm));
+        let allowed = may_use(client, key)
+            .and_then(|()| holds(client, key, Scope::Session, scopes))
+            .and_then(|()| limits::session(client, scopes));
         match allowed {
             Err(denied) => Verdict { decision: Decision::Deny(denied.refusal), rule: denied.rule },
             Ok(()) => {
@@ -200,6 +202,9 @@ impl Policy {
         may_use(client, key)?;
         holds(client, key, classified.scope, classified.effective)?;
         may_hold_signature(client, exchange)?;
+        if classified.scope == Scope::Session {
+            limits::session(client, classified.effective)?;
+        }
         let mut spends = limits::orders(client, exchange, classified)?;
         let mut approvals = approvals_for_scopes(classified.effective);
         for transfer in &classified.transfers {

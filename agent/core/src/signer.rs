@@ -81,8 +81,9 @@ impl<C: Clock, L: Ledger, T: Token> Signer<'_, C, L, T> {
         let outcome = self.sign_and_record(&request_id, &key, grant, draft.algorithm, &draft.message).await;
         let outcome = outcome.and_then(|(signature, record)| {
             let finished = draft.finish(&signature.bytes, signature.passphrase.as_ref())?;
-            let grants = exchange.facts().session_grants.iter().copied().collect::<Scopes>();
-            Ok(SessionReply::new(request_id.clone(), exchange.session_scopes(), grants, finished, record))
+            let grants = exchange.session_grants(key.algorithm);
+            let (effective, grants) = (exchange.session_scopes(grants), grants.iter().copied().collect::<Scopes>());
+            Ok(SessionReply::new(request_id.clone(), effective, grants, finished, record))
         });
         Answered { request_id, outcome }
     }
@@ -114,7 +115,8 @@ impl<C: Clock, L: Ledger, T: Token> Signer<'_, C, L, T> {
         let (grant, spends) = permitted(self.policy.decide_session(self.client, &key, exchange))?;
         let draft = exchange.session(&key, &asked.purpose, &self.stamp(&key, exchange)?)?;
         let what = Asked::Session { purpose: &asked.purpose };
-        self.record_intent(request_id, &key, what, exchange.session_scopes(), &spends)?;
+        let effective = exchange.session_scopes(exchange.session_grants(key.algorithm));
+        self.record_intent(request_id, &key, what, effective, &spends)?;
         Ok((key, exchange, grant, draft))
     }
 

@@ -1,10 +1,11 @@
 //! What holds for every exchange of the registry, and what each one's table must catch.
 
+use countersign_core::decimal::Amount;
 use countersign_core::exchange::classify::{Classified, check_managed, classify};
 use countersign_core::exchange::{ALL, Exchange, Stamp, named};
 use countersign_core::json::Value;
 use countersign_core::key::{Environment, Key, KeyName, NonceUnit, Tier};
-use countersign_core::policy::RECEIVE_WINDOW_CAP_MS;
+use countersign_core::policy::{Client, Decision, Policy, RECEIVE_WINDOW_CAP_MS, Release, SpendLimit};
 use countersign_core::refusal::Code;
 use countersign_core::request::{Method, Params, Path, Request};
 use countersign_core::scope::{Scope, Scopes};
@@ -309,6 +310,90 @@ fn exchanges_that_bind_everything_are_judged_by_path() {
     ] {
         let params = r#"{"coin":"USDT","address":"T","amount":"9"}"#;
         let classified = judged(exchange, method, path, params);
-        assert_eq!((classified.scope, classified.effective), (expected, scopes(&[expected])), "{path}");
+        // Orders of these exchanges' sessions need no signature.
+        let effective = if expected == Session { scopes(&[Session, Trade]) } else { scopes(&[expected]) };
+        assert_eq!((classified.scope, classified.effective), (expected, effective), "{path}");
+    }
+}
+
+#[test]
+fn a_name_that_ends_in_another_is_refused_where_the_signed_text_can_be_cut() {
+    let binance = named("binance").expect("known");
+    for params in [
+        r#"{"token":"USDT","xamount":"9"}"#,
+        r#"{"xbaseToken":"USDT","baseTokenAmount":"100","faceToken":"USDT"}"#,
+        r#"{"toEmail":"e@x.y","asset":"USDT","xamount":"9"}"#,
+        r#"{"xapiName":"e"}"#,
+        r#"{"xsymbol":"BTCUSDT","side":"BUY","type":"MARKET","quantity":"10"}"#,
+        r#"{"recvWindow":"5000","xrecvWindow":"60000"}"#,
+        r#"{"type":"MAIN_UMFUTURE","asset":"USDT","amount":"9","coin":"USDT","xaddress":"0x"}"#,
+    ] {
+        let refused = classify(binance, &request(Method::Get, "/api/v3/account", params)).expect_err(params);
+        assert_eq!(refused.code, Code::RequestAmbiguous, "{params}");
+    }
+    // No name of the table ends in another one of it.
+    for opening in binance.table().openings() {
+        for name in opening.required.iter().chain(opening.roles.iter().map(|(_, name)| name)) {
+            assert_eq!(binance.table().hidden_name(name), None, "{name}");
+        }
+    }
+}
+
+/// A client with these limits on this exchange asks for this.
+fn limited(exchange: &str, symbol: &str, path: &str, params: &str) -> bool {
+    let amount = |text| Amount::parse(text).expect("a decimal");
+    let client = Client {
+        name: "bot".to_owned(),
+        uid: 1,
+        keys: [KeyName::parse("key").expect("a name")].into(),
+        scopes: scopes(&[Scope::Read, Scope::Trade, Scope::Session]),
+        symbols: Some([symbol.to_owned()].into()),
+        max_quantity: [(symbol.to_owned(), amount("0.5"))].into(),
+        limits: ["USD", "USDT"]
+            .map(|asset| (asset.to_owned(), SpendLimit { per_request: Some(amount("5000")), per_day: None }))
+            .into(),
+        rate: None,
+        unbound: Release::Signature,
+    };
+    let exchange = named(exchange).expect("known");
+    let mut key = key(exchange, Environment::Production);
+    key.name = KeyName::parse("key").expect("a name");
+    key.scopes = Scope::ALL.into_iter().collect();
+    let classified = classify(exchange, &request(Method::Post, path, params));
+    let drafted = |classified: &Classified| {
+        let decision = Policy::default().decide(&client, &key, exchange, classified).decision;
+        matches!(decision, Decision::Allow { .. })
+    };
+    classified.is_ok_and(|classified| drafted(&classified))
+}
+
+#[test]
+fn limits_hold_against_lists_attachments_and_sessions() {
+    let one =
+        r#"{\"symbol\":\"BTCUSDT\",\"side\":\"BUY\",\"type\":\"LIMIT\",\"quantity\":\"0.1\",\"price\":\"30000\"}"#;
+    let batch = |items: &str| format!(r#"{{"batchOrders":"[{items}]"}}"#);
+    let binance = |params: &str| limited("binance", "BTCUSDT", "/fapi/v1/batchOrders", params);
+    assert!(binance(&batch(one)));
+    assert!(!binance(&batch(&format!("{one},{one}"))), "the same order twice is two orders");
+    assert!(!binance(&batch(&one.replace(r#"\"quantity"#, r#"\"Quantity\":\"99\",\"quantity"#))), "one spelling");
+    let closing = r#"{"quantity":"0.1","batchOrders":"[{\"symbol\":\"BTCUSDT\",\"side\":\"SELL\",\"type\":\"STOP_MARKET\",\"stopPrice\":\"1\",\"closePosition\":\"true\"}]"}"#;
+    assert!(!binance(closing), "what stands beside a list says nothing of its items");
+
+    let kraken = |path: &str, params: &str| limited("kraken", "XBTUSD", path, params);
+    let add = "/0/private/AddOrderBatch";
+    let item = r#"{"ordertype":"limit","type":"buy","volume":"0.1","price":"10"}"#;
+    assert!(kraken(add, &format!(r#"{{"pair":"XBTUSD","orders":[{item}]}}"#)));
+    assert!(!kraken(add, &format!(r#"{{"pair":"XDGUSD","orders":[{item}]}}"#)));
+    let own_pair = item.replace("{", r#"{"pair":"XBTUSD","#);
+    assert!(!kraken(add, &format!(r#"{{"pair":"XDGUSD","orders":[{own_pair}]}}"#)), "the outer pair is what counts");
+    let close = r#"{"pair":"XBTUSD","ordertype":"limit","type":"buy","volume":"0.1","price":"10","close":{"ordertype":"limit","price":"9","volume":"99"}}"#;
+    assert!(!kraken("/0/private/AddOrder", close));
+    assert!(!kraken("/0/private/GetWebSocketsToken", "{}"), "orders of a session are not counted");
+
+    let okx = |params: &str| limited("okx", "BTC-USDT", "/api/v5/trade/order", params);
+    let order = r#"{"instId":"BTC-USDT","side":"buy","ordType":"limit","sz":"0.1","px":"10"#;
+    assert!(okx(&format!(r#"{order}"}}"#)));
+    for more in [r#","instIdCode":"7"}"#, r#","pxUsd":"9"}"#, r#","attachAlgoOrds":[{"sz":"100"}]}"#] {
+        assert!(!okx(&format!("{order}\"{more}")), "{more}");
     }
 }

@@ -76,7 +76,7 @@ fn login(case: &Value) -> Result<serde_json::Value, Refusal> {
     let frame = finished.frame.map(|frame| serde_json::from_str::<serde_json::Value>(&frame).expect("a frame is JSON"));
     Ok(json!({
         "scope": Scope::Session,
-        "effective_scopes": exchange.session_scopes(),
+        "effective_scopes": exchange.session_scopes(exchange.session_grants(key.algorithm)),
         "messages": [message(draft.algorithm, &draft.message)],
         "headers": finished.headers,
         "frame": frame,

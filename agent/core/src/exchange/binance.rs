@@ -31,6 +31,7 @@ static FACTS: Facts = Facts {
     algorithms: &[Algorithm::HmacSha256, Algorithm::Ed25519, Algorithm::RsaPkcs1v15Sha256],
     secret: SecretFormat::Ascii,
     needs_passphrase: false,
+    other_symbols: &[],
     increasing_nonce: false,
     binding: Binding { method: false, path: false, body: true },
     hosts: &[
@@ -68,8 +69,11 @@ const fn testnet(path_prefix: &'static str, hosts: &'static [&'static str]) -> H
     Hosts { environment: Environment::Testnet, path_prefix, hosts }
 }
 
+/// Names with one spelling that no endpoint requires.
+const KNOWN: &[&str] = &["timestamp", "signature", "apiKey", WINDOW];
+
 static TABLE: LazyLock<Table> =
-    LazyLock::new(|| Table::parse(include_str!("binance.scopes"), include_str!("binance.params"), FACTS.managed));
+    LazyLock::new(|| Table::parse(include_str!("binance.scopes"), include_str!("binance.params"), KNOWN));
 
 impl Exchange for Binance {
     fn facts(&self) -> &'static Facts {
@@ -113,7 +117,13 @@ impl Exchange for Binance {
         })
     }
 
-    /// Subscribes to the account's own events; nothing can be placed or moved in it.
+    /// The signed text of a subscription is also that of `session.logon`, after which orders need no signature; that takes
+    /// Ed25519 keys only.
+    fn session_grants(&self, algorithm: Algorithm) -> &'static [Scope] {
+        if algorithm == Algorithm::Ed25519 { &[Scope::Read, Scope::Trade] } else { FACTS.session_grants }
+    }
+
+    /// Subscribes to the account's own events.
     fn session(&self, key: &Key, purpose: &str, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
         if purpose != "ws" {
             return Err(Refusal::malformed("the purpose of a session with this exchange is \"ws\""));
@@ -135,6 +145,11 @@ impl Exchange for Binance {
             headers: Vec::new(),
             timestamp_ms: now,
         })
+    }
+
+    fn base_quantity<'a>(&self, order: &'a Order) -> Option<&'a str> {
+        let whole_position = order.extra("closePosition").is_some_and(|value| value != "false");
+        if whole_position || order.quote.is_some() { None } else { order.quantity.as_deref() }
     }
 
     fn notional(&self, order: &Order) -> Result<(String, Amount), &'static str> {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::decimal::Amount;
 use crate::exchange::Exchange;
-use crate::exchange::table::{Endpoint, Opening, Role, WHOLE_BODY};
+use crate::exchange::table::{Endpoint, Opening, Role, Table, WHOLE_BODY};
 use crate::json::Value;
 use crate::refusal::{Code, Refusal};
 use crate::request::{Params, Request};
@@ -39,6 +39,8 @@ pub struct Order {
     pub quote: Option<String>,
     /// The endpoint takes a size, so that limits apply; false for cancels and settings of a symbol.
     pub sized: bool,
+    /// It carries a list or an object of its own: further orders, as far as limits know.
+    pub attached: bool,
     /// All scalar parameters of the order, for what only one exchange has.
     pub extra: Vec<(String, String)>,
 }
@@ -96,20 +98,24 @@ pub fn classify(exchange: &dyn Exchange, request: &Request) -> Result<Classified
         effective: Scopes::only(endpoint.scope),
         neighbours: Vec::new(),
         transfers: Vec::new(),
-        orders: if endpoint.scope == Scope::Trade { orders(&own, &request.params) } else { Ok(Vec::new()) },
+        orders: if endpoint.scope == Scope::Trade { orders(table, &own, &request.params) } else { Ok(Vec::new()) },
     };
+    if endpoint.scope == Scope::Session {
+        classified.effective = classified.effective.union(exchange.session_scopes(exchange.facts().session_grants));
+    }
     if moves_money(endpoint) {
         classified.transfers.push(transfer(endpoint, own.first().copied(), request));
     }
     for opening in opened {
-        classified.add(table.endpoint(opening), opening, request);
+        classified.add(table, opening, request);
     }
     Ok(classified)
 }
 
 impl Classified {
     /// Counts what one more endpoint would do with the same signature.
-    fn add(&mut self, neighbour: &'static Endpoint, opening: &Opening, request: &Request) {
+    fn add(&mut self, table: &'static Table, opening: &Opening, request: &Request) {
+        let neighbour = table.endpoint(opening);
         // Asset and amount are all that staking or a loan asks for. Who may send that amount away gains nothing by them.
         let sends_anyway = matches!(self.scope, Scope::Transfer | Scope::Withdraw);
         if neighbour.scope != Scope::Account || !sends_anyway {
@@ -125,24 +131,33 @@ impl Classified {
             }
         }
         if neighbour.scope == Scope::Trade && !opening.places_no_order {
-            self.add_orders(orders(&[opening], &request.params));
+            self.add_orders(orders(table, &[opening], &request.params));
         }
     }
 
-    /// Orders that another endpoint would read out of the same payload.
+    /// Orders that another endpoint would read out of the same payload: each order known so far is the same as at most one
+    /// of them, since a list may hold the same order many times.
     fn add_orders(&mut self, more: Result<Vec<Order>, String>) {
-        match (&mut self.orders, more) {
-            (Ok(orders), Ok(more)) => {
-                for order in more {
-                    if orders.iter().any(|known| known.same_size(&order)) {
-                        continue;
-                    }
-                    orders.retain(|known| !order.same_size(known));
-                    orders.push(order);
-                }
+        let (orders, more) = match (&mut self.orders, more) {
+            (Ok(orders), Ok(more)) => (orders, more),
+            (Ok(_), Err(reason)) => {
+                self.orders = Err(reason);
+                return;
             }
-            (Ok(_), Err(reason)) => self.orders = Err(reason),
-            (Err(_), _) => {}
+            (Err(_), _) => return,
+        };
+        let mut unmatched: Vec<usize> = (0..orders.len()).collect();
+        for order in more {
+            let same = |index: &usize| orders[*index].same_size(&order) || order.same_size(&orders[*index]);
+            match unmatched.iter().position(same) {
+                Some(place) => {
+                    let known = &mut orders[unmatched.swap_remove(place)];
+                    if !known.same_size(&order) {
+                        *known = order;
+                    }
+                }
+                None => orders.push(order),
+            }
         }
     }
 }
@@ -161,6 +176,12 @@ fn check_spelling(exchange: &dyn Exchange, params: &Params) -> Result<(), Refusa
     for (name, _) in params.members() {
         if let Some(known) = exchange.table().other_spelling(name) {
             return Err(Refusal::ambiguous(format!("the parameter {name:?} is a different spelling of {known:?}")));
+        }
+        let hidden = if exchange.facts().binding.path { None } else { exchange.table().hidden_name(name) };
+        if let Some(known) = hidden {
+            let message =
+                format!("the parameter {name:?} ends in {known:?}: cut apart, its signature would be for that one");
+            return Err(Refusal::ambiguous(message));
         }
     }
     Ok(())
@@ -214,25 +235,23 @@ fn transfer(endpoint: &Endpoint, opening: Option<&Opening>, request: &Request) -
 
 /// Reads the orders a trade request places. A row that does not say where its orders stand, nor that it places none,
 /// cannot be read.
-fn orders(openings: &[&Opening], params: &Params) -> Result<Vec<Order>, String> {
+fn orders(table: &Table, openings: &[&Opening], params: &Params) -> Result<Vec<Order>, String> {
     let says = |opening: &&&Opening| opening.name_of(Role::Symbol).is_some() || opening.name_of(Role::List).is_some();
     let Some(opening) = openings.iter().find(says) else {
         let places_none = !openings.is_empty() && openings.iter().all(|opening| opening.places_no_order);
         return if places_none { Ok(Vec::new()) } else { Err("what this endpoint trades cannot be read".to_owned()) };
     };
     let Some(list) = opening.name_of(Role::List) else {
-        return Ok(vec![order(opening, params.value(), params.value())]);
+        return Ok(vec![order(opening, params.value())]);
     };
     let list = match list {
         WHOLE_BODY => Some(Cow::Borrowed(params.value())),
         name => params.get(name).and_then(parsed_list),
     };
     match list.as_deref() {
-        Some(Value::Array(items)) if items.iter().all(|item| item.members().is_some()) => {
-            Ok(items.iter().map(|item| order(opening, item, params.value())).collect())
-        }
+        Some(Value::Array(items)) => items.iter().map(|item| listed(table, opening, item, params)).collect(),
         // A single order where the API takes one or a list of them.
-        Some(item @ Value::Object(_)) => Ok(vec![order(opening, item, params.value())]),
+        Some(item @ Value::Object(_)) => listed(table, opening, item, params).map(|order| vec![order]),
         _ => Err("the list of orders cannot be read".to_owned()),
     }
 }
@@ -240,19 +259,33 @@ fn orders(openings: &[&Opening], params: &Params) -> Result<Vec<Order>, String> 
 /// Some exchanges take a list as JSON text inside a form.
 fn parsed_list(value: &Value) -> Option<Cow<'_, Value>> {
     match value {
-        Value::String(text) => Value::parse(text).ok().map(Cow::Owned),
+        Value::String(text) => {
+            Params::new(Value::parse(text).ok()?).ok().map(|params| Cow::Owned(params.value().clone()))
+        }
         other => Some(Cow::Borrowed(other)),
     }
 }
 
-/// One element of a list; what it does not say is looked up beside the list (Kraken's batch has one `pair` for all).
-fn order(opening: &Opening, item: &Value, around: &Value) -> Order {
-    let text = |role| {
-        let name = opening.name_of(role)?;
-        let value = item.member(name).or_else(|| around.member(name))?;
-        value.scalar().map(str::to_owned)
-    };
-    let scalars = item.members().unwrap_or_default().iter();
+/// One order of a list. What applies to all of them stands beside the list, and then nowhere else.
+fn listed(table: &Table, opening: &Opening, item: &Value, around: &Params) -> Result<Order, String> {
+    let members = item.members().ok_or("the list of orders holds what is no order")?;
+    if let Some((name, _)) = members.iter().find(|(name, _)| table.other_spelling(name).is_some()) {
+        return Err(format!("an order of the list spells {name:?} in another way"));
+    }
+    let mut order = order(opening, item);
+    if let Some(common) = opening.name_of(Role::Common) {
+        if item.member(common).is_some() {
+            return Err(format!("an order of the list names its own {common:?}"));
+        }
+        order.symbol = around.get(common).and_then(Value::scalar).map(str::to_owned);
+    }
+    Ok(order)
+}
+
+fn order(opening: &Opening, item: &Value) -> Order {
+    let text = |role| item.member(opening.name_of(role)?)?.scalar().map(str::to_owned);
+    let members = item.members().unwrap_or_default();
+    let list = opening.name_of(Role::List);
     Order {
         symbol: text(Role::Symbol),
         side: text(Role::Side),
@@ -261,6 +294,12 @@ fn order(opening: &Opening, item: &Value, around: &Value) -> Order {
         price: text(Role::Price),
         quote: text(Role::Quote),
         sized: !opening.places_no_order,
-        extra: scalars.filter_map(|(name, value)| Some((name.clone(), value.scalar()?.to_owned()))).collect(),
+        attached: members.iter().any(|(name, value)| nested(value) && list != Some(name.as_str())),
+        extra: members.iter().filter_map(|(name, value)| Some((name.clone(), value.scalar()?.to_owned()))).collect(),
     }
+}
+
+fn nested(value: &Value) -> bool {
+    matches!(value, Value::Array(items) if !items.is_empty())
+        || value.members().is_some_and(|members| !members.is_empty())
 }

@@ -43,6 +43,7 @@ static FACTS: Facts = Facts {
     algorithms: &[Algorithm::HmacSha256],
     secret: SecretFormat::Ascii,
     needs_passphrase: false,
+    other_symbols: &[],
     increasing_nonce: false,
     binding: Binding { method: false, path: false, body: true },
     hosts: &[Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["fake.example", "alt.example"] }],

@@ -30,6 +30,7 @@ static FACTS: Facts = Facts {
     algorithms: &[Algorithm::HmacSha512],
     secret: SecretFormat::Base64,
     needs_passphrase: false,
+    other_symbols: &[],
     increasing_nonce: true,
     // The method is not signed, but there is only one.
     binding: Binding::FULL,
@@ -118,7 +119,12 @@ fn kind_of_body(request: &Request) -> Result<Body, Refusal> {
 fn json(request: &Request, nonce: u64) -> Result<String, Refusal> {
     let mut members = vec![("nonce".to_owned(), Value::String(nonce.to_string()))];
     members.extend(named(request)?.iter().cloned());
-    Ok(Value::Object(members).to_json())
+    let text = Value::Object(members).to_json();
+    // The content type is not signed: sent as a form, a separator in a value would begin parameters of its own.
+    if text.contains(['&', ';']) {
+        return Err(Refusal::malformed("a JSON body for this exchange may not hold '&' or ';'"));
+    }
+    Ok(text)
 }
 
 /// Values escape everything but unreserved characters and brackets.
@@ -236,6 +242,8 @@ mod tests {
         }
         let body = json(&request(batch, r#"{"b":1.0,"a":"é"}"#, None), 9).expect("an object");
         assert_eq!(body, r#"{"nonce":"9","b":1.0,"a":"é"}"#);
+        let form = r#"{"cl_ord_id":"&nonce=1&pair=XDGUSD&x="}"#;
+        assert!(json(&request(add, form, Some(ParamsIn::Json)), 9).is_err(), "it would be a form as well");
     }
 
     #[test]

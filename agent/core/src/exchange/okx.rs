@@ -26,6 +26,7 @@ static FACTS: Facts = Facts {
     algorithms: &[Algorithm::HmacSha256],
     secret: SecretFormat::Ascii,
     needs_passphrase: true,
+    other_symbols: &["instIdCode"],
     increasing_nonce: false,
     binding: Binding::FULL,
     hosts: &[
@@ -123,7 +124,8 @@ impl Exchange for Okx {
     }
 
     fn base_quantity<'a>(&self, order: &'a Order) -> Option<&'a str> {
-        order.quantity.as_deref().filter(|_| sized_in_base(order))
+        let whole_position = order.extra("closeFraction").is_some();
+        order.quantity.as_deref().filter(|_| sized_in_base(order) && !whole_position)
     }
 
     fn notional(&self, order: &Order) -> Result<(String, Amount), &'static str> {
@@ -134,6 +136,9 @@ impl Exchange for Okx {
         };
         if base.is_empty() || quote.is_empty() {
             return Err("its instrument is not of the form BASE-QUOTE");
+        }
+        if ["pxUsd", "pxVol", "closeFraction"].iter().any(|name| order.extra(name).is_some()) {
+            return Err("its price or size is relative");
         }
         let size = order.quantity.as_deref().ok_or("it has no size")?;
         let parse = |text| Amount::parse(text).map_err(|_| "a number of it is not a plain decimal");

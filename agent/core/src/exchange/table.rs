@@ -21,6 +21,8 @@ pub enum Role {
     Address,
     Amount,
     Asset,
+    /// The symbol of every order of a list, which stands beside the list.
+    Common,
     From,
     List,
     Memo,
@@ -40,6 +42,7 @@ impl Role {
             "address" => Self::Address,
             "amount" => Self::Amount,
             "asset" => Self::Asset,
+            "common" => Self::Common,
             "from" => Self::From,
             "list" => Self::List,
             "memo" => Self::Memo,
@@ -95,9 +98,11 @@ impl Table {
     /// A `.params` line is `METHOD PATH name role=name name? role=name?`: names a request needs (those without `?`), and
     /// what they mean. A leading `~` marks a residual row, a leading `-` a row of scope trade that places no order.
     ///
+    /// `known` are names with one spelling beyond those of the files.
+    ///
     /// # Panics
     /// On a line that is not of the form: the files are part of the program, and a test parses all of them.
-    pub fn parse(scopes: &'static str, params: &'static str, managed: &[&'static str]) -> Self {
+    pub fn parse(scopes: &'static str, params: &'static str, known: &[&'static str]) -> Self {
         let endpoints: Vec<_> = lines(scopes).map(parse_endpoint).collect();
         let exact: HashMap<_, _> =
             endpoints.iter().enumerate().map(|(index, endpoint)| ((endpoint.method, endpoint.path), index)).collect();
@@ -112,7 +117,7 @@ impl Table {
             openings,
             exact,
         };
-        table.index(managed);
+        table.index(known);
         table
     }
 
@@ -153,7 +158,21 @@ impl Table {
         if known.contains(&name) { None } else { known.first().copied() }
     }
 
-    fn index(&mut self, managed: &[&'static str]) {
+    /// A known name that `name` ends in, where `name` itself is not known.
+    ///
+    /// Where an exchange verifies query and body as one text without a separator, whoever sends the request may cut it
+    /// anywhere: `…&xamount=9` is also the query `…&x` and the body `amount=9`.
+    pub fn hidden_name(&self, name: &str) -> Option<&'static str> {
+        if self.spellings.get(&name.to_ascii_lowercase()).is_some_and(|known| known.contains(&name)) {
+            return None;
+        }
+        (1..name.len()).find_map(|cut| {
+            let rest = &name[cut..];
+            self.spellings.get(&rest.to_ascii_lowercase())?.iter().copied().find(|known| *known == rest)
+        })
+    }
+
+    fn index(&mut self, more: &[&'static str]) {
         for (index, endpoint) in self.endpoints.iter().enumerate() {
             if endpoint.path.contains('{') {
                 let segments = endpoint.path.split('/').count();
@@ -174,7 +193,7 @@ impl Table {
             .openings
             .iter()
             .flat_map(|opening| opening.required.iter().copied().chain(opening.roles.iter().map(|(_, name)| *name)));
-        for name in names.chain(managed.iter().copied()) {
+        for name in names.chain(more.iter().copied()) {
             let known = self.spellings.entry(name.to_ascii_lowercase()).or_default();
             if !known.contains(&name) {
                 known.push(name);

@@ -5,11 +5,12 @@ use crate::decimal::Amount;
 use crate::exchange::Exchange;
 use crate::exchange::classify::{Classified, Order};
 use crate::refusal::Code;
+use crate::scope::{Scope, Scopes};
 use crate::transfer::Transfer;
 
 /// Checks symbols, quantities and notional of every order a request places; returns what to count.
 pub(super) fn orders(client: &Client, exchange: &dyn Exchange, classified: &Classified) -> Result<Vec<Spend>, Denied> {
-    if client.symbols.is_none() && client.max_quantity.is_empty() && client.limits.is_empty() {
+    if !is_limited(client) {
         return Ok(Vec::new());
     }
     let rule = |field: &str| format!("[client.{}] {field}", client.name);
@@ -19,10 +20,12 @@ pub(super) fn orders(client: &Client, exchange: &dyn Exchange, classified: &Clas
     })?;
     let mut totals: Vec<(String, Amount)> = Vec::new();
     for order in orders {
-        check_symbol(client, order).map_err(|message| Denied::new(rule("symbols"), Code::PolicyLimit, message))?;
+        check_symbol(client, exchange, order)
+            .map_err(|message| Denied::new(rule("symbols"), Code::PolicyLimit, message))?;
         if !order.sized {
             continue;
         }
+        check_attached(client, order).map_err(|message| Denied::new(rule("limit"), Code::PolicyLimit, message))?;
         check_quantity(client, exchange, order)
             .map_err(|message| Denied::new(rule("max_quantity"), Code::PolicyLimit, message))?;
         if !client.limits.is_empty() {
@@ -40,6 +43,19 @@ pub(super) fn orders(client: &Client, exchange: &dyn Exchange, classified: &Clas
         spends.extend(spend);
     }
     Ok(spends)
+}
+
+/// In a session that trades, orders carry no signature and nothing is counted: a client with limits gets none.
+pub(super) fn session(client: &Client, effective: Scopes) -> Result<(), Denied> {
+    if !is_limited(client) || !effective.contains(Scope::Trade) {
+        return Ok(());
+    }
+    let message = "orders of this session would need no signature, and this client has limits on orders";
+    Err(Denied::new(format!("[client.{}] limit", client.name), Code::PolicyLimit, message))
+}
+
+fn is_limited(client: &Client) -> bool {
+    client.symbols.is_some() || !client.max_quantity.is_empty() || !client.limits.is_empty()
 }
 
 /// Checks one transfer against `[transfer.ASSET]`; returns what to count and how many approvers it needs.
@@ -64,13 +80,23 @@ pub(super) fn transfer(policy: &Policy, transfer: &Transfer) -> Result<(Option<S
     Ok((spend, steps.map(|step| step.count).max().unwrap_or(0)))
 }
 
-fn check_symbol(client: &Client, order: &Order) -> Result<(), String> {
+fn check_symbol(client: &Client, exchange: &dyn Exchange, order: &Order) -> Result<(), String> {
+    if let Some(name) = exchange.facts().other_symbols.iter().find(|name| order.extra(name).is_some()) {
+        return Err(format!("{name} may name another instrument than the one that is judged"));
+    }
     let Some(allowed) = &client.symbols else { return Ok(()) };
     match &order.symbol {
         Some(symbol) if allowed.contains(symbol) => Ok(()),
         Some(symbol) => Err(format!("the symbol {symbol:?} is not among the client's symbols")),
         None => Err("the request names no symbol, and the client may use some symbols only".to_owned()),
     }
+}
+
+fn check_attached(client: &Client, order: &Order) -> Result<(), String> {
+    if order.attached && !(client.max_quantity.is_empty() && client.limits.is_empty()) {
+        return Err("the order carries further orders, which are not judged".to_owned());
+    }
+    Ok(())
 }
 
 fn check_quantity(client: &Client, exchange: &dyn Exchange, order: &Order) -> Result<(), String> {
@@ -80,7 +106,12 @@ fn check_quantity(client: &Client, exchange: &dyn Exchange, order: &Order) -> Re
     let Some(symbol) = &order.symbol else {
         return Err("the request names no symbol, and the client has quantity limits".to_owned());
     };
-    let Some(limit) = client.max_quantity.get(symbol) else { return Ok(()) };
+    let Some(limit) = client.max_quantity.get(symbol) else {
+        // An exchange may know an instrument by several names: only a listed one is certainly another.
+        let listed = client.symbols.as_ref().is_some_and(|symbols| symbols.contains(symbol));
+        let unlisted = || format!("max_quantity does not name {symbol:?}, and the client has no list of symbols");
+        return if listed { Ok(()) } else { Err(unlisted()) };
+    };
     let Some(text) = exchange.base_quantity(order) else {
         return Err(format!("the order of {symbol} gives no base quantity, and the client has a limit on it"));
     };

@@ -228,7 +228,7 @@ impl Entry {
     fn parse(line: Vec<u8>) -> Result<Self, ChainError> {
         let Head { seq, time_ms, kind, .. } = Head::parse(&line)?;
         let (kind, hash) = (kind.into_owned(), Hash::of(&line));
-        // What parsed as JSON is UTF-8.
+        // A line that has a head is UTF-8.
         Ok(Self { seq, time_ms, kind, hash, line: String::from_utf8_lossy(&line).into_owned() })
     }
 
@@ -282,7 +282,7 @@ impl Tail {
             Some((name, _)) if oldest.is_some_and(|oldest| oldest > name) => oldest.map(|oldest| (oldest, 0)),
             Some(place) => Some(place),
             None if files.is_empty() => None,
-            None => Some((files[index_of(segments, files, self.after + 1)?].name, 0)),
+            None => Some((files[index_of(segments, files, self.after.saturating_add(1))?].name, 0)),
         };
         Ok(self.place)
     }

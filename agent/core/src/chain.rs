@@ -87,8 +87,9 @@ pub struct Chain {
 impl Chain {
     pub const GENESIS: Self = Self { next_seq: 1, last: Hash::GENESIS };
 
+    /// Nothing follows the highest number: a line that has it was never written by an agent.
     pub const fn after(link: Link) -> Self {
-        Self { next_seq: link.seq + 1, last: link.hash }
+        Self { next_seq: link.seq.saturating_add(1), last: link.hash }
     }
 
     pub const fn next_seq(&self) -> u64 {
@@ -150,8 +151,14 @@ pub struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
+    /// The whole line is UTF-8 and an object: serde alone would look at neither the texts of unknown fields nor the braces.
     pub fn parse(line: &'a [u8]) -> Result<Self, ChainError> {
-        serde_json::from_slice(line).map_err(ChainError::NotARecord)
+        let not_a_record = |what: &dyn std::fmt::Display| ChainError::NotARecord(serde::de::Error::custom(what));
+        let text = std::str::from_utf8(line).map_err(|error| not_a_record(&error))?;
+        if !text.starts_with('{') {
+            return Err(not_a_record(&"it does not start with {"));
+        }
+        serde_json::from_str(text).map_err(ChainError::NotARecord)
     }
 
     /// The chain as it was before this line: lets a reader start in the middle.
@@ -214,6 +221,21 @@ mod tests {
             // A change of the last line leaves the lines whole and shows in the hash the next record would carry.
             assert_ne!(whole(&changed), sound, "byte {index}");
         }
+    }
+
+    #[test]
+    fn a_line_is_one_object_in_utf8() {
+        let fields = format!(r#"1,2,"closed","{}""#, Hash::GENESIS);
+        assert!(Head::parse(format!("[{fields}]").as_bytes()).is_err());
+        let object = format!(r#"{{"seq":1,"time_ms":2,"kind":"closed","later":"é","prev":"{}"}}"#, Hash::GENESIS);
+        assert!(Head::parse(object.as_bytes()).is_ok());
+        let other = object.as_bytes().iter().map(|byte| if *byte == 0xa9 { 0xff } else { *byte }).collect::<Vec<_>>();
+        assert!(Head::parse(&other).is_err());
+    }
+
+    #[test]
+    fn nothing_follows_the_highest_number() {
+        assert_eq!(Chain::after(Link { seq: u64::MAX, hash: Hash::GENESIS }).next_seq(), u64::MAX);
     }
 
     #[test]

@@ -114,6 +114,10 @@ pub fn parse<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> Result<T, Refusal> {
         return Err(Refusal::malformed(format!("the payload is longer than {MAX_PAYLOAD} bytes")));
     }
     let text = std::str::from_utf8(payload).map_err(|_| Refusal::malformed("the payload is not UTF-8"))?;
+    // serde would take the fields of an object as an array too, without their names.
+    if !text.trim_start().starts_with('{') {
+        return Err(Refusal::malformed("the payload is not a JSON object"));
+    }
     serde_json::from_str(text).map_err(|error| {
         let message = format!("JSON: {error}");
         if message.contains("duplicate field") { Refusal::ambiguous(message) } else { Refusal::malformed(message) }
@@ -342,6 +346,7 @@ mod tests {
             (r#"{"v":1,"key":"k","method":"GET","path":"/a","params":"x"}"#, Code::RequestMalformed),
             (r#"{"v":1,"key":"k","method":"GET","path":"/a","params":{"a":1,"a":2}}"#, Code::RequestAmbiguous),
             (r#"{"v":1,"key":"k","method":"GET","path":"/a"} {}"#, Code::RequestMalformed),
+            (r#"[1,"k","GET","/a"]"#, Code::RequestMalformed),
             ("\u{feff}{}", Code::RequestMalformed),
             ("", Code::RequestMalformed),
         ];

@@ -3,7 +3,7 @@
 CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
 
-.PHONY: all bench build clean demo deny fmt install-deps lint soak test test-python test-rust
+.PHONY: all bench build clean demo deny fmt fuzz install-deps lint soak test test-python test-rust
 
 all: build
 
@@ -49,6 +49,11 @@ test-python:
 # Every warning too, such as a crate in two versions.
 deny:
 	scripts/cargo-deny --offline check bans licenses sources
+
+# Every target of fuzz/ for TIME seconds; `make test` runs the same functions for a few.
+TIME ?= 60
+fuzz:
+	@scripts/fuzz $(TIME)
 
 clean:
 	cargo clean

@@ -1,0 +1,3 @@
+//! Segments of a journal.
+#![no_main]
+countersign_fuzz::fuzz!(journal);

@@ -1,0 +1,3 @@
+//! JSON as the protocol takes it.
+#![no_main]
+countersign_fuzz::fuzz!(json);

@@ -1,0 +1,3 @@
+//! Payloads of the extension messages.
+#![no_main]
+countersign_fuzz::fuzz!(payloads);

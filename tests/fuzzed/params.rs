@@ -1,0 +1,180 @@
+//! Parameters, from their text to what every exchange would be sent. The input is `METHOD PATH PARAMS_IN`, a newline, JSON.
+
+use countersign_core::draft::Draft;
+use countersign_core::exchange::classify::{Classified, check_managed, classify};
+use countersign_core::exchange::{ALL, Exchange, Stamp};
+use countersign_core::json::Value;
+use countersign_core::key::{Environment, Key, KeyName, NonceUnit, Tier};
+use countersign_core::policy::RECEIVE_WINDOW_CAP_MS;
+use countersign_core::request::{Method, Params, ParamsIn, Path, Request};
+use countersign_core::scope::Scope;
+use secrecy::SecretString;
+
+const STAMP: Stamp = Stamp { now_ms: 1_700_000_000_000, nonce: 9, random: [0; 16], receive_window_ms: Some(10_000) };
+
+/// What a recipe adds of its own.
+const SET_BY_THE_AGENT: &[&str] = &["nonce", "recvWindow", "signature", "timestamp"];
+
+pub fn seeds() -> Vec<Vec<u8>> {
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or("-").to_owned();
+    let vectors = super::requests().into_iter().map(|request| {
+        let line = [&request["method"], &request["path"], &request["params_in"]].map(text).join(" ");
+        format!("{line}\n{}", request["params"])
+    });
+    let openings = ALL.iter().flat_map(|exchange| {
+        exchange.table().openings().iter().step_by(4).map(|opening| {
+            let row = exchange.table().endpoint(opening);
+            let names = opening.required.iter().chain(opening.roles.iter().map(|(_, name)| name));
+            let members: Vec<_> = names.map(|name| format!(r#""{name}":"1""#)).collect();
+            format!("{} {} -\n{{{}}}", row.method, row.path, members.join(","))
+        })
+    });
+    vectors.chain(openings).map(String::into_bytes).collect()
+}
+
+/// See [`drafts`].
+pub fn check(bytes: &[u8]) {
+    drafts(bytes);
+}
+
+/// Nothing panics, a parameter more never opens less, and a draft says what was judged; gives the number of drafts.
+pub fn drafts(bytes: &[u8]) -> usize {
+    let Ok(text) = std::str::from_utf8(bytes) else { return 0 };
+    let (line, json) = text.split_once('\n').unwrap_or(("", text));
+    let Ok(params) = Value::parse(json).and_then(Params::new) else { return 0 };
+    let drafts =
+        |exchange: &&'static dyn Exchange| check_exchange(*exchange, &request(*exchange, line, params.clone()));
+    ALL.iter().filter_map(drafts).sum()
+}
+
+/// The endpoint the line names, or, since a fuzzer seldom finds a path, one of the table that the line chooses.
+fn request(exchange: &dyn Exchange, line: &str, params: Params) -> Request {
+    let mut words = line.split(' ');
+    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let params_in = words.next().and_then(|word| ParamsIn::parse(word).ok());
+    if let (Ok(method), Ok(path)) = (Method::parse(method), Path::parse(path))
+        && exchange.table().find(method, path.as_str()).is_some()
+    {
+        return Request { method, path, params, params_in, host: None };
+    }
+    let rows = exchange.table().endpoints();
+    let chosen = line.bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+    let row = &rows[chosen % rows.len()];
+    let path = Path::parse(&row.path.replace(['{', '}'], "")).expect("a row's path is plain");
+    Request { method: row.method, path, params, params_in, host: None }
+}
+
+/// In the order of a request's life; `None` where it is refused.
+fn check_exchange(exchange: &'static dyn Exchange, request: &Request) -> Option<usize> {
+    check_managed(exchange, &request.params, RECEIVE_WINDOW_CAP_MS).ok()?;
+    let host = exchange.host(request, Environment::Production).ok()?;
+    let classified = classify(exchange, request).ok()?;
+    assert!(classified.effective.contains(classified.scope));
+    for order in classified.orders.iter().flatten() {
+        let _ = (exchange.base_quantity(order), exchange.notional(order));
+    }
+    check_fewer(exchange, request, &classified);
+    let keys = exchange.facts().algorithms.iter().map(|algorithm| key(exchange, *algorithm));
+    let drafts = keys.filter_map(|key| exchange.draft(request, &key, host, &STAMP).ok());
+    Some(drafts.inspect(|draft| check_draft(draft, request, host)).count())
+}
+
+/// With one parameter less a signature opens nothing more: adding one never takes a scope away.
+fn check_fewer(exchange: &dyn Exchange, request: &Request, whole: &Classified) {
+    let members = request.params.members();
+    for index in 0..members.len().min(24) {
+        let mut fewer = members.to_vec();
+        let (name, _) = fewer.remove(index);
+        let params = Params::new(Value::Object(fewer)).expect("less of what was taken");
+        let fewer = classify(exchange, &Request { params, ..request.clone() }).expect("less of what was taken");
+        let lost = fewer.effective.without(whole.effective);
+        assert!(lost.is_empty(), "{name} took {lost} away");
+    }
+}
+
+/// What is sent has the parameters that were judged and those of the agent, with their values, and is what is signed.
+fn check_draft(draft: &Draft, request: &Request, host: &str) {
+    let sent = draft.finish(&[0xfb; 32], Some(&SecretString::from("pass"))).expect("the passphrase is there");
+    let origin = format!("https://{host}{}", request.path);
+    let query = sent.url.strip_prefix(&origin).expect("the host and path that were judged");
+    let body = sent.body.as_deref().unwrap_or_default();
+    match query.strip_prefix('?') {
+        Some(query) => check_form(query, request),
+        None => assert_eq!(query, ""),
+    }
+    match body.as_bytes().first() {
+        Some(b'{' | b'[') => check_json(body, request),
+        Some(_) => check_form(body, request),
+        None => {}
+    }
+    let clean = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
+    assert!(clean(&sent.url), "{}", sent.url);
+    assert!(sent.headers.iter().all(|(_, value)| clean(value)), "{:?}", sent.headers);
+    let Ok(message) = std::str::from_utf8(&draft.message) else { return };
+    if let Some(signed) = message.strip_prefix("timestamp=") {
+        let end = format!("timestamp={signed}&signature=");
+        assert!(query.strip_prefix('?').unwrap_or(body).starts_with(&end), "{message}");
+    }
+}
+
+fn check_form(text: &str, request: &Request) {
+    for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').expect("a name and a value");
+        let (name, value) = (decoded(name), decoded(value));
+        let outer = name.split('[').next().unwrap_or_default();
+        let known = request.params.members().iter().find(|(known, _)| known.eq_ignore_ascii_case(outer));
+        match known {
+            Some((_, given)) if given.scalar().is_some() => check_value(given, &value, request),
+            Some(_) => {}
+            None => assert!(SET_BY_THE_AGENT.contains(&outer), "{name:?} was never asked for: {text}"),
+        }
+    }
+}
+
+/// A list of ids may be given as the text of one; Python's spelling of a boolean is another.
+fn check_value(given: &Value, sent: &str, request: &Request) {
+    let same = given.scalar() == Some(sent)
+        || matches!(given, Value::Bool(_)) && sent.eq_ignore_ascii_case(given.scalar().unwrap_or_default());
+    assert!(same, "{given:?} was sent as {sent:?} to {}", request.path);
+}
+
+fn check_json(text: &str, request: &Request) {
+    let sent = Value::parse(text).expect("what is sent is JSON");
+    let (Some(members), Some(asked)) = (sent.members(), request.params.value().members()) else {
+        return assert_eq!(&sent, request.params.value());
+    };
+    let agents =
+        |(name, _): &&(String, Value)| !SET_BY_THE_AGENT.contains(&name.as_str()) || request.params.get(name).is_some();
+    assert!(members.iter().filter(agents).eq(asked), "{text}");
+}
+
+/// As a form is read: `+` is a space.
+fn decoded(text: &str) -> String {
+    let (mut out, mut bytes) = (Vec::new(), text.bytes());
+    while let Some(byte) = bytes.next() {
+        out.push(match byte {
+            b'%' => {
+                let digits =
+                    [bytes.next(), bytes.next()].map(|digit| char::from(digit.expect("two digits")).to_digit(16));
+                digits.into_iter().fold(0, |sum, digit| sum << 4 | digit.expect("two digits") as u8)
+            }
+            b'+' => b' ',
+            byte => byte,
+        });
+    }
+    String::from_utf8(out).expect("UTF-8")
+}
+
+fn key(exchange: &dyn Exchange, algorithm: countersign_core::algorithm::Algorithm) -> Key {
+    Key {
+        name: KeyName::parse("k").expect("plain"),
+        exchange: exchange.facts().name,
+        environment: Environment::Production,
+        algorithm,
+        api_key: "id".to_owned(),
+        scopes: Scope::ALL.into_iter().collect(),
+        tier: Tier::Software,
+        token: "none".to_owned(),
+        nonce_unit: NonceUnit::Milliseconds,
+    }
+}

@@ -3,6 +3,7 @@
 
 mod clock;
 mod disk;
+mod full;
 mod killed;
 mod shim;
 mod token;

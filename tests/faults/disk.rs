@@ -62,6 +62,6 @@ fn a_disk_that_fails_ends_signing_until_a_restart_and_nothing_else() {
         mercy.agent.begin();
         mercy.agent.wait_until("the agent is back", |agent| agent.tokens_are("healthy"));
         assert_eq!(mercy.read(), None, "{plan}; log:\n{}", mercy.agent.log());
-        killed::assert_verified(&mercy.agent);
+        killed::assert_verified(&mercy.agent.state_dir());
     }
 }

@@ -14,7 +14,9 @@ const ORDER: &str =
     r#"{"symbol":"BTCUSDT","side":"BUY","type":"LIMIT","timeInForce":"GTC","quantity":"0.01","price":"30000"}"#;
 /// USDT of one order, and how many of them a day has room for.
 const WORTH: usize = 300;
-const ORDERS: usize = 50;
+const ORDERS: usize = 600;
+const FRONT: u64 = 0;
+const HOST: u64 = 1;
 
 #[test]
 fn kill_at_random_moments_loses_no_record_and_passes_no_limit() {
@@ -28,14 +30,17 @@ fn kill_at_random_moments_loses_no_record_and_passes_no_limit() {
     let (mut reads, mut orders) = (BTreeSet::new(), BTreeSet::new());
     for kill in 0..repetitions(100, 10_000) {
         let (victim, moment) = (random.below(2), Duration::from_micros(random.below(120_000)));
+        // A process that dies inside SoftHSM's C_Login leaves SoftHSM's own file cut short, and no token with it.
+        if victim == HOST || kill % 2 == 0 {
+            agent.wait_until("the token is healthy", |agent| agent.tokens_are("healthy"));
+        }
         thread::scope(|scope| {
             let sockets = agent.sockets();
             let pid = agent.pid() as i32;
             let hosts = agent.children();
             scope.spawn(move || {
                 thread::sleep(moment);
-                let process = if victim == 0 { Some(pid) } else { hosts.first().copied() };
-                // A host may have been replaced meanwhile.
+                let process = if victim == FRONT { Some(pid) } else { hosts.first().copied() };
                 let _ = process.and_then(Pid::from_raw).map(|pid| kill_process(pid, Signal::KILL));
             });
             let end = Instant::now() + moment + Duration::from_millis(30);
@@ -55,37 +60,34 @@ fn kill_at_random_moments_loses_no_record_and_passes_no_limit() {
                 orders.extend(order.ok().map(|reply| reply.request_id));
             }
         });
-        // Every other time the next kill comes while the processes still start.
-        if victim == 0 {
+        if victim == FRONT {
             agent.stop(Signal::KILL);
             agent.begin();
-        }
-        if kill % 2 == 0 {
-            agent.wait_until("the token is healthy", |agent| agent.tokens_are("healthy"));
         }
     }
     agent.wait_until("the token is healthy", |agent| agent.tokens_are("healthy"));
     assert!(!reads.is_empty() && !orders.is_empty(), "the clients got something");
-    let journal = Journal::of(&agent);
+    let journal = Journal::below(&agent.state_dir());
     for id in reads.iter().chain(&orders) {
         assert!(journal.intents.contains(id) && journal.signed.contains(id), "{id} is not on record");
     }
+    eprintln!("{} reads, {} orders signed, {} of {ORDERS} orders counted", reads.len(), orders.len(), journal.orders);
     assert!(orders.len() <= ORDERS && journal.orders <= ORDERS, "{} orders", journal.orders);
-    assert_verified(&agent);
+    assert_verified(&agent.state_dir());
 }
 
 /// The request ids of the journal.
-struct Journal {
-    intents: BTreeSet<String>,
-    signed: BTreeSet<String>,
+pub(super) struct Journal {
+    pub(super) intents: BTreeSet<String>,
+    pub(super) signed: BTreeSet<String>,
     orders: usize,
 }
 
 impl Journal {
-    fn of(agent: &Agent) -> Self {
+    pub(super) fn below(state_dir: &Path) -> Self {
         let mut journal = Self { intents: BTreeSet::new(), signed: BTreeSet::new(), orders: 0 };
-        for line in agent.journal().lines() {
-            let record: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        for entry in verify::records_after(state_dir, 0, usize::MAX).expect("readable") {
+            let record: serde_json::Value = serde_json::from_str(&entry.line).expect("JSON");
             let id = || record["request_id"].as_str().expect("an id").to_owned();
             match record["kind"].as_str() {
                 Some("intent") => {
@@ -101,8 +103,8 @@ impl Journal {
 }
 
 /// The chain holds from the first record to the last.
-pub(super) fn assert_verified(agent: &Agent) {
-    let report = verify::verify(Arc::new(Disk), &agent.state_dir(), None, &mut |_, _| {}).expect("readable");
+pub(super) fn assert_verified(state_dir: &Path) {
+    let report = verify::verify(Arc::new(Disk), state_dir, None, &mut |_, _| {}).expect("readable");
     assert!(report.problems.is_empty(), "{report:?}");
 }
 

@@ -94,6 +94,32 @@ fn a_login_that_hangs_spends_one_more_try_at_most() {
 }
 
 #[test]
+fn a_login_that_hangs_twice_is_given_up_until_a_person_clears_it() {
+    let mut scene = Scene::new();
+    let logins = scene.shim.calls("C_Login");
+    scene.unfelt(|| {
+        scene.shim.plan("C_Login hang");
+        kill_host(&scene);
+        let start = Instant::now();
+        while scene.token("hsm").last_error.is_none_or(|error| !error.contains("cut off before")) {
+            assert_eq!(scene.ask().code(), Code::TokenUnavailable);
+            assert!(start.elapsed() < Duration::from_secs(30), "log:\n{}", scene.agent.log());
+            thread::sleep(Duration::from_millis(100));
+        }
+    });
+    scene.shim.plan("");
+    scene.agent.stop(Signal::TERM);
+    scene.agent.begin();
+    scene.agent.wait_until("the agent listens", |agent| countersign::Admin::open(&agent.sockets()).is_ok());
+    scene.agent.wait_until("the token is down", |_| scene.token("hsm").state == "down");
+    assert_eq!(scene.shim.calls("C_Login"), logins + 2, "two that hung, and none after");
+    let reset = Command::new(AGENT).args(["pin-reset", "hsm", "--state-dir"]).arg(scene.agent.state_dir()).output();
+    assert!(reset.expect("runs").status.success());
+    scene.agent.signal(Signal::HUP);
+    scene.wait_for_signature(BACK);
+}
+
+#[test]
 fn a_module_that_aborts_takes_its_host_and_nothing_else() {
     let scene = Scene::new();
     scene.unfelt(|| {

@@ -19,11 +19,7 @@ use std::path::Path;
 
 const TESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests");
 
-/// The files in a directory below `tests/`, in the order of their names; none where there is no such directory.
-fn files_below(directory: &str) -> Vec<Vec<u8>> {
-    files(directory, |_| true)
-}
-
+/// The wanted files in a directory below `tests/`, in the order of their names; none where there is no such directory.
 fn files(directory: &str, wanted: impl Fn(&Path) -> bool) -> Vec<Vec<u8>> {
     let Ok(entries) = std::fs::read_dir(Path::new(TESTS).join(directory)) else { return Vec::new() };
     let mut paths: Vec<_> = entries.map(|entry| entry.expect("readable").path()).collect();

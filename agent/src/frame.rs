@@ -3,6 +3,7 @@
 //! The message types of `ssh-agent-lib` serve for answers only. Its decoder allocates what an inner length claims
 //! (up to 1 MiB) before it looks, and parses the private keys of messages that this agent refuses unread.
 
+use std::cell::Cell;
 use std::os::fd::OwnedFd;
 
 use ssh_agent_lib::proto::{Identity, Response};
@@ -70,9 +71,17 @@ pub struct FrameReader {
     descriptor: Option<(usize, OwnedFd)>,
 }
 
+thread_local! {
+    /// The buffer of the last connection that was read from: it serves the next one.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
 impl FrameReader {
     /// The buffer to append a read to; it has room for at least 16 KiB more.
     pub fn buffer(&mut self) -> &mut Vec<u8> {
+        if self.buffer.capacity() == 0 {
+            self.buffer = SPARE.take();
+        }
         self.buffer.drain(..self.start);
         if let Some((position, _)) = &mut self.descriptor {
             *position -= self.start;
@@ -119,11 +128,15 @@ impl FrameReader {
         self.buffer.len() > self.start
     }
 
-    /// Frees the buffer where nothing is held, so that an idle connection costs none.
+    /// Gives the buffer away where nothing is held, so that an idle connection costs none.
     pub fn release(&mut self) {
         if !self.holds_bytes() {
-            self.buffer = Vec::new();
+            let mut buffer = std::mem::take(&mut self.buffer);
+            buffer.clear();
             self.start = 0;
+            if buffer.capacity() <= 2 * READ_AT_ONCE {
+                SPARE.set(buffer);
+            }
         }
     }
 }

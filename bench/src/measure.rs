@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use crate::process::Process;
+use crate::process::{self, Process};
 
 /// Something that can be asked to work for a while.
 pub(crate) trait Subject {
@@ -51,12 +51,14 @@ struct Turn {
     latencies: Histogram<u64>,
     time: Duration,
     cpu_ns: Vec<(&'static str, u64)>,
-    /// Calibration loops beside it, by the fastest one seen.
+    /// Calibration loops beside it, by the fastest one seen; or one and the CPUs' share that others took during it.
     slowdown: f64,
 }
 
 const PINNED_TO: usize = 0;
-/// A calibration loop so much slower than the fastest one says that the CPU was not ours.
+/// The kernel counts the time of all CPUs in such steps.
+const TICK_NS: u64 = 10_000_000;
+/// A calibration loop so much slower than the fastest one, or others so busy, say that the CPU was not ours.
 const DISTURBED: f64 = 1.15;
 
 /// A new histogram of nanoseconds: three digits, up to a minute.
@@ -116,12 +118,14 @@ fn turn(
     processes.iter().for_each(|process| process.pin(pinned.then_some(PINNED_TO)));
     let slow_before = calibration.run();
     let before: Vec<u64> = processes.iter().map(Process::cpu_ns).collect();
-    let start = Instant::now();
+    let (start, busy_before) = (Instant::now(), process::busy_ns());
     let latencies = subject.work(time)?;
-    let time = start.elapsed();
+    let (time, busy) = (start.elapsed(), process::busy_ns() - busy_before);
     let spent = processes.iter().zip(before).map(|(process, before)| (process.role, process.cpu_ns() - before));
-    let cpu_ns = spent.collect();
-    let slowdown = slow_before.max(calibration.run());
+    let cpu_ns: Vec<_> = spent.collect();
+    let ours: u64 = cpu_ns.iter().map(|(_, spent)| spent).sum();
+    let others = busy.saturating_sub(ours + TICK_NS) as f64 / time.as_nanos() as f64;
+    let slowdown = slow_before.max(calibration.run()).max(1.0 + others);
     Ok(Turn { latencies, time, cpu_ns, slowdown })
 }
 

@@ -56,6 +56,15 @@ impl Process {
     }
 }
 
+/// Time that all CPUs together have not been idle so far, in nanoseconds; counted in hundredths of a second.
+pub(crate) fn busy_ns() -> u64 {
+    let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let line = text.lines().next().and_then(|line| line.strip_prefix("cpu ")).unwrap_or_default();
+    // user nice system idle iowait irq softirq steal
+    let columns = line.split_whitespace().take(8).enumerate().filter(|(column, _)| !matches!(column, 3 | 4));
+    columns.filter_map(|(_, ticks)| ticks.parse::<u64>().ok()).sum::<u64>() * 10_000_000
+}
+
 thread_local! {
     /// Seen before this process was pinned itself.
     static CPUS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };

@@ -103,11 +103,15 @@ pub struct Refused<'a> {
 pub enum Durability {
     /// On the disk: a power cut does not lose it.
     Synced,
-    /// Handed to the kernel before the reply leaves, on the disk within 50 ms.
+    /// Handed to the kernel, on the disk within 50 ms.
     Written,
 }
 
 /// The durable record. After any failure it refuses everything until a restart has verified it.
+///
+/// Records stand, as far as their durability says, when [`Ledger::written`] has returned: no token is asked and no answer
+/// leaves before.
+#[expect(async_fn_in_trait, reason = "one IO thread; no future crosses threads")]
 pub trait Ledger {
     /// Counts all of `spends` or none. A cap that would be passed is `policy.limit`.
     fn reserve(&self, spends: &[Spend]) -> Result<(), Refusal>;
@@ -118,4 +122,6 @@ pub trait Ledger {
     fn signed(&self, request_id: &str, key: &Key, message: &[u8]) -> Result<RecordId, Refusal>;
     fn failed(&self, request_id: &str, key: &Key, refusal: &Refusal) -> Result<(), Refusal>;
     fn refused(&self, refused: &Refused<'_>) -> Result<(), Refusal>;
+    /// Hands all that was recorded to the kernel. What requests record that arrived together is one write.
+    async fn written(&self) -> Result<(), Refusal>;
 }

@@ -49,14 +49,14 @@ impl<C: Clock, L: Ledger, T: Token> Signer<'_, C, L, T> {
         let request_id = self.clock.request_id();
         let asked = match SignRequest::parse(payload) {
             Ok(asked) => asked,
-            Err(refusal) => return self.refuse(request_id, "", "", refusal),
+            Err(refusal) => return self.refuse(request_id, "", "", refusal).await,
         };
         let prepared = self.prepare(keys, &asked, &request_id);
         let Prepared { key, classified, grant, draft } = match prepared {
             Ok(prepared) => prepared,
             Err(refusal) => {
                 let endpoint = format!("{} {}", asked.request.method, asked.request.path);
-                return self.refuse(request_id, asked.key.as_str(), &endpoint, refusal);
+                return self.refuse(request_id, asked.key.as_str(), &endpoint, refusal).await;
             }
         };
         let outcome = self.sign_and_record(&request_id, &key, grant, draft.algorithm, &draft.message).await;
@@ -72,11 +72,11 @@ impl<C: Clock, L: Ledger, T: Token> Signer<'_, C, L, T> {
         let request_id = self.clock.request_id();
         let asked = match parse_session(payload) {
             Ok(asked) => asked,
-            Err(refusal) => return self.refuse(request_id, "", "", refusal),
+            Err(refusal) => return self.refuse(request_id, "", "", refusal).await,
         };
         let (key, exchange, grant, draft) = match self.prepare_session(keys, &asked, &request_id) {
             Ok(prepared) => prepared,
-            Err(refusal) => return self.refuse(request_id, &asked.key, "session", refusal),
+            Err(refusal) => return self.refuse(request_id, &asked.key, "session", refusal).await,
         };
         let outcome = self.sign_and_record(&request_id, &key, grant, draft.algorithm, &draft.message).await;
         let outcome = outcome.and_then(|(signature, record)| {
@@ -145,7 +145,7 @@ impl<C: Clock, L: Ledger, T: Token> Signer<'_, C, L, T> {
         Ok(Stamp { now_ms: self.clock.now_ms(), nonce, random: self.clock.random(), receive_window_ms })
     }
 
-    /// Step 5: the limits are counted and the intent stands in the journal before any token is asked. A token that cannot
+    /// Step 5: the limits are counted and the intent is recorded; it stands before any token is asked. A token that cannot
     /// be asked leaves neither.
     fn record_intent(
         &self,
@@ -163,7 +163,7 @@ impl<C: Clock, L: Ledger, T: Token> Signer<'_, C, L, T> {
         self.ledger.intent(&Intent { request_id, caller: self.caller, key, asked, effective, spends }, durability)
     }
 
-    /// Steps 8 and 9: the token consumes the grant; the result is recorded before the reply may leave.
+    /// Steps 8 and 9: the token consumes the grant once the intent stands; the reply may leave once the result does.
     async fn sign_and_record(
         &self,
         request_id: &str,
@@ -172,21 +172,27 @@ impl<C: Clock, L: Ledger, T: Token> Signer<'_, C, L, T> {
         algorithm: Algorithm,
         message: &[u8],
     ) -> Result<(Signature, RecordId), Refusal> {
-        match self.token.sign(grant, key, algorithm, message).await {
+        self.ledger.written().await?;
+        let outcome = match self.token.sign(grant, key, algorithm, message).await {
             Ok(signature) => Ok((signature, self.ledger.signed(request_id, key, message)?)),
             Err(error) => {
                 let refusal = Refusal::from(error);
                 self.ledger.failed(request_id, key, &refusal)?;
                 Err(refusal)
             }
-        }
+        };
+        self.ledger.written().await?;
+        outcome
     }
 
-    fn refuse<R>(&self, request_id: String, key: &str, endpoint: &str, refusal: Refusal) -> Answered<R> {
+    async fn refuse<R>(&self, request_id: String, key: &str, endpoint: &str, refusal: Refusal) -> Answered<R> {
         let refused = Refused { request_id: &request_id, caller: self.caller, key, endpoint, refusal: &refusal };
         // A refusal that cannot be recorded is a fault of the ledger, and that is what the client has to hear.
-        let refusal = self.ledger.refused(&refused).err().unwrap_or(refusal);
-        Answered { request_id, outcome: Err(refusal) }
+        let recorded = match self.ledger.refused(&refused) {
+            Ok(()) => self.ledger.written().await,
+            Err(fault) => Err(fault),
+        };
+        Answered { request_id, outcome: Err(recorded.err().unwrap_or(refusal)) }
     }
 }
 

@@ -1,9 +1,11 @@
-//! The core's view of the ledger: intents, results, refusals, limits and nonces, flushed before a reply leaves.
+//! The core's view of the ledger: intents, results, refusals, limits and nonces, each round of requests in one write.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::task::Poll;
 use std::time::Duration;
 
 use countersign_core::chain::Link;
@@ -32,7 +34,9 @@ pub struct Recorder {
     clock_watch: ClockWatch,
     /// Number of the last record, for those who wait for the next.
     last: Cell<Option<Link>>,
-    appended: Notify,
+    /// Records were appended and not written yet.
+    unwritten: Cell<bool>,
+    written: Notify,
     last_used_ms: RefCell<HashMap<KeyName, u64>>,
 }
 
@@ -63,7 +67,8 @@ impl Recorder {
             clock: SystemClock,
             clock_watch: ClockWatch::start(),
             last: Cell::new(None),
-            appended: Notify::new(),
+            unwritten: Cell::new(false),
+            written: Notify::new(),
             last_used_ms: RefCell::default(),
         }
     }
@@ -89,12 +94,14 @@ impl Recorder {
 
     /// A record that must be on the disk before anything else happens.
     pub fn synced(&self, record: &Record<'_>) -> Result<RecordId, Refusal> {
-        self.append(record, Durability::Synced)
+        let id = self.append(record)?;
+        self.sync()?;
+        Ok(id)
     }
 
     /// A record of something that happened; where it cannot be written, the ledger refuses all that follows.
     pub fn note(&self, record: &Record<'_>) {
-        if let Err(refusal) = self.append(record, Durability::Written) {
+        if let Err(refusal) = self.append(record).and_then(|_| self.flush()) {
             tracing::error!("an event could not be recorded: {}", refusal.message);
         }
     }
@@ -102,11 +109,9 @@ impl Recorder {
     /// Records what was counted instead of written; to be called every few seconds.
     pub fn tick(&self) {
         let now_ms = self.clock.now_ms();
-        let ticked = self.with(|ledger| {
-            ledger.tick(now_ms)?;
-            ledger.flush()
-        });
-        if let Err(refusal) = ticked {
+        let ticked = self.with(|ledger| ledger.tick(now_ms));
+        self.unwritten.set(true);
+        if let Err(refusal) = ticked.and_then(|()| self.flush()) {
             tracing::error!("{}", refusal.message);
         }
     }
@@ -140,9 +145,9 @@ impl Recorder {
         let deadline = tokio::time::Instant::now() + wait;
         loop {
             // Registered before reading, so that no record slips between.
-            let appended = self.appended.notified();
+            let written = self.written.notified();
             let (records, last) = self.page(after)?;
-            if !records.is_empty() || tokio::time::timeout_at(deadline, appended).await.is_err() {
+            if !records.is_empty() || tokio::time::timeout_at(deadline, written).await.is_err() {
                 return Ok((records, last));
             }
         }
@@ -163,16 +168,29 @@ impl Recorder {
         Ok((records, last))
     }
 
-    fn append(&self, record: &Record<'_>, durability: Durability) -> Result<RecordId, Refusal> {
+    fn append(&self, record: &Record<'_>) -> Result<RecordId, Refusal> {
         let now_ms = self.clock.now_ms();
-        let link = self.with(|ledger| {
-            let link = ledger.append(now_ms, record)?;
-            settle(ledger, durability)?;
-            Ok(link)
-        })?;
+        let link = self.with(|ledger| ledger.append(now_ms, record))?;
         self.last.set(Some(link));
-        self.appended.notify_waiters();
+        self.unwritten.set(true);
         Ok(link.into())
+    }
+
+    fn flush(&self) -> Result<(), Refusal> {
+        self.stands(self.with(Ledger::flush))
+    }
+
+    fn sync(&self) -> Result<(), Refusal> {
+        self.stands(self.with(Ledger::sync))
+    }
+
+    /// Tells those who wait for records; only what was written can be read.
+    fn stands(&self, done: Result<(), Refusal>) -> Result<(), Refusal> {
+        done?;
+        if self.unwritten.take() {
+            self.written.notify_waiters();
+        }
+        Ok(())
     }
 
     fn used(&self, key: &KeyName) {
@@ -187,13 +205,6 @@ impl Recorder {
         let mut ledger = self.ledger.borrow_mut();
         let ledger = ledger.as_mut().ok_or_else(|| unavailable("the agent is stopping"))?;
         act(ledger).map_err(|error| unavailable(error.to_string()))
-    }
-}
-
-fn settle(ledger: &mut Ledger, durability: Durability) -> Result<(), LedgerError> {
-    match durability {
-        Durability::Synced => ledger.sync(),
-        Durability::Written => ledger.flush(),
     }
 }
 
@@ -237,7 +248,9 @@ impl ports::Ledger for Recorder {
     fn intent(&self, intent: &ports::Intent<'_>, durability: Durability) -> Result<(), Refusal> {
         let params = Params::of(intent);
         let record = Record::Intent(Box::new(intent_record(intent, &params)));
-        self.append(&record, durability).map(drop)
+        self.append(&record)?;
+        // What is written is written with the others of the round.
+        if durability == Durability::Synced { self.sync() } else { Ok(()) }
     }
 
     fn nonce(&self, key: &Key) -> Result<u64, Refusal> {
@@ -250,14 +263,14 @@ impl ports::Ledger for Recorder {
         let message_sha256 = Some(sha256(message).into());
         let request_id = request_id.into();
         let result = RequestResult { request_id, outcome: Outcome::Signed, message_sha256, error: None };
-        self.append(&Record::Result(result), Durability::Written)
+        self.append(&Record::Result(result))
     }
 
     fn failed(&self, request_id: &str, _key: &Key, refusal: &Refusal) -> Result<(), Refusal> {
         let error = Some(refusal.code.name().into());
         let request_id = request_id.into();
         let result = RequestResult { request_id, outcome: Outcome::Failed, message_sha256: None, error };
-        self.append(&Record::Result(result), Durability::Written).map(drop)
+        self.append(&Record::Result(result)).map(drop)
     }
 
     fn refused(&self, refused: &ports::Refused<'_>) -> Result<(), Refusal> {
@@ -274,13 +287,29 @@ impl ports::Ledger for Recorder {
             code: refused.refusal.code.name().into(),
             message: refused.refusal.message.as_str().into(),
         };
-        self.with(|ledger| {
-            ledger.refuse(now_ms, &record)?;
-            ledger.flush()
-        })?;
-        self.appended.notify_waiters();
+        self.with(|ledger| ledger.refuse(now_ms, &record))?;
+        self.unwritten.set(true);
         Ok(())
     }
+
+    /// Whoever comes back first writes for all: what was read together reaches this point before any of it goes on.
+    async fn written(&self) -> Result<(), Refusal> {
+        after_the_others().await;
+        self.flush()
+    }
+}
+
+/// Lets every task that is ready now have its turn, without a system call in between.
+async fn after_the_others() {
+    let mut waited = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut waited, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// What is kept of the parameters: their text for all that writes, their hash for a read.

@@ -60,7 +60,7 @@ impl Front {
             pid: peer.pid.and_then(|pid| pid.try_into().ok()),
         };
         let Some(client) = self.client(&config, peer) else {
-            return self.unknown_client(name, &caller(""));
+            return self.unknown_client(name, &caller("")).await;
         };
         let caller = caller(&client.name);
         let signer = self.signer(&config.policy, client, &caller);
@@ -78,12 +78,16 @@ impl Front {
         }
     }
 
-    fn unknown_client(&self, name: &str, caller: &Caller) -> Answer {
+    async fn unknown_client(&self, name: &str, caller: &Caller) -> Answer {
         let request_id = self.clock.request_id();
         let message = format!("uid {} is no client of this socket", caller.uid);
         let refusal = Refusal::new(Code::ClientUnknown, message);
         let refused = Refused { request_id: &request_id, caller, key: "", endpoint: name, refusal: &refusal };
-        let refusal = self.recorder.refused(&refused).err().unwrap_or(refusal);
+        let recorded = match self.recorder.refused(&refused) {
+            Ok(()) => self.recorder.written().await,
+            Err(fault) => Err(fault),
+        };
+        let refusal = recorded.err().unwrap_or(refusal);
         json(name, &ErrorReply::new(&refusal, Some(request_id)))
     }
 

@@ -106,15 +106,16 @@ pub fn classify(exchange: &dyn Exchange, request: &Request) -> Result<Classified
     if moves_money(endpoint) {
         classified.transfers.push(transfer(endpoint, own.first().copied(), request));
     }
+    let mut read = Vec::new();
     for opening in opened {
-        classified.add(table, opening, request);
+        classified.add(table, opening, request, &mut read);
     }
     Ok(classified)
 }
 
 impl Classified {
-    /// Counts what one more endpoint would do with the same signature.
-    fn add(&mut self, table: &'static Table, opening: &Opening, request: &Request) {
+    /// Counts what one more endpoint would do with the same signature; `read` are the readings counted already.
+    fn add(&mut self, table: &'static Table, opening: &Opening, request: &Request, read: &mut Vec<usize>) {
         let neighbour = table.endpoint(opening);
         // Asset and amount are all that staking or a loan asks for. Who may send that amount away gains nothing by them.
         let sends_anyway = matches!(self.scope, Scope::Transfer | Scope::Withdraw);
@@ -130,7 +131,8 @@ impl Classified {
                 self.transfers.push(transfer);
             }
         }
-        if neighbour.scope == Scope::Trade && !opening.places_no_order {
+        if neighbour.scope == Scope::Trade && !opening.places_no_order && !read.contains(&opening.reading) {
+            read.push(opening.reading);
             self.add_orders(orders(table, &[opening], &request.params));
         }
     }

@@ -65,6 +65,8 @@ pub struct Opening {
     pub endpoint: usize,
     pub required: Vec<&'static str>,
     pub roles: Vec<(Role, &'static str)>,
+    /// The same for all openings that read the same orders out of the same payload.
+    pub reading: usize,
     /// Cancels, or sets something of a symbol: no size to judge.
     pub places_no_order: bool,
     /// Shares its signature with ordinary requests, so that no signer can tell them apart: listed, not counted.
@@ -179,6 +181,11 @@ impl Table {
                 self.patterns.entry((endpoint.method, segments)).or_default().push(index);
             }
         }
+        for index in 0..self.openings.len() {
+            let Opening { roles, places_no_order, .. } = &self.openings[index];
+            let same = |other: &Opening| (&other.roles, other.places_no_order) == (roles, *places_no_order);
+            self.openings[index].reading = self.openings.iter().position(same).unwrap_or(index);
+        }
         let mut uses: HashMap<&'static str, usize> = HashMap::new();
         for name in self.openings.iter().flat_map(|opening| &opening.required) {
             *uses.entry(name).or_default() += 1;
@@ -223,7 +230,8 @@ fn parse_opening(line: &'static str, endpoints: &HashMap<(Method, &'static str),
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let method = Method::parse(method).unwrap_or_else(|_| panic!("unknown method: {line}"));
     let endpoint = *endpoints.get(&(method, path)).unwrap_or_else(|| panic!("no such endpoint: {line}"));
-    let mut opening = Opening { endpoint, required: Vec::new(), roles: Vec::new(), places_no_order, residual };
+    let mut opening =
+        Opening { endpoint, required: Vec::new(), roles: Vec::new(), reading: 0, places_no_order, residual };
     for word in words {
         let (role, name) = word.split_once('=').map_or((None, word), |(role, name)| (Some(role), name));
         let (name, optional) = name.strip_suffix('?').map_or((name, false), |name| (name, true));

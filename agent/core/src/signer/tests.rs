@@ -82,6 +82,10 @@ impl Ledger for World {
         assert_eq!(refused.request_id, "id-1");
         self.step("refused")
     }
+    async fn written(&self) -> Result<(), Refusal> {
+        let asked = self.steps.borrow().contains(&"token".to_owned());
+        self.step(if asked { "result written" } else { "written" })
+    }
 }
 
 impl Keyring for World {
@@ -138,7 +142,7 @@ const ORDER: &str = r#"{"v":1,"key":"fake-key","method":"POST","path":"/order",
 fn the_intent_stands_before_the_token_is_asked_and_the_result_before_the_reply() {
     let (reply, steps) = sign(&World::default(), false, ORDER);
     let reply = reply.expect("allowed");
-    assert_eq!(steps, ["reserve", "intent", "token", "signed"]);
+    assert_eq!(steps, ["reserve", "intent", "written", "token", "signed", "result written"]);
     assert_eq!(reply.headers, [("Signature".to_owned(), "3137".to_owned())]);
     assert_eq!((reply.scope, reply.record.seq), (Scope::Trade, 1));
 }
@@ -148,7 +152,7 @@ fn moving_money_waits_for_the_disk() {
     let moving = r#"{"v":1,"key":"fake-key","method":"POST","path":"/move","params":{"asset":"BTC","amount":"1"}}"#;
     let (reply, steps) = sign(&World::default(), false, moving);
     assert!(reply.is_ok());
-    assert_eq!(steps, ["reserve", "intent synced", "token", "signed"]);
+    assert_eq!(steps, ["reserve", "intent synced", "written", "token", "signed", "result written"]);
 }
 
 #[test]
@@ -176,7 +180,8 @@ fn a_refusal_is_recorded_and_the_token_is_not_asked() {
     ];
     for (payload, locked, code) in cases {
         let (reply, steps) = sign(&World::default(), locked, payload);
-        assert_eq!((reply.err(), steps.as_slice()), (Some(code), &["refused".to_owned()][..]), "{payload}");
+        assert_eq!(reply.err(), Some(code), "{payload}");
+        assert_eq!(steps, ["refused", "written"], "{payload}");
     }
 }
 
@@ -186,7 +191,7 @@ fn a_spent_limit_leaves_no_intent() {
     assert!(sign(&world, false, ORDER).0.is_ok());
     let (reply, steps) = sign(&world, false, ORDER);
     assert_eq!(reply.err(), Some(Code::PolicyLimit));
-    assert_eq!(steps, ["reserve", "refused"]);
+    assert_eq!(steps, ["reserve", "refused", "written"]);
 }
 
 #[test]
@@ -195,7 +200,7 @@ fn a_token_that_fails_is_recorded_as_such() {
     world.broken_token.set(true);
     let (reply, steps) = sign(&world, false, ORDER);
     assert_eq!(reply.err(), Some(Code::TokenUnavailable));
-    assert_eq!(steps, ["reserve", "intent", "token", "failed"]);
+    assert_eq!(steps, ["reserve", "intent", "written", "token", "failed", "result written"]);
 }
 
 #[test]
@@ -209,7 +214,15 @@ fn a_token_that_cannot_be_asked_costs_nothing_of_a_limit() {
 
 #[test]
 fn without_a_ledger_nothing_is_signed_and_nothing_released() {
-    for (step, token_asked) in [("reserve", false), ("intent", false), ("signed", true), ("refused", false)] {
+    let steps = [
+        ("reserve", false),
+        ("intent", false),
+        ("written", false),
+        ("signed", true),
+        ("result written", true),
+        ("refused", false),
+    ];
+    for (step, token_asked) in steps {
         let world = World::default();
         world.broken_ledger.set(Some(step));
         let payload = if step == "refused" { "not json" } else { ORDER };

@@ -209,7 +209,7 @@ fn a_token_that_cannot_be_asked_costs_nothing_of_a_limit() {
     world.absent_token.set(true);
     let (reply, steps) = sign(&world, false, ORDER);
     assert_eq!(reply.err(), Some(Code::TokenUnavailable));
-    assert_eq!(steps, ["refused"]);
+    assert_eq!(steps, ["refused", "written"]);
 }
 
 #[test]

@@ -1,12 +1,16 @@
 //! Payloads of the extension messages.
 
+use std::collections::BTreeMap;
+
 use countersign_core::json::Value;
 use countersign_core::key::KeyName;
 use countersign_core::request::{Method, Params, Path};
 use countersign_core::wire::admin::{EventsRequest, ExplainRequest, Register};
 use countersign_core::wire::{self, MAX_PAYLOAD, PlainRequest, SessionRequest, SignRequest};
 use serde::Serialize;
+
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
 pub fn seeds() -> Vec<Vec<u8>> {
     let sign = super::requests().into_iter().map(|request| {
@@ -62,12 +66,16 @@ fn other<T: DeserializeOwned + Serialize>(bytes: &[u8]) {
     assert_eq!(serde_json::to_string(&again).expect("can be written"), written);
 }
 
-/// The payload by another parser.
+/// The payload by another parser; a member that it cannot hold, such as the number `1e999`, is null.
 fn object(bytes: &[u8]) -> serde_json::Value {
     assert!(bytes.len() <= MAX_PAYLOAD);
     let text = std::str::from_utf8(bytes).expect("UTF-8");
-    match serde_json::from_str(text) {
-        Ok(object @ serde_json::Value::Object(_)) => object,
-        other => panic!("{text:?} was taken and is {other:?}"),
+    match serde_json::from_str::<BTreeMap<String, &RawValue>>(text) {
+        Ok(members) => members
+            .into_iter()
+            .map(|(name, raw)| (name, serde_json::from_str(raw.get()).unwrap_or_default()))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
+        Err(error) => panic!("{text:?} was taken and is no object: {error}"),
     }
 }

@@ -80,10 +80,6 @@ impl Amount {
         let part = self.0.checked_div(Decimal::from(parts))?;
         part.checked_add(Decimal::new(1, part.scale())).and_then(writable_up)
     }
-
-    pub fn to_decimal(self) -> Decimal {
-        self.0
-    }
 }
 
 /// True where the text of the decimal is one that [`Amount::parse`] takes: what is recorded can be read back.

@@ -113,7 +113,8 @@ pub enum Durability {
 /// leaves before.
 #[expect(async_fn_in_trait, reason = "one IO thread; no future crosses threads")]
 pub trait Ledger {
-    /// Counts all of `spends` or none. A cap that would be passed is `policy.limit`.
+    /// Judges and sets aside all of `spends` or none; they count once their intent is recorded. A cap that would be passed
+    /// is `policy.limit`.
     fn reserve(&self, spends: &[Spend]) -> Result<(), Refusal>;
     fn intent(&self, intent: &Intent<'_>, durability: Durability) -> Result<(), Refusal>;
     /// The next nonce of a key: only grows, also over crashes.

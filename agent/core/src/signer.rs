@@ -1,4 +1,4 @@
-//! The whole life of a request: parse, classify, decide, record, stamp, draft, sign, record, answer.
+//! The whole life of a request: parse, classify, decide, stamp, draft, count, record, sign, record, answer.
 //!
 //! Each step is one call; what could not be done is a [`Refusal`] and is recorded too.
 

@@ -73,7 +73,9 @@ impl Token for Tokens {
         algorithm: Algorithm,
         message: &[u8],
     ) -> Result<Signature, TokenError> {
-        debug_assert_eq!(grant.key(), &key.name);
+        if grant.key() != &key.name {
+            return Err(TokenError::Unavailable("the grant is for another key".to_owned()));
+        }
         let signature = self.of_key(key)?.sign(key.name.as_str(), algorithm, message).await;
         drop(grant); // one grant, one signature
         signature

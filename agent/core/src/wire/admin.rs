@@ -19,9 +19,6 @@ pub const EVENTS: &str = "events@countersign";
 pub const EXPLAIN: &str = "explain@countersign";
 pub const RELOAD: &str = "reload@countersign";
 
-/// What `query` lists on the admin socket besides the agent's extensions.
-pub const ADMIN_EXTENSIONS: &[&str] = &[APPROVE, DENY, EVENTS, EXPLAIN, LOCK, PENDING, REGISTER, RELOAD, UNLOCK];
-
 /// `register@countersign`: one change to the keys.
 ///
 /// For `add`, the message carries the operator's terminal or pipe by SCM_RIGHTS: the secret never passes this protocol.

@@ -17,8 +17,8 @@ use countersign_core::algorithm::Algorithm;
 use countersign_core::json::Value;
 use countersign_core::refusal::Code;
 use countersign_core::scope::Scope;
-use countersign_core::wire::SignReply;
 use countersign_core::wire::admin::{DoneReply, NewKey, Register};
+use countersign_core::wire::{SignReply, TokenEntry};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::softhsm::{AGENT, SoftHsm};
@@ -147,7 +147,9 @@ impl Agent {
 
     pub(crate) fn tokens_are(&self, state: &str) -> bool {
         let status = Admin::open(&self.sockets()).and_then(|mut admin| admin.status());
-        status.is_ok_and(|status| status.tokens.iter().all(|token| token.state == state))
+        // Without the operator's socket, a start's last, the agent's answers: for a client without keys that is no token.
+        let are = |tokens: &[TokenEntry]| !tokens.is_empty() && tokens.iter().all(|token| token.state == state);
+        status.is_ok_and(|status| are(&status.tokens))
     }
 
     /// Sends a signal and waits for the end.

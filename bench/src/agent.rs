@@ -19,7 +19,7 @@ use crate::load::{Load, frame, string};
 use crate::process::Process;
 use crate::softhsm::SoftHsm;
 
-/// Binance's published test key: https://developers.binance.com/docs/binance-spot-api-docs/rest-api/request-security
+/// Binance's published test key: <https://developers.binance.com/docs/binance-spot-api-docs/rest-api/request-security>
 const API_KEY: &str = "vmPUZE6mv9SD5VNHk4HlWFsOr6aKE2zvsw0MuIgwCIPy6utIco14y7Ju91duEh8A";
 const SECRET: &str = "NhqPtmdSJYdKjVHjA7PZj4Mge3R5YNiP1e3UZjInClVN65XAbvqqM6A7H5fATj0j";
 

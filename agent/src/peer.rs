@@ -52,11 +52,6 @@ impl Peer {
         self.pidfd.as_ref().map(AsFd::as_fd)
     }
 
-    /// True once nobody can read an answer any more.
-    pub fn is_gone(&self) -> bool {
-        self.gone.get()
-    }
-
     /// Waits until nobody can read an answer any more: whoever waits for a person on the peer's behalf can give up.
     pub async fn gone(&self) {
         while !self.gone.get() {

@@ -180,7 +180,7 @@ impl Front {
             Ok(EnrolReply::Removed { objects }) => objects,
             // Gone by other hands, or by a removal that was cut off: its file goes too.
             Err(refusal) if refusal.code == Code::KeyUnknown => 0,
-            Ok(other) => return Err(unexpected(other)),
+            Ok(_) => return Err(unexpected()),
             Err(refusal) => return Err(refusal),
         };
         self.key_files.remove(&file.name).map_err(|error| Refusal::new(Code::LedgerUnavailable, error.to_string()))?;
@@ -200,7 +200,7 @@ impl Front {
                     let what = format!("{name} was never finished; its {objects} objects on token {token} are gone");
                     return Ok(done(what));
                 }
-                Ok(other) => return Err(unexpected(other)),
+                Ok(_) => return Err(unexpected()),
                 Err(refusal) if refusal.code == Code::KeyUnknown => {}
                 Err(refusal) => return Err(refusal),
             }
@@ -235,7 +235,7 @@ impl Front {
     ) -> Result<KeyFacts, Refusal> {
         match self.ask_token(token, request, operator, peer).await? {
             EnrolReply::Done { facts } => Ok(facts),
-            other => Err(unexpected(other)),
+            _ => Err(unexpected()),
         }
     }
 
@@ -347,14 +347,9 @@ const fn tier(tier: CustodyTier) -> Tier {
     }
 }
 
-fn unexpected(reply: EnrolReply) -> Refusal {
-    let message = match reply {
-        EnrolReply::Refused { reason } => return refusal(&reason),
-        EnrolReply::Done { .. } | EnrolReply::Removed { .. } => {
-            "the enrolment process answered another question".to_owned()
-        }
-    };
-    Refusal::new(Code::TokenUnavailable, message)
+/// An answer that does not fit what was asked; a refusal never gets here.
+fn unexpected() -> Refusal {
+    Refusal::new(Code::TokenUnavailable, "the enrolment process answered another question")
 }
 
 fn pem(der: &[u8]) -> Option<String> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use countersign_agent::ledger::storage::Disk;
 use countersign_agent::ledger::verify;
@@ -18,47 +19,53 @@ const ORDERS: usize = 600;
 const FRONT: u64 = 0;
 const HOST: u64 = 1;
 
+/// How often one agent and its hosts are killed; by then the day's limit has been reached.
+const KILLS: usize = 100;
+
+/// The long form kills 10,000 times: two agents at a time, each with a journal of its own, 100 times each.
 #[test]
 fn kill_at_random_moments_loses_no_record_and_passes_no_limit() {
+    let (rounds, lanes) = (repetitions(1, 100), repetitions(1, 2));
+    let next = AtomicUsize::new(0);
+    let lane = || {
+        loop {
+            let round = next.fetch_add(1, Ordering::Relaxed);
+            if round >= rounds {
+                return;
+            }
+            let (reads, orders) = kill_one_agent(Random(0x9e37_79b9_7f4a_7c15 ^ (round as u64) << 32));
+            eprintln!("round {} of {rounds}: {KILLS} kills, {reads} reads and {orders} orders signed", round + 1);
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..lanes {
+            scope.spawn(lane);
+        }
+    });
+}
+
+/// How many reads and orders the clients got, all of them on record.
+fn kill_one_agent(mut random: Random) -> (usize, usize) {
     let limited = format!(
         "keys = [\"binance-mm\"]\nscopes = [\"read\", \"trade\"]\nsymbols = [\"BTCUSDT\"]\n\
          limit.USDT = {{ per_day = \"{}\" }}\n",
         WORTH * ORDERS + WORTH / 2
     );
     let mut agent = Agent::with_binance(&limited);
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let (mut reads, mut orders) = (BTreeSet::new(), BTreeSet::new());
-    for kill in 0..repetitions(100, 10_000) {
+    for kill in 0..KILLS {
         let (victim, moment) = (random.below(2), Duration::from_micros(random.below(120_000)));
         // A process that dies inside SoftHSM's C_Login leaves SoftHSM's own file cut short, and no token with it.
         if victim == HOST || kill % 2 == 0 {
             agent.wait_until("the token is healthy", |agent| agent.tokens_are("healthy"));
         }
         thread::scope(|scope| {
-            let sockets = agent.sockets();
-            let pid = agent.pid() as i32;
-            let hosts = agent.children();
+            let process = if victim == FRONT { Some(agent.pid() as i32) } else { agent.children().first().copied() };
             scope.spawn(move || {
                 thread::sleep(moment);
-                let process = if victim == FRONT { Some(pid) } else { hosts.first().copied() };
                 let _ = process.and_then(Pid::from_raw).map(|pid| kill_process(pid, Signal::KILL));
             });
-            let end = Instant::now() + moment + Duration::from_millis(30);
-            while Instant::now() < end {
-                let Ok(mut client) = countersign::Client::open(&sockets) else { break };
-                let calls = [
-                    agent::call("binance-mm", "GET", "/api/v3/account", "{}"),
-                    agent::call("binance-mm", "POST", "/api/v3/order", ORDER),
-                ];
-                let Ok([read, order]) = client
-                    .sign_all(&calls)
-                    .map(|replies| <[_; 2]>::try_from(replies).unwrap_or_else(|replies| panic!("{replies:?}")))
-                else {
-                    continue;
-                };
-                reads.extend(read.ok().map(|reply| reply.request_id));
-                orders.extend(order.ok().map(|reply| reply.request_id));
-            }
+            ask_until(Instant::now() + moment + Duration::from_millis(30), &agent, &mut reads, &mut orders);
         });
         if victim == FRONT {
             agent.stop(Signal::KILL);
@@ -71,9 +78,29 @@ fn kill_at_random_moments_loses_no_record_and_passes_no_limit() {
     for id in reads.iter().chain(&orders) {
         assert!(journal.intents.contains(id) && journal.signed.contains(id), "{id} is not on record");
     }
-    eprintln!("{} reads, {} orders signed, {} of {ORDERS} orders counted", reads.len(), orders.len(), journal.orders);
-    assert!(orders.len() <= ORDERS && journal.orders <= ORDERS, "{} orders", journal.orders);
+    assert!(
+        orders.len() <= ORDERS && journal.orders <= ORDERS,
+        "{} orders, {} on record",
+        orders.len(),
+        journal.orders
+    );
     assert_verified(&agent.state_dir());
+    (reads.len(), orders.len())
+}
+
+/// Asks for a read and an order at a time, and keeps the ids of what came back signed.
+fn ask_until(end: Instant, agent: &Agent, reads: &mut BTreeSet<String>, orders: &mut BTreeSet<String>) {
+    let calls = [
+        agent::call("binance-mm", "GET", "/api/v3/account", "{}"),
+        agent::call("binance-mm", "POST", "/api/v3/order", ORDER),
+    ];
+    while Instant::now() < end {
+        let Ok(mut client) = countersign::Client::open(&agent.sockets()) else { return };
+        let Ok(replies) = client.sign_all(&calls) else { continue };
+        let [read, order] = <[_; 2]>::try_from(replies).unwrap_or_else(|replies| panic!("{replies:?}"));
+        reads.extend(read.ok().map(|reply| reply.request_id));
+        orders.extend(order.ok().map(|reply| reply.request_id));
+    }
 }
 
 /// The request ids of the journal.

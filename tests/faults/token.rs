@@ -183,10 +183,13 @@ fn a_wrong_pin_is_tried_once_over_many_starts() {
     scene.agent.stop(Signal::TERM);
     fs::write(scene.agent.token.pin_file(), "wrong-pin").expect("written");
     let logins = scene.shim.calls("C_Login");
-    for _ in 0..repetitions(100, 1_000) {
+    for start in 1..=repetitions(100, 1_000) {
         let mut run = Command::new(AGENT);
         let run = run.args(["run", "--config"]).arg(scene.agent.config_file()).stderr(Stdio::null());
         assert_eq!(run.status().expect("runs").code(), Some(78));
+        if start % 100 == 0 {
+            eprintln!("{start} starts with a wrong PIN, {} tries of it", scene.shim.calls("C_Login") - logins);
+        }
     }
     assert_eq!(scene.shim.calls("C_Login"), logins + 1);
 }

@@ -41,7 +41,7 @@ pub struct Reload(pub oneshot::Sender<Result<String, String>>);
 pub struct Front {
     /// Replaced as a whole at a reload; a request keeps the one it started with.
     config: RefCell<Rc<Config>>,
-    pub clock: SystemClock,
+    pub clock: Rc<SystemClock>,
     pub keyring: Keyring,
     pub recorder: Recorder,
     pub tokens: Tokens,
@@ -67,7 +67,7 @@ impl Front {
         locked: bool,
         reload: mpsc::Sender<Reload>,
     ) -> Self {
-        let clock = SystemClock;
+        let clock = recorder.clock();
         Self {
             started_ms: clock.now_ms(),
             clock,
@@ -111,7 +111,7 @@ impl Front {
         caller: &'a Caller,
     ) -> Signer<'a, SystemClock, Recorder, Tokens> {
         Signer {
-            clock: &self.clock,
+            clock: &*self.clock,
             ledger: &self.recorder,
             token: &self.tokens,
             policy,

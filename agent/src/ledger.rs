@@ -164,8 +164,6 @@ pub struct Health {
     pub unavailable: Option<String>,
     /// Absent where the file system does not say.
     pub space: Option<Space>,
-    /// How far the clock is behind the latest time on record: so much longer do limits take to free up.
-    pub clock_behind_ms: u64,
 }
 
 impl Health {
@@ -203,7 +201,7 @@ impl Ledger {
         let carried = state.carried_into(&options.boot_id);
         let mut ledger = Self { journal, state, options, floods: Floods::default(), unavailable: None, _lock: lock };
         let opened = ledger.begin(now_ms, carried, torn)?;
-        let report = OpenReport { carried, segments: count, opened, torn, health: ledger.health(now_ms) };
+        let report = OpenReport { carried, segments: count, opened, torn, health: ledger.health() };
         Ok((ledger, report))
     }
 
@@ -313,12 +311,16 @@ impl Ledger {
         self.state.windows.used(self.state.time_ms(now_ms), window)
     }
 
-    pub fn health(&self, now_ms: u64) -> Health {
+    /// The latest time on record. Limits go by it while a time that is handed in is earlier.
+    pub fn latest_ms(&self) -> u64 {
+        self.state.time_ms(0)
+    }
+
+    pub fn health(&self) -> Health {
         let segments = &self.journal.segments;
         Health {
             unavailable: self.unavailable.clone().or_else(|| self.journal.sync_failure()),
             space: segments.storage.space(&segments.dir).ok(),
-            clock_behind_ms: self.state.time_ms(now_ms) - now_ms,
         }
     }
 

@@ -7,13 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use countersign_core::ports::Clock;
 use countersign_core::record::{CarriedState, ConfigLoaded, Record, TokenChange};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 use crate::config::{self, Config, TokenConfig};
-use crate::front::clock::SystemClock;
+use crate::front::clock;
 use crate::front::keyring::Keyring;
 use crate::front::recorder::{Recorder, lock_file};
 use crate::front::session::Session;
@@ -103,10 +102,9 @@ async fn no_token_starts(front: Rc<Front>) -> Option<String> {
 /// Opens what the configuration names: the ledger, the key files.
 fn assemble(config: &Rc<Config>, reload: mpsc::Sender<Reload>) -> anyhow::Result<Front> {
     let state_dir = &config.agent.state_dir;
-    let clock = SystemClock;
     let durability = if config.agent.synced { Durability::Synced } else { Durability::Group };
     let options = Options { durability, ..Options::for_this_run() };
-    let (ledger, report) = Ledger::open(state_dir, Arc::new(Disk), options, clock.now_ms())?;
+    let (ledger, report) = Ledger::open(state_dir, Arc::new(Disk), options, clock::wall_ms())?;
     if let Some(torn) = &report.torn {
         tracing::warn!(?torn, "the end of the journal was torn and has been repaired");
     }

@@ -69,7 +69,11 @@ impl Exit {
             | Code::RequestMalformed
             | Code::RequestUnknownEndpoint => Self::Refused,
             Code::ApprovalCancelled | Code::ApprovalDenied | Code::ApprovalExpired => Self::Approval,
-            Code::Internal | Code::LedgerUnavailable | Code::TokenTimeout | Code::TokenUnavailable => Self::Unavailable,
+            Code::ClockUntrusted
+            | Code::Internal
+            | Code::LedgerUnavailable
+            | Code::TokenTimeout
+            | Code::TokenUnavailable => Self::Unavailable,
         }
     }
 }
@@ -81,7 +85,7 @@ Exit codes:
   2   usage: the arguments cannot be made into a request
   3   refused: request.*, policy.*, key.unknown, client.unknown, approval.required, agent.locked
   4   approval denied, expired or cancelled
-  5   token.*, ledger.*, internal, no answer in time, or a journal that does not verify
+  5   token.*, ledger.*, clock.*, internal, no answer in time, or a journal that does not verify
   6   agent not reachable
   78  bad configuration
 

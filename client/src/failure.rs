@@ -142,6 +142,7 @@ fn next_after(code: Code) -> Option<&'static str> {
         Code::AgentLocked => "countersign unlock",
         Code::ApprovalRequired => "this version can ask no approver: the request cannot be signed",
         Code::ClientUnknown => "name this user in a [client.*] of agent.toml and reload the agent",
+        Code::ClockUntrusted => "set the machine's clock right; countersign status says when it is trusted again",
         Code::KeyUnknown => "countersign key list; a client's keys stand in its [client.*] of agent.toml",
         Code::LedgerUnavailable => "countersign audit verify, then restart the agent",
         Code::PolicyDestination

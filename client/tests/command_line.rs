@@ -186,6 +186,7 @@ fn each_code_has_its_exit() {
         ("token.unavailable", 5),
         ("token.timeout", 5),
         ("ledger.unavailable", 5),
+        ("clock.untrusted", 5),
         ("internal", 5),
     ] {
         let json = format!(r#"{{"v":1,"error":{{"code":"{code}","message":"why \u001b[2J","request_id":"0193"}}}}"#);

@@ -1,4 +1,4 @@
-//! A clock that is set: limits hold, and status says that it is not to be trusted.
+//! A clock that is set: limits hold, status says that it is not to be trusted, and nothing moves money until it is.
 
 use rustix::process::Signal;
 
@@ -6,33 +6,109 @@ use super::disk::Mercy;
 use super::*;
 use crate::agent;
 
-const LIMITED: &str = "keys = [\"binance-mm\"]\nscopes = [\"read\", \"trade\"]\nsymbols = [\"BTCUSDT\"]\n\
-                       limit.USDT = { per_day = \"1000\" }\n";
+const LIMITED: &str = "keys = [\"binance-mm\"]\nscopes = [\"read\", \"trade\", \"transfer\", \"withdraw\"]\n\
+                       symbols = [\"BTCUSDT\"]\nlimit.USDT = { per_day = \"1000\" }\n";
+const ADDRESS: &str = "bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq";
 
-/// 300 USDT each: three fit into the day's 1000.
-#[test]
-fn a_clock_that_is_set_frees_no_limit_and_status_says_so() {
-    let mut mercy = Mercy::new(LIMITED);
-    let order = |mercy: &Mercy| agent::code(mercy.agent.sign("binance-mm", "POST", "/api/v3/order", agent::ORDER));
-    for _ in 0..3 {
-        assert_eq!(order(&mercy), None);
+/// An agent whose clock is at the mercy of a plan.
+struct Watched(Mercy);
+
+impl Watched {
+    fn new() -> Self {
+        let rest = format!(
+            "[[destination]]\nlabel = \"cold\"\nasset = \"BTC\"\nnetwork = \"BTC\"\naddress = \"{ADDRESS}\"\n\n\
+             [transfer.BTC]\nper_request = \"1\"\nper_day = \"1\"\n"
+        );
+        Self(Mercy::with_rest(LIMITED, &rest))
     }
-    assert_eq!(clock_warnings(&mercy), [""; 0], "a good clock");
-    for (plan, said) in [("clock 3600", "ahead"), ("clock -3600", "behind"), ("", "behind")] {
-        mercy.plan(plan);
-        assert_eq!(order(&mercy), Some(Code::PolicyLimit), "{plan}");
-        let warnings = clock_warnings(&mercy);
+
+    fn ask(&self, path: &str, params: &str) -> Option<Code> {
+        agent::code(self.0.agent.sign("binance-mm", "POST", path, params))
+    }
+
+    /// 300 USDT: three fit into the day's 1000.
+    fn order(&self) -> Option<Code> {
+        self.ask("/api/v3/order", agent::ORDER)
+    }
+
+    /// Of 0.4 BTC two fit into a day; no person has to approve them.
+    fn transfer(&self) -> Option<Code> {
+        self.ask("/sapi/v1/asset/transfer", r#"{"type":"MAIN_UMFUTURE","asset":"BTC","amount":"0.4"}"#)
+    }
+
+    fn withdrawal(&self) -> Option<Code> {
+        let params = format!(r#"{{"coin":"BTC","network":"BTC","address":"{ADDRESS}","amount":"0.1"}}"#);
+        self.ask("/sapi/v1/capital/withdraw/apply", &params)
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let status = self.0.agent.admin().status().expect("a status");
+        status.warnings.into_iter().filter(|warning| warning.contains("clock")).collect()
+    }
+
+    /// With this clock nothing moves money, the day's limit stays spent, and what is refused is on record and counted nowhere.
+    fn assert_doubted(&self, plan: &str, said: &str) {
+        self.0.plan(plan);
+        assert_eq!(self.order(), Some(Code::PolicyLimit), "{plan}");
+        assert_eq!(self.transfer(), Some(Code::ClockUntrusted), "{plan}");
+        assert_eq!(self.withdrawal(), Some(Code::ClockUntrusted), "{plan}");
+        let account = self.0.agent.sign("binance-mm", "GET", "/api/v3/account", "{}");
+        assert!(account.is_ok(), "{plan}: what moves nothing goes on: {account:?}");
+        let warnings = self.warnings();
         assert!(warnings.iter().any(|warning| warning.contains(said)), "{plan}: {warnings:?}");
     }
-    mercy.agent.stop(Signal::KILL);
-    mercy.plan("clock -3600");
-    mercy.agent.begin();
-    mercy.agent.wait_until("the agent is back", |agent| agent.tokens_are("healthy"));
-    assert_eq!(order(&mercy), Some(Code::PolicyLimit), "a restart forgets nothing");
-    assert!(clock_warnings(&mercy).iter().any(|warning| warning.contains("behind")));
 }
 
-fn clock_warnings(mercy: &Mercy) -> Vec<String> {
-    let status = mercy.agent.admin().status().expect("a status");
-    status.warnings.into_iter().filter(|warning| warning.contains("clock")).collect()
+#[test]
+fn while_a_clock_is_wrong_limits_hold_and_nothing_moves_money_until_it_is_right() {
+    let watched = Watched::new();
+    assert_eq!([(); 3].map(|()| watched.order()), [None; 3]);
+    assert_eq!(watched.transfer(), None);
+    assert_eq!(watched.warnings(), [""; 0], "a good clock");
+    for (plan, said) in
+        [("clock 3600", "set ahead by 3"), ("clock -3600", "set back by 3"), ("clock 90000", "set ahead by 9")]
+    {
+        let intents = watched.0.agent.journal().matches("\"scope\":\"transfer\"").count();
+        watched.assert_doubted(plan, said);
+        let journal = watched.0.agent.journal();
+        assert_eq!(journal.matches("\"scope\":\"transfer\"").count(), intents, "{plan}: an intent");
+        assert!(journal.contains("\"code\":\"clock.untrusted\""), "{plan}");
+        watched.0.plan("");
+        assert_eq!(watched.warnings(), [""; 0], "{plan}, and right again");
+        assert_eq!(watched.order(), Some(Code::PolicyLimit), "{plan}, and right again");
+        assert_eq!(watched.withdrawal(), Some(Code::ApprovalRequired), "{plan}, and right again");
+    }
+    assert_eq!(watched.transfer(), None, "0.8 of 1: what the clock refused was not counted");
+    assert_eq!(watched.transfer(), Some(Code::PolicyLimit));
+    watched.0.plan("clock 3");
+    assert_eq!(watched.withdrawal(), Some(Code::ApprovalRequired), "seconds are what daemons set at once");
+    assert_eq!(watched.warnings(), [""; 0]);
+}
+
+#[test]
+fn a_start_with_a_clock_behind_the_record_is_doubted_until_the_clock_has_passed_it() {
+    let mut watched = Watched::new();
+    assert_eq!([(); 3].map(|()| watched.order()), [None; 3]);
+    watched.0.agent.stop(Signal::KILL);
+    watched.0.plan("clock -3600");
+    watched.0.agent.begin();
+    watched.0.agent.wait_until("the agent is back", |agent| agent.tokens_are("healthy"));
+    watched.assert_doubted("clock -3600", "behind the latest time on record");
+    watched.0.plan("");
+    assert_eq!(watched.withdrawal(), Some(Code::ApprovalRequired), "right again");
+    assert_eq!(watched.order(), Some(Code::PolicyLimit));
+    assert_eq!(watched.warnings(), [""; 0]);
+}
+
+/// Which of the two times was right only a person knows: who restarts the agent says that it is the new one.
+#[test]
+fn a_restart_takes_the_clock_for_right() {
+    let mut watched = Watched::new();
+    watched.0.plan("clock 3600");
+    assert_eq!(watched.transfer(), Some(Code::ClockUntrusted));
+    watched.0.agent.stop(Signal::TERM);
+    watched.0.agent.begin();
+    watched.0.agent.wait_until("the agent is back", |agent| agent.tokens_are("healthy"));
+    assert_eq!(watched.transfer(), None);
+    assert_eq!(watched.warnings(), [""; 0]);
 }

@@ -14,6 +14,10 @@ pub(super) struct Mercy {
 
 impl Mercy {
     pub(super) fn new(bot: &str) -> Self {
+        Self::with_rest(bot, "")
+    }
+
+    pub(super) fn with_rest(bot: &str, rest: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let library = directory.path().join("process-faults.so");
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/process-faults.c");
@@ -24,7 +28,7 @@ impl Mercy {
         let variable = |name: &str, path: &Path| (name.to_owned(), path.to_str().expect("UTF-8").to_owned());
         let environment =
             vec![variable("LD_PRELOAD", &library), variable("PROCESS_FAULTS", &directory.path().join("plan"))];
-        let agent = Agent::start_with(SoftHsm::new(), Launch { environment, ..Launch::default() }, bot, "");
+        let agent = Agent::start_with(SoftHsm::new(), Launch { environment, ..Launch::default() }, bot, rest);
         agent.add("binance-mm", "binance", API_KEY, SECRET, None).expect("enrolled");
         Self { agent, directory }
     }

@@ -20,8 +20,12 @@ pub struct Caller {
 
 /// Time and randomness.
 pub trait Clock {
-    /// Unix time in milliseconds.
+    /// Unix time in milliseconds, as the exchange is told it.
     fn now_ms(&self) -> u64;
+    /// Milliseconds that only pass: no setting of the clock moves them.
+    fn since_boot_ms(&self) -> u64;
+    /// Why the clock is not to be trusted, where it is not.
+    fn doubt(&self) -> Option<String>;
     /// A new request id that sorts by time.
     fn request_id(&self) -> String;
     fn random(&self) -> [u8; 16];

@@ -17,6 +17,8 @@ pub enum Code {
     ApprovalRequired,
     #[serde(rename = "client.unknown")]
     ClientUnknown,
+    #[serde(rename = "clock.untrusted")]
+    ClockUntrusted,
     #[serde(rename = "internal")]
     Internal,
     #[serde(rename = "key.unknown")]
@@ -57,6 +59,7 @@ impl Code {
             Self::ApprovalExpired => "approval.expired",
             Self::ApprovalRequired => "approval.required",
             Self::ClientUnknown => "client.unknown",
+            Self::ClockUntrusted => "clock.untrusted",
             Self::Internal => "internal",
             Self::KeyUnknown => "key.unknown",
             Self::LedgerUnavailable => "ledger.unavailable",

@@ -97,7 +97,8 @@ impl<C: Clock, L: Ledger, T: Token> Signer<'_, C, L, T> {
         check_managed(exchange, &asked.request.params, RECEIVE_WINDOW_CAP_MS)?;
         let host = exchange.host(&asked.request, key.environment)?;
         let classified = classify(exchange, &asked.request)?;
-        let (grant, spends) = permitted(self.policy.decide(self.client, &key, exchange, &classified))?;
+        let verdict = self.policy.decide(self.client, &key, exchange, &classified);
+        let (grant, spends) = self.permitted(verdict, classified.effective)?;
         let draft = exchange.draft(&asked.request, &key, host, &self.stamp(&key, exchange)?)?;
         let what = Asked::Request { request: asked, classified: &classified };
         self.record_intent(request_id, &key, what, classified.effective, &spends)?;
@@ -112,10 +113,10 @@ impl<C: Clock, L: Ledger, T: Token> Signer<'_, C, L, T> {
     ) -> Result<(Rc<Key>, &'static dyn Exchange, Grant, SessionDraft), Refusal> {
         self.admit()?;
         let (key, exchange) = self.find(keys, &asked.key)?;
-        let (grant, spends) = permitted(self.policy.decide_session(self.client, &key, exchange))?;
+        let effective = exchange.session_scopes(exchange.session_grants(key.algorithm));
+        let (grant, spends) = self.permitted(self.policy.decide_session(self.client, &key, exchange), effective)?;
         let draft = exchange.session(&key, &asked.purpose, &self.stamp(&key, exchange)?)?;
         let what = Asked::Session { purpose: &asked.purpose };
-        let effective = exchange.session_scopes(exchange.session_grants(key.algorithm));
         self.record_intent(request_id, &key, what, effective, &spends)?;
         Ok((key, exchange, grant, draft))
     }
@@ -125,7 +126,7 @@ impl<C: Clock, L: Ledger, T: Token> Signer<'_, C, L, T> {
         if self.locked {
             return Err(Refusal::new(Code::AgentLocked, "the agent is locked; the operator has to unlock it"));
         }
-        self.rates.borrow_mut().take(self.client, self.clock.now_ms())
+        self.rates.borrow_mut().take(self.client, self.clock.since_boot_ms())
     }
 
     fn find(&self, keys: &impl Keyring, name: &str) -> Result<(Rc<Key>, &'static dyn Exchange), Refusal> {
@@ -136,6 +137,26 @@ impl<C: Clock, L: Ledger, T: Token> Signer<'_, C, L, T> {
         let exchange = exchange::named(key.exchange)
             .ok_or_else(|| Refusal::new(Code::Internal, format!("the exchange {} is not known", key.exchange)))?;
         Ok((key, exchange))
+    }
+
+    /// What policy allows, unless it moves money or keys and the clock is in doubt: limits per day, the expiry of an approval
+    /// and the times on record are only worth as much as the clock.
+    fn permitted(&self, verdict: Verdict, effective: Scopes) -> Result<(Grant, Vec<Spend>), Refusal> {
+        let (grant, spends, approvals) = match verdict.decision {
+            Decision::Allow { grant, spends } => (grant, spends, 0),
+            Decision::Ask { grant, spends, approvals } => (grant, spends, approvals),
+            Decision::Deny(refusal) => return Err(refusal),
+        };
+        if durability(effective) == Durability::Synced
+            && let Some(doubt) = self.clock.doubt()
+        {
+            return Err(Refusal::new(Code::ClockUntrusted, doubt));
+        }
+        if approvals > 0 {
+            let message = format!("this needs the approval of {approvals} person(s), and no approver can be asked yet");
+            return Err(Refusal::new(Code::ApprovalRequired, message));
+        }
+        Ok((grant, spends))
     }
 
     fn stamp(&self, key: &Key, exchange: &dyn Exchange) -> Result<Stamp, Refusal> {
@@ -155,12 +176,10 @@ impl<C: Clock, L: Ledger, T: Token> Signer<'_, C, L, T> {
         effective: Scopes,
         spends: &[Spend],
     ) -> Result<(), Refusal> {
-        let needs_sync = [Scope::Transfer, Scope::Withdraw, Scope::Admin];
-        let synced = needs_sync.into_iter().any(|scope| effective.contains(scope));
-        let durability = if synced { Durability::Synced } else { Durability::Written };
         self.token.ready(key)?;
         self.ledger.reserve(spends)?;
-        self.ledger.intent(&Intent { request_id, caller: self.caller, key, asked, effective, spends }, durability)
+        let intent = Intent { request_id, caller: self.caller, key, asked, effective, spends };
+        self.ledger.intent(&intent, durability(effective))
     }
 
     /// Steps 8 and 9: the token consumes the grant once the intent stands; the reply may leave once the result does.
@@ -204,15 +223,10 @@ struct Prepared {
     draft: Draft,
 }
 
-fn permitted(verdict: Verdict) -> Result<(Grant, Vec<Spend>), Refusal> {
-    match verdict.decision {
-        Decision::Allow { grant, spends } => Ok((grant, spends)),
-        Decision::Ask { approvals, .. } => {
-            let message = format!("this needs the approval of {approvals} person(s), and no approver can be asked yet");
-            Err(Refusal::new(Code::ApprovalRequired, message))
-        }
-        Decision::Deny(refusal) => Err(refusal),
-    }
+/// What moves money or keys has to be on the disk before the token is asked.
+fn durability(effective: Scopes) -> Durability {
+    let moves = [Scope::Transfer, Scope::Withdraw, Scope::Admin].into_iter().any(|scope| effective.contains(scope));
+    if moves { Durability::Synced } else { Durability::Written }
 }
 
 fn parse_session(payload: &[u8]) -> Result<SessionRequest, Refusal> {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
-use super::clock::{ClockWatch, SystemClock};
+use super::clock::SystemClock;
 use crate::ledger::{Ledger, LedgerError, ReserveError, verify};
 
 /// The ledger of the running agent.
@@ -30,8 +31,9 @@ pub struct Recorder {
     /// `None` once closed.
     ledger: RefCell<Option<Ledger>>,
     state_dir: PathBuf,
-    clock: SystemClock,
-    clock_watch: ClockWatch,
+    clock: Rc<SystemClock>,
+    /// What was said of the clock was said in the log.
+    clock_doubted: Cell<bool>,
     /// Number of the last record, for those who wait for the next.
     last: Cell<Option<Link>>,
     /// Records were appended and not written yet.
@@ -61,16 +63,22 @@ const MOST_BYTES: usize = 192 * 1024;
 
 impl Recorder {
     pub fn new(ledger: Ledger, state_dir: &Path) -> Self {
+        let clock = Rc::new(SystemClock::start(ledger.latest_ms()));
         Self {
             ledger: RefCell::new(Some(ledger)),
             state_dir: state_dir.to_owned(),
-            clock: SystemClock,
-            clock_watch: ClockWatch::start(),
+            clock,
+            clock_doubted: Cell::new(false),
             last: Cell::new(None),
             unwritten: Cell::new(false),
             written: Notify::new(),
             last_used_ms: RefCell::default(),
         }
+    }
+
+    /// The clock whose time the ledger goes by.
+    pub fn clock(&self) -> Rc<SystemClock> {
+        Rc::clone(&self.clock)
     }
 
     /// Takes the last use of each key from the journal's last records before `opened`.
@@ -106,9 +114,10 @@ impl Recorder {
         }
     }
 
-    /// Records what was counted instead of written; to be called every few seconds.
+    /// Records what was counted instead of written, and looks at the clock; to be called every few seconds.
     pub fn tick(&self) {
-        let now_ms = self.clock.now_ms();
+        self.watch_clock();
+        let now_ms = self.clock.ledger_ms();
         let ticked = self.with(|ledger| ledger.tick(now_ms));
         self.unwritten.set(true);
         if let Err(refusal) = ticked.and_then(|()| self.flush()) {
@@ -116,13 +125,24 @@ impl Recorder {
         }
     }
 
+    fn watch_clock(&self) {
+        let doubt = self.clock.doubt();
+        if self.clock_doubted.replace(doubt.is_some()) == doubt.is_some() {
+            return;
+        }
+        match doubt {
+            Some(doubt) => tracing::warn!("{doubt}"),
+            None => tracing::info!("the clock is trusted again"),
+        }
+    }
+
     /// Ends the run in order.
     pub fn close(&self) -> Result<(), LedgerError> {
-        self.ledger.take().map_or(Ok(()), |ledger| ledger.close(self.clock.now_ms()))
+        self.ledger.take().map_or(Ok(()), |ledger| ledger.close(self.clock.ledger_ms()))
     }
 
     pub fn health(&self) -> LedgerHealth {
-        let health = self.ledger.borrow().as_ref().map(|ledger| ledger.health(self.clock.now_ms()));
+        let health = self.ledger.borrow().as_ref().map(Ledger::health);
         let Some(health) = health else {
             return LedgerHealth { state: "closed", last: None, free_bytes: None, warnings: Vec::new() };
         };
@@ -130,7 +150,9 @@ impl Recorder {
         if health.is_space_low() {
             warnings.push("the disk of the journal is nearly full; when it is full nothing more is signed".to_owned());
         }
-        warnings.extend(clock_warning(health.clock_behind_ms, self.clock_watch.set_ahead_ms()));
+        let meanwhile =
+            "until then nothing that moves money or keys is signed, and limits free up by the time that passes";
+        warnings.extend(self.clock.doubt().map(|doubt| format!("{doubt}; {meanwhile}")));
         LedgerHealth {
             state: if health.unavailable.is_some() { "unavailable" } else { "healthy" },
             last: self.last.get().map(RecordId::from),
@@ -169,7 +191,7 @@ impl Recorder {
     }
 
     fn append(&self, record: &Record<'_>) -> Result<RecordId, Refusal> {
-        let now_ms = self.clock.now_ms();
+        let now_ms = self.clock.ledger_ms();
         let link = self.with(|ledger| ledger.append(now_ms, record))?;
         self.last.set(Some(link));
         self.unwritten.set(true);
@@ -194,7 +216,7 @@ impl Recorder {
     }
 
     fn used(&self, key: &KeyName) {
-        let (now_ms, mut uses) = (self.clock.now_ms(), self.last_used_ms.borrow_mut());
+        let (now_ms, mut uses) = (self.clock.ledger_ms(), self.last_used_ms.borrow_mut());
         match uses.get_mut(key) {
             Some(last) => *last = now_ms,
             None => drop(uses.insert(key.clone(), now_ms)),
@@ -208,25 +230,6 @@ impl Recorder {
     }
 }
 
-/// What is wrong with the clock: it is behind the journal, or was set ahead while the agent ran.
-fn clock_warning(behind_ms: u64, set_ahead_ms: i64) -> Option<String> {
-    /// More than daemons that keep the time set at once, outside a machine's start.
-    const STEP_MS: i64 = 5_000;
-    if behind_ms > 1_000 {
-        let seconds = behind_ms / 1_000;
-        return Some(format!(
-            "the clock is {seconds} s behind the latest time on record: not to be trusted; limits free up later"
-        ));
-    }
-    (set_ahead_ms > STEP_MS).then(|| {
-        let seconds = set_ahead_ms / 1_000;
-        format!(
-            "the clock was set ahead by {seconds} s since the agent started: not to be trusted until it is right and \
-             the agent is restarted; limits free up earlier"
-        )
-    })
-}
-
 fn unavailable(message: impl Into<String>) -> Refusal {
     Refusal::new(Code::LedgerUnavailable, message)
 }
@@ -236,7 +239,7 @@ impl ports::Ledger for Recorder {
         if spends.is_empty() {
             return Ok(());
         }
-        let now_ms = self.clock.now_ms();
+        let now_ms = self.clock.ledger_ms();
         let mut ledger = self.ledger.borrow_mut();
         let ledger = ledger.as_mut().ok_or_else(|| unavailable("the agent is stopping"))?;
         ledger.reserve(now_ms, spends).map_err(|error| match error {
@@ -254,7 +257,7 @@ impl ports::Ledger for Recorder {
     }
 
     fn nonce(&self, key: &Key) -> Result<u64, Refusal> {
-        let now_ms = self.clock.now_ms();
+        let now_ms = self.clock.ledger_ms();
         self.with(|ledger| ledger.nonce(&key.name, key.nonce_unit, now_ms))
     }
 
@@ -274,7 +277,7 @@ impl ports::Ledger for Recorder {
     }
 
     fn refused(&self, refused: &ports::Refused<'_>) -> Result<(), Refusal> {
-        let now_ms = self.clock.now_ms();
+        let now_ms = self.clock.ledger_ms();
         let (method, path) = refused.endpoint.split_once(' ').unwrap_or(("", refused.endpoint));
         let present = |text: &'_ str| (!text.is_empty()).then(|| text.to_owned().into());
         let record = record::Refused {

@@ -134,7 +134,7 @@ class _Signer:
         try:
             return self._agent.sign(self._key, built.method, url.path, params, params_in, url.netloc)
         except Refused as refusal:
-            later = refusal.code.startswith(("token.", "ledger.")) or refusal.code == "policy.rate"
+            later = refusal.code.startswith(("clock.", "ledger.", "token.")) or refusal.code == "policy.rate"
             kind = RequestUnavailable if later else RequestRefused
             raise kind(refusal.code, refusal.message, refusal.request_id) from refusal
         except Unavailable as error:

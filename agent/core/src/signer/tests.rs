@@ -18,6 +18,7 @@ struct World {
     broken_ledger: Cell<Option<&'static str>>,
     broken_token: Cell<bool>,
     absent_token: Cell<bool>,
+    clock_was_set: Cell<bool>,
     used: Cell<u32>,
 }
 
@@ -34,6 +35,12 @@ impl World {
 impl Clock for World {
     fn now_ms(&self) -> u64 {
         1_700_000_000_000
+    }
+    fn since_boot_ms(&self) -> u64 {
+        5_000
+    }
+    fn doubt(&self) -> Option<String> {
+        self.clock_was_set.get().then(|| "it was set ahead".to_owned())
     }
     fn request_id(&self) -> String {
         "id-1".to_owned()
@@ -153,6 +160,27 @@ fn moving_money_waits_for_the_disk() {
     let (reply, steps) = sign(&World::default(), false, moving);
     assert!(reply.is_ok());
     assert_eq!(steps, ["reserve", "intent synced", "written", "token", "signed", "result written"]);
+}
+
+/// Before anything is counted; what policy denies anyway, it denies whatever the clock says.
+#[test]
+fn while_the_clock_is_in_doubt_nothing_moves_money() {
+    for (method, path, params, expected) in [
+        ("POST", "/move", r#"{"asset":"BTC","amount":"1"}"#, Some(Code::ClockUntrusted)),
+        ("GET", "/account", r#"{"asset":"BTC","amount":"1"}"#, Some(Code::ClockUntrusted)),
+        ("POST", "/withdraw", r#"{"coin":"BTC","amount":"1","address":"a"}"#, Some(Code::PolicyScope)),
+        ("GET", "/account", "{}", None),
+    ] {
+        let world = World::default();
+        world.clock_was_set.set(true);
+        let payload = format!(r#"{{"v":1,"key":"fake-key","method":"{method}","path":"{path}","params":{params}}}"#);
+        let (reply, steps) = sign(&world, false, &payload);
+        assert_eq!(reply.err(), expected, "{payload}");
+        assert_eq!(steps == ["refused", "written"], expected.is_some(), "{payload}: {steps:?}");
+    }
+    let world = World::default();
+    world.clock_was_set.set(true);
+    assert!(sign(&world, false, ORDER).0.is_ok(), "limits of orders hold by the time that passed");
 }
 
 #[test]

@@ -112,10 +112,14 @@ impl Agent {
         self.child.id()
     }
 
+    /// What starts this agent's other processes; none where it has ended.
+    pub(crate) fn spawner(&self) -> Option<i32> {
+        children_of(self.pid() as i32).first().copied()
+    }
+
     /// The token hosts of this agent, and its enrol child where there is one.
     pub(crate) fn children(&self) -> Vec<i32> {
-        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid())).unwrap_or_default();
-        children.split_whitespace().map(|pid| pid.parse().expect("a pid")).collect()
+        self.spawner().map(children_of).unwrap_or_default()
     }
 
     fn spawn(directory: &Path, launch: &Launch) -> Child {
@@ -157,6 +161,11 @@ impl Agent {
         if let Some(pid) = Pid::from_raw(self.child.id() as i32) {
             let _ = kill_process(pid, signal);
         }
+        self.child.wait().expect("the agent's end").code()
+    }
+
+    /// Waits for an end that comes by itself.
+    pub(crate) fn wait(&mut self) -> Option<i32> {
         self.child.wait().expect("the agent's end").code()
     }
 
@@ -238,6 +247,11 @@ impl Drop for Agent {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn children_of(process: i32) -> Vec<i32> {
+    let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default();
+    children.split_whitespace().map(|pid| pid.parse().expect("a pid")).collect()
 }
 
 pub(crate) fn call(key: &str, method: &str, path: &str, params: &str) -> SignCall {

@@ -26,6 +26,7 @@ use crate::config::Config;
 use crate::ledger::keys::KeyFiles;
 use crate::peer::{ListenerKind, Peer};
 use crate::shutdown::{Stop, Stopper};
+use crate::spawner::Spawner;
 use clock::SystemClock;
 use keyring::Keyring;
 use recorder::Recorder;
@@ -52,6 +53,7 @@ pub struct Front {
     stopper: (Stopper, Stop),
     locked: Cell<bool>,
     pub key_files: KeyFiles,
+    pub spawner: Spawner,
     reload: mpsc::Sender<Reload>,
     pub started_ms: u64,
     /// The uid the agent runs as; with root the only one that may use the admin socket.
@@ -63,6 +65,7 @@ impl Front {
         config: Rc<Config>,
         keyring: Keyring,
         key_files: KeyFiles,
+        spawner: Spawner,
         recorder: Recorder,
         locked: bool,
         reload: mpsc::Sender<Reload>,
@@ -81,6 +84,7 @@ impl Front {
             config: RefCell::new(config),
             locked: Cell::new(locked),
             key_files,
+            spawner,
             reload,
             own_uid: rustix::process::geteuid().as_raw(),
         }

@@ -19,6 +19,7 @@ pub mod run;
 pub mod server;
 pub mod shutdown;
 pub mod socket;
+pub mod spawner;
 pub mod sys;
 pub mod terminal;
 pub mod trusted_path;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use countersign_agent::host::{pin_try, process, settings, softhsm_init};
-use countersign_agent::{check, enrol, profiles, run, sys};
+use countersign_agent::{check, enrol, profiles, run, spawner, sys};
 use tracing_subscriber::EnvFilter;
 
 const UNAVAILABLE: u8 = 5;
@@ -76,6 +76,13 @@ enum Command {
         #[command(flatten)]
         config: ConfigFile,
     },
+    /// Starts token hosts and enrol children; started by the agent.
+    #[command(hide = true)]
+    Spawner {
+        /// Descriptor of the connection to the agent.
+        #[arg(long, default_value_t = 0)]
+        control: RawFd,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -106,6 +113,11 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Host { control } => {
             let control = sys::duplicate_descriptor(control).context("there is no connection to the agent")?;
             Ok(ExitCode::from(process::run(control).exit_code()))
+        }
+        Command::Spawner { control } => {
+            let control = sys::duplicate_descriptor(control).context("there is no connection to the agent")?;
+            spawner::run(control, spawner::Programs::default()).context("the spawner cannot go on")?;
+            Ok(ExitCode::SUCCESS)
         }
         Command::InitToken { dir, label } => {
             let token = softhsm_init::init_token(&dir, &label)?;

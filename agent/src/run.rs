@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::pin::pin;
+use std::process::ExitStatus;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use crate::front::recorder::{Recorder, lock_file};
 use crate::front::session::Session;
 use crate::front::{Front, Reload};
 use crate::host::confine;
-use crate::host::handle::TokenHandle;
+use crate::host::handle::{Deadlines, TokenHandle};
 use crate::host::status::{TokenState, TokenStatus};
 use crate::host::supervisor::{self, Supervisor};
 use crate::ledger::keys::KeyFiles;
@@ -27,6 +28,7 @@ use crate::ledger::{Durability, Ledger, LedgerError, Options};
 use crate::listener::Limits;
 use crate::server::{self, Server};
 use crate::shutdown::{Signals, Wish};
+use crate::spawner::{Launched, Spawner};
 
 /// How long requests under way may take after a stop was asked for.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -38,14 +40,17 @@ pub fn run(config_file: &Path) -> anyhow::Result<()> {
     confine::hide_memory().context("the agent's memory cannot be hidden")?;
     server::raise_descriptor_limit();
     let config = Rc::new(config::load(config_file)?);
+    let spawner =
+        Launched::launch(Path::new("/proc/self/exe"), ["spawner"]).context("the spawner cannot be started")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no IO thread")?;
-    LocalSet::new().block_on(&runtime, serve(config_file, config))
+    LocalSet::new().block_on(&runtime, serve(config_file, config, spawner))
 }
 
-async fn serve(config_file: &Path, config: Rc<Config>) -> anyhow::Result<()> {
+async fn serve(config_file: &Path, config: Rc<Config>, spawner: Launched) -> anyhow::Result<()> {
     let mut signals = Signals::listen().context("the signals cannot be listened to")?;
     let (reload_asked, mut reloads) = mpsc::channel(1);
-    let front = Rc::new(assemble(&config, reload_asked)?);
+    let spawner = spawner.connect().context("the spawner cannot be talked to")?;
+    let front = Rc::new(assemble(&config, spawner.clone(), reload_asked)?);
     let mut agent = Agent {
         config_file: config_file.to_owned(),
         server: Server::new(Rc::new(Session(Rc::clone(&front))), Limits::default()),
@@ -73,11 +78,22 @@ async fn serve(config_file: &Path, config: Rc<Config>) -> anyhow::Result<()> {
             },
             Some(Reload(answer)) = reloads.recv() => drop(answer.send(agent.reload().await)),
             _ = tick.tick() => agent.front.recorder.tick(),
+            () = spawner.gone() => {
+                tracing::error!("the spawner is gone: no token host can be started any more, so the agent stops");
+                agent.stop().await?;
+                return Err(SpawnerGone(spawner.end().context("the spawner's end")?).into());
+            }
         }
     }
     tracing::info!("the agent stops");
-    agent.stop().await
+    agent.stop().await?;
+    spawner.end().map(drop).context("the spawner could not be ended")
 }
+
+/// What starts token hosts has ended by itself.
+#[derive(Debug, thiserror::Error)]
+#[error("the spawner ended ({0}); start the agent again")]
+struct SpawnerGone(ExitStatus);
 
 /// No token can be used until something is put right by hand: there is nothing to serve.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +116,7 @@ async fn no_token_starts(front: Rc<Front>) -> Option<String> {
 }
 
 /// Opens what the configuration names: the ledger, the key files.
-fn assemble(config: &Rc<Config>, reload: mpsc::Sender<Reload>) -> anyhow::Result<Front> {
+fn assemble(config: &Rc<Config>, spawner: Spawner, reload: mpsc::Sender<Reload>) -> anyhow::Result<Front> {
     let state_dir = &config.agent.state_dir;
     let durability = if config.agent.synced { Durability::Synced } else { Durability::Group };
     let options = Options { durability, ..Options::for_this_run() };
@@ -122,7 +138,7 @@ fn assemble(config: &Rc<Config>, reload: mpsc::Sender<Reload>) -> anyhow::Result
     }
     let recorder = Recorder::new(ledger, state_dir);
     recorder.recall_uses(report.opened.seq).context("the journal cannot be read")?;
-    Ok(Front::new(Rc::clone(config), keyring, key_files, recorder, locked, reload))
+    Ok(Front::new(Rc::clone(config), keyring, key_files, spawner, recorder, locked, reload))
 }
 
 /// The running agent.
@@ -168,7 +184,7 @@ impl Agent {
         for token in config.tokens.iter().filter(|token| self.front.tokens.handle(&token.settings.name).is_none()) {
             match host_of(token) {
                 Ok(host) => {
-                    let handle = Supervisor::start(host);
+                    let handle = Supervisor::start(host, self.front.spawner.clone());
                     self.front.tokens.add(handle.clone());
                     tokio::task::spawn_local(follow(Rc::clone(&self.front), handle));
                 }
@@ -193,8 +209,7 @@ impl Agent {
 
 fn host_of(token: &TokenConfig) -> Result<supervisor::TokenConfig, postcard::Error> {
     let settings = postcard::to_stdvec(&token.settings)?;
-    let environment = token.settings.environment.iter().map(|(name, value)| (name.into(), value.into())).collect();
-    Ok(supervisor::TokenConfig::new(token.settings.name.clone(), environment, settings))
+    Ok(supervisor::TokenConfig { name: token.settings.name.clone(), settings, deadlines: Deadlines::default() })
 }
 
 /// Keeps keyring and journal in step with one token, until its host is stopped.

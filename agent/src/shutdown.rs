@@ -25,6 +25,10 @@ impl Stopper {
 }
 
 impl Stop {
+    pub fn is_requested(&self) -> bool {
+        *self.0.borrow()
+    }
+
     /// Returns once the agent is to stop; a vanished [`Stopper`] means the same.
     pub async fn requested(&mut self) {
         let _ = self.0.wait_for(|stop| *stop).await;

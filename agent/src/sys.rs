@@ -9,4 +9,4 @@ mod process;
 pub use locked_memory::LockedMemory;
 pub use peer::peer_pidfd;
 pub use pkcs11_calls::{Pkcs11Calls, Pkcs11CallsError};
-pub use process::{duplicate_descriptor, replace_environment, termination_signals};
+pub use process::{duplicate_descriptor, outlive_termination_signals, replace_environment, termination_signals};

@@ -101,7 +101,7 @@ impl Agent {
         let request = frame(27, &[&string(b"sign@countersign"), &string(order.as_bytes())]);
         let front = self.front();
         let processes = move || {
-            let mut processes = front.children("host");
+            let mut processes = front.grandchildren("host");
             processes.push(front.clone());
             processes
         };
@@ -124,7 +124,7 @@ impl Agent {
         Admin::open(&self.sockets())?.status()?;
         Ok(Memory {
             front_kib: after,
-            host_kib: front.children("host").iter().map(Process::rss_kib).sum(),
+            host_kib: front.grandchildren("host").iter().map(Process::rss_kib).sum(),
             idle_connections: idle.len(),
             front_with_idle_kib: front.rss_kib(),
             requests,

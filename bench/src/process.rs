@@ -33,6 +33,11 @@ impl Process {
         line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok()).unwrap_or(0)
     }
 
+    /// The processes its children started that still run: the agent's front has its hosts started by a spawner.
+    pub(crate) fn grandchildren(&self, role: &'static str) -> Vec<Self> {
+        self.children(role).iter().flat_map(|child| child.children(role)).collect()
+    }
+
     /// The processes it started that still run.
     pub(crate) fn children(&self, role: &'static str) -> Vec<Self> {
         let of_thread = |thread| fs::read_to_string(format!("/proc/{}/task/{thread}/children", self.pid)).ok();

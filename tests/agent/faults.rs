@@ -7,8 +7,7 @@ use super::*;
 
 /// The token host of this agent.
 pub(super) fn host_of(agent: &Agent) -> i32 {
-    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", agent.pid())).expect("children");
-    children.split_whitespace().next().expect("a host").parse().expect("a pid")
+    *agent.children().first().expect("a host")
 }
 
 #[test]
@@ -41,6 +40,37 @@ fn a_killed_host_is_a_clear_error_and_back_within_a_second() {
             assert_eq!(code::<()>(Err(error)), Some(Code::TokenUnavailable));
         }
     });
+}
+
+#[test]
+fn without_its_spawner_the_agent_stops_in_order_and_a_restart_goes_on() {
+    let mut agent = Agent::with_binance(BOT);
+    let (spawner, host) = (agent.spawner().expect("a spawner"), host_of(&agent));
+    kill_process(Pid::from_raw(spawner).expect("a pid"), Signal::KILL).expect("killed");
+    assert_eq!(agent.wait(), Some(5));
+    assert!(agent.log().contains("the spawner ended (signal: 9 (SIGKILL)); start the agent again"), "{}", agent.log());
+    assert!(!agent.path().join("agent.sock").exists(), "in order");
+    assert!(agent.journal().lines().last().expect("a record").contains("\"closed\""), "in order");
+    assert!(is_gone(host), "no child outlives it");
+    agent.begin();
+    agent.wait_until("the token is healthy", |agent| agent.tokens_are("healthy"));
+    agent.sign("binance-mm", "GET", "/api/v3/account", "{}").expect("signed");
+}
+
+#[test]
+fn no_process_outlives_the_front() {
+    let mut agent = Agent::with_binance(BOT);
+    let mut processes = agent.children();
+    processes.extend(agent.spawner());
+    assert_eq!(processes.len(), 2);
+    agent.stop(Signal::KILL);
+    agent.wait_until("all are gone", |_| processes.iter().all(|pid| is_gone(*pid)));
+}
+
+/// Whether a process that is not ours has ended; the machine's first process may be slow to reap it.
+fn is_gone(pid: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    status.is_empty() || status.contains(") Z ")
 }
 
 #[test]

@@ -18,6 +18,7 @@ const WORTH: usize = 300;
 const ORDERS: usize = 600;
 const FRONT: u64 = 0;
 const HOST: u64 = 1;
+const SPAWNER: u64 = 2;
 
 /// How often one agent and its hosts are killed; by then the day's limit has been reached.
 const KILLS: usize = 100;
@@ -54,23 +55,29 @@ fn kill_one_agent(mut random: Random) -> (usize, usize) {
     let mut agent = Agent::with_binance(&limited);
     let (mut reads, mut orders) = (BTreeSet::new(), BTreeSet::new());
     for kill in 0..KILLS {
-        let (victim, moment) = (random.below(2), Duration::from_micros(random.below(120_000)));
+        let (victim, moment) = (random.below(3), Duration::from_micros(random.below(120_000)));
         // A process that dies inside SoftHSM's C_Login leaves SoftHSM's own file cut short, and no token with it.
-        if victim == HOST || kill % 2 == 0 {
+        if victim != FRONT || kill % 2 == 0 {
             agent.wait_until("the token is healthy", |agent| agent.tokens_are("healthy"));
         }
         thread::scope(|scope| {
-            let process = if victim == FRONT { Some(agent.pid() as i32) } else { agent.children().first().copied() };
+            let process = match victim {
+                HOST => agent.children().first().copied(),
+                SPAWNER => agent.spawner(),
+                _ => Some(agent.pid() as i32),
+            };
             scope.spawn(move || {
                 thread::sleep(moment);
                 let _ = process.and_then(Pid::from_raw).map(|pid| kill_process(pid, Signal::KILL));
             });
             ask_until(Instant::now() + moment + Duration::from_millis(30), &agent, &mut reads, &mut orders);
         });
-        if victim == FRONT {
-            agent.stop(Signal::KILL);
-            agent.begin();
+        match victim {
+            HOST => continue,
+            SPAWNER => assert_eq!(agent.wait(), Some(5), "the front stops; log:\n{}", agent.log()),
+            _ => drop(agent.stop(Signal::KILL)),
         }
+        agent.begin();
     }
     agent.wait_until("the token is healthy", |agent| agent.tokens_are("healthy"));
     assert!(!reads.is_empty() && !orders.is_empty(), "the clients got something");

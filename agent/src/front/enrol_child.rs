@@ -3,16 +3,14 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::pin;
-use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
-use tokio::process::{Child, Command};
 
 use crate::enrol::protocol::{EnrolReply, EnrolRequest};
 use crate::host::frame::{self, Frames};
 use crate::host::settings::TokenSettings;
+use crate::spawner::{Kind, Spawner};
 
 /// How long a child may take to give up after it was asked to: it switches a terminal's echo on again.
 const GRACE: Duration = Duration::from_secs(5);
@@ -22,12 +20,13 @@ const GRACE: Duration = Duration::from_secs(5);
 ///
 /// Once `abandoned`, the child asks nobody any more. What it has begun on the token it finishes, and says so.
 pub(super) async fn run(
+    spawner: &Spawner,
     token: &TokenSettings,
     request: &EnrolRequest,
     operator: Option<OwnedFd>,
     abandoned: impl Future<Output = ()>,
 ) -> io::Result<EnrolReply> {
-    let (mut child, stream) = spawn(token, operator)?;
+    let (mut child, stream) = spawner.start(Kind::Enrol, operator).await?;
     let (mut reader, mut writer) = stream.into_split();
     let mut requests = Vec::new();
     for encoded in [frame::encode(token, &mut requests), frame::encode(request, &mut requests)] {
@@ -46,24 +45,9 @@ pub(super) async fn run(
             }
         };
     }
-    child.wait().await?;
+    child.wait().await;
     let mut frames = Frames::default();
     frames.push(&answer);
     let reply = frames.take().map_err(io::Error::other)?;
     reply.ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "it ended without an answer"))
-}
-
-fn spawn(token: &TokenSettings, operator: Option<OwnedFd>) -> io::Result<(Child, UnixStream)> {
-    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
-    ours.set_nonblocking(true)?;
-    let child = Command::new("/proc/self/exe")
-        .arg("enrol")
-        .env_clear()
-        .envs(token.environment.iter().map(|(name, value)| (name, value)))
-        .current_dir("/")
-        .stdin(Stdio::from(OwnedFd::from(theirs)))
-        .stdout(operator.map_or_else(Stdio::null, Stdio::from))
-        .kill_on_drop(true)
-        .spawn()?;
-    Ok((child, UnixStream::from_std(ours)?))
 }

@@ -246,7 +246,7 @@ impl Front {
         operator: Option<OwnedFd>,
         peer: &Peer,
     ) -> Result<EnrolReply, Refusal> {
-        match enrol_child::run(token, request, operator, self.abandoned(peer)).await {
+        match enrol_child::run(&self.spawner, token, request, operator, self.abandoned(peer)).await {
             Ok(EnrolReply::Refused { reason }) => Err(refusal(&reason)),
             Ok(reply) => Ok(reply),
             Err(error) => Err(Refusal::new(Code::TokenUnavailable, format!("the enrolment process failed: {error}"))),

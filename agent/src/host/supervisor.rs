@@ -1,15 +1,8 @@
 //! Keeps one token's host running: starts it, talks to it, kills it when it hangs, starts it again when it died.
 
-use std::ffi::OsString;
-use std::io;
-use std::os::fd::OwnedFd;
-use std::path::PathBuf;
-use std::process::Stdio;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::net::UnixStream;
-use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::breaker::Breaker;
@@ -17,48 +10,32 @@ use super::handle::{Deadlines, Shared, TokenHandle};
 use super::link::append_frame;
 use super::session::{Ended, Session};
 use super::status::{TokenState, unix_ms};
+use crate::spawner::{Child, Kind, Spawner};
 
-/// How to start the host of one token.
+/// What the host of one token has to know.
 #[derive(Clone, Debug)]
 pub struct TokenConfig {
     /// As in the configuration.
     pub name: String,
-    pub program: PathBuf,
-    pub arguments: Vec<OsString>,
-    /// The whole environment of the host.
-    pub environment: Vec<(OsString, OsString)>,
     /// The body of the first frame the host gets; it holds no PIN.
     pub settings: Vec<u8>,
     pub deadlines: Deadlines,
-}
-
-impl TokenConfig {
-    /// This very program as the host, even where its file has been replaced since it started.
-    pub fn new(name: impl Into<String>, environment: Vec<(OsString, OsString)>, settings: Vec<u8>) -> Self {
-        Self {
-            name: name.into(),
-            program: "/proc/self/exe".into(),
-            arguments: vec!["host".into()],
-            environment,
-            settings,
-            deadlines: Deadlines::default(),
-        }
-    }
 }
 
 /// Starts hosts for one token, one after the other, until stopped.
 #[derive(Debug)]
 pub struct Supervisor {
     config: TokenConfig,
+    spawner: Spawner,
     handle: TokenHandle,
     breaker: Breaker,
 }
 
 impl Supervisor {
     /// Starts the first host and returns at once. Must be called inside a `LocalSet`.
-    pub fn start(config: TokenConfig) -> TokenHandle {
+    pub fn start(config: TokenConfig, spawner: Spawner) -> TokenHandle {
         let handle = TokenHandle::new(config.name.clone(), config.deadlines);
-        let supervisor = Self { config, handle: handle.clone(), breaker: Breaker::default() };
+        let supervisor = Self { config, spawner, handle: handle.clone(), breaker: Breaker::default() };
         tokio::task::spawn_local(supervisor.run());
         handle
     }
@@ -91,7 +68,7 @@ impl Supervisor {
     /// The whole life of one host process; whatever was asked of it has its answer when this returns.
     async fn one_host(&mut self, shared: &Shared) -> Ended {
         shared.status.send_if_modified(|status| status.enter(TokenState::Starting));
-        let (child, stream) = match self.spawn() {
+        let (child, stream) = match self.spawner.start(Kind::Host, None).await {
             Ok(spawned) => spawned,
             Err(error) => {
                 let ended = Ended::NotStarted(error);
@@ -106,22 +83,6 @@ impl Supervisor {
         drop(stream);
         reap(child, self.config.deadlines.stop).await;
         ended
-    }
-
-    /// The host finds the socket as its standard input; nothing else of ours is open in it but standard error.
-    fn spawn(&self) -> io::Result<(Child, UnixStream)> {
-        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
-        ours.set_nonblocking(true)?;
-        let child = Command::new(&self.config.program)
-            .args(&self.config.arguments)
-            .env_clear()
-            .envs(self.config.environment.iter().map(|(name, value)| (name, value)))
-            .current_dir("/")
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()?;
-        Ok((child, UnixStream::from_std(ours)?))
     }
 }
 
@@ -138,9 +99,9 @@ impl Shared {
 
 /// Makes sure that the process is gone. One that the kernel cannot end now, stuck in a driver, is left to a task.
 async fn reap(mut child: Child, patience: Duration) {
-    let _ = child.start_kill(); // fails where it has been reaped already
+    child.kill();
     if timeout(patience, child.wait()).await.is_err() {
-        tracing::warn!(pid = child.id(), "a killed token host has not ended yet");
+        tracing::warn!(pid = child.pid(), "a killed token host has not ended yet");
         tokio::task::spawn_local(async move { child.wait().await });
     }
 }

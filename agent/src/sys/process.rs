@@ -38,6 +38,27 @@ pub fn replace_environment(pairs: &[(String, String)]) -> io::Result<()> {
     Ok(())
 }
 
+const TERMINATION_SIGNALS: [libc::c_int; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
+
+/// From now on the signals that ask a process to end only interrupt what it waits in. Unlike signals that are blocked or
+/// ignored, these are as usual again in the programs it starts.
+pub fn outlive_termination_signals() -> io::Result<()> {
+    extern "C" fn nothing(_signal: libc::c_int) {}
+    for signal in TERMINATION_SIGNALS {
+        // SAFETY: an action of zeros is one without flags and with an empty mask, and the handler does nothing, which is
+        // safe at any moment.
+        let result = unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as libc::sighandler_t;
+            libc::sigaction(signal, &raw const action, std::ptr::null_mut())
+        };
+        if result != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
 /// Blocks the signals that ask this thread's process to end, and returns a descriptor that becomes readable instead.
 pub fn termination_signals() -> io::Result<OwnedFd> {
     let mut set = MaybeUninit::<libc::sigset_t>::uninit();
@@ -45,7 +66,7 @@ pub fn termination_signals() -> io::Result<OwnedFd> {
     // is asked for.
     let descriptor = unsafe {
         libc::sigemptyset(set.as_mut_ptr());
-        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
+        for signal in TERMINATION_SIGNALS {
             libc::sigaddset(set.as_mut_ptr(), signal);
         }
         if libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut()) != 0 {

@@ -1,0 +1,15 @@
+//! The spawner: a small process of its own that starts token hosts and enrol children for the front.
+//!
+//! The front gives up starting programs, and much of what a token needs, before it reads a client's first byte; yet a
+//! host that died has to be started again. So this process is started first and does that alone. It holds no secret and
+//! gets no client's byte: the front tells it which of two kinds of child to start and hands over the descriptors the
+//! child is to have. Program, arguments and environment are fixed here; what a child is to do, the front tells the
+//! child itself. Front and spawner do not outlive each other, and no child outlives the spawner.
+
+mod handle;
+mod process;
+mod protocol;
+
+pub use handle::{Child, Exit, Launched, Spawner};
+pub use process::{Programs, run};
+pub use protocol::Kind;

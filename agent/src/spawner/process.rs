@@ -1,0 +1,141 @@
+//! The spawner's own process: waits for the front and for the ends of children, one thread, nothing else.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use super::protocol::{FromSpawner, Kind, ToSpawner, receive, send};
+use crate::host::confine;
+use crate::sys;
+
+/// What is started for each kind of child.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    pub program: PathBuf,
+    pub enrol: Vec<OsString>,
+    pub host: Vec<OsString>,
+}
+
+impl Default for Programs {
+    /// This very program, even where its file has been replaced since it started.
+    fn default() -> Self {
+        Self { program: "/proc/self/exe".into(), enrol: vec!["enrol".into()], host: vec!["host".into()] }
+    }
+}
+
+/// Starts children for the front at the other end of `control` until the front is gone, and ends them with itself.
+pub fn run(control: OwnedFd, programs: Programs) -> io::Result<()> {
+    confine::hide_memory()?;
+    confine::follow_parent()?;
+    // The front decides when its processes end, not a key pressed at its terminal or a signal to the whole service.
+    sys::outlive_termination_signals()?;
+    let mut process = Process { control, programs, children: BTreeMap::new() };
+    let result = match process.serve() {
+        Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => Ok(()),
+        result => result,
+    };
+    for running in process.children.values_mut() {
+        let _ = running.child.kill(); // fails where it has ended already
+    }
+    result
+}
+
+struct Process {
+    control: OwnedFd,
+    programs: Programs,
+    children: BTreeMap<u64, Running>,
+}
+
+struct Running {
+    child: Child,
+    /// Readable once the child has ended.
+    pidfd: OwnedFd,
+}
+
+impl Process {
+    fn serve(&mut self) -> io::Result<()> {
+        loop {
+            let (asked, ended) = self.wait()?;
+            for id in ended {
+                self.reap(id)?;
+            }
+            if !asked {
+                continue;
+            }
+            match receive(&self.control)? {
+                None => return Ok(()),
+                Some((ToSpawner::Kill { id }, _)) => {
+                    if let Some(running) = self.children.get_mut(&id) {
+                        let _ = running.child.kill(); // fails where it has ended already
+                    }
+                }
+                Some((ToSpawner::Start { id, kind }, descriptors)) => self.start(id, kind, descriptors)?,
+            }
+        }
+    }
+
+    /// Whether the front has something to say, and the children that have ended.
+    fn wait(&self) -> io::Result<(bool, Vec<u64>)> {
+        let mut polled = vec![PollFd::new(&self.control, PollFlags::IN)];
+        polled.extend(self.children.values().map(|running| PollFd::new(&running.pidfd, PollFlags::IN)));
+        rustix::io::retry_on_intr(|| poll(&mut polled, None))?;
+        let ready = |polled: &PollFd<'_>| !polled.revents().is_empty();
+        let ended = self.children.keys().zip(&polled[1..]).filter(|(_, polled)| ready(polled)).map(|(id, _)| *id);
+        Ok((ready(&polled[0]), ended.collect()))
+    }
+
+    fn start(&mut self, id: u64, kind: Kind, descriptors: Vec<OwnedFd>) -> io::Result<()> {
+        let report = match self.spawn(kind, descriptors) {
+            Ok(running) => {
+                let pid = running.child.id();
+                self.children.insert(id, running);
+                FromSpawner::Started { id, pid }
+            }
+            Err(error) => FromSpawner::NotStarted { id, error: error.raw_os_error().unwrap_or(libc::EIO) },
+        };
+        self.tell(&report)
+    }
+
+    /// The child finds its connection to the front as standard input and its operator as standard output; of ours, only
+    /// standard error is open in it.
+    fn spawn(&self, kind: Kind, descriptors: Vec<OwnedFd>) -> io::Result<Running> {
+        let mut descriptors = descriptors.into_iter();
+        let connection = descriptors.next().ok_or(io::ErrorKind::InvalidInput)?;
+        let arguments = match kind {
+            Kind::Enrol => &self.programs.enrol,
+            Kind::Host => &self.programs.host,
+        };
+        let mut child = Command::new(&self.programs.program)
+            .args(arguments)
+            .env_clear()
+            .current_dir("/")
+            .stdin(connection)
+            .stdout(descriptors.next().map_or_else(Stdio::null, Stdio::from))
+            .spawn()?;
+        match pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {
+            Ok(pidfd) => Ok(Running { child, pidfd }),
+            Err(error) => {
+                let _ = child.kill();
+                child.wait()?;
+                Err(error.into())
+            }
+        }
+    }
+
+    fn reap(&mut self, id: u64) -> io::Result<()> {
+        let Some(mut running) = self.children.remove(&id) else { return Ok(()) };
+        let status = running.child.wait()?;
+        self.tell(&FromSpawner::Ended { id, code: status.code(), signal: status.signal() })
+    }
+
+    fn tell(&self, report: &FromSpawner) -> io::Result<()> {
+        send(self.control.as_fd(), report, &[])
+    }
+}

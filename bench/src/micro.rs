@@ -2,52 +2,61 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hint::black_box;
+use std::sync::LazyLock;
 use std::time::Instant;
 
 use countersign_core::algorithm::Algorithm;
 use countersign_core::decimal::Amount;
-use countersign_core::exchange::classify::{Classified, check_managed, classify};
-use countersign_core::exchange::{self, Exchange, Stamp};
+use countersign_core::draft::Draft;
+use countersign_core::exchange::binance::Binance;
+use countersign_core::exchange::classify::{self, Classified, check_managed, classify};
+use countersign_core::exchange::table::Table;
+use countersign_core::exchange::{self, Exchange, Facts, Stamp};
 use countersign_core::key::{Environment, Key, KeyName, NonceUnit, Tier};
 use countersign_core::policy::{Client, Decision, Policy, RECEIVE_WINDOW_CAP_MS, Release, SpendLimit};
+use countersign_core::refusal::Refusal;
+use countersign_core::request::Request;
 use countersign_core::scope::Scope;
 use countersign_core::wire::SignRequest;
 use serde::Serialize;
 
 use crate::agent::ORDER;
 
-/// One step, with few keys and with many.
+/// One step: as it is, with many keys, and with a table of one row.
 #[derive(Debug, Serialize)]
 pub(crate) struct Step {
     pub(crate) name: &'static str,
     pub(crate) ns: f64,
     pub(crate) ns_with_1000_keys: f64,
+    pub(crate) ns_with_1_row: f64,
 }
 
 impl std::fmt::Display for Step {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:34} {:8.0} ns  {:8.0} ns with 1,000 keys", self.name, self.ns, self.ns_with_1000_keys)
+        let Self { name, ns, ns_with_1000_keys, ns_with_1_row } = self;
+        write!(f, "{name:34} {ns:8.0} ns  {ns_with_1000_keys:8.0} ns with 1,000 keys  ")?;
+        write!(f, "{ns_with_1_row:8.0} ns with a table of one row")
     }
 }
 
 /// False where the order was refused.
-type Work = fn(&Order) -> bool;
+type Work<'a> = fn(&Order, &SignRequest, &Classified<'_>) -> bool;
 
 pub(crate) fn measure() -> Vec<Step> {
-    let steps: [(&str, Work); 5] = [
-        ("parse", |order| order.parse().is_some()),
-        ("classify", |order| order.classify().is_some()),
-        ("decide", Order::decide),
-        ("draft", Order::draft),
-        ("parse + classify + decide + draft", |order| {
-            order.parse().is_some() && order.classify().is_some() && order.decide() && order.draft()
-        }),
+    let steps: [(&str, Work<'_>); 5] = [
+        ("parse", |order, _, _| order.parse().is_some()),
+        ("classify", |order, asked, _| order.classify(asked).is_some()),
+        ("decide", |order, _, classified| order.decide(classified)),
+        ("draft", |order, asked, _| order.draft(asked)),
+        ("parse + classify + decide + draft", |order, _, _| order.all()),
     ];
-    let (few, many) = (Order::new(1), Order::new(1000));
-    let measured = steps.iter().map(|(name, step)| Step {
-        name,
-        ns: nanoseconds(|| step(&few)),
-        ns_with_1000_keys: nanoseconds(|| step(&many)),
+    // The exchange is one of the list.
+    #[allow(clippy::unwrap_used)]
+    let binance = exchange::named("binance").unwrap();
+    let subjects = [Order::new(1, binance), Order::new(1000, binance), Order::new(1, &OneRow)];
+    let measured = steps.iter().map(|(name, step)| {
+        let [ns, ns_with_1000_keys, ns_with_1_row] = subjects.each_ref().map(|order| order.measure(*step));
+        Step { name, ns, ns_with_1000_keys, ns_with_1_row }
     });
     measured.collect()
 }
@@ -67,8 +76,6 @@ fn nanoseconds(mut step: impl FnMut() -> bool) -> f64 {
 
 struct Order {
     payload: Vec<u8>,
-    asked: Option<SignRequest>,
-    classified: Option<Classified>,
     exchange: &'static dyn Exchange,
     key: Key,
     client: Client,
@@ -76,7 +83,7 @@ struct Order {
 }
 
 impl Order {
-    fn new(keys: usize) -> Self {
+    fn new(keys: usize, exchange: &'static dyn Exchange) -> Self {
         let name = |number| KeyName::parse(&format!("key-{number}")).ok();
         let names: BTreeSet<KeyName> = (0..keys).filter_map(name).collect();
         let amount = |text| Amount::parse(text).ok();
@@ -92,9 +99,9 @@ impl Order {
             rate: None,
             unbound: Release::Signature,
         };
-        // One name at least, and the exchange is one of the list.
+        // One name at least.
         #[allow(clippy::unwrap_used)]
-        let (exchange, name) = (exchange::named("binance").unwrap(), names.first().cloned().unwrap());
+        let name = names.first().cloned().unwrap();
         let key = Key {
             name,
             exchange: "binance",
@@ -107,11 +114,14 @@ impl Order {
             nonce_unit: NonceUnit::Milliseconds,
         };
         let payload = ORDER.replace("KEY", "key-0").into_bytes();
-        let mut order =
-            Self { payload, asked: None, classified: None, exchange, key, client, policy: Policy::default() };
-        order.asked = order.parse();
-        order.classified = order.classify();
-        order
+        Self { payload, exchange, key, client, policy: Policy::default() }
+    }
+
+    /// Nanoseconds of one step.
+    fn measure(&self, step: Work<'_>) -> f64 {
+        let Some(asked) = self.parse() else { return f64::NAN };
+        let Some(classified) = self.classify(&asked) else { return f64::NAN };
+        nanoseconds(|| step(self, black_box(&asked), black_box(&classified)))
     }
 
     fn parse(&self) -> Option<SignRequest> {
@@ -119,22 +129,57 @@ impl Order {
         self.client.keys.contains(asked.key.as_str()).then_some(asked)
     }
 
-    fn classify(&self) -> Option<Classified> {
-        let asked = black_box(self.asked.as_ref()?);
+    fn classify<'a>(&self, asked: &'a SignRequest) -> Option<Classified<'a>> {
         check_managed(self.exchange, &asked.request.params, RECEIVE_WINDOW_CAP_MS).ok()?;
         classify(self.exchange, &asked.request).ok()
     }
 
-    fn decide(&self) -> bool {
-        let Some(classified) = black_box(self.classified.as_ref()) else { return false };
-        let verdict = self.policy.decide(&self.client, &self.key, self.exchange, classified);
-        matches!(black_box(verdict).decision, Decision::Allow { .. })
+    fn decide(&self, classified: &Classified<'_>) -> bool {
+        let decision = self.policy.decide(&self.client, &self.key, self.exchange, classified);
+        matches!(black_box(decision), Decision::Allow { .. })
     }
 
-    fn draft(&self) -> bool {
-        let Some(asked) = black_box(self.asked.as_ref()) else { return false };
+    fn draft(&self, asked: &SignRequest) -> bool {
         let stamp = Stamp { now_ms: 1_700_000_000_000, nonce: 0, random: [7; 16], receive_window_ms: Some(5000) };
         let Ok(host) = self.exchange.host(&asked.request, self.key.environment) else { return false };
         black_box(self.exchange.draft(&asked.request, &self.key, host, &stamp)).is_ok()
+    }
+
+    /// What the agent does with an order, one step after the other.
+    fn all(&self) -> bool {
+        let Some(asked) = self.parse() else { return false };
+        let Some(classified) = self.classify(&asked) else { return false };
+        self.decide(&classified) && self.draft(&asked)
+    }
+}
+
+/// Binance with a table of one row, to show what the length of the table costs.
+#[derive(Debug)]
+struct OneRow;
+
+static ONE_ROW: LazyLock<Table> = LazyLock::new(|| {
+    let order = "POST /api/v3/order symbol=symbol side=side type=type quantity=quantity? price=price?";
+    Table::parse(Binance.facts().binding, "POST /api/v3/order trade", order, Binance.facts().managed)
+});
+
+impl Exchange for OneRow {
+    fn facts(&self) -> &'static Facts {
+        Binance.facts()
+    }
+
+    fn table(&self) -> &'static Table {
+        &ONE_ROW
+    }
+
+    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+        Binance.draft(request, key, host, stamp)
+    }
+
+    fn base_quantity<'a>(&self, order: &'a classify::Order<'_>) -> Option<&'a str> {
+        Binance.base_quantity(order)
+    }
+
+    fn notional<'a>(&self, order: &'a classify::Order<'_>) -> Result<(&'a str, Amount), &'static str> {
+        Binance.notional(order)
     }
 }

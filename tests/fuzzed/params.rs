@@ -80,13 +80,14 @@ fn check_exchange(exchange: &'static dyn Exchange, request: &Request) -> Option<
 }
 
 /// With one parameter less a signature opens nothing more: adding one never takes a scope away.
-fn check_fewer(exchange: &dyn Exchange, request: &Request, whole: &Classified) {
+fn check_fewer(exchange: &dyn Exchange, request: &Request, whole: &Classified<'_>) {
     let members = request.params.members();
     for index in 0..members.len().min(24) {
         let mut fewer = members.to_vec();
         let (name, _) = fewer.remove(index);
         let params = Params::new(Value::Object(fewer)).expect("less of what was taken");
-        let fewer = classify(exchange, &Request { params, ..request.clone() }).expect("less of what was taken");
+        let fewer = Request { params, ..request.clone() };
+        let fewer = classify(exchange, &fewer).expect("less of what was taken");
         let lost = fewer.effective.without(whole.effective);
         assert!(lost.is_empty(), "{name} took {lost} away");
     }
@@ -94,7 +95,7 @@ fn check_fewer(exchange: &dyn Exchange, request: &Request, whole: &Classified) {
 
 /// What is sent has the parameters that were judged and those of the agent, with their values, and is what is signed.
 fn check_draft(draft: &Draft, request: &Request, host: &str) {
-    let sent = draft.finish(&[0xfb; 32], Some(&SecretString::from("pass"))).expect("the passphrase is there");
+    let sent = draft.clone().finish(&[0xfb; 32], Some(&SecretString::from("pass"))).expect("the passphrase is there");
     let origin = format!("https://{host}{}", request.path);
     let query = sent.url.strip_prefix(&origin).expect("the host and path that were judged");
     let body = sent.body.as_deref().unwrap_or_default();

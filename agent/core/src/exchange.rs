@@ -124,14 +124,14 @@ pub trait Exchange: Sync {
     }
 
     /// The order's size in the base asset (for a contract: in contracts), where the request says it.
-    fn base_quantity<'a>(&self, order: &'a Order) -> Option<&'a str> {
+    fn base_quantity<'a>(&self, order: &'a Order<'_>) -> Option<&'a str> {
         order.quantity.as_deref()
     }
 
     /// What one order is worth at most, where the request alone says it: asset and amount.
     ///
     /// `Err` says why it cannot be known; a client with a notional limit is then refused.
-    fn notional(&self, order: &Order) -> Result<(String, Amount), &'static str>;
+    fn notional<'a>(&self, order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str>;
 }
 
 impl dyn Exchange + '_ {

@@ -1,10 +1,10 @@
 //! What policy would say of a request, and everything its signature would open. Signs nothing, counts nothing.
 
-use crate::exchange::classify::{Classified, check_managed, classify, residual};
+use crate::exchange::classify::{Classified, check_managed, classify, neighbours, residual};
 use crate::exchange::table::Endpoint;
 use crate::exchange::{self, Exchange};
 use crate::key::Key;
-use crate::policy::{Client, Decision, Policy, RECEIVE_WINDOW_CAP_MS, Verdict};
+use crate::policy::{Client, Decision, Policy, RECEIVE_WINDOW_CAP_MS};
 use crate::refusal::Refusal;
 use crate::request::{Method, Params, Path, Request};
 use crate::scope::Scopes;
@@ -25,13 +25,15 @@ pub fn explain(policy: &Policy, client: &Client, key: &Key, asked: ExplainReques
     Ok(match examine(exchange, key, &request) {
         Err(refusal) => refused(refusal),
         Ok(classified) => {
-            let verdict = policy.decide(client, key, exchange, &classified);
-            decided(exchange, &classified, verdict)
+            let decision = policy.decide(client, key, exchange, &classified);
+            let neighbours = neighbours(exchange, &request).into_iter().map(neighbour).collect();
+            let residual = residual(exchange).map(neighbour).collect();
+            ExplainReply { neighbours, residual, ..decided(client, classified, decision) }
         }
     })
 }
 
-fn examine(exchange: &dyn Exchange, key: &Key, request: &Request) -> Result<Classified, Refusal> {
+fn examine<'a>(exchange: &dyn Exchange, key: &Key, request: &'a Request) -> Result<Classified<'a>, Refusal> {
     check_managed(exchange, &request.params, RECEIVE_WINDOW_CAP_MS)?;
     exchange.host(request, key.environment)?;
     classify(exchange, request)
@@ -54,23 +56,27 @@ fn refused(refusal: Refusal) -> ExplainReply {
     }
 }
 
-fn decided(exchange: &dyn Exchange, classified: &Classified, verdict: Verdict) -> ExplainReply {
-    let (decision, refusal, spends) = match verdict.decision {
+fn decided(client: &Client, classified: Classified<'_>, decision: Decision) -> ExplainReply {
+    let (decision, denied, spends) = match decision {
         Decision::Allow { spends, .. } => ("allow", None, spends),
         Decision::Ask { spends, .. } => ("ask", None, spends),
-        Decision::Deny(refusal) => ("deny", Some(refusal), Vec::new()),
+        Decision::Deny(denied) => ("deny", Some(denied), Vec::new()),
+    };
+    let (rule, refusal) = match denied {
+        Some(denied) => (denied.rule, Some(denied.refusal)),
+        None => (client.rule("scopes"), None),
     };
     ExplainReply {
         v: VERSION,
         decision: decision.to_owned(),
-        rule: verdict.rule,
+        rule,
         code: refusal.as_ref().map(|refusal| refusal.code),
         message: refusal.map(|refusal| refusal.message),
         scope: Some(classified.scope),
         effective_scopes: classified.effective,
-        neighbours: classified.neighbours.iter().copied().map(neighbour).collect(),
-        transfers: classified.transfers.clone(),
-        residual: residual(exchange).map(neighbour).collect(),
+        neighbours: Vec::new(),
+        transfers: classified.transfers,
+        residual: Vec::new(),
         spends,
     }
 }

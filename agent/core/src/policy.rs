@@ -128,18 +128,10 @@ pub enum Decision {
         spends: Vec<Spend>,
         approvals: u32,
     },
-    Deny(Refusal),
+    Deny(Denied),
 }
 
-/// A decision, and the rule of `agent.toml` (or of the agent) that made it.
-#[derive(Debug)]
-#[must_use]
-pub struct Verdict {
-    pub decision: Decision,
-    pub rule: String,
-}
-
-/// A rule's refusal: which rule, and what the client is told.
+/// A refusal: which rule of `agent.toml` (or of the agent) it comes from, and what the client is told.
 #[derive(Debug)]
 pub struct Denied {
     pub rule: String,
@@ -152,43 +144,35 @@ impl Denied {
     }
 }
 
+impl Client {
+    /// A rule of this client, as `agent.toml` names it.
+    pub fn rule(&self, field: &str) -> String {
+        format!("[client.{}] {field}", self.name)
+    }
+}
+
 impl Policy {
     pub fn client(&self, name: &str) -> Option<&Client> {
         self.clients.iter().find(|client| client.name == name)
     }
 
     /// Decides about one classified request. `Release::Signature` is what the agent can give today.
-    pub fn decide(&self, client: &Client, key: &Key, exchange: &dyn Exchange, classified: &Classified) -> Verdict {
+    pub fn decide(&self, client: &Client, key: &Key, exchange: &dyn Exchange, classified: &Classified<'_>) -> Decision {
         match self.judge(client, key, exchange, classified) {
-            Err(denied) => Verdict { decision: Decision::Deny(denied.refusal), rule: denied.rule },
-            Ok((spends, approvals)) => {
-                let grant = Grant { key: key.name.clone() };
-                let rule = format!("[client.{}] scopes", client.name);
-                let decision = match approvals {
-                    0 => Decision::Allow { grant, spends },
-                    approvals => Decision::Ask { grant, spends, approvals },
-                };
-                Verdict { decision, rule }
-            }
+            Err(denied) => Decision::Deny(denied),
+            Ok((spends, approvals)) => grant(key, spends, approvals),
         }
     }
 
     /// Decides about a session login, after which nothing more is signed.
-    pub fn decide_session(&self, client: &Client, key: &Key, exchange: &dyn Exchange) -> Verdict {
+    pub fn decide_session(&self, client: &Client, key: &Key, exchange: &dyn Exchange) -> Decision {
         let scopes = exchange.session_scopes(exchange.session_grants(key.algorithm));
         let allowed = may_use(client, key)
             .and_then(|()| holds(client, key, Scope::Session, scopes))
             .and_then(|()| limits::session(client, scopes));
         match allowed {
-            Err(denied) => Verdict { decision: Decision::Deny(denied.refusal), rule: denied.rule },
-            Ok(()) => {
-                let (grant, rule) = (Grant { key: key.name.clone() }, format!("[client.{}] scopes", client.name));
-                let decision = match approvals_for_scopes(scopes) {
-                    0 => Decision::Allow { grant, spends: Vec::new() },
-                    approvals => Decision::Ask { grant, spends: Vec::new(), approvals },
-                };
-                Verdict { decision, rule }
-            }
+            Err(denied) => Decision::Deny(denied),
+            Ok(()) => grant(key, Vec::new(), approvals_for_scopes(scopes)),
         }
     }
 
@@ -197,7 +181,7 @@ impl Policy {
         client: &Client,
         key: &Key,
         exchange: &dyn Exchange,
-        classified: &Classified,
+        classified: &Classified<'_>,
     ) -> Result<(Vec<Spend>, u32), Denied> {
         may_use(client, key)?;
         holds(client, key, classified.scope, classified.effective)?;
@@ -217,7 +201,7 @@ impl Policy {
     }
 
     /// Money that leaves goes to a listed destination, exact in asset, network, address and memo.
-    fn check_destination(&self, classified: &Classified, transfer: &Transfer) -> Result<(), Denied> {
+    fn check_destination(&self, classified: &Classified<'_>, transfer: &Transfer) -> Result<(), Denied> {
         if !classified.effective.contains(Scope::Withdraw) {
             return Ok(());
         }
@@ -235,6 +219,14 @@ impl Policy {
     }
 }
 
+fn grant(key: &Key, spends: Vec<Spend>, approvals: u32) -> Decision {
+    let grant = Grant { key: key.name.clone() };
+    match approvals {
+        0 => Decision::Allow { grant, spends },
+        approvals => Decision::Ask { grant, spends, approvals },
+    }
+}
+
 /// Several endpoints may accept one signature for money; limits count signatures, so the largest amount counts.
 fn count_once(spends: &mut Vec<Spend>, spend: Option<Spend>) {
     let Some(spend) = spend else { return };
@@ -249,7 +241,7 @@ fn may_use(client: &Client, key: &Key) -> Result<(), Denied> {
         return Ok(());
     }
     // The same words as for a key that does not exist: who may not use a key learns nothing of it.
-    Err(Denied::new(format!("[client.{}] keys", client.name), Code::KeyUnknown, unknown_key(key.name.as_str())))
+    Err(Denied::new(client.rule("keys"), Code::KeyUnknown, unknown_key(key.name.as_str())))
 }
 
 /// What a client is told about a key it may not use, or that does not exist.
@@ -257,20 +249,23 @@ pub fn unknown_key(name: &str) -> String {
     format!("this client has no key named {name:?}")
 }
 
+/// Both the client and the key hold every scope.
 fn holds(client: &Client, key: &Key, declared: Scope, effective: Scopes) -> Result<(), Denied> {
-    let client_rule = format!("[client.{}] scopes", client.name);
-    for (scopes, rule, who) in
-        [(client.scopes, client_rule, "the client"), (key.scopes, format!("key {} scopes", key.name), "the key")]
-    {
-        if !scopes.contains(declared) {
-            let message = format!("this request needs scope {declared}, which {who} does not hold");
-            return Err(Denied::new(rule, Code::PolicyScope, message));
-        }
-        let missing = effective.without(scopes);
-        if !missing.is_empty() {
-            let message = format!("the signature of this request would also open {missing}, which {who} does not hold");
-            return Err(Denied::new(rule, Code::PolicyEffectiveScope, message));
-        }
+    hold_all(client.scopes, declared, effective, "the client")
+        .map_err(|refusal| Denied { rule: client.rule("scopes"), refusal })?;
+    hold_all(key.scopes, declared, effective, "the key")
+        .map_err(|refusal| Denied { rule: format!("key {} scopes", key.name), refusal })
+}
+
+fn hold_all(held: Scopes, declared: Scope, effective: Scopes, who: &str) -> Result<(), Refusal> {
+    if !held.contains(declared) {
+        let message = format!("this request needs scope {declared}, which {who} does not hold");
+        return Err(Refusal::new(Code::PolicyScope, message));
+    }
+    let missing = effective.without(held);
+    if !missing.is_empty() {
+        let message = format!("the signature of this request would also open {missing}, which {who} does not hold");
+        return Err(Refusal::new(Code::PolicyEffectiveScope, message));
     }
     Ok(())
 }
@@ -284,7 +279,7 @@ fn may_hold_signature(client: &Client, exchange: &dyn Exchange) -> Result<(), De
         "signatures of {} open more than the request they were made for, and this client is marked unbound = \"forward\"",
         exchange.facts().name
     );
-    Err(Denied::new(format!("[client.{}] unbound", client.name), Code::PolicyEffectiveScope, message))
+    Err(Denied::new(client.rule("unbound"), Code::PolicyEffectiveScope, message))
 }
 
 /// Withdrawals and key management always need a person.

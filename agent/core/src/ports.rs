@@ -87,7 +87,7 @@ pub struct Intent<'a> {
 /// What was asked for.
 #[derive(Clone, Copy, Debug)]
 pub enum Asked<'a> {
-    Request { request: &'a SignRequest, classified: &'a Classified },
+    Request { request: &'a SignRequest, classified: &'a Classified<'a> },
     Session { purpose: &'a str },
 }
 

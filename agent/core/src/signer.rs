@@ -11,7 +11,7 @@ use crate::exchange::classify::{Classified, check_managed, classify};
 use crate::exchange::{self, Exchange, Stamp};
 use crate::key::Key;
 use crate::policy::rate::Rates;
-use crate::policy::{self, Client, Decision, Grant, Policy, RECEIVE_WINDOW_CAP_MS, Spend, Verdict};
+use crate::policy::{self, Client, Decision, Grant, Policy, RECEIVE_WINDOW_CAP_MS, Spend};
 use crate::ports::{Asked, Caller, Clock, Durability, Intent, Ledger, Refused, Signature, Token};
 use crate::refusal::{Code, Refusal};
 use crate::scope::{Scope, Scopes};
@@ -91,14 +91,19 @@ impl<C: Clock, L: Ledger, T: Token> Signer<'_, C, L, T> {
     /// Steps 2 to 7: find the key, classify, decide, draft, count, record the intent.
     ///
     /// The draft comes before the count: what a recipe refuses adds nothing to a limit.
-    fn prepare(&self, keys: &impl Keyring, asked: &SignRequest, request_id: &str) -> Result<Prepared, Refusal> {
+    fn prepare<'a>(
+        &self,
+        keys: &impl Keyring,
+        asked: &'a SignRequest,
+        request_id: &str,
+    ) -> Result<Prepared<'a>, Refusal> {
         self.admit()?;
         let (key, exchange) = self.find(keys, asked.key.as_str())?;
         check_managed(exchange, &asked.request.params, RECEIVE_WINDOW_CAP_MS)?;
         let host = exchange.host(&asked.request, key.environment)?;
         let classified = classify(exchange, &asked.request)?;
-        let verdict = self.policy.decide(self.client, &key, exchange, &classified);
-        let (grant, spends) = self.permitted(verdict, classified.effective)?;
+        let decision = self.policy.decide(self.client, &key, exchange, &classified);
+        let (grant, spends) = self.permitted(decision, classified.effective)?;
         let draft = exchange.draft(&asked.request, &key, host, &self.stamp(&key, exchange)?)?;
         let what = Asked::Request { request: asked, classified: &classified };
         self.record_intent(request_id, &key, what, classified.effective, &spends)?;
@@ -141,11 +146,11 @@ impl<C: Clock, L: Ledger, T: Token> Signer<'_, C, L, T> {
 
     /// What policy allows, unless it moves money or keys and the clock is in doubt: limits per day, the expiry of an approval
     /// and the times on record are only worth as much as the clock.
-    fn permitted(&self, verdict: Verdict, effective: Scopes) -> Result<(Grant, Vec<Spend>), Refusal> {
-        let (grant, spends, approvals) = match verdict.decision {
+    fn permitted(&self, decision: Decision, effective: Scopes) -> Result<(Grant, Vec<Spend>), Refusal> {
+        let (grant, spends, approvals) = match decision {
             Decision::Allow { grant, spends } => (grant, spends, 0),
             Decision::Ask { grant, spends, approvals } => (grant, spends, approvals),
-            Decision::Deny(refusal) => return Err(refusal),
+            Decision::Deny(denied) => return Err(denied.refusal),
         };
         if durability(effective) == Durability::Synced
             && let Some(doubt) = self.clock.doubt()
@@ -216,9 +221,9 @@ impl<C: Clock, L: Ledger, T: Token> Signer<'_, C, L, T> {
 }
 
 /// A request that may be signed now: counted, and recorded as an intent.
-struct Prepared {
+struct Prepared<'a> {
     key: Rc<Key>,
-    classified: Classified,
+    classified: Classified<'a>,
     grant: Grant,
     draft: Draft,
 }

@@ -73,7 +73,7 @@ const fn testnet(path_prefix: &'static str, hosts: &'static [&'static str]) -> H
 const KNOWN: &[&str] = &["timestamp", "signature", "apiKey", WINDOW];
 
 static TABLE: LazyLock<Table> =
-    LazyLock::new(|| Table::parse(include_str!("binance.scopes"), include_str!("binance.params"), KNOWN));
+    LazyLock::new(|| Table::parse(FACTS.binding, include_str!("binance.scopes"), include_str!("binance.params"), KNOWN));
 
 impl Exchange for Binance {
     fn facts(&self) -> &'static Facts {
@@ -147,12 +147,12 @@ impl Exchange for Binance {
         })
     }
 
-    fn base_quantity<'a>(&self, order: &'a Order) -> Option<&'a str> {
+    fn base_quantity<'a>(&self, order: &'a Order<'_>) -> Option<&'a str> {
         let whole_position = order.extra("closePosition").is_some_and(|value| value != "false");
         if whole_position || order.quote.is_some() { None } else { order.quantity.as_deref() }
     }
 
-    fn notional(&self, order: &Order) -> Result<(String, Amount), &'static str> {
+    fn notional<'a>(&self, order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
         worth::notional(order)
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::decimal::Amount;
 use crate::exchange::Exchange;
-use crate::exchange::table::{Endpoint, Opening, Role, Table, WHOLE_BODY};
+use crate::exchange::table::{Endpoint, NameSet, Opening, Role, Spelling, Table, WHOLE_BODY};
 use crate::json::Value;
 use crate::refusal::{Code, Refusal};
 use crate::request::{Params, Request};
@@ -13,39 +13,37 @@ use crate::transfer::Transfer;
 
 /// A request together with everything its signature would open.
 #[derive(Debug)]
-pub struct Classified {
+pub struct Classified<'a> {
     /// The scope of the endpoint that was asked for.
     pub scope: Scope,
     /// The scopes a client must hold, all of them.
     pub effective: Scopes,
-    /// Other endpoints that would accept the same signature, beyond mere reads.
-    pub neighbours: Vec<&'static Endpoint>,
     /// Every way money would move under this signature.
     pub transfers: Vec<Transfer>,
     /// The orders this request places; `Err` where the request places some and they cannot be read.
-    pub orders: Result<Vec<Order>, String>,
+    pub orders: Result<Vec<Order<'a>>, String>,
 }
 
 /// One order, as its request says it; texts are unjudged.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Order {
-    pub symbol: Option<String>,
-    pub side: Option<String>,
+pub struct Order<'a> {
+    pub symbol: Option<Cow<'a, str>>,
+    pub side: Option<Cow<'a, str>>,
     /// The order type: limit, market, …
-    pub kind: Option<String>,
-    pub quantity: Option<String>,
-    pub price: Option<String>,
+    pub kind: Option<Cow<'a, str>>,
+    pub quantity: Option<Cow<'a, str>>,
+    pub price: Option<Cow<'a, str>>,
     /// Size in the quote asset.
-    pub quote: Option<String>,
+    pub quote: Option<Cow<'a, str>>,
     /// The endpoint takes a size, so that limits apply; false for cancels and settings of a symbol.
     pub sized: bool,
     /// It carries a list or an object of its own: further orders, as far as limits know.
     pub attached: bool,
-    /// All scalar parameters of the order, for what only one exchange has.
-    pub extra: Vec<(String, String)>,
+    /// All parameters of the order, for what only one exchange has.
+    pub members: Cow<'a, [(String, Value)]>,
 }
 
-impl Order {
+impl Order<'_> {
     /// The same order, as far as limits go; an amendment does not repeat the order's type.
     fn same_size(&self, other: &Self) -> bool {
         self.sized
@@ -54,8 +52,24 @@ impl Order {
             && (self.quote == other.quote || other.quote.is_none())
     }
 
+    /// A parameter of the order where it is a string, number or boolean.
     pub fn extra(&self, name: &str) -> Option<&str> {
-        self.extra.iter().find_map(|(candidate, value)| (candidate == name).then_some(value.as_str()))
+        self.members.iter().find_map(|(candidate, value)| (candidate == name).then_some(value))?.scalar()
+    }
+
+    fn into_owned(self) -> Order<'static> {
+        let owned = |text: Option<Cow<'_, str>>| text.map(|text| Cow::Owned(text.into_owned()));
+        Order {
+            symbol: owned(self.symbol),
+            side: owned(self.side),
+            kind: owned(self.kind),
+            quantity: owned(self.quantity),
+            price: owned(self.price),
+            quote: owned(self.quote),
+            sized: self.sized,
+            attached: self.attached,
+            members: Cow::Owned(self.members.into_owned()),
+        }
     }
 }
 
@@ -82,7 +96,7 @@ pub fn check_managed(exchange: &dyn Exchange, params: &Params, cap_ms: u64) -> R
 }
 
 /// Judges a request by everything its signature would open. Unknown endpoints are refused.
-pub fn classify(exchange: &dyn Exchange, request: &Request) -> Result<Classified, Refusal> {
+pub fn classify<'a>(exchange: &dyn Exchange, request: &'a Request) -> Result<Classified<'a>, Refusal> {
     let table = exchange.table();
     check_spelling(exchange, &request.params)?;
     check_nesting(exchange, &request.params)?;
@@ -91,41 +105,50 @@ pub fn classify(exchange: &dyn Exchange, request: &Request) -> Result<Classified
             format!("{} {} is not in the endpoint table of {}", request.method, request.path, exchange.facts().name);
         return Err(Refusal::new(Code::RequestUnknownEndpoint, message));
     };
-    let opened = opened(exchange, request, index);
-    let own: Vec<_> = table.openings_of(index).collect();
+    let own = table.openings_of(index);
     let mut classified = Classified {
         scope: endpoint.scope,
         effective: Scopes::only(endpoint.scope),
-        neighbours: Vec::new(),
         transfers: Vec::new(),
-        orders: if endpoint.scope == Scope::Trade { orders(table, &own, &request.params) } else { Ok(Vec::new()) },
+        orders: Ok(Vec::new()),
     };
+    let mut read = Vec::new();
+    if endpoint.scope == Scope::Trade {
+        read.extend(own.clone().find(|opening| opening.says_orders()).map(|opening| opening.reading));
+        classified.orders = orders(table, own.clone(), &request.params);
+    }
     if endpoint.scope == Scope::Session {
         classified.effective = classified.effective.union(exchange.session_scopes(exchange.facts().session_grants));
     }
-    if moves_money(endpoint) {
-        classified.transfers.push(transfer(endpoint, own.first().copied(), request));
+    if endpoint.moves_money() {
+        classified.transfers.push(transfer(endpoint, own.clone().next(), request));
     }
-    let mut read = Vec::new();
-    for opening in opened {
-        classified.add(table, opening, request, &mut read);
+    if !exchange.facts().binding.is_full() {
+        for opening in opened(exchange, request) {
+            classified.add(table, opening, opening.endpoint == index, request, &mut read);
+        }
     }
     Ok(classified)
 }
 
-impl Classified {
-    /// Counts what one more endpoint would do with the same signature; `read` are the readings counted already.
-    fn add(&mut self, table: &'static Table, opening: &Opening, request: &Request, read: &mut Vec<usize>) {
+impl<'a> Classified<'a> {
+    /// Counts what a row that the signature opens does with it: the row asked for, or others; `read` are the readings
+    /// counted already.
+    fn add(
+        &mut self,
+        table: &'static Table,
+        opening: &'static Opening,
+        own: bool,
+        request: &'a Request,
+        read: &mut Vec<usize>,
+    ) {
         let neighbour = table.endpoint(opening);
         // Asset and amount are all that staking or a loan asks for. Who may send that amount away gains nothing by them.
         let sends_anyway = matches!(self.scope, Scope::Transfer | Scope::Withdraw);
         if neighbour.scope != Scope::Account || !sends_anyway {
             self.effective = self.effective.with(neighbour.scope);
         }
-        if !self.neighbours.iter().any(|known| std::ptr::eq(*known, neighbour)) {
-            self.neighbours.push(neighbour);
-        }
-        if moves_money(neighbour) {
+        if neighbour.moves_money() && !own {
             let transfer = transfer(neighbour, Some(opening), request);
             if !self.transfers.iter().any(|known| known.same_movement(&transfer)) {
                 self.transfers.push(transfer);
@@ -133,13 +156,13 @@ impl Classified {
         }
         if neighbour.scope == Scope::Trade && !opening.places_no_order && !read.contains(&opening.reading) {
             read.push(opening.reading);
-            self.add_orders(orders(table, &[opening], &request.params));
+            self.add_orders(orders(table, std::iter::once(opening), &request.params));
         }
     }
 
     /// Orders that another endpoint would read out of the same payload: each order known so far is the same as at most one
     /// of them, since a list may hold the same order many times.
-    fn add_orders(&mut self, more: Result<Vec<Order>, String>) {
+    fn add_orders(&mut self, more: Result<Vec<Order<'a>>, String>) {
         let (orders, more) = match (&mut self.orders, more) {
             (Ok(orders), Ok(more)) => (orders, more),
             (Ok(_), Err(reason)) => {
@@ -164,22 +187,38 @@ impl Classified {
     }
 }
 
-fn moves_money(endpoint: &Endpoint) -> bool {
-    matches!(endpoint.scope, Scope::Transfer | Scope::Withdraw)
-}
-
 /// The endpoints that share a signature with ordinary requests of this exchange, for `policy explain`.
 pub fn residual(exchange: &dyn Exchange) -> impl Iterator<Item = &'static Endpoint> {
     let table = exchange.table();
     table.openings().iter().filter(|opening| opening.residual).map(|opening| table.endpoint(opening))
 }
 
+/// Every other endpoint that would accept the same signature, beyond mere reads, for `policy explain`.
+pub fn neighbours(exchange: &dyn Exchange, request: &Request) -> Vec<&'static Endpoint> {
+    let table = exchange.table();
+    let own = table.find(request.method, request.path.as_str()).map(|(index, _)| index);
+    let has = |name: &&str| request.params.get(name).is_some();
+    let opened = table.openings().iter().filter(|opening| {
+        let needs = &opening.required;
+        let other = table.counts(opening) && Some(opening.endpoint) != own;
+        other && !needs.is_empty() && needs.iter().all(has) && reachable(exchange, opening, request)
+    });
+    let mut endpoints: Vec<_> = opened.map(|opening| table.endpoint(opening)).collect();
+    endpoints.dedup_by(|one, other| std::ptr::eq(*one, *other));
+    endpoints
+}
+
 fn check_spelling(exchange: &dyn Exchange, params: &Params) -> Result<(), Refusal> {
+    let table = exchange.table();
     for (name, _) in params.members() {
-        if let Some(known) = exchange.table().other_spelling(name) {
-            return Err(Refusal::ambiguous(format!("the parameter {name:?} is a different spelling of {known:?}")));
-        }
-        let hidden = if exchange.facts().binding.path { None } else { exchange.table().hidden_name(name) };
+        let hidden = match table.spelling(name) {
+            Spelling::Known(_) => None,
+            Spelling::Other(known) => {
+                return Err(Refusal::ambiguous(format!("the parameter {name:?} is a different spelling of {known:?}")));
+            }
+            Spelling::Unknown if exchange.facts().binding.path => None,
+            Spelling::Unknown => table.hidden_name(name),
+        };
         if let Some(known) = hidden {
             let message =
                 format!("the parameter {name:?} ends in {known:?}: cut apart, its signature would be for that one");
@@ -200,22 +239,23 @@ fn check_nesting(exchange: &dyn Exchange, params: &Params) -> Result<(), Refusal
     }
 }
 
-/// Every opening beyond `own` that accepts the payload, given what the exchange leaves unbound.
-fn opened(exchange: &dyn Exchange, request: &Request, own: usize) -> Vec<&'static Opening> {
-    let (table, binding) = (exchange.table(), exchange.facts().binding);
-    if binding.is_full() {
-        return Vec::new();
-    }
-    let has = |name: &&'static str| request.params.get(name).is_some();
-    let counts = |opening: &&Opening| {
-        let endpoint = table.endpoint(opening);
-        let reachable = (!binding.path || endpoint.path == request.path.as_str())
-            && (!binding.method || endpoint.method == request.method);
-        opening.endpoint != own && !opening.residual && endpoint.scope != Scope::Read && reachable
-    };
-    let names = request.params.members().iter().map(|(name, _)| name.as_str());
-    let matching = names.flat_map(|name| table.openings_by_name(name));
-    matching.filter(counts).filter(|opening| opening.required.iter().all(&has)).collect()
+/// The openings that accept the payload, given what the exchange leaves unbound; of those that tell the same, one.
+fn opened(exchange: &dyn Exchange, request: &Request) -> impl Iterator<Item = &'static Opening> {
+    let table = exchange.table();
+    let known = request.params.members().iter().filter_map(|(name, _)| match table.spelling(name) {
+        Spelling::Known(id) => Some(id),
+        _ => None,
+    });
+    let given: NameSet = known.clone().collect();
+    let matches =
+        move |opening: &&Opening| given.contains_all(&opening.required_set) && reachable(exchange, opening, request);
+    known.flat_map(|name| table.telling(name)).filter(matches)
+}
+
+/// Whether the signature of this request leaves the caller free to send it there.
+fn reachable(exchange: &dyn Exchange, opening: &Opening, request: &Request) -> bool {
+    let (endpoint, binding) = (exchange.table().endpoint(opening), exchange.facts().binding);
+    (!binding.path || endpoint.path == request.path.as_str()) && (!binding.method || endpoint.method == request.method)
 }
 
 fn transfer(endpoint: &Endpoint, opening: Option<&Opening>, request: &Request) -> Transfer {
@@ -237,41 +277,52 @@ fn transfer(endpoint: &Endpoint, opening: Option<&Opening>, request: &Request) -
 
 /// Reads the orders a trade request places. A row that does not say where its orders stand, nor that it places none,
 /// cannot be read.
-fn orders(table: &Table, openings: &[&Opening], params: &Params) -> Result<Vec<Order>, String> {
-    let says = |opening: &&&Opening| opening.name_of(Role::Symbol).is_some() || opening.name_of(Role::List).is_some();
-    let Some(opening) = openings.iter().find(says) else {
-        let places_none = !openings.is_empty() && openings.iter().all(|opening| opening.places_no_order);
+fn orders<'a>(
+    table: &Table,
+    mut openings: impl Iterator<Item = &'static Opening> + Clone,
+    params: &'a Params,
+) -> Result<Vec<Order<'a>>, String> {
+    let Some(opening) = openings.clone().find(|opening| opening.says_orders()) else {
+        let places_none = openings.clone().next().is_some() && openings.all(|opening| opening.places_no_order);
         return if places_none { Ok(Vec::new()) } else { Err("what this endpoint trades cannot be read".to_owned()) };
     };
-    let Some(list) = opening.name_of(Role::List) else {
-        return Ok(vec![order(opening, params.value())]);
-    };
-    let list = match list {
-        WHOLE_BODY => Some(Cow::Borrowed(params.value())),
-        name => params.get(name).and_then(parsed_list),
-    };
-    match list.as_deref() {
-        Some(Value::Array(items)) => items.iter().map(|item| listed(table, opening, item, params)).collect(),
-        // A single order where the API takes one or a list of them.
-        Some(item @ Value::Object(_)) => listed(table, opening, item, params).map(|order| vec![order]),
-        _ => Err("the list of orders cannot be read".to_owned()),
+    match opening.name_of(Role::List) {
+        None => Ok(vec![order(opening, params.value())]),
+        Some(WHOLE_BODY) => listed(table, opening, params.value(), params),
+        Some(name) => match params.get(name) {
+            // Some exchanges take a list as JSON text inside a form.
+            Some(Value::String(text)) => {
+                let list = Value::parse(text).and_then(Params::new).map_err(|_| UNREADABLE)?;
+                let orders = listed(table, opening, list.value(), params)?;
+                Ok(orders.into_iter().map(Order::into_owned).collect())
+            }
+            Some(list) => listed(table, opening, list, params),
+            None => Err(UNREADABLE.to_owned()),
+        },
     }
 }
 
-/// Some exchanges take a list as JSON text inside a form.
-fn parsed_list(value: &Value) -> Option<Cow<'_, Value>> {
-    match value {
-        Value::String(text) => {
-            Params::new(Value::parse(text).ok()?).ok().map(|params| Cow::Owned(params.value().clone()))
-        }
-        other => Some(Cow::Borrowed(other)),
+const UNREADABLE: &str = "the list of orders cannot be read";
+
+/// The orders of a list, or a single order where the API takes one or a list of them.
+fn listed<'a>(table: &Table, opening: &Opening, list: &'a Value, around: &'a Params) -> Result<Vec<Order<'a>>, String> {
+    match list {
+        Value::Array(items) => items.iter().map(|item| item_of_list(table, opening, item, around)).collect(),
+        Value::Object(_) => item_of_list(table, opening, list, around).map(|order| vec![order]),
+        _ => Err(UNREADABLE.to_owned()),
     }
 }
 
 /// One order of a list. What applies to all of them stands beside the list, and then nowhere else.
-fn listed(table: &Table, opening: &Opening, item: &Value, around: &Params) -> Result<Order, String> {
+fn item_of_list<'a>(
+    table: &Table,
+    opening: &Opening,
+    item: &'a Value,
+    around: &'a Params,
+) -> Result<Order<'a>, String> {
     let members = item.members().ok_or("the list of orders holds what is no order")?;
-    if let Some((name, _)) = members.iter().find(|(name, _)| table.other_spelling(name).is_some()) {
+    let misspelled = |(name, _): &&(String, Value)| matches!(table.spelling(name), Spelling::Other(_));
+    if let Some((name, _)) = members.iter().find(misspelled) {
         return Err(format!("an order of the list spells {name:?} in another way"));
     }
     let mut order = order(opening, item);
@@ -279,13 +330,13 @@ fn listed(table: &Table, opening: &Opening, item: &Value, around: &Params) -> Re
         if item.member(common).is_some() {
             return Err(format!("an order of the list names its own {common:?}"));
         }
-        order.symbol = around.get(common).and_then(Value::scalar).map(str::to_owned);
+        order.symbol = around.get(common).and_then(Value::scalar).map(Cow::Borrowed);
     }
     Ok(order)
 }
 
-fn order(opening: &Opening, item: &Value) -> Order {
-    let text = |role| item.member(opening.name_of(role)?)?.scalar().map(str::to_owned);
+fn order<'a>(opening: &Opening, item: &'a Value) -> Order<'a> {
+    let text = |role| Some(Cow::Borrowed(item.member(opening.name_of(role)?)?.scalar()?));
     let members = item.members().unwrap_or_default();
     let list = opening.name_of(Role::List);
     Order {
@@ -297,7 +348,7 @@ fn order(opening: &Opening, item: &Value) -> Order {
         quote: text(Role::Quote),
         sized: !opening.places_no_order,
         attached: members.iter().any(|(name, value)| nested(value) && list != Some(name.as_str())),
-        extra: members.iter().filter_map(|(name, value)| Some((name.clone(), value.scalar()?.to_owned()))).collect(),
+        members: Cow::Borrowed(members),
     }
 }
 
@@ -305,3 +356,6 @@ fn nested(value: &Value) -> bool {
     matches!(value, Value::Array(items) if !items.is_empty())
         || value.members().is_some_and(|members| !members.is_empty())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! An exchange for tests: binds neither method nor path, so that every rule about effective scopes shows.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use super::table::Table;
@@ -35,7 +36,7 @@ POST /order symbol=symbol side type quantity=quantity? price=price?
 POST /withdraw asset=coin amount=amount address=address network=network? memo=tag?
 ";
 
-static TABLE: LazyLock<Table> = LazyLock::new(|| Table::parse(SCOPES, PARAMS, FACTS.managed));
+static TABLE: LazyLock<Table> = LazyLock::new(|| Table::parse(FACTS.binding, SCOPES, PARAMS, FACTS.managed));
 
 static FACTS: Facts = Facts {
     name: "fake",
@@ -75,13 +76,13 @@ impl Exchange for Fake {
         })
     }
 
-    fn notional(&self, order: &Order) -> Result<(String, Amount), &'static str> {
-        let parse = |text: &Option<String>| text.as_deref().and_then(|text| Amount::parse(text).ok());
+    fn notional<'a>(&self, order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
+        let parse = |text: &Option<Cow<'_, str>>| text.as_deref().and_then(|text| Amount::parse(text).ok());
         let (Some(quantity), Some(price)) = (parse(&order.quantity), parse(&order.price)) else {
             return Err("it has no plain quantity and price");
         };
         let worth = quantity.checked_mul_up(price).ok_or("it has too many digits")?;
-        Ok(("USDT".to_owned(), worth))
+        Ok(("USDT", worth))
     }
 }
 

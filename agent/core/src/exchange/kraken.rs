@@ -41,7 +41,7 @@ static FACTS: Facts = Facts {
 };
 
 static TABLE: LazyLock<Table> =
-    LazyLock::new(|| Table::parse(include_str!("kraken.scopes"), include_str!("kraken.params"), FACTS.managed));
+    LazyLock::new(|| Table::parse(FACTS.binding, include_str!("kraken.scopes"), include_str!("kraken.params"), FACTS.managed));
 
 impl Exchange for Kraken {
     fn facts(&self) -> &'static Facts {
@@ -78,11 +78,11 @@ impl Exchange for Kraken {
         })
     }
 
-    fn base_quantity<'a>(&self, order: &'a Order) -> Option<&'a str> {
+    fn base_quantity<'a>(&self, order: &'a Order<'_>) -> Option<&'a str> {
         if sized_in_quote(order) { None } else { order.quantity.as_deref() }
     }
 
-    fn notional(&self, order: &Order) -> Result<(String, Amount), &'static str> {
+    fn notional<'a>(&self, order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
         let asset = quote_of(order.symbol.as_deref().ok_or("it names no pair")?)?;
         let volume = order.quantity.as_deref().ok_or("it has no volume")?;
         let parse = |text| Amount::parse(text).map_err(|_| "a number of it is relative or not a plain decimal");
@@ -94,7 +94,7 @@ impl Exchange for Kraken {
             }
             _ => return Err("it has no limit price and no size in the quote asset"),
         };
-        Ok((asset.to_owned(), worth))
+        Ok((asset, worth))
     }
 }
 
@@ -166,7 +166,7 @@ fn push(pairs: &mut Pairs, name: &str, value: &Value) -> Result<(), Refusal> {
 }
 
 /// `viqc`: the volume is in the quote asset.
-fn sized_in_quote(order: &Order) -> bool {
+fn sized_in_quote(order: &Order<'_>) -> bool {
     order.extra("oflags").is_some_and(|flags| flags.split(',').any(|flag| flag.trim() == "viqc"))
 }
 
@@ -248,14 +248,17 @@ mod tests {
 
     #[test]
     fn worth_is_in_the_quote_of_the_pair() {
-        let order = |symbol: &str, kind: &str, price: Option<&str>, flags: Option<&str>| Order {
-            symbol: Some(symbol.to_owned()),
-            kind: Some(kind.to_owned()),
-            quantity: Some("2".to_owned()),
-            price: price.map(str::to_owned),
-            extra: flags.map(|flags| ("oflags".to_owned(), flags.to_owned())).into_iter().collect(),
-            ..Order::default()
-        };
+        fn order<'a>(symbol: &'a str, kind: &'a str, price: Option<&'a str>, flags: Option<&str>) -> Order<'a> {
+            let flags = flags.map(|flags| ("oflags".to_owned(), Value::String(flags.to_owned())));
+            Order {
+                symbol: Some(symbol.into()),
+                kind: Some(kind.into()),
+                quantity: Some("2".into()),
+                price: price.map(Into::into),
+                members: flags.into_iter().collect(),
+                ..Order::default()
+            }
+        }
         for (order, worth) in [
             (order("XBTUSD", "limit", Some("3"), Some("post")), Some("6 USD")),
             (order("XXBTZUSD", "limit", Some("3"), None), Some("6 USD")),

@@ -48,7 +48,7 @@ static FACTS: Facts = Facts {
 };
 
 static TABLE: LazyLock<Table> =
-    LazyLock::new(|| Table::parse(include_str!("okx.scopes"), include_str!("okx.params"), FACTS.managed));
+    LazyLock::new(|| Table::parse(FACTS.binding, include_str!("okx.scopes"), include_str!("okx.params"), FACTS.managed));
 
 impl Exchange for Okx {
     fn facts(&self) -> &'static Facts {
@@ -123,12 +123,12 @@ impl Exchange for Okx {
         })
     }
 
-    fn base_quantity<'a>(&self, order: &'a Order) -> Option<&'a str> {
+    fn base_quantity<'a>(&self, order: &'a Order<'_>) -> Option<&'a str> {
         let whole_position = order.extra("closeFraction").is_some();
         order.quantity.as_deref().filter(|_| sized_in_base(order) && !whole_position)
     }
 
-    fn notional(&self, order: &Order) -> Result<(String, Amount), &'static str> {
+    fn notional<'a>(&self, order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
         // `BTC-USDT`: spot and margin. Contracts have a third part, and a size in contracts.
         let symbol = order.symbol.as_deref().ok_or("it names no instrument")?;
         let (Some((base, quote)), 1) = (symbol.split_once('-'), symbol.matches('-').count()) else {
@@ -150,12 +150,12 @@ impl Exchange for Okx {
             Some("market") if !sized_in_base(order) => parse(size)?,
             _ => return Err("it has no limit price and no size in the quote asset"),
         };
-        Ok((quote.to_owned(), worth))
+        Ok((quote, worth))
     }
 }
 
 /// True where the size is known to be in the base asset or in contracts: a market or triggered buy may be sized in quote.
-fn sized_in_base(order: &Order) -> bool {
+fn sized_in_base(order: &Order<'_>) -> bool {
     let contract = order.symbol.as_deref().is_some_and(|symbol| symbol.matches('-').count() > 1);
     let priced = matches!(order.kind.as_deref(), None | Some("fok" | "ioc" | "limit" | "post_only"));
     match order.extra("tgtCcy") {
@@ -189,6 +189,7 @@ fn civil(days: u64) -> (u64, u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::Value;
 
     #[test]
     fn times_are_utc_to_the_millisecond() {
@@ -205,16 +206,16 @@ mod tests {
         }
     }
 
-    fn order(kind: &str, side: &str, unit: Option<&str>, symbol: &str) -> Order {
-        let some = |text: &str| Some(text.to_owned());
+    fn order<'a>(kind: &'a str, side: &'a str, unit: Option<&str>, symbol: &'a str) -> Order<'a> {
+        let unit = unit.map(|unit| ("tgtCcy".to_owned(), Value::String(unit.to_owned())));
         Order {
-            symbol: some(symbol),
-            side: some(side),
-            kind: some(kind),
-            quantity: some("2"),
-            price: (kind == "limit").then(|| "3".to_owned()),
+            symbol: Some(symbol.into()),
+            side: Some(side.into()),
+            kind: Some(kind.into()),
+            quantity: Some("2".into()),
+            price: (kind == "limit").then(|| "3".into()),
             sized: true,
-            extra: unit.map(|unit| ("tgtCcy".to_owned(), unit.to_owned())).into_iter().collect(),
+            members: unit.into_iter().collect(),
             ..Order::default()
         }
     }

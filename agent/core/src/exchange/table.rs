@@ -1,7 +1,13 @@
 //! An exchange's endpoints as data: what each can do, what it needs, and what its parameters mean.
 
+mod names;
+
 use std::collections::HashMap;
 
+use names::Names;
+pub use names::{NameId, NameSet, Spelling};
+
+use super::Binding;
 use crate::request::Method;
 use crate::scope::Scope;
 
@@ -13,6 +19,12 @@ pub struct Endpoint {
     pub scope: Scope,
     /// Why it has that scope, where it is not obvious.
     pub reason: Option<&'static str>,
+}
+
+impl Endpoint {
+    pub fn moves_money(&self) -> bool {
+        matches!(self.scope, Scope::Transfer | Scope::Withdraw)
+    }
 }
 
 /// What a parameter means.
@@ -64,6 +76,8 @@ impl Role {
 pub struct Opening {
     pub endpoint: usize,
     pub required: Vec<&'static str>,
+    /// The same as `required`.
+    pub required_set: NameSet,
     pub roles: Vec<(Role, &'static str)>,
     /// The same for all openings that read the same orders out of the same payload.
     pub reading: usize,
@@ -74,6 +88,11 @@ pub struct Opening {
 }
 
 impl Opening {
+    /// Whether it says where the orders of a payload stand.
+    pub fn says_orders(&self) -> bool {
+        self.name_of(Role::Symbol).is_some() || self.name_of(Role::List).is_some()
+    }
+
     pub fn name_of(&self, role: Role) -> Option<&'static str> {
         self.roles.iter().find_map(|(candidate, name)| (*candidate == role).then_some(*name))
     }
@@ -82,16 +101,17 @@ impl Opening {
 /// All endpoints of an exchange.
 #[derive(Debug)]
 pub struct Table {
+    binding: Binding,
     endpoints: Vec<Endpoint>,
     openings: Vec<Opening>,
+    names: Names,
     exact: HashMap<(Method, &'static str), usize>,
     /// Endpoints with `{name}` segments, by method and number of segments.
     patterns: HashMap<(Method, usize), Vec<usize>>,
-    openings_of: HashMap<usize, Vec<usize>>,
-    /// Openings by their rarest required name, so that a request looks at few of them.
-    openings_by_name: HashMap<&'static str, Vec<usize>>,
-    /// Every name of the table in lower case, with its true spellings.
-    spellings: HashMap<String, Vec<&'static str>>,
+    /// By endpoint.
+    openings_of: Vec<Vec<usize>>,
+    /// Openings by their rarest required name, so that a request looks at few of them; see [`Table::telling`].
+    telling: Vec<Vec<usize>>,
 }
 
 impl Table {
@@ -100,26 +120,29 @@ impl Table {
     /// A `.params` line is `METHOD PATH name role=name name? role=name?`: names a request needs (those without `?`), and
     /// what they mean. A leading `~` marks a residual row, a leading `-` a row of scope trade that places no order.
     ///
-    /// `known` are names with one spelling beyond those of the files.
+    /// `binding` is that of the exchange; `known` are names with one spelling beyond those of the files.
     ///
     /// # Panics
     /// On a line that is not of the form: the files are part of the program, and a test parses all of them.
-    pub fn parse(scopes: &'static str, params: &'static str, known: &[&'static str]) -> Self {
+    pub fn parse(binding: Binding, scopes: &'static str, params: &'static str, known: &[&'static str]) -> Self {
         let endpoints: Vec<_> = lines(scopes).map(parse_endpoint).collect();
         let exact: HashMap<_, _> =
             endpoints.iter().enumerate().map(|(index, endpoint)| ((endpoint.method, endpoint.path), index)).collect();
         assert_eq!(exact.len(), endpoints.len(), "an endpoint stands twice");
         let openings: Vec<_> = lines(params).map(|line| parse_opening(line, &exact)).collect();
         let mut table = Self {
+            binding,
+            names: Names::new(),
             patterns: HashMap::new(),
-            openings_of: HashMap::new(),
-            openings_by_name: HashMap::new(),
-            spellings: HashMap::new(),
+            openings_of: vec![Vec::new(); endpoints.len()],
+            telling: Vec::new(),
             endpoints,
             openings,
             exact,
         };
-        table.index(known);
+        table.number_names(known);
+        table.number_readings();
+        table.index();
         table
     }
 
@@ -145,19 +168,21 @@ impl Table {
         Some((index, &self.endpoints[index]))
     }
 
-    pub fn openings_of(&self, endpoint: usize) -> impl Iterator<Item = &Opening> {
-        self.openings_of.get(&endpoint).into_iter().flatten().map(|index| &self.openings[*index])
+    pub fn openings_of(&self, endpoint: usize) -> impl Iterator<Item = &Opening> + Clone {
+        self.openings_of[endpoint].iter().map(|index| &self.openings[*index])
     }
 
-    /// Openings that may match a payload which carries `name`; each has it among its required names.
-    pub fn openings_by_name(&self, name: &str) -> impl Iterator<Item = &Opening> {
-        self.openings_by_name.get(name).into_iter().flatten().map(|index| &self.openings[*index])
+    /// Openings that a payload with `name` may match and that count: each has `name` among its required names.
+    ///
+    /// Many endpoints of an exchange are alike: where a signature opens one cancel by symbol, it opens them all. Of openings
+    /// that need the same names and tell nothing new of the same payload, only the first is given.
+    pub fn telling(&self, name: NameId) -> impl Iterator<Item = &Opening> {
+        self.telling[name.index()].iter().map(|index| &self.openings[*index])
     }
 
-    /// The spelling the table knows where `name` differs from it in case only.
-    pub fn other_spelling(&self, name: &str) -> Option<&'static str> {
-        let known = self.spellings.get(&name.to_ascii_lowercase())?;
-        if known.contains(&name) { None } else { known.first().copied() }
+    /// How the table knows this name.
+    pub fn spelling(&self, name: &str) -> Spelling {
+        self.names.find(name)
     }
 
     /// A known name that `name` ends in, where `name` itself is not known.
@@ -165,47 +190,77 @@ impl Table {
     /// Where an exchange verifies query and body as one text without a separator, whoever sends the request may cut it
     /// anywhere: `…&xamount=9` is also the query `…&x` and the body `amount=9`.
     pub fn hidden_name(&self, name: &str) -> Option<&'static str> {
-        if self.spellings.get(&name.to_ascii_lowercase()).is_some_and(|known| known.contains(&name)) {
-            return None;
+        match self.names.find(name) {
+            Spelling::Known(_) => None,
+            _ => self.names.ending(name),
         }
-        (1..name.len()).find_map(|cut| {
-            let rest = &name[cut..];
-            self.spellings.get(&rest.to_ascii_lowercase())?.iter().copied().find(|known| *known == rest)
-        })
     }
 
-    fn index(&mut self, more: &[&'static str]) {
+    fn number_names(&mut self, more: &[&'static str]) {
+        for opening in &mut self.openings {
+            opening.required_set = opening.required.iter().map(|name| self.names.add(name)).collect();
+            for (_, name) in &opening.roles {
+                self.names.add(name);
+            }
+        }
+        for name in more {
+            self.names.add(name);
+        }
+    }
+
+    fn number_readings(&mut self) {
+        for index in 0..self.openings.len() {
+            let Opening { roles, places_no_order, .. } = &self.openings[index];
+            let same = |other: &Opening| (&other.roles, other.places_no_order) == (roles, *places_no_order);
+            self.openings[index].reading = self.openings.iter().position(same).unwrap_or(index);
+        }
+    }
+
+    fn index(&mut self) {
         for (index, endpoint) in self.endpoints.iter().enumerate() {
             if endpoint.path.contains('{') {
                 let segments = endpoint.path.split('/').count();
                 self.patterns.entry((endpoint.method, segments)).or_default().push(index);
             }
         }
-        for index in 0..self.openings.len() {
-            let Opening { roles, places_no_order, .. } = &self.openings[index];
-            let same = |other: &Opening| (&other.roles, other.places_no_order) == (roles, *places_no_order);
-            self.openings[index].reading = self.openings.iter().position(same).unwrap_or(index);
-        }
-        let mut uses: HashMap<&'static str, usize> = HashMap::new();
+        let mut uses = [0; NameSet::CAPACITY];
+        let id = |name: &str| match self.names.find(name) {
+            Spelling::Known(id) => id.index(),
+            _ => unreachable!("{name} was numbered"),
+        };
         for name in self.openings.iter().flat_map(|opening| &opening.required) {
-            *uses.entry(name).or_default() += 1;
+            uses[id(name)] += 1;
         }
+        self.telling = vec![Vec::new(); NameSet::CAPACITY];
         for (index, opening) in self.openings.iter().enumerate() {
-            self.openings_of.entry(opening.endpoint).or_default().push(index);
-            if let Some(rarest) = opening.required.iter().min_by_key(|name| uses[*name]) {
-                self.openings_by_name.entry(rarest).or_default().push(index);
+            self.openings_of[opening.endpoint].push(index);
+            let rarest = opening.required.iter().map(|name| id(name)).min_by_key(|id| uses[*id]);
+            let Some(rarest) = rarest.filter(|_| self.counts(opening)) else { continue };
+            let same = |earlier: &usize| self.tells_the_same(&self.openings[*earlier], opening);
+            if !self.telling[rarest].iter().any(same) {
+                self.telling[rarest].push(index);
             }
         }
-        let names = self
-            .openings
-            .iter()
-            .flat_map(|opening| opening.required.iter().copied().chain(opening.roles.iter().map(|(_, name)| *name)));
-        for name in names.chain(more.iter().copied()) {
-            let known = self.spellings.entry(name.to_ascii_lowercase()).or_default();
-            if !known.contains(&name) {
-                known.push(name);
-            }
-        }
+    }
+
+    /// Whether an opening counts for those who ask for another endpoint.
+    pub fn counts(&self, opening: &Opening) -> bool {
+        !opening.residual && self.endpoint(opening).scope != Scope::Read
+    }
+
+    /// Whether every signature that opens one opens the other, with the same scope and the same orders. Where money moves,
+    /// each row is told: it says what moves.
+    fn tells_the_same(&self, one: &Opening, other: &Opening) -> bool {
+        let (row, other_row) = (self.endpoint(one), self.endpoint(other));
+        let inseparable = (!self.binding.path || row.path == other_row.path)
+            && (!self.binding.method || row.method == other_row.method);
+        let same_orders =
+            row.scope != Scope::Trade || one.reading == other.reading || one.places_no_order && other.places_no_order;
+        inseparable
+            && one.required_set == other.required_set
+            && row.scope == other_row.scope
+            && !row.moves_money()
+            && same_orders
     }
 }
 
@@ -230,8 +285,15 @@ fn parse_opening(line: &'static str, endpoints: &HashMap<(Method, &'static str),
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let method = Method::parse(method).unwrap_or_else(|_| panic!("unknown method: {line}"));
     let endpoint = *endpoints.get(&(method, path)).unwrap_or_else(|| panic!("no such endpoint: {line}"));
-    let mut opening =
-        Opening { endpoint, required: Vec::new(), roles: Vec::new(), reading: 0, places_no_order, residual };
+    let mut opening = Opening {
+        endpoint,
+        required: Vec::new(),
+        required_set: NameSet::default(),
+        roles: Vec::new(),
+        reading: 0,
+        places_no_order,
+        residual,
+    };
     for word in words {
         let (role, name) = word.split_once('=').map_or((None, word), |(role, name)| (Some(role), name));
         let (name, optional) = name.strip_suffix('?').map_or((name, false), |name| (name, true));
@@ -261,6 +323,7 @@ mod tests {
 
     fn table() -> Table {
         Table::parse(
+            Binding { method: false, path: false, body: true },
             "# comment\nDELETE /v/orders trade\nGET /v/orders read\nGET /v/orders/{id} read\nGET /v/orders/all trade # reason\n",
             "DELETE /v/orders symbol=symbol\n~ GET /v/orders/all\n",
             &["timestamp"],
@@ -283,9 +346,9 @@ mod tests {
     #[test]
     fn other_case_of_a_known_name_is_seen() {
         let table = table();
-        assert_eq!(table.other_spelling("Symbol"), Some("symbol"));
-        assert_eq!(table.other_spelling("TIMESTAMP"), Some("timestamp"));
-        assert_eq!(table.other_spelling("symbol"), None);
-        assert_eq!(table.other_spelling("other"), None);
+        assert_eq!(table.spelling("Symbol"), Spelling::Other("symbol"));
+        assert_eq!(table.spelling("TIMESTAMP"), Spelling::Other("timestamp"));
+        assert!(matches!(table.spelling("symbol"), Spelling::Known(_)));
+        assert_eq!(table.spelling("other"), Spelling::Unknown);
     }
 }

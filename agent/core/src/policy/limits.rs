@@ -9,35 +9,34 @@ use crate::scope::{Scope, Scopes};
 use crate::transfer::Transfer;
 
 /// Checks symbols, quantities and notional of every order a request places; returns what to count.
-pub(super) fn orders(client: &Client, exchange: &dyn Exchange, classified: &Classified) -> Result<Vec<Spend>, Denied> {
+pub(super) fn orders(
+    client: &Client,
+    exchange: &dyn Exchange,
+    classified: &Classified<'_>,
+) -> Result<Vec<Spend>, Denied> {
     if !is_limited(client) {
         return Ok(Vec::new());
     }
-    let rule = |field: &str| format!("[client.{}] {field}", client.name);
-    let orders = classified.orders.as_ref().map_err(|reason| {
-        let message = format!("this client has limits on orders, and {reason}");
-        Denied::new(rule("symbols"), Code::PolicyLimit, message)
-    })?;
-    let mut totals: Vec<(String, Amount)> = Vec::new();
+    let denied = |field| move |message: String| Denied::new(client.rule(field), Code::PolicyLimit, message);
+    let unreadable = |reason| denied("symbols")(format!("this client has limits on orders, and {reason}"));
+    let orders = classified.orders.as_ref().map_err(unreadable)?;
+    let mut totals: Vec<(&str, Amount)> = Vec::new();
     for order in orders {
-        check_symbol(client, exchange, order)
-            .map_err(|message| Denied::new(rule("symbols"), Code::PolicyLimit, message))?;
+        check_symbol(client, exchange, order).map_err(denied("symbols"))?;
         if !order.sized {
             continue;
         }
-        check_attached(client, order).map_err(|message| Denied::new(rule("limit"), Code::PolicyLimit, message))?;
-        check_quantity(client, exchange, order)
-            .map_err(|message| Denied::new(rule("max_quantity"), Code::PolicyLimit, message))?;
+        check_attached(client, order).map_err(denied("limit"))?;
+        check_quantity(client, exchange, order).map_err(denied("max_quantity"))?;
         if !client.limits.is_empty() {
-            let notional = notional(client, exchange, order)
-                .map_err(|message| Denied::new(rule("limit"), Code::PolicyLimit, message))?;
-            add(&mut totals, notional).map_err(|message| Denied::new(rule("limit"), Code::PolicyLimit, message))?;
+            let notional = notional(client, exchange, order).map_err(denied("limit"))?;
+            add(&mut totals, notional).map_err(denied("limit"))?;
         }
     }
     let mut spends = Vec::new();
     for (asset, total) in totals {
-        let limit = &client.limits[&asset];
-        let spend = against(limit, &format!("client/{}/{asset}", client.name), &asset, total).map_err(|message| {
+        let window = || format!("client/{}/{asset}", client.name);
+        let spend = against(&client.limits[asset], window, asset, total).map_err(|message| {
             Denied::new(format!("[client.{}.limit.{asset}]", client.name), Code::PolicyLimit, message)
         })?;
         spends.extend(spend);
@@ -51,7 +50,7 @@ pub(super) fn session(client: &Client, effective: Scopes) -> Result<(), Denied> 
         return Ok(());
     }
     let message = "orders of this session would need no signature, and this client has limits on orders";
-    Err(Denied::new(format!("[client.{}] limit", client.name), Code::PolicyLimit, message))
+    Err(Denied::new(client.rule("limit"), Code::PolicyLimit, message))
 }
 
 fn is_limited(client: &Client) -> bool {
@@ -74,41 +73,41 @@ pub(super) fn transfer(policy: &Policy, transfer: &Transfer) -> Result<(Option<S
         return deny("[transfer]".to_owned(), format!("no [transfer.{asset}] allows it"));
     };
     let limit = SpendLimit { per_request: limits.per_request, per_day: limits.per_day };
-    let spend = against(&limit, &format!("transfer/{asset}"), asset, amount)
+    let spend = against(&limit, || format!("transfer/{asset}"), asset, amount)
         .map_err(|message| Denied::new(format!("[transfer.{asset}]"), Code::PolicyLimit, message))?;
     let steps = limits.approvers.iter().filter(|step| amount > step.above);
     Ok((spend, steps.map(|step| step.count).max().unwrap_or(0)))
 }
 
-fn check_symbol(client: &Client, exchange: &dyn Exchange, order: &Order) -> Result<(), String> {
+fn check_symbol(client: &Client, exchange: &dyn Exchange, order: &Order<'_>) -> Result<(), String> {
     if let Some(name) = exchange.facts().other_symbols.iter().find(|name| order.extra(name).is_some()) {
         return Err(format!("{name} may name another instrument than the one that is judged"));
     }
     let Some(allowed) = &client.symbols else { return Ok(()) };
     match &order.symbol {
-        Some(symbol) if allowed.contains(symbol) => Ok(()),
+        Some(symbol) if allowed.contains(symbol.as_ref()) => Ok(()),
         Some(symbol) => Err(format!("the symbol {symbol:?} is not among the client's symbols")),
         None => Err("the request names no symbol, and the client may use some symbols only".to_owned()),
     }
 }
 
-fn check_attached(client: &Client, order: &Order) -> Result<(), String> {
+fn check_attached(client: &Client, order: &Order<'_>) -> Result<(), String> {
     if order.attached && !(client.max_quantity.is_empty() && client.limits.is_empty()) {
         return Err("the order carries further orders, which are not judged".to_owned());
     }
     Ok(())
 }
 
-fn check_quantity(client: &Client, exchange: &dyn Exchange, order: &Order) -> Result<(), String> {
+fn check_quantity(client: &Client, exchange: &dyn Exchange, order: &Order<'_>) -> Result<(), String> {
     if client.max_quantity.is_empty() {
         return Ok(());
     }
     let Some(symbol) = &order.symbol else {
         return Err("the request names no symbol, and the client has quantity limits".to_owned());
     };
-    let Some(limit) = client.max_quantity.get(symbol) else {
+    let Some(limit) = client.max_quantity.get(symbol.as_ref()) else {
         // An exchange may know an instrument by several names: only a listed one is certainly another.
-        let listed = client.symbols.as_ref().is_some_and(|symbols| symbols.contains(symbol));
+        let listed = client.symbols.as_ref().is_some_and(|symbols| symbols.contains(symbol.as_ref()));
         let unlisted = || format!("max_quantity does not name {symbol:?}, and the client has no list of symbols");
         return if listed { Ok(()) } else { Err(unlisted()) };
     };
@@ -122,18 +121,18 @@ fn check_quantity(client: &Client, exchange: &dyn Exchange, order: &Order) -> Re
     Ok(())
 }
 
-fn notional(client: &Client, exchange: &dyn Exchange, order: &Order) -> Result<(String, Amount), String> {
+fn notional<'a>(client: &Client, exchange: &dyn Exchange, order: &'a Order<'_>) -> Result<(&'a str, Amount), String> {
     let (asset, amount) = exchange
         .notional(order)
         .map_err(|reason| format!("the worth of the order cannot be known from the request: {reason}"))?;
-    if client.limits.contains_key(&asset) {
+    if client.limits.contains_key(asset) {
         Ok((asset, amount))
     } else {
         Err(format!("the client has no limit for {asset}"))
     }
 }
 
-fn add(totals: &mut Vec<(String, Amount)>, (asset, amount): (String, Amount)) -> Result<(), String> {
+fn add<'a>(totals: &mut Vec<(&'a str, Amount)>, (asset, amount): (&'a str, Amount)) -> Result<(), String> {
     let too_long = || "the sum of the orders has too many digits".to_owned();
     match totals.iter_mut().find(|(known, _)| *known == asset) {
         Some((_, total)) => *total = total.checked_add(amount).ok_or_else(too_long)?,
@@ -142,12 +141,17 @@ fn add(totals: &mut Vec<(String, Amount)>, (asset, amount): (String, Amount)) ->
     Ok(())
 }
 
-fn against(limit: &SpendLimit, window: &str, asset: &str, amount: Amount) -> Result<Option<Spend>, String> {
+fn against(
+    limit: &SpendLimit,
+    window: impl Fn() -> String,
+    asset: &str,
+    amount: Amount,
+) -> Result<Option<Spend>, String> {
     if let Some(cap) = limit.per_request.filter(|cap| amount > *cap) {
         return Err(format!("{amount} {asset} is above per_request {cap}"));
     }
     if let Some(cap) = limit.per_day.filter(|cap| amount > *cap) {
         return Err(format!("{amount} {asset} is above per_day {cap}"));
     }
-    Ok(limit.per_day.map(|cap| Spend { window: window.to_owned(), amount, cap }))
+    Ok(limit.per_day.map(|cap| Spend { window: window(), amount, cap }))
 }

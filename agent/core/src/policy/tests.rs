@@ -37,11 +37,12 @@ fn amount(text: &str) -> Amount {
 }
 
 fn decide(policy: &Policy, client: &Client, line: &str) -> Result<Vec<Spend>, Code> {
-    let classified = classify(&Fake, &request(line)).map_err(|refusal| refusal.code)?;
-    match policy.decide(client, &key(Scope::ALL), &Fake, &classified).decision {
+    let request = request(line);
+    let classified = classify(&Fake, &request).map_err(|refusal| refusal.code)?;
+    match policy.decide(client, &key(Scope::ALL), &Fake, &classified) {
         Decision::Allow { spends, .. } => Ok(spends),
         Decision::Ask { .. } => Err(Code::ApprovalRequired),
-        Decision::Deny(refusal) => Err(refusal.code),
+        Decision::Deny(denied) => Err(denied.refusal.code),
     }
 }
 
@@ -77,13 +78,14 @@ fn scopes_are_a_set_and_all_effective_ones_are_needed() {
 #[test]
 fn a_client_uses_its_own_keys_within_the_keys_scopes() {
     let policy = Policy::default();
-    let classified = classify(&Fake, &request(ORDER)).expect("classified");
+    let request = request(ORDER);
+    let classified = classify(&Fake, &request).expect("classified");
     let mut bot = client(&[Scope::Trade]);
     let read_only = policy.decide(&bot, &key([Scope::Read]), &Fake, &classified);
-    assert!(matches!(read_only.decision, Decision::Deny(refusal) if refusal.code == Code::PolicyScope));
+    assert!(matches!(read_only, Decision::Deny(denied) if denied.refusal.code == Code::PolicyScope));
     bot.keys.clear();
     let foreign = policy.decide(&bot, &key(Scope::ALL), &Fake, &classified);
-    assert!(matches!(foreign.decision, Decision::Deny(refusal) if refusal.code == Code::KeyUnknown));
+    assert!(matches!(foreign, Decision::Deny(denied) if denied.refusal.code == Code::KeyUnknown));
 }
 
 #[test]

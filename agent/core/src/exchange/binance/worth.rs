@@ -1,9 +1,11 @@
 //! What an order on Binance is worth at most, where it says so itself.
 
+use std::borrow::Cow;
+
 use crate::decimal::Amount;
 use crate::exchange::classify::Order;
 
-/// Assets a symbol may end in.
+/// Assets a symbol may end in, sorted; each of three to five letters.
 const QUOTES: &[&str] = &[
     "ARS", "AUD", "BIDR", "BNB", "BRL", "BTC", "BUSD", "COP", "CZK", "DAI", "DOGE", "ETH", "EUR", "EURI", "FDUSD",
     "GBP", "IDRT", "JPY", "MXN", "NGN", "PLN", "RON", "RUB", "SOL", "TRX", "TRY", "TUSD", "UAH", "USD1", "USDC",
@@ -11,11 +13,10 @@ const QUOTES: &[&str] = &[
 ];
 
 /// Quantity by price in the quote asset. A sell is worth its limit price: the least it can bring.
-pub(super) fn notional(order: &Order) -> Result<(String, Amount), &'static str> {
+pub(super) fn notional<'a>(order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
     let symbol = order.symbol.as_deref().ok_or("it names no symbol")?;
-    let quote = QUOTES.iter().filter(|quote| symbol.len() > quote.len() && symbol.ends_with(**quote));
     // `BTCUSD_PERP` and `BTC-240628-60000-C` end in no asset: inverse contracts and options are not counted.
-    let asset = *quote.max_by_key(|quote| quote.len()).ok_or("the quote asset of its symbol is not known")?;
+    let asset = quote_of(symbol).ok_or("the quote asset of its symbol is not known")?;
     let set = |name: &str| order.extra(name).is_some_and(|value| value != "false" && value != "NONE");
     if ["priceMatch", "pegPriceType", "closePosition"].into_iter().any(set) {
         return Err("its price or size is relative");
@@ -23,8 +24,9 @@ pub(super) fn notional(order: &Order) -> Result<(String, Amount), &'static str> 
     if order.kind.is_none() && order.extra("stopPrice").is_some() {
         return Err("it is a pair of orders with two prices");
     }
-    let amount = |text: &Option<String>| text.as_deref().map(Amount::parse).transpose();
-    let parsed = |text| amount(text).map_err(|_| "a number of it is not a plain decimal");
+    let parsed = |text: &Option<Cow<'_, str>>| {
+        text.as_deref().map(Amount::parse).transpose().map_err(|_| "a number of it is not a plain decimal")
+    };
     let (quantity, price, quote) = (parsed(&order.quantity)?, parsed(&order.price)?, parsed(&order.quote)?);
     let worth = match (order.kind.as_deref(), quantity, price, quote) {
         (Some("MARKET"), None, None, Some(quote)) => quote,
@@ -36,25 +38,48 @@ pub(super) fn notional(order: &Order) -> Result<(String, Amount), &'static str> 
         ) => quantity.checked_mul_up(price).ok_or("it has too many digits")?,
         _ => return Err("it has no limit price and no size in the quote asset"),
     };
-    Ok((asset.to_owned(), worth))
+    Ok((asset, worth))
+}
+
+/// The longest asset the symbol ends in.
+fn quote_of(symbol: &str) -> Option<&str> {
+    (3..=5).rev().find_map(|length| {
+        let base = symbol.len().checked_sub(length).filter(|base| *base > 0)?;
+        symbol.get(base..).filter(|quote| QUOTES.binary_search(quote).is_ok())
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::Value;
+
+    #[test]
+    fn quotes_can_be_searched() {
+        assert!(QUOTES.is_sorted() && QUOTES.iter().all(|quote| (3..=5).contains(&quote.len())));
+        for (symbol, quote) in
+            [("BNBUSDC", Some("USDC")), ("XFDUSD", Some("FDUSD")), ("USDT", None), ("é€USDT", Some("USDT"))]
+        {
+            assert_eq!(quote_of(symbol), quote, "{symbol}");
+        }
+        for short in ["", "x", "€", "BTC", "a€b"] {
+            assert_eq!(quote_of(short), None, "{short}");
+        }
+    }
 
     fn worth(fields: &str) -> Result<String, &'static str> {
-        let mut order = Order { symbol: Some("BTCUSDT".to_owned()), sized: true, ..Order::default() };
+        let mut order = Order { symbol: Some("BTCUSDT".into()), sized: true, ..Order::default() };
         for field in fields.split_whitespace() {
             let (name, value) = field.split_once('=').expect("name=value");
-            let value = Some(value.to_owned());
+            let text = Value::String(value.to_owned());
+            let value = Some(value.into());
             match name {
                 "kind" => order.kind = value,
                 "price" => order.price = value,
                 "quantity" => order.quantity = value,
                 "quote" => order.quote = value,
                 "symbol" => order.symbol = value,
-                _ => order.extra.extend(value.map(|value| (name.to_owned(), value))),
+                _ => order.members.to_mut().push((name.to_owned(), text)),
             }
         }
         notional(&order).map(|(asset, amount)| format!("{amount} {asset}"))

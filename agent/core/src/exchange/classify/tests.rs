@@ -1,0 +1,179 @@
+//! The rule by sets of numbered names agrees with the plain one: look at every row, compare every name.
+
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+
+use super::*;
+use crate::exchange::{ALL, Binding, named};
+use crate::request::Path;
+
+/// What a signature opens, by the plain rule: every row of the table whose names are all there counts for itself.
+fn plainly<'a>(exchange: &dyn Exchange, request: &'a Request) -> Classified<'a> {
+    let table = exchange.table();
+    let (own, endpoint) = table.find(request.method, request.path.as_str()).expect("a row of the table");
+    let openings: Vec<_> = table.openings_of(own).collect();
+    let mut classified = Classified {
+        scope: endpoint.scope,
+        effective: Scopes::only(endpoint.scope),
+        transfers: Vec::new(),
+        orders: Ok(Vec::new()),
+    };
+    if endpoint.scope == Scope::Trade {
+        classified.orders = orders(table, openings.iter().copied(), &request.params);
+    }
+    if endpoint.scope == Scope::Session {
+        classified.effective = classified.effective.union(exchange.session_scopes(exchange.facts().session_grants));
+    }
+    if matches!(endpoint.scope, Scope::Transfer | Scope::Withdraw) {
+        classified.transfers.push(transfer(endpoint, openings.first().copied(), request));
+    }
+    for (_, opening) in opened_plainly(exchange, request, own) {
+        let row = table.endpoint(opening);
+        if row.scope != Scope::Account || !matches!(endpoint.scope, Scope::Transfer | Scope::Withdraw) {
+            classified.effective = classified.effective.with(row.scope);
+        }
+        if matches!(row.scope, Scope::Transfer | Scope::Withdraw) {
+            let transfer = transfer(row, Some(opening), request);
+            if !classified.transfers.iter().any(|known| known.same_movement(&transfer)) {
+                classified.transfers.push(transfer);
+            }
+        }
+        if row.scope == Scope::Trade && !opening.places_no_order {
+            classified.add_orders(orders(table, std::iter::once(opening), &request.params));
+        }
+    }
+    classified
+}
+
+/// Rows in the order of the request's names, each under its rarest name.
+fn opened_plainly(exchange: &dyn Exchange, request: &Request, own: usize) -> Vec<(usize, &'static Opening)> {
+    let (table, binding) = (exchange.table(), exchange.facts().binding);
+    if binding.is_full() {
+        return Vec::new();
+    }
+    let names: Vec<_> = request.params.members().iter().map(|(name, _)| name.as_str()).collect();
+    let uses = |name: &str| {
+        table.openings().iter().flat_map(|opening| &opening.required).filter(|used| **used == name).count()
+    };
+    let matching = table.openings().iter().filter(|opening| {
+        let row = table.endpoint(opening);
+        opening.endpoint != own
+            && !opening.residual
+            && row.scope != Scope::Read
+            && opening.required.iter().all(|name| names.contains(name))
+            && (!binding.path || row.path == request.path.as_str())
+            && (!binding.method || row.method == request.method)
+    });
+    let place = |opening: &Opening| {
+        let rarest = opening.required.iter().min_by_key(|name| uses(name))?;
+        names.iter().position(|name| name == rarest)
+    };
+    let mut opened: Vec<_> = matching.filter_map(|opening| Some((place(opening)?, opening))).collect();
+    opened.sort_by_key(|(place, _)| *place);
+    opened
+}
+
+const VALUES: &[&str] = &[
+    r#""BTCUSDT""#,
+    r#""LIMIT""#,
+    r#""1""#,
+    r#""2.50""#,
+    "3",
+    "true",
+    "null",
+    r#""""#,
+    r#"[{"symbol":"BTCUSDT","side":"BUY","type":"LIMIT","quantity":"1","price":"2"}]"#,
+    r#""[{\"symbol\":\"BTCUSDT\",\"quantity\":\"1\",\"price\":\"2.50\"},{\"symbol\":\"BTCUSDT\",\"quantity\":\"1\",\"price\":\"2.50\"}]""#,
+    r#"[{"instId":"BTC-USDT","sz":"1"},{"instId":"ETH-USDT","sz":"2"}]"#,
+    r#""[{\"Symbol\":\"X\"}]""#,
+    "[]",
+];
+
+/// Names of a few rows of the table, some others of it, one that it does not know; each with any value.
+fn request_of(exchange: &'static dyn Exchange) -> impl Strategy<Value = Request> {
+    let table = exchange.table();
+    let rows = prop::collection::vec(any::<Index>(), 1..4);
+    let more = prop::collection::vec(any::<Index>(), 0..4);
+    let names = (rows, more, any::<bool>()).prop_map(move |(rows, more, unknown)| {
+        let opening = |index: &Index| index.get(table.openings());
+        let required = rows.iter().flat_map(|row| opening(row).required.iter().copied());
+        let roles = more.iter().flat_map(|row| opening(row).roles.iter().map(|(_, name)| *name));
+        let mut names: Vec<&str> = required.chain(roles).chain(unknown.then_some("timeInForce")).collect();
+        names.retain(|name| *name != WHOLE_BODY);
+        names.sort_unstable_by_key(|name| name.to_ascii_lowercase());
+        names.dedup_by_key(|name| name.to_ascii_lowercase());
+        names
+    });
+    let members = names.prop_shuffle().prop_flat_map(|names| {
+        let values = prop::collection::vec(select(VALUES), names.len());
+        values.prop_map(move |values| {
+            let members: Vec<_> = names.iter().zip(values).map(|(name, value)| format!("{name:?}:{value}")).collect();
+            format!("{{{}}}", members.join(","))
+        })
+    });
+    (any::<Index>(), any::<Index>(), any::<bool>(), members).prop_map(move |(row, opening, of_opening, params)| {
+        // Most rows are reads; half of the requests are for one with a line of parameters.
+        let row = if of_opening { table.endpoint(opening.get(table.openings())) } else { row.get(table.endpoints()) };
+        Request {
+            method: row.method,
+            path: Path::parse(&row.path.replace(['{', '}'], "")).expect("a row's path is plain"),
+            params: Params::new(Value::parse(&params).expect("JSON")).expect("plain names"),
+            params_in: None,
+            host: None,
+        }
+    })
+}
+
+/// A request to one of the exchanges there are, or to the one of tests.
+fn any_request() -> impl Strategy<Value = (&'static str, Request)> {
+    let names = ALL.iter().map(|exchange| exchange.facts().name).chain(["fake"]);
+    select(names.collect::<Vec<_>>()).prop_flat_map(|name| (Just(name), request_of(known(name))))
+}
+
+fn known(name: &str) -> &'static dyn Exchange {
+    named(name).expect("a known exchange")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2_000) })]
+
+    #[test]
+    fn sets_of_names_agree_with_the_plain_rule((name, request) in any_request()) {
+        let exchange = known(name);
+        let expected = plainly(exchange, &request);
+        let found = classify(exchange, &request).expect("names of the table");
+        prop_assert_eq!(found.scope, expected.scope);
+        prop_assert_eq!(found.effective, expected.effective);
+        prop_assert_eq!(found.transfers, expected.transfers);
+        prop_assert_eq!(found.orders, expected.orders);
+    }
+
+    /// What `policy explain` shows is what was counted.
+    #[test]
+    fn neighbours_explain_the_effective_scopes((name, request) in any_request()) {
+        let exchange = known(name);
+        let shown = neighbours(exchange, &request);
+        let own = exchange.table().find(request.method, request.path.as_str()).expect("a row of the table").0;
+        let counted = opened_plainly(exchange, &request, own);
+        let is_shown = |row: &Endpoint| shown.iter().any(|known| std::ptr::eq(*known, row));
+        let all = counted.iter().all(|(_, opening)| is_shown(exchange.table().endpoint(opening)));
+        prop_assert!(all && shown.len() <= counted.len());
+    }
+}
+
+const SCOPES: &str = "DELETE /a trade\nDELETE /b trade\nPOST /a withdraw\n";
+const PARAMS: &str = "- DELETE /a id\n- DELETE /b id\nPOST /a id\n";
+
+/// Rows that need the same names are told once, unless a part of the request that is signed tells them apart.
+#[test]
+fn rows_are_taken_together_only_where_no_signature_tells_them_apart() {
+    let told = |method, path| {
+        let table = Table::parse(Binding { method, path, body: true }, SCOPES, PARAMS, &[]);
+        let Spelling::Known(id) = table.spelling("id") else { panic!("a name of the table") };
+        table.telling(id).count()
+    };
+    assert_eq!(told(false, false), 2, "any cancel, and the withdrawal");
+    assert_eq!(told(true, false), 2);
+    assert_eq!(told(false, true), 3);
+    assert_eq!(told(true, true), 3);
+}

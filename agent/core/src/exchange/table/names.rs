@@ -1,0 +1,170 @@
+//! The parameter names of one table, numbered, so that a set of them is a few machine words.
+
+/// A name's number in its table.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct NameId(u8);
+
+impl NameId {
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A set of names of one table.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct NameSet([u64; 4]);
+
+impl NameSet {
+    pub const CAPACITY: usize = 256;
+
+    pub fn insert(&mut self, name: NameId) {
+        self.0[name.index() / 64] |= 1 << (name.index() % 64);
+    }
+
+    pub fn contains_all(&self, others: &Self) -> bool {
+        self.0.iter().zip(&others.0).all(|(own, other)| other & !own == 0)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0 == [0; 4]
+    }
+}
+
+impl FromIterator<NameId> for NameSet {
+    fn from_iter<I: IntoIterator<Item = NameId>>(names: I) -> Self {
+        names.into_iter().fold(Self::default(), |mut set, name| {
+            set.insert(name);
+            set
+        })
+    }
+}
+
+/// How a table knows a name.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Spelling {
+    Known(NameId),
+    /// The table knows it in other case: so.
+    Other(&'static str),
+    Unknown,
+}
+
+/// Every name of a table, in the order they were added.
+#[derive(Debug)]
+pub(super) struct Names {
+    spelled: Vec<&'static str>,
+    /// Names of one bucket have the same hash of their lower case. The names are compiled in: nobody can choose them so that
+    /// they fall into one bucket.
+    buckets: Vec<Vec<NameId>>,
+    /// For each first byte, the lengths of the names that begin with it, a bit each.
+    lengths: [u64; 128],
+}
+
+const BUCKETS: usize = 512;
+const LONGEST: usize = 63;
+
+impl Names {
+    pub(super) fn new() -> Self {
+        Self { spelled: Vec::new(), buckets: vec![Vec::new(); BUCKETS], lengths: [0; 128] }
+    }
+
+    /// The number of `name`, which may be known already.
+    ///
+    /// # Panics
+    /// On a name that is no plain name, and where the table holds more names than a set has room for: the tables are part
+    /// of the program.
+    pub(super) fn add(&mut self, name: &'static str) -> NameId {
+        if let Spelling::Known(known) = self.find(name) {
+            return known;
+        }
+        assert!(name.is_ascii() && (1..=LONGEST).contains(&name.len()), "not a plain name: {name}");
+        assert!(self.spelled.len() < NameSet::CAPACITY, "more than {} names", NameSet::CAPACITY);
+        let added = NameId(self.spelled.len() as u8);
+        self.spelled.push(name);
+        self.buckets[bucket(name)].push(added);
+        self.lengths[usize::from(name.as_bytes()[0])] |= 1 << name.len();
+        added
+    }
+
+    pub(super) fn find(&self, name: &str) -> Spelling {
+        let mut other = Spelling::Unknown;
+        for candidate in &self.buckets[bucket(name)] {
+            let spelled = self.spelled[candidate.index()];
+            if spelled == name {
+                return Spelling::Known(*candidate);
+            }
+            if other == Spelling::Unknown && spelled.eq_ignore_ascii_case(name) {
+                other = Spelling::Other(spelled);
+            }
+        }
+        other
+    }
+
+    /// A known name that `name` ends in and is longer than.
+    pub(super) fn ending(&self, name: &str) -> Option<&'static str> {
+        (1..name.len()).find_map(|cut| {
+            let rest = name.get(cut..)?;
+            // Most endings are ruled out by their first byte and length.
+            let lengths = self.lengths.get(usize::from(rest.as_bytes()[0]))?;
+            if rest.len() > LONGEST || lengths & (1 << rest.len()) == 0 {
+                return None;
+            }
+            match self.find(rest) {
+                Spelling::Known(known) => Some(self.spelled[known.index()]),
+                _ => None,
+            }
+        })
+    }
+}
+
+fn bucket(name: &str) -> usize {
+    let step = |hash: usize, byte: u8| hash.wrapping_mul(31).wrapping_add(byte.to_ascii_lowercase().into());
+    name.bytes().fold(0, step) % BUCKETS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names() -> (Names, [NameId; 3]) {
+        let mut names = Names::new();
+        let ids = ["symbol", "orderIdList", "orderidlist"].map(|name| names.add(name));
+        (names, ids)
+    }
+
+    #[test]
+    fn a_name_is_known_in_its_own_spellings_only() {
+        let (mut names, [symbol, upper, lower]) = names();
+        assert!(symbol != upper && upper != lower);
+        assert_eq!(names.add("symbol"), symbol, "a name has one number");
+        assert_eq!(names.find("orderidlist"), Spelling::Known(lower));
+        assert_eq!(names.find("Symbol"), Spelling::Other("symbol"));
+        assert_eq!(names.find("ORDERIDLIST"), Spelling::Other("orderIdList"));
+        for unknown in ["", "symbo", "symbols", "é", "sYmbol2"] {
+            assert_eq!(names.find(unknown), Spelling::Unknown, "{unknown}");
+        }
+    }
+
+    #[test]
+    fn endings_are_whole_names() {
+        let (names, _) = names();
+        assert_eq!(names.ending("xsymbol"), Some("symbol"));
+        assert_eq!(names.ending("symbolorderidlist"), Some("orderidlist"));
+        for none in ["symbol", "xSymbol", "symbolx", "", "é", &"x".repeat(200)] {
+            assert_eq!(names.ending(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn a_set_contains_its_parts() {
+        let mut names = Names::new();
+        let many: Vec<_> = (0..NameSet::CAPACITY).map(|number| names.add(format!("n{number}").leak())).collect();
+        let all: NameSet = many.iter().copied().collect();
+        for name in &many {
+            let one = NameSet::from_iter([*name]);
+            assert!(all.contains_all(&one) && !one.contains_all(&all) && !one.is_empty());
+            let others: NameSet = many.iter().copied().filter(|other| other != name).collect();
+            assert!(!others.contains_all(&one));
+        }
+        assert!(NameSet::default().is_empty() && all.contains_all(&NameSet::default()));
+    }
+}

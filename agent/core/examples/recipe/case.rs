@@ -1,12 +1,14 @@
 //! One case: a request to sign with a test key, a WebSocket login, or an attack to judge.
 
+use std::collections::BTreeMap;
+
 use countersign_core::algorithm::Algorithm;
 use countersign_core::draft::Encoding;
-use countersign_core::exchange::classify::{check_managed, classify};
+use countersign_core::exchange::classify::{Classified, check_managed, classify};
 use countersign_core::exchange::{self, Exchange, Stamp};
 use countersign_core::json::Value;
 use countersign_core::key::{Environment, Key, KeyName, NonceUnit, Tier};
-use countersign_core::policy::RECEIVE_WINDOW_CAP_MS;
+use countersign_core::policy::{Client, Decision, Destination, Policy, RECEIVE_WINDOW_CAP_MS, Release, TransferRule};
 use countersign_core::refusal::{Code, Refusal};
 use countersign_core::request::{Method, Params, ParamsIn, Path, Request};
 use countersign_core::scope::{Scope, Scopes};
@@ -55,11 +57,12 @@ fn sign(case: &Value) -> Result<serde_json::Value, Refusal> {
     let classified = classify(exchange, &request)?;
     let draft = exchange.draft(&request, &key, host, &stamp(auth)?)?;
     let signature = software::sign(draft.algorithm, secret(auth)?, &draft.message)?;
+    let messages = [message(draft.algorithm, &draft.message)];
     let finished = draft.finish(&signature, passphrase(auth).as_ref())?;
     Ok(json!({
         "scope": classified.scope,
         "effective_scopes": classified.effective,
-        "messages": [message(draft.algorithm, &draft.message)],
+        "messages": messages,
         "url": finished.url,
         "headers": finished.headers,
         "body": finished.body,
@@ -72,12 +75,13 @@ fn login(case: &Value) -> Result<serde_json::Value, Refusal> {
     let key = key(exchange, auth)?;
     let draft = exchange.session(&key, "ws", &stamp(auth)?)?;
     let signature = software::sign(draft.algorithm, secret(auth)?, &draft.message)?;
+    let messages = [message(draft.algorithm, &draft.message)];
     let finished = draft.finish(&signature, passphrase(auth).as_ref())?;
     let frame = finished.frame.map(|frame| serde_json::from_str::<serde_json::Value>(&frame).expect("a frame is JSON"));
     Ok(json!({
         "scope": Scope::Session,
         "effective_scopes": exchange.session_scopes(exchange.session_grants(key.algorithm)),
-        "messages": [message(draft.algorithm, &draft.message)],
+        "messages": messages,
         "headers": finished.headers,
         "frame": frame,
     }))
@@ -97,22 +101,54 @@ fn attempt(case: &Value) -> Result<Scopes, Refusal> {
     let Some(Value::Array(allowed)) = case.member("caller_allowed") else {
         return Err(Refusal::malformed("caller_allowed is not a list"));
     };
-    let allowed: Scopes = allowed.iter().filter_map(|scope| Scope::from_name(scope.scalar()?)).collect();
+    let allowed = allowed.iter().filter_map(|scope| Scope::from_name(scope.scalar()?)).collect();
     let request = request(member(case, "request")?)?;
     check_managed(exchange, &request.params, RECEIVE_WINDOW_CAP_MS)?;
     let key = plain_key(exchange, exchange.facts().algorithms[0], "test");
     let host = exchange.host(&request, key.environment)?;
     let classified = classify(exchange, &request)?;
-    if !allowed.contains(classified.scope) {
-        return Err(Refusal::new(Code::PolicyScope, format!("needs {}", classified.scope)));
-    }
-    let missing = classified.effective.without(allowed);
-    if !missing.is_empty() {
-        return Err(Refusal::new(Code::PolicyEffectiveScope, format!("would also open {missing}")));
+    match lenient(&classified).decide(&client(&key, allowed), &key, exchange, &classified) {
+        // What a person would be asked for is signed once he agrees.
+        Decision::Allow { .. } | Decision::Ask { .. } => {}
+        Decision::Deny(denied) => return Err(denied.refusal),
     }
     let stamp = Stamp { now_ms: 1_700_000_000_000, nonce: 1, random: [0; 16], receive_window_ms: Some(5_000) };
     exchange.draft(&request, &key, host, &stamp)?;
     Ok(classified.effective)
+}
+
+/// A client that has no limits but its scopes.
+fn client(key: &Key, scopes: Scopes) -> Client {
+    Client {
+        name: "case".to_owned(),
+        uid: 1,
+        keys: [key.name.clone()].into(),
+        scopes,
+        symbols: None,
+        max_quantity: BTreeMap::new(),
+        limits: BTreeMap::new(),
+        rate: None,
+        unbound: Release::Signature,
+    }
+}
+
+/// Allows just the transfers of this request, so that nothing is refused for want of a line in `agent.toml`.
+fn lenient(classified: &Classified<'_>) -> Policy {
+    let assets = classified.transfers.iter().filter_map(|transfer| transfer.asset.clone());
+    let destinations = classified.transfers.iter().filter_map(|transfer| {
+        Some(Destination {
+            label: "case".to_owned(),
+            asset: transfer.asset.clone()?,
+            network: transfer.network.clone()?,
+            address: transfer.address.clone().or_else(|| transfer.to.clone())?,
+            memo: transfer.memo.clone(),
+        })
+    });
+    Policy {
+        clients: Vec::new(),
+        destinations: destinations.collect(),
+        transfers: assets.map(|asset| (asset, TransferRule::default())).collect(),
+    }
 }
 
 /// `binance_rsa` and `binanceusdm` are Binance: a variant is a key's algorithm or a host.

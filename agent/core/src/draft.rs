@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::algorithm::Algorithm;
@@ -15,7 +15,7 @@ use crate::request::Method;
 pub const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Percent-encodes everything but RFC 3986's unreserved characters; space becomes `%20`.
-pub fn percent(text: &str) -> impl std::fmt::Display + '_ {
+pub fn percent(text: &str) -> PercentEncode<'_> {
     utf8_percent_encode(text, UNRESERVED)
 }
 
@@ -37,50 +37,60 @@ impl Encoding {
     }
 }
 
-/// A piece of text that is known, or becomes known at signing.
-#[derive(Clone, Debug, Eq, PartialEq)]
+/// What becomes known at signing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Piece {
     Passphrase,
     /// The passphrase as the inside of a JSON string.
     PassphraseInJson,
     Signature,
     SignaturePercentEncoded,
-    Text(Cow<'static, str>),
 }
 
 /// Text with places for the signature and the passphrase.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Template(Vec<Piece>);
+pub struct Template {
+    text: Cow<'static, str>,
+    /// What goes into the text before this byte of it, in order.
+    places: Vec<(usize, Piece)>,
+}
 
 impl Template {
     pub fn text(text: impl Into<Cow<'static, str>>) -> Self {
-        Self(vec![Piece::Text(text.into())])
+        Self { text: text.into(), places: Vec::new() }
     }
 
     pub fn signature() -> Self {
-        Self(vec![Piece::Signature])
+        Self::default().then(Piece::Signature)
     }
 
     pub fn passphrase() -> Self {
-        Self(vec![Piece::Passphrase])
+        Self::default().then(Piece::Passphrase)
     }
 
     #[must_use]
     pub fn then(mut self, piece: Piece) -> Self {
-        self.0.push(piece);
+        self.places.push((self.text.len(), piece));
         self
     }
 
     #[must_use]
-    pub fn then_text(self, text: impl Into<Cow<'static, str>>) -> Self {
-        self.then(Piece::Text(text.into()))
+    pub fn then_text(mut self, text: &str) -> Self {
+        self.text.to_mut().push_str(text);
+        self
     }
 
-    fn fill(&self, signature: &str, passphrase: Option<&SecretString>) -> Result<String, Refusal> {
+    fn fill(self, signature: &str, passphrase: Option<&SecretString>) -> Result<String, Refusal> {
+        if self.places.is_empty() {
+            return Ok(self.text.into_owned());
+        }
         let missing =
             || Refusal::new(crate::refusal::Code::Internal, "this exchange needs a passphrase and the key has none");
-        let mut out = String::new();
-        for piece in &self.0 {
+        let mut out = String::with_capacity(self.text.len() + 2 * signature.len());
+        let mut filled = 0;
+        for (place, piece) in self.places {
+            out.push_str(&self.text[filled..place]);
+            filled = place;
             match piece {
                 Piece::Passphrase => out.push_str(passphrase.ok_or_else(missing)?.expose_secret()),
                 Piece::PassphraseInJson => {
@@ -89,10 +99,10 @@ impl Template {
                     out.push_str(&quoted[1..quoted.len() - 1]);
                 }
                 Piece::Signature => out.push_str(signature),
-                Piece::SignaturePercentEncoded => out.push_str(&percent(signature).to_string()),
-                Piece::Text(text) => out.push_str(text),
+                Piece::SignaturePercentEncoded => out.extend(percent(signature)),
             }
         }
+        out.push_str(&self.text[filled..]);
         Ok(out)
     }
 }
@@ -157,13 +167,13 @@ pub struct FinishedSession {
 }
 
 impl Draft {
-    pub fn finish(&self, signature: &[u8], passphrase: Option<&SecretString>) -> Result<Finished, Refusal> {
+    pub fn finish(self, signature: &[u8], passphrase: Option<&SecretString>) -> Result<Finished, Refusal> {
         let signature = self.encoding.encode(signature);
         Ok(Finished {
             method: self.method,
             url: self.url.fill(&signature, passphrase)?,
-            headers: fill_headers(&self.headers, &signature, passphrase)?,
-            body: self.body.as_ref().map(|body| body.fill(&signature, passphrase)).transpose()?,
+            headers: fill_headers(self.headers, &signature, passphrase)?,
+            body: self.body.map(|body| body.fill(&signature, passphrase)).transpose()?,
             timestamp_ms: self.timestamp_ms,
             signature,
         })
@@ -171,12 +181,12 @@ impl Draft {
 }
 
 impl SessionDraft {
-    pub fn finish(&self, signature: &[u8], passphrase: Option<&SecretString>) -> Result<FinishedSession, Refusal> {
+    pub fn finish(self, signature: &[u8], passphrase: Option<&SecretString>) -> Result<FinishedSession, Refusal> {
         let signature = self.encoding.encode(signature);
         Ok(FinishedSession {
-            url: self.url.clone(),
-            frame: self.frame.as_ref().map(|frame| frame.fill(&signature, passphrase)).transpose()?,
-            headers: fill_headers(&self.headers, &signature, passphrase)?,
+            url: self.url,
+            frame: self.frame.map(|frame| frame.fill(&signature, passphrase)).transpose()?,
+            headers: fill_headers(self.headers, &signature, passphrase)?,
             timestamp_ms: self.timestamp_ms,
             signature,
         })
@@ -184,9 +194,9 @@ impl SessionDraft {
 }
 
 fn fill_headers(
-    headers: &[(&'static str, Template)],
+    headers: Vec<(&'static str, Template)>,
     signature: &str,
     passphrase: Option<&SecretString>,
 ) -> Result<Vec<(String, String)>, Refusal> {
-    headers.iter().map(|(name, value)| Ok(((*name).to_owned(), value.fill(signature, passphrase)?))).collect()
+    headers.into_iter().map(|(name, value)| Ok((name.to_owned(), value.fill(signature, passphrase)?))).collect()
 }

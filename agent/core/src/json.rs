@@ -1,5 +1,7 @@
 //! JSON as the protocol takes it: order and number text kept, no name twice at any depth, bounded depth.
 
+use std::cmp::Ordering;
+
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -24,7 +26,12 @@ impl Value {
     pub fn parse(text: &str) -> Result<Self, Refusal> {
         let raw: &RawValue =
             serde_json::from_str(text).map_err(|error| Refusal::malformed(format!("JSON: {error}")))?;
-        Self::from_raw(raw, 0)
+        Self::from_raw(raw)
+    }
+
+    /// The same for a part of a document: what is raw is well-formed.
+    pub(crate) fn from_raw(raw: &RawValue) -> Result<Self, Refusal> {
+        Self::at_depth(raw, 0)
     }
 
     /// The members of an object.
@@ -71,22 +78,24 @@ impl Value {
         }
     }
 
-    fn from_raw(raw: &RawValue, depth: usize) -> Result<Self, Refusal> {
+    fn at_depth(raw: &RawValue, depth: usize) -> Result<Self, Refusal> {
         let text = raw.get();
         if depth > MAX_DEPTH {
             return Err(Refusal::malformed(format!("JSON is nested deeper than {MAX_DEPTH} levels")));
         }
         match text.as_bytes().first() {
-            Some(b'"') => parse::<String>(text).map(Self::String),
+            Some(b'"') => string(text).map(Self::String),
             Some(b'{') => {
                 let members = parse::<Members<'_>>(text)?.0;
-                let parsed =
-                    members.into_iter().map(|(name, raw)| Ok((name.to_owned(), Self::from_raw(raw, depth + 1)?)));
-                parsed.collect::<Result<_, Refusal>>().map(Self::Object)
+                let mut parsed = Vec::with_capacity(members.len());
+                for (name, raw) in members {
+                    parsed.push((name.to_owned(), Self::at_depth(raw, depth + 1)?));
+                }
+                Ok(Self::Object(parsed))
             }
             Some(b'[') => {
                 let items = parse::<Items<'_>>(text)?.0;
-                items.into_iter().map(|raw| Self::from_raw(raw, depth + 1)).collect::<Result<_, _>>().map(Self::Array)
+                items.into_iter().map(|raw| Self::at_depth(raw, depth + 1)).collect::<Result<_, _>>().map(Self::Array)
             }
             Some(b't') => Ok(Self::Bool(true)),
             Some(b'f') => Ok(Self::Bool(false)),
@@ -94,6 +103,26 @@ impl Value {
             _ => Ok(Self::Number(text.to_owned())),
         }
     }
+}
+
+/// The text of a well-formed JSON string.
+fn string(quoted: &str) -> Result<String, Refusal> {
+    match quoted.get(1..quoted.len() - 1) {
+        Some(text) if !text.contains('\\') => Ok(text.to_owned()),
+        _ => parse(quoted),
+    }
+}
+
+/// One of two names that are `same`, where there are any. Sorted by length first, since names of one length are few; and
+/// sorted at all, because the 64 KiB of a payload hold thousands of names.
+pub(crate) fn twice<'a>(
+    names: impl Iterator<Item = &'a str>,
+    order: impl Fn(&str, &str) -> Ordering,
+) -> Option<&'a str> {
+    let by_length = |one: &&str, other: &&str| one.len().cmp(&other.len()).then_with(|| order(one, other));
+    let mut names: Vec<&str> = names.collect();
+    names.sort_unstable_by(by_length);
+    names.windows(2).find(|pair| by_length(&pair[0], &pair[1]).is_eq()).map(|pair| pair[0])
 }
 
 /// Writes a JSON string: quotes, backslash and control characters escaped, everything else as it is.
@@ -124,6 +153,9 @@ fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Refusal> {
 
 const DUPLICATE: &str = "the same name twice";
 
+/// An order has about as many.
+const USUAL_MEMBERS: usize = 8;
+
 struct Members<'a>(Vec<(&'a str, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
@@ -143,14 +175,12 @@ impl<'de> Visitor<'de> for MembersVisitor {
 
     // A name with an escape cannot be borrowed and is refused: one spelling for each name.
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut members: Self::Value = Vec::new();
+        let mut members: Self::Value = Vec::with_capacity(USUAL_MEMBERS);
         while let Some((name, value)) = map.next_entry::<&'de str, &'de RawValue>()? {
             members.push((name, value));
         }
-        let mut names: Vec<&str> = members.iter().map(|(name, _)| *name).collect();
-        names.sort_unstable();
-        match names.windows(2).find(|pair| pair[0] == pair[1]) {
-            Some(pair) => Err(A::Error::custom(format_args!("{DUPLICATE}: {:?}", pair[0]))),
+        match twice(members.iter().map(|(name, _)| *name), Ord::cmp) {
+            Some(name) => Err(A::Error::custom(format_args!("{DUPLICATE}: {name:?}"))),
             None => Ok(members),
         }
     }
@@ -185,7 +215,7 @@ impl<'de> Visitor<'de> for ItemsVisitor {
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = <&RawValue>::deserialize(deserializer)?;
-        Self::from_raw(raw, 0).map_err(|refusal| D::Error::custom(refusal.message))
+        Self::from_raw(raw).map_err(|refusal| D::Error::custom(refusal.message))
     }
 }
 

@@ -1,6 +1,8 @@
 //! One exchange request, parsed once at the edge into parts that cannot be wrong.
 
-use crate::json::Value;
+use std::cmp::Ordering;
+
+use crate::json::{Value, twice};
 use crate::refusal::Refusal;
 
 /// An HTTP method, exact and upper case.
@@ -59,12 +61,9 @@ impl Path {
         if text.len() > MAX_PATH || !text.bytes().all(plain) {
             return Err(Refusal::malformed("the path may hold letters, digits, '/', '_', '.', ':' and '-' only"));
         }
-        let mut segments: Vec<&str> = rest.split('/').collect();
         // One trailing slash is a spelling of its own; the endpoint table says which paths have it.
-        if segments.last().is_some_and(|last| last.is_empty()) {
-            segments.pop();
-        }
-        if segments.iter().any(|segment| matches!(*segment, "" | "." | "..")) {
+        let mut segments = rest.strip_suffix('/').unwrap_or(rest).split('/');
+        if !rest.is_empty() && segments.any(|segment| matches!(segment, "" | "." | "..")) {
             return Err(Refusal::malformed("the path has an empty or dot segment"));
         }
         Ok(Self(text.to_owned()))
@@ -157,17 +156,19 @@ fn check_names(value: &Value) -> Result<(), Refusal> {
         Value::Array(items) => items.iter().try_for_each(check_names),
         Value::Object(members) => {
             members.iter().try_for_each(|(name, _)| check_name(name))?;
-            // Sorted, because the 64 KiB of a payload hold thousands of names.
-            let mut names: Vec<_> = members.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
-            names.sort_unstable();
-            if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-                let message = format!("the parameter {:?} stands twice, in different case", pair[0]);
+            if let Some(name) = twice(members.iter().map(|(name, _)| name.as_str()), without_case) {
+                let message = format!("the parameter {name:?} stands twice, in different case");
                 return Err(Refusal::ambiguous(message));
             }
             members.iter().try_for_each(|(_, value)| check_names(value))
         }
         _ => Ok(()),
     }
+}
+
+fn without_case(one: &str, other: &str) -> Ordering {
+    let lower = u8::to_ascii_lowercase;
+    one.as_bytes().iter().map(lower).cmp(other.as_bytes().iter().map(lower))
 }
 
 fn check_name(name: &str) -> Result<(), Refusal> {
@@ -204,13 +205,13 @@ mod tests {
     #[test]
     fn a_path_has_one_spelling() {
         for path in
-            ["/api/v3/order", "/0/private/Balance", "/api/v2/btc_withdrawal/", "/v2/auth/r/trades/t:BTC-F0/hist"]
+            ["/", "/api/v3/order", "/0/private/Balance", "/api/v2/btc_withdrawal/", "/v2/auth/r/trades/t:BTC-F0/hist"]
         {
             assert!(Path::parse(path).is_ok(), "{path}");
         }
         for path in [
-            "", "api", "//", "/a//b", "/a/../b", "/a/./b", "/a/b/..", "/a%2e", "/a;x=1", "/a?b", "/a#b", "/a b",
-            "/a\nb", "/a\\b", "/é", "/a{b}", "/a\"", "/..", "/a\0",
+            "", "api", "//", "/a//", "/a//b", "/a/../b", "/a/./b", "/a/b/..", "/a%2e", "/a;x=1", "/a?b", "/a#b",
+            "/a b", "/a\nb", "/a\\b", "/é", "/a{b}", "/a\"", "/..", "/a\0",
         ] {
             assert!(Path::parse(path).is_err(), "{path:?}");
         }

@@ -2,6 +2,8 @@
 
 pub mod admin;
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -45,9 +47,12 @@ const MAX_REASON: usize = 256;
 #[serde(deny_unknown_fields)]
 struct RawSign<'a> {
     v: u32,
-    key: String,
-    method: String,
-    path: String,
+    #[serde(borrow)]
+    key: Cow<'a, str>,
+    #[serde(borrow)]
+    method: Cow<'a, str>,
+    #[serde(borrow)]
+    path: Cow<'a, str>,
     #[serde(borrow, default)]
     params: Option<&'a RawValue>,
     #[serde(default)]
@@ -70,7 +75,7 @@ impl SignRequest {
             )));
         }
         let params = match raw.params {
-            Some(raw) => Params::new(Value::parse(raw.get())?)?,
+            Some(raw) => Params::new(Value::from_raw(raw)?)?,
             None => Params::empty(),
         };
         Ok(Self {

@@ -72,8 +72,9 @@ const fn testnet(path_prefix: &'static str, hosts: &'static [&'static str]) -> H
 /// Names with one spelling that no endpoint requires.
 const KNOWN: &[&str] = &["timestamp", "signature", "apiKey", WINDOW];
 
-static TABLE: LazyLock<Table> =
-    LazyLock::new(|| Table::parse(FACTS.binding, include_str!("binance.scopes"), include_str!("binance.params"), KNOWN));
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    Table::parse(FACTS.binding, include_str!("binance.scopes"), include_str!("binance.params"), KNOWN)
+});
 
 impl Exchange for Binance {
     fn facts(&self) -> &'static Facts {
@@ -91,23 +92,27 @@ impl Exchange for Binance {
             return unsigned(request, key, host, stamp);
         }
         let payload = payload::payload(request, stamp)?;
+        let message = payload.clone().into_bytes();
         let (encoding, signature) = match key.algorithm {
             Algorithm::HmacSha256 => (Encoding::Hex, Piece::Signature),
             _ => (Encoding::Base64, Piece::SignaturePercentEncoded),
         };
-        let signed = |text: String| Template::text(text + "&signature=").then(signature.clone());
-        let url = format!("https://{host}{}", request.path);
-        let mut headers = vec![("X-MBX-APIKEY", key.api_key.clone().into())];
-        let (url, body) = match place {
-            Place::Query => (signed(format!("{url}?{payload}")), None),
+        let signed = |text: String| Template::text(text + "&signature=").then(signature);
+        let api_key = ("X-MBX-APIKEY", key.api_key.clone().into());
+        let (url, headers, body) = match place {
+            Place::Query => {
+                let url = ["https://", host, request.path.as_str(), "?", &payload].concat();
+                (signed(url), vec![api_key], None)
+            }
             Place::Body(_) => {
-                headers.push(("Content-Type", "application/x-www-form-urlencoded".into()));
-                (url.into(), Some(signed(payload.clone())))
+                let url = ["https://", host, request.path.as_str()].concat();
+                let form = ("Content-Type", "application/x-www-form-urlencoded".into());
+                (url.into(), vec![api_key, form], Some(signed(payload)))
             }
         };
         Ok(Draft {
             algorithm: key.algorithm,
-            message: payload.into_bytes(),
+            message,
             encoding,
             method: request.method,
             url,

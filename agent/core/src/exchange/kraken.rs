@@ -5,7 +5,7 @@
 use std::fmt::Write;
 use std::sync::LazyLock;
 
-use percent_encoding::{AsciiSet, utf8_percent_encode};
+use percent_encoding::AsciiSet;
 use sha2::{Digest, Sha256};
 
 use super::parameters::{Pairs, named};
@@ -40,8 +40,9 @@ static FACTS: Facts = Facts {
     session_grants: &[Scope::Read, Scope::Trade],
 };
 
-static TABLE: LazyLock<Table> =
-    LazyLock::new(|| Table::parse(FACTS.binding, include_str!("kraken.scopes"), include_str!("kraken.params"), FACTS.managed));
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    Table::parse(FACTS.binding, include_str!("kraken.scopes"), include_str!("kraken.params"), FACTS.managed)
+});
 
 impl Exchange for Kraken {
     fn facts(&self) -> &'static Facts {
@@ -131,7 +132,7 @@ fn json(request: &Request, nonce: u64) -> Result<String, Refusal> {
 const FORM: &AsciiSet = &UNRESERVED.remove(b'[').remove(b']');
 
 fn form(request: &Request, nonce: u64) -> Result<String, Refusal> {
-    let mut pairs = Pairs::default();
+    let mut pairs = Pairs::empty();
     pairs.push("nonce", nonce);
     for (name, value) in named(request)? {
         push(&mut pairs, name, value)?;
@@ -161,7 +162,7 @@ fn push(pairs: &mut Pairs, name: &str, value: &Value) -> Result<(), Refusal> {
         }
         Value::Number(text) | Value::String(text) => text,
     };
-    pairs.push(utf8_percent_encode(name, FORM), utf8_percent_encode(text, FORM));
+    pairs.push_encoded(name, text, FORM);
     Ok(())
 }
 

@@ -47,8 +47,9 @@ static FACTS: Facts = Facts {
     session_grants: &[Scope::Read, Scope::Trade],
 };
 
-static TABLE: LazyLock<Table> =
-    LazyLock::new(|| Table::parse(FACTS.binding, include_str!("okx.scopes"), include_str!("okx.params"), FACTS.managed));
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    Table::parse(FACTS.binding, include_str!("okx.scopes"), include_str!("okx.params"), FACTS.managed)
+});
 
 impl Exchange for Okx {
     fn facts(&self) -> &'static Facts {
@@ -106,7 +107,7 @@ impl Exchange for Okx {
         frame.push_str(r#","passphrase":""#);
         let frame = Template::text(frame)
             .then(Piece::PassphraseInJson)
-            .then_text(format!(r#"","timestamp":"{seconds}","sign":""#))
+            .then_text(&format!(r#"","timestamp":"{seconds}","sign":""#))
             .then(Piece::Signature)
             .then_text("\"}]}");
         Ok(SessionDraft {

@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 use std::fmt::{Display, Write};
 
-use crate::draft::percent;
+use percent_encoding::{AsciiSet, utf8_percent_encode};
+
+use crate::draft::UNRESERVED;
 use crate::json::Value;
 use crate::refusal::Refusal;
 use crate::request::{Method, ParamsIn, Request};
@@ -51,30 +53,49 @@ pub fn scalar<'a>(name: &str, value: &'a Value) -> Result<&'a str, Refusal> {
     })
 }
 
-/// `name=value&…`, each written by `encode`.
-#[derive(Debug, Default)]
+/// `name=value&…`.
+#[derive(Debug)]
 pub struct Pairs(String);
 
 impl Pairs {
-    pub fn push(&mut self, name: impl Display, value: impl Display) {
-        if !self.0.is_empty() {
-            self.0.push('&');
-        }
+    pub fn empty() -> Self {
+        /// More than most requests come to.
+        const ROOM: usize = 256;
+        Self(String::with_capacity(ROOM))
+    }
+
+    /// As they are.
+    pub fn push(&mut self, name: &str, value: impl Display) {
+        self.separate();
         write!(self.0, "{name}={value}").expect("writing to a String never fails");
     }
 
     pub fn push_percent(&mut self, name: &str, value: &str) {
-        self.push(percent(name), percent(value));
+        self.push_encoded(name, value, UNRESERVED);
+    }
+
+    /// Name and value with the bytes of `set` percent-encoded.
+    pub fn push_encoded(&mut self, name: &str, value: &str, set: &'static AsciiSet) {
+        self.separate();
+        self.0.extend(utf8_percent_encode(name, set));
+        self.0.push('=');
+        self.0.extend(utf8_percent_encode(value, set));
     }
 
     pub fn into_text(self) -> String {
         self.0
     }
+
+    fn separate(&mut self) {
+        if !self.0.is_empty() {
+            self.0.push('&');
+        }
+    }
 }
 
 /// `name=value&…` of scalars, percent-encoded.
 pub fn query(params: &[(String, Value)]) -> Result<String, Refusal> {
-    let mut pairs = Pairs::default();
+    let mut pairs = Pairs::empty();
     for (name, value) in params {
         pairs.push_percent(name, scalar(name, value)?);
     }

@@ -15,11 +15,12 @@ pub(super) fn payload(request: &Request, stamp: &Stamp) -> Result<String, Refusa
     let params = named(request)?;
     let writing = Writing::of(request);
     let given = |name: &str| params.iter().any(|(candidate, _)| candidate == name);
-    let mut pairs = Pairs::default();
-    let now = stamp.now_ms.to_string();
+    let mut pairs = Pairs::empty();
     // Only a vector carries a timestamp of its own: the agent refuses it from a client.
-    let timestamp = request.scalar("timestamp").unwrap_or(&now);
-    pairs.push("timestamp", timestamp);
+    match request.scalar("timestamp") {
+        Some(given) => pairs.push("timestamp", given),
+        None => pairs.push("timestamp", stamp.now_ms),
+    }
     for (name, value) in params.iter().filter(|(name, _)| name != "timestamp" && !writing.is_list(name)) {
         writing.push(&mut pairs, name, value)?;
     }
@@ -50,7 +51,8 @@ enum Writing {
 impl Writing {
     fn of(request: &Request) -> Self {
         let path = request.path.as_str();
-        let unescaped = ["sub-account", "staking", "simple-earn"].iter().any(|part| path.contains(part));
+        let unescaped = path.starts_with("/sapi/")
+            && ["sub-account", "staking", "simple-earn"].iter().any(|part| path.contains(part));
         match request.method {
             Method::Delete if path.ends_with("/batchOrders") => Self::CancelBatch,
             _ if path.ends_with("/batchOrders") => Self::Batch,

@@ -7,6 +7,7 @@ mod full;
 mod killed;
 mod shim;
 mod token;
+mod watchdog;
 
 use std::fs;
 use std::os::fd::AsFd;
@@ -22,7 +23,7 @@ use countersign_core::wire::admin::Register;
 
 use crate::agent::{API_KEY, Agent, Launch, SECRET, call};
 use crate::softhsm::SoftHsm;
-use shim::Shim;
+pub(crate) use shim::Shim;
 
 /// An agent with two tokens: `hsm` behind the shim, and `steady`, which nothing happens to.
 struct Scene {
@@ -40,9 +41,14 @@ const ANSWERED: Duration = Duration::from_millis(2_300);
 
 impl Scene {
     fn new() -> Self {
+        Self::launched(Vec::new())
+    }
+
+    /// As [`Self::new`], with this in the agent's environment.
+    fn launched(environment: Vec<(String, String)>) -> Self {
         let (token, steady) = (SoftHsm::new(), SoftHsm::new());
         let shim = Shim::of(token.module());
-        let launch = Launch { module: Some(shim.module()), ..Launch::default() };
+        let launch = Launch { module: Some(shim.module()), environment, ..Launch::default() };
         let rest = second_token(&steady);
         let scene = Self { agent: Agent::start_with(token, launch, BOT, &rest), shim, _steady: steady };
         scene.add("binance-mm", "hsm");

@@ -39,6 +39,9 @@ fn as_a_host() {
         match postcard::from_bytes(&request).expect("a request") {
             ToHost::Rescan => say(&mut front, &FromHost::Keys(vec![key(), key()])),
             ToHost::SelfTest { .. } if &settings[..1] == "h" => std::thread::sleep(Duration::from_secs(3600)),
+            ToHost::SelfTest { id } if &settings[..1] == "f" => {
+                say(&mut front, &FromHost::Failed { id, error: HostError::Token("CKR_FUNCTION_FAILED".into()) });
+            }
             ToHost::SelfTest { id } => say(&mut front, &FromHost::SelfTested { id }),
             ToHost::Stop if &settings[..1] == "u" => {}
             ToHost::Stop => return,
@@ -347,6 +350,37 @@ fn an_idle_host_is_tested_and_killed_when_it_does_not_answer() {
         assert!(hangs.token.status().last_error.expect("there is one").contains("hung"));
         assert_eq!(tested.starts().len(), 1);
         assert_eq!(tested.token.status().state, TokenState::Healthy);
+    });
+}
+
+#[test]
+fn a_busy_token_that_only_fails_is_tested_and_one_that_signs_is_not_called_degraded() {
+    in_runtime(async {
+        for (message, expected) in [("fail", TokenState::Degraded), ("sign", TokenState::Healthy)] {
+            let supervised = Supervised::healthy("f").await;
+            let start = Instant::now();
+            while start.elapsed() < Duration::from_millis(800) {
+                let _ = supervised.sign(message).await;
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            assert_eq!(supervised.token.status().state, expected, "{message}");
+            assert_eq!(supervised.token.fault(), None);
+        }
+    });
+}
+
+#[test]
+fn a_supervisor_at_work_is_not_at_fault_whatever_its_host_does() {
+    in_runtime(async {
+        for behaviour in ["-", "d", "f", "h", "p", "s"] {
+            let supervised = Supervised::start(behaviour);
+            let start = Instant::now();
+            while start.elapsed() < Duration::from_millis(700) {
+                assert_eq!(supervised.token.fault(), None, "{behaviour}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            supervised.token.stop().await;
+        }
     });
 }
 

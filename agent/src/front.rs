@@ -4,6 +4,7 @@ pub mod clock;
 mod enrol_child;
 pub mod enrolment;
 pub mod keyring;
+pub mod life;
 pub mod operator;
 mod public_key;
 pub mod recorder;

@@ -18,6 +18,7 @@ pub mod pin_try;
 pub mod pkcs11;
 pub mod process;
 pub mod protocol;
+mod pulse;
 pub mod self_test;
 mod session;
 pub mod settings;

@@ -17,6 +17,7 @@ pub mod profiles;
 pub mod random;
 pub mod run;
 pub mod server;
+pub mod service_manager;
 pub mod shutdown;
 pub mod socket;
 pub mod spawner;

@@ -11,22 +11,25 @@ use anyhow::Context;
 use countersign_core::record::{CarriedState, ConfigLoaded, Record, TokenChange};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
+use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::config::{self, Config, TokenConfig};
 use crate::front::clock;
 use crate::front::keyring::Keyring;
+use crate::front::life;
 use crate::front::recorder::{Recorder, lock_file};
 use crate::front::session::Session;
 use crate::front::{Front, Reload};
 use crate::host::confine;
 use crate::host::handle::{Deadlines, TokenHandle};
-use crate::host::status::{TokenState, TokenStatus};
+use crate::host::status::TokenState;
 use crate::host::supervisor::{self, Supervisor};
 use crate::ledger::keys::KeyFiles;
 use crate::ledger::storage::Disk;
 use crate::ledger::{Durability, Ledger, LedgerError, Options};
 use crate::listener::Limits;
 use crate::server::{self, Server};
+use crate::service_manager::ServiceManager;
 use crate::shutdown::{Signals, Wish};
 use crate::spawner::{Launched, Spawner};
 
@@ -38,15 +41,21 @@ const TICK: Duration = Duration::from_secs(5);
 /// Runs the agent until it is told to stop.
 pub fn run(config_file: &Path) -> anyhow::Result<()> {
     confine::hide_memory().context("the agent's memory cannot be hidden")?;
+    let manager = Rc::new(ServiceManager::of_this_process());
     server::raise_descriptor_limit();
     let config = Rc::new(config::load(config_file)?);
     let spawner =
         Launched::launch(Path::new("/proc/self/exe"), ["spawner"]).context("the spawner cannot be started")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no IO thread")?;
-    LocalSet::new().block_on(&runtime, serve(config_file, config, spawner))
+    LocalSet::new().block_on(&runtime, serve(config_file, config, spawner, manager))
 }
 
-async fn serve(config_file: &Path, config: Rc<Config>, spawner: Launched) -> anyhow::Result<()> {
+async fn serve(
+    config_file: &Path,
+    config: Rc<Config>,
+    spawner: Launched,
+    manager: Rc<ServiceManager>,
+) -> anyhow::Result<()> {
     let mut signals = Signals::listen().context("the signals cannot be listened to")?;
     let (reload_asked, mut reloads) = mpsc::channel(1);
     let spawner = spawner.connect().context("the spawner cannot be talked to")?;
@@ -55,16 +64,20 @@ async fn serve(config_file: &Path, config: Rc<Config>, spawner: Launched) -> any
         config_file: config_file.to_owned(),
         server: Server::new(Rc::new(Session(Rc::clone(&front))), Limits::default()),
         front,
+        manager,
     };
     agent.server.listen(&config.endpoints())?;
     agent.start_tokens(&config);
     agent.record_config(&config);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "the agent serves");
     let mut tick = tokio::time::interval(TICK);
-    let mut starts = pin!(no_token_starts(Rc::clone(&agent.front)));
-    let mut started = false;
+    let mut signs_of_life = SignsOfLife::due(&agent.manager);
+    let mut tried = pin!(life::every_token_tried(Rc::clone(&agent.front)));
+    let mut starts = pin!(life::no_token_starts(Rc::clone(&agent.front)));
+    let (mut ready, mut started) = (false, false);
     loop {
         tokio::select! {
+            biased;
             reasons = &mut starts, if !started => match reasons {
                 Some(reasons) => {
                     agent.stop().await?;
@@ -72,12 +85,17 @@ async fn serve(config_file: &Path, config: Rc<Config>, spawner: Launched) -> any
                 }
                 None => started = true,
             },
+            () = &mut tried, if !ready => {
+                ready = true;
+                agent.manager.ready(&life::in_one_line(&agent.front));
+            }
+            () = signs_of_life.next() => agent.give_sign_of_life(),
             wish = signals.next() => match wish {
                 Wish::Stop => break,
                 Wish::Reload => drop(agent.reload().await),
             },
             Some(Reload(answer)) = reloads.recv() => drop(answer.send(agent.reload().await)),
-            _ = tick.tick() => agent.front.recorder.tick(),
+            _ = tick.tick() => agent.tick(),
             () = spawner.gone() => {
                 tracing::error!("the spawner is gone: no token host can be started any more, so the agent stops");
                 agent.stop().await?;
@@ -99,21 +117,6 @@ struct SpawnerGone(ExitStatus);
 #[derive(Debug, thiserror::Error)]
 #[error("no token can be used: {0}")]
 struct NoToken(String);
-
-/// Waits until each token has been tried; says why where every one of them was given up.
-async fn no_token_starts(front: Rc<Front>) -> Option<String> {
-    let mut reasons = Vec::new();
-    for token in &front.config().tokens {
-        let mut changes = front.tokens.handle(&token.settings.name)?.subscribe();
-        let tried = |status: &TokenStatus| status.given_up || status.state == TokenState::Healthy;
-        let status = changes.wait_for(tried).await.ok()?.clone();
-        if !status.given_up {
-            return None;
-        }
-        reasons.push(format!("{}: {}", token.settings.name, status.last_error.unwrap_or_default()));
-    }
-    (!reasons.is_empty()).then(|| reasons.join("; "))
-}
 
 /// Opens what the configuration names: the ledger, the key files.
 fn assemble(config: &Rc<Config>, spawner: Spawner, reload: mpsc::Sender<Reload>) -> anyhow::Result<Front> {
@@ -146,12 +149,15 @@ struct Agent {
     config_file: PathBuf,
     server: Server<Session>,
     front: Rc<Front>,
+    manager: Rc<ServiceManager>,
 }
 
 impl Agent {
     /// All or nothing: on an error the configuration in force stays.
     async fn reload(&mut self) -> Result<String, String> {
+        self.manager.reloading();
         let loaded = self.try_reload().await;
+        self.manager.ready(&life::in_one_line(&self.front));
         if let Err(error) = &loaded {
             tracing::error!("the configuration was not loaded, the one in force stays:\n{error}");
         }
@@ -167,11 +173,8 @@ impl Agent {
         }
         self.server.listen(&config.endpoints()).map_err(|error| error.to_string())?;
         self.front.replace_config(Rc::clone(&config));
-        for token in before.tokens.iter().filter(|token| !config.tokens.contains(token)) {
-            if let Some(handle) = self.front.tokens.remove(&token.settings.name) {
-                handle.stop().await;
-            }
-        }
+        let gone = before.tokens.iter().filter(|token| !config.tokens.contains(token));
+        self.front.tokens.stop(gone.map(|token| token.settings.name.as_str())).await;
         // A PIN or a module may have been put right.
         self.front.tokens.retry_given_up();
         self.start_tokens(&config);
@@ -186,7 +189,7 @@ impl Agent {
                 Ok(host) => {
                     let handle = Supervisor::start(host, self.front.spawner.clone());
                     self.front.tokens.add(handle.clone());
-                    tokio::task::spawn_local(follow(Rc::clone(&self.front), handle));
+                    tokio::task::spawn_local(follow(Rc::clone(&self.front), handle, Rc::clone(&self.manager)));
                 }
                 Err(error) => tracing::error!(token = token.settings.name, %error, "no host was started"),
             }
@@ -199,11 +202,46 @@ impl Agent {
         self.front.recorder.note(&Record::ConfigLoaded(loaded));
     }
 
+    fn tick(&self) {
+        self.front.recorder.tick();
+        self.manager.status(&life::in_one_line(&self.front));
+    }
+
+    /// Withheld where the agent only looks alive: the service manager then starts it anew.
+    fn give_sign_of_life(&self) {
+        let deaf = || (!self.server.listens()).then(|| "a socket is not listened on any more".to_owned());
+        match self.front.tokens.fault().or_else(deaf) {
+            Some(fault) => tracing::error!(fault, "no sign of life is given to the service manager"),
+            None => self.manager.alive(),
+        }
+    }
+
     async fn stop(self) -> anyhow::Result<()> {
+        self.manager.stopping();
         self.front.stop_waiting();
         self.server.close(PATIENCE).await;
         self.front.tokens.stop_all().await;
         self.front.recorder.close().context("the journal could not be closed in order")
+    }
+}
+
+/// When signs of life are due, if the service manager waits for any.
+struct SignsOfLife(Option<Interval>);
+
+impl SignsOfLife {
+    fn due(manager: &ServiceManager) -> Self {
+        Self(manager.sign_of_life_every().map(|period| {
+            let mut interval = tokio::time::interval(period);
+            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            interval
+        }))
+    }
+
+    async fn next(&mut self) {
+        match &mut self.0 {
+            Some(interval) => drop(interval.tick().await),
+            None => std::future::pending().await,
+        }
     }
 }
 
@@ -213,7 +251,7 @@ fn host_of(token: &TokenConfig) -> Result<supervisor::TokenConfig, postcard::Err
 }
 
 /// Keeps keyring and journal in step with one token, until its host is stopped.
-async fn follow(front: Rc<Front>, handle: TokenHandle) {
+async fn follow(front: Rc<Front>, handle: TokenHandle, manager: Rc<ServiceManager>) {
     let mut changes = handle.subscribe();
     let mut recorded = None;
     loop {
@@ -232,6 +270,7 @@ async fn follow(front: Rc<Front>, handle: TokenHandle) {
             };
             front.recorder.note(&Record::Token(change));
         }
+        manager.status(&life::in_one_line(&front));
         if changes.changed().await.is_err() {
             return;
         }

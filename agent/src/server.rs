@@ -69,6 +69,11 @@ impl<H: Handler> Server<H> {
         Ok(())
     }
 
+    /// False where an accept loop has ended by itself, which none does unless it panicked.
+    pub fn listens(&self) -> bool {
+        self.open.values().all(|open| !open.accept_loop.is_finished())
+    }
+
     /// Stops accepting and reading, removes the sockets, lets requests under way finish for at most `patience`.
     ///
     /// The locks are held until the end, so that the next agent does not start while this one still answers.

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use super::write_plan;
 
 #[derive(Debug)]
-pub(super) struct Shim {
+pub(crate) struct Shim {
     directory: tempfile::TempDir,
 }
 
 impl Shim {
     /// In front of this module, with no fault planned.
-    pub(super) fn of(module: &Path) -> Self {
+    pub(crate) fn of(module: &Path) -> Self {
         let directory = tempfile::Builder::new().prefix("countersign-shim").tempdir().expect("a directory");
         let shim = Self { directory };
         // Cargo puts the libraries a test depends on beside the test.
@@ -24,12 +24,12 @@ impl Shim {
         shim
     }
 
-    pub(super) fn module(&self) -> PathBuf {
+    pub(crate) fn module(&self) -> PathBuf {
         self.file("libshim.so")
     }
 
     /// What goes wrong from now on; nothing where empty.
-    pub(super) fn plan(&self, plan: &str) {
+    pub(crate) fn plan(&self, plan: &str) {
         write_plan(&self.file("plan"), plan);
     }
 

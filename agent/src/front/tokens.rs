@@ -44,13 +44,28 @@ impl Tokens {
         self.handles.borrow().values().filter(|handle| handle.status().given_up).for_each(TokenHandle::retry);
     }
 
-    pub fn remove(&self, name: &str) -> Option<TokenHandle> {
-        self.handles.borrow_mut().remove(name)
+    /// What is wrong with the supervision of a token, if something is.
+    pub fn fault(&self) -> Option<String> {
+        let handles = self.handles.borrow();
+        handles.iter().find_map(|(name, handle)| Some(format!("{name}: {}", handle.fault()?)))
     }
 
-    /// Ends every host; each may take until its own deadline, all of them at once.
+    /// Ends the hosts of these tokens; each may take until its own deadline, all of them at once.
+    pub async fn stop<'a>(&self, names: impl IntoIterator<Item = &'a str>) {
+        let handles: Vec<_> = {
+            let mut all = self.handles.borrow_mut();
+            names.into_iter().filter_map(|name| all.remove(name)).collect()
+        };
+        Self::end(handles).await;
+    }
+
+    /// Ends every host.
     pub async fn stop_all(&self) {
-        let handles: Vec<_> = std::mem::take(&mut *self.handles.borrow_mut()).into_values().collect();
+        let handles = std::mem::take(&mut *self.handles.borrow_mut()).into_values().collect();
+        Self::end(handles).await;
+    }
+
+    async fn end(handles: Vec<TokenHandle>) {
         let stops: Vec<_> =
             handles.into_iter().map(|handle| tokio::task::spawn_local(async move { handle.stop().await })).collect();
         for stop in stops {

@@ -12,7 +12,8 @@ use tokio::time::{Instant, timeout};
 use super::link::append;
 use super::outstanding::Outstanding;
 use super::protocol::{HostedKey, ToHost};
-use super::status::TokenStatus;
+use super::pulse::Pulse;
+use super::status::{TokenState, TokenStatus};
 use crate::shutdown::{Stop, Stopper};
 
 /// How long the front waits for a token host.
@@ -23,7 +24,7 @@ pub struct Deadlines {
     pub sign: Duration,
     /// From a polite stop to SIGKILL.
     pub stop: Duration,
-    /// Without a request until the host is asked to test itself.
+    /// Without a signature until the host is asked to test itself.
     pub idle: Duration,
 }
 
@@ -51,6 +52,7 @@ pub(crate) struct Shared {
     pub(crate) wake: Notify,
     pub(crate) retry: Notify,
     pub(crate) status: watch::Sender<TokenStatus>,
+    pub(crate) pulse: Pulse,
     pub(crate) stop: (Stopper, Stop),
     pub(crate) ended: (Stopper, Stop),
 }
@@ -76,6 +78,7 @@ impl TokenHandle {
             wake: Notify::new(),
             retry: Notify::new(),
             status: watch::Sender::new(TokenStatus::starting()),
+            pulse: Pulse::new(Instant::now()),
             stop: Stopper::new(),
             ended: Stopper::new(),
         }))
@@ -125,6 +128,15 @@ impl TokenHandle {
     /// Changes whenever the status does; for the journal and the service manager.
     pub fn subscribe(&self) -> watch::Receiver<TokenStatus> {
         self.0.status.subscribe()
+    }
+
+    /// What is wrong with the supervision of this token, if something is; a token that is known to be down is not wrong.
+    pub fn fault(&self) -> Option<&'static str> {
+        let Deadlines { start, sign, idle, .. } = self.0.deadlines;
+        // Before a self-test there may be a rescan and a slow queue.
+        let longest_proof = idle + start + sign * 4;
+        let healthy = self.0.status.borrow().state == TokenState::Healthy;
+        self.0.pulse.fault(healthy, longest_proof, Instant::now())
     }
 
     /// Starts a host again that waits: because it failed for good, such as on a refused PIN, or for its next try.

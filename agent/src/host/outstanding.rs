@@ -24,11 +24,11 @@ enum Reply {
 #[derive(Debug)]
 pub(crate) enum Answered {
     KeysFound(Vec<HostedKey>),
-    /// A signature was made, or the self-test passed.
-    Worked,
-    SelfTestFailed(HostError),
     /// Only this request failed.
     RequestFailed,
+    SelfTestFailed(HostError),
+    SelfTestPassed,
+    Signed,
 }
 
 /// The requests before one worker of the host: HMAC and self-tests are one lane, asymmetric keys the other.
@@ -91,10 +91,6 @@ impl Outstanding {
         }
     }
 
-    pub(crate) fn is_idle(&self) -> bool {
-        self.rescans.is_empty() && self.lanes.iter().all(|lane| lane.waiting.is_empty())
-    }
-
     /// Hands an answer to whoever waits for it; `None` where nothing of the kind was asked.
     pub(crate) fn answer(&mut self, answer: FromHost, now: Instant) -> Option<Answered> {
         match answer {
@@ -105,14 +101,14 @@ impl Outstanding {
                 Some(Answered::KeysFound(keys))
             }
             FromHost::SelfTested { id } => match self.take(id, now)? {
-                Reply::SelfTest => Some(Answered::Worked),
+                Reply::SelfTest => Some(Answered::SelfTestPassed),
                 Reply::Sign(_) => None,
             },
             FromHost::Signed { id, signature, passphrase } => {
                 let Reply::Sign(waiting) = self.take(id, now)? else { return None };
                 let passphrase = passphrase.map(|mut passphrase| std::mem::take(&mut *passphrase.0).into());
                 let _ = waiting.send(Ok(Signature { bytes: signature, passphrase })); // a caller may have given up
-                Some(Answered::Worked)
+                Some(Answered::Signed)
             }
             FromHost::Failed { id, error } => match self.take(id, now)? {
                 Reply::SelfTest => Some(Answered::SelfTestFailed(error)),
@@ -238,7 +234,7 @@ mod tests {
         assert!(matches!(outstanding.answer(failed(first), now), Some(Answered::RequestFailed)));
         assert!(matches!(first_answer.try_recv(), Ok(Err(TokenError::Unavailable(_)))));
         assert!(matches!(outstanding.answer(failed(test), now), Some(Answered::SelfTestFailed(_))));
-        assert!(outstanding.is_idle());
+        assert_eq!(stuck_at(&outstanding), None, "nothing waits");
     }
 
     #[test]

@@ -50,13 +50,17 @@ pub(crate) struct Session<'a> {
     ready: bool,
     /// When it was last heard of, or started.
     heard: Instant,
+    /// The answer to a self-test is awaited.
+    testing: bool,
+    /// When the last self-test was answered.
+    tested: Instant,
     stopping_since: Option<Instant>,
 }
 
 impl<'a> Session<'a> {
     pub(crate) fn new(shared: &'a Shared, breaker: &'a mut Breaker) -> Self {
         let heard = Instant::now();
-        Self { shared, breaker, ready: false, heard, stopping_since: None }
+        Self { shared, breaker, ready: false, heard, testing: false, tested: heard, stopping_since: None }
     }
 
     /// Serves the desk until the host is lost, or has been asked to stop and has had its time.
@@ -67,6 +71,7 @@ impl<'a> Session<'a> {
         loop {
             let written = self.shared.desk.borrow_mut().write_to(stream);
             let timer = self.timer();
+            self.shared.pulse.waits_until(timer);
             tokio::select! {
                 biased;
                 ready = stream.readable() => {
@@ -94,6 +99,7 @@ impl<'a> Session<'a> {
             FromHost::Broken(error) => return Err(Ended::Broken(error)),
             FromHost::Ready { token, keys } if !self.ready => {
                 self.ready = true;
+                self.shared.pulse.signed(self.heard); // it was tested before it said so
                 self.shared.desk.borrow_mut().serving = self.stopping_since.is_none();
                 self.shared.status.send_modify(|status| {
                     status.enter(TokenState::Healthy);
@@ -114,25 +120,46 @@ impl<'a> Session<'a> {
         match answered {
             Answered::KeysFound(keys) => self.shared.status.send_modify(|status| status.keys = keys),
             Answered::RequestFailed => {}
-            Answered::SelfTestFailed(error) => self.shared.status.send_modify(|status| {
-                status.enter(TokenState::Degraded);
-                status.last_error = Some(error.to_string());
-            }),
-            Answered::Worked => {
-                self.breaker.worked(self.heard);
-                self.shared.status.send_if_modified(|status| status.enter(TokenState::Healthy));
+            Answered::SelfTestFailed(error) => {
+                (self.testing, self.tested) = (false, self.heard);
+                self.shared.status.send_modify(|status| {
+                    status.enter(TokenState::Degraded);
+                    status.last_error = Some(error.to_string());
+                });
             }
+            Answered::SelfTestPassed => {
+                (self.testing, self.tested) = (false, self.heard);
+                self.worked();
+            }
+            Answered::Signed => self.worked(),
         }
+    }
+
+    fn worked(&mut self) {
+        self.breaker.worked(self.heard);
+        self.shared.pulse.signed(self.heard);
+        self.shared.status.send_if_modified(|status| status.enter(TokenState::Healthy));
     }
 
     /// When something must have happened.
     fn timer(&self) -> Instant {
-        let Deadlines { start, sign, stop, idle } = self.shared.deadlines;
+        let Deadlines { start, stop, .. } = self.shared.deadlines;
         match self.stopping_since {
             Some(since) => since + stop,
             None if !self.ready => self.heard + start,
-            None => self.shared.desk.borrow().outstanding.stuck_at(sign, start).unwrap_or(self.heard + idle),
+            None => [self.stuck_at(), self.test_at()].into_iter().flatten().min().unwrap_or(self.heard + start),
         }
+    }
+
+    fn stuck_at(&self) -> Option<Instant> {
+        let Deadlines { start, sign, .. } = self.shared.deadlines;
+        self.shared.desk.borrow().outstanding.stuck_at(sign, start)
+    }
+
+    /// A token that signs for its clients needs no test; one that only fails for them does, however busy it is.
+    fn test_at(&self) -> Option<Instant> {
+        let last = self.shared.pulse.last_signed().max(self.tested);
+        (!self.testing).then_some(last + self.shared.deadlines.idle)
     }
 
     /// The timer has run out.
@@ -143,12 +170,15 @@ impl<'a> Session<'a> {
         if !self.ready {
             return Err(Ended::NotReady);
         }
-        let mut desk = self.shared.desk.borrow_mut();
-        if !desk.outstanding.is_idle() {
+        let now = Instant::now();
+        if self.stuck_at().is_some_and(|at| at <= now) {
             return Err(Ended::Hung);
         }
-        let id = desk.outstanding.self_test(Instant::now());
-        append(&ToHost::SelfTest { id }, &mut desk.outbound);
+        if self.test_at().is_some_and(|at| at <= now) {
+            let mut desk = self.shared.desk.borrow_mut();
+            let id = desk.outstanding.self_test(now);
+            self.testing = append(&ToHost::SelfTest { id }, &mut desk.outbound);
+        }
         Ok(())
     }
 

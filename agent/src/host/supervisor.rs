@@ -52,6 +52,10 @@ impl Supervisor {
                 status.next_try_ms = pause.map(unix_ms);
                 status.given_up = pause.is_none();
             });
+            match pause {
+                Some(pause) => shared.pulse.waits_until(Instant::now() + pause),
+                None => shared.pulse.waits_for_the_operator(),
+            }
             tracing::warn!(token = shared.name, reason = %ended, ?pause, "token host ended");
             let mut stop = shared.stop.1.clone();
             tokio::select! {
@@ -81,6 +85,7 @@ impl Supervisor {
         let Err(ended) = session.run(&stream).await;
         shared.host_ended(&ended);
         drop(stream);
+        shared.pulse.waits_until(Instant::now() + self.config.deadlines.stop);
         reap(child, self.config.deadlines.stop).await;
         ended
     }

@@ -1,0 +1,45 @@
+//! Signs of life to the service manager: given while anything but the agent itself hangs.
+
+use rustix::process::Signal;
+
+use super::*;
+use crate::service::ServiceManager;
+
+/// A sign of life every half second, so that losing one is soon seen.
+const LIMIT: Duration = Duration::from_secs(1);
+
+fn scene(manager: &ServiceManager) -> Scene {
+    let scene = Scene::launched(manager.environment(Some(LIMIT)));
+    manager.until("READY=1");
+    scene
+}
+
+#[test]
+fn an_agent_that_stands_still_gives_no_sign_of_life() {
+    let manager = ServiceManager::new();
+    let scene = scene(&manager);
+    assert!(manager.signs_of_life(Duration::from_secs(3)) >= 4, "at half the limit");
+    scene.agent.signal(Signal::STOP);
+    manager.signs_of_life(Duration::from_millis(200)); // what was on its way
+    assert_eq!(manager.signs_of_life(LIMIT * 2), 0);
+    scene.agent.signal(Signal::CONT);
+    assert!(manager.signs_of_life(LIMIT * 2) >= 2);
+}
+
+#[test]
+fn a_token_that_hangs_for_good_does_not_take_the_agent_with_it() {
+    let manager = ServiceManager::new();
+    let scene = scene(&manager);
+    scene.shim.plan("C_Sign hang");
+    let mut signs = Vec::new();
+    // Longer than a proof of life of a token may be old.
+    for _ in 0..30 {
+        assert!(matches!(scene.ask().code(), Code::TokenTimeout | Code::TokenUnavailable));
+        assert!(scene.agent.sign("steady", "GET", "/api/v3/account", "{}").is_ok());
+        signs.push(manager.signs_of_life(LIMIT));
+    }
+    // A request to the token that hangs may take two of them.
+    assert!(signs.iter().all(|signs| *signs >= 1), "{signs:?}");
+    scene.shim.plan("");
+    scene.agent.wait_until("the token is back", |_| scene.token("hsm").state == "healthy");
+}

@@ -249,7 +249,7 @@ impl Drop for Agent {
     }
 }
 
-fn children_of(process: i32) -> Vec<i32> {
+pub(crate) fn children_of(process: i32) -> Vec<i32> {
     let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default();
     children.split_whitespace().map(|pid| pid.parse().expect("a pid")).collect()
 }

@@ -1,5 +1,6 @@
-//! The agent under a service manager: what it tells it.
+//! The agent under a service manager: what it tells it, and the sockets it gets from it.
 
+mod activation;
 mod readiness;
 
 use std::os::unix::net::UnixDatagram;

@@ -354,7 +354,8 @@ fn sockets_have_the_modes_of_those_who_may_connect() {
 fn a_second_agent_is_refused_and_harms_nothing() {
     let served = Served::start(quick());
     in_runtime(async {
-        let mut second = countersign_agent::server::Server::new(std::rc::Rc::new(served::ByName), quick());
+        let mut second =
+            countersign_agent::server::Server::new(std::rc::Rc::new(served::ByName), quick(), Default::default());
         let error = second.listen(&endpoints(served.directory.path())).expect_err("refused");
         assert!(matches!(error, countersign_agent::socket::SocketError::AnotherAgent(_)), "{error}");
     });
@@ -366,7 +367,8 @@ fn a_reload_is_all_or_nothing() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = |name: &str| directory.path().join(name);
     in_runtime(async {
-        let mut server = countersign_agent::server::Server::new(std::rc::Rc::new(served::ByName), quick());
+        let mut server =
+            countersign_agent::server::Server::new(std::rc::Rc::new(served::ByName), quick(), Default::default());
         let mut wanted = endpoints(directory.path());
         server.listen(&wanted).expect("the sockets open");
         wanted.remove(2);

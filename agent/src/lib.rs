@@ -1,5 +1,6 @@
 //! The agent's adapters: sockets, token hosts, enrolment, records. The rules are in `countersign-core`.
 
+pub mod activation;
 mod arrival;
 pub mod check;
 pub mod config;

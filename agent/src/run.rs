@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 use tokio::time::{Interval, MissedTickBehavior};
 
+use crate::activation::GivenSockets;
 use crate::config::{self, Config, TokenConfig};
 use crate::front::clock;
 use crate::front::keyring::Keyring;
@@ -31,6 +32,7 @@ use crate::listener::Limits;
 use crate::server::{self, Server};
 use crate::service_manager::ServiceManager;
 use crate::shutdown::{Signals, Wish};
+use crate::socket::SocketError;
 use crate::spawner::{Launched, Spawner};
 
 /// How long requests under way may take after a stop was asked for.
@@ -42,27 +44,31 @@ const TICK: Duration = Duration::from_secs(5);
 pub fn run(config_file: &Path) -> anyhow::Result<()> {
     confine::hide_memory().context("the agent's memory cannot be hidden")?;
     let manager = Rc::new(ServiceManager::of_this_process());
+    let sockets = GivenSockets::of_this_process().map_err(SocketError::Given)?;
     server::raise_descriptor_limit();
     let config = Rc::new(config::load(config_file)?);
     let spawner =
         Launched::launch(Path::new("/proc/self/exe"), ["spawner"]).context("the spawner cannot be started")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no IO thread")?;
-    LocalSet::new().block_on(&runtime, serve(config_file, config, spawner, manager))
+    LocalSet::new().block_on(&runtime, serve(config_file, config, Surroundings { manager, sockets, spawner }))
 }
 
-async fn serve(
-    config_file: &Path,
-    config: Rc<Config>,
-    spawner: Launched,
+/// What stands around the front before it serves.
+struct Surroundings {
     manager: Rc<ServiceManager>,
-) -> anyhow::Result<()> {
+    sockets: GivenSockets,
+    spawner: Launched,
+}
+
+async fn serve(config_file: &Path, config: Rc<Config>, surroundings: Surroundings) -> anyhow::Result<()> {
+    let Surroundings { manager, sockets, spawner } = surroundings;
     let mut signals = Signals::listen().context("the signals cannot be listened to")?;
     let (reload_asked, mut reloads) = mpsc::channel(1);
     let spawner = spawner.connect().context("the spawner cannot be talked to")?;
     let front = Rc::new(assemble(&config, spawner.clone(), reload_asked)?);
     let mut agent = Agent {
         config_file: config_file.to_owned(),
-        server: Server::new(Rc::new(Session(Rc::clone(&front))), Limits::default()),
+        server: Server::new(Rc::new(Session(Rc::clone(&front))), Limits::default(), sockets),
         front,
         manager,
     };
@@ -282,5 +288,6 @@ pub fn is_configuration(error: &anyhow::Error) -> bool {
     error.is::<config::ConfigError>()
         || error.is::<NoToken>()
         || matches!(error.downcast_ref(), Some(LedgerError::Damaged { .. }))
+        || matches!(error.downcast_ref(), Some(SocketError::Given(_)))
         || error.is::<crate::ledger::keys::KeyFileError>()
 }

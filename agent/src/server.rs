@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio::task::AbortHandle;
 
+use crate::activation::GivenSockets;
 use crate::connection::Handler;
 use crate::listener::{Accepting, Limits};
 use crate::peer::ListenerKind;
@@ -27,25 +28,29 @@ pub struct Server<H> {
     accepting: Rc<Accepting<H>>,
     stopper: Stopper,
     open: BTreeMap<PathBuf, Open>,
+    given: GivenSockets,
 }
 
 struct Open {
-    socket: BoundSocket,
+    /// `None`: the service manager's.
+    socket: Option<BoundSocket>,
     kind: Rc<RefCell<ListenerKind>>,
     accept_loop: AbortHandle,
 }
 
 impl<H: Handler> Server<H> {
     /// A server that listens nowhere yet.
-    pub fn new(handler: Rc<H>, limits: Limits) -> Self {
+    pub fn new(handler: Rc<H>, limits: Limits, given: GivenSockets) -> Self {
         let (stopper, stop) = Stopper::new();
-        Self { accepting: Rc::new(Accepting::new(handler, limits, stop)), stopper, open: BTreeMap::new() }
+        Self { accepting: Rc::new(Accepting::new(handler, limits, stop)), stopper, open: BTreeMap::new(), given }
     }
 
     /// Listens on exactly these sockets from now on. On an error nothing has changed.
     ///
+    /// What the service manager handed over has to be among them for as long as the agent runs.
     /// Connections that came in by a socket that is closed here go on; their [`Handler`] judges what they may still do.
     pub fn listen(&mut self, endpoints: &[Endpoint]) -> Result<(), SocketError> {
+        self.given.check(endpoints)?;
         let mut added = Vec::new();
         // The admin socket last: where a directory is missing and shared, clients must be able to reach theirs.
         let (admin, others): (Vec<_>, Vec<_>) =
@@ -54,7 +59,7 @@ impl<H: Handler> Server<H> {
             match self.open.get(&endpoint.path) {
                 Some(open) if open.serves_like(&endpoint.kind) => {}
                 Some(_) => return Err(SocketError::KindChanged(endpoint.path.clone())),
-                None => added.push((BoundSocket::bind(&endpoint.path, &endpoint.kind)?, endpoint.clone())),
+                None => added.push((self.listener(endpoint)?, endpoint.clone())),
             }
         }
         self.open.retain(|path, _| endpoints.iter().any(|endpoint| endpoint.path == *path));
@@ -69,6 +74,14 @@ impl<H: Handler> Server<H> {
         Ok(())
     }
 
+    fn listener(&mut self, endpoint: &Endpoint) -> Result<(Option<BoundSocket>, UnixListener), SocketError> {
+        if let Some(listener) = self.given.take(endpoint)? {
+            return Ok((None, listener));
+        }
+        let (socket, listener) = BoundSocket::bind(&endpoint.path, &endpoint.kind)?;
+        Ok((Some(socket), listener))
+    }
+
     /// False where an accept loop has ended by itself, which none does unless it panicked.
     pub fn listens(&self) -> bool {
         self.open.values().all(|open| !open.accept_loop.is_finished())
@@ -81,7 +94,7 @@ impl<H: Handler> Server<H> {
         let mut closed = std::mem::take(&mut self.open);
         for open in closed.values_mut() {
             open.accept_loop.abort();
-            open.socket.unlink();
+            open.socket.as_mut().map(BoundSocket::unlink);
         }
         self.stopper.stop();
         if tokio::time::timeout(patience, self.accepting.drained()).await.is_err() {
@@ -92,7 +105,7 @@ impl<H: Handler> Server<H> {
 
 impl Open {
     fn start<H: Handler>(
-        socket: BoundSocket,
+        socket: Option<BoundSocket>,
         listener: UnixListener,
         kind: ListenerKind,
         accepting: &Rc<Accepting<H>>,

@@ -3,13 +3,14 @@
 use std::fs::{DirBuilder, File, Permissions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener as StdListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags};
 use tokio::net::UnixListener;
 
+use crate::activation::GivenError;
 use crate::peer::ListenerKind;
 
 /// Why a socket could not be opened.
@@ -19,6 +20,8 @@ pub enum SocketError {
     AnotherAgent(PathBuf),
     #[error("{} can be changed by others: it must belong to root or the agent's user and not be writable by group or others", .0.display())]
     Directory(PathBuf),
+    #[error(transparent)]
+    Given(#[from] GivenError),
     #[error("could not {action} {}", .path.display())]
     Io {
         action: &'static str,
@@ -34,7 +37,7 @@ pub enum SocketError {
     Path(PathBuf),
 }
 
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SocketError {
+pub(crate) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SocketError {
     let path = path.to_owned();
     move |cause| SocketError::Io { action, path, cause }
 }
@@ -206,6 +209,15 @@ fn check_directories(real: &Path) -> Result<(), SocketError> {
         }
     }
     Ok(())
+}
+
+/// The mode of a socket's file that somebody else made, which has to lie where nobody can replace it.
+pub(crate) fn check_place_of_socket(path: &Path) -> Result<u32, SocketError> {
+    let parent = path.parent().ok_or_else(|| SocketError::Path(path.to_owned()))?;
+    check_directories(&parent.canonicalize().map_err(failed("find", parent))?)?;
+    let found = std::fs::symlink_metadata(path).map_err(failed("look at", path))?;
+    let is_trusted = found.file_type().is_socket() && (found.uid() == 0 || found.uid() == own_uid());
+    if is_trusted { Ok(found.mode()) } else { Err(SocketError::Occupied(path.to_owned())) }
 }
 
 fn own_uid() -> u32 {

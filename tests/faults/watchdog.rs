@@ -1,6 +1,6 @@
 //! Signs of life to the service manager: given while anything but the agent itself hangs.
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::*;
 use crate::service::ServiceManager;
@@ -23,6 +23,25 @@ fn an_agent_that_stands_still_gives_no_sign_of_life() {
     manager.signs_of_life(Duration::from_millis(200)); // what was on its way
     assert_eq!(manager.signs_of_life(LIMIT * 2), 0);
     scene.agent.signal(Signal::CONT);
+    assert!(manager.signs_of_life(LIMIT * 2) >= 2);
+}
+
+#[test]
+fn an_agent_that_can_start_no_host_gives_no_sign_of_life() {
+    let manager = ServiceManager::new();
+    let scene = scene(&manager);
+    let spawner = Pid::from_raw(scene.agent.spawner().expect("one")).expect("a pid");
+    let hosts = scene.agent.children();
+    kill_process(spawner, Signal::STOP).expect("stopped");
+    manager.signs_of_life(LIMIT);
+    assert!(manager.signs_of_life(LIMIT) >= 1, "nobody has missed it yet");
+    kill_process(Pid::from_raw(hosts[0]).expect("a pid"), Signal::KILL).expect("killed");
+    // A second for the host's end, and five more than it should take to start the next.
+    manager.signs_of_life(Duration::from_secs(8));
+    assert_eq!(manager.signs_of_life(LIMIT * 2), 0);
+    assert!(scene.agent.log().contains("its supervisor does nothing"), "{}", scene.agent.log());
+    kill_process(spawner, Signal::CONT).expect("goes on");
+    manager.signs_of_life(LIMIT * 2);
     assert!(manager.signs_of_life(LIMIT * 2) >= 2);
 }
 

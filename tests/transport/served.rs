@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
 
+use countersign_agent::activation::GivenSockets;
 use countersign_agent::connection::{ConnectionLimits, Handler};
 use countersign_agent::frame::{Answer, Incoming};
 use countersign_agent::listener::Limits;
@@ -128,7 +129,7 @@ pub(crate) fn in_runtime(future: impl Future<Output = ()>) {
 
 fn serve(directory: &Path, limits: Limits, until: impl Future<Output = ()>) {
     in_runtime(async {
-        let mut server = Server::new(Rc::new(ByName), limits);
+        let mut server = Server::new(Rc::new(ByName), limits, GivenSockets::default());
         server.listen(&endpoints(directory)).expect("the sockets open");
         until.await;
         server.close(Duration::from_secs(5)).await;

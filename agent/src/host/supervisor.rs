@@ -72,6 +72,7 @@ impl Supervisor {
     /// The whole life of one host process; whatever was asked of it has its answer when this returns.
     async fn one_host(&mut self, shared: &Shared) -> Ended {
         shared.status.send_if_modified(|status| status.enter(TokenState::Starting));
+        shared.pulse.waits_until(Instant::now()); // a spawner that answers does so at once
         let (child, stream) = match self.spawner.start(Kind::Host, None).await {
             Ok(spawned) => spawned,
             Err(error) => {

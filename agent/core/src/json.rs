@@ -58,7 +58,7 @@ impl Value {
 
     /// Compact JSON, UTF-8 unescaped, order and number text kept.
     pub fn to_json(&self) -> String {
-        let mut text = String::new();
+        let mut text = String::with_capacity(256);
         self.write_json(&mut text);
         text
     }
@@ -127,8 +127,14 @@ pub(crate) fn twice<'a>(
 
 /// Writes a JSON string: quotes, backslash and control characters escaped, everything else as it is.
 pub fn write_string(out: &mut String, text: &str) {
-    let escaped = serde_json::to_string(text).expect("a string always serialises");
-    out.push_str(&escaped);
+    let plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
+    if text.bytes().all(plain) {
+        out.push('"');
+        out.push_str(text);
+        out.push('"');
+    } else {
+        out.push_str(&serde_json::to_string(text).expect("a string always serialises"));
+    }
 }
 
 fn write_list<T>(out: &mut String, (open, close): (char, char), items: &[T], write: impl Fn(&mut String, &T)) {
@@ -235,6 +241,16 @@ mod tests {
     fn order_and_number_text_are_kept() {
         for text in [r#"{"b":1.0,"a":[1e-7,0.10,{"z":null,"y":true}],"c":"é/\n"}"#, "[]", "{}", r#"[{"a":"1"}]"#] {
             assert_eq!(Value::parse(text).expect(text).to_json(), text);
+        }
+    }
+
+    #[test]
+    fn strings_are_written_as_by_another_writer() {
+        let ascii: String = (0..128).map(char::from).collect();
+        for text in ["", "BTCUSDT", "é\u{2028}\u{7f}", "a\"b", "a\\b", "a\nb", "\0", &ascii] {
+            let mut written = String::from("[");
+            write_string(&mut written, text);
+            assert_eq!(written[1..], serde_json::to_string(text).expect("serialises"));
         }
     }
 

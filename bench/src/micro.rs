@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use std::time::Instant;
 
 use countersign_core::algorithm::Algorithm;
+use countersign_core::chain::Chain;
 use countersign_core::decimal::Amount;
 use countersign_core::draft::Draft;
 use countersign_core::exchange::binance::Binance;
@@ -14,10 +15,11 @@ use countersign_core::exchange::table::Table;
 use countersign_core::exchange::{self, Exchange, Facts, Stamp};
 use countersign_core::key::{Environment, Key, KeyName, NonceUnit, Tier};
 use countersign_core::policy::{Client, Decision, Policy, RECEIVE_WINDOW_CAP_MS, Release, SpendLimit};
+use countersign_core::record::{self, Outcome, Record, RequestResult};
 use countersign_core::refusal::Refusal;
 use countersign_core::request::Request;
 use countersign_core::scope::Scope;
-use countersign_core::wire::SignRequest;
+use countersign_core::wire::{RecordId, SignReply, SignRequest};
 use serde::Serialize;
 
 use crate::agent::ORDER;
@@ -43,7 +45,9 @@ impl std::fmt::Display for Step {
 type Work<'a> = fn(&Order, &SignRequest, &Classified<'_>) -> bool;
 
 pub(crate) fn measure() -> Vec<Step> {
-    let steps: [(&str, Work<'_>); 5] = [
+    let steps: [(&str, Work<'_>); 7] = [
+        ("intent and result as lines", Order::record),
+        ("draft + finish + reply as JSON", Order::reply),
         ("parse", |order, _, _| order.parse().is_some()),
         ("classify", |order, asked, _| order.classify(asked).is_some()),
         ("decide", |order, _, classified| order.decide(classified)),
@@ -73,6 +77,9 @@ fn nanoseconds(mut step: impl FnMut() -> bool) -> f64 {
     };
     (0..100).map(one_loop).fold(f64::INFINITY, f64::min)
 }
+
+const REQUEST_ID: &str = "01920000-0000-7000-8000-000000000000";
+const HASH: &str = "b94d27b9934d3e08a52e52d7da7dabfac484efe37a5380ee9088f7ace2efcde9";
 
 struct Order {
     payload: Vec<u8>,
@@ -140,9 +147,52 @@ impl Order {
     }
 
     fn draft(&self, asked: &SignRequest) -> bool {
+        black_box(self.drafted(asked)).is_some()
+    }
+
+    fn drafted(&self, asked: &SignRequest) -> Option<Draft> {
         let stamp = Stamp { now_ms: 1_700_000_000_000, nonce: 0, random: [7; 16], receive_window_ms: Some(5000) };
-        let Ok(host) = self.exchange.host(&asked.request, self.key.environment) else { return false };
-        black_box(self.exchange.draft(&asked.request, &self.key, host, &stamp)).is_ok()
+        let host = self.exchange.host(&asked.request, self.key.environment).ok()?;
+        self.exchange.draft(&asked.request, &self.key, host, &stamp).ok()
+    }
+
+    /// The two lines of the journal, hashes included.
+    fn record(&self, asked: &SignRequest, classified: &Classified<'_>) -> bool {
+        let request = &asked.request;
+        let intent = record::Intent {
+            request_id: REQUEST_ID.into(),
+            client: self.client.name.as_str().into(),
+            uid: self.client.uid,
+            key: self.key.name.as_str().into(),
+            exchange: self.key.exchange.into(),
+            method: request.method.name().into(),
+            path: request.path.as_str().into(),
+            host: None,
+            scope: classified.scope,
+            effective_scopes: classified.effective,
+            params: Some(request.params.value().to_json().into()),
+            params_sha256: None,
+            reason: None,
+            transfers: classified.transfers.as_slice().into(),
+            spends: Vec::new().into(),
+        };
+        let result = RequestResult {
+            request_id: REQUEST_ID.into(),
+            outcome: Outcome::Signed,
+            message_sha256: Some(HASH.into()),
+            error: None,
+        };
+        let (mut chain, mut lines) = (Chain::GENESIS, Vec::with_capacity(1024));
+        let mut write = |record: &Record<'_>| chain.write(&mut lines, 1_700_000_000_000, record).is_ok();
+        write(&Record::Intent(Box::new(intent))) && write(&Record::Result(result))
+    }
+
+    fn reply(&self, asked: &SignRequest, classified: &Classified<'_>) -> bool {
+        let Some(draft) = self.drafted(asked) else { return false };
+        let Ok(finished) = draft.finish(&[0xa5; 32], None) else { return false };
+        let record = RecordId { seq: 17, hash: HASH.to_owned() };
+        let reply = SignReply::new(REQUEST_ID.to_owned(), classified.scope, classified.effective, finished, record);
+        black_box(serde_json::to_vec(&reply)).is_ok()
     }
 
     /// What the agent does with an order, one step after the other.

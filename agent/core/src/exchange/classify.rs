@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::decimal::Amount;
 use crate::exchange::Exchange;
-use crate::exchange::table::{Endpoint, NameSet, Opening, Role, Spelling, Table, WHOLE_BODY};
+use crate::exchange::table::{Endpoint, NameId, NameSet, Opening, Role, Spelling, Table, WHOLE_BODY};
 use crate::json::Value;
 use crate::refusal::{Code, Refusal};
 use crate::request::{Params, Request};
@@ -98,7 +98,7 @@ pub fn check_managed(exchange: &dyn Exchange, params: &Params, cap_ms: u64) -> R
 /// Judges a request by everything its signature would open. Unknown endpoints are refused.
 pub fn classify<'a>(exchange: &dyn Exchange, request: &'a Request) -> Result<Classified<'a>, Refusal> {
     let table = exchange.table();
-    check_spelling(exchange, &request.params)?;
+    let names = known_names(exchange, &request.params)?;
     check_nesting(exchange, &request.params)?;
     let Some((index, endpoint)) = table.find(request.method, request.path.as_str()) else {
         let message =
@@ -124,7 +124,7 @@ pub fn classify<'a>(exchange: &dyn Exchange, request: &'a Request) -> Result<Cla
         classified.transfers.push(transfer(endpoint, own.clone().next(), request));
     }
     if !exchange.facts().binding.is_full() {
-        for opening in opened(exchange, request) {
+        for opening in opened(exchange, request, &names) {
             classified.add(table, opening, opening.endpoint == index, request, &mut read);
         }
     }
@@ -208,11 +208,16 @@ pub fn neighbours(exchange: &dyn Exchange, request: &Request) -> Vec<&'static En
     endpoints
 }
 
-fn check_spelling(exchange: &dyn Exchange, params: &Params) -> Result<(), Refusal> {
+/// The names of a request that the table knows; refuses what could be taken for one of them.
+fn known_names(exchange: &dyn Exchange, params: &Params) -> Result<Vec<NameId>, Refusal> {
     let table = exchange.table();
+    let mut names = Vec::with_capacity(params.members().len());
     for (name, _) in params.members() {
         let hidden = match table.spelling(name) {
-            Spelling::Known(_) => None,
+            Spelling::Known(known) => {
+                names.push(known);
+                None
+            }
             Spelling::Other(known) => {
                 return Err(Refusal::ambiguous(format!("the parameter {name:?} is a different spelling of {known:?}")));
             }
@@ -225,7 +230,7 @@ fn check_spelling(exchange: &dyn Exchange, params: &Params) -> Result<(), Refusa
             return Err(Refusal::ambiguous(message));
         }
     }
-    Ok(())
+    Ok(names)
 }
 
 /// Where the path is not bound, the parameters alone say what a request is: an object among them could hide any of them.
@@ -239,17 +244,14 @@ fn check_nesting(exchange: &dyn Exchange, params: &Params) -> Result<(), Refusal
     }
 }
 
-/// The openings that accept the payload, given what the exchange leaves unbound; of those that tell the same, one.
-fn opened(exchange: &dyn Exchange, request: &Request) -> impl Iterator<Item = &'static Opening> {
+/// The openings that accept a payload with these names, given what the exchange leaves unbound; of those that tell the
+/// same, one.
+fn opened(exchange: &dyn Exchange, request: &Request, names: &[NameId]) -> impl Iterator<Item = &'static Opening> {
     let table = exchange.table();
-    let known = request.params.members().iter().filter_map(|(name, _)| match table.spelling(name) {
-        Spelling::Known(id) => Some(id),
-        _ => None,
-    });
-    let given: NameSet = known.clone().collect();
+    let given: NameSet = names.iter().copied().collect();
     let matches =
         move |opening: &&Opening| given.contains_all(&opening.required_set) && reachable(exchange, opening, request);
-    known.flat_map(|name| table.telling(name)).filter(matches)
+    names.iter().flat_map(|name| table.telling(*name)).filter(matches)
 }
 
 /// Whether the signature of this request leaves the caller free to send it there.

@@ -35,7 +35,7 @@ pub(super) fn orders(
     }
     let mut spends = Vec::new();
     for (asset, total) in totals {
-        let window = || format!("client/{}/{asset}", client.name);
+        let window = || ["client/", &client.name, "/", asset].concat();
         let spend = against(&client.limits[asset], window, asset, total).map_err(|message| {
             Denied::new(format!("[client.{}.limit.{asset}]", client.name), Code::PolicyLimit, message)
         })?;

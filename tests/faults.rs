@@ -2,6 +2,7 @@
 //! of another token feel meanwhile.
 
 mod clock;
+mod crowd;
 mod disk;
 mod full;
 mod killed;

@@ -255,6 +255,23 @@ fn one_uid_has_only_its_share_of_connections_and_gets_it_back() {
 }
 
 #[test]
+fn one_client_that_takes_all_it_can_leaves_room_for_another() {
+    let limits = Limits { connections: 12, connections_kept: 6, few_connections: 2, ..quick() };
+    let served = Served::start(limits);
+    let mut taken: Vec<_> = (0..12).map(|_| served.connect()).collect();
+    for client in &mut taken {
+        let _ = std::io::Write::write_all(&mut client.0, &extension("echo@countersign", "in"));
+    }
+    let inside = taken.iter_mut().filter_map(Client::answer).count();
+    assert!((4..8).contains(&inside), "{inside}: the loops of the sockets hold some");
+    for _ in 0..2 {
+        taken.push(Client::connect(&served.path("bot.sock")));
+        assert_eq!(taken.last_mut().expect("pushed").ask("echo@countersign", "in"), "in");
+    }
+    assert_eq!(Client::connect(&served.path("bot.sock")).answer(), None, "few are few");
+}
+
+#[test]
 fn without_a_permit_nothing_is_accepted_until_one_comes_back() {
     let served = Served::start(Limits { connections: 3, ..quick() }); // the loop of bot.sock holds one of them
     let mut first = served.connect();
@@ -289,7 +306,7 @@ fn a_length_of_600_mib_costs_no_memory() {
 
 #[test]
 fn two_thousand_idle_connections_cost_little_memory_and_slow_nobody() {
-    served::limit_descriptors(10_000);
+    served::raise_descriptors();
     let served = ServedApart::start(10_000);
     assert_eq!(served.connect().ask("echo@countersign", "warm"), "warm");
     let before = served.resident();

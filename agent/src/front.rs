@@ -79,7 +79,7 @@ impl Front {
             recorder,
             tokens: Tokens::default(),
             rates: RefCell::default(),
-            shares: Shares::new(config.policy.clients.len()),
+            shares: Shares::default(),
             enrolling: RefCell::default(),
             stopper: Stopper::new(),
             config: RefCell::new(config),
@@ -96,7 +96,7 @@ impl Front {
     }
 
     pub fn replace_config(&self, config: Rc<Config>) {
-        self.shares.divide(config.policy.clients.len());
+        self.shares.forget();
         self.config.replace(config);
     }
 

@@ -17,8 +17,12 @@ use crate::shutdown::Stop;
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub connections: usize,
+    /// The last of them are for peers that have few: however many clients take all they can, the next one gets in.
+    pub connections_kept: usize,
     /// For one uid on one socket.
     pub connections_per_uid: usize,
+    /// The same, when no more than those kept are left.
+    pub few_connections: usize,
     /// For all peers together that the handler does not know: enough to tell each what is wrong.
     pub stranger_connections: usize,
     /// On the admin socket, apart from the others so that clients cannot lock the operator out.
@@ -30,7 +34,9 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 1024,
+            connections_kept: 256,
             connections_per_uid: 256,
+            few_connections: 16,
             stranger_connections: 32,
             admin_connections: 64,
             connection: ConnectionLimits::default(),
@@ -94,7 +100,7 @@ impl<H: Handler> Accepting<H> {
             Ok(peer) => peer,
             Err(error) => return tracing::warn!(%error, "a peer without credentials was turned away"),
         };
-        let Some(place) = Place::take(&self.per_peer, &peer, self.limits.connections_per_uid) else {
+        let Some(place) = Place::take(&self.per_peer, &peer, self.most_of(&peer)) else {
             return tracing::debug!(uid = peer.uid, listener = ?peer.listener, "too many connections of one uid");
         };
         let Ok(stranger) = self.stranger_permit(&peer) else {
@@ -109,6 +115,13 @@ impl<H: Handler> Accepting<H> {
 }
 
 impl<H: Handler> Accepting<H> {
+    /// How many connections this peer may have now.
+    fn most_of(&self, peer: &Peer) -> usize {
+        let scarce = self.clients.available_permits() < self.limits.connections_kept;
+        let Limits { connections_per_uid, few_connections, .. } = self.limits;
+        if scarce && peer.listener != ListenerKind::Admin { few_connections } else { connections_per_uid }
+    }
+
     /// Whom the handler does not know shares few places with all others of that kind.
     fn stranger_permit(&self, peer: &Peer) -> Result<Option<OwnedSemaphorePermit>, TryAcquireError> {
         if self.handler.knows(peer) { Ok(None) } else { Arc::clone(&self.strangers).try_acquire_owned().map(Some) }

@@ -194,7 +194,12 @@ fn as_a_process() {
     });
 }
 
-pub(crate) fn limit_descriptors(soft: u64) {
+/// For tests that have many: as many as the hard limit allows, since all tests of a process share them.
+pub(crate) fn raise_descriptors() {
+    countersign_agent::server::raise_descriptor_limit();
+}
+
+fn limit_descriptors(soft: u64) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let maximum = getrlimit(Resource::Nofile).maximum;
     setrlimit(Resource::Nofile, Rlimit { current: Some(soft), maximum }).expect("below the hard limit");

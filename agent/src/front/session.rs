@@ -65,7 +65,7 @@ impl Front {
         let caller = caller(&client.name);
         let signer = self.signer(&config.policy, client, &caller);
         let _place = match name {
-            wire::SIGN | wire::SESSION => self.shares.place(&client.name).await,
+            wire::SIGN | wire::SESSION => Some(self.shares.place(&client.name).await),
             _ => None,
         };
         match name {

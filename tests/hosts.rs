@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use countersign_agent::host::handle::{Deadlines, TokenHandle};
-use countersign_agent::host::protocol::{FromHost, HostError, HostedKey, Passphrase, ToHost, TokenFacts};
+use countersign_agent::host::protocol::{Bytes, FromHost, HostError, HostedKey, Passphrase, ToHost, TokenFacts};
 use countersign_agent::host::status::TokenState;
 use countersign_agent::host::supervisor::{Supervisor, TokenConfig};
 use countersign_agent::spawner::{self, Launched, Programs, Spawner};
@@ -45,7 +45,7 @@ fn as_a_host() {
             ToHost::SelfTest { id } => say(&mut front, &FromHost::SelfTested { id }),
             ToHost::Stop if &settings[..1] == "u" => {}
             ToHost::Stop => return,
-            ToHost::Sign { id, message, .. } => sign(&mut front, id, &message),
+            ToHost::Sign { id, message, .. } => sign(&mut front, id, message.0),
         }
     }
 }
@@ -235,9 +235,9 @@ fn requests_of_one_round_reach_the_host_in_one_write() {
         let (waiting, _) = tokio::join!(first, others);
         let one = postcard::to_stdvec(&ToHost::Sign {
             id: 2,
-            key: "k".into(),
+            key: "k",
             algorithm: Algorithm::HmacSha256,
-            message: b"a".to_vec(),
+            message: Bytes(b"a"),
         });
         let expected = 3 * (4 + one.expect("encodes").len());
         assert_eq!(waiting.expect("signed"), expected.to_string().as_bytes());

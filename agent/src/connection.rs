@@ -6,14 +6,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
-use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep_until};
 
 use crate::frame::{Answer, FrameError, FrameReader, Incoming, MAX_FRAME};
 use crate::in_flight::InFlight;
 use crate::peer::{ListenerKind, Peer};
 use crate::shutdown::Stop;
-use crate::{arrival, descriptor};
+use crate::stream::Stream;
+use crate::{descriptor, spare};
 
 /// Answers the requests of all connections.
 pub trait Handler: 'static {
@@ -71,13 +71,14 @@ enum Ended {
     Socket(#[from] io::Error),
 }
 
-struct Connection<H> {
-    stream: UnixStream,
+/// `Start` starts the answer to a message.
+struct Connection<Start, Running> {
+    stream: Stream,
     peer: Rc<Peer>,
-    handler: Rc<H>,
+    start: Start,
     limits: ConnectionLimits,
     reader: FrameReader,
-    in_flight: InFlight,
+    in_flight: InFlight<Running>,
     output: Output,
     /// False once the peer has closed its side, sent a bad frame, or the agent stops.
     reading: bool,
@@ -87,7 +88,7 @@ struct Connection<H> {
 
 /// Serves one connection to its end.
 pub(crate) async fn serve<H: Handler>(
-    stream: UnixStream,
+    stream: Stream,
     peer: Peer,
     handler: Rc<H>,
     limits: ConnectionLimits,
@@ -95,13 +96,17 @@ pub(crate) async fn serve<H: Handler>(
 ) {
     let peer = Rc::new(peer);
     handler.connected(&peer);
+    let start = |incoming| {
+        let (handler, peer) = (Rc::clone(&handler), Rc::clone(&peer));
+        async move { handler.handle(&peer, incoming).await }
+    };
     let mut connection = Connection {
         stream,
         peer: Rc::clone(&peer),
-        handler: Rc::clone(&handler),
+        start,
         limits,
         reader: FrameReader::default(),
-        in_flight: InFlight::default(),
+        in_flight: InFlight::new(),
         output: Output::default(),
         reading: true,
         half_frame_since: None,
@@ -120,7 +125,11 @@ pub(crate) async fn serve<H: Handler>(
     }
 }
 
-impl<H: Handler> Connection<H> {
+impl<Start, Running> Connection<Start, Running>
+where
+    Start: Fn(Incoming) -> Running,
+    Running: Future<Output = Answer>,
+{
     async fn run(&mut self, mut stop: Stop) -> Result<(), Ended> {
         let mut stopped = std::pin::pin!(stop.requested());
         loop {
@@ -140,7 +149,7 @@ impl<H: Handler> Connection<H> {
                     ready?;
                     self.read()?;
                 }
-                ready = self.stream.writable(), if !self.output.is_empty() => drop(ready?),
+                ready = self.stream.writable(), if !self.output.is_empty() => ready?,
                 () = sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => self.check(may_read)?,
                 () = &mut stopped, if self.reading => self.reading = false,
             }
@@ -157,7 +166,7 @@ impl<H: Handler> Connection<H> {
     fn read(&mut self) -> Result<(), Ended> {
         let received = match self.peer.listener {
             ListenerKind::Admin => descriptor::receive(&self.stream, self.reader.buffer()),
-            _ => arrival::append(&self.stream, self.reader.buffer()).map(|bytes| (bytes, None)),
+            _ => self.stream.append_to(self.reader.buffer()).map(|bytes| (bytes, None)),
         };
         match received {
             Ok((0, _)) if self.hung_up() => return Err(Ended::Gone),
@@ -198,8 +207,7 @@ impl<H: Handler> Connection<H> {
             Incoming::Extension { payload, .. } => payload.len(),
             Incoming::Oversized { .. } | Incoming::Refused(_) | Incoming::RequestIdentities => 0,
         };
-        let (handler, peer) = (Rc::clone(&self.handler), Rc::clone(&self.peer));
-        self.in_flight.push(bytes, async move { handler.handle(&peer, incoming).await });
+        self.in_flight.push(bytes, (self.start)(incoming));
     }
 
     /// What was asked before the bad frame is still answered.
@@ -254,7 +262,7 @@ impl Output {
     }
 
     /// Writes all that the socket takes at once; usually everything, in one write.
-    fn write_to(&mut self, stream: &UnixStream) -> io::Result<()> {
+    fn write_to(&mut self, stream: &Stream) -> io::Result<()> {
         while self.written < self.bytes.len() {
             match stream.try_write(&self.bytes[self.written..]) {
                 Ok(written) => {
@@ -268,7 +276,10 @@ impl Output {
                 Err(error) => return Err(error),
             }
         }
-        *self = Self::default();
+        if !self.bytes.is_empty() {
+            spare::give(std::mem::take(&mut self.bytes));
+            *self = Self::default();
+        }
         Ok(())
     }
 }

@@ -5,17 +5,16 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
-use tokio::io::Interest;
-use tokio::net::UnixStream;
 
 use crate::frame::FrameError;
+use crate::stream::Stream;
 
 /// Appends what has arrived to `buffer`; gives the number of bytes and the descriptor that came with the last of them.
 ///
 /// The kernel ends a read behind the write that carried a descriptor, so a descriptor belongs to the frame that holds
 /// the last byte read, if its sender gave that frame a write of its own. More than one is an error and all are closed.
-pub(crate) fn receive(stream: &UnixStream, buffer: &mut Vec<u8>) -> io::Result<(usize, Option<OwnedFd>)> {
-    stream.try_io(Interest::READABLE, || receive_now(stream, buffer))
+pub(crate) fn receive(stream: &Stream, buffer: &mut Vec<u8>) -> io::Result<(usize, Option<OwnedFd>)> {
+    stream.read_with(|stream| receive_now(stream, buffer))
 }
 
 fn receive_now(stream: impl AsFd, buffer: &mut Vec<u8>) -> io::Result<(usize, Option<OwnedFd>)> {

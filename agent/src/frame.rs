@@ -3,12 +3,14 @@
 //! The message types of `ssh-agent-lib` serve for answers only. Its decoder allocates what an inner length claims
 //! (up to 1 MiB) before it looks, and parses the private keys of messages that this agent refuses unread.
 
-use std::cell::Cell;
 use std::os::fd::OwnedFd;
 
+use serde::Serialize;
 use ssh_agent_lib::proto::{Identity, Response};
 use ssh_encoding::Encode;
 use zeroize::Zeroize;
+
+use crate::spare;
 
 /// Longest frame accepted or sent, in bytes: type and body, without the length field.
 pub const MAX_FRAME: usize = 256 * 1024;
@@ -17,6 +19,8 @@ pub const MAX_PAYLOAD: usize = 64 * 1024;
 
 const LENGTH_FIELD: usize = 4;
 const READ_AT_ONCE: usize = 16 * 1024;
+/// A signed order fits, and an allocator has room of this size at hand.
+const USUAL_ANSWER: usize = 1000;
 
 const FAILURE: u8 = 5;
 const REQUEST_IDENTITIES: u8 = 11;
@@ -71,16 +75,11 @@ pub struct FrameReader {
     descriptor: Option<(usize, OwnedFd)>,
 }
 
-thread_local! {
-    /// The buffer of the last connection that was read from: it serves the next one.
-    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
-
 impl FrameReader {
     /// The buffer to append a read to; it has room for at least 16 KiB more.
     pub fn buffer(&mut self) -> &mut Vec<u8> {
         if self.buffer.capacity() == 0 {
-            self.buffer = SPARE.take();
+            self.buffer = spare::take();
         }
         self.buffer.drain(..self.start);
         if let Some((position, _)) = &mut self.descriptor {
@@ -131,12 +130,8 @@ impl FrameReader {
     /// Gives the buffer away where nothing is held, so that an idle connection costs none.
     pub fn release(&mut self) {
         if !self.holds_bytes() {
-            let mut buffer = std::mem::take(&mut self.buffer);
-            buffer.clear();
             self.start = 0;
-            if buffer.capacity() <= 2 * READ_AT_ONCE {
-                SPARE.set(buffer);
-            }
+            spare::give(std::mem::take(&mut self.buffer));
         }
     }
 }
@@ -185,10 +180,15 @@ impl Answer {
     ///
     /// A payload that no frame can hold becomes the error `internal`.
     pub fn extension(name: &str, payload: &[u8]) -> Self {
-        if 1 + 2 * LENGTH_FIELD + name.len() + payload.len() > MAX_FRAME {
-            return Self::error(name, "internal", "the answer is longer than a frame");
-        }
-        Self::strings(name, [payload])
+        Self::with_payload(name, |frame| {
+            frame.extend_from_slice(payload);
+            Ok(())
+        })
+    }
+
+    /// As [`Self::extension`], with a payload to be written as JSON.
+    pub fn json(name: &str, payload: &impl Serialize) -> Self {
+        Self::with_payload(name, |frame| serde_json::to_writer(frame, payload))
     }
 
     /// `EXTENSION_RESPONSE` with an error that has no request id, because no request was understood.
@@ -219,6 +219,28 @@ impl Answer {
     /// The frame, length field included.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// The payload is written where it goes.
+    fn with_payload(name: &str, write: impl FnOnce(&mut Vec<u8>) -> serde_json::Result<()>) -> Self {
+        let mut frame = Vec::with_capacity(USUAL_ANSWER);
+        frame.extend_from_slice(&[0; LENGTH_FIELD]);
+        frame.push(EXTENSION_RESPONSE);
+        frame.extend_from_slice(&(name.len() as u32).to_be_bytes());
+        frame.extend_from_slice(name.as_bytes());
+        let payload = frame.len();
+        frame.extend_from_slice(&[0; LENGTH_FIELD]);
+        if write(&mut frame).is_err() {
+            return Self::error(name, "internal", "the answer could not be written as JSON");
+        }
+        if frame.len() - LENGTH_FIELD > MAX_FRAME {
+            return Self::error(name, "internal", "the answer is longer than a frame");
+        }
+        for start in [0, payload] {
+            let length = (frame.len() - start - LENGTH_FIELD) as u32;
+            frame[start..][..LENGTH_FIELD].copy_from_slice(&length.to_be_bytes());
+        }
+        Self(frame)
     }
 
     fn strings<'a>(name: &'a str, contents: impl IntoIterator<Item = &'a [u8]>) -> Self {

@@ -1,7 +1,6 @@
 //! The agent's adapters: sockets, token hosts, enrolment, records. The rules are in `countersign-core`.
 
 pub mod activation;
-mod arrival;
 pub mod check;
 pub mod config;
 pub mod connection;
@@ -21,7 +20,9 @@ pub mod server;
 pub mod service_manager;
 pub mod shutdown;
 pub mod socket;
+mod spare;
 pub mod spawner;
+mod stream;
 pub mod sys;
 pub mod terminal;
 pub mod trusted_path;

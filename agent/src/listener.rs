@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 use crate::connection::{self, ConnectionLimits, Handler};
 use crate::peer::{ListenerKind, Peer};
 use crate::shutdown::Stop;
+use crate::stream::Stream;
 
 /// How many connections the agent serves at once, and what each may use.
 #[derive(Clone, Copy, Debug)]
@@ -105,6 +106,10 @@ impl<H: Handler> Accepting<H> {
         };
         let Ok(stranger) = self.stranger_permit(&peer) else {
             return tracing::debug!(uid = peer.uid, "too many connections of those who are no clients");
+        };
+        let stream = match stream.into_std().and_then(Stream::new) {
+            Ok(stream) => stream,
+            Err(error) => return tracing::warn!(%error, "a connection could not be served"),
         };
         let (handler, limits, stop) = (Rc::clone(&self.handler), self.limits.connection, self.stop.clone());
         tokio::task::spawn_local(async move {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Context;
 use countersign_core::record::{CarriedState, ConfigLoaded, Record, TokenChange};
 use tokio::sync::mpsc;
-use tokio::task::LocalSet;
+use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::activation::GivenSockets;
@@ -50,7 +50,10 @@ pub fn run(config_file: &Path) -> anyhow::Result<()> {
     let spawner =
         Launched::launch(Path::new("/proc/self/exe"), ["spawner"]).context("the spawner cannot be started")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no IO thread")?;
-    LocalSet::new().block_on(&runtime, serve(config_file, config, Surroundings { manager, sockets, spawner }))
+    // A task of its own, so that it is polled when it is concerned and not at every request.
+    let config_file = config_file.to_owned();
+    let surroundings = Surroundings { manager, sockets, spawner };
+    LocalSet::new().block_on(&runtime, async { spawn_local(serve(config_file, config, surroundings)).await? })
 }
 
 /// What stands around the front before it serves.
@@ -60,14 +63,14 @@ struct Surroundings {
     spawner: Launched,
 }
 
-async fn serve(config_file: &Path, config: Rc<Config>, surroundings: Surroundings) -> anyhow::Result<()> {
+async fn serve(config_file: PathBuf, config: Rc<Config>, surroundings: Surroundings) -> anyhow::Result<()> {
     let Surroundings { manager, sockets, spawner } = surroundings;
     let mut signals = Signals::listen().context("the signals cannot be listened to")?;
     let (reload_asked, mut reloads) = mpsc::channel(1);
     let spawner = spawner.connect().context("the spawner cannot be talked to")?;
     let front = Rc::new(assemble(&config, spawner.clone(), reload_asked)?);
     let mut agent = Agent {
-        config_file: config_file.to_owned(),
+        config_file,
         server: Server::new(Rc::new(Session(Rc::clone(&front))), Limits::default(), sockets),
         front,
         manager,
@@ -195,7 +198,7 @@ impl Agent {
                 Ok(host) => {
                     let handle = Supervisor::start(host, self.front.spawner.clone());
                     self.front.tokens.add(handle.clone());
-                    tokio::task::spawn_local(follow(Rc::clone(&self.front), handle, Rc::clone(&self.manager)));
+                    spawn_local(follow(Rc::clone(&self.front), handle, Rc::clone(&self.manager)));
                 }
                 Err(error) => tracing::error!(token = token.settings.name, %error, "no host was started"),
             }

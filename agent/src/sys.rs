@@ -5,8 +5,10 @@ mod locked_memory;
 mod peer;
 mod pkcs11_calls;
 mod process;
+mod registered;
 
 pub use locked_memory::LockedMemory;
 pub use peer::peer_pidfd;
 pub use pkcs11_calls::{Pkcs11Calls, Pkcs11CallsError};
 pub use process::{duplicate_descriptor, outlive_termination_signals, replace_environment, termination_signals};
+pub(crate) use registered::registered;

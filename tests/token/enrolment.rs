@@ -1,7 +1,7 @@
 //! Adding, generating, activating and removing keys; and that the secret passes nowhere it should not.
 
 use countersign_agent::enrol::protocol::{EnrolError, EnrolReply, EnrolRequest, SecretEncoding};
-use countersign_agent::host::protocol::{FromHost, ToHost};
+use countersign_agent::host::protocol::{Bytes, FromHost, ToHost};
 use countersign_core::algorithm::Algorithm;
 use p256::ecdsa::signature::Verifier;
 use p256::pkcs8::DecodePublicKey;
@@ -54,7 +54,7 @@ fn the_front_sees_no_byte_of_secret_or_passphrase_and_neither_is_on_disk() {
     assert!(files > 3);
     let (mut host, keys) = RunningHost::ready(&token.settings());
     assert!(keys[0].has_passphrase);
-    host.send(&ToHost::Sign { id: 1, key: named("okx"), algorithm: Algorithm::HmacSha256, message: b"m".to_vec() });
+    host.send(&ToHost::Sign { id: 1, key: "okx", algorithm: Algorithm::HmacSha256, message: Bytes(b"m") });
     let FromHost::Signed { passphrase: Some(passphrase), .. } = host.receive() else { panic!("no passphrase") };
     assert_eq!(*passphrase.0, PASSPHRASE);
 }

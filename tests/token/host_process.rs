@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use countersign_agent::enrol::protocol::SecretEncoding;
 use countersign_agent::host::frame;
-use countersign_agent::host::protocol::{FromHost, HostError, ToHost};
+use countersign_agent::host::protocol::{Bytes, FromHost, HostError, ToHost};
 use countersign_core::algorithm::Algorithm;
 
 use super::running::{RunningHost, add};
@@ -18,8 +18,8 @@ fn token_with_key() -> SoftHsm {
     token
 }
 
-fn sign(id: u64, key: &str, algorithm: Algorithm) -> ToHost {
-    ToHost::Sign { id, key: key.to_owned(), algorithm, message: format!("message {id}").into_bytes() }
+fn sign(id: u64, key: &str, algorithm: Algorithm) -> ToHost<'_> {
+    ToHost::Sign { id, key, algorithm, message: Bytes(b"message") }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use countersign_agent::enrol::protocol::{EnrolReply, EnrolRequest, KeyFacts, SecretEncoding};
 use countersign_agent::host::frame::{self, Frames};
-use countersign_agent::host::protocol::{FromHost, HostError, HostedKey, ToHost};
+use countersign_agent::host::protocol::{Bytes, FromHost, HostError, HostedKey, ToHost};
 use countersign_agent::host::settings::TokenSettings;
 use countersign_core::algorithm::Algorithm;
 
@@ -61,7 +61,7 @@ impl RunningHost {
         }
     }
 
-    pub(crate) fn send(&mut self, message: &ToHost) {
+    pub(crate) fn send(&mut self, message: &ToHost<'_>) {
         frame::send(&mut self.stream, message).expect("sent");
     }
 
@@ -70,7 +70,7 @@ impl RunningHost {
     }
 
     pub(crate) fn sign(&mut self, key: &str, algorithm: Algorithm, message: &[u8]) -> Vec<u8> {
-        self.send(&ToHost::Sign { id: 7, key: key.to_owned(), algorithm, message: message.to_vec() });
+        self.send(&ToHost::Sign { id: 7, key, algorithm, message: Bytes(message) });
         match self.receive() {
             FromHost::Signed { id: 7, signature, .. } => signature,
             other => panic!("no signature: {other:?}"),

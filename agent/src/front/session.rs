@@ -124,8 +124,5 @@ pub(super) fn reply<T: Serialize>(name: &str, outcome: Result<T, Refusal>) -> An
 }
 
 pub(super) fn json<T: Serialize>(name: &str, payload: &T) -> Answer {
-    match serde_json::to_vec(payload) {
-        Ok(payload) => Answer::extension(name, &payload),
-        Err(_) => Answer::error(name, Code::Internal.name(), "the answer could not be written as JSON"),
-    }
+    Answer::json(name, payload)
 }

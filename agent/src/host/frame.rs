@@ -2,14 +2,14 @@
 
 use std::io::{self, Read, Write};
 
-use serde::Serialize;
+use postcard::ser_flavors::Flavor;
 use serde::de::DeserializeOwned;
-use zeroize::Zeroizing;
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, Zeroizing};
 
 use super::protocol::MAX_FRAME;
 
 const LENGTH_FIELD: usize = 4;
-/// Small enough that clearing it costs nothing beside a signature.
 const READ_AT_ONCE: usize = 16 * 1024;
 
 /// Why bytes are not a frame.
@@ -25,16 +25,45 @@ pub enum FrameError {
     TooLong(usize),
 }
 
-/// Appends one frame to `out`.
+/// Appends one frame to `out`; where that fails, `out` is as it was.
 pub fn encode(message: &impl Serialize, out: &mut Vec<u8>) -> Result<(), FrameError> {
-    let body = Zeroizing::new(postcard::to_stdvec(message)?);
-    if body.len() > MAX_FRAME {
-        return Err(FrameError::TooLong(body.len()));
+    let start = out.len();
+    out.extend_from_slice(&[0; LENGTH_FIELD]);
+    let encoded = postcard::serialize_with_flavor(message, End(out));
+    let length = out.len() - start - LENGTH_FIELD;
+    let failed = match encoded {
+        Err(error) => Some(FrameError::Message(error)),
+        Ok(()) => (length > MAX_FRAME).then_some(FrameError::TooLong(length)),
+    };
+    if let Some(error) = failed {
+        out[start..].zeroize();
+        out.truncate(start);
+        return Err(error);
     }
     // MAX_FRAME is far below u32::MAX, so the cast cannot cut.
-    out.extend_from_slice(&(body.len() as u32).to_le_bytes());
-    out.extend_from_slice(&body);
+    out[start..][..LENGTH_FIELD].copy_from_slice(&(length as u32).to_le_bytes());
     Ok(())
+}
+
+/// The end of a buffer, as a place for postcard to write to.
+struct End<'a>(&'a mut Vec<u8>);
+
+impl Flavor for End<'_> {
+    type Output = ();
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
 }
 
 /// Writes one frame.
@@ -48,34 +77,35 @@ pub fn send(mut to: impl Write, message: &impl Serialize) -> Result<(), FrameErr
 #[derive(Default)]
 pub struct Frames {
     buffer: Zeroizing<Vec<u8>>,
+    /// What was read and not taken yet lies from `start` to `end`.
     start: usize,
+    end: usize,
 }
 
 impl Frames {
     /// Reads once; false at the end of the stream.
     pub fn fill(&mut self, from: &mut impl Read) -> Result<bool, FrameError> {
-        self.make_room();
-        let end = self.buffer.len();
-        self.buffer.resize(end + READ_AT_ONCE, 0);
-        let result = loop {
-            match from.read(&mut self.buffer[end..]) {
+        self.make_room(READ_AT_ONCE);
+        let read = loop {
+            match from.read(&mut self.buffer[self.end..]) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => break other,
+                other => break other?,
             }
         };
-        self.buffer.truncate(end + *result.as_ref().unwrap_or(&0));
-        Ok(result? != 0)
+        self.end += read;
+        Ok(read != 0)
     }
 
     /// Adds bytes that were read elsewhere.
     pub fn push(&mut self, bytes: &[u8]) {
-        self.make_room();
-        self.buffer.extend_from_slice(bytes);
+        self.make_room(bytes.len());
+        self.buffer[self.end..][..bytes.len()].copy_from_slice(bytes);
+        self.end += bytes.len();
     }
 
-    /// The next whole frame, or none yet.
-    pub fn take<Message: DeserializeOwned>(&mut self) -> Result<Option<Message>, FrameError> {
-        let bytes = &self.buffer[self.start..];
+    /// The next whole frame, or none yet. What a message borrows lies in the buffer.
+    pub fn take<'a, Message: Deserialize<'a>>(&'a mut self) -> Result<Option<Message>, FrameError> {
+        let bytes = &self.buffer[self.start..self.end];
         let Some((length, rest)) = bytes.split_first_chunk::<LENGTH_FIELD>() else { return Ok(None) };
         let length = u32::from_le_bytes(*length) as usize;
         if length > MAX_FRAME {
@@ -93,7 +123,7 @@ impl Frames {
     /// Reads until one frame is whole.
     pub fn receive<Message: DeserializeOwned>(&mut self, from: &mut impl Read) -> Result<Message, FrameError> {
         loop {
-            if let Some(message) = self.take()? {
+            if let Some(message) = self.take::<Message>()? {
                 return Ok(message);
             }
             if !self.fill(from)? {
@@ -102,24 +132,30 @@ impl Frames {
         }
     }
 
-    /// Drops the frames already taken, so that the buffer stays as small as one read and one frame.
-    fn make_room(&mut self) {
-        if self.start > 0 {
-            self.buffer.drain(..self.start);
-            self.start = 0;
+    /// Wipes the frames already taken, and has room for `more` bytes behind the others.
+    fn make_room(&mut self, more: usize) {
+        self.buffer.copy_within(self.start..self.end, 0);
+        let held = self.end - self.start;
+        self.buffer[held..self.end].zeroize();
+        (self.start, self.end) = (0, held);
+        if self.buffer.len() < held + more {
+            // A larger buffer is a new one: growing in place would leave a copy behind.
+            let mut larger = Zeroizing::new(vec![0; held + more.max(READ_AT_ONCE)]);
+            larger[..held].copy_from_slice(&self.buffer[..held]);
+            self.buffer = larger;
         }
     }
 }
 
 impl std::fmt::Debug for Frames {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Frames({} bytes)", self.buffer.len() - self.start)
+        write!(f, "Frames({} bytes)", self.end - self.start)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::protocol::ToHost;
+    use super::super::protocol::{FromHost, ToHost};
     use super::*;
 
     #[test]
@@ -146,18 +182,18 @@ mod tests {
     fn too_long_trailing_and_malformed_frames_are_refused() {
         let mut frames = Frames::default();
         frames.push(&u32::MAX.to_le_bytes());
-        assert!(matches!(frames.take::<ToHost>(), Err(FrameError::TooLong(_))));
+        assert!(matches!(frames.take::<ToHost<'_>>(), Err(FrameError::TooLong(_))));
         for body in [&[0, 0][..], &[99], &[]] {
             let mut frames = Frames::default();
             frames.push(&(body.len() as u32).to_le_bytes());
             frames.push(body);
-            assert!(matches!(frames.take::<ToHost>(), Err(FrameError::Message(_))), "{body:?}");
+            assert!(matches!(frames.take::<ToHost<'_>>(), Err(FrameError::Message(_))), "{body:?}");
         }
     }
 
     #[test]
     fn the_end_of_the_stream_is_closed() {
-        assert!(matches!(Frames::default().receive::<ToHost>(&mut &[][..]), Err(FrameError::Closed)));
-        assert!(matches!(Frames::default().receive::<ToHost>(&mut &[1, 0, 0][..]), Err(FrameError::Closed)));
+        assert!(matches!(Frames::default().receive::<FromHost>(&mut &[][..]), Err(FrameError::Closed)));
+        assert!(matches!(Frames::default().receive::<FromHost>(&mut &[1, 0, 0][..]), Err(FrameError::Closed)));
     }
 }

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use super::link::append;
 use super::outstanding::Outstanding;
-use super::protocol::{HostedKey, ToHost};
+use super::protocol::{Bytes, HostedKey, ToHost};
 use super::pulse::Pulse;
 use super::status::{TokenState, TokenStatus};
 use crate::shutdown::{Stop, Stopper};
@@ -93,11 +93,8 @@ impl TokenHandle {
     /// The token may still make the signature where the answer came too late, or the caller stopped waiting.
     pub async fn sign(&self, key: &str, algorithm: Algorithm, message: &[u8]) -> Result<Signature, TokenError> {
         let answer = self.0.ask_to_sign(key, algorithm, message)?;
-        match timeout(self.0.deadlines.sign, answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(self.0.unavailable("its host is gone")),
-            Err(_) => Err(TokenError::Timeout(self.0.name.clone())),
-        }
+        // The session with the host minds the deadline.
+        answer.await.unwrap_or_else(|_| Err(self.0.unavailable("its host is gone")))
     }
 
     /// Whether [`Self::sign`] would be put to the host now.
@@ -162,7 +159,7 @@ impl Shared {
         let Some((id, answer)) = desk.outstanding.sign(algorithm, Instant::now()) else {
             return Err(self.unavailable("too many requests are waiting"));
         };
-        let request = ToHost::Sign { id, key: key.to_owned(), algorithm, message: message.to_vec() };
+        let request = ToHost::Sign { id, key, algorithm, message: Bytes(message) };
         if !append(&request, &mut desk.outbound) {
             desk.outstanding.withdraw(id);
             return Err(self.unavailable("the message is too long"));

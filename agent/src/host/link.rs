@@ -3,12 +3,11 @@
 use std::io;
 
 use serde::Serialize;
-use tokio::net::UnixStream;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::frame;
 use super::protocol::{FromHost, MAX_FRAME};
-use crate::arrival;
+use crate::stream::Stream;
 
 const LENGTH_FIELD: usize = 4;
 const USUAL_SIZE: usize = 64 * 1024;
@@ -53,10 +52,10 @@ impl Inbound {
     /// Reads what is there and hands every complete message to `each`, until one is refused.
     pub(crate) fn read<E: From<LinkError>>(
         &mut self,
-        stream: &UnixStream,
+        stream: &Stream,
         mut each: impl FnMut(FromHost) -> Result<(), E>,
     ) -> Result<(), E> {
-        match arrival::fill(stream, &mut self.buffer[self.filled..]) {
+        match stream.fill(&mut self.buffer[self.filled..]) {
             Ok(0) => return Err(LinkError::Closed.into()),
             Ok(bytes) => self.filled += bytes,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
@@ -105,11 +104,14 @@ fn decode(frame: &[u8]) -> Result<FromHost, LinkError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixStream;
+
     use super::*;
     use crate::host::protocol::Passphrase;
 
     async fn received(chunks: &[&[u8]]) -> (Vec<FromHost>, Option<LinkError>, Inbound) {
         let (ours, theirs) = UnixStream::pair().expect("a socket pair");
+        let [ours, theirs] = [ours, theirs].map(|end| Stream::new(end).expect("registered"));
         let (mut inbound, mut messages) = (Inbound::new(), Vec::new());
         for chunk in chunks.iter().flat_map(|chunk| chunk.chunks(50_000)) {
             assert_eq!(theirs.try_write(chunk).expect("there is room"), chunk.len());

@@ -16,6 +16,8 @@ pub(crate) const MOST: usize = 1024;
 type SignReply = oneshot::Sender<Result<Signature, TokenError>>;
 
 enum Reply {
+    /// Its caller was told that it took too long; the token may still answer.
+    GivenUp,
     SelfTest,
     Sign(SignReply),
 }
@@ -45,6 +47,12 @@ impl Lane {
         let (_, (oldest, _)) = self.waiting.first_key_value()?;
         let quiet_since = self.last_answer.map_or(*oldest, |last| last.max(*oldest));
         Some(quiet_since.min(*oldest + deadline * 3) + deadline)
+    }
+
+    /// When the next caller has to be told that his request took too long.
+    fn expires_at(&self, deadline: Duration) -> Option<Instant> {
+        let mut waiting = self.waiting.values().filter(|(_, reply)| matches!(reply, Reply::Sign(_)));
+        waiting.next().map(|(since, _)| *since + deadline)
     }
 }
 
@@ -102,15 +110,20 @@ impl Outstanding {
             }
             FromHost::SelfTested { id } => match self.take(id, now)? {
                 Reply::SelfTest => Some(Answered::SelfTestPassed),
-                Reply::Sign(_) => None,
+                Reply::GivenUp | Reply::Sign(_) => None,
             },
             FromHost::Signed { id, signature, passphrase } => {
-                let Reply::Sign(waiting) = self.take(id, now)? else { return None };
+                let waiting = match self.take(id, now)? {
+                    Reply::GivenUp => return Some(Answered::Signed),
+                    Reply::SelfTest => return None,
+                    Reply::Sign(waiting) => waiting,
+                };
                 let passphrase = passphrase.map(|mut passphrase| std::mem::take(&mut *passphrase.0).into());
-                let _ = waiting.send(Ok(Signature { bytes: signature, passphrase })); // a caller may have given up
+                let _ = waiting.send(Ok(Signature { bytes: signature, passphrase })); // a caller may be gone
                 Some(Answered::Signed)
             }
             FromHost::Failed { id, error } => match self.take(id, now)? {
+                Reply::GivenUp => Some(Answered::RequestFailed),
                 Reply::SelfTest => Some(Answered::SelfTestFailed(error)),
                 Reply::Sign(waiting) => {
                     let _ = waiting.send(Err(TokenError::Unavailable(error.to_string())));
@@ -125,6 +138,24 @@ impl Outstanding {
         match self.rescans.front() {
             Some((since, _)) => Some(*since + rescan_deadline),
             None => self.lanes.iter().filter_map(|lane| lane.stuck_at(deadline)).min(),
+        }
+    }
+
+    /// When [`Self::expire`] has something to do.
+    pub(crate) fn expires_at(&self, deadline: Duration) -> Option<Instant> {
+        self.lanes.iter().filter_map(|lane| lane.expires_at(deadline)).min()
+    }
+
+    /// Tells every caller who has waited for `deadline` that it took too long; the token's answer may still come.
+    pub(crate) fn expire(&mut self, now: Instant, deadline: Duration, error: &TokenError) {
+        for lane in &mut self.lanes {
+            for (_, reply) in lane.waiting.values_mut().take_while(|(since, _)| *since + deadline <= now) {
+                if matches!(reply, Reply::Sign(_))
+                    && let Reply::Sign(waiting) = std::mem::replace(reply, Reply::GivenUp)
+                {
+                    let _ = waiting.send(Err(error.clone()));
+                }
+            }
         }
     }
 
@@ -203,6 +234,25 @@ mod tests {
             outstanding.answer(signed(id), now).expect("asked");
         }
         assert_eq!(stuck_at(&outstanding), Some(start + 4 * DEADLINE));
+    }
+
+    #[test]
+    fn whoever_waits_too_long_is_told_once_and_a_late_answer_is_no_garbage() {
+        let mut outstanding = Outstanding::default();
+        let start = Instant::now();
+        let error = TokenError::Timeout("hsm".into());
+        let (first, mut first_answer) = outstanding.sign(Algorithm::HmacSha256, start).expect("room");
+        let (second, mut second_answer) = outstanding.sign(Algorithm::HmacSha256, start + SECOND).expect("room");
+        assert_eq!(outstanding.expires_at(DEADLINE), Some(start + DEADLINE));
+        outstanding.expire(start + DEADLINE, DEADLINE, &error);
+        assert!(
+            matches!(first_answer.try_recv(), Ok(Err(TokenError::Timeout(_)))) && second_answer.try_recv().is_err()
+        );
+        assert_eq!(outstanding.expires_at(DEADLINE), Some(start + SECOND + DEADLINE));
+        assert_eq!(stuck_at(&outstanding), Some(start + DEADLINE), "the lane waits for it all the same");
+        assert!(matches!(outstanding.answer(signed(first), start + DEADLINE), Some(Answered::Signed)));
+        assert!(outstanding.answer(signed(second), start + DEADLINE).is_some());
+        assert!(second_answer.try_recv().expect("in time").is_ok() && stuck_at(&outstanding).is_none());
     }
 
     #[test]

@@ -116,7 +116,7 @@ impl Host {
         }
     }
 
-    fn handle(&mut self, message: ToHost) -> Result<Next, HostError> {
+    fn handle(&mut self, message: ToHost<'_>) -> Result<Next, HostError> {
         match message {
             ToHost::Rescan => {
                 let found = self.catalogue.rescan(&self.login.token, &self.login.keeper);
@@ -127,7 +127,7 @@ impl Host {
                 let result = self.self_test.run(&self.login.token, &mut self.signer);
                 self.conclude(id, result.map(|()| FromHost::SelfTested { id }))?;
             }
-            ToHost::Sign { id, key, algorithm, message } => self.sign(id, &key, algorithm, message)?,
+            ToHost::Sign { id, key, algorithm, message } => self.sign(id, key, algorithm, message.0)?,
             ToHost::Stop => return Ok(Next::End),
         }
         Ok(Next::Continue)
@@ -142,7 +142,7 @@ impl Host {
         Ok(())
     }
 
-    fn sign(&mut self, id: u64, name: &str, algorithm: Algorithm, message: Vec<u8>) -> Result<(), HostError> {
+    fn sign(&mut self, id: u64, name: &str, algorithm: Algorithm, message: &[u8]) -> Result<(), HostError> {
         let Some(key) = self.catalogue.key(name) else {
             return self.answer(&FromHost::Failed { id, error: HostError::KeyUnknown(name.to_owned()) });
         };
@@ -151,9 +151,9 @@ impl Host {
             return self.answer(&FromHost::Failed { id, error: HostError::Unsupported { algorithm, reason } });
         }
         if self.workers.take(algorithm) {
-            return self.workers.send(Job { id, key: key.clone(), message });
+            return self.workers.send(Job { id, key: key.clone(), message: message.to_vec() });
         }
-        let result = sign(&mut self.signer, id, key, &message);
+        let result = sign(&mut self.signer, id, key, message);
         self.conclude(id, result)
     }
 
@@ -181,9 +181,11 @@ impl Host {
     }
 
     /// Waits for the front; meanwhile keeps sessions in use that the token would drop.
+    ///
+    /// A read that waits is woken as well when the front reads an answer, to no use; a poll for reading is not.
     fn wait(&mut self, stream: &UnixStream) -> Result<(), HostError> {
-        let Some(idle_timeout) = self.login.token.profile().idle_timeout_s else { return Ok(()) };
-        let pause = Timespec::try_from(Duration::from_secs(idle_timeout) / 3).ok();
+        let idle_timeout = self.login.token.profile().idle_timeout_s;
+        let pause = idle_timeout.and_then(|seconds| Timespec::try_from(Duration::from_secs(seconds) / 3).ok());
         loop {
             let mut front = [PollFd::new(stream, PollFlags::IN)];
             let ready = rustix::io::retry_on_intr(|| poll(&mut front, pause.as_ref()));

@@ -5,21 +5,27 @@
 //! one write; answers carry the request's id and come in any order between HMAC and asymmetric keys.
 
 use countersign_core::algorithm::Algorithm;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
 /// Longest frame either side accepts, in bytes.
 pub const MAX_FRAME: usize = 512 * 1024;
 
-/// What the front asks of a token host.
+/// What the front asks of a token host; read where it lies in the frame.
 #[derive(Debug, Deserialize, Serialize)]
-pub enum ToHost {
+pub enum ToHost<'a> {
     /// Look for keys again: one was enrolled, activated or removed. Answered by [`FromHost::Keys`].
     Rescan,
     /// Sign a fixed message with a key of the host's own, to prove that the token still works.
     SelfTest { id: u64 },
     /// One signature over `message` with the key named `key`.
-    Sign { id: u64, key: String, algorithm: Algorithm, message: Vec<u8> },
+    Sign {
+        id: u64,
+        key: &'a str,
+        algorithm: Algorithm,
+        #[serde(borrow)]
+        message: Bytes<'a>,
+    },
     /// Finish what is under way, log out, exit.
     Stop,
 }
@@ -44,12 +50,43 @@ pub enum FromHost {
     /// A signature, and the passphrase that travels beside it where the key has one.
     Signed {
         id: u64,
+        #[serde(with = "as_bytes")]
         signature: Vec<u8>,
         passphrase: Option<Passphrase>,
     },
     SelfTested {
         id: u64,
     },
+}
+
+/// Bytes as one run, where serde would take a slice for a sequence of numbers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Bytes<'a>(pub &'a [u8]);
+
+impl Serialize for Bytes<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self.0)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Bytes<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // serde takes borrowed bytes for a slice where the format offers them, as postcard does.
+        <&[u8]>::deserialize(deserializer).map(Self)
+    }
+}
+
+/// As [`Bytes`], for bytes that are owned.
+mod as_bytes {
+    use super::{Bytes, Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        Bytes(bytes).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        Ok(Bytes::deserialize(deserializer)?.0.to_vec())
+    }
 }
 
 /// A key the host can sign with, as found on the token.

@@ -3,7 +3,6 @@
 use std::io;
 
 use countersign_core::ports::TokenError;
-use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep_until};
 
 use super::breaker::Breaker;
@@ -12,6 +11,7 @@ use super::link::{Inbound, LinkError, append};
 use super::outstanding::Answered;
 use super::protocol::{FromHost, HostError, ToHost};
 use super::status::TokenState;
+use crate::stream::Stream;
 
 /// Why a host is not there any more.
 #[derive(Debug, thiserror::Error)]
@@ -64,14 +64,18 @@ impl<'a> Session<'a> {
     }
 
     /// Serves the desk until the host is lost, or has been asked to stop and has had its time.
-    pub(crate) async fn run(&mut self, stream: &UnixStream) -> Result<std::convert::Infallible, Ended> {
+    pub(crate) async fn run(&mut self, stream: &Stream) -> Result<std::convert::Infallible, Ended> {
         let mut stop = self.shared.stop.1.clone();
         let mut stopped = std::pin::pin!(stop.requested());
         let mut inbound = Inbound::new();
+        let mut alarm = std::pin::pin!(sleep_until(self.due()));
         loop {
             let written = self.shared.desk.borrow_mut().write_to(stream);
-            let timer = self.timer();
-            self.shared.pulse.waits_until(timer);
+            let due = self.due();
+            if due < alarm.deadline() {
+                alarm.as_mut().reset(due);
+            }
+            self.shared.pulse.waits_until(alarm.deadline());
             tokio::select! {
                 biased;
                 ready = stream.readable() => {
@@ -81,12 +85,15 @@ impl<'a> Session<'a> {
                 ready = stream.writable(), if !written => ready.map_err(LinkError::Socket)?,
                 () = self.shared.wake.notified() => {}
                 () = &mut stopped, if self.stopping_since.is_none() => self.ask_to_stop(),
-                () = sleep_until(timer) => self.check()?,
+                () = &mut alarm => {
+                    self.check()?;
+                    alarm.as_mut().reset(self.due());
+                }
             }
         }
     }
 
-    fn read(&mut self, stream: &UnixStream, inbound: &mut Inbound) -> Result<(), Ended> {
+    fn read(&mut self, stream: &Stream, inbound: &mut Inbound) -> Result<(), Ended> {
         match inbound.read(stream, |message| self.receive(message)) {
             Err(Ended::Link(LinkError::Closed)) if self.stopping_since.is_some() => Err(Ended::Stopped),
             result => result,
@@ -141,6 +148,12 @@ impl<'a> Session<'a> {
         self.shared.status.send_if_modified(|status| status.enter(TokenState::Healthy));
     }
 
+    /// When there is something to check, if nothing happens before.
+    fn due(&self) -> Instant {
+        let expires_at = self.shared.desk.borrow().outstanding.expires_at(self.shared.deadlines.sign);
+        expires_at.map_or(self.timer(), |at| at.min(self.timer()))
+    }
+
     /// When something must have happened.
     fn timer(&self) -> Instant {
         let Deadlines { start, stop, .. } = self.shared.deadlines;
@@ -162,15 +175,20 @@ impl<'a> Session<'a> {
         (!self.testing).then_some(last + self.shared.deadlines.idle)
     }
 
-    /// The timer has run out.
+    /// The alarm has gone off. While requests come and go it stays where it is, so what it was set for may have happened.
     fn check(&mut self) -> Result<(), Ended> {
+        let now = Instant::now();
+        let late = TokenError::Timeout(self.shared.name.clone());
+        self.shared.desk.borrow_mut().outstanding.expire(now, self.shared.deadlines.sign, &late);
+        if now < self.timer() {
+            return Ok(());
+        }
         if self.stopping_since.is_some() {
             return Err(Ended::Stopped);
         }
         if !self.ready {
             return Err(Ended::NotReady);
         }
-        let now = Instant::now();
         if self.stuck_at().is_some_and(|at| at <= now) {
             return Err(Ended::Hung);
         }
@@ -194,7 +212,7 @@ impl Desk {
     /// Writes what the socket takes, everything in one write; false where some is left.
     ///
     /// An error is left for the read to find: behind the host's last words, which say whether to start it again.
-    fn write_to(&mut self, stream: &UnixStream) -> bool {
+    fn write_to(&mut self, stream: &Stream) -> bool {
         const KEPT: usize = 64 * 1024;
         if self.outbound.is_empty() {
             return true;

@@ -11,6 +11,7 @@ use super::link::append_frame;
 use super::session::{Ended, Session};
 use super::status::{TokenState, unix_ms};
 use crate::spawner::{Child, Kind, Spawner};
+use crate::stream::Stream;
 
 /// What the host of one token has to know.
 #[derive(Clone, Debug)]
@@ -73,7 +74,8 @@ impl Supervisor {
     async fn one_host(&mut self, shared: &Shared) -> Ended {
         shared.status.send_if_modified(|status| status.enter(TokenState::Starting));
         shared.pulse.waits_until(Instant::now()); // a spawner that answers does so at once
-        let (child, stream) = match self.spawner.start(Kind::Host, None).await {
+        let started = self.spawner.start(Kind::Host, None).await;
+        let (child, stream) = match started.and_then(|(child, stream)| Ok((child, Stream::new(stream.into_std()?)?))) {
             Ok(spawned) => spawned,
             Err(error) => {
                 let ended = Ended::NotStarted(error);

@@ -232,7 +232,7 @@ impl Ledger {
     }
 
     /// Judges `spends` and reserves for them on the disk. They are counted when their intent is appended.
-    pub fn reserve(&mut self, now_ms: u64, spends: &[Spend]) -> Result<(), ReserveError> {
+    fn reserve(&mut self, now_ms: u64, spends: &[Spend]) -> Result<(), ReserveError> {
         self.available()?;
         let blocks = self.state.windows.admit(self.state.time_ms(now_ms), spends)?;
         Ok(self.set_aside(now_ms, blocks, Vec::new())?)
@@ -294,6 +294,10 @@ impl Ledger {
         self.available()?;
         let synced = self.journal.sync();
         self.sticky(synced)
+    }
+
+    pub fn durability(&self) -> Durability {
+        self.options.durability
     }
 
     /// How long until [`Ledger::sync`] is due; `None` where nothing waits for it, or the thread sees to it.

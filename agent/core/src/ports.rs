@@ -105,28 +105,28 @@ pub struct Refused<'a> {
 /// How far a record must be before the token is asked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Durability {
-    /// On the disk: a power cut does not lose it.
+    /// On the disk before the token is asked: a power cut does not lose it.
     Synced,
-    /// Handed to the kernel, on the disk within 50 ms.
+    /// Handed to the kernel with its result, before the answer leaves; on the disk within 50 ms.
     Written,
 }
 
 /// The durable record. After any failure it refuses everything until a restart has verified it.
 ///
-/// Records stand, as far as their durability says, when [`Ledger::written`] has returned: no token is asked and no answer
-/// leaves before.
+/// No token is asked before [`Ledger::may_ask`] and no answer leaves before [`Ledger::written`] has returned: then the
+/// records stand as far as their durability says.
 #[expect(async_fn_in_trait, reason = "one IO thread; no future crosses threads")]
 pub trait Ledger {
-    /// Judges and sets aside all of `spends` or none; they count once their intent is recorded. A cap that would be passed
-    /// is `policy.limit`.
-    fn reserve(&self, spends: &[Spend]) -> Result<(), Refusal>;
-    fn intent(&self, intent: &Intent<'_>, durability: Durability) -> Result<(), Refusal>;
+    /// Counts the spends of an intent and records it: all or nothing. A cap that would be passed is `policy.limit`.
+    fn intend(&self, intent: &Intent<'_>, durability: Durability) -> Result<(), Refusal>;
     /// The next nonce of a key: only grows, also over crashes.
     fn nonce(&self, key: &Key) -> Result<u64, Refusal>;
     /// `message` is what was signed.
     fn signed(&self, request_id: &str, key: &Key, message: &[u8]) -> Result<RecordId, Refusal>;
     fn failed(&self, request_id: &str, key: &Key, refusal: &Refusal) -> Result<(), Refusal>;
     fn refused(&self, refused: &Refused<'_>) -> Result<(), Refusal>;
+    /// Waits for what the operator wants to stand before any token is asked, beyond an intent's own durability.
+    async fn may_ask(&self) -> Result<(), Refusal>;
     /// Hands all that was recorded to the kernel. What requests record that arrived together is one write.
     async fn written(&self) -> Result<(), Refusal>;
 }

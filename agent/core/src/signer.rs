@@ -171,8 +171,8 @@ impl<C: Clock, L: Ledger, T: Token> Signer<'_, C, L, T> {
         Ok(Stamp { now_ms: self.clock.now_ms(), nonce, random: self.clock.random(), receive_window_ms })
     }
 
-    /// Step 5: the limits are counted and the intent is recorded; it stands before any token is asked. A token that cannot
-    /// be asked leaves neither.
+    /// Step 5: the limits are counted and the intent is recorded, before any token is asked. A token that cannot be asked
+    /// leaves neither.
     fn record_intent(
         &self,
         request_id: &str,
@@ -182,12 +182,11 @@ impl<C: Clock, L: Ledger, T: Token> Signer<'_, C, L, T> {
         spends: &[Spend],
     ) -> Result<(), Refusal> {
         self.token.ready(key)?;
-        self.ledger.reserve(spends)?;
         let intent = Intent { request_id, caller: self.caller, key, asked, effective, spends };
-        self.ledger.intent(&intent, durability(effective))
+        self.ledger.intend(&intent, durability(effective))
     }
 
-    /// Steps 8 and 9: the token consumes the grant once the intent stands; the reply may leave once the result does.
+    /// Steps 8 and 9: the token consumes the grant; the reply may leave once intent and result stand.
     async fn sign_and_record(
         &self,
         request_id: &str,
@@ -196,7 +195,7 @@ impl<C: Clock, L: Ledger, T: Token> Signer<'_, C, L, T> {
         algorithm: Algorithm,
         message: &[u8],
     ) -> Result<(Signature, RecordId), Refusal> {
-        self.ledger.written().await?;
+        self.ledger.may_ask().await?;
         let outcome = match self.token.sign(grant, key, algorithm, message).await {
             Ok(signature) => Ok((signature, self.ledger.signed(request_id, key, message)?)),
             Err(error) => {

@@ -1,7 +1,7 @@
 //! The core's view of the ledger: intents, results, refusals, limits and nonces, each round of requests in one write.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,6 @@ use std::time::Duration;
 use countersign_core::chain::Link;
 use countersign_core::json::Value;
 use countersign_core::key::{Key, KeyName};
-use countersign_core::policy::Spend;
 use countersign_core::ports::{self, Asked, Clock, Durability};
 use countersign_core::record::{self, Outcome, Record, RequestResult};
 use countersign_core::refusal::{Code, Refusal};
@@ -23,7 +22,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
 use super::clock::SystemClock;
-use crate::ledger::{Ledger, LedgerError, ReserveError, verify};
+use crate::ledger::{self, Ledger, LedgerError, ReserveError, verify};
 
 /// The ledger of the running agent.
 #[derive(Debug)]
@@ -31,6 +30,8 @@ pub struct Recorder {
     /// `None` once closed.
     ledger: RefCell<Option<Ledger>>,
     state_dir: PathBuf,
+    /// The operator wants every intent on the disk before a token is asked, whatever it is for.
+    synced_always: bool,
     clock: Rc<SystemClock>,
     /// What was said of the clock was said in the log.
     clock_doubted: Cell<bool>,
@@ -39,7 +40,7 @@ pub struct Recorder {
     /// Records were appended and not written yet.
     unwritten: Cell<bool>,
     written: Notify,
-    last_used_ms: RefCell<HashMap<KeyName, u64>>,
+    last_used_ms: RefCell<BTreeMap<KeyName, u64>>,
 }
 
 /// How the ledger is, for `status`.
@@ -65,6 +66,7 @@ impl Recorder {
     pub fn new(ledger: Ledger, state_dir: &Path) -> Self {
         let clock = Rc::new(SystemClock::start(ledger.latest_ms()));
         Self {
+            synced_always: ledger.durability() == ledger::Durability::Synced,
             ledger: RefCell::new(Some(ledger)),
             state_dir: state_dir.to_owned(),
             clock,
@@ -102,9 +104,9 @@ impl Recorder {
 
     /// A record that must be on the disk before anything else happens.
     pub fn synced(&self, record: &Record<'_>) -> Result<RecordId, Refusal> {
-        let id = self.append(record)?;
+        let link = self.append(record)?;
         self.sync()?;
-        Ok(id)
+        Ok(link.into())
     }
 
     /// A record of something that happened; where it cannot be written, the ledger refuses all that follows.
@@ -190,12 +192,16 @@ impl Recorder {
         Ok((records, last))
     }
 
-    fn append(&self, record: &Record<'_>) -> Result<RecordId, Refusal> {
+    fn append(&self, record: &Record<'_>) -> Result<Link, Refusal> {
         let now_ms = self.clock.ledger_ms();
         let link = self.with(|ledger| ledger.append(now_ms, record))?;
+        self.appended(link);
+        Ok(link)
+    }
+
+    fn appended(&self, link: Link) {
         self.last.set(Some(link));
         self.unwritten.set(true);
-        Ok(link.into())
     }
 
     fn flush(&self) -> Result<(), Refusal> {
@@ -223,10 +229,10 @@ impl Recorder {
         }
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut Ledger) -> Result<T, LedgerError>) -> Result<T, Refusal> {
+    fn with<T, E: Into<Refusal>>(&self, act: impl FnOnce(&mut Ledger) -> Result<T, E>) -> Result<T, Refusal> {
         let mut ledger = self.ledger.borrow_mut();
         let ledger = ledger.as_mut().ok_or_else(|| unavailable("the agent is stopping"))?;
-        act(ledger).map_err(|error| unavailable(error.to_string()))
+        act(ledger).map_err(Into::into)
     }
 }
 
@@ -234,25 +240,28 @@ fn unavailable(message: impl Into<String>) -> Refusal {
     Refusal::new(Code::LedgerUnavailable, message)
 }
 
-impl ports::Ledger for Recorder {
-    fn reserve(&self, spends: &[Spend]) -> Result<(), Refusal> {
-        if spends.is_empty() {
-            return Ok(());
-        }
-        let now_ms = self.clock.ledger_ms();
-        let mut ledger = self.ledger.borrow_mut();
-        let ledger = ledger.as_mut().ok_or_else(|| unavailable("the agent is stopping"))?;
-        ledger.reserve(now_ms, spends).map_err(|error| match error {
-            ReserveError::Ledger(error) => unavailable(error.to_string()),
-            ReserveError::Limit(error) => Refusal::new(Code::PolicyLimit, error.to_string()),
-        })
+impl From<LedgerError> for Refusal {
+    fn from(error: LedgerError) -> Self {
+        unavailable(error.to_string())
     }
+}
 
-    fn intent(&self, intent: &ports::Intent<'_>, durability: Durability) -> Result<(), Refusal> {
+impl From<ReserveError> for Refusal {
+    fn from(error: ReserveError) -> Self {
+        match error {
+            ReserveError::Ledger(error) => error.into(),
+            ReserveError::Limit(error) => Self::new(Code::PolicyLimit, error.to_string()),
+        }
+    }
+}
+
+impl ports::Ledger for Recorder {
+    fn intend(&self, intent: &ports::Intent<'_>, durability: Durability) -> Result<(), Refusal> {
         let params = Params::of(intent);
-        let record = Record::Intent(Box::new(intent_record(intent, &params)));
-        self.append(&record)?;
-        // What is written is written with the others of the round.
+        let record = intent_record(intent, &params);
+        let now_ms = self.clock.ledger_ms();
+        let link = self.with(|ledger| ledger.intend(now_ms, record))?;
+        self.appended(link);
         if durability == Durability::Synced { self.sync() } else { Ok(()) }
     }
 
@@ -266,7 +275,7 @@ impl ports::Ledger for Recorder {
         let message_sha256 = Some(sha256(message).into());
         let request_id = request_id.into();
         let result = RequestResult { request_id, outcome: Outcome::Signed, message_sha256, error: None };
-        self.append(&Record::Result(result))
+        self.append(&Record::Result(result)).map(RecordId::from)
     }
 
     fn failed(&self, request_id: &str, _key: &Key, refusal: &Refusal) -> Result<(), Refusal> {
@@ -293,6 +302,10 @@ impl ports::Ledger for Recorder {
         self.with(|ledger| ledger.refuse(now_ms, &record))?;
         self.unwritten.set(true);
         Ok(())
+    }
+
+    async fn may_ask(&self) -> Result<(), Refusal> {
+        if self.synced_always { self.written().await } else { Ok(()) }
     }
 
     /// Whoever comes back first writes for all: what was read together reaches this point before any of it goes on.

@@ -4,7 +4,7 @@
 //! counted that is not yet reserved, a block is reserved on disk (`headroom`); after a power cut, which may have lost the
 //! last intents, the headroom left counts as spent.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use countersign_core::decimal::Amount;
 use countersign_core::policy::Spend;
@@ -27,7 +27,7 @@ pub enum WindowError {
 /// All windows, by name. Time comes from the caller and must not go back.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Windows {
-    by_name: HashMap<String, Window>,
+    by_name: BTreeMap<String, Window>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -79,12 +79,9 @@ impl Windows {
 
     /// Counts one spend of a recorded intent.
     pub fn count(&mut self, now_ms: u64, window: &str, amount: Amount) {
-        if !self.by_name.contains_key(window) {
-            self.by_name.insert(window.to_owned(), Window::default());
-        }
-        if let Some(window) = self.by_name.get_mut(window) {
-            window.headroom = window.headroom.checked_sub(amount).unwrap_or(Amount::ZERO);
-            window.spend(now_ms, amount);
+        match self.by_name.get_mut(window) {
+            Some(window) => window.count(now_ms, amount),
+            None => self.by_name.entry(window.to_owned()).or_default().count(now_ms, amount),
         }
     }
 
@@ -116,9 +113,7 @@ impl Windows {
             headroom: window.headroom,
             buckets: window.buckets.iter().copied().collect(),
         };
-        let mut windows: Vec<_> = self.by_name.iter().map(carried).collect();
-        windows.sort_by(|one, other| one.window.cmp(&other.window));
-        windows
+        self.by_name.iter().map(carried).collect()
     }
 
     pub fn from_carried(carried: Vec<CarriedWindow>) -> Self {
@@ -131,6 +126,11 @@ impl Windows {
 }
 
 impl Window {
+    fn count(&mut self, now_ms: u64, amount: Amount) {
+        self.headroom = self.headroom.checked_sub(amount).unwrap_or(Amount::ZERO);
+        self.spend(now_ms, amount);
+    }
+
     fn used(&self, now_ms: u64) -> Amount {
         if self.buckets.front().is_none_or(|oldest| is_open(oldest.0, now_ms)) {
             return self.spent;

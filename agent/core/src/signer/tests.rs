@@ -66,13 +66,12 @@ impl Token for World {
 }
 
 impl Ledger for World {
-    fn reserve(&self, spends: &[Spend]) -> Result<(), Refusal> {
-        self.step("reserve")?;
-        self.used.set(self.used.get() + spends.len() as u32);
-        if self.used.get() > 1 { Err(Refusal::new(Code::PolicyLimit, "the day is spent")) } else { Ok(()) }
-    }
-    fn intent(&self, intent: &Intent<'_>, durability: Durability) -> Result<(), Refusal> {
+    fn intend(&self, intent: &Intent<'_>, durability: Durability) -> Result<(), Refusal> {
         assert!(matches!(intent.asked, Asked::Request { .. }));
+        self.used.set(self.used.get() + intent.spends.len() as u32);
+        if self.used.get() > 1 {
+            return Err(Refusal::new(Code::PolicyLimit, "the day is spent"));
+        }
         self.step(if durability == Durability::Synced { "intent synced" } else { "intent" })
     }
     fn nonce(&self, _: &Key) -> Result<u64, Refusal> {
@@ -89,9 +88,11 @@ impl Ledger for World {
         assert_eq!(refused.request_id, "id-1");
         self.step("refused")
     }
+    async fn may_ask(&self) -> Result<(), Refusal> {
+        self.step("may ask")
+    }
     async fn written(&self) -> Result<(), Refusal> {
-        let asked = self.steps.borrow().contains(&"token".to_owned());
-        self.step(if asked { "result written" } else { "written" })
+        self.step("written")
     }
 }
 
@@ -146,10 +147,10 @@ const ORDER: &str = r#"{"v":1,"key":"fake-key","method":"POST","path":"/order",
     "params":{"symbol":"B","side":"BUY","type":"LIMIT","quantity":"1","price":"2"}}"#;
 
 #[test]
-fn the_intent_stands_before_the_token_is_asked_and_the_result_before_the_reply() {
+fn the_intent_is_recorded_before_the_token_is_asked_and_both_are_written_before_the_reply() {
     let (reply, steps) = sign(&World::default(), false, ORDER);
     let reply = reply.expect("allowed");
-    assert_eq!(steps, ["reserve", "intent", "written", "token", "signed", "result written"]);
+    assert_eq!(steps, ["intent", "may ask", "token", "signed", "written"]);
     assert_eq!(reply.headers, [("Signature".to_owned(), "3137".to_owned())]);
     assert_eq!((reply.scope, reply.record.seq), (Scope::Trade, 1));
 }
@@ -159,7 +160,7 @@ fn moving_money_waits_for_the_disk() {
     let moving = r#"{"v":1,"key":"fake-key","method":"POST","path":"/move","params":{"asset":"BTC","amount":"1"}}"#;
     let (reply, steps) = sign(&World::default(), false, moving);
     assert!(reply.is_ok());
-    assert_eq!(steps, ["reserve", "intent synced", "written", "token", "signed", "result written"]);
+    assert_eq!(steps, ["intent synced", "may ask", "token", "signed", "written"]);
 }
 
 /// Before anything is counted; what policy denies anyway, it denies whatever the clock says.
@@ -219,7 +220,7 @@ fn a_spent_limit_leaves_no_intent() {
     assert!(sign(&world, false, ORDER).0.is_ok());
     let (reply, steps) = sign(&world, false, ORDER);
     assert_eq!(reply.err(), Some(Code::PolicyLimit));
-    assert_eq!(steps, ["reserve", "refused", "written"]);
+    assert_eq!(steps, ["refused", "written"]);
 }
 
 #[test]
@@ -228,7 +229,7 @@ fn a_token_that_fails_is_recorded_as_such() {
     world.broken_token.set(true);
     let (reply, steps) = sign(&world, false, ORDER);
     assert_eq!(reply.err(), Some(Code::TokenUnavailable));
-    assert_eq!(steps, ["reserve", "intent", "written", "token", "failed", "result written"]);
+    assert_eq!(steps, ["intent", "may ask", "token", "failed", "written"]);
 }
 
 #[test]
@@ -242,14 +243,7 @@ fn a_token_that_cannot_be_asked_costs_nothing_of_a_limit() {
 
 #[test]
 fn without_a_ledger_nothing_is_signed_and_nothing_released() {
-    let steps = [
-        ("reserve", false),
-        ("intent", false),
-        ("written", false),
-        ("signed", true),
-        ("result written", true),
-        ("refused", false),
-    ];
+    let steps = [("intent", false), ("may ask", false), ("signed", true), ("written", true), ("refused", false)];
     for (step, token_asked) in steps {
         let world = World::default();
         world.broken_ledger.set(Some(step));

@@ -63,7 +63,7 @@ fn after_a_failed_write_or_sync_everything_is_refused_until_a_restart() {
             assert!(unavailable(ledger.append(NOW, &result()).map(drop)), "{name}");
             assert!(unavailable(ledger.flush()) && unavailable(ledger.sync()), "{name}");
             assert!(unavailable(ledger.nonce(&kraken(), NonceUnit::Milliseconds, NOW).map(drop)), "{name}");
-            assert!(matches!(ledger.reserve(NOW, &[]), Err(ReserveError::Ledger(_))), "{name}");
+            assert!(matches!(trade(&mut ledger, NOW, "1"), Err(ReserveError::Ledger(_))), "{name}");
             assert!(ledger.health().unavailable.is_some(), "{name}");
             assert!(ledger.close(NOW).is_err(), "{name}");
             let (mut ledger, _) = open(&disk, "boot 1", NOW).expect("a restart verifies and goes on");

@@ -8,9 +8,9 @@ use std::cell::Cell;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use countersign_core::ports::Clock;
-use rustix::rand::GetRandomFlags;
 use rustix::time::ClockId;
-use uuid::Uuid;
+
+use crate::random;
 
 /// Wall-clock time and random numbers of the kernel, and the ledger's time beside them.
 #[derive(Debug)]
@@ -46,15 +46,11 @@ impl Clock for SystemClock {
     }
 
     fn request_id(&self) -> String {
-        Uuid::now_v7().to_string()
+        uuid::Builder::from_unix_timestamp_millis(self.now_ms(), &random::bytes()).into_uuid().to_string()
     }
 
     fn random(&self) -> [u8; 16] {
-        let mut bytes = [0; 16];
-        // The kernel gives up to 256 bytes at once and never fails once its pool is ready; Uuid::now_v7 waited for that.
-        let given = rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty());
-        assert_eq!(given, Ok(bytes.len()), "the kernel gave no random bytes");
-        bytes
+        random::bytes()
     }
 }
 

@@ -17,7 +17,9 @@ demo:
 	@scripts/demo
 
 # Half a minute once it is built; `make bench BENCH=--long` takes ten.
-bench: build
+bench:
+	@scripts/install-deps bench
+	cargo build --release --locked
 	cargo build --release --locked -p countersign-bench
 	"$(CARGO_TARGET_DIR)/release/countersign-bench" run --python "$$(scripts/python-env)" \
 		--json "$(CARGO_TARGET_DIR)/bench.json" $(BENCH)

@@ -1,7 +1,7 @@
 //! The agent under measurement: its own token, policy and journal on, and orders to sign.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -109,19 +109,16 @@ impl Agent {
         Load::new(name, &self.socket(), (clients, depth), request, processes, good)
     }
 
-    /// Connects `idle` times, serves `requests`, and reads the resident memory in between.
+    /// Serves `requests`, connects a thousand times, and reads the resident memory in between. Nobody else may be
+    /// connected: the agent takes 1,024 in all.
     pub(crate) fn memory(&self, requests: u64) -> anyhow::Result<Memory> {
-        /// As many as one uid may have, less those of the subjects.
-        const IDLE: usize = 180;
         let front = self.front();
         let mut load = self.load("memory", "hmac", 4, 8)?;
         load.requests(requests.min(20_000))?;
         let before = front.rss_kib();
         load.requests(requests)?;
         let after = front.rss_kib();
-        let idle: Vec<UnixStream> = (0..IDLE).map(|_| UnixStream::connect(self.socket())).collect::<Result<_, _>>()?;
-        // A status call is answered after all of them were accepted.
-        Admin::open(&self.sockets())?.status()?;
+        let idle: Vec<_> = (0..IDLE).map(|number| self.idle_connection(number)).collect::<Result<_, _>>()?;
         Ok(Memory {
             front_kib: after,
             host_kib: front.grandchildren("host").iter().map(Process::rss_kib).sum(),
@@ -131,6 +128,29 @@ impl Agent {
             growth_kib: after as i64 - before as i64,
         })
     }
+}
+
+impl Agent {
+    /// A connection that has asked for the status once.
+    fn idle_connection(&self, number: usize) -> anyhow::Result<UnixStream> {
+        let mut stream = UnixStream::connect(idle_socket(&self.directory, number % IDLE_SOCKETS))?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream.write_all(&frame(27, &[&string(b"status@countersign"), &string(br#"{"v":1}"#)]))?;
+        let mut length = [0; 4];
+        stream.read_exact(&mut length)?;
+        let mut answer = vec![0; u32::from_be_bytes(length) as usize];
+        stream.read_exact(&mut answer)?;
+        ensure!(String::from_utf8_lossy(&answer).contains("\"started_ms\":"), "no status for an idle connection");
+        Ok(stream)
+    }
+}
+
+/// One uid may have 256 connections to a socket: the idle ones get a few sockets of their own.
+const IDLE: usize = 1_000;
+const IDLE_SOCKETS: usize = 4;
+
+fn idle_socket(directory: &Path, number: usize) -> PathBuf {
+    directory.join(format!("idle-{number}.sock"))
 }
 
 impl Drop for Agent {
@@ -158,18 +178,26 @@ fn new_key(name: &str, algorithm: Option<Algorithm>) -> NewKey {
 
 /// Symbols, quantity and notional are all judged; the limits are far away.
 fn configuration(directory: &Path, token: &SoftHsm) -> String {
+    let uid = rustix::process::getuid().as_raw();
+    let idle = |number| {
+        let socket = idle_socket(directory, number);
+        format!(
+            "[client.idle-{number}]\nuser = {uid}\nsocket = \"{}\"\nkeys = [\"hmac\"]\nscopes = [\"read\"]\n",
+            socket.display()
+        )
+    };
+    let idle: String = (0..IDLE_SOCKETS).map(idle).collect();
     format!(
         "[agent]\nstate_dir = \"{directory}/state\"\nsocket = \"{directory}/agent.sock\"\n\
          admin_socket = \"{directory}/admin.sock\"\nallow_software_tokens = true\nallow_same_user = true\n\n\
          [token.hsm]\nprofile = \"softhsm\"\nlabel = \"{}\"\npin = {{ file = \"{}\" }}\n\
          environment = {{ SOFTHSM2_CONF = \"{}\" }}\n\n\
-         [client.bot]\nuser = {}\nkeys = [\"hmac\", \"ed25519\"]\nscopes = [\"read\", \"trade\"]\n\
+         [client.bot]\nuser = {uid}\nkeys = [\"hmac\", \"ed25519\"]\nscopes = [\"read\", \"trade\"]\n\
          symbols = [\"BTCUSDT\", \"ETHUSDT\"]\nmax_quantity = {{ BTCUSDT = \"0.5\" }}\n\
-         limit.USDT = {{ per_request = \"5000\", per_day = \"1000000000000000\" }}\n",
+         limit.USDT = {{ per_request = \"5000\", per_day = \"1000000000000000\" }}\n{idle}",
         token.label,
         token.pin_file.display(),
         token.configuration.display(),
-        rustix::process::getuid().as_raw(),
         directory = directory.display(),
     )
 }

@@ -50,7 +50,7 @@ pub(crate) fn bars(figures: &[Figure], steps: &[Step], memory: &Memory) -> Vec<B
             "times",
         ),
         most("parse + classify + decide + draft", together, 3.0, "µs"),
-        most("front with idle connections", Some(memory.front_with_idle_kib as f64 / 1024.0), 24.0, "MiB"),
+        most("front with 1,000 idle connections", Some(memory.front_with_idle_kib as f64 / 1024.0), 24.0, "MiB"),
         most("growth of the front over the requests", Some(memory.growth_kib as f64 / 1024.0), 1.0, "MiB"),
     ]
     .into_iter()

@@ -19,6 +19,8 @@ use crate::worker::TokenKey;
 pub(crate) struct Fleet {
     pub(crate) subjects: Vec<Box<dyn Subject>>,
     pub(crate) agent: Agent,
+    /// Peers that this machine does not have.
+    pub(crate) left_out: Vec<&'static str>,
     _servers: Vec<Server>,
     _directory: tempfile::TempDir,
 }
@@ -45,7 +47,7 @@ impl Fleet {
         let agent = Agent::start(&program, path)?;
         let first = agent.load(&agent_name(1, 1), "hmac", 1, 1)?;
         let sizes = first.sizes();
-        let mut servers = Vec::new();
+        let (mut servers, mut left_out) = (Vec::new(), Vec::new());
         let mut subjects: Vec<Box<dyn Subject>> = vec![
             Box::new(peers::raw_token(TOKEN_COPY, &program, path, TokenKey::Copy)?),
             Box::new(peers::raw_token(TOKEN_OBJECT, &program, path, TokenKey::Object)?),
@@ -59,21 +61,23 @@ impl Fleet {
             subjects.push(Box::new(agent.load(&agent_name(clients, depth), "hmac", clients, depth)?));
         }
         subjects.push(Box::new(agent.load("agent, Ed25519, 1 × 1", "ed25519", 1, 1)?));
-        if Command::new("p11-kit").arg("--version").output().is_ok() {
+        if Command::new("p11-kit").arg("--version").output().is_ok() && peers::p11_kit_client().is_some() {
             let (server, worker) = peers::p11_kit(&program, path)?;
             servers.push(server);
             subjects.push(Box::new(worker));
         } else {
-            eprintln!("p11-kit is not installed and is left out");
+            left_out.push("p11-kit server");
         }
         let (server, loads) = peers::ssh_agent(&program, path)?;
         servers.push(server);
         loads.into_iter().for_each(|load| subjects.push(Box::new(load)));
         if let Some(python) = &run.python {
             subjects.push(Box::new(peers::ccxt(python, path)?));
+        } else {
+            left_out.push("ccxt");
         }
         subjects.retain(|subject| subject.name().contains(&run.only));
-        Ok(Self { subjects, agent, _servers: servers, _directory: directory })
+        Ok(Self { subjects, agent, left_out, _servers: servers, _directory: directory })
     }
 }
 

@@ -75,8 +75,9 @@ fn measure_all(run: &Run) -> anyhow::Result<()> {
     let plan = if run.long { Plan::LONG } else { Plan::SHORT };
     let mut fleet = fleet::Fleet::start(run)?;
     let figures = measure::rounds(plan, &mut fleet.subjects)?;
+    fleet.subjects.clear(); // and their connections with them
     let memory = fleet.agent.memory(if run.long { 1_000_000 } else { 50_000 })?;
-    let report = report::Report::new(figures, micro::measure(), memory);
+    let report = report::Report::new(figures, micro::measure(), memory, fleet.left_out);
     print!("{report}");
     if let Some(path) = &run.json {
         std::fs::write(path, serde_json::to_vec_pretty(&report)?)?;

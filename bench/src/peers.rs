@@ -64,9 +64,16 @@ pub(crate) fn raw_token(name: &str, program: &Path, directory: &Path, key: Token
     Worker::start(name, token_worker(&worker, ("SOFTHSM2_CONF", &configuration))?, None)
 }
 
+/// p11-kit's module that talks to its server: below the libraries of Debian's architecture, or right below them.
+pub(crate) fn p11_kit_client() -> Option<PathBuf> {
+    let libraries = Path::new("/usr/lib");
+    let architectures = fs::read_dir(libraries).ok()?.flatten().map(|entry| entry.path());
+    let directories = architectures.chain([libraries.to_owned(), "/usr/lib64".into()]);
+    directories.map(|directory| directory.join("pkcs11/p11-kit-client.so")).find(|module| module.exists())
+}
+
 /// A MAC of 200 bytes with a token object, in two calls through the server's socket.
 pub(crate) fn p11_kit(program: &Path, directory: &Path) -> anyhow::Result<(Server, Worker)> {
-    const CLIENT: &str = "/usr/lib/x86_64-linux-gnu/pkcs11/p11-kit-client.so";
     let token = SoftHsm::new(program, directory, "p11kit")?;
     let configuration = token.environment();
     let socket = directory.join("p11-kit.sock");
@@ -75,7 +82,12 @@ pub(crate) fn p11_kit(program: &Path, directory: &Path) -> anyhow::Result<(Serve
     command.arg("--name").arg(&socket).arg("pkcs11:").env("SOFTHSM2_CONF", &configuration);
     let server = Server::start(&mut command, &socket)?;
     let SoftHsm { label, pin_file, .. } = token;
-    let worker = TokenWorker { module: CLIENT.into(), label, pin_file, key: TokenKey::Verified };
+    let worker = TokenWorker {
+        module: p11_kit_client().context("p11-kit has no client module")?,
+        label,
+        pin_file,
+        key: TokenKey::Verified,
+    };
     let address = format!("unix:path={}", socket.display());
     let command = token_worker(&worker, ("P11_KIT_SERVER_ADDRESS", &address))?;
     let worker = Worker::start("p11-kit server, HMAC", command, Some(server.process("server")))?;

@@ -19,6 +19,8 @@ pub(crate) struct Report {
     steps: Vec<Step>,
     memory: Memory,
     bars: Vec<Bar>,
+    /// Peers that were not measured, because this machine does not have them.
+    left_out: Vec<&'static str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -35,10 +37,10 @@ struct Row {
 }
 
 impl Report {
-    pub(crate) fn new(figures: Vec<Figure>, steps: Vec<Step>, memory: Memory) -> Self {
+    pub(crate) fn new(figures: Vec<Figure>, steps: Vec<Step>, memory: Memory, left_out: Vec<&'static str>) -> Self {
         let bars = bars(&figures, &steps, &memory);
         let rows = figures.iter().map(Row::of).collect();
-        Self { v: 1, machine: machine(), rows, steps, memory, bars }
+        Self { v: 1, machine: machine(), rows, steps, memory, bars, left_out }
     }
 }
 
@@ -72,7 +74,8 @@ impl Display for Report {
             "\nresident: front {front_kib} KiB, token host {host_kib} KiB; front with {idle_connections} idle \
                      connections {front_with_idle_kib} KiB; grew {growth_kib} KiB over {requests} requests\n"
         )?;
-        self.bars.iter().try_for_each(|bar| writeln!(f, "{bar}"))
+        self.bars.iter().try_for_each(|bar| writeln!(f, "{bar}"))?;
+        self.left_out.iter().try_for_each(|peer| writeln!(f, "LEFT OUT, not installed: {peer}"))
     }
 }
 

@@ -140,9 +140,11 @@ fn a_crowd_and_a_flood_are_hardly_felt_by_another_client() {
             alone.push(quiet);
             beside.push(felt);
         }
-        let ratio = undisturbed(&mut beside).as_secs_f64() / undisturbed(&mut alone).as_secs_f64();
-        eprintln!("{ratio:.2} times as long");
-        assert!(ratio < 3.0, "{ratio:.1} times as long: {beside:?}, {alone:?}");
+        let (felt, quiet) = (undisturbed(&mut beside), undisturbed(&mut alone));
+        eprintln!("{:.2} times as long", felt.as_secs_f64() / quiet.as_secs_f64());
+        // Beside other tests no round is undisturbed; a flood that is not held back is felt for hundreds of milliseconds.
+        let least = Duration::from_millis(repetitions(20, 0) as u64);
+        assert!(felt < least.max(quiet * 3), "{felt:?} where it is {quiet:?}: {beside:?}, {alone:?}");
     });
     let refused = crowd.iter().filter(|(_, stream)| is_closed(stream)).count();
     eprintln!("{refused} of the connections were closed by the agent");

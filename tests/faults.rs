@@ -6,6 +6,8 @@ mod crowd;
 mod disk;
 mod full;
 mod killed;
+mod lock_out;
+mod login;
 mod shim;
 mod token;
 mod watchdog;
@@ -81,6 +83,7 @@ impl Scene {
         loop {
             let answer = self.ask();
             if answer.outcome.is_ok() {
+                eprintln!("a signature again after {:?}, {} refusals before it", start.elapsed(), refused.len());
                 return refused;
             }
             assert!(matches!(answer.code(), Code::TokenTimeout | Code::TokenUnavailable), "{answer:?}");
@@ -100,6 +103,7 @@ impl Scene {
             let result = act();
             drop(stopping);
             let felt = percentile_99(&load.join().expect("every request of the other token is signed"));
+            eprintln!("the other token's p99: {felt:?}, {quiet:?} when all was quiet");
             let bar = Duration::from_millis(50).max(quiet * 3);
             assert!(felt < bar, "the other token's p99 was {felt:?}, {quiet:?} when all was quiet");
             result

@@ -96,9 +96,13 @@ impl SoftHsm {
 
     /// OpenSC's tool on this token, logged in: a judge that is not ours.
     pub(crate) fn pkcs11_tool(&self, arguments: &[&str]) -> std::process::Output {
+        self.pkcs11_tool_with(&self.pin(), arguments)
+    }
+
+    pub(crate) fn pkcs11_tool_with(&self, pin: &str, arguments: &[&str]) -> std::process::Output {
         Command::new("pkcs11-tool")
             .env("SOFTHSM2_CONF", self.configuration())
-            .env("TOKEN_PIN", self.pin())
+            .env("TOKEN_PIN", pin)
             .arg("--module")
             .arg(self.module())
             .args(["--token-label", self.label(), "--login", "--pin", "env:TOKEN_PIN"])

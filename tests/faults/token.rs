@@ -1,14 +1,11 @@
-//! Tokens that hang, fail, crash, vanish, or refuse the PIN.
+//! Tokens that hang, fail, crash or vanish.
 
-use std::process::{Command, Stdio};
-
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 use super::*;
-use crate::softhsm::AGENT;
 
 const FUNCTION_FAILED: &str = "6";
-const DEVICE_ERROR: &str = "48";
+pub(super) const DEVICE_ERROR: &str = "48";
 
 #[test]
 fn a_signature_that_hangs_is_a_timeout_and_the_token_is_back() {
@@ -81,45 +78,6 @@ fn a_failing_sign_init_is_a_clear_error_and_shown_by_status() {
 }
 
 #[test]
-fn a_login_that_hangs_spends_one_more_try_at_most() {
-    let scene = Scene::new();
-    let logins = scene.shim.calls("C_Login");
-    scene.unfelt(|| {
-        scene.shim.plan("C_Login hang times=1");
-        kill_host(&scene);
-        let refused = scene.wait_for_signature(Duration::from_secs(10) + BACK);
-        assert!(refused.iter().all(|answer| answer.after < Duration::from_secs(1)), "{refused:?}");
-    });
-    assert_eq!(scene.shim.calls("C_Login"), logins + 2, "the one that hung and the one that was accepted");
-}
-
-#[test]
-fn a_login_that_hangs_twice_is_given_up_until_a_person_clears_it() {
-    let mut scene = Scene::new();
-    let logins = scene.shim.calls("C_Login");
-    scene.unfelt(|| {
-        scene.shim.plan("C_Login hang");
-        kill_host(&scene);
-        let start = Instant::now();
-        while scene.token("hsm").last_error.is_none_or(|error| !error.contains("cut off before")) {
-            assert_eq!(scene.ask().code(), Code::TokenUnavailable);
-            assert!(start.elapsed() < Duration::from_secs(30), "log:\n{}", scene.agent.log());
-            thread::sleep(Duration::from_millis(100));
-        }
-    });
-    scene.shim.plan("");
-    scene.agent.stop(Signal::TERM);
-    scene.agent.begin();
-    scene.agent.wait_until("the agent listens", |agent| countersign::Admin::open(&agent.sockets()).is_ok());
-    scene.agent.wait_until("the token is down", |_| scene.token("hsm").state == "down");
-    assert_eq!(scene.shim.calls("C_Login"), logins + 2, "two that hung, and none after");
-    let reset = Command::new(AGENT).args(["pin-reset", "hsm", "--state-dir"]).arg(scene.agent.state_dir()).output();
-    assert!(reset.expect("runs").status.success());
-    scene.agent.signal(Signal::HUP);
-    scene.wait_for_signature(BACK);
-}
-
-#[test]
 fn a_module_that_aborts_takes_its_host_and_nothing_else() {
     let scene = Scene::new();
     scene.unfelt(|| {
@@ -174,32 +132,4 @@ fn a_module_that_is_missing_is_tried_again_at_a_reload() {
     fs::rename(&away, &module).expect("moved back");
     scene.agent.signal(Signal::HUP);
     scene.wait_for_signature(BACK);
-}
-
-#[test]
-fn a_wrong_pin_is_tried_once_over_many_starts() {
-    let mut scene = Scene::new();
-    scene.agent.configure("keys = [\"binance-mm\"]\nscopes = [\"read\"]\n", "");
-    scene.agent.stop(Signal::TERM);
-    fs::write(scene.agent.token.pin_file(), "wrong-pin").expect("written");
-    let logins = scene.shim.calls("C_Login");
-    for start in 1..=repetitions(100, 1_000) {
-        let mut run = Command::new(AGENT);
-        let run = run.args(["run", "--config"]).arg(scene.agent.config_file()).stderr(Stdio::null());
-        assert_eq!(run.status().expect("runs").code(), Some(78));
-        if start % 100 == 0 {
-            eprintln!("{start} starts with a wrong PIN, {} tries of it", scene.shim.calls("C_Login") - logins);
-        }
-    }
-    assert_eq!(scene.shim.calls("C_Login"), logins + 1);
-}
-
-/// Kills the host of the token behind the shim.
-fn kill_host(scene: &Scene) {
-    let children = scene.agent.children();
-    let maps = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
-    let module = scene.shim.module();
-    let name = module.to_str().expect("UTF-8");
-    let host = children.into_iter().find(|pid| maps(pid).contains(name)).expect("a host");
-    kill_process(Pid::from_raw(host).expect("a pid"), Signal::KILL).expect("killed");
 }

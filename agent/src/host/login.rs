@@ -7,7 +7,7 @@ use cryptoki::session::Session;
 
 use super::fault::Fault;
 use super::pin::{OpenSource, Pin};
-use super::pin_try::{Outcome, PinFlags, TryRecord, Verdict};
+use super::pin_try::{Outcome, PinFlags, Reason, TryRecord, Verdict};
 use super::pkcs11::Token;
 use super::protocol::HostError;
 use super::settings::TokenSettings;
@@ -71,9 +71,21 @@ fn check(
 ) -> Result<(), HostError> {
     match record.verdict(source, flags) {
         Verdict::Attempt => Ok(()),
-        Verdict::Blocked(reason) => Err(HostError::PinBlocked(format!("{reason}; {}", cure(settings)))),
+        Verdict::Blocked(reason) => {
+            let cure = match reason {
+                Reason::FinalTry => FINAL_TRY_CURE.to_owned(),
+                Reason::Locked => LOCKED_CURE.to_owned(),
+                Reason::Interrupted | Reason::RefusedBefore | Reason::TooManyRefusals => cure(settings),
+            };
+            Err(HostError::PinBlocked(format!("{reason}; {cure}")))
+        }
     }
 }
+
+/// The agent spends no last try, whatever was cleared.
+const FINAL_TRY_CURE: &str = "log in once with the right PIN by another tool, such as pkcs11-tool --login, which clears the \
+                              token's count; then reload the agent";
+const LOCKED_CURE: &str = "who holds the security officer's PIN has to set this PIN anew; then reload the agent";
 
 fn cure(settings: &TokenSettings) -> String {
     format!(

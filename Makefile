@@ -42,7 +42,8 @@ test-rust:
 # The scenarios of faults in their long form, about half an hour: 10,000 kills, 1,000 starts with a wrong PIN. As released,
 # because it is the restarts that take the time, and one after the other, so that what is timed is not disturbed.
 soak: test-kryoptic
-	COUNTERSIGN_SOAK=1 cargo test --release --locked -p countersign-agent --test e2e -- --nocapture --test-threads 1 faults::
+	COUNTERSIGN_SOAK=1 cargo test --release --locked -p countersign-agent --test e2e -- --nocapture --test-threads 1 \
+		faults:: transport::thousands
 
 # A token that locks its PIN, which SoftHSM never does. Not in `make test`: the module takes a minute to build.
 test-kryoptic:

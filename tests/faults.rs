@@ -180,7 +180,7 @@ fn percentile_99(times: &[Duration]) -> Duration {
 }
 
 /// How often a scenario is repeated: `long` where `COUNTERSIGN_SOAK` is set.
-fn repetitions(short: usize, long: usize) -> usize {
+pub(crate) fn repetitions(short: usize, long: usize) -> usize {
     if std::env::var_os("COUNTERSIGN_SOAK").is_some() { long } else { short }
 }
 

@@ -42,6 +42,25 @@ impl Mercy {
     }
 }
 
+/// What moves money waits for the disk: where the sync of its intent fails, the token is not asked, and a later sync that
+/// succeeds proves nothing.
+#[test]
+fn a_sync_that_fails_keeps_a_transfer_from_the_token() {
+    let bot = "keys = [\"binance-mm\"]\nscopes = [\"read\", \"transfer\"]\n";
+    let mercy = Mercy::with_rest(bot, "[transfer.BTC]\nper_request = \"1\"\nper_day = \"1\"\n");
+    let transfer = || {
+        let params = r#"{"type":"MAIN_UMFUTURE","asset":"BTC","amount":"0.1"}"#;
+        agent::code(mercy.agent.sign("binance-mm", "POST", "/sapi/v1/asset/transfer", params))
+    };
+    assert_eq!(transfer(), None);
+    mercy.plan(&format!("sync {}", Errno::IO.raw_os_error()));
+    assert_eq!(transfer(), Some(Code::LedgerUnavailable));
+    mercy.plan("");
+    assert_eq!([(); 5].map(|()| transfer()), [Some(Code::LedgerUnavailable); 5]);
+    let results = mercy.agent.journal().matches("\"kind\":\"result\"").count();
+    assert_eq!(results, 1, "only the first reached the token");
+}
+
 #[test]
 fn a_disk_that_fails_ends_signing_until_a_restart_and_nothing_else() {
     let (full, broken) = (Errno::NOSPC.raw_os_error(), Errno::IO.raw_os_error());

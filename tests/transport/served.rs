@@ -201,8 +201,9 @@ pub(crate) fn raise_descriptors() {
 
 fn limit_descriptors(soft: u64) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let maximum = getrlimit(Resource::Nofile).maximum;
-    setrlimit(Resource::Nofile, Rlimit { current: Some(soft), maximum }).expect("below the hard limit");
+    // More than the hard limit is for root to take.
+    let maximum = getrlimit(Resource::Nofile).maximum.map(|maximum| maximum.max(soft));
+    setrlimit(Resource::Nofile, Rlimit { current: Some(soft), maximum }).expect("below the hard limit, or root");
 }
 
 /// A client that speaks in bytes.

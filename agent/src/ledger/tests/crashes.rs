@@ -9,6 +9,9 @@ struct World {
     now_ms: u64,
     released: [Amount; 2],
     in_flight: [Amount; 2],
+    /// How many requests of each window have left, and were about to.
+    released_requests: [usize; 2],
+    requests_in_flight: [usize; 2],
     nonces: Vec<u64>,
     /// Spend that earlier power cuts made up: released by nobody, counted all the same.
     made_up: [Amount; 2],
@@ -24,6 +27,7 @@ impl World {
         let scope = [Scope::Trade, Scope::Withdraw][window];
         ledger.intend(self.now_ms, intent(scope, vec![spend(WINDOWS[window], asked, CAPS[window])]))?;
         self.in_flight[window] = self.in_flight[window].checked_add(amount(asked)).expect("small");
+        self.requests_in_flight[window] += 1;
         Ok(())
     }
 
@@ -32,6 +36,7 @@ impl World {
         for window in 0..2 {
             let in_flight = std::mem::take(&mut self.in_flight[window]);
             self.released[window] = self.released[window].checked_add(in_flight).expect("small");
+            self.released_requests[window] += std::mem::take(&mut self.requests_in_flight[window]);
         }
     }
 
@@ -43,13 +48,14 @@ impl World {
         Ok(())
     }
 
-    /// Two runs of one boot: trades in batches, withdrawals synced before the token, nonces, rotation, an orderly end.
+    /// Two runs of one boot, half a day: trades in batches, withdrawals synced before the token, nonces, rotation, an
+    /// orderly end.
     fn script(&mut self, disk: &SimulatedDisk, boot_id: &str) -> Result<(), ReserveError> {
         for run in 0..2 {
             let options = Options { segment_bytes: 4_000, ..options(boot_id) };
             let (mut ledger, _) = open_with(disk, options, self.now_ms)?;
             for step in 0..24 {
-                self.now_ms += 1_500;
+                self.now_ms += 12 * 60_000;
                 match step % 6 {
                     0 => self.nonce(&mut ledger)?,
                     3 => {
@@ -88,12 +94,29 @@ impl World {
         }
     }
 
+    /// What left the agent is on record: a withdrawal even after a power cut, all else after a kill.
+    fn check_records(&mut self, disk: &SimulatedDisk, lost_power: bool, what: &str) {
+        let recorded = entries(disk);
+        for (window, scope) in [Scope::Trade, Scope::Withdraw].into_iter().enumerate() {
+            let of_scope =
+                |entry: &&Entry| matches!(entry.record(), Some(Record::Intent(intent)) if intent.scope == scope);
+            let intents = recorded.iter().filter(of_scope).count();
+            let released = self.released_requests[window];
+            if scope == Scope::Withdraw || !lost_power {
+                assert!(intents >= released, "{what}: {intents} intents of {scope}, {released} left");
+            }
+            // What the cut took was promised to nobody; what it left may count for later ones.
+            (self.released_requests[window], self.requests_in_flight[window]) = (intents, 0);
+        }
+    }
+
     /// Opens what a crash left, checks it, and uses it.
     fn recover(&mut self, disk: &SimulatedDisk, boot_id: &str, lost_power: bool, what: &str) {
         let (mut ledger, report) = open(disk, boot_id, self.now_ms).unwrap_or_else(|error| panic!("{what}: {error}"));
         assert_sound(disk);
         assert!(lost_power || report.carried != CarriedState::Reserved, "{what}");
         self.check(&ledger, lost_power, what);
+        self.check_records(disk, lost_power, what);
         self.nonce(&mut ledger).expect(what);
     }
 }

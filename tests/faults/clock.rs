@@ -66,7 +66,7 @@ fn while_a_clock_is_wrong_limits_hold_and_nothing_moves_money_until_it_is_right(
     assert_eq!(watched.transfer(), None);
     assert_eq!(watched.warnings(), [""; 0], "a good clock");
     for (plan, said) in
-        [("clock 3600", "set ahead by 3"), ("clock -3600", "set back by 3"), ("clock 90000", "set ahead by 9")]
+        [("clock 3600", "set ahead by 3"), ("clock -3600", "set back by 3"), ("clock 91000", "set ahead by 9")]
     {
         let intents = watched.0.agent.journal().matches("\"scope\":\"transfer\"").count();
         watched.assert_doubted(plan, said);

@@ -3,7 +3,7 @@
 CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
 
-.PHONY: all bench build clean demo deny fmt fuzz install-deps lint soak test test-kryoptic test-python test-rust
+.PHONY: all bench build clean demo deny fmt fuzz install-deps lint soak test test-kryoptic test-python test-rust try-units
 
 all: build
 
@@ -35,6 +35,7 @@ lint:
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
 	scripts/cargo-deny --offline --log-level error check bans licenses sources
+	scripts/check-units
 
 test-rust:
 	cargo test --workspace --locked
@@ -54,6 +55,11 @@ test-kryoptic:
 test-python:
 	cargo test --workspace --locked --no-run --quiet
 	cd client/python && "$$(../../scripts/python-env)" -W error -m unittest discover --start-directory tests --top-level-directory .
+
+# The systemd units under a systemd that is started for this alone; as root, or by sudo. Half a minute once it is built.
+try-units: install-deps
+	cargo build --locked -p countersign -p countersign-agent
+	@scripts/try-units
 
 # Every warning too, such as a crate in two versions.
 deny:

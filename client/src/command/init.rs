@@ -26,7 +26,7 @@ use account::Account;
 use file::{Existing, Written};
 use place::Place;
 use question::Questions;
-use token::Token;
+use token::{ProfileKind, Token};
 
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
@@ -106,10 +106,17 @@ fn set_up(arguments: &Arguments, place: &Place) -> Result<Report, Failure> {
             next: "run this again".to_owned(),
         });
     }
-    let unit = unit::text(place, &token)?;
+    let unit = unit::text(place)?;
     let mut notes = Vec::new();
     if file::write(&place.unit, &unit, 0o644, existing)? == Written::KeptOther {
         notes.push(format!("{} is there already and was left as it is; --force replaces it", place.unit.display()));
+    }
+    if place.is_system() && token.kind == ProfileKind::Hardware {
+        notes.push(
+            "the unit opens neither network nor devices: for an HSM on the network, or one on USB without pcscd, put a drop-in \
+             of packaging/systemd/drop-ins beside it"
+                .to_owned(),
+        );
     }
     let check = check(place, &owner)?;
     Ok(Report::new(place, "set up", Some(token), usable_key(arguments), check, notes))

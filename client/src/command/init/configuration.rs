@@ -58,7 +58,7 @@ fn token_section(place: &Place, token: &Token) -> Result<String, Failure> {
             text.push_str(&format!("environment = {{ SOFTHSM2_CONF = {} }}\n", path(&made.configuration)?));
         }
         None if place.is_system() => text.push_str(
-            "# systemd-creds encrypt --name=hsm-pin - /etc/countersign/hsm-pin.cred (the unit loads it)\n\
+            "# systemd-creds encrypt --name=hsm-pin - /etc/credstore.encrypted/hsm-pin (the unit loads it)\n\
              pin = { credential = \"hsm-pin\" }\n",
         ),
         None => text.push_str(

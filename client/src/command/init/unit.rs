@@ -2,48 +2,30 @@
 
 use std::path::Path;
 
-use super::place::{Place, SYSTEM_USER};
-use super::token::{ProfileKind, Token};
+use super::place::Place;
 use crate::agent_program;
 use crate::failure::Failure;
 
-/// The whole unit, for the machine or for a user.
-pub(super) fn text(place: &Place, token: &Token) -> Result<String, Failure> {
+const SYSTEM: &str = include_str!("../../../../packaging/systemd/system/countersign-agent.service");
+const USER: &str = include_str!("../../../../packaging/systemd/user/countersign-agent.service");
+
+/// The whole unit, for the machine or for a user: the packaged one, started as it is here.
+pub(super) fn text(place: &Place) -> Result<String, Failure> {
     let program = agent_program::find()?;
-    let mut text = format!(
-        "# Written by countersign init.\n[Unit]\nDescription=countersign agent\n\n[Service]\nType=exec\n\
-         ExecStart={} run --config {}\nExecReload=kill -HUP $MAINPID\nRestart=on-failure\nRestartSec=1\n\
-         # A refused PIN or a bad configuration does not get better by trying again; a PIN has few tries.\n\
-         RestartPreventExitStatus=78\nLimitCORE=0\nLimitMEMLOCK=8M\nUMask=0077\nNoNewPrivileges=yes\n",
-        word(&program)?,
-        word(&place.config)?
-    );
-    if place.has_runtime_directory() {
-        let mode = if place.is_system() { "0755" } else { "0700" };
-        text.push_str(&format!("RuntimeDirectory=countersign\nRuntimeDirectoryMode={mode}\n"));
-    }
-    if place.is_system() {
-        text.push_str(&hardening(token));
-    }
-    let target = if place.is_system() { "multi-user.target" } else { "default.target" };
-    text.push_str(&format!("\n[Install]\nWantedBy={target}\n"));
-    Ok(text)
+    let start = format!("ExecStart={} run --config {}", word(&program)?, word(&place.config)?);
+    let template = if place.is_system() { SYSTEM } else { USER };
+    Ok(written(template, &start, place.has_runtime_directory()))
 }
 
-fn hardening(token: &Token) -> String {
-    let mut text = format!(
-        "User={SYSTEM_USER}\nGroup={SYSTEM_USER}\nStateDirectory=countersign\nStateDirectoryMode=0700\n\
-         CapabilityBoundingSet=\nProtectSystem=strict\nProtectHome=yes\nPrivateTmp=yes\nProtectClock=yes\n\
-         ProtectControlGroups=yes\nProtectHostname=yes\nProtectKernelLogs=yes\nProtectKernelModules=yes\n\
-         ProtectKernelTunables=yes\nRestrictNamespaces=yes\nRestrictRealtime=yes\nRestrictSUIDSGID=yes\n\
-         LockPersonality=yes\nSystemCallArchitectures=native\n"
-    );
-    match token.kind {
-        ProfileKind::Software => {
-            text.push_str("PrivateDevices=yes\nPrivateNetwork=yes\nRestrictAddressFamilies=AF_UNIX\n")
+fn written(template: &str, start: &str, runtime_directory: bool) -> String {
+    let mut text = "# Written by countersign init.\n".to_owned();
+    for line in template.lines() {
+        let line = if line.starts_with("ExecStart=") { start } else { line };
+        let is_of_directory = line.trim_start_matches("# ").starts_with("RuntimeDirectory");
+        if runtime_directory || !is_of_directory {
+            text.push_str(line);
+            text.push('\n');
         }
-        // Its module may need a device or the network.
-        ProfileKind::Hardware => text.push_str("LoadCredentialEncrypted=hsm-pin:/etc/countersign/hsm-pin.cred\n"),
     }
     text
 }
@@ -68,6 +50,18 @@ fn word(path: &Path) -> Result<String, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_unit_is_the_packaged_one_but_for_its_start() {
+        for template in [SYSTEM, USER] {
+            let text = written(template, "ExecStart=\"/x\" run", true);
+            let differ: Vec<_> =
+                text.lines().skip(1).zip(template.lines()).filter(|(ours, theirs)| ours != theirs).collect();
+            let [("ExecStart=\"/x\" run", theirs)] = differ[..] else { panic!("{differ:?}") };
+            assert!(theirs.starts_with("ExecStart=/usr/bin/countersign-agent run --config "), "{theirs}");
+            assert!(text.contains("RuntimeDirectory=") && !written(template, "", false).contains("RuntimeDirectory"));
+        }
+    }
 
     #[test]
     fn paths_are_one_word_of_a_unit() {

@@ -342,6 +342,21 @@ fn a_refused_pin_is_not_tried_again_until_the_operator_says_so() {
 }
 
 #[test]
+fn an_operator_who_is_as_quick_as_the_host_was_is_heard() {
+    in_runtime(async {
+        let supervised = Supervised::start("p");
+        supervised.becomes(TokenState::Down).await;
+        assert!(supervised.token.status().given_up, "known as soon as the host is gone");
+        supervised.token.retry();
+        eventually(|| supervised.starts().len() == 2).await;
+        supervised.becomes(TokenState::Down).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(supervised.starts().len(), 2, "heard once");
+        supervised.token.stop().await;
+    });
+}
+
+#[test]
 fn an_idle_host_is_tested_and_killed_when_it_does_not_answer() {
     in_runtime(async {
         let tested = Supervised::healthy("-").await;

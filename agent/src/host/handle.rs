@@ -138,7 +138,7 @@ impl TokenHandle {
 
     /// Starts a host again that waits: because it failed for good, such as on a refused PIN, or for its next try.
     pub fn retry(&self) {
-        self.0.retry.notify_waiters();
+        self.0.retry.notify_one(); // kept for a supervisor that is still burying the last host
     }
 
     /// Ends the host, politely first, and returns when its process is gone.

@@ -49,10 +49,7 @@ impl Supervisor {
             if matches!(ended, Ended::Stopped) {
                 break;
             }
-            shared.status.send_modify(|status| {
-                status.next_try_ms = pause.map(unix_ms);
-                status.given_up = pause.is_none();
-            });
+            shared.status.send_modify(|status| status.next_try_ms = pause.map(unix_ms));
             match pause {
                 Some(pause) => shared.pulse.waits_until(Instant::now() + pause),
                 None => shared.pulse.waits_for_the_operator(),
@@ -100,6 +97,7 @@ impl Shared {
         self.status.send_modify(|status| {
             status.enter(TokenState::Down);
             status.last_error = Some(ended.to_string());
+            status.given_up = ended.is_final();
         });
         self.desk.take().outstanding.fail(&ended.as_token_error(&self.name));
     }

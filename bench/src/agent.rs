@@ -145,9 +145,9 @@ impl Agent {
     }
 }
 
-/// One uid may have 256 connections to a socket: the idle ones get a few sockets of their own.
+/// The last of the agent's places are for peers with at most 16 connections to a socket: so many clients share the idle ones.
 const IDLE: usize = 1_000;
-const IDLE_SOCKETS: usize = 4;
+const IDLE_SOCKETS: usize = 64;
 
 fn idle_socket(directory: &Path, number: usize) -> PathBuf {
     directory.join(format!("idle-{number}.sock"))

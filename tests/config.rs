@@ -4,6 +4,7 @@ mod mutations;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
 use countersign_agent::config::{self, ApproverProof, Config, ConfigError, Facts};
@@ -21,13 +22,13 @@ fn facts() -> Facts {
         socket: "/run/countersign/agent.sock".into(),
         admin_socket: None,
         credentials_directory: None,
-        user_id: |name| match name {
+        user_id: Rc::new(|name| match name {
             "countersign" => Some(999),
             "grid-bot" => Some(1002),
             "mm-bot" => Some(1001),
             _ => None,
-        },
-        profile_file: |_| Err("it cannot be opened".to_owned()),
+        }),
+        profile_file: Rc::new(|_| Err("it cannot be opened".to_owned())),
     }
 }
 

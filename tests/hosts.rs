@@ -3,9 +3,11 @@
 use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use countersign_agent::confine::{Demand, Limits};
 use countersign_agent::host::handle::{Deadlines, TokenHandle};
 use countersign_agent::host::protocol::{Bytes, FromHost, HostError, HostedKey, Passphrase, ToHost, TokenFacts};
 use countersign_agent::host::status::TokenState;
@@ -33,7 +35,7 @@ fn as_a_host() {
         "g" => front.write_all(&[0xff; 64]).expect("the front reads"),
         "p" => return say(&mut front, &FromHost::Broken(HostError::PinRefused("CKR_PIN_INCORRECT".into()))),
         "s" => std::thread::sleep(Duration::from_secs(3600)),
-        _ => say(&mut front, &FromHost::Ready { token: facts(), keys: vec![key()] }),
+        _ => say(&mut front, &FromHost::Ready { token: facts(), keys: vec![key()], limits: Limits::default() }),
     }
     while let Some(request) = frame(&mut front) {
         match postcard::from_bytes(&request).expect("a request") {
@@ -56,14 +58,16 @@ fn as_a_host() {
 fn as_a_spawner() {
     let control = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).expect("the socket");
     rustix::io::fcntl_setfd(rustix::stdio::stdin(), rustix::io::FdFlags::CLOEXEC).expect("settable");
-    spawner::run(control, Programs { host: fake("as_a_host"), ..Programs::default() }).expect("the front ends it");
+    let programs = Programs { host: fake("as_a_host"), ..Programs::of_agent(Path::new("/nonexistent")) };
+    spawner::run(control, programs, Demand::Required).expect("the front ends it");
 }
 
 #[test]
 #[ignore = "a spawner that can start nothing"]
 fn as_a_spawner_without_a_program() {
     let control = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).expect("the socket");
-    spawner::run(control, Programs { program: "/nonexistent".into(), ..Programs::default() }).expect("ended");
+    let programs = Programs { program: "/nonexistent".into(), ..Programs::of_agent(Path::new("/nonexistent")) };
+    spawner::run(control, programs, Demand::Required).expect("the front ends it");
 }
 
 fn fake(test: &str) -> Vec<OsString> {

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use countersign_agent::confine::Demand;
 use countersign_agent::host::settings::{PinSource, TokenSettings};
 use serde::Deserialize;
 
@@ -54,6 +55,7 @@ impl SoftHsm {
             environment: vec![("SOFTHSM2_CONF".to_owned(), self.configuration().display().to_string())],
             state_dir: self.state_dir(),
             allow_software_tokens: true,
+            confinement: Demand::Required,
         }
     }
 

@@ -8,6 +8,7 @@ mod facts;
 mod fields;
 mod pin;
 mod problem;
+mod sources;
 mod token;
 mod transfer;
 mod value;
@@ -26,6 +27,7 @@ pub use agent::AgentSettings;
 pub use approver::{Approver, ApproverProof};
 pub use facts::Facts;
 pub use problem::{Finding, Report};
+pub use sources::Sources;
 pub use token::TokenConfig;
 
 use crate::peer::ListenerKind;
@@ -37,7 +39,7 @@ use fields::{Fields, named_tables, repeated_tables};
 use problem::{Problem, Problems};
 
 /// Larger is no configuration that a person wrote.
-const LONGEST: u64 = 1024 * 1024;
+const LONGEST: u64 = 256 * 1024;
 
 /// A whole configuration. It is never changed: a reload puts another in its place.
 #[derive(Clone, Debug)]
@@ -76,15 +78,25 @@ pub enum ConfigError {
 
 /// Reads the file, if nobody but root and the agent's user can have written it.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
-    let path = std::path::absolute(path).map_err(|cause| ConfigError::Read { path: path.to_owned(), cause })?;
-    let file = trusted_path::open(&path, Exposure::Public)?;
+    load_with(path, &Facts::of_this_process())
+}
+
+/// The same for a process with these facts.
+pub fn load_with(path: &Path, facts: &Facts) -> Result<Config, ConfigError> {
+    parse(read_text(path)?, path, facts)
+}
+
+fn read_text(path: &Path) -> Result<String, ConfigError> {
+    let absolute = std::path::absolute(path).map_err(|cause| ConfigError::Read { path: path.to_owned(), cause })?;
+    let path = absolute.as_path();
+    let file = trusted_path::open(path, Exposure::Public)?;
     let mut bytes = Vec::new();
-    file.take(LONGEST + 1).read_to_end(&mut bytes).map_err(|cause| ConfigError::Read { path: path.clone(), cause })?;
+    let read = file.take(LONGEST + 1).read_to_end(&mut bytes);
+    read.map_err(|cause| ConfigError::Read { path: path.to_owned(), cause })?;
     if bytes.len() as u64 > LONGEST {
-        return Err(ConfigError::TooLong(path));
+        return Err(ConfigError::TooLong(path.to_owned()));
     }
-    let text = String::from_utf8(bytes).map_err(|error| not_text(error.as_bytes(), &path))?;
-    parse(text, &path, &Facts::of_this_process())
+    String::from_utf8(bytes).map_err(|error| not_text(error.as_bytes(), path))
 }
 
 /// Turns the text of a configuration into its meaning; `path` is shown in errors.

@@ -13,10 +13,11 @@ pub mod public_key;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
+use crate::confine;
 use crate::host::frame::{self, FrameError, Frames};
+use crate::host::login;
 use crate::host::protocol::HostError;
 use crate::host::settings::{TokenSettings, is_plain_name};
-use crate::host::{confine, login};
 use crate::sys;
 use material::KeyMaterial;
 use operation::{Enrolment, NewKey};

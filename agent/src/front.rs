@@ -5,6 +5,7 @@ mod enrol_child;
 pub mod enrolment;
 pub mod keyring;
 pub mod life;
+pub mod limits;
 pub mod operator;
 mod public_key;
 pub mod recorder;
@@ -24,6 +25,7 @@ use countersign_core::signer::Signer;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Config;
+use crate::confine::Limits;
 use crate::ledger::keys::KeyFiles;
 use crate::peer::{ListenerKind, Peer};
 use crate::shutdown::{Stop, Stopper};
@@ -55,6 +57,8 @@ pub struct Front {
     locked: Cell<bool>,
     pub key_files: KeyFiles,
     pub spawner: Spawner,
+    /// What this process cannot do.
+    limits: Limits,
     reload: mpsc::Sender<Reload>,
     pub started_ms: u64,
     /// The uid the agent runs as; with root the only one that may use the admin socket.
@@ -66,7 +70,7 @@ impl Front {
         config: Rc<Config>,
         keyring: Keyring,
         key_files: KeyFiles,
-        spawner: Spawner,
+        (spawner, limits): (Spawner, Limits),
         recorder: Recorder,
         locked: bool,
         reload: mpsc::Sender<Reload>,
@@ -86,6 +90,7 @@ impl Front {
             locked: Cell::new(locked),
             key_files,
             spawner,
+            limits,
             reload,
             own_uid: rustix::process::geteuid().as_raw(),
         }

@@ -4,7 +4,6 @@
 
 mod breaker;
 pub mod catalogue;
-pub mod confine;
 pub mod fault;
 pub mod frame;
 pub mod handle;

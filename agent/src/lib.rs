@@ -3,6 +3,7 @@
 pub mod activation;
 pub mod check;
 pub mod config;
+pub mod confine;
 pub mod connection;
 mod descriptor;
 pub mod enrol;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use countersign_agent::confine::Demand;
 use countersign_agent::host::{pin_try, process, settings, softhsm_init};
 use countersign_agent::{check, enrol, profiles, run, spawner, sys};
 use tracing_subscriber::EnvFilter;
@@ -32,6 +33,15 @@ enum Command {
         /// One versioned object on stdout.
         #[arg(long)]
         json: bool,
+    },
+    /// Reads the configuration for the agent, which can no longer open it; started for one reload.
+    #[command(hide = true)]
+    Configuration {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Descriptor of the connection to the agent.
+        #[arg(long, default_value_t = 0)]
+        control: RawFd,
     },
     /// The enrol child; started by the agent for one operation.
     #[command(hide = true)]
@@ -82,6 +92,10 @@ enum Command {
         /// Descriptor of the connection to the agent.
         #[arg(long, default_value_t = 0)]
         control: RawFd,
+        #[command(flatten)]
+        config: ConfigFile,
+        #[arg(long, value_enum, default_value_t)]
+        confinement: Demand,
     },
 }
 
@@ -110,13 +124,19 @@ fn main() -> anyhow::Result<ExitCode> {
             let told = enrol::run(control, &operator);
             Ok(if told { ExitCode::SUCCESS } else { ExitCode::from(UNAVAILABLE) })
         }
+        Command::Configuration { config, control } => {
+            let control = sys::duplicate_descriptor(control).context("there is no connection to the agent")?;
+            run::tell_sources(control, &config.file).context("the agent could not be told")?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Host { control } => {
             let control = sys::duplicate_descriptor(control).context("there is no connection to the agent")?;
             Ok(ExitCode::from(process::run(control).exit_code()))
         }
-        Command::Spawner { control } => {
+        Command::Spawner { control, config, confinement } => {
             let control = sys::duplicate_descriptor(control).context("there is no connection to the agent")?;
-            spawner::run(control, spawner::Programs::default()).context("the spawner cannot go on")?;
+            let programs = spawner::Programs::of_agent(&config.file);
+            spawner::run(control, programs, confinement).context("the spawner cannot go on")?;
             Ok(ExitCode::SUCCESS)
         }
         Command::InitToken { dir, label } => {

@@ -1,5 +1,7 @@
 //! `countersign-agent run`: configuration, ledger, token hosts and sockets are put together and taken apart in order.
 
+use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::ExitStatus;
@@ -9,19 +11,21 @@ use std::time::Duration;
 
 use anyhow::Context;
 use countersign_core::record::{CarriedState, ConfigLoaded, Record, TokenChange};
+use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::activation::GivenSockets;
-use crate::config::{self, Config, TokenConfig};
+use crate::config::{self, Config, Facts, Sources, TokenConfig};
+use crate::confine;
 use crate::front::clock;
 use crate::front::keyring::Keyring;
 use crate::front::life;
 use crate::front::recorder::{Recorder, lock_file};
 use crate::front::session::Session;
-use crate::front::{Front, Reload};
-use crate::host::confine;
+use crate::front::{Front, Reload, limits};
+use crate::host::frame::{self, Frames};
 use crate::host::handle::{Deadlines, TokenHandle};
 use crate::host::status::TokenState;
 use crate::host::supervisor::{self, Supervisor};
@@ -33,10 +37,12 @@ use crate::server::{self, Server};
 use crate::service_manager::ServiceManager;
 use crate::shutdown::{Signals, Wish};
 use crate::socket::SocketError;
-use crate::spawner::{Launched, Spawner};
+use crate::spawner::{Kind, Launched, Spawner};
 
 /// How long requests under way may take after a stop was asked for.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long reading the configuration may take at a reload: names of users may come from elsewhere.
+const READING: Duration = Duration::from_secs(20);
 /// How often counted refusals are written down.
 const TICK: Duration = Duration::from_secs(5);
 
@@ -46,31 +52,52 @@ pub fn run(config_file: &Path) -> anyhow::Result<()> {
     let manager = Rc::new(ServiceManager::of_this_process());
     let sockets = GivenSockets::of_this_process().map_err(SocketError::Given)?;
     server::raise_descriptor_limit();
-    let config = Rc::new(config::load(config_file)?);
-    let spawner =
-        Launched::launch(Path::new("/proc/self/exe"), ["spawner"]).context("the spawner cannot be started")?;
+    let config_file = std::path::absolute(config_file).context("the place of the configuration")?;
+    let facts = Facts::of_this_process();
+    let config = Rc::new(config::load_with(&config_file, &facts)?);
+    let start = Start {
+        manager,
+        sockets,
+        spawner: launch_spawner(&config_file, &config).context("the spawner cannot be started")?,
+        // From here on nothing can be started or reached but what the configuration names.
+        limits: limits::confine_front(&config)?,
+        config_file,
+        facts,
+        config,
+    };
+    start.limits.missing.iter().for_each(|what| tracing::warn!("not confined: {what}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no IO thread")?;
     // A task of its own, so that it is polled when it is concerned and not at every request.
-    let config_file = config_file.to_owned();
-    let surroundings = Surroundings { manager, sockets, spawner };
-    LocalSet::new().block_on(&runtime, async { spawn_local(serve(config_file, config, surroundings)).await? })
+    LocalSet::new().block_on(&runtime, async { spawn_local(serve(start)).await? })
 }
 
-/// What stands around the front before it serves.
-struct Surroundings {
+fn launch_spawner(config_file: &Path, config: &Config) -> io::Result<Launched> {
+    let file = config_file.as_os_str();
+    let arguments = ["spawner".as_ref(), "--config".as_ref(), file, "--confinement".as_ref()];
+    let arguments = arguments.into_iter().chain([config.agent.confinement.name().as_ref()]);
+    Launched::launch(Path::new("/proc/self/exe"), arguments)
+}
+
+/// What was done before the first thread.
+struct Start {
     manager: Rc<ServiceManager>,
     sockets: GivenSockets,
+    config_file: PathBuf,
+    facts: Facts,
+    config: Rc<Config>,
     spawner: Launched,
+    limits: confine::Limits,
 }
 
-async fn serve(config_file: PathBuf, config: Rc<Config>, surroundings: Surroundings) -> anyhow::Result<()> {
-    let Surroundings { manager, sockets, spawner } = surroundings;
+async fn serve(start: Start) -> anyhow::Result<()> {
+    let Start { manager, sockets, config_file, facts, config, spawner, limits } = start;
     let mut signals = Signals::listen().context("the signals cannot be listened to")?;
     let (reload_asked, mut reloads) = mpsc::channel(1);
     let spawner = spawner.connect().context("the spawner cannot be talked to")?;
-    let front = Rc::new(assemble(&config, spawner.clone(), reload_asked)?);
+    let front = Rc::new(assemble(&config, (spawner.clone(), limits), reload_asked)?);
     let mut agent = Agent {
         config_file,
+        facts,
         server: Server::new(Rc::new(Session(Rc::clone(&front))), Limits::default(), sockets),
         front,
         manager,
@@ -128,7 +155,11 @@ struct SpawnerGone(ExitStatus);
 struct NoToken(String);
 
 /// Opens what the configuration names: the ledger, the key files.
-fn assemble(config: &Rc<Config>, spawner: Spawner, reload: mpsc::Sender<Reload>) -> anyhow::Result<Front> {
+fn assemble(
+    config: &Rc<Config>,
+    spawner: (Spawner, confine::Limits),
+    reload: mpsc::Sender<Reload>,
+) -> anyhow::Result<Front> {
     let state_dir = &config.agent.state_dir;
     let durability = if config.agent.synced { Durability::Synced } else { Durability::Group };
     let options = Options { durability, ..Options::for_this_run() };
@@ -156,6 +187,8 @@ fn assemble(config: &Rc<Config>, spawner: Spawner, reload: mpsc::Sender<Reload>)
 /// The running agent.
 struct Agent {
     config_file: PathBuf,
+    /// Of the start: the environment has been forgotten since.
+    facts: Facts,
     server: Server<Session>,
     front: Rc<Front>,
     manager: Rc<ServiceManager>,
@@ -174,13 +207,16 @@ impl Agent {
     }
 
     async fn try_reload(&mut self) -> Result<String, String> {
-        let config =
-            Rc::new(config::load(&self.config_file).map_err(|error| format!("{:#}", anyhow::Error::from(error)))?);
+        let sources = self.read_sources().await?;
+        let config = sources.into_config(&self.config_file, &self.facts);
+        let config = Rc::new(config.map_err(|error| format!("{:#}", anyhow::Error::from(error)))?);
         let before = self.front.config();
         if config.agent.needs_restart(&before.agent) {
-            return Err("state_dir, durability, socket and admin_socket change only with a restart".to_owned());
+            let fields = "state_dir, durability, confinement, socket and admin_socket";
+            return Err(format!("{fields} change only with a restart"));
         }
-        self.server.listen(&config.endpoints()).map_err(|error| error.to_string())?;
+        let listening = self.server.listen(&config.endpoints());
+        listening.map_err(|error| format!("{error}{}", limits::hint(&error)))?;
         self.front.replace_config(Rc::clone(&config));
         let gone = before.tokens.iter().filter(|token| !config.tokens.contains(token));
         self.front.tokens.stop(gone.map(|token| token.settings.name.as_str())).await;
@@ -189,6 +225,21 @@ impl Agent {
         self.start_tokens(&config);
         self.record_config(&config);
         Ok(config.summary())
+    }
+
+    /// Has the configuration read by a process that can reach it.
+    async fn read_sources(&self) -> Result<Sources, String> {
+        let read = async {
+            let (mut child, mut stream) = self.front.spawner.start(Kind::Configuration, None).await?;
+            let (mut told, mut frames) = (Vec::new(), Frames::default());
+            stream.read_to_end(&mut told).await?;
+            child.wait().await;
+            frames.push(&told);
+            let told = frames.take::<Result<Sources, String>>().map_err(io::Error::other)?;
+            told.ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "it ended without an answer"))
+        };
+        let read = tokio::time::timeout(READING, read).await.map_err(io::Error::from);
+        read.flatten().map_err(|error| format!("the configuration could not be read: {error}"))?
     }
 
     /// Starts a host for every token that has none.
@@ -257,6 +308,14 @@ impl SignsOfLife {
 fn host_of(token: &TokenConfig) -> Result<supervisor::TokenConfig, postcard::Error> {
     let settings = postcard::to_stdvec(&token.settings)?;
     Ok(supervisor::TokenConfig { name: token.settings.name.clone(), settings, deadlines: Deadlines::default() })
+}
+
+/// Reads the configuration for the front at the other end of `control`.
+pub fn tell_sources(control: OwnedFd, config_file: &Path) -> anyhow::Result<()> {
+    confine::hide_memory()?;
+    confine::follow_parent()?;
+    let sources = Sources::gather(config_file).map_err(|error| format!("{:#}", anyhow::Error::from(error)));
+    Ok(frame::send(std::os::unix::net::UnixStream::from(control), &sources)?)
 }
 
 /// Keeps keyring and journal in step with one token, until its host is stopped.

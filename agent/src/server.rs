@@ -14,7 +14,7 @@ use crate::connection::Handler;
 use crate::listener::{Accepting, Limits};
 use crate::peer::ListenerKind;
 use crate::shutdown::Stopper;
-use crate::socket::{BoundSocket, SocketError};
+use crate::socket::{BoundSocket, SocketError, create_directory};
 
 /// A socket to listen on.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -52,10 +52,7 @@ impl<H: Handler> Server<H> {
     pub fn listen(&mut self, endpoints: &[Endpoint]) -> Result<(), SocketError> {
         self.given.check(endpoints)?;
         let mut added = Vec::new();
-        // The admin socket last: where a directory is missing and shared, clients must be able to reach theirs.
-        let (admin, others): (Vec<_>, Vec<_>) =
-            endpoints.iter().partition(|endpoint| endpoint.kind == ListenerKind::Admin);
-        for endpoint in others.into_iter().chain(admin) {
+        for endpoint in admin_last(endpoints) {
             match self.open.get(&endpoint.path) {
                 Some(open) if open.serves_like(&endpoint.kind) => {}
                 Some(_) => return Err(SocketError::KindChanged(endpoint.path.clone())),
@@ -101,6 +98,22 @@ impl<H: Handler> Server<H> {
             tracing::warn!("requests were still under way when the agent stopped");
         }
     }
+}
+
+/// Makes the directories that are missing, for a process that will no longer be able to.
+pub fn create_directories(endpoints: &[Endpoint]) -> Result<(), SocketError> {
+    for endpoint in admin_last(endpoints) {
+        if let Some(directory) = endpoint.path.parent() {
+            create_directory(directory, &endpoint.kind)?;
+        }
+    }
+    Ok(())
+}
+
+/// Where a directory is missing and shared, clients must be able to reach theirs.
+fn admin_last(endpoints: &[Endpoint]) -> impl Iterator<Item = &Endpoint> {
+    let (admin, others): (Vec<_>, Vec<_>) = endpoints.iter().partition(|endpoint| endpoint.kind == ListenerKind::Admin);
+    others.into_iter().chain(admin)
 }
 
 impl Open {

@@ -187,7 +187,7 @@ fn identity_of(directory: impl AsFd, name: &str) -> io::Result<Option<(u64, u64)
 }
 
 /// Makes the last directory of the path where it is missing, with a mode that does not depend on the umask.
-fn create_directory(path: &Path, kind: &ListenerKind) -> Result<(), SocketError> {
+pub(crate) fn create_directory(path: &Path, kind: &ListenerKind) -> Result<(), SocketError> {
     let mode = if *kind == ListenerKind::Admin { 0o700 } else { 0o755 };
     match DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => std::fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed("prepare", path)),

@@ -1,14 +1,19 @@
 //! The system calls that no safe library offers: the one module where `unsafe` is allowed, each use with its reason.
 #![allow(unsafe_code)]
 
+mod call_filter;
 mod locked_memory;
 mod peer;
 mod pkcs11_calls;
 mod process;
 mod registered;
 
+pub use call_filter::install_call_filter;
 pub use locked_memory::LockedMemory;
 pub use peer::peer_pidfd;
 pub use pkcs11_calls::{Pkcs11Calls, Pkcs11CallsError};
-pub use process::{duplicate_descriptor, outlive_termination_signals, replace_environment, termination_signals};
+pub use process::{
+    close_inherited, duplicate_descriptor, forget_environment, outlive_termination_signals, replace_environment,
+    termination_signals,
+};
 pub(crate) use registered::registered;

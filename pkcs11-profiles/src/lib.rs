@@ -6,7 +6,8 @@ mod profile;
 use std::sync::LazyLock;
 
 pub use profile::{
-    Algorithm, Evidence, Import, Padding, PinForm, PinRotation, Profile, ProfileError, SecretKeyType, Sessions, Tier,
+    Algorithm, Evidence, Import, Padding, PinForm, PinRotation, Profile, ProfileError, Reach, SecretKeyType, Sessions,
+    Tier,
 };
 
 /// Names that a later adapter takes: they are tokens, but not PKCS#11 modules.

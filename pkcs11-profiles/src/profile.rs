@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// What one PKCS#11 module needs and can do.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Profile {
     /// The name used in configuration, such as `softhsm`.
@@ -38,6 +38,14 @@ pub struct Profile {
     pub workers: u32,
     /// Names of environment variables the module may be given.
     pub environment: Vec<String>,
+    pub reach: Reach,
+    /// Files that say where the token's own files are: once logged in the module reads them, and writes to the
+    /// directories they name. `$NAME` stands for a variable.
+    #[serde(default)]
+    pub configuration: Vec<String>,
+    /// What it writes beside those once logged in, likewise.
+    #[serde(default)]
+    pub writes: Vec<String>,
     pub evidence: Evidence,
     /// What was tried or read, with versions, and what a person must know.
     pub note: String,
@@ -83,7 +91,7 @@ pub enum ProfileError {
 }
 
 /// A system that library paths are given for.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub enum System {
     #[serde(rename = "linux-aarch64")]
     LinuxAarch64,
@@ -104,7 +112,7 @@ impl System {
 }
 
 /// Where the token computes: `software` is for tests and trials.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Tier {
     Hardware,
@@ -112,7 +120,7 @@ pub enum Tier {
 }
 
 /// A signature algorithm, by its name in configuration and protocol.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Algorithm {
     EcdsaP256Sha256,
@@ -137,7 +145,7 @@ impl Algorithm {
 }
 
 /// How a secret gets in.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Import {
     /// C_CreateObject takes it.
@@ -149,7 +157,7 @@ pub enum Import {
 }
 
 /// CKA_KEY_TYPE of an imported HMAC secret.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SecretKeyType {
     /// CKK_GENERIC_SECRET.
@@ -161,7 +169,7 @@ pub enum SecretKeyType {
 }
 
 /// What an HMAC secret is made into; by HMAC's definition the result signs the same.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Padding {
     /// Hashed first where longer than the hash's block, then filled with zeros up to the block.
@@ -171,7 +179,7 @@ pub enum Padding {
 }
 
 /// What the PIN looks like.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct PinForm {
     /// Shown to a person who is asked for it.
@@ -183,7 +191,7 @@ pub struct PinForm {
 }
 
 /// How the user PIN is changed.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PinRotation {
     /// With the vendor's own tool.
@@ -194,7 +202,7 @@ pub enum PinRotation {
 }
 
 /// The sessions the module gives out.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Sessions {
     /// Signing needs no more than a read-only session.
@@ -203,8 +211,20 @@ pub enum Sessions {
     ReadWrite,
 }
 
+/// What the module needs once it is logged in; the rest is taken from its process.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reach {
+    /// IP, and everything of `services`.
+    Network,
+    /// The files of the token and nothing else.
+    OwnFiles,
+    /// Unix sockets, shared memory and devices, and the system's files to read.
+    Services,
+}
+
 /// Whether the module was run, or its documentation and source were read.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Evidence {
     Read,
@@ -228,7 +248,7 @@ mod tests {
 
     #[test]
     fn every_required_field_is_required() {
-        for field in ["name", "tier", "algorithms", "import", "padding", "workers", "evidence", "note"] {
+        for field in ["name", "tier", "algorithms", "import", "padding", "workers", "reach", "evidence", "note"] {
             let without: String = SOFTHSM
                 .lines()
                 .filter(|line| !line.starts_with(&format!("{field} =")))

@@ -1,6 +1,7 @@
 //! The text of `agent.toml`, on a machine that does not change.
 
 use std::path::Path;
+use std::rc::Rc;
 
 use countersign_agent::config::{self, Facts};
 
@@ -38,7 +39,7 @@ fn facts() -> Facts {
         socket: "/run/countersign/agent.sock".into(),
         admin_socket: None,
         credentials_directory: None,
-        user_id: |name| name.ends_with("bot").then(|| 1000 + name.len() as u32),
-        profile_file: |_| Err("it cannot be opened".to_owned()),
+        user_id: Rc::new(|name| name.ends_with("bot").then(|| 1000 + name.len() as u32)),
+        profile_file: Rc::new(|_| Err("it cannot be opened".to_owned())),
     }
 }

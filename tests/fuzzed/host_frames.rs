@@ -1,5 +1,6 @@
 //! What a token host answers: a PKCS#11 module runs in that process, so that the front believes none of it.
 
+use countersign_agent::confine::Limits;
 use countersign_agent::host::frame::{FrameError, Frames, encode};
 use countersign_agent::host::protocol::{FromHost, HostError, HostedKey, MAX_FRAME, TokenFacts};
 use countersign_core::algorithm::Algorithm;
@@ -16,7 +17,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let token = TokenFacts { label: "hsm".to_owned(), ..TokenFacts::default() };
     let mut bytes = Vec::new();
     for message in [
-        FromHost::Ready { token, keys: vec![key.clone()] },
+        FromHost::Ready { token, keys: vec![key.clone()], limits: Limits::default() },
         FromHost::Keys(vec![key.clone(), key]),
         FromHost::SelfTested { id: 1 },
         FromHost::Signed { id: 2, signature: vec![7; 32], passphrase: None },

@@ -299,6 +299,9 @@ pub struct StatusReply {
     /// Only on the admin socket.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ledger: Option<LedgerEntry>,
+    /// What each process cannot do. Only on the admin socket.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub confinement: Vec<ConfinementEntry>,
     /// What the operator should know: missing isolation, software tokens, a full disk.
     pub warnings: Vec<String>,
 }
@@ -315,6 +318,16 @@ pub struct TokenEntry {
     pub next_try_ms: Option<u64>,
     pub keys: Vec<String>,
     pub tier: Tier,
+}
+
+/// The limits of one of the agent's processes.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ConfinementEntry {
+    /// `front`, `spawner`, `host NAME`.
+    pub process: String,
+    pub on: Vec<String>,
+    /// What could not be taken from it, and why.
+    pub missing: Vec<String>,
 }
 
 /// The journal as `status` shows it.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::facts::Facts;
 use super::fields::Fields;
 use super::value;
+use crate::confine::Demand;
 
 const DEFAULT_STATE_DIR: &str = "/var/lib/countersign";
 const DEFAULT_APPROVAL_TIMEOUT_S: u32 = 120;
@@ -22,6 +23,7 @@ pub struct AgentSettings {
     pub allow_same_user: bool,
     /// Every record is on the disk before the token is asked, also those of `read` and `trade`.
     pub synced: bool,
+    pub confinement: Demand,
 }
 
 /// Where the sockets stand in the file, if they do.
@@ -41,6 +43,7 @@ impl AgentSettings {
             allow_software_tokens: false,
             allow_same_user: false,
             synced: false,
+            confinement: Demand::Available,
         }
     }
 
@@ -49,6 +52,7 @@ impl AgentSettings {
         let spans = AgentSpans { socket: fields.span("socket"), admin_socket: fields.span("admin_socket") };
         let socket = fields.optional("socket", value::socket).unwrap_or(default.socket);
         let admin_socket = fields.optional("admin_socket", value::socket);
+        let demands = [("available", Demand::Available), ("off", Demand::Off), ("required", Demand::Required)];
         let durabilities = [("synced", true), ("written", false)];
         let settings = Self {
             state_dir: fields.optional("state_dir", value::path).unwrap_or(default.state_dir),
@@ -62,6 +66,9 @@ impl AgentSettings {
             synced: fields
                 .optional("durability", |value, problems| value::one_of(value, &durabilities, problems))
                 .unwrap_or(false),
+            confinement: fields
+                .optional("confinement", |value, problems| value::one_of(value, &demands, problems))
+                .unwrap_or_default(),
         };
         fields.finish();
         (settings, spans)
@@ -73,6 +80,7 @@ impl AgentSettings {
             || self.socket != before.socket
             || self.admin_socket != before.admin_socket
             || self.synced != before.synced
+            || self.confinement != before.confinement
     }
 }
 

@@ -1,13 +1,14 @@
 //! What the meaning of a configuration depends on besides its text: the machine and the process it is read in.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use pkcs11_profiles::Profile;
 
 use crate::host::settings;
 
 /// Gathered before a file is read, so that reading it is a function of its arguments.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Facts {
     pub own_uid: u32,
     /// Where the agent listens if the file does not say.
@@ -17,9 +18,9 @@ pub struct Facts {
     /// Where systemd put the credentials of this service.
     pub credentials_directory: Option<PathBuf>,
     /// The uid of a user's name.
-    pub user_id: fn(&str) -> Option<u32>,
+    pub user_id: Rc<dyn Fn(&str) -> Option<u32>>,
     /// Reads a profile from a file of the operator's, or says why not.
-    pub profile_file: fn(&Path) -> Result<Profile, String>,
+    pub profile_file: Rc<dyn Fn(&Path) -> Result<Profile, String>>,
 }
 
 impl Facts {
@@ -31,8 +32,14 @@ impl Facts {
             socket: path("COUNTERSIGN_SOCK").unwrap_or_else(|| runtime_directory().join("countersign/agent.sock")),
             admin_socket: path("COUNTERSIGN_ADMIN_SOCK"),
             credentials_directory: path("CREDENTIALS_DIRECTORY"),
-            user_id: |name| uzers::get_user_by_name(name).map(|user| user.uid()),
-            profile_file: |path| settings::read_profile(path).map_err(|error| error.to_string()),
+            user_id: Rc::new(|name| uzers::get_user_by_name(name).map(|user| user.uid())),
+            profile_file: Rc::new(|path| settings::read_profile(path).map_err(|error| error.to_string())),
         }
+    }
+}
+
+impl std::fmt::Debug for Facts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Facts").field("own_uid", &self.own_uid).field("socket", &self.socket).finish_non_exhaustive()
     }
 }

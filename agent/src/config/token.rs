@@ -103,6 +103,7 @@ fn read(
         environment: environment.unwrap_or_default(),
         state_dir: agent.state_dir.clone(),
         allow_software_tokens: agent.allow_software_tokens,
+        confinement: agent.confinement,
     };
     let tier = match profile.tier {
         pkcs11_profiles::Tier::Hardware => Tier::Imported,

@@ -2,7 +2,7 @@
 
 use countersign_core::key::KeyName;
 use countersign_core::policy::Client;
-use countersign_core::wire::{KeyEntry, LedgerEntry, StatusReply, TokenEntry, VERSION};
+use countersign_core::wire::{ConfinementEntry, KeyEntry, LedgerEntry, StatusReply, TokenEntry, VERSION};
 use ssh_agent_lib::proto::Identity;
 
 use super::Front;
@@ -28,6 +28,10 @@ impl Front {
     /// Status for the operator.
     pub(super) fn status_for_operator(&self) -> StatusReply {
         let mut status = self.status(|_| true);
+        status.confinement = self.confinement();
+        for ConfinementEntry { process, missing, .. } in &status.confinement {
+            status.warnings.extend(missing.iter().map(|what| format!("not confined: {process}: {what}")));
+        }
         let health = self.recorder.health();
         status.warnings.extend(health.warnings);
         status.ledger = Some(LedgerEntry {
@@ -53,6 +57,7 @@ impl Front {
                 .filter_map(|token| self.token_entry(token))
                 .collect(),
             ledger: None,
+            confinement: Vec::new(),
             warnings: config.warnings.clone(),
         }
     }

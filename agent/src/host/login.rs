@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use cryptoki::error::RvError;
 use cryptoki::session::Session;
+use pkcs11_profiles::Profile;
 
 use super::fault::Fault;
 use super::pin::{OpenSource, Pin};
@@ -11,6 +12,7 @@ use super::pin_try::{Outcome, PinFlags, Reason, TryRecord, Verdict};
 use super::pkcs11::Token;
 use super::protocol::HostError;
 use super::settings::TokenSettings;
+use crate::confine::{self, Calls, Limits};
 use crate::sys;
 use crate::terminal::Terminal;
 
@@ -19,9 +21,11 @@ use crate::terminal::Terminal;
 pub struct Login {
     pub token: Arc<Token>,
     pub keeper: Session,
+    /// What this process can no longer do.
+    pub limits: Limits,
 }
 
-/// Reads the PIN, loads the module and logs in.
+/// Reads the PIN, loads the module, logs in, and gives up what it took to get there: what follows is confined.
 ///
 /// The environment is replaced and the module loaded only after the PIN was read: asking for it may start pinentry, and
 /// after C_Initialize nothing may fork. The record is locked from before the search until after C_Login, so that two of our
@@ -40,7 +44,16 @@ pub fn log_in(settings: &TokenSettings, operator: Option<&Terminal<'_>>) -> Resu
     let token = Token::find(settings, profile)?;
     let keeper = token.open_session().map_err(HostError::from)?;
     attempt(&token, &keeper, settings, &mut record, &pin)?;
-    Ok(Login { token: Arc::new(token), keeper })
+    let limits = confined(settings, token.profile())?;
+    Ok(Login { token: Arc::new(token), keeper, limits })
+}
+
+fn confined(settings: &TokenSettings, profile: &Profile) -> Result<Limits, HostError> {
+    let files = confine::token_files(profile, settings);
+    confine::enter(settings.confinement, Some(&files), Calls::Host(profile.reach)).map_err(|error| {
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        HostError::Refused(format!("{error}{cause}"))
+    })
 }
 
 fn attempt(

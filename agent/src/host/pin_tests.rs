@@ -19,6 +19,7 @@ fn settings(pin: PinSource, credentials_directory: Option<PathBuf>) -> TokenSett
         environment: Vec::new(),
         state_dir: "/nonexistent".into(),
         allow_software_tokens: true,
+        confinement: Default::default(),
     }
 }
 

@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::catalogue::Catalogue;
+use super::catalogue::SigningKey;
 use super::fault::Fault;
 use super::frame::{self, FrameError, Frames};
 use super::login::{self, Login};
@@ -20,7 +21,7 @@ use super::self_test::SelfTest;
 use super::settings::TokenSettings;
 use super::signer::Signer;
 use super::workers::{Job, Workers};
-use super::{catalogue::SigningKey, confine};
+use crate::confine;
 use crate::sys;
 
 /// How a host ended.
@@ -96,7 +97,7 @@ impl Host {
 
     fn announce(&mut self) -> Result<(), HostError> {
         let token = self.login.token.facts().clone();
-        self.answer(&FromHost::Ready { token, keys: self.catalogue.describe() })?;
+        self.answer(&FromHost::Ready { token, keys: self.catalogue.describe(), limits: self.login.limits.clone() })?;
         self.flush()
     }
 

@@ -8,6 +8,8 @@ use countersign_core::algorithm::Algorithm;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
+use crate::confine::Limits;
+
 /// Longest frame either side accepts, in bytes.
 pub const MAX_FRAME: usize = 512 * 1024;
 
@@ -46,6 +48,7 @@ pub enum FromHost {
     Ready {
         token: TokenFacts,
         keys: Vec<HostedKey>,
+        limits: Limits,
     },
     /// A signature, and the passphrase that travels beside it where the key has one.
     Signed {

@@ -104,13 +104,13 @@ impl<'a> Session<'a> {
         self.heard = Instant::now();
         match message {
             FromHost::Broken(error) => return Err(Ended::Broken(error)),
-            FromHost::Ready { token, keys } if !self.ready => {
+            FromHost::Ready { token, keys, limits } if !self.ready => {
                 self.ready = true;
                 self.shared.pulse.signed(self.heard); // it was tested before it said so
                 self.shared.desk.borrow_mut().serving = self.stopping_since.is_none();
                 self.shared.status.send_modify(|status| {
                     status.enter(TokenState::Healthy);
-                    (status.facts, status.keys) = (token, keys);
+                    (status.facts, status.keys, status.limits) = (token, keys, limits);
                 });
                 return Ok(());
             }

@@ -7,6 +7,7 @@ use pkcs11_profiles::{Profile, Tier};
 use serde::{Deserialize, Serialize};
 
 use super::protocol::HostError;
+use crate::confine::Demand;
 use crate::trusted_path::{self, Exposure};
 
 const LONGEST_PROFILE: u64 = 64 * 1024;
@@ -30,6 +31,7 @@ pub struct TokenSettings {
     /// Where the record of PIN attempts is kept.
     pub state_dir: PathBuf,
     pub allow_software_tokens: bool,
+    pub confinement: Demand,
 }
 
 /// Where a PIN comes from.
@@ -89,10 +91,10 @@ pub fn is_plain_name(name: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn settings() -> TokenSettings {
+    pub(crate) fn settings() -> TokenSettings {
         TokenSettings {
             name: "hsm".to_owned(),
             profile: "softhsm".to_owned(),
@@ -104,6 +106,7 @@ mod tests {
             environment: vec![("SOFTHSM2_CONF".to_owned(), "/etc/countersign/softhsm2.conf".to_owned())],
             state_dir: "/var/lib/countersign".into(),
             allow_software_tokens: true,
+            confinement: Demand::Available,
         }
     }
 

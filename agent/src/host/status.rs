@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use super::protocol::{HostedKey, TokenFacts};
+use crate::confine::Limits;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -43,6 +44,8 @@ pub struct TokenStatus {
     pub given_up: bool,
     pub keys: Vec<HostedKey>,
     pub facts: TokenFacts,
+    /// What its process cannot do.
+    pub limits: Limits,
 }
 
 impl TokenStatus {
@@ -55,6 +58,7 @@ impl TokenStatus {
             given_up: false,
             keys: Vec::new(),
             facts: TokenFacts::default(),
+            limits: Limits::default(),
         }
     }
 

@@ -15,6 +15,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::protocol::{FromSpawner, Kind, ToSpawner, receive, send};
+use crate::confine::Limits;
 use crate::shutdown::{Stop, Stopper};
 
 /// A spawner that has been started; nothing can be asked of it yet.
@@ -52,6 +53,7 @@ impl Launched {
             next: Cell::new(0),
             children: RefCell::default(),
             gone: Stopper::new(),
+            limits: RefCell::default(),
         });
         tokio::task::spawn_local(Rc::clone(&desk).converse());
         Ok(Spawner(desk))
@@ -72,6 +74,7 @@ struct Desk {
     next: Cell<u64>,
     children: RefCell<BTreeMap<u64, Expected>>,
     gone: (Stopper, Stop),
+    limits: RefCell<Limits>,
 }
 
 /// What is still to be heard of a child.
@@ -119,6 +122,11 @@ impl Spawner {
         desk.ask(ToSpawner::Start { id, kind }, descriptors);
         child.pid = pid.await.unwrap_or_else(|_| Err(gone()))?;
         Ok((child, stream))
+    }
+
+    /// What the spawner cannot do.
+    pub fn limits(&self) -> Limits {
+        self.0.limits.borrow().clone()
     }
 
     /// Waits until the spawner is gone: nothing can be started any more.
@@ -201,6 +209,7 @@ impl Desk {
                     let _ = started.send(Err(io::Error::from_raw_os_error(error))); // as above
                 }
             }
+            FromSpawner::Ready(limits) => drop(self.limits.replace(limits)),
             FromSpawner::Ended { id, code, signal } => {
                 let exit = match (code, signal) {
                     (Some(code), _) => Exit::Code(code),

@@ -5,46 +5,56 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::protocol::{FromSpawner, Kind, ToSpawner, receive, send};
-use crate::host::confine;
+use crate::confine::{self, Calls, Demand};
 use crate::sys;
 
 /// What is started for each kind of child.
 #[derive(Clone, Debug)]
 pub struct Programs {
     pub program: PathBuf,
+    pub configuration: Vec<OsString>,
     pub enrol: Vec<OsString>,
     pub host: Vec<OsString>,
 }
 
-impl Default for Programs {
+impl Programs {
     /// This very program, even where its file has been replaced since it started.
-    fn default() -> Self {
-        Self { program: "/proc/self/exe".into(), enrol: vec!["enrol".into()], host: vec!["host".into()] }
+    pub fn of_agent(config_file: &Path) -> Self {
+        Self {
+            program: "/proc/self/exe".into(),
+            configuration: vec!["configuration".into(), "--config".into(), config_file.into()],
+            enrol: vec!["enrol".into()],
+            host: vec!["host".into()],
+        }
     }
 }
 
 /// Starts children for the front at the other end of `control` until the front is gone, and ends them with itself.
-pub fn run(control: OwnedFd, programs: Programs) -> io::Result<()> {
+///
+/// Limits go over to whatever a process starts. So this one can have none that a module would feel before its login, or
+/// pinentry: it keeps its files and its network, and the children take those from themselves.
+pub fn run(control: OwnedFd, programs: Programs, demand: Demand) -> anyhow::Result<()> {
     confine::hide_memory()?;
     confine::follow_parent()?;
     // The front decides when its processes end, not a key pressed at its terminal or a signal to the whole service.
     sys::outlive_termination_signals()?;
+    let limits = confine::enter(demand, None, Calls::Spawner)?;
     let mut process = Process { control, programs, children: BTreeMap::new() };
-    let result = match process.serve() {
+    let result = match process.tell(&FromSpawner::Ready(limits)).and_then(|()| process.serve()) {
         Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => Ok(()),
         result => result,
     };
     for running in process.children.values_mut() {
         let _ = running.child.kill(); // fails where it has ended already
     }
-    result
+    Ok(result?)
 }
 
 struct Process {
@@ -109,6 +119,7 @@ impl Process {
         let mut descriptors = descriptors.into_iter();
         let connection = descriptors.next().ok_or(io::ErrorKind::InvalidInput)?;
         let arguments = match kind {
+            Kind::Configuration => &self.programs.configuration,
             Kind::Enrol => &self.programs.enrol,
             Kind::Host => &self.programs.host,
         };

@@ -11,9 +11,13 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::confine::Limits;
+
 /// Which child to start.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Kind {
+    /// Reads the configuration for a front that can no longer open it.
+    Configuration,
     Enrol,
     Host,
 }
@@ -31,15 +35,16 @@ pub(super) enum ToSpawner {
     },
 }
 
-/// What the spawner reports; for each start either `NotStarted`, or `Started` and later `Ended`.
+/// What the spawner reports: first that it is ready, then for each start either `NotStarted`, or `Started` and later `Ended`.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) enum FromSpawner {
     Ended { id: u64, code: Option<i32>, signal: Option<i32> },
     NotStarted { id: u64, error: i32 },
+    Ready(Limits),
     Started { id: u64, pid: u32 },
 }
 
-const LONGEST_PACKET: usize = 64;
+const LONGEST_PACKET: usize = 1024;
 const MOST_DESCRIPTORS: usize = 2;
 
 /// Sends one message; it goes whole or, with an error, not at all.
@@ -110,7 +115,7 @@ mod tests {
 
     #[test]
     fn what_is_no_message_is_refused() {
-        for bytes in [&[9][..], &[0], &[0, 1, 1], &[0; 100]] {
+        for bytes in [&[9][..], &[0], &[0, 1, 1], &[0; 2000]] {
             let (ours, theirs) = pair();
             rustix::io::write(&ours, bytes).expect("sent");
             let error = receive::<ToSpawner>(&theirs).expect_err("refused");

@@ -5,6 +5,8 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
+use zeroize::Zeroize;
+
 /// An own copy of a descriptor this process was started with; the original is closed at the next exec.
 pub fn duplicate_descriptor(number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: both calls only look at the number; a closed or negative one is answered with EBADF.
@@ -19,12 +21,43 @@ pub fn duplicate_descriptor(number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
+/// Closes a descriptor this process was started with and does not use itself.
+pub fn close_inherited(number: RawFd) {
+    // SAFETY: both calls only look at the number. All that we open is closed at exec, so what is not was given from outside
+    // and nothing of ours holds it; a closed number is answered with -1, which has that flag among others.
+    unsafe {
+        if number > 2 && libc::fcntl(number, libc::F_GETFD) & libc::FD_CLOEXEC == 0 {
+            libc::close(number);
+        }
+    }
+}
+
+/// Empties the environment, and wipes it where it lay at the start: it is shown in `/proc/PID/environ`. Fails where
+/// another thread could be reading it.
+pub fn forget_environment() -> io::Result<()> {
+    unsafe extern "C" {
+        static mut environ: *mut *mut libc::c_char;
+    }
+    only_thread()?;
+    // SAFETY: this is the only thread. `environ` is null or leads to pointers up to a null one, each of a text that ends
+    // with a zero byte and lies in writable memory, by the kernel at the start or by the C library later; std copies
+    // what it hands out.
+    unsafe {
+        let mut entry = environ;
+        while !entry.is_null() && !(*entry).is_null() {
+            std::slice::from_raw_parts_mut((*entry).cast::<u8>(), libc::strlen(*entry)).zeroize();
+            entry = entry.add(1);
+        }
+        if libc::clearenv() != 0 {
+            return Err(io::Error::other("the environment could not be cleared"));
+        }
+    }
+    Ok(())
+}
+
 /// Makes the environment exactly these pairs. Fails where another thread could be reading it.
 pub fn replace_environment(pairs: &[(String, String)]) -> io::Result<()> {
-    let threads = std::fs::read_dir("/proc/self/task")?.count();
-    if threads != 1 {
-        return Err(io::Error::other("the environment can only be replaced before a second thread starts"));
-    }
+    only_thread()?;
     let names: Vec<OsString> = std::env::vars_os().map(|(name, _)| name).collect();
     // SAFETY: this is the only thread, as counted above, so nobody reads the environment meanwhile.
     unsafe {
@@ -55,6 +88,13 @@ pub fn outlive_termination_signals() -> io::Result<()> {
         if result != 0 {
             return Err(io::Error::last_os_error());
         }
+    }
+    Ok(())
+}
+
+fn only_thread() -> io::Result<()> {
+    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(io::Error::other("the environment can only be changed before a second thread starts"));
     }
     Ok(())
 }

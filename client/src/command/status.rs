@@ -1,6 +1,6 @@
 //! `status`, `lock`, `unlock`: the agent as a whole.
 
-use countersign::core::wire::{LedgerEntry, StatusReply, TokenEntry};
+use countersign::core::wire::{ConfinementEntry, LedgerEntry, StatusReply, TokenEntry};
 use countersign::{Admin, Sockets};
 
 use super::operator_or_client;
@@ -39,6 +39,10 @@ fn describe(reply: &StatusReply, output: &Output) -> String {
         text.push('\n');
         text.push_str(&tokens(&reply.tokens, output));
     }
+    if !reply.confinement.is_empty() {
+        text.push('\n');
+        text.push_str(&confinement(&reply.confinement, output));
+    }
     for warning in &reply.warnings {
         text.push_str(&format!("\nwarning: {}", plain(warning)));
     }
@@ -49,6 +53,14 @@ fn describe_ledger(ledger: &LedgerEntry) -> String {
     let last = ledger.last.as_ref().map_or_else(|| "empty".to_owned(), |last| format!("record {}", last.seq));
     let free = ledger.free_bytes.map(|bytes| format!(", {} MiB free", bytes >> 20)).unwrap_or_default();
     format!("{}, {last} in {}{free}", ledger.state, ledger.directory)
+}
+
+fn confinement(processes: &[ConfinementEntry], output: &Output) -> String {
+    let mut table = Table::new(["PROCESS", "LIMITS"]);
+    for process in processes {
+        table.row([process.process.clone(), process.on.join(", ")]);
+    }
+    table.write(output.is_terminal())
 }
 
 fn tokens(tokens: &[TokenEntry], output: &Output) -> String {

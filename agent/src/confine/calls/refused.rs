@@ -1,0 +1,80 @@
+//! What is refused to the spawner and to all it starts, and what to a process that has logged in to its token.
+//!
+//! A list of what is refused, not of what is allowed: nobody knows all that the modules of eleven vendors call.
+
+use libc as c;
+use pkcs11_profiles::Reach;
+use seccompiler::{BackendError, SeccompRule};
+
+use super::{Rules, all, has_bits, is, is_not};
+
+/// Other processes, the kernel, the system's set-up: nothing that a token is for.
+#[rustfmt::skip]
+const NEVER: &[i64] = &[
+    c::SYS_acct, c::SYS_add_key, c::SYS_adjtimex, c::SYS_bpf, c::SYS_chroot, c::SYS_clock_adjtime,
+    c::SYS_clock_settime, c::SYS_delete_module, c::SYS_fanotify_init, c::SYS_finit_module, c::SYS_fsconfig,
+    c::SYS_fsmount, c::SYS_fsopen, c::SYS_fspick, c::SYS_init_module, c::SYS_io_uring_enter,
+    c::SYS_io_uring_register, c::SYS_io_uring_setup, c::SYS_kcmp, c::SYS_kexec_file_load, c::SYS_kexec_load,
+    c::SYS_keyctl, c::SYS_lookup_dcookie, c::SYS_mount, c::SYS_mount_setattr, c::SYS_move_mount,
+    c::SYS_name_to_handle_at, c::SYS_nfsservctl, c::SYS_open_by_handle_at, c::SYS_open_tree, c::SYS_perf_event_open,
+    c::SYS_personality, c::SYS_pidfd_getfd, c::SYS_pivot_root, c::SYS_process_madvise, c::SYS_process_vm_readv,
+    c::SYS_process_vm_writev, c::SYS_ptrace, c::SYS_quotactl, c::SYS_reboot, c::SYS_request_key,
+    c::SYS_setdomainname, c::SYS_sethostname, c::SYS_setns, c::SYS_settimeofday, c::SYS_swapoff, c::SYS_swapon,
+    c::SYS_syslog, c::SYS_umount2, c::SYS_unshare, c::SYS_userfaultfd, c::SYS_vhangup,
+];
+#[cfg(target_arch = "x86_64")]
+const NEVER_HERE: &[i64] = &[c::SYS_ioperm, c::SYS_iopl, c::SYS_modify_ldt];
+#[cfg(not(target_arch = "x86_64"))]
+const NEVER_HERE: &[i64] = &[];
+
+/// Programs, processes of its own, other identities.
+#[rustfmt::skip]
+const NOT_LOGGED_IN: &[i64] = &[
+    c::SYS_capset, c::SYS_execve, c::SYS_execveat, c::SYS_setfsgid, c::SYS_setfsuid, c::SYS_setgid,
+    c::SYS_setgroups, c::SYS_setregid, c::SYS_setresgid, c::SYS_setresuid, c::SYS_setreuid, c::SYS_setuid,
+];
+#[cfg(target_arch = "x86_64")]
+const NOT_LOGGED_IN_HERE: &[i64] = &[c::SYS_fork, c::SYS_vfork];
+#[cfg(not(target_arch = "x86_64"))]
+const NOT_LOGGED_IN_HERE: &[i64] = &[];
+
+#[rustfmt::skip]
+const NAMESPACES: [i32; 7] = [
+    c::CLONE_NEWCGROUP, c::CLONE_NEWIPC, c::CLONE_NEWNET, c::CLONE_NEWNS, c::CLONE_NEWPID, c::CLONE_NEWUSER,
+    c::CLONE_NEWUTS,
+];
+
+/// Puts characters into a terminal as if they had been typed, or pastes them.
+const TERMINAL_INPUT: [u64; 2] = [c::TIOCSTI, 0x541c /* TIOCLINUX */];
+
+/// Refused to the spawner and to whatever it starts.
+pub(super) fn always() -> Result<Rules, BackendError> {
+    let mut rules: Rules = [NEVER, NEVER_HERE].concat().into_iter().map(|call| (call, Vec::new())).collect();
+    rules.insert(c::SYS_clone, each(NAMESPACES.map(|flag| all(vec![has_bits(0, flag, flag)])))?);
+    rules.insert(c::SYS_ioctl, each(TERMINAL_INPUT.map(|kind| all(vec![is(1, kind)])))?);
+    Ok(rules)
+}
+
+/// Refused once the module is loaded and logged in.
+pub(super) fn once_logged_in(reach: Reach) -> Result<Rules, BackendError> {
+    let mut rules = always()?;
+    rules.extend([NOT_LOGGED_IN, NOT_LOGGED_IN_HERE].concat().into_iter().map(|call| (call, Vec::new())));
+    // Threads only, which have no namespaces of their own either.
+    rules.insert(c::SYS_clone, vec![all(vec![has_bits(0, c::CLONE_THREAD, 0)])?]);
+    for mapping in [c::SYS_mmap, c::SYS_mprotect, c::SYS_pkey_mprotect] {
+        rules.insert(mapping, vec![all(vec![has_bits(2, c::PROT_EXEC, c::PROT_EXEC)])?]);
+    }
+    let families: &[i32] = match reach {
+        Reach::OwnFiles => &[],
+        Reach::Services => &[c::AF_UNIX],
+        // A look-up of names asks the kernel for its addresses by netlink.
+        Reach::Network => &[c::AF_UNIX, c::AF_INET, c::AF_INET6, c::AF_NETLINK],
+    };
+    let other = families.iter().map(|family| is_not(0, *family as u64)).collect::<Vec<_>>();
+    rules.insert(c::SYS_socket, if other.is_empty() { Vec::new() } else { vec![all(other)?] });
+    Ok(rules)
+}
+
+fn each<const N: usize>(rules: [Result<SeccompRule, BackendError>; N]) -> Result<Vec<SeccompRule>, BackendError> {
+    rules.into_iter().collect()
+}

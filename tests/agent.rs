@@ -47,6 +47,8 @@ pub(crate) struct Launch {
     /// What starts the agent, which stands after it; empty: nothing else does.
     pub(crate) wrapper: Vec<String>,
     pub(crate) environment: Vec<(String, String)>,
+    /// Empty: required.
+    pub(crate) confinement: String,
 }
 
 impl Agent {
@@ -78,9 +80,10 @@ impl Agent {
         let (token, directory) = (&self.token, self.path());
         let module = self.launch.module.as_ref().map(|path| format!("module = \"{}\"\n", path.display()));
         let module = module.unwrap_or_default();
+        let confinement = Some(self.launch.confinement.as_str()).filter(|word| !word.is_empty()).unwrap_or("required");
         let text = format!(
             "[agent]\nstate_dir = \"{directory}/state\"\nsocket = \"{directory}/agent.sock\"\n\
-             admin_socket = \"{directory}/admin.sock\"\nallow_software_tokens = true\nallow_same_user = true\n\n\
+             admin_socket = \"{directory}/admin.sock\"\nconfinement = \"{confinement}\"\nallow_software_tokens = true\nallow_same_user = true\n\n\
              [token.hsm]\nprofile = \"softhsm\"\nlabel = \"{}\"\n{module}pin = {{ file = \"{}\" }}\n\
              environment = {{ SOFTHSM2_CONF = \"{}\" }}\n\n[client.bot]\nuser = {uid}\n{bot}\n{rest}",
             token.label(),

@@ -8,7 +8,7 @@ mod full;
 mod killed;
 mod lock_out;
 mod login;
-mod shim;
+pub(crate) mod shim;
 mod token;
 mod watchdog;
 

@@ -2,6 +2,7 @@
 
 mod agent;
 mod config;
+mod confined;
 mod faults;
 #[expect(unreachable_pub, reason = "the fuzz targets use these modules from elsewhere")]
 mod fuzzed;

@@ -90,8 +90,13 @@ impl SoftHsm {
 
     /// A PIN file beside the right one.
     pub(crate) fn another_pin_file(&self, pin: &str) -> PathBuf {
-        let path = self.directory.path().join("another.pin");
-        fs::write(&path, pin).expect("writable");
+        self.another_file("another.pin", pin)
+    }
+
+    /// A file of the operator's beside the token.
+    pub(crate) fn another_file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.directory.path().join(name);
+        fs::write(&path, text).expect("writable");
         fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("own file");
         path
     }

@@ -3,6 +3,6 @@
 mod enrolment;
 mod host_process;
 mod pin;
-mod running;
+pub(crate) mod running;
 mod signing;
 mod terminal;

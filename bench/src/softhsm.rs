@@ -43,5 +43,6 @@ pub(crate) fn settings(module: PathBuf, label: String, pin_file: PathBuf) -> Tok
         environment: Vec::new(),
         state_dir: PathBuf::new(),
         allow_software_tokens: true,
+        confinement: Default::default(),
     }
 }

@@ -39,7 +39,7 @@ impl Shim {
         calls.lines().filter(|line| line.split(' ').next() == Some(function)).count()
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 }

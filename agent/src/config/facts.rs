@@ -7,6 +7,9 @@ use pkcs11_profiles::Profile;
 
 use crate::host::settings;
 
+type UserId = dyn Fn(&str) -> Option<u32>;
+type ProfileFile = dyn Fn(&Path) -> Result<Profile, String>;
+
 /// Gathered before a file is read, so that reading it is a function of its arguments.
 #[derive(Clone)]
 pub struct Facts {
@@ -18,9 +21,9 @@ pub struct Facts {
     /// Where systemd put the credentials of this service.
     pub credentials_directory: Option<PathBuf>,
     /// The uid of a user's name.
-    pub user_id: Rc<dyn Fn(&str) -> Option<u32>>,
+    pub user_id: Rc<UserId>,
     /// Reads a profile from a file of the operator's, or says why not.
-    pub profile_file: Rc<dyn Fn(&Path) -> Result<Profile, String>>,
+    pub profile_file: Rc<ProfileFile>,
 }
 
 impl Facts {

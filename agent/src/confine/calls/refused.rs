@@ -4,7 +4,7 @@
 
 use libc as c;
 use pkcs11_profiles::Reach;
-use seccompiler::{BackendError, SeccompRule};
+use seccompiler::{BackendError, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
 
 use super::{Rules, all, has_bits, is, is_not};
 
@@ -34,7 +34,7 @@ const NOT_LOGGED_IN: &[i64] = &[
     c::SYS_setgroups, c::SYS_setregid, c::SYS_setresgid, c::SYS_setresuid, c::SYS_setreuid, c::SYS_setuid,
 ];
 #[cfg(target_arch = "x86_64")]
-const NOT_LOGGED_IN_HERE: &[i64] = &[c::SYS_fork, c::SYS_vfork];
+const NOT_LOGGED_IN_HERE: &[i64] = &[c::SYS_fork, c::SYS_setrlimit, c::SYS_vfork];
 #[cfg(not(target_arch = "x86_64"))]
 const NOT_LOGGED_IN_HERE: &[i64] = &[];
 
@@ -64,6 +64,9 @@ pub(super) fn once_logged_in(reach: Reach) -> Result<Rules, BackendError> {
     for mapping in [c::SYS_mmap, c::SYS_mprotect, c::SYS_pkey_mprotect] {
         rules.insert(mapping, vec![all(vec![has_bits(2, c::PROT_EXEC, c::PROT_EXEC)])?]);
     }
+    rules.insert(c::SYS_prctl, vec![all(vec![is(0, c::PR_SET_DUMPABLE as u64)])?]);
+    // Limits can be read; a new one is what the third argument points to.
+    rules.insert(c::SYS_prlimit64, vec![all(vec![is_pointer(2)])?]);
     let families: &[i32] = match reach {
         Reach::OwnFiles => &[],
         Reach::Services => &[c::AF_UNIX],
@@ -73,6 +76,10 @@ pub(super) fn once_logged_in(reach: Reach) -> Result<Rules, BackendError> {
     let other = families.iter().map(|family| is_not(0, *family as u64)).collect::<Vec<_>>();
     rules.insert(c::SYS_socket, if other.is_empty() { Vec::new() } else { vec![all(other)?] });
     Ok(rules)
+}
+
+fn is_pointer(argument: u8) -> Result<SeccompCondition, BackendError> {
+    SeccompCondition::new(argument, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0)
 }
 
 fn each<const N: usize>(rules: [Result<SeccompRule, BackendError>; N]) -> Result<Vec<SeccompRule>, BackendError> {

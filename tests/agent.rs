@@ -49,6 +49,8 @@ pub(crate) struct Launch {
     pub(crate) environment: Vec<(String, String)>,
     /// Empty: required.
     pub(crate) confinement: String,
+    /// The PIN is asked for at this terminal, which is the agent's standard input.
+    pub(crate) terminal: Option<PathBuf>,
 }
 
 impl Agent {
@@ -81,13 +83,16 @@ impl Agent {
         let module = self.launch.module.as_ref().map(|path| format!("module = \"{}\"\n", path.display()));
         let module = module.unwrap_or_default();
         let confinement = Some(self.launch.confinement.as_str()).filter(|word| !word.is_empty()).unwrap_or("required");
+        let pin = match self.launch.terminal {
+            Some(_) => "{ prompt = true }".to_owned(),
+            None => format!("{{ file = \"{}\" }}", token.pin_file().display()),
+        };
         let text = format!(
             "[agent]\nstate_dir = \"{directory}/state\"\nsocket = \"{directory}/agent.sock\"\n\
              admin_socket = \"{directory}/admin.sock\"\nconfinement = \"{confinement}\"\nallow_software_tokens = true\nallow_same_user = true\n\n\
-             [token.hsm]\nprofile = \"softhsm\"\nlabel = \"{}\"\n{module}pin = {{ file = \"{}\" }}\n\
+             [token.hsm]\nprofile = \"softhsm\"\nlabel = \"{}\"\n{module}pin = {pin}\n\
              environment = {{ SOFTHSM2_CONF = \"{}\" }}\n\n[client.bot]\nuser = {uid}\n{bot}\n{rest}",
             token.label(),
-            token.pin_file().display(),
             token.configuration().display(),
             directory = directory.display(),
         );
@@ -134,7 +139,7 @@ impl Agent {
             .args(["run", "--config"])
             .arg(directory.join("agent.toml"))
             .envs(launch.environment.iter().cloned())
-            .stdin(Stdio::null())
+            .stdin(launch.terminal.as_ref().map_or_else(Stdio::null, |path| open_terminal(path).into()))
             .stderr(log)
             .spawn()
             .expect("the agent starts")
@@ -250,6 +255,12 @@ impl Drop for Agent {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn open_terminal(path: &Path) -> fs::File {
+    use std::os::unix::fs::OpenOptionsExt;
+    let no_controlling_terminal = rustix::fs::OFlags::NOCTTY.bits() as i32;
+    fs::File::options().read(true).write(true).custom_flags(no_controlling_terminal).open(path).expect("a terminal")
 }
 
 pub(crate) fn children_of(process: i32) -> Vec<i32> {

@@ -2,12 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use countersign_agent::confine::Demand;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::Signal;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::agent::{self, Agent, Launch};
 use crate::faults::shim::Shim;
@@ -174,9 +179,19 @@ fn every_process_shows_its_limits_and_nothing_of_its_environment() {
         let limits = String::from_utf8(read("limits")).expect("text");
         let core = limits.lines().find(|line| line.starts_with("Max core file size")).expect("has one");
         assert_eq!(core.split_whitespace().collect::<Vec<_>>()[4..6], ["0", "0"]);
-        // The files of a process that is not dumpable belong to root, whoever runs it; a child of ours proves it below.
-        assert!(fs::metadata(format!("/proc/{process}/mem")).is_ok());
+        // Of a process that is not dumpable these belong to root, whoever runs it.
+        assert_eq!(fs::metadata(format!("/proc/{process}/environ")).expect("there").uid(), 0);
     }
+}
+
+#[test]
+fn hosts_are_told_by_the_spawner_where_the_front_writes() {
+    let agent = Agent::start(agent::BOT, "");
+    let host = *agent.children().first().expect("a host");
+    let arguments = fs::read(format!("/proc/{host}/cmdline")).expect("readable");
+    let arguments: Vec<_> = arguments.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+    let (sockets, state) = (agent.path().display().to_string(), agent.state_dir().display().to_string());
+    assert_eq!(arguments[1..6], ["host", "--front-writes", &sockets, "--front-writes", &state]);
 }
 
 #[test]
@@ -192,6 +207,36 @@ fn a_reload_reads_what_the_front_no_longer_can() {
     let refusal = "a directory that was not in use at the start needs a restart";
     agent.wait_until("the refused reload", |agent| agent.log().contains(refusal));
     agent.sign("binance-mm", "GET", "/api/v3/account", "{}").expect("the one in force stays");
+}
+
+/// By pinentry where it is installed, else by the host itself: a program is started, and a terminal found, as before.
+#[test]
+fn a_pin_is_asked_for_at_the_agents_terminal() {
+    let token = SoftHsm::new();
+    let pin = token.pin();
+    let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a pseudo terminal");
+    grantpt(&person).expect("granted");
+    unlockpt(&person).expect("unlocked");
+    let name = ptsname(&person, Vec::new()).expect("has a name").into_string().expect("UTF-8");
+    // Somebody has it open all the time: else it hangs up between two who use it.
+    let kept = rustix::fs::open(&name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).expect("opens");
+    let mut person = fs::File::from(person);
+    let typing = std::thread::spawn(move || {
+        let (mut shown, mut part) = (Vec::new(), [0; 4096]);
+        while memchr::memmem::find(&shown, b"PIN").is_none() {
+            let length = person.read(&mut part).expect("a question");
+            shown.extend_from_slice(&part[..length]);
+        }
+        std::thread::sleep(Duration::from_millis(200)); // a dialog flushes what was typed before it was drawn
+        person.write_all(format!("{}\r", pin.trim_end()).as_bytes()).expect("typed");
+        person
+    });
+    let wrapper = ["setsid", "--ctty"].map(str::to_owned).to_vec();
+    let launch = Launch { wrapper, terminal: Some(name.into()), ..Launch::default() };
+    let agent = Agent::start_with(token, launch, agent::BOT, "");
+    typing.join().expect("asked");
+    assert!(agent.tokens_are("healthy"), "logged in with what was typed");
+    drop(kept);
 }
 
 #[test]

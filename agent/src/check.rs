@@ -115,6 +115,7 @@ fn write(config_file: &Path, format: Format, out: &mut dyn Write, err: &mut dyn 
 
 fn of_config<'a>(config: &'a Config, config_file: &'a Path, uid: u32) -> Report<'a> {
     let mut places = Places::default();
+    places.confinement(config.agent.confinement);
     let tokens = config.tokens.iter().map(|token| TokenReport {
         name: &token.settings.name,
         profile: &token.settings.profile,

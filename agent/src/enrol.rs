@@ -12,6 +12,7 @@ pub mod public_key;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
 use crate::confine;
 use crate::host::frame::{self, FrameError, Frames};
@@ -27,7 +28,7 @@ use protocol::{EnrolError, EnrolReply, EnrolRequest};
 /// Carries out the one operation asked for over `control`; `operator` is where the operator enters secrets.
 ///
 /// Returns false where the front could not be understood or told.
-pub fn run(control: OwnedFd, operator: &OwnedFd) -> bool {
+pub fn run(control: OwnedFd, operator: &OwnedFd, front_writes: &[PathBuf]) -> bool {
     let mut stream = UnixStream::from(control);
     let (settings, request) = match read_requests(&mut stream) {
         Ok(requests) => requests,
@@ -36,8 +37,8 @@ pub fn run(control: OwnedFd, operator: &OwnedFd) -> bool {
             return false;
         }
     };
-    let reply =
-        carry_out(&settings, &request, &stream, operator).unwrap_or_else(|reason| EnrolReply::Refused { reason });
+    let reply = carry_out(&settings, front_writes, &request, &stream, operator)
+        .unwrap_or_else(|reason| EnrolReply::Refused { reason });
     frame::send(&mut stream, &reply).is_ok()
 }
 
@@ -48,6 +49,7 @@ fn read_requests(stream: &mut UnixStream) -> Result<(TokenSettings, EnrolRequest
 
 fn carry_out(
     settings: &TokenSettings,
+    front_writes: &[PathBuf],
     request: &EnrolRequest,
     control: &UnixStream,
     operator: &OwnedFd,
@@ -63,7 +65,7 @@ fn carry_out(
     }
     let new_key = enter(request, &operator)?;
     let terminal = operator.terminal();
-    let login = login::log_in(settings, terminal.as_ref())?;
+    let login = login::log_in(settings, front_writes, terminal.as_ref())?;
     confine::follow_parent().map_err(unprotected)?;
     let enrolment = Enrolment::open(login, request.name())?;
     match (request, new_key) {

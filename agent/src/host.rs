@@ -4,6 +4,7 @@
 
 mod breaker;
 pub mod catalogue;
+mod code;
 pub mod fault;
 pub mod frame;
 pub mod handle;

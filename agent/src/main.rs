@@ -52,6 +52,8 @@ enum Command {
         /// Descriptor of the operator's terminal or pipe.
         #[arg(long, default_value_t = 1)]
         operator: RawFd,
+        #[arg(long = "front-writes", value_name = "DIR")]
+        front_writes: Vec<PathBuf>,
     },
     /// A token host; started by the agent, one for each token.
     #[command(hide = true)]
@@ -59,6 +61,8 @@ enum Command {
         /// Descriptor of the connection to the agent.
         #[arg(long, default_value_t = 0)]
         control: RawFd,
+        #[arg(long = "front-writes", value_name = "DIR")]
+        front_writes: Vec<PathBuf>,
     },
     /// Make a SoftHSM token with random PINs, for trials; prints where everything lies as JSON.
     InitToken {
@@ -96,6 +100,9 @@ enum Command {
         config: ConfigFile,
         #[arg(long, value_enum, default_value_t)]
         confinement: Demand,
+        /// Where the agent can write: what lies there is not loaded by the processes that are started.
+        #[arg(long = "front-writes", value_name = "DIR")]
+        front_writes: Vec<PathBuf>,
     },
 }
 
@@ -118,10 +125,10 @@ fn main() -> anyhow::Result<ExitCode> {
                 ExitCode::from(if run::is_configuration(&error) { BAD_CONFIGURATION } else { UNAVAILABLE })
             }
         }),
-        Command::Enrol { control, operator } => {
+        Command::Enrol { control, operator, front_writes } => {
             let control = sys::duplicate_descriptor(control).context("there is no connection to the agent")?;
             let operator = sys::duplicate_descriptor(operator).context("there is no operator")?;
-            let told = enrol::run(control, &operator);
+            let told = enrol::run(control, &operator, &front_writes);
             Ok(if told { ExitCode::SUCCESS } else { ExitCode::from(UNAVAILABLE) })
         }
         Command::Configuration { config, control } => {
@@ -129,13 +136,13 @@ fn main() -> anyhow::Result<ExitCode> {
             run::tell_sources(control, &config.file).context("the agent could not be told")?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Host { control } => {
+        Command::Host { control, front_writes } => {
             let control = sys::duplicate_descriptor(control).context("there is no connection to the agent")?;
-            Ok(ExitCode::from(process::run(control).exit_code()))
+            Ok(ExitCode::from(process::run(control, &front_writes).exit_code()))
         }
-        Command::Spawner { control, config, confinement } => {
+        Command::Spawner { control, config, confinement, front_writes } => {
             let control = sys::duplicate_descriptor(control).context("there is no connection to the agent")?;
-            let programs = spawner::Programs::of_agent(&config.file);
+            let programs = spawner::Programs::of_agent(&config.file, &front_writes);
             spawner::run(control, programs, confinement).context("the spawner cannot go on")?;
             Ok(ExitCode::SUCCESS)
         }

@@ -72,9 +72,11 @@ pub fn run(config_file: &Path) -> anyhow::Result<()> {
 }
 
 fn launch_spawner(config_file: &Path, config: &Config) -> io::Result<Launched> {
-    let file = config_file.as_os_str();
-    let arguments = ["spawner".as_ref(), "--config".as_ref(), file, "--confinement".as_ref()];
-    let arguments = arguments.into_iter().chain([config.agent.confinement.name().as_ref()]);
+    let confinement = config.agent.confinement.name();
+    let fixed = ["spawner".as_ref(), "--config".as_ref(), config_file, "--confinement".as_ref(), confinement.as_ref()];
+    let writes = limits::writes(config);
+    let writes = writes.iter().flat_map(|directory| [Path::new("--front-writes"), directory]);
+    let arguments = fixed.into_iter().chain(writes);
     Launched::launch(Path::new("/proc/self/exe"), arguments)
 }
 

@@ -7,6 +7,7 @@ use rustix::fs::Access;
 
 use super::with_causes;
 use crate::config::{Config, TokenConfig};
+use crate::confine::{self, Demand};
 use crate::host::settings::{PinSource, TokenSettings};
 use crate::trusted_path::{self, Exposure, Kind, TrustError};
 
@@ -18,6 +19,20 @@ pub(super) struct Places {
 }
 
 impl Places {
+    /// Whether this kernel can confine the processes as it is demanded.
+    pub(super) fn confinement(&mut self, demand: Demand) {
+        for missing in confine::missing_in_kernel() {
+            match demand {
+                Demand::Required => self.problems.push(format!("[agent] confinement = \"required\", and {missing}")),
+                Demand::Available => self.warnings.push(format!("not confined: {missing}")),
+                Demand::Off => {}
+            }
+        }
+        if demand == Demand::Off {
+            self.warnings.push("not confined: [agent] confinement = \"off\"".to_owned());
+        }
+    }
+
     /// Looks at what a token needs; returns the module that would be loaded.
     pub(super) fn token(&mut self, token: &TokenConfig) -> Option<PathBuf> {
         let settings = &token.settings;

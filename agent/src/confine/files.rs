@@ -1,6 +1,6 @@
 //! Which files a process can reach from now on, by Landlock. What it has open already stays open.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, LandlockStatus, Ruleset, RulesetAttr,
@@ -54,18 +54,6 @@ pub(super) fn enter(files: Option<&Files>, limits: &mut Limits) -> Result<(), Ru
         RulesetStatus::NotEnforced => limits.missing.push(MISSING.to_owned()),
     }
     Ok(())
-}
-
-impl Files {
-    pub fn reading(mut self, path: impl AsRef<Path>) -> Self {
-        self.read.push(path.as_ref().to_owned());
-        self
-    }
-
-    pub fn writing(mut self, path: impl AsRef<Path>) -> Self {
-        self.write.push(path.as_ref().to_owned());
-        self
-    }
 }
 
 /// Whether this kernel can do all of it.

@@ -1,5 +1,6 @@
 //! What the front gives up before it reads a client's first byte, and what `status` says of all processes' limits.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 
@@ -43,14 +44,15 @@ pub fn confine_front(config: &Config) -> Result<Limits, LimitsError> {
         }
     }
     sys::forget_environment().map_err(LimitsError::Environment)?;
-    let mut files = Files::default().writing(state_dir);
-    for path in SYSTEM {
-        files = files.reading(path);
-    }
-    for directory in endpoints.iter().filter_map(|endpoint| endpoint.path.parent()) {
-        files = files.writing(directory);
-    }
+    let files = Files { read: SYSTEM.map(PathBuf::from).to_vec(), write: writes(config), network: false };
     Ok(confine::enter(config.agent.confinement, Some(&files), Calls::Front)?)
+}
+
+/// Where the front can write.
+pub fn writes(config: &Config) -> Vec<PathBuf> {
+    let sockets = config.endpoints().into_iter().filter_map(|endpoint| Some(endpoint.path.parent()?.to_owned()));
+    let all: BTreeSet<_> = sockets.chain([config.agent.state_dir.clone()]).collect();
+    all.into_iter().collect()
 }
 
 /// What to add to a refused access: a reload cannot give back what the start gave up.

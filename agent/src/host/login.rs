@@ -1,11 +1,13 @@
 //! From settings to a token that is logged in: read the PIN, keep the record of attempts, call C_Login at most once.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use cryptoki::error::RvError;
 use cryptoki::session::Session;
 use pkcs11_profiles::Profile;
 
+use super::code;
 use super::fault::Fault;
 use super::pin::{OpenSource, Pin};
 use super::pin_try::{Outcome, PinFlags, Reason, TryRecord, Verdict};
@@ -30,8 +32,13 @@ pub struct Login {
 /// The environment is replaced and the module loaded only after the PIN was read: asking for it may start pinentry, and
 /// after C_Initialize nothing may fork. The record is locked from before the search until after C_Login, so that two of our
 /// processes do not log in to one token at the same moment.
-pub fn log_in(settings: &TokenSettings, operator: Option<&Terminal<'_>>) -> Result<Login, HostError> {
+pub fn log_in(
+    settings: &TokenSettings,
+    front_writes: &[PathBuf],
+    operator: Option<&Terminal<'_>>,
+) -> Result<Login, HostError> {
     let profile = settings.checked_profile()?;
+    code::check_untouched(settings, &profile, front_writes)?;
     let unavailable = |error: super::pin::PinError| HostError::PinUnavailable(error.to_string());
     let source = OpenSource::open(settings).map_err(unavailable)?;
     let mut record = TryRecord::open(&settings.state_dir, &settings.name).map_err(blocked)?;

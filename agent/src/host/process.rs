@@ -5,6 +5,7 @@
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use countersign_core::algorithm::Algorithm;
@@ -47,24 +48,24 @@ impl End {
 }
 
 /// Runs a token host over `control`, whose first frame is the [`TokenSettings`].
-pub fn run(control: OwnedFd) -> End {
+pub fn run(control: OwnedFd, front_writes: &[PathBuf]) -> End {
     let mut stream = UnixStream::from(control);
     let mut frames = Frames::default();
-    let Err(error) = serve(&mut stream, &mut frames) else { return End::Asked };
+    let Err(error) = serve(&mut stream, &mut frames, front_writes) else { return End::Asked };
     let end = if error.is_final() { End::Final } else { End::Broken };
     // Where the front is gone there is nobody left to tell.
     let _ = frame::send(&mut stream, &FromHost::Broken(error));
     end
 }
 
-fn serve(stream: &mut UnixStream, frames: &mut Frames) -> Result<(), HostError> {
+fn serve(stream: &mut UnixStream, frames: &mut Frames, front_writes: &[PathBuf]) -> Result<(), HostError> {
     confine::hide_memory().map_err(|error| HostError::Refused(format!("this process cannot be protected: {error}")))?;
     let settings: TokenSettings = match frames.receive(stream) {
         Ok(settings) => settings,
         Err(FrameError::Closed) => return Ok(()),
         Err(error) => return Err(HostError::Refused(format!("the front's settings cannot be read: {error}"))),
     };
-    let login = login::log_in(&settings, None)?;
+    let login = login::log_in(&settings, front_writes, None)?;
     let unprotected = |error| HostError::Refused(format!("this process cannot be protected: {error}"));
     confine::follow_parent().map_err(unprotected)?;
     confine::leave_terminal();

@@ -26,12 +26,18 @@ pub struct Programs {
 
 impl Programs {
     /// This very program, even where its file has been replaced since it started.
-    pub fn of_agent(config_file: &Path) -> Self {
+    ///
+    /// The front writes to `front_writes`; nothing that lies there is loaded.
+    pub fn of_agent(config_file: &Path, front_writes: &[PathBuf]) -> Self {
+        let wary = |kind: &str| {
+            let each = front_writes.iter().flat_map(|path| ["--front-writes".into(), path.clone().into_os_string()]);
+            [kind.into()].into_iter().chain(each).collect()
+        };
         Self {
             program: "/proc/self/exe".into(),
             configuration: vec!["configuration".into(), "--config".into(), config_file.into()],
-            enrol: vec!["enrol".into()],
-            host: vec!["host".into()],
+            enrol: wary("enrol"),
+            host: wary("host"),
         }
     }
 }

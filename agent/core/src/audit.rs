@@ -6,6 +6,7 @@ use std::io::{self, BufRead, BufReader, Read};
 
 use serde::Serialize;
 
+use crate::approval;
 use crate::chain::{Chain, ChainError, Hash, Head, MAX_LINE};
 use crate::record::Record;
 
@@ -194,7 +195,12 @@ impl Walk<'_> {
 
 fn body(head: &Head<'_>, line: &[u8]) -> Result<(), String> {
     let text = std::str::from_utf8(line).map_err(|error| error.to_string())?;
-    Record::parse(&head.kind, text).map(drop).map_err(|error| format!("it is no record of kind {}: {error}", head.kind))
+    let record = Record::parse(&head.kind, text);
+    match record.map_err(|error| format!("it is no record of kind {}: {error}", head.kind))? {
+        Some(Record::Approval(approval)) => approval::verify_record(&approval)
+            .map_err(|reason| format!("the approval of {} does not hold: {reason}", approval.request_id)),
+        _ => Ok(()),
+    }
 }
 
 /// Which of `files` holds record `seq`: the last that starts at or before it.

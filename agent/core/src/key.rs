@@ -95,7 +95,7 @@ pub enum NonceUnit {
 }
 
 /// What a request is signed with, and what that key may be used for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Key {
     pub name: KeyName,
     /// Name of the exchange in [`crate::exchange::ALL`].

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::approval::Approver;
 use crate::decimal::Amount;
 use crate::exchange::Exchange;
 use crate::exchange::classify::Classified;
@@ -25,6 +26,11 @@ pub struct Policy {
     pub destinations: Vec<Destination>,
     /// By asset, as the exchange names it.
     pub transfers: BTreeMap<String, TransferRule>,
+    pub approvers: Vec<Approver>,
+    /// How long a request waits for its approvers.
+    pub approval_timeout_ms: u64,
+    /// Hex SHA-256 of the file all this stands in.
+    pub sha256: String,
 }
 
 /// A program allowed to connect, known by its uid (and by a socket of its own where it has one).
@@ -200,18 +206,22 @@ impl Policy {
         Ok((spends, approvals))
     }
 
+    /// The listed destination a transfer goes to, exact in asset, network, address and memo.
+    pub fn destination_of(&self, transfer: &Transfer) -> Option<&Destination> {
+        self.destinations.iter().find(|listed| {
+            Some(&listed.asset) == transfer.asset.as_ref()
+                && Some(&listed.network) == transfer.network.as_ref()
+                && Some(&listed.address) == transfer.address.as_ref().or(transfer.to.as_ref())
+                && listed.memo == transfer.memo
+        })
+    }
+
     /// Money that leaves goes to a listed destination, exact in asset, network, address and memo.
     fn check_destination(&self, classified: &Classified<'_>, transfer: &Transfer) -> Result<(), Denied> {
         if !classified.effective.contains(Scope::Withdraw) {
             return Ok(());
         }
-        let same = |listed: &Destination| {
-            Some(&listed.asset) == transfer.asset.as_ref()
-                && Some(&listed.network) == transfer.network.as_ref()
-                && Some(&listed.address) == transfer.address.as_ref().or(transfer.to.as_ref())
-                && listed.memo == transfer.memo
-        };
-        if self.destinations.iter().any(same) {
+        if self.destination_of(transfer).is_some() {
             return Ok(());
         }
         let message = format!("no [[destination]] allows {}", transfer.summary());

@@ -73,6 +73,16 @@ impl From<TokenError> for Refusal {
     }
 }
 
+/// The requests that wait for persons.
+pub trait Approvals {
+    /// A place for one more request with this key, before anything is counted for it; `policy.rate` where there is none.
+    fn place(&self, key: &Key) -> Result<Place, Refusal>;
+}
+
+/// A place among the requests that wait; free again when dropped.
+#[derive(Debug)]
+pub struct Place(pub Box<dyn std::fmt::Debug>);
+
 /// A request that is about to be signed.
 #[derive(Clone, Copy, Debug)]
 pub struct Intent<'a> {
@@ -123,7 +133,8 @@ pub trait Ledger {
     fn nonce(&self, key: &Key) -> Result<u64, Refusal>;
     /// `message` is what was signed.
     fn signed(&self, request_id: &str, key: &Key, message: &[u8]) -> Result<RecordId, Refusal>;
-    fn failed(&self, request_id: &str, key: &Key, refusal: &Refusal) -> Result<(), Refusal>;
+    /// `returned` is what counted for the intent and is free again; empty once the token was asked.
+    fn failed(&self, request_id: &str, key: &Key, refusal: &Refusal, returned: &[Spend]) -> Result<(), Refusal>;
     fn refused(&self, refused: &Refused<'_>) -> Result<(), Refusal>;
     /// Waits for what the operator wants to stand before any token is asked, beyond an intent's own durability.
     async fn may_ask(&self) -> Result<(), Refusal>;

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use crate::approval::TouchProof;
 use crate::decimal::Amount;
 use crate::key::Tier;
 use crate::policy::Spend;
@@ -19,6 +20,7 @@ type Text<'a> = Cow<'a, str>;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Record<'a> {
+    Approval(Box<Approval<'a>>),
     /// The agent stopped in order; what it had reserved and not used is free again.
     Closed(Closed),
     ConfigLoaded(ConfigLoaded<'a>),
@@ -34,6 +36,7 @@ pub enum Record<'a> {
     Refused(Refused<'a>),
     Reserve(Reserve<'a>),
     Result(RequestResult<'a>),
+    Returned(Returned<'a>),
     Rotated(Rotated<'a>),
     Segment(Box<SegmentHeader<'a>>),
     Token(TokenChange<'a>),
@@ -151,6 +154,25 @@ pub struct Intent<'a> {
     pub spends: Cow<'a, [Spend]>,
 }
 
+/// An approver agreed to one request. Synced before it counts.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Approval<'a> {
+    #[serde(borrow)]
+    pub request_id: Text<'a>,
+    #[serde(borrow)]
+    pub approver: Text<'a>,
+    /// In OpenSSH's form.
+    #[serde(borrow)]
+    pub public_key: Text<'a>,
+    pub touch: TouchProof,
+    /// The bytes that were signed: see [`crate::approval::Statement`].
+    #[serde(borrow)]
+    pub statement: Text<'a>,
+    /// PEM.
+    #[serde(borrow)]
+    pub sshsig: Text<'a>,
+}
+
 /// How an intent ended.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct RequestResult<'a> {
@@ -170,6 +192,14 @@ pub struct RequestResult<'a> {
 pub enum Outcome {
     Failed,
     Signed,
+}
+
+/// What an intent counted is free again: it was given up before any token was asked.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Returned<'a> {
+    #[serde(borrow)]
+    pub request_id: Text<'a>,
+    pub spends: Cow<'a, [Spend]>,
 }
 
 /// A request that got no signature.
@@ -291,6 +321,7 @@ impl<'a> Record<'a> {
             serde_json::from_str(line)
         }
         Ok(Some(match kind {
+            "approval" => Self::Approval(body(line)?),
             "closed" => Self::Closed(body(line)?),
             "config_loaded" => Self::ConfigLoaded(body(line)?),
             "intent" => Self::Intent(body(line)?),
@@ -304,6 +335,7 @@ impl<'a> Record<'a> {
             "refused" => Self::Refused(body(line)?),
             "reserve" => Self::Reserve(body(line)?),
             "result" => Self::Result(body(line)?),
+            "returned" => Self::Returned(body(line)?),
             "rotated" => Self::Rotated(body(line)?),
             "segment" => Self::Segment(body(line)?),
             "token" => Self::Token(body(line)?),
@@ -330,6 +362,7 @@ pub(crate) mod samples {
         };
         let spend = Spend { window: "client/bot/USDT".to_owned(), amount: amount("0.10"), cap: amount("200000") };
         vec![
+            Record::Approval(Box::new(crate::approval::tests::record())),
             Record::Closed(Closed {}),
             Record::ConfigLoaded(ConfigLoaded { sha256: "00".into(), summary: "2 clients".into() }),
             Record::Intent(Box::new(Intent {
@@ -347,7 +380,7 @@ pub(crate) mod samples {
                 params_sha256: None,
                 reason: Some("rebalance".into()),
                 transfers: Cow::Owned(Vec::new()),
-                spends: Cow::Owned(vec![spend]),
+                spends: Cow::Owned(vec![spend.clone()]),
             })),
             Record::KeyActivated(key.clone()),
             Record::KeyAdded(key.clone()),
@@ -388,6 +421,7 @@ pub(crate) mod samples {
                 message_sha256: Some("ab".into()),
                 error: None,
             }),
+            Record::Returned(Returned { request_id: "0192".into(), spends: Cow::Owned(vec![spend.clone()]) }),
             Record::Rotated(Rotated { segment: "000002.jsonl".into(), removed: vec!["000001.jsonl".to_owned()] }),
             Record::Segment(Box::new(SegmentHeader {
                 segment: "000002.jsonl".into(),
@@ -424,11 +458,11 @@ mod tests {
             assert_eq!(read.as_ref(), Some(&record), "{line}");
             kinds.insert(kind);
         }
-        assert_eq!(kinds.len(), 17, "a kind has no sample");
+        assert_eq!(kinds.len(), 19, "a kind has no sample");
     }
 
     #[test]
     fn an_unknown_kind_is_no_error() {
-        assert_eq!(Record::parse("approval", r#"{"kind":"approval"}"#).expect("parses"), None);
+        assert_eq!(Record::parse("of_tomorrow", r#"{"kind":"of_tomorrow"}"#).expect("parses"), None);
     }
 }

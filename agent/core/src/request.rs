@@ -2,6 +2,8 @@
 
 use std::cmp::Ordering;
 
+use serde::{Deserialize, Serialize};
+
 use crate::json::{Value, twice};
 use crate::refusal::Refusal;
 
@@ -81,13 +83,15 @@ impl std::fmt::Display for Path {
 }
 
 /// Where the caller wants the parameters; the recipe knows the usual place.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ParamsIn {
     Form,
     Json,
     None,
     PayloadJson,
     Query,
+    #[serde(rename = "query+json")]
     QueryAndJson,
 }
 

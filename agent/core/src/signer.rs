@@ -2,6 +2,8 @@
 //!
 //! Each step is one call; what could not be done is a [`Refusal`] and is recorded too.
 
+mod waiting;
+
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -12,23 +14,29 @@ use crate::exchange::{self, Exchange, Stamp};
 use crate::key::Key;
 use crate::policy::rate::Rates;
 use crate::policy::{self, Client, Decision, Grant, Policy, RECEIVE_WINDOW_CAP_MS, Spend};
-use crate::ports::{Asked, Caller, Clock, Durability, Intent, Ledger, Refused, Signature, Token};
+use crate::ports::{Approvals, Asked, Caller, Clock, Durability, Intent, Ledger, Place, Refused, Signature, Token};
 use crate::refusal::{Code, Refusal};
 use crate::scope::{Scope, Scopes};
+use waiting::{Held, What};
+pub use waiting::{Progress, Waiting};
+
 use crate::wire::{self, RecordId, SessionReply, SessionRequest, SignReply, SignRequest};
 
 /// The ports a request passes through.
 #[derive(Clone, Copy, Debug)]
-pub struct Signer<'a, C, L, T> {
+pub struct Signer<'a, C, L, T, A> {
     pub clock: &'a C,
     pub ledger: &'a L,
     pub token: &'a T,
+    pub approvals: &'a A,
     pub policy: &'a Policy,
     pub rates: &'a RefCell<Rates>,
     /// `lock` was called: nothing is signed.
     pub locked: bool,
     pub client: &'a Client,
     pub caller: &'a Caller,
+    /// Stands in everything approvers sign: an approval for one agent is none for another.
+    pub agent_id: &'a str,
 }
 
 /// The enrolled keys. A key that cannot sign now says why: its token is down, its id is not known yet.
@@ -43,49 +51,52 @@ pub struct Answered<T> {
     pub outcome: Result<T, Refusal>,
 }
 
-impl<C: Clock, L: Ledger, T: Token> Signer<'_, C, L, T> {
+impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
     /// Answers one `sign@countersign` payload.
-    pub async fn sign(&self, keys: &impl Keyring, payload: &[u8]) -> Answered<SignReply> {
+    pub async fn sign(&self, keys: &impl Keyring, payload: &[u8]) -> Answered<Progress<SignReply>> {
         let request_id = self.clock.request_id();
         let asked = match SignRequest::parse(payload) {
             Ok(asked) => asked,
             Err(refusal) => return self.refuse(request_id, "", "", refusal).await,
         };
-        let prepared = self.prepare(keys, &asked, &request_id);
-        let Prepared { key, classified, grant, draft } = match prepared {
+        let Prepared { key, classified, permit, draft, host } = match self.prepare(keys, &asked, &request_id) {
             Ok(prepared) => prepared,
             Err(refusal) => {
                 let endpoint = format!("{} {}", asked.request.method, asked.request.path);
                 return self.refuse(request_id, asked.key.as_str(), &endpoint, refusal).await;
             }
         };
-        let outcome = self.sign_and_record(&request_id, &key, grant, draft.algorithm, &draft.message).await;
-        let outcome = outcome.and_then(|(signature, record)| {
-            let finished = draft.finish(&signature.bytes, signature.passphrase.as_ref())?;
-            Ok(SignReply::new(request_id.clone(), classified.scope, classified.effective, finished, record))
-        });
-        Answered { request_id, outcome }
+        let Permit { grant, spends, ask } = permit;
+        if let Some(ask) = ask {
+            let subject = self.request_subject(&key, host, &asked, &classified);
+            let (scope, effective) = (classified.scope, classified.effective);
+            let what = What::Request { asked, scope, effective };
+            return self.wait(request_id, subject, Held { key, grant, spends, what }, ask).await;
+        }
+        let outcome =
+            self.finish_request(&request_id, &key, grant, draft, (classified.scope, classified.effective)).await;
+        Answered { request_id, outcome: outcome.map(Progress::Finished) }
     }
 
     /// Answers one `session@countersign` payload.
-    pub async fn session(&self, keys: &impl Keyring, payload: &[u8]) -> Answered<SessionReply> {
+    pub async fn session(&self, keys: &impl Keyring, payload: &[u8]) -> Answered<Progress<SessionReply>> {
         let request_id = self.clock.request_id();
         let asked = match parse_session(payload) {
             Ok(asked) => asked,
             Err(refusal) => return self.refuse(request_id, "", "", refusal).await,
         };
-        let (key, exchange, grant, draft) = match self.prepare_session(keys, &asked, &request_id) {
+        let PreparedSession { key, exchange, permit, draft } = match self.prepare_session(keys, &asked, &request_id) {
             Ok(prepared) => prepared,
             Err(refusal) => return self.refuse(request_id, &asked.key, "session", refusal).await,
         };
-        let outcome = self.sign_and_record(&request_id, &key, grant, draft.algorithm, &draft.message).await;
-        let outcome = outcome.and_then(|(signature, record)| {
-            let finished = draft.finish(&signature.bytes, signature.passphrase.as_ref())?;
-            let grants = exchange.session_grants(key.algorithm);
-            let (effective, grants) = (exchange.session_scopes(grants), grants.iter().copied().collect::<Scopes>());
-            Ok(SessionReply::new(request_id.clone(), effective, grants, finished, record))
-        });
-        Answered { request_id, outcome }
+        let Permit { grant, spends, ask } = permit;
+        if let Some(ask) = ask {
+            let subject = self.session_subject(&key, exchange, &asked.purpose);
+            let what = What::Session { purpose: asked.purpose };
+            return self.wait(request_id, subject, Held { key, grant, spends, what }, ask).await;
+        }
+        let outcome = self.finish_session(&request_id, &key, grant, draft, exchange).await;
+        Answered { request_id, outcome: outcome.map(Progress::Finished) }
     }
 
     /// Steps 2 to 7: find the key, classify, decide, draft, count, record the intent.
@@ -103,11 +114,11 @@ impl<C: Clock, L: Ledger, T: Token> Signer<'_, C, L, T> {
         let host = exchange.host(&asked.request, key.environment)?;
         let classified = classify(exchange, &asked.request)?;
         let decision = self.policy.decide(self.client, &key, exchange, &classified);
-        let (grant, spends) = self.permitted(decision, classified.effective)?;
+        let permit = self.permitted(&key, decision, classified.effective)?;
         let draft = exchange.draft(&asked.request, &key, host, &self.stamp(&key, exchange)?)?;
         let what = Asked::Request { request: asked, classified: &classified };
-        self.record_intent(request_id, &key, what, classified.effective, &spends)?;
-        Ok(Prepared { key, classified, grant, draft })
+        self.record_intent(request_id, &key, what, classified.effective, &permit.spends)?;
+        Ok(Prepared { key, classified, permit, draft, host })
     }
 
     fn prepare_session(
@@ -115,15 +126,15 @@ impl<C: Clock, L: Ledger, T: Token> Signer<'_, C, L, T> {
         keys: &impl Keyring,
         asked: &SessionRequest,
         request_id: &str,
-    ) -> Result<(Rc<Key>, &'static dyn Exchange, Grant, SessionDraft), Refusal> {
+    ) -> Result<PreparedSession, Refusal> {
         self.admit()?;
         let (key, exchange) = self.find(keys, &asked.key)?;
         let effective = exchange.session_scopes(exchange.session_grants(key.algorithm));
-        let (grant, spends) = self.permitted(self.policy.decide_session(self.client, &key, exchange), effective)?;
+        let permit = self.permitted(&key, self.policy.decide_session(self.client, &key, exchange), effective)?;
         let draft = exchange.session(&key, &asked.purpose, &self.stamp(&key, exchange)?)?;
         let what = Asked::Session { purpose: &asked.purpose };
-        self.record_intent(request_id, &key, what, effective, &spends)?;
-        Ok((key, exchange, grant, draft))
+        self.record_intent(request_id, &key, what, effective, &permit.spends)?;
+        Ok(PreparedSession { key, exchange, permit, draft })
     }
 
     /// Nothing is signed while locked, nor above the client's rate.
@@ -145,23 +156,41 @@ impl<C: Clock, L: Ledger, T: Token> Signer<'_, C, L, T> {
     }
 
     /// What policy allows, unless it moves money or keys and the clock is in doubt: limits per day, the expiry of an approval
-    /// and the times on record are only worth as much as the clock.
-    fn permitted(&self, decision: Decision, effective: Scopes) -> Result<(Grant, Vec<Spend>), Refusal> {
+    /// and the times on record are only worth as much as the clock. What persons have to approve needs a place among the
+    /// requests that wait.
+    fn permitted(&self, key: &Key, decision: Decision, effective: Scopes) -> Result<Permit, Refusal> {
         let (grant, spends, approvals) = match decision {
             Decision::Allow { grant, spends } => (grant, spends, 0),
             Decision::Ask { grant, spends, approvals } => (grant, spends, approvals),
             Decision::Deny(denied) => return Err(denied.refusal),
         };
-        if durability(effective) == Durability::Synced
-            && let Some(doubt) = self.clock.doubt()
-        {
-            return Err(Refusal::new(Code::ClockUntrusted, doubt));
-        }
-        if approvals > 0 {
-            let message = format!("this needs the approval of {approvals} person(s), and no approver can be asked yet");
+        self.trusted_clock(effective)?;
+        let ask = match approvals {
+            0 => None,
+            approvals => Some(self.ask(key, approvals)?),
+        };
+        Ok(Permit { grant, spends, ask })
+    }
+
+    /// What needs more approvals than there are approvers is refused, not left waiting in vain.
+    fn ask(&self, key: &Key, approvals: u32) -> Result<Ask, Refusal> {
+        let named = self.policy.approvers.len();
+        if named < approvals as usize {
+            let message = format!(
+                "this needs the approval of {approvals} person(s), and agent.toml names {named} who can approve"
+            );
             return Err(Refusal::new(Code::ApprovalRequired, message));
         }
-        Ok((grant, spends))
+        Ok(Ask { approvals, place: self.approvals.place(key)? })
+    }
+
+    fn trusted_clock(&self, effective: Scopes) -> Result<(), Refusal> {
+        match self.clock.doubt() {
+            Some(doubt) if durability(effective) == Durability::Synced => {
+                Err(Refusal::new(Code::ClockUntrusted, doubt))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn stamp(&self, key: &Key, exchange: &dyn Exchange) -> Result<Stamp, Refusal> {
@@ -200,12 +229,40 @@ impl<C: Clock, L: Ledger, T: Token> Signer<'_, C, L, T> {
             Ok(signature) => Ok((signature, self.ledger.signed(request_id, key, message)?)),
             Err(error) => {
                 let refusal = Refusal::from(error);
-                self.ledger.failed(request_id, key, &refusal)?;
+                self.ledger.failed(request_id, key, &refusal, &[])?;
                 Err(refusal)
             }
         };
         self.ledger.written().await?;
         outcome
+    }
+
+    async fn finish_request(
+        &self,
+        request_id: &str,
+        key: &Key,
+        grant: Grant,
+        draft: Draft,
+        (scope, effective): (Scope, Scopes),
+    ) -> Result<SignReply, Refusal> {
+        let (signature, record) = self.sign_and_record(request_id, key, grant, draft.algorithm, &draft.message).await?;
+        let finished = draft.finish(&signature.bytes, signature.passphrase.as_ref())?;
+        Ok(SignReply::new(request_id.to_owned(), scope, effective, finished, record))
+    }
+
+    async fn finish_session(
+        &self,
+        request_id: &str,
+        key: &Key,
+        grant: Grant,
+        draft: SessionDraft,
+        exchange: &dyn Exchange,
+    ) -> Result<SessionReply, Refusal> {
+        let (signature, record) = self.sign_and_record(request_id, key, grant, draft.algorithm, &draft.message).await?;
+        let finished = draft.finish(&signature.bytes, signature.passphrase.as_ref())?;
+        let grants = exchange.session_grants(key.algorithm);
+        let (effective, grants) = (exchange.session_scopes(grants), grants.iter().copied().collect::<Scopes>());
+        Ok(SessionReply::new(request_id.to_owned(), effective, grants, finished, record))
     }
 
     async fn refuse<R>(&self, request_id: String, key: &str, endpoint: &str, refusal: Refusal) -> Answered<R> {
@@ -219,18 +276,39 @@ impl<C: Clock, L: Ledger, T: Token> Signer<'_, C, L, T> {
     }
 }
 
-/// A request that may be signed now: counted, and recorded as an intent.
+/// A request that may be signed now, or once persons approved it: counted, and recorded as an intent.
 struct Prepared<'a> {
     key: Rc<Key>,
     classified: Classified<'a>,
-    grant: Grant,
+    permit: Permit,
     draft: Draft,
+    host: &'static str,
 }
 
 /// What moves money or keys has to be on the disk before the token is asked.
 fn durability(effective: Scopes) -> Durability {
     let moves = [Scope::Transfer, Scope::Withdraw, Scope::Admin].into_iter().any(|scope| effective.contains(scope));
     if moves { Durability::Synced } else { Durability::Written }
+}
+
+struct PreparedSession {
+    key: Rc<Key>,
+    exchange: &'static dyn Exchange,
+    permit: Permit,
+    draft: SessionDraft,
+}
+
+/// What policy gave.
+struct Permit {
+    grant: Grant,
+    spends: Vec<Spend>,
+    /// Persons have to approve before the grant may be used.
+    ask: Option<Ask>,
+}
+
+struct Ask {
+    approvals: u32,
+    place: Place,
 }
 
 fn parse_session(payload: &[u8]) -> Result<SessionRequest, Refusal> {

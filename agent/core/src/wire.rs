@@ -129,6 +129,11 @@ pub fn parse<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> Result<T, Refusal> {
     })
 }
 
+/// The version of a request that may leave it out.
+const fn current() -> u32 {
+    VERSION
+}
+
 pub fn check_version(version: u32) -> Result<(), Refusal> {
     if version == VERSION { Ok(()) } else { Err(Refusal::malformed(format!("v is not {VERSION}"))) }
 }
@@ -223,6 +228,53 @@ impl SessionReply {
             record,
         }
     }
+}
+
+/// What an approved request becomes.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum FinishedReply {
+    Request(SignReply),
+    Session(SessionReply),
+}
+
+/// A request that waits for its approvers: `result@countersign` gets what becomes of it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct PendingReply {
+    pub v: u32,
+    /// `waiting`, `touch 1 of 2`.
+    pub progress: String,
+    pub pending: PendingRequest,
+}
+
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct PendingRequest {
+    /// The request's id.
+    pub id: String,
+    /// Unix time in milliseconds.
+    pub expires_ms: u64,
+    pub approvals_needed: u32,
+    pub approvals: u32,
+}
+
+/// `result@countersign`: waits up to `wait_ms` for what becomes of a request that waits for approval.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResultRequest {
+    #[serde(default = "current")]
+    pub v: u32,
+    pub id: String,
+    #[serde(default)]
+    pub wait_ms: u64,
+}
+
+/// Names one request that waits for approval: `cancel`, `deny`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct IdRequest {
+    #[serde(default = "current")]
+    pub v: u32,
+    pub id: String,
 }
 
 /// A refusal as it goes to a client.

@@ -148,6 +148,7 @@ fn lenient(classified: &Classified<'_>) -> Policy {
         clients: Vec::new(),
         destinations: destinations.collect(),
         transfers: assets.map(|asset| (asset, TransferRule::default())).collect(),
+        ..Policy::default()
     }
 }
 

@@ -1,5 +1,7 @@
 //! The order of the steps, and what happens to a request where one of them fails.
 
+mod waiting;
+
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::pin;
@@ -19,6 +21,10 @@ struct World {
     broken_token: Cell<bool>,
     absent_token: Cell<bool>,
     clock_was_set: Cell<bool>,
+    crowded: Cell<bool>,
+    locked: Cell<bool>,
+    late: Cell<bool>,
+    rekeyed: Cell<bool>,
     used: Cell<u32>,
 }
 
@@ -34,7 +40,7 @@ impl World {
 
 impl Clock for World {
     fn now_ms(&self) -> u64 {
-        1_700_000_000_000
+        if self.late.get() { 1_700_000_120_000 } else { 1_700_000_000_000 }
     }
     fn since_boot_ms(&self) -> u64 {
         5_000
@@ -81,7 +87,8 @@ impl Ledger for World {
         assert!(message.starts_with(b"1700000000000"));
         self.step("signed").map(|()| RecordId { seq: 1, hash: "00".to_owned() })
     }
-    fn failed(&self, _: &str, _: &Key, _: &Refusal) -> Result<(), Refusal> {
+    fn failed(&self, _: &str, _: &Key, _: &Refusal, returned: &[Spend]) -> Result<(), Refusal> {
+        self.used.set(self.used.get() - returned.len() as u32);
         self.step("failed")
     }
     fn refused(&self, refused: &Refused<'_>) -> Result<(), Refusal> {
@@ -96,10 +103,21 @@ impl Ledger for World {
     }
 }
 
+impl Approvals for World {
+    fn place(&self, _: &Key) -> Result<Place, Refusal> {
+        if self.crowded.get() {
+            return Err(Refusal::new(Code::PolicyRate, "another one waits"));
+        }
+        Ok(Place(Box::new("a place")))
+    }
+}
+
 impl Keyring for World {
     fn key(&self, name: &str) -> Result<Rc<Key>, Refusal> {
         assert_eq!(name, "fake-key");
-        Ok(Rc::new(key(Scope::ALL)))
+        let known = key(Scope::ALL);
+        let api_key = if self.rekeyed.get() { "another".to_owned() } else { known.api_key.clone() };
+        Ok(Rc::new(Key { api_key, ..known }))
     }
 }
 
@@ -137,10 +155,16 @@ fn sign(world: &World, locked: bool, payload: &str) -> (Result<SignReply, Code>,
         locked,
         client: &client,
         caller: &caller,
+        approvals: world,
+        agent_id: "agent-1",
     };
     let answered = now(signer.sign(world, payload.as_bytes()));
     assert_eq!(answered.request_id, "id-1");
-    (answered.outcome.map_err(|refusal| refusal.code), world.steps.take())
+    let finished = |progress| match progress {
+        Progress::Finished(reply) => reply,
+        Progress::Waiting(_) => panic!("nothing of this needs approval"),
+    };
+    (answered.outcome.map(finished).map_err(|refusal| refusal.code), world.steps.take())
 }
 
 const ORDER: &str = r#"{"v":1,"key":"fake-key","method":"POST","path":"/order",

@@ -3,8 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::algorithm::Algorithm;
+use crate::approval::Statement;
+use crate::decimal::Amount;
 use crate::json::Value;
-use crate::key::{Environment, NonceUnit};
+use crate::key::{Environment, NonceUnit, Tier};
 use crate::refusal::Code;
 use crate::scope::{Scope, Scopes};
 use crate::transfer::Transfer;
@@ -74,6 +76,7 @@ pub struct NewKey {
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct EventsRequest {
+    #[serde(default = "super::current")]
     pub v: u32,
     pub after: u64,
     #[serde(default)]
@@ -149,11 +152,73 @@ pub struct DoneReply {
     pub key: Option<super::KeyEntry>,
 }
 
-/// Approvals that wait for a person.
+/// The requests that wait for a person.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct PendingReply {
     pub v: u32,
-    pub pending: Vec<Value>,
+    pub pending: Vec<PendingEntry>,
+    pub approvers: Vec<ApproverEntry>,
+}
+
+/// One request that waits for approval, with all that a person needs to decide.
+///
+/// The statement is what an approval is a signature of; the rest explains it, and nothing but the agent's word stands
+/// behind it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct PendingEntry {
+    pub id: String,
+    pub statement: Statement,
+    pub approvals_needed: u32,
+    /// Names of those who have approved.
+    pub approved_by: Vec<String>,
+    pub caller: CallerEntry,
+    pub token: String,
+    pub tier: Tier,
+    /// The rung of the ladder of touch. Rung 3 is policy, not hardware.
+    pub rung: u8,
+    /// The `[[destination]]` each transfer goes to, in their order; absent where none is listed.
+    pub destinations: Vec<Option<String>>,
+    pub limits: Vec<LimitEntry>,
+    /// What the client gave as its reason.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+}
+
+/// Who asks, as the kernel saw it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct CallerEntry {
+    pub client: String,
+    pub uid: u32,
+    pub pid: Option<u32>,
+    /// Names of the process and those that started it, the process first. A process chooses its own name.
+    pub processes: Vec<String>,
+}
+
+/// A limit of 24 hours that the request counts against; `used` includes the request.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct LimitEntry {
+    pub window: String,
+    pub used: Amount,
+    pub cap: Amount,
+}
+
+/// A person who may approve.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct ApproverEntry {
+    pub name: String,
+    /// In OpenSSH's form.
+    pub public_key: String,
+}
+
+/// `approve@countersign`: one approver's signature.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApproveRequest {
+    #[serde(default = "super::current")]
+    pub v: u32,
+    pub id: String,
+    /// PEM.
+    pub sshsig: String,
 }
 
 #[cfg(test)]

@@ -1,0 +1,124 @@
+//! An approval: an approver's signature over one exact request, kept as evidence.
+//!
+//! The bytes are rebuilt from the fields of a [`Statement`] by whoever signs and whoever verifies; nobody signs bytes it
+//! was handed. The signature is an SSHSIG (OpenSSH's PROTOCOL.sshsig) in the namespace [`NAMESPACE`].
+
+mod collected;
+mod review;
+pub mod sshsig;
+mod statement;
+
+pub use collected::{Approved, Collected};
+pub use review::{Reviewed, Unlike, review};
+pub use statement::{Purpose, Statement, Subject};
+
+use serde::{Deserialize, Serialize};
+use ssh_key::{Algorithm, HashAlg, PublicKey, SshSig};
+
+use crate::record;
+
+/// The namespace of the signatures: one made for anything else never counts.
+pub const NAMESPACE: &str = "countersign-approval";
+
+/// A person who may approve, and the key that proves a touch of their hardware.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Approver {
+    /// As in `[approver.NAME]`.
+    pub name: String,
+    pub key: PublicKey,
+    pub touch: TouchProof,
+}
+
+/// What proves that a signature took a touch.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TouchProof {
+    /// The key's attestation: it lives in a PIV slot whose touch policy is ALWAYS.
+    Attested,
+    /// The user-presence flag inside each signature of a FIDO key.
+    InSignature,
+}
+
+/// One approver's signature, verified: [`verify`] alone makes it.
+#[derive(Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Approval {
+    pub approver: String,
+    pub touch: TouchProof,
+    /// The key in OpenSSH's form.
+    pub public_key: String,
+    /// PEM, as it was given.
+    pub sshsig: String,
+}
+
+/// Why a signature is no approval.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum NotAnApproval {
+    #[error("it is not an SSH signature")]
+    Malformed,
+    #[error("it was made in the namespace {0:?}, not {NAMESPACE:?}")]
+    Namespace(String),
+    #[error("it was made without a touch")]
+    NoTouch,
+    #[error("its hash is neither SHA-256 nor SHA-512")]
+    Hash,
+    #[error("{0} has approved already; another person has to")]
+    Twice(String),
+    #[error("the key that made it is no approver's")]
+    UnknownApprover,
+    #[error("it does not fit this request")]
+    Wrong,
+}
+
+/// Verifies one signature over `message` by any of `approvers`.
+///
+/// A FIDO counter says nothing: many tokens always send zero. What counts is the user-presence flag.
+pub fn verify(approvers: &[Approver], message: &[u8], sshsig: &str) -> Result<Approval, NotAnApproval> {
+    let signature = SshSig::from_pem(sshsig).map_err(|_| NotAnApproval::Malformed)?;
+    if signature.namespace() != NAMESPACE {
+        return Err(NotAnApproval::Namespace(signature.namespace().to_owned()));
+    }
+    let approver = approvers
+        .iter()
+        .find(|approver| approver.key.key_data() == signature.public_key())
+        .ok_or(NotAnApproval::UnknownApprover)?;
+    verify_with(&approver.key, approver.touch, message, &signature)?;
+    let public_key = approver.key.to_openssh().map_err(|_| NotAnApproval::Malformed)?;
+    Ok(Approval { approver: approver.name.clone(), touch: approver.touch, public_key, sshsig: sshsig.to_owned() })
+}
+
+fn verify_with(key: &PublicKey, touch: TouchProof, message: &[u8], signature: &SshSig) -> Result<(), NotAnApproval> {
+    if !matches!(signature.hash_alg(), HashAlg::Sha256 | HashAlg::Sha512) {
+        return Err(NotAnApproval::Hash);
+    }
+    key.verify(NAMESPACE, message, signature).map_err(|_| NotAnApproval::Wrong)?;
+    match touch {
+        TouchProof::Attested => Ok(()),
+        TouchProof::InSignature if user_was_present(signature) => Ok(()),
+        TouchProof::InSignature => Err(NotAnApproval::NoTouch),
+    }
+}
+
+/// The flags stand before the four bytes of the counter at the end of a FIDO signature (OpenSSH's PROTOCOL.u2f).
+fn user_was_present(signature: &SshSig) -> bool {
+    const COUNTER: usize = 4;
+    const USER_PRESENT: u8 = 0x01;
+    let fido = matches!(signature.algorithm(), Algorithm::SkEd25519 | Algorithm::SkEcdsaSha2NistP256);
+    let bytes = signature.signature_bytes();
+    let flags = bytes.len().checked_sub(COUNTER + 1).and_then(|at| bytes.get(at));
+    fido && flags.is_some_and(|flags| flags & USER_PRESENT != 0)
+}
+
+/// Verifies an approval as the journal keeps it, years later: the key and the signed bytes stand beside it.
+pub fn verify_record(record: &record::Approval<'_>) -> Result<(), NotAnApproval> {
+    let key = PublicKey::from_openssh(&record.public_key).map_err(|_| NotAnApproval::Malformed)?;
+    let statement = Statement::parse(&record.statement).ok_or(NotAnApproval::Malformed)?;
+    if statement.request_id != record.request_id {
+        return Err(NotAnApproval::Wrong);
+    }
+    let approver = Approver { name: record.approver.to_string(), key, touch: record.touch };
+    verify(&[approver], record.statement.as_bytes(), &record.sshsig).map(drop)
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

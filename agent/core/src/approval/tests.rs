@@ -1,0 +1,221 @@
+//! Signatures that approve, and all the others.
+
+use ed25519_dalek::{Signer, SigningKey};
+use sha2::{Digest, Sha256};
+use ssh_key::public::{Ed25519PublicKey, KeyData, SkEd25519};
+use ssh_key::{HashAlg, Signature};
+
+use super::*;
+use crate::decimal::Amount;
+use crate::key::{Environment, KeyName};
+use crate::scope::Scope;
+use crate::transfer::Transfer;
+
+/// A FIDO key in software: what it signs is OpenSSH's PROTOCOL.u2f.
+pub(crate) struct Fido {
+    key: SigningKey,
+    pub(crate) public: PublicKey,
+}
+
+impl Fido {
+    pub(crate) fn new(seed: u8) -> Self {
+        let key = SigningKey::from_bytes(&[seed; 32]);
+        let point = Ed25519PublicKey(key.verifying_key().to_bytes());
+        let public = KeyData::SkEd25519(SkEd25519::new(point, "ssh:".to_owned()));
+        Self { public: public.into(), key }
+    }
+
+    pub(crate) fn approver(&self, name: &str) -> Approver {
+        Approver { name: name.to_owned(), key: self.public.clone(), touch: TouchProof::InSignature }
+    }
+
+    pub(crate) fn approve(&self, statement: &Statement) -> String {
+        self.sign(NAMESPACE, &statement.bytes(), 1)
+    }
+
+    fn sign(&self, namespace: &str, message: &[u8], flags: u8) -> String {
+        let data = SshSig::signed_data(namespace, HashAlg::Sha512, message).expect("a namespace");
+        let mut signed = Sha256::digest("ssh:").to_vec();
+        let counter_is_zero = [flags, 0, 0, 0, 0];
+        signed.extend(counter_is_zero);
+        signed.extend(Sha256::digest(&data));
+        let mut bytes = self.key.sign(&signed).to_bytes().to_vec();
+        bytes.extend(counter_is_zero);
+        let signature = Signature::new(Algorithm::SkEd25519, bytes).expect("a signature");
+        if namespace == NAMESPACE {
+            return sshsig::armoured(self.public.key_data(), &signature).expect("encodes");
+        }
+        let sshsig = SshSig::new(self.public.key_data().clone(), namespace, HashAlg::Sha512, signature);
+        sshsig.and_then(|sshsig| sshsig.to_pem(Default::default())).expect("encodes")
+    }
+}
+
+pub(crate) fn statement(request_id: &str) -> Statement {
+    let amount = Amount::parse("0.5").ok();
+    let text = |text: &str| Some(text.to_owned());
+    let transfer = Transfer {
+        endpoint: "POST /sapi/v1/capital/withdraw/apply".to_owned(),
+        asset: text("BTC"),
+        amount,
+        network: text("BTC"),
+        address: text("bc1qexample"),
+        memo: None,
+        from: None,
+        to: None,
+    };
+    Statement {
+        purpose: Purpose::Approval,
+        agent: "agent-1".to_owned(),
+        request_id: request_id.to_owned(),
+        expires_ms: 1_700_000_120_000,
+        policy_sha256: "ab".repeat(32),
+        subject: Subject::Request {
+            client: "bot".to_owned(),
+            key: KeyName::parse("binance-wd").expect("a name"),
+            exchange: "binance".to_owned(),
+            environment: Environment::Production,
+            host: "api.binance.com".to_owned(),
+            method: "POST".to_owned(),
+            path: "/sapi/v1/capital/withdraw/apply".to_owned(),
+            params: r#"{"coin":"BTC","network":"BTC","address":"bc1qexample","amount":"0.5"}"#.to_owned(),
+            params_in: None,
+            effective_scopes: [Scope::Withdraw].into_iter().collect(),
+            transfers: vec![transfer],
+        },
+    }
+}
+
+/// As the journal keeps one.
+pub(crate) fn record() -> crate::record::Approval<'static> {
+    let (alice, statement) = (Fido::new(1), statement("0192"));
+    crate::record::Approval {
+        request_id: "0192".into(),
+        approver: "alice".into(),
+        public_key: alice.public.to_openssh().expect("encodes").into(),
+        touch: TouchProof::InSignature,
+        statement: String::from_utf8(statement.bytes()).expect("JSON").into(),
+        sshsig: alice.approve(&statement).into(),
+    }
+}
+
+#[test]
+fn one_touch_approves_one_request() {
+    let (alice, statement) = (Fido::new(1), statement("r-1"));
+    let mut collected = Collected::new(statement.clone(), 1);
+    let approval = collected.judge(&[alice.approver("alice")], &alice.approve(&statement)).expect("approves");
+    assert_eq!(approval.approver, "alice");
+    assert!(!collected.is_complete());
+    collected.take(approval);
+    assert_eq!(collected.approved().expect("complete").request_id(), "r-1");
+}
+
+#[test]
+fn a_record_is_verified_by_itself() {
+    assert_eq!(verify_record(&record()), Ok(()));
+    let other_request = record::Approval { request_id: "0193".into(), ..record() };
+    assert_eq!(verify_record(&other_request), Err(NotAnApproval::Wrong));
+    let other_text = record().statement.replace("bc1qexample", "bc1qother");
+    assert_eq!(
+        verify_record(&record::Approval { statement: other_text.into(), ..record() }),
+        Err(NotAnApproval::Wrong)
+    );
+}
+
+#[test]
+fn what_is_no_approval_is_told_apart() {
+    let (alice, mallory, statement) = (Fido::new(1), Fido::new(2), statement("r-1"));
+    let collected = Collected::new(statement.clone(), 1);
+    let message = statement.bytes();
+    let cases = [
+        ("not a signature".to_owned(), NotAnApproval::Malformed),
+        (alice.sign("file", &message, 1), NotAnApproval::Namespace("file".to_owned())),
+        (alice.sign(NAMESPACE, &message, 0), NotAnApproval::NoTouch),
+        // User verification without presence is no touch.
+        (alice.sign(NAMESPACE, &message, 4), NotAnApproval::NoTouch),
+        (mallory.approve(&statement), NotAnApproval::UnknownApprover),
+        (alice.approve(&super::tests::statement("r-2")), NotAnApproval::Wrong),
+    ];
+    for (sshsig, expected) in cases {
+        assert_eq!(collected.judge(&[alice.approver("alice")], &sshsig), Err(expected));
+    }
+}
+
+#[test]
+fn every_field_is_part_of_what_is_signed() {
+    let (alice, original) = (Fido::new(1), statement("r-1"));
+    let sshsig = alice.approve(&original);
+    let text = String::from_utf8(original.bytes()).expect("JSON");
+    for (from, to) in [
+        ("agent-1", "agent-2"),
+        ("r-1", "r-2"),
+        ("1700000120000", "1700000120001"),
+        ("abab", "abac"),
+        ("binance-wd", "binance-we"),
+        ("bc1qexample", "bc1qother"),
+        ("\"0.5\"", "\"0.6\""),
+        ("POST", "PUT"),
+        ("withdraw\"]", "transfer\"]"),
+        ("\"network\":\"BTC\"", "\"network\":\"BSC\""),
+        ("\"memo\":null", "\"memo\":\"7\""),
+    ] {
+        assert!(text.contains(from), "{from}");
+        let changed = Statement::parse(&text.replacen(from, to, 1)).expect(to);
+        let judged = Collected::new(changed, 1).judge(&[alice.approver("alice")], &sshsig);
+        assert_eq!(judged, Err(NotAnApproval::Wrong), "{to}");
+    }
+}
+
+#[test]
+fn a_second_approval_is_another_persons() {
+    let (alice, bob, statement) = (Fido::new(1), Fido::new(2), statement("r-1"));
+    let approvers = [alice.approver("alice"), bob.approver("bob"), alice.approver("alice-again")];
+    let mut collected = Collected::new(statement.clone(), 2);
+    collected.take(collected.judge(&approvers, &alice.approve(&statement)).expect("the first"));
+    let again = collected.judge(&approvers, &alice.approve(&statement));
+    assert_eq!(again, Err(NotAnApproval::Twice("alice".to_owned())));
+    assert!(!collected.is_complete());
+    collected.take(collected.judge(&approvers, &bob.approve(&statement)).expect("the second"));
+    assert!(collected.is_complete());
+}
+
+#[test]
+fn a_statement_has_one_spelling() {
+    let text = String::from_utf8(statement("r-1").bytes()).expect("JSON");
+    assert!(text.starts_with(r#"{"purpose":"countersign-approval/1","agent":"#));
+    assert_eq!(Statement::parse(&text), Some(statement("r-1")));
+    for other in [
+        text.replace("\"agent\":", "\"agent\": "),
+        text.replace("agent-1", "agent\\u002d1"),
+        text.replace("countersign-approval/1", "countersign-approval/2"),
+        text.replacen('{', "{\"more\":1,", 1),
+        format!("{text} "),
+    ] {
+        assert_eq!(Statement::parse(&other), None, "{other}");
+    }
+}
+
+#[test]
+fn a_summary_that_does_not_follow_from_the_parameters_is_seen() {
+    let reviewed = review(&statement("r-1")).expect("as it says").expect("a request");
+    assert!(!reviewed.residual.is_empty());
+    let with = |change: &dyn Fn(&mut Subject)| {
+        let mut changed = statement("r-1");
+        change(&mut changed.subject);
+        review(&changed).err()
+    };
+    let other_address = |subject: &mut Subject| {
+        let Subject::Request { params, .. } = subject else { return };
+        *params = params.replace("bc1qexample", "bc1qevil");
+    };
+    let fewer_scopes = |subject: &mut Subject| {
+        let Subject::Request { effective_scopes, .. } = subject else { return };
+        *effective_scopes = [Scope::Read].into_iter().collect();
+    };
+    let own_host = |subject: &mut Subject| {
+        let Subject::Request { host, .. } = subject else { return };
+        *host = "evil.example".to_owned();
+    };
+    assert_eq!(with(&other_address), Some(Unlike::Transfers));
+    assert_eq!(with(&fewer_scopes), Some(Unlike::Scopes));
+    assert!(matches!(with(&own_host), Some(Unlike::Request(_))));
+}

@@ -1,0 +1,220 @@
+//! A request between its intent and its signature, while persons decide.
+
+use std::rc::Rc;
+
+use super::{Answered, Ask, Keyring, Signer};
+use crate::approval::{Approved, Purpose, Statement, Subject};
+use crate::draft::{Draft, SessionDraft};
+use crate::exchange::classify::Classified;
+use crate::exchange::{self, Exchange};
+use crate::key::Key;
+use crate::policy::{Grant, Spend};
+use crate::ports::{Approvals, Caller, Clock, Ledger, Place, Token};
+use crate::refusal::{Code, Refusal};
+use crate::scope::{Scope, Scopes};
+use crate::wire::{FinishedReply, SignRequest};
+
+/// A request that was answered, or one that persons have to approve first.
+#[derive(Debug)]
+pub enum Progress<R> {
+    Finished(R),
+    Waiting(Box<Waiting>),
+}
+
+/// Counted and recorded; signed by [`Signer::sign_approved`], given up by [`Signer::give_up`].
+#[derive(Debug)]
+pub struct Waiting {
+    pub statement: Statement,
+    pub approvals_needed: u32,
+    pub caller: Caller,
+    held: Held,
+    _place: Place,
+}
+
+/// What the signature needs once it is approved.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub key: Rc<Key>,
+    pub grant: Grant,
+    pub spends: Vec<Spend>,
+    pub what: What,
+}
+
+/// What was asked for.
+#[derive(Debug)]
+pub(super) enum What {
+    Request { asked: SignRequest, scope: Scope, effective: Scopes },
+    Session { purpose: String },
+}
+
+impl Waiting {
+    pub fn key(&self) -> &Rc<Key> {
+        &self.held.key
+    }
+
+    /// What is counted against limits until this is signed or given up.
+    pub fn spends(&self) -> &[Spend] {
+        &self.held.spends
+    }
+
+    /// What the client gave as its reason.
+    pub fn reason(&self) -> Option<&str> {
+        match &self.held.what {
+            What::Request { asked, .. } => asked.reason.as_deref(),
+            What::Session { .. } => None,
+        }
+    }
+}
+
+impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
+    /// The approvers agreed: stamps now, because a touch takes longer than most exchanges' time windows, and signs.
+    pub async fn sign_approved(
+        &self,
+        keys: &impl Keyring,
+        waiting: Waiting,
+        approved: Approved,
+    ) -> Answered<FinishedReply> {
+        let request_id = waiting.statement.request_id.clone();
+        if let Err(refusal) = self.still_stands(keys, &waiting, &approved) {
+            return self.give_up(waiting, refusal).await;
+        }
+        let outcome = self.sign_now(&request_id, waiting.held).await;
+        Answered { request_id, outcome }
+    }
+
+    /// Nobody will approve it any more: recorded, and what was counted for it is free again, since nothing was signed.
+    pub async fn give_up<R>(&self, waiting: Waiting, refusal: Refusal) -> Answered<R> {
+        let request_id = waiting.statement.request_id;
+        let outcome = Err(self.drop_intent(&request_id, &waiting.held.key, &waiting.held.spends, refusal).await);
+        Answered { request_id, outcome }
+    }
+
+    /// Records that an intent ended before the token was asked; returns what the client has to hear.
+    async fn drop_intent(&self, request_id: &str, key: &Key, spends: &[Spend], refusal: Refusal) -> Refusal {
+        let recorded = match self.ledger.failed(request_id, key, &refusal, spends) {
+            Ok(()) => self.ledger.written().await,
+            Err(fault) => Err(fault),
+        };
+        recorded.err().unwrap_or(refusal)
+    }
+
+    fn still_stands(&self, keys: &impl Keyring, waiting: &Waiting, approved: &Approved) -> Result<(), Refusal> {
+        let cancelled = |message: &str| Err(Refusal::new(Code::ApprovalCancelled, message));
+        if approved.request_id() != waiting.statement.request_id {
+            return Err(Refusal::new(Code::Internal, "the approvals are those of another request"));
+        }
+        if let Some(doubt) = self.clock.doubt() {
+            return Err(Refusal::new(Code::ClockUntrusted, doubt));
+        }
+        if self.locked {
+            return cancelled("the agent was locked");
+        }
+        if self.clock.now_ms() >= waiting.statement.expires_ms {
+            return Err(Refusal::new(Code::ApprovalExpired, "nobody approved it in time"));
+        }
+        if self.policy.sha256 != waiting.statement.policy_sha256 {
+            return cancelled("the configuration it was judged by is no longer in force");
+        }
+        if *keys.key(waiting.key().name.as_str())? != **waiting.key() {
+            return cancelled("its key was changed");
+        }
+        Ok(())
+    }
+
+    /// Sets a counted and recorded request aside until it is approved; its intent stands by then.
+    pub(super) async fn wait<R>(
+        &self,
+        request_id: String,
+        subject: Subject,
+        held: Held,
+        ask: Ask,
+    ) -> Answered<Progress<R>> {
+        let Ask { approvals: approvals_needed, place: _place } = ask;
+        let (statement, caller) = (self.statement(&request_id, subject), self.caller.clone());
+        let waiting = Waiting { statement, approvals_needed, caller, held, _place };
+        let outcome = self.ledger.written().await.map(|()| Progress::Waiting(Box::new(waiting)));
+        Answered { request_id, outcome }
+    }
+
+    async fn sign_now(&self, request_id: &str, held: Held) -> Result<FinishedReply, Refusal> {
+        let Held { key, grant, spends, what } = held;
+        match self.redraft(&key, &what) {
+            Err(refusal) => Err(self.drop_intent(request_id, &key, &spends, refusal).await),
+            Ok(Redrafted::Request(draft, scope, effective)) => self
+                .finish_request(request_id, &key, grant, draft, (scope, effective))
+                .await
+                .map(FinishedReply::Request),
+            Ok(Redrafted::Session(draft, exchange)) => {
+                self.finish_session(request_id, &key, grant, draft, exchange).await.map(FinishedReply::Session)
+            }
+        }
+    }
+
+    fn redraft(&self, key: &Key, what: &What) -> Result<Redrafted, Refusal> {
+        let exchange = known(key)?;
+        let stamp = self.stamp(key, exchange)?;
+        Ok(match what {
+            What::Request { asked, scope, effective } => {
+                let host = exchange.host(&asked.request, key.environment)?;
+                Redrafted::Request(exchange.draft(&asked.request, key, host, &stamp)?, *scope, *effective)
+            }
+            What::Session { purpose } => Redrafted::Session(exchange.session(key, purpose, &stamp)?, exchange),
+        })
+    }
+
+    /// What the approvers of this request sign.
+    fn statement(&self, request_id: &str, subject: Subject) -> Statement {
+        Statement {
+            purpose: Purpose::Approval,
+            agent: self.agent_id.to_owned(),
+            request_id: request_id.to_owned(),
+            expires_ms: self.clock.now_ms() + self.policy.approval_timeout_ms,
+            policy_sha256: self.policy.sha256.clone(),
+            subject,
+        }
+    }
+
+    pub(super) fn request_subject(
+        &self,
+        key: &Key,
+        host: &str,
+        asked: &SignRequest,
+        classified: &Classified<'_>,
+    ) -> Subject {
+        Subject::Request {
+            client: self.client.name.clone(),
+            key: key.name.clone(),
+            exchange: key.exchange.to_owned(),
+            environment: key.environment,
+            host: host.to_owned(),
+            method: asked.request.method.name().to_owned(),
+            path: asked.request.path.as_str().to_owned(),
+            params: asked.request.params.value().to_json(),
+            params_in: asked.request.params_in,
+            effective_scopes: classified.effective,
+            transfers: classified.transfers.clone(),
+        }
+    }
+
+    pub(super) fn session_subject(&self, key: &Key, exchange: &dyn Exchange, purpose: &str) -> Subject {
+        Subject::Session {
+            client: self.client.name.clone(),
+            key: key.name.clone(),
+            exchange: key.exchange.to_owned(),
+            environment: key.environment,
+            session: purpose.to_owned(),
+            effective_scopes: exchange.session_scopes(exchange.session_grants(key.algorithm)),
+        }
+    }
+}
+
+/// The bytes to sign, stamped after the approval.
+enum Redrafted {
+    Request(Draft, Scope, Scopes),
+    Session(SessionDraft, &'static dyn Exchange),
+}
+
+fn known(key: &Key) -> Result<&'static dyn Exchange, Refusal> {
+    exchange::named(key.exchange)
+        .ok_or_else(|| Refusal::new(Code::Internal, format!("the exchange {} is not known", key.exchange)))
+}

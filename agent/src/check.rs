@@ -138,7 +138,7 @@ fn of_config<'a>(config: &'a Config, config_file: &'a Path, uid: u32) -> Report<
         sound: places.problems.is_empty(),
         config: config_file,
         uid,
-        sha256: Some(&config.sha256),
+        sha256: Some(&config.policy.sha256),
         summary: Some(config.summary()),
         tokens,
         clients: clients.collect(),

@@ -52,8 +52,6 @@ pub struct Config {
     pub approvers: Vec<Approver>,
     /// What the operator should know, one sentence each.
     pub warnings: Vec<String>,
-    /// Of the file's bytes, in hex.
-    pub sha256: String,
     /// The file as it was read, to compare a later one with.
     pub text: String,
 }
@@ -106,7 +104,7 @@ pub fn parse(text: impl Into<String>, path: &Path, facts: &Facts) -> Result<Conf
     let mut config = sections(&tree(&text, &problems), path, facts, &problems);
     problems.into_result(&text, path).map_err(|report| ConfigError::Invalid { report: Box::new(report) })?;
     config.warnings = warnings::of(&config, facts.own_uid);
-    config.sha256 = HEXLOWER.encode(&Sha256::digest(text.as_bytes()));
+    config.policy.sha256 = HEXLOWER.encode(&Sha256::digest(text.as_bytes()));
     config.text = text;
     Ok(config)
 }
@@ -168,25 +166,34 @@ fn sections<'a>(root: &'a DeTable<'a>, path: &Path, facts: &Facts, problems: &'a
         named("client").into_iter().filter_map(|(name, fields)| client::read(name, fields, facts)).collect();
     client::check_together(&clients, &agent, &spans, facts, problems);
     let approvers = named("approver");
-    let approvers =
-        approvers.into_iter().filter_map(|(name, fields)| approver::read(name, fields, directory)).collect();
+    let approvers: Vec<_> = approvers
+        .into_iter()
+        .filter_map(|(name, fields)| Some((fields.at(), approver::read(name, fields, directory)?)))
+        .collect();
     let transfers = transfer::rules(named("transfer"));
     let destinations = fields.optional("destination", |value, problems| {
         repeated_tables("[[destination]]", "write each as [[destination]] with its fields below", value, problems)
     });
     let destinations = transfer::destinations(destinations.unwrap_or_default());
     fields.finish();
+    approver::check_together(&approvers, problems);
     let client_sockets =
         clients.iter().filter_map(|one| Some((one.client.name.clone(), one.socket.clone()?))).collect();
-    let clients = clients.into_iter().map(|one| one.client).collect();
+    let policy = Policy {
+        clients: clients.into_iter().map(|one| one.client).collect(),
+        destinations,
+        transfers,
+        approvers: approvers.iter().filter_map(|(_, approver)| approver.as_policy()).collect(),
+        approval_timeout_ms: agent.approval_timeout.as_millis() as u64,
+        sha256: String::new(),
+    };
     Config {
         agent,
         tokens,
-        policy: Policy { clients, destinations, transfers },
+        policy,
         client_sockets,
-        approvers,
+        approvers: approvers.into_iter().map(|(_, approver)| approver).collect(),
         warnings: Vec::new(),
-        sha256: String::new(),
         text: String::new(),
     }
 }
@@ -212,7 +219,7 @@ impl Config {
     pub fn summary(&self) -> String {
         let count =
             |number: usize, one: &str| if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") };
-        let Policy { clients, destinations, transfers } = &self.policy;
+        let Policy { clients, destinations, transfers, .. } = &self.policy;
         [
             count(self.tokens.len(), "token"),
             count(clients.len(), "client"),

@@ -1,5 +1,6 @@
 //! The front: what every request passes through between a connection and the core. Holds no key, PIN or module.
 
+mod approvals;
 pub mod clock;
 mod enrol_child;
 pub mod enrolment;
@@ -30,6 +31,7 @@ use crate::ledger::keys::KeyFiles;
 use crate::peer::{ListenerKind, Peer};
 use crate::shutdown::{Stop, Stopper};
 use crate::spawner::Spawner;
+use approvals::Approvals;
 use clock::SystemClock;
 use keyring::Keyring;
 use recorder::Recorder;
@@ -49,6 +51,7 @@ pub struct Front {
     pub keyring: Keyring,
     pub recorder: Recorder,
     pub tokens: Tokens,
+    pub approvals: Approvals,
     rates: RefCell<Rates>,
     shares: Shares,
     /// Changes to keys under way, by name.
@@ -61,6 +64,8 @@ pub struct Front {
     limits: Limits,
     reload: mpsc::Sender<Reload>,
     pub started_ms: u64,
+    /// Names this agent in everything approvers sign.
+    pub agent_id: String,
     /// The uid the agent runs as; with root the only one that may use the admin socket.
     own_uid: u32,
 }
@@ -72,16 +77,18 @@ impl Front {
         key_files: KeyFiles,
         (spawner, limits): (Spawner, Limits),
         recorder: Recorder,
-        locked: bool,
+        (agent_id, locked): (String, bool),
         reload: mpsc::Sender<Reload>,
     ) -> Self {
         let clock = recorder.clock();
         Self {
             started_ms: clock.now_ms(),
+            agent_id,
             clock,
             keyring,
             recorder,
             tokens: Tokens::default(),
+            approvals: Approvals::default(),
             rates: RefCell::default(),
             shares: Shares::default(),
             enrolling: RefCell::default(),
@@ -119,11 +126,13 @@ impl Front {
         policy: &'a Policy,
         client: &'a Client,
         caller: &'a Caller,
-    ) -> Signer<'a, SystemClock, Recorder, Tokens> {
+    ) -> Signer<'a, SystemClock, Recorder, Tokens, Approvals> {
         Signer {
             clock: &*self.clock,
             ledger: &self.recorder,
             token: &self.tokens,
+            approvals: &self.approvals,
+            agent_id: &self.agent_id,
             policy,
             rates: &self.rates,
             locked: self.locked.get(),

@@ -1,6 +1,7 @@
 //! The agent's adapters: sockets, token hosts, enrolment, records. The rules are in `countersign-core`.
 
 pub mod activation;
+pub mod agent_id;
 pub mod check;
 pub mod config;
 pub mod confine;

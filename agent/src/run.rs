@@ -17,6 +17,7 @@ use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::activation::GivenSockets;
+use crate::agent_id;
 use crate::config::{self, Config, Facts, Sources, TokenConfig};
 use crate::confine;
 use crate::front::clock;
@@ -183,7 +184,8 @@ fn assemble(
     }
     let recorder = Recorder::new(ledger, state_dir);
     recorder.recall_uses(report.opened.seq).context("the journal cannot be read")?;
-    Ok(Front::new(Rc::clone(config), keyring, key_files, spawner, recorder, locked, reload))
+    let agent_id = agent_id::of(state_dir).context("the agent's id cannot be read or made")?;
+    Ok(Front::new(Rc::clone(config), keyring, key_files, spawner, recorder, (agent_id, locked), reload))
 }
 
 /// The running agent.
@@ -260,7 +262,7 @@ impl Agent {
 
     fn record_config(&self, config: &Config) {
         let summary = config.summary();
-        let loaded = ConfigLoaded { sha256: config.sha256.as_str().into(), summary: summary.as_str().into() };
+        let loaded = ConfigLoaded { sha256: config.policy.sha256.as_str().into(), summary: summary.as_str().into() };
         self.front.recorder.note(&Record::ConfigLoaded(loaded));
     }
 
@@ -282,6 +284,9 @@ impl Agent {
         self.manager.stopping();
         self.front.stop_waiting();
         self.server.close(PATIENCE).await;
+        if tokio::time::timeout(PATIENCE, self.front.approvals.settled()).await.is_err() {
+            tracing::error!("a request that waited for approval did not end in time");
+        }
         self.front.tokens.stop_all().await;
         self.front.recorder.close().context("the journal could not be closed in order")
     }

@@ -1,7 +1,9 @@
 //! `[approver.NAME]`: who may approve a transfer by touching hardware.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use countersign_core::approval::{self, TouchProof};
 use ssh_key::{Algorithm, PublicKey};
 
 use super::fields::{Fields, Value};
@@ -23,6 +25,36 @@ pub enum ApproverProof {
     Attestation(PathBuf),
     /// A FIDO key: user presence is in the signature itself.
     SshKey(Box<PublicKey>),
+}
+
+impl Approver {
+    /// The approver as policy knows them; `None` where this version cannot verify what they would sign.
+    pub(super) fn as_policy(&self) -> Option<approval::Approver> {
+        match &self.proof {
+            ApproverProof::Attestation(_) => None,
+            ApproverProof::SshKey(key) => Some(approval::Approver {
+                name: self.name.clone(),
+                key: PublicKey::clone(key),
+                touch: TouchProof::InSignature,
+            }),
+        }
+    }
+}
+
+/// Refuses one key for two approvers: two approvals have to be two persons'.
+pub(super) fn check_together(approvers: &[(Range<usize>, Approver)], problems: &Problems) {
+    for (index, (at, approver)) in approvers.iter().enumerate() {
+        let ApproverProof::SshKey(key) = &approver.proof else { continue };
+        let same = |other: &Approver| matches!(&other.proof, ApproverProof::SshKey(other) if other.key_data() == key.key_data());
+        if let Some((_, earlier)) = approvers[..index].iter().find(|(_, other)| same(other)) {
+            problems.add(Problem::new(
+                at.clone(),
+                "expected a key of their own for each approver",
+                format!("this is also the key of [approver.{}]", earlier.name),
+                "two approvals have to come from two persons",
+            ));
+        }
+    }
 }
 
 /// Reads one approver; `directory` is the configuration's, where an attestation may lie beside it.

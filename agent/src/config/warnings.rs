@@ -25,12 +25,18 @@ pub(super) fn of(config: &Config, own_uid: u32) -> Vec<String> {
         let limit = SpendLimit { per_request: rule.per_request, per_day: rule.per_day };
         warnings.extend(never_reached(&format!("[transfer.{asset}]"), &limit));
         let most = rule.approvers.iter().map(|step| step.count).max().unwrap_or(0);
-        if most as usize > config.approvers.len() {
-            let named = config.approvers.len();
+        let named = config.policy.approvers.len();
+        if most as usize > named {
             warnings.push(format!(
-                "[transfer.{asset}] needs {most} approvers, and {named} are named: such transfers wait in vain"
+                "[transfer.{asset}] needs {most} approvers, and {named} can approve: such transfers are refused"
             ));
         }
+    }
+    for approver in config.approvers.iter().filter(|approver| approver.as_policy().is_none()) {
+        let name = &approver.name;
+        warnings.push(format!(
+            "[approver.{name}] is known by an attestation, which this version cannot verify yet: {name} cannot approve"
+        ));
     }
     if config.tokens.is_empty() {
         warnings.push("there is no [token.NAME]: nothing can be signed".to_owned());

@@ -18,6 +18,10 @@ use crate::sys;
 /// What the front reads of the system: of which boot its journal is, and which uid stands for no uid.
 const SYSTEM: [&str; 2] = ["/proc/sys/kernel/random/boot_id", "/proc/sys/kernel/overflowuid"];
 
+/// Where approvers are shown which programs ask: names and parents. What needs the rights of a debugger, such as another
+/// process's memory or environment, stays out of reach.
+const PROCESSES: &str = "/proc";
+
 /// Why the front does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum LimitsError {
@@ -44,8 +48,13 @@ pub fn confine_front(config: &Config) -> Result<Limits, LimitsError> {
         }
     }
     sys::forget_environment().map_err(LimitsError::Environment)?;
-    let files = Files { read: SYSTEM.map(PathBuf::from).to_vec(), write: writes(config), network: false };
+    let files = Files { read: reads(config), write: writes(config), network: false };
     Ok(confine::enter(config.agent.confinement, Some(&files), Calls::Front)?)
+}
+
+fn reads(config: &Config) -> Vec<PathBuf> {
+    let processes = (!config.policy.approvers.is_empty()).then_some(PROCESSES);
+    SYSTEM.into_iter().chain(processes).map(PathBuf::from).collect()
 }
 
 /// Where the front can write.

@@ -6,7 +6,7 @@ use countersign_core::explain::explain;
 use countersign_core::record::{Locking, Record};
 use countersign_core::refusal::{Code, Refusal};
 use countersign_core::wire::admin::{
-    self, DoneReply, EventsReply, EventsRequest, ExplainReply, ExplainRequest, PendingReply, Register,
+    self, DoneReply, EventsReply, EventsRequest, ExplainReply, ExplainRequest, Register,
 };
 use countersign_core::wire::{self, KeysReply, VERSION};
 use tokio::sync::oneshot;
@@ -40,13 +40,12 @@ impl Front {
         }
         let uid = peer.uid.unwrap_or_default();
         match name {
-            admin::APPROVE | admin::DENY => {
-                reply::<()>(name, Err(Refusal::malformed("no approval with that id is pending")))
-            }
+            admin::APPROVE => reply(name, self.approve(payload)),
+            admin::DENY => reply(name, self.deny(payload)),
             admin::EVENTS => reply(name, self.events(payload).await),
             admin::EXPLAIN => reply(name, self.explain(payload)),
             admin::LOCK => reply(name, plain(payload).and_then(|()| self.lock(uid))),
-            admin::PENDING => reply(name, plain(payload).map(|()| PendingReply { v: VERSION, pending: Vec::new() })),
+            admin::PENDING => reply(name, plain(payload).map(|()| self.pending())),
             admin::REGISTER => reply(name, self.parse_register(payload, descriptor, peer).await),
             admin::RELOAD => reply(name, self.ask_reload(payload).await),
             admin::UNLOCK => reply(name, plain(payload).and_then(|()| self.unlock(uid))),

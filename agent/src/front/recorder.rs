@@ -10,10 +10,12 @@ use std::task::Poll;
 use std::time::Duration;
 
 use countersign_core::chain::Link;
+use countersign_core::decimal::Amount;
 use countersign_core::json::Value;
 use countersign_core::key::{Key, KeyName};
+use countersign_core::policy::Spend;
 use countersign_core::ports::{self, Asked, Clock, Durability};
-use countersign_core::record::{self, Outcome, Record, RequestResult};
+use countersign_core::record::{self, Outcome, Record, RequestResult, Returned};
 use countersign_core::refusal::{Code, Refusal};
 use countersign_core::scope::{Scope, Scopes};
 use countersign_core::wire::RecordId;
@@ -96,6 +98,11 @@ impl Recorder {
                 self.last_used_ms.borrow_mut().insert(key, entry.time_ms);
             }
         }
+    }
+
+    /// What is used of a limit's window.
+    pub fn spent(&self, now_ms: u64, window: &str) -> Amount {
+        self.ledger.borrow().as_ref().map_or(Amount::ZERO, |ledger| ledger.used(now_ms, window))
     }
 
     pub fn last_used_ms(&self, key: &KeyName) -> Option<u64> {
@@ -278,7 +285,10 @@ impl ports::Ledger for Recorder {
         self.append(&Record::Result(result)).map(RecordId::from)
     }
 
-    fn failed(&self, request_id: &str, _key: &Key, refusal: &Refusal) -> Result<(), Refusal> {
+    fn failed(&self, request_id: &str, _key: &Key, refusal: &Refusal, returned: &[Spend]) -> Result<(), Refusal> {
+        if !returned.is_empty() {
+            self.append(&Record::Returned(Returned { request_id: request_id.into(), spends: returned.into() }))?;
+        }
         let error = Some(refusal.code.name().into());
         let request_id = request_id.into();
         let result = RequestResult { request_id, outcome: Outcome::Failed, message_sha256: None, error };

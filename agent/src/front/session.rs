@@ -5,11 +5,12 @@ use std::rc::Rc;
 use countersign_core::policy::Client;
 use countersign_core::ports::{Caller, Clock, Ledger, Refused};
 use countersign_core::refusal::{Code, Refusal};
-use countersign_core::signer::Answered;
+use countersign_core::signer::{Answered, Progress};
 use countersign_core::wire::{self, AGENT_EXTENSIONS, ErrorReply, VERSION};
 use serde::Serialize;
 
 use super::Front;
+use crate::config::Config;
 use crate::connection::Handler;
 use crate::frame::{Answer, Incoming};
 use crate::peer::{ListenerKind, Peer};
@@ -21,6 +22,14 @@ pub struct Session(pub Rc<Front>);
 impl Handler for Session {
     fn knows(&self, peer: &Peer) -> bool {
         self.0.is_operator(peer) || self.0.client(&self.0.config(), peer).is_some()
+    }
+
+    fn connected(&self, peer: &Peer) {
+        self.0.approvals.connected(peer);
+    }
+
+    fn disconnected(&self, peer: &Peer) {
+        self.0.approvals.disconnected(peer);
     }
 
     async fn handle(&self, peer: &Peer, incoming: Incoming) -> Answer {
@@ -49,7 +58,7 @@ fn extensions(peer: &Peer) -> Vec<&'static str> {
 
 impl Front {
     /// Answers an extension on a client's socket.
-    async fn serve(&self, peer: &Peer, name: &str, payload: &[u8]) -> Answer {
+    async fn serve(self: &Rc<Self>, peer: &Peer, name: &str, payload: &[u8]) -> Answer {
         if !AGENT_EXTENSIONS.contains(&name) {
             return Answer::failure();
         }
@@ -69,12 +78,28 @@ impl Front {
             _ => None,
         };
         match name {
-            wire::SIGN => answered(name, signer.sign(&self.keyring, payload).await),
-            wire::SESSION => answered(name, signer.session(&self.keyring, payload).await),
+            wire::SIGN => self.progress(name, peer, &config, signer.sign(&self.keyring, payload).await),
+            wire::SESSION => self.progress(name, peer, &config, signer.session(&self.keyring, payload).await),
+            wire::RESULT => reply(name, self.result(client, payload).await),
+            wire::CANCEL => reply(name, self.cancel(client, payload)),
             wire::KEYS => reply(name, plain(payload).map(|()| self.keys_of(client))),
             wire::STATUS => reply(name, plain(payload).map(|()| self.status_for_client(client))),
-            // Nothing can be pending while no approver can be asked.
-            _ => reply::<()>(name, Err(Refusal::malformed("no request with that id is waiting"))),
+            _ => Answer::failure(),
+        }
+    }
+
+    /// Answers with what was signed, or with the place of a request that waits for persons.
+    fn progress<T: Serialize>(
+        self: &Rc<Self>,
+        name: &str,
+        peer: &Peer,
+        config: &Rc<Config>,
+        answered: Answered<Progress<T>>,
+    ) -> Answer {
+        match answered.outcome {
+            Ok(Progress::Finished(reply)) => json(name, &reply),
+            Ok(Progress::Waiting(waiting)) => json(name, &self.open(peer, config, waiting)),
+            Err(refusal) => json(name, &ErrorReply::new(&refusal, Some(answered.request_id))),
         }
     }
 
@@ -107,13 +132,6 @@ impl Front {
 pub(super) fn plain(payload: &[u8]) -> Result<(), Refusal> {
     let request: wire::PlainRequest = wire::parse(payload)?;
     wire::check_version(request.v)
-}
-
-fn answered<T: Serialize>(name: &str, answered: Answered<T>) -> Answer {
-    match answered.outcome {
-        Ok(reply) => json(name, &reply),
-        Err(refusal) => json(name, &ErrorReply::new(&refusal, Some(answered.request_id))),
-    }
 }
 
 pub(super) fn reply<T: Serialize>(name: &str, outcome: Result<T, Refusal>) -> Answer {

@@ -24,7 +24,7 @@ impl State {
 
     /// True for the kinds whose records change the state; the rest need not be read at a restart.
     pub(super) fn concerns(kind: &str) -> bool {
-        matches!(kind, "closed" | "intent" | "opened" | "reserve" | "segment")
+        matches!(kind, "closed" | "intent" | "opened" | "reserve" | "returned" | "segment")
     }
 
     /// Notes the time of a record.
@@ -55,6 +55,11 @@ impl State {
             Record::Reserve(reserve) => {
                 reserve.windows.iter().for_each(|block| self.windows.reserved(block));
                 reserve.nonces.iter().for_each(|block| self.nonces.reserved(block));
+            }
+            Record::Returned(returned) => {
+                for spend in returned.spends.iter() {
+                    self.windows.give_back(self.time_ms, &spend.window, spend.amount);
+                }
             }
             _ => {}
         }

@@ -85,6 +85,13 @@ impl Windows {
         }
     }
 
+    /// Takes back one spend that was counted and came to nothing.
+    pub fn give_back(&mut self, now_ms: u64, window: &str, amount: Amount) {
+        if let Some(window) = self.by_name.get_mut(window) {
+            window.give_back(now_ms, amount);
+        }
+    }
+
     /// The machine stopped: what was reserved may have been spent by intents that are lost.
     pub fn spend_reserved(&mut self, now_ms: u64) {
         for window in self.by_name.values_mut() {
@@ -148,6 +155,19 @@ impl Window {
             _ => self.buckets.push_back((start, amount)),
         }
         self.spent = add(self.spent, amount);
+    }
+
+    /// From the newest buckets: it was counted minutes ago at most, and a later bucket stays closed longer.
+    fn give_back(&mut self, now_ms: u64, amount: Amount) {
+        self.expire(now_ms);
+        let mut left = amount;
+        for (_, counted) in self.buckets.iter_mut().rev() {
+            let part = left.min(*counted);
+            *counted = counted.checked_sub(part).unwrap_or(*counted);
+            left = left.checked_sub(part).unwrap_or(Amount::ZERO);
+        }
+        self.buckets.retain(|(_, counted)| !counted.is_zero());
+        self.spent = self.buckets.iter().fold(Amount::ZERO, |sum, bucket| add(sum, bucket.1));
     }
 
     fn expire(&mut self, now_ms: u64) {

@@ -1,0 +1,181 @@
+//! Requests that wait for persons: one for each key, each with an end.
+//!
+//! A request ends signed, denied, expired or cancelled: by its client, because the client is gone or no longer asks for the
+//! result, because the agent is locked, stops, or works by another configuration.
+
+mod desk;
+mod life;
+mod shown;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::rc::Rc;
+use std::time::Duration;
+
+use countersign_core::approval::{Approved, Collected};
+use countersign_core::key::{Key, KeyName};
+use countersign_core::ports::{self, Place};
+use countersign_core::refusal::{Code, Refusal};
+use countersign_core::signer::Waiting;
+use countersign_core::wire::FinishedReply;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::peer::{ListenerKind, Peer};
+
+/// The requests that wait, and those that ended a moment ago.
+#[derive(Debug, Default)]
+pub struct Approvals {
+    /// By id, which sorts by time.
+    requests: RefCell<BTreeMap<String, Rc<Pending>>>,
+    places: Rc<Places>,
+    /// Open connections of each uid and socket, to know when a client is gone.
+    connections: RefCell<HashMap<Origin, usize>>,
+}
+
+type Origin = (Option<u32>, ListenerKind);
+
+/// How many requests of one key may ask for approval within an hour: a person who is asked more often stops looking.
+const MOST_AN_HOUR: usize = 30;
+const HOUR: Duration = Duration::from_secs(60 * 60);
+/// A client that does not ask for the result as long as this has lost interest.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long an outcome can be fetched.
+const KEPT: Duration = Duration::from_secs(60);
+
+/// Which keys have a request waiting, and when each was last asked for.
+#[derive(Debug, Default)]
+struct Places {
+    taken: RefCell<HashSet<KeyName>>,
+    asked: RefCell<HashMap<KeyName, VecDeque<Instant>>>,
+}
+
+/// One place among [`Places`].
+#[derive(Debug)]
+struct Taken {
+    places: Rc<Places>,
+    key: KeyName,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.places.taken.borrow_mut().remove(&self.key);
+    }
+}
+
+impl ports::Approvals for Approvals {
+    fn place(&self, key: &Key) -> Result<Place, Refusal> {
+        let name = &key.name;
+        if self.places.taken.borrow().contains(name) {
+            let message = format!("another request with {name} waits for approval; one at a time");
+            return Err(Refusal::new(Code::PolicyRate, message));
+        }
+        let mut asked = self.places.asked.borrow_mut();
+        let asked = asked.entry(name.clone()).or_default();
+        while asked.front().is_some_and(|at| at.elapsed() >= HOUR) {
+            asked.pop_front();
+        }
+        if asked.len() >= MOST_AN_HOUR {
+            let message = format!("{MOST_AN_HOUR} requests with {name} asked for approval within an hour");
+            return Err(Refusal::new(Code::PolicyRate, message));
+        }
+        asked.push_back(Instant::now());
+        self.places.taken.borrow_mut().insert(name.clone());
+        Ok(Place(Box::new(Taken { places: Rc::clone(&self.places), key: name.clone() })))
+    }
+}
+
+impl Approvals {
+    pub fn connected(&self, peer: &Peer) {
+        *self.connections.borrow_mut().entry(origin(peer)).or_default() += 1;
+    }
+
+    pub fn disconnected(&self, peer: &Peer) {
+        let mut connections = self.connections.borrow_mut();
+        let origin = origin(peer);
+        if let Some(open) = connections.get_mut(&origin) {
+            *open -= 1;
+            if *open == 0 {
+                connections.remove(&origin);
+            }
+        }
+    }
+
+    fn get(&self, id: &str) -> Option<Rc<Pending>> {
+        self.requests.borrow().get(id).cloned()
+    }
+}
+
+fn origin(peer: &Peer) -> Origin {
+    (peer.uid, peer.listener.clone())
+}
+
+/// One request from its intent to a minute after its end.
+#[derive(Debug)]
+struct Pending {
+    id: String,
+    client: String,
+    origin: Origin,
+    /// Names of the process that asked and of those that started it.
+    processes: Vec<String>,
+    opened: Instant,
+    state: RefCell<State>,
+    /// Set by whoever ends it early.
+    ending: RefCell<Option<Refusal>>,
+    changed: Notify,
+    /// When the client last asked for the result; `watching` counts the calls that wait for it now.
+    asked: Cell<Instant>,
+    watching: Cell<u32>,
+}
+
+#[derive(Debug)]
+enum State {
+    Waiting { collected: Collected, waiting: Box<Waiting> },
+    Signing,
+    Ended(Result<FinishedReply, Refusal>),
+}
+
+impl Pending {
+    fn new(peer: &Peer, waiting: Box<Waiting>) -> Self {
+        Self {
+            id: waiting.statement.request_id.clone(),
+            client: waiting.caller.client.clone(),
+            origin: origin(peer),
+            processes: shown::process_chain(waiting.caller.pid),
+            state: RefCell::new(State::Waiting {
+                collected: Collected::new(waiting.statement.clone(), waiting.approvals_needed),
+                waiting,
+            }),
+            opened: Instant::now(),
+            ending: RefCell::default(),
+            changed: Notify::new(),
+            asked: Cell::new(Instant::now()),
+            watching: Cell::new(0),
+        }
+    }
+
+    /// Ends it, unless it is being signed already.
+    fn end(&self, refusal: Refusal) -> bool {
+        let waits = matches!(*self.state.borrow(), State::Waiting { .. });
+        if waits {
+            self.ending.borrow_mut().get_or_insert(refusal);
+            self.changed.notify_waiters();
+        }
+        waits
+    }
+
+    /// Takes the request out of its wait: with the proof where enough persons approved it.
+    fn take(&self) -> Option<(Box<Waiting>, Option<Approved>)> {
+        match self.state.replace(State::Signing) {
+            State::Waiting { collected, waiting } => Some((waiting, collected.approved())),
+            other => {
+                self.state.replace(other);
+                None
+            }
+        }
+    }
+
+    fn is_approved(&self) -> bool {
+        matches!(&*self.state.borrow(), State::Waiting { collected, .. } if collected.is_complete())
+    }
+}

@@ -1,0 +1,171 @@
+//! What clients and operators ask about requests that wait.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use countersign_core::policy::Client;
+use countersign_core::record::{self, Record};
+use countersign_core::refusal::{Code, Refusal};
+use countersign_core::wire::admin::{ApproveRequest, DoneReply};
+use countersign_core::wire::{self, ErrorReply, FinishedReply, IdRequest, PendingRequest, ResultRequest, VERSION};
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::{Pending, State};
+use crate::front::Front;
+use crate::front::operator::done;
+
+/// Longest wait of one `result` call.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// What `result@countersign` answers.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(in crate::front) enum ResultReply {
+    Pending(wire::PendingReply),
+    Refused(ErrorReply),
+    Signed {
+        progress: &'static str,
+        #[serde(flatten)]
+        finished: FinishedReply,
+    },
+}
+
+impl Front {
+    /// `result@countersign`: the outcome as soon as there is one, else the progress.
+    pub(in crate::front) async fn result(&self, client: &Client, payload: &[u8]) -> Result<ResultReply, Refusal> {
+        let asked: ResultRequest = wire::parse(payload)?;
+        wire::check_version(asked.v)?;
+        let pending = self.request_of(client, &asked.id)?;
+        let wait = Duration::from_millis(asked.wait_ms).min(LONGEST_WAIT);
+        let _watch = Watch::start(&pending);
+        let before = pending.approvals();
+        let deadline = Instant::now() + wait;
+        loop {
+            let changed = pending.changed.notified();
+            if let Some(outcome) = pending.outcome() {
+                return Ok(match outcome {
+                    Ok(finished) => ResultReply::Signed { progress: "signed", finished },
+                    Err(refusal) => ResultReply::Refused(ErrorReply::new(&refusal, Some(asked.id))),
+                });
+            }
+            let waited = tokio::time::timeout_at(deadline, changed).await.is_err();
+            if (waited || pending.approvals() != before)
+                && let Some(progress) = pending.progress()
+            {
+                return Ok(ResultReply::Pending(progress));
+            }
+        }
+    }
+
+    /// `cancel@countersign`: the client does not want it any more.
+    pub(in crate::front) fn cancel(&self, client: &Client, payload: &[u8]) -> Result<DoneReply, Refusal> {
+        let asked: IdRequest = wire::parse(payload)?;
+        wire::check_version(asked.v)?;
+        let refusal = Refusal::new(Code::ApprovalCancelled, "its client cancelled it");
+        end(&*self.request_of(client, &asked.id)?, refusal).map(|()| done("cancelled"))
+    }
+
+    /// `deny@countersign`: the operator says no.
+    pub(in crate::front) fn deny(&self, payload: &[u8]) -> Result<DoneReply, Refusal> {
+        let asked: IdRequest = wire::parse(payload)?;
+        wire::check_version(asked.v)?;
+        let refusal = Refusal::new(Code::ApprovalDenied, "the operator denied it");
+        end(&*self.waiting_request(&asked.id)?, refusal).map(|()| done(format!("denied: {}", asked.id)))
+    }
+
+    /// `approve@countersign`: one signature, on record before it counts.
+    pub(in crate::front) fn approve(&self, payload: &[u8]) -> Result<DoneReply, Refusal> {
+        let asked: ApproveRequest = wire::parse(payload)?;
+        wire::check_version(asked.v)?;
+        let pending = self.waiting_request(&asked.id)?;
+        let mut state = pending.state.borrow_mut();
+        let State::Waiting { collected, .. } = &mut *state else { return Err(no_such_request()) };
+        let judged = collected.judge(&self.config().policy.approvers, &asked.sshsig);
+        let approval = judged.map_err(|reason| {
+            Refusal::new(Code::ApprovalRequired, format!("this signature does not approve {}: {reason}", asked.id))
+        })?;
+        let statement = collected.statement().bytes();
+        self.recorder.synced(&Record::Approval(Box::new(record::Approval {
+            request_id: pending.id.as_str().into(),
+            approver: approval.approver.as_str().into(),
+            public_key: approval.public_key.as_str().into(),
+            touch: approval.touch,
+            statement: String::from_utf8_lossy(&statement),
+            sshsig: approval.sshsig.as_str().into(),
+        })))?;
+        let approver = approval.approver.clone();
+        collected.take(approval);
+        let (given, needed) = (collected.given().len(), collected.needed());
+        drop(state);
+        pending.changed.notify_waiters();
+        Ok(done(format!("approved by {approver}, {given} of {needed}: {}", asked.id)))
+    }
+
+    /// A client sees its own requests, and learns nothing of others'.
+    fn request_of(&self, client: &Client, id: &str) -> Result<Rc<Pending>, Refusal> {
+        self.approvals.get(id).filter(|pending| pending.client == client.name).ok_or_else(no_such_request)
+    }
+
+    fn waiting_request(&self, id: &str) -> Result<Rc<Pending>, Refusal> {
+        self.approvals.get(id).filter(|pending| pending.is_waiting()).ok_or_else(no_such_request)
+    }
+}
+
+fn no_such_request() -> Refusal {
+    Refusal::malformed("no request with that id waits for approval")
+}
+
+fn end(pending: &Pending, refusal: Refusal) -> Result<(), Refusal> {
+    if pending.end(refusal) { Ok(()) } else { Err(no_such_request()) }
+}
+
+/// The client waits for the result: it has not lost interest.
+struct Watch<'a>(&'a Pending);
+
+impl<'a> Watch<'a> {
+    fn start(pending: &'a Pending) -> Self {
+        pending.watching.set(pending.watching.get() + 1);
+        Self(pending)
+    }
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        self.0.watching.set(self.0.watching.get() - 1);
+        self.0.asked.set(Instant::now());
+    }
+}
+
+impl Pending {
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(*self.state.borrow(), State::Waiting { .. })
+    }
+
+    fn approvals(&self) -> usize {
+        match &*self.state.borrow() {
+            State::Waiting { collected, .. } => collected.given().len(),
+            State::Signing | State::Ended(_) => usize::MAX,
+        }
+    }
+
+    fn outcome(&self) -> Option<Result<FinishedReply, Refusal>> {
+        match &*self.state.borrow() {
+            State::Ended(outcome) => Some(outcome.clone()),
+            State::Signing | State::Waiting { .. } => None,
+        }
+    }
+
+    /// How far it is; `None` while it is being signed, which takes moments, and once it ended.
+    pub(in crate::front) fn progress(&self) -> Option<wire::PendingReply> {
+        let state = self.state.borrow();
+        let State::Waiting { collected, waiting } = &*state else { return None };
+        let pending = PendingRequest {
+            id: self.id.clone(),
+            expires_ms: waiting.statement.expires_ms,
+            approvals_needed: collected.needed(),
+            approvals: collected.given().len() as u32,
+        };
+        Some(wire::PendingReply { v: VERSION, progress: "waiting".to_owned(), pending })
+    }
+}

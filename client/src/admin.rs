@@ -4,10 +4,9 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use countersign_core::wire::admin::{
-    self, DoneReply, EventsReply, EventsRequest, ExplainReply, ExplainRequest, PendingReply, Register,
+    self, ApproveRequest, DoneReply, EventsReply, EventsRequest, ExplainReply, ExplainRequest, PendingReply, Register,
 };
-use countersign_core::wire::{self, PlainRequest, StatusReply};
-use serde::Serialize;
+use countersign_core::wire::{self, IdRequest, PlainRequest, StatusReply};
 
 use crate::client::Client;
 use crate::connection::{Connection, DEADLINE};
@@ -24,13 +23,6 @@ const GENERATING: Duration = Duration::from_secs(120);
 #[derive(Debug)]
 pub struct Admin {
     connection: Connection,
-}
-
-/// Names one pending approval.
-#[derive(Clone, Debug, Serialize)]
-struct ApprovalCall<'a> {
-    v: u32,
-    id: &'a str,
 }
 
 impl Admin {
@@ -78,12 +70,14 @@ impl Admin {
         self.connection.call(admin::PENDING, &PlainRequest::NOW)
     }
 
-    pub fn approve(&mut self, id: &str) -> Result<DoneReply, Error> {
-        self.connection.call(admin::APPROVE, &ApprovalCall { v: wire::VERSION, id })
+    /// Hands in one approver's signature, PEM, over the request's statement.
+    pub fn approve(&mut self, id: &str, sshsig: &str) -> Result<DoneReply, Error> {
+        let request = ApproveRequest { v: wire::VERSION, id: id.to_owned(), sshsig: sshsig.to_owned() };
+        self.connection.call(admin::APPROVE, &request)
     }
 
     pub fn deny(&mut self, id: &str) -> Result<DoneReply, Error> {
-        self.connection.call(admin::DENY, &ApprovalCall { v: wire::VERSION, id })
+        self.connection.call(admin::DENY, &IdRequest { v: wire::VERSION, id: id.to_owned() })
     }
 
     /// Stops all signing until [`Self::unlock`].

@@ -1,10 +1,16 @@
 //! What a client of the agent can ask.
 
-use countersign_core::json::Value;
-use countersign_core::wire::{self, KeysReply, PlainRequest, SessionReply, SessionRequest, SignReply, StatusReply};
-use serde::Serialize;
+use std::time::Duration;
 
-use crate::connection::Connection;
+use countersign_core::json::Value;
+use countersign_core::wire::admin::DoneReply;
+use countersign_core::wire::{
+    self, IdRequest, KeysReply, PlainRequest, ResultRequest, SessionReply, SessionRequest, SignReply, StatusReply,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::connection::{Connection, DEADLINE};
 use crate::error::Error;
 use crate::socket::Sockets;
 
@@ -66,6 +72,19 @@ impl Client {
     /// Has one request signed; the reply is ready to send as it is.
     pub fn sign(&mut self, call: &SignCall) -> Result<SignReply, Error> {
         self.connection.call(wire::SIGN, call)
+    }
+
+    /// What became of a request that waits for approval: the finished request or login, [`Error::Waits`] where it waits
+    /// on after `wait`, a refusal where it never will be signed.
+    pub fn result<R: DeserializeOwned>(&mut self, id: &str, wait: Duration) -> Result<R, Error> {
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        let request = ResultRequest { v: wire::VERSION, id: id.to_owned(), wait_ms };
+        self.connection.within(wait.saturating_add(DEADLINE), |connection| connection.call(wire::RESULT, &request))
+    }
+
+    /// Withdraws a request that waits for approval.
+    pub fn cancel(&mut self, id: &str) -> Result<DoneReply, Error> {
+        self.connection.call(wire::CANCEL, &IdRequest { v: wire::VERSION, id: id.to_owned() })
     }
 
     /// Has several requests signed in one go; the answers stand in the order of the calls.

@@ -9,6 +9,7 @@ mod parameters;
 mod policy;
 mod sign;
 mod status;
+mod wait;
 
 use std::path::PathBuf;
 
@@ -66,11 +67,11 @@ enum Command {
     Sign(sign::SignArguments),
     /// Have a session login signed, such as a private WebSocket's
     Session(sign::SessionArguments),
-    /// Approvals that wait for a person
+    /// Requests that wait for a person's approval
     Pending,
-    /// Approve a pending transfer
-    Approve(approvals::Arguments),
-    /// Deny a pending transfer
+    /// Approve a request that waits, with a touch of your security key
+    Approve(approvals::ApproveArguments),
+    /// Deny a request that waits
     Deny(approvals::Arguments),
     /// The journal: verify, follow, show
     #[command(subcommand)]

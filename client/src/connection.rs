@@ -183,6 +183,11 @@ fn send_descriptor(stream: &UnixStream, frame: &[u8], descriptor: BorrowedFd<'_>
     Ok(sent)
 }
 
+/// Requests that persons may have to approve.
+fn may_wait(extension: &str) -> bool {
+    matches!(extension, wire::RESULT | wire::SESSION | wire::SIGN)
+}
+
 /// Reads a payload: a refusal, or the reply that was expected.
 fn understand<R: DeserializeOwned>(extension: &'static str, payload: &[u8]) -> Result<R, Error> {
     #[derive(serde::Deserialize)]
@@ -190,6 +195,8 @@ fn understand<R: DeserializeOwned>(extension: &'static str, payload: &[u8]) -> R
         v: u32,
         #[serde(default)]
         error: Option<Refused>,
+        #[serde(default)]
+        pending: Option<serde::de::IgnoredAny>,
     }
     let not_understood = |reason: String| Error::Answer { extension, reason };
     let text = std::str::from_utf8(payload).map_err(|_| not_understood("it is not UTF-8".to_owned()))?;
@@ -199,6 +206,11 @@ fn understand<R: DeserializeOwned>(extension: &'static str, payload: &[u8]) -> R
     }
     match envelope.error {
         Some(refused) => Err(Error::Refused(refused)),
+        None if may_wait(extension) && envelope.pending.is_some() => {
+            let waits: wire::PendingReply =
+                serde_json::from_str(text).map_err(|error| not_understood(error.to_string()))?;
+            Err(Error::Waits(Box::new(waits)))
+        }
         None => serde_json::from_str(text).map_err(|error| not_understood(error.to_string())),
     }
 }

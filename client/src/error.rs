@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use countersign_core::refusal::Code;
+use countersign_core::wire::PendingReply;
 use serde::{Deserialize, Serialize};
 
 use crate::frame::FrameError;
@@ -50,6 +51,9 @@ pub enum Error {
     /// Found before anything was sent.
     #[error("the request is {length} bytes long, more than {maximum}")]
     TooLong { length: usize, maximum: usize },
+    /// No failure: [`crate::Client::result`] gets what becomes of the request.
+    #[error("the request waits for approval: {}", .0.pending.id)]
+    Waits(Box<PendingReply>),
     /// The agent does not know the extension, or not on this socket.
     #[error("what answers at {} does not serve {extension}", socket.display())]
     Unsupported { socket: PathBuf, extension: &'static str },
@@ -72,7 +76,10 @@ impl Error {
 
     /// True where nothing more can be asked over the same connection.
     pub fn ends_connection(&self) -> bool {
-        !matches!(self, Self::Answer { .. } | Self::Refused(_) | Self::TooLong { .. } | Self::Unsupported { .. })
+        !matches!(
+            self,
+            Self::Answer { .. } | Self::Refused(_) | Self::TooLong { .. } | Self::Unsupported { .. } | Self::Waits(_)
+        )
     }
 
     /// True where no agent could be connected to, so that another socket may be tried.

@@ -31,6 +31,7 @@ impl From<&Error> for Exit {
         match error {
             Error::Refused(refused) => refused.into(),
             Error::TooLong { .. } => Self::Usage,
+            Error::Waits(_) => Self::Done,
             // An agent that takes a request and does not answer it is there, and failed.
             Error::TimedOut { .. } => Self::Unavailable,
             Error::Absent { .. }

@@ -4,7 +4,10 @@ use std::io;
 use std::path::PathBuf;
 
 use countersign::Error;
+use countersign::core::approval::Unlike;
 use countersign::core::refusal::Code;
+use countersign::known_agents::StrangeAgent;
+use countersign::ssh_agent::ApproverError;
 
 use crate::exit::Exit;
 
@@ -20,8 +23,16 @@ pub(crate) enum Failure {
     AgentProgramAbsent,
     #[error("{message}")]
     Configuration { message: String, next: String },
-    #[error("this agent has no approvals: no approver can be asked in this version")]
-    NoApprover,
+    #[error(transparent)]
+    Approver(#[from] ApproverError),
+    #[error("no request {0} waits for approval")]
+    NotPending(String),
+    #[error(transparent)]
+    Statement(Unlike),
+    #[error(transparent)]
+    StrangeAgent(#[from] StrangeAgent),
+    #[error("the security key was not touched in time")]
+    TouchTooLate,
     /// The journal does not verify, or cannot be read.
     #[error("{0}")]
     Journal(String),
@@ -50,7 +61,8 @@ impl Failure {
             Self::AgentProgramAbsent => Exit::NotReachable,
             Self::Configuration { .. } | Self::Write { .. } => Exit::Configuration,
             Self::Journal(_) => Exit::Unavailable,
-            Self::NoApprover => Exit::Refused,
+            Self::Approver(_) | Self::NotPending(_) | Self::TouchTooLate => Exit::Approval,
+            Self::Statement(_) | Self::StrangeAgent(_) => Exit::Refused,
             // Whoever read the output has enough of it.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
             Self::Output(_) => Exit::Unavailable,
@@ -69,7 +81,11 @@ impl Failure {
             Self::Agent(_) | Self::AgentProgramAbsent => "agent.not_reachable",
             Self::AgentProgram { .. } | Self::Configuration { .. } => "configuration",
             Self::Journal(_) => "ledger.unavailable",
-            Self::NoApprover => "approval.required",
+            Self::Approver(_) => "approval.approver",
+            Self::NotPending(_) => "approval.unknown",
+            Self::Statement(_) => "approval.statement",
+            Self::StrangeAgent(_) => "approval.agent",
+            Self::TouchTooLate => "approval.expired",
             Self::Output(_) | Self::Write { .. } => "output",
             Self::RecordUnknown(_) => "record.unknown",
         }
@@ -108,10 +124,42 @@ impl Failure {
             }
             Self::RecordUnknown(_) => Some("countersign audit tail shows the newest records".to_owned()),
             Self::Terminal(_) => Some("pass JSON on standard input with --stdin".to_owned()),
-            Self::AgentProgram { .. } | Self::NoApprover | Self::Output(_) | Self::Usage(_) | Self::Write { .. } => {
+            Self::Approver(error) => next_after_approver(error).map(str::to_owned),
+            Self::NotPending(_) => Some(
+                "countersign pending shows what waits; a request that ended is in countersign audit tail".to_owned(),
+            ),
+            Self::StrangeAgent(error) => next_after_stranger(error),
+            Self::TouchTooLate => Some("have the client ask again, and touch while the key blinks".to_owned()),
+            Self::AgentProgram { .. } | Self::Output(_) | Self::Statement(_) | Self::Usage(_) | Self::Write { .. } => {
                 None
             }
         }
+    }
+}
+
+fn next_after_approver(error: &ApproverError) -> Option<&'static str> {
+    Some(match error {
+        ApproverError::NoAgent | ApproverError::Unreachable { .. } => {
+            "start an ssh-agent on this machine (eval \"$(ssh-agent)\") and add the approver's key with ssh-add; forward the \
+             admin socket to where the key is, never the ssh-agent to the server"
+        }
+        ApproverError::NoKey(_) => {
+            "add the approver's key with ssh-add, or ssh-add -K for a resident one; ssh-add -l lists"
+        }
+        ApproverError::NotSigned { .. } => "run the command again and touch the key while it blinks",
+        ApproverError::Protocol(_) | ApproverError::Form(_) => return None,
+    })
+}
+
+fn next_after_stranger(error: &StrangeAgent) -> Option<String> {
+    match error {
+        StrangeAgent::Changed { file, .. } => Some(format!(
+            "do not approve it until you know why: another agent answers there, or its state directory is new; then remove \
+             its line from {}",
+            file.display()
+        )),
+        StrangeAgent::Homeless => Some("name the agent with --agent".to_owned()),
+        StrangeAgent::File { .. } | StrangeAgent::NotThat { .. } => None,
     }
 }
 
@@ -133,14 +181,16 @@ fn next_after_error(error: &Error) -> Option<String> {
             "compare countersign --version with countersign-agent --version".to_owned()
         }
         Error::TimedOut { .. } => "countersign status shows the state of the tokens".to_owned(),
-        Error::Io { .. } | Error::Refused(_) | Error::TooLong { .. } => return None,
+        Error::Io { .. } | Error::Refused(_) | Error::TooLong { .. } | Error::Waits(_) => return None,
     })
 }
 
 fn next_after(code: Code) -> Option<&'static str> {
     Some(match code {
         Code::AgentLocked => "countersign unlock",
-        Code::ApprovalRequired => "this version can ask no approver: the request cannot be signed",
+        Code::ApprovalRequired => {
+            "approvers stand in [approver.NAME] of agent.toml, with the key that touches for them"
+        }
         Code::ClientUnknown => "name this user in a [client.*] of agent.toml and reload the agent",
         Code::ClockUntrusted => "set the machine's clock right; countersign status says when it is trusted again",
         Code::KeyUnknown => "countersign key list; a client's keys stand in its [client.*] of agent.toml",

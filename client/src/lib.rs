@@ -18,7 +18,9 @@ mod client;
 mod connection;
 mod error;
 mod frame;
+pub mod known_agents;
 mod socket;
+pub mod ssh_agent;
 
 pub use admin::Admin;
 pub use client::{Client, SignCall};

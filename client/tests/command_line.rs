@@ -20,7 +20,7 @@ fn good(extension: &str) -> String {
             .replace("\"body\":\"a=\\\"1\\\"\\n\"", "\"frame\":\"{}\""),
         "keys@countersign" => format!(r#"{{"v":1,"keys":[{KEY}]}}"#),
         "status@countersign" => r#"{"v":1,"version":"0.1.0","locked":false,"started_ms":1,"tokens":[{"name":"hsm","profile":"softhsm","state":"healthy","since_ms":1,"last_error":null,"next_try_ms":null,"keys":["mm"],"tier":"software"}],"ledger":{"state":"healthy","directory":"/nowhere","last":{"seq":3,"hash":"ab"},"free_bytes":1048576},"warnings":["no isolation"]}"#.to_owned(),
-        "pending@countersign" => r#"{"v":1,"pending":[]}"#.to_owned(),
+        "pending@countersign" => r#"{"v":1,"pending":[],"approvers":[]}"#.to_owned(),
         "events@countersign" => r#"{"v":1,"records":[{"seq":3,"time_ms":1,"kind":"closed","prev":"00"}],"last":3}"#.to_owned(),
         "explain@countersign" => r#"{"v":1,"decision":"allow","rule":"[client.a] scopes","scope":"read","effective_scopes":["read"],"neighbours":[],"transfers":[],"residual":[],"spends":[]}"#.to_owned(),
         _ => format!(r#"{{"v":1,"done":"done","key":{KEY}}}"#),
@@ -76,7 +76,6 @@ fn every_command_writes_one_versioned_object() {
         (&["key", "activate", "mm", "--api-key", "id"], "admin", "register@countersign"),
         (&["key", "remove", "mm", "--yes"], "admin", "register@countersign"),
         (&["pending"], "admin", "pending@countersign"),
-        (&["approve", "7"], "admin", "approve@countersign"),
         (&["deny", "7"], "admin", "deny@countersign"),
         (&["audit", "tail"], "admin", "events@countersign"),
         (&["audit", "show", "3"], "admin", "events@countersign"),
@@ -307,13 +306,11 @@ fn a_signed_request_reads_well_and_can_be_sent_by_curl() {
 }
 
 #[test]
-fn without_approvals_the_commands_say_so() {
-    let (_fake, program) = agent_answering(Act::Failure);
-    for words in [&["pending"][..], &["approve", "7"], &["deny", "7"]] {
-        let ran = program.run(words);
-        assert_eq!(ran.exit, 3, "{ran:?}");
-        assert!(ran.err.contains("no approver can be asked in this version"), "{ran:?}");
-    }
+fn what_does_not_wait_is_not_approved() {
+    let (_fake, program) = good_agent();
+    let ran = program.run(&["approve", "7"]);
+    assert_eq!(ran.exit, 4, "{ran:?}");
+    assert!(ran.err.contains("no request 7 waits for approval"), "{ran:?}");
 }
 
 #[test]

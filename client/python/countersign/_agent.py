@@ -56,6 +56,7 @@ class Agent:
         """Asks for one signed request: a dict with `method`, `url`, `headers` and `body`, ready to send as it is.
 
         `params` is a dict, a list, or JSON text, whose order and number texts are kept. Amounts belong in strings.
+        Where persons have to approve it, waits until they have, or raises `Refused` once they will not.
         """
         question = {"v": 1, "key": key, "method": method, "path": path}
         optional = {"params_in": params_in, "host": host, "reason": reason}
@@ -63,11 +64,11 @@ class Agent:
         payload = _dump(question)
         if params is not None:
             payload = f'{payload[:-1]},"params":{_json_text(params)}}}'
-        return self._ask("sign@countersign", payload)
+        return self._finished(self._ask("sign@countersign", payload))
 
     def session(self, key, purpose="ws"):
         """Asks for the login of a WebSocket session."""
-        return self._ask("session@countersign", _dump({"v": 1, "key": key, "purpose": purpose}))
+        return self._finished(self._ask("session@countersign", _dump({"v": 1, "key": key, "purpose": purpose})))
 
     def keys(self):
         """Lists the keys this client may use."""
@@ -76,6 +77,13 @@ class Agent:
     def status(self):
         """Says how the agent and its tokens are."""
         return self._ask("status@countersign", '{"v":1}')
+
+    def _finished(self, answer):
+        wait_ms = int(self.timeout * 500)
+        while "pending" in answer:
+            question = {"v": 1, "id": answer["pending"]["id"], "wait_ms": wait_ms}
+            answer = self._ask("result@countersign", _dump(question))
+        return answer
 
     def close(self):
         """Closes the connection; the next question opens another."""
@@ -200,8 +208,6 @@ def _understood(payload):
     if "error" in answer:
         error = answer["error"]
         raise Refused(error["code"], error["message"], error.get("request_id"))
-    if "pending" in answer:
-        raise Refused("approval.required", f"waits for approval {answer['pending']['id']}; this client does not wait")
     return answer
 
 

@@ -1,12 +1,22 @@
 //! `pending`, `approve`, `deny`: what waits for a person.
 
+mod shown;
+
+use std::io::{IsTerminal, Write, stderr};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
 use clap::Args;
-use countersign::core::json::Value;
-use countersign::core::wire::admin::{DoneReply, PendingReply};
-use countersign::{Admin, Error, Sockets};
+use countersign::core::approval::review;
+use countersign::core::wire::admin::{PendingEntry, PendingReply};
+use countersign::known_agents::{self, Acquaintance, StrangeAgent};
+use countersign::ssh_agent::{ApproverError, Candidate, SshAgent};
+use countersign::{Admin, Sockets};
 
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::moment::Moment;
 use crate::output::{Output, plain};
 
 #[derive(Args, Debug)]
@@ -15,44 +25,113 @@ pub(crate) struct Arguments {
     id: String,
 }
 
-pub(crate) fn pending(sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
-    let reply = Admin::open(sockets)?.pending().map_err(no_approver)?;
-    output.show(&reply, || describe(&reply))
+#[derive(Args, Debug)]
+pub(crate) struct ApproveArguments {
+    /// The id that `countersign pending` shows
+    id: String,
+    /// The agent that has to be asking; usually the one known for its socket
+    #[arg(long, value_name = "AGENT-ID")]
+    agent: Option<String>,
+    /// The approver whose key signs, where the ssh-agent holds those of several
+    #[arg(long, value_name = "NAME")]
+    approver: Option<String>,
 }
 
-pub(crate) fn approve(arguments: &Arguments, sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
-    show_done(Admin::open(sockets)?.approve(&arguments.id), output)
+pub(crate) fn pending(sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
+    let reply = Admin::open(sockets)?.pending()?;
+    output.show(&reply, || describe(&reply, output))
+}
+
+/// Shows the request, has the approver's own ssh-agent sign it, and hands the signature in.
+pub(crate) fn approve(arguments: &ApproveArguments, sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
+    let mut admin = Admin::open(sockets)?;
+    let reply = admin.pending()?;
+    let entry = reply.pending.iter().find(|entry| entry.id == arguments.id);
+    let entry = entry.ok_or_else(|| Failure::NotPending(arguments.id.clone()))?;
+    review(&entry.statement).map_err(Failure::Statement)?;
+    check_agent(entry, arguments.agent.as_deref(), sockets)?;
+    say(&shown::describe(entry, output));
+    let mut ssh_agent = SshAgent::open()?;
+    let candidate = ssh_agent.candidate(&eligible(&reply, entry, arguments)?)?;
+    let signature = touch(ssh_agent, candidate, entry)?;
+    let done = admin.approve(&entry.id, &signature)?;
+    output.show(&done, || plain(&done.done))
 }
 
 pub(crate) fn deny(arguments: &Arguments, sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
-    show_done(Admin::open(sockets)?.deny(&arguments.id), output)
+    let done = Admin::open(sockets)?.deny(&arguments.id)?;
+    output.show(&done, || plain(&done.done))
 }
 
-fn show_done(reply: Result<DoneReply, Error>, output: &Output) -> Result<Exit, Failure> {
-    let reply = reply.map_err(no_approver)?;
-    output.show(&reply, || plain(&reply.done))
+/// Approvers who have not approved it yet.
+fn eligible(
+    reply: &PendingReply,
+    entry: &PendingEntry,
+    arguments: &ApproveArguments,
+) -> Result<Vec<countersign::core::wire::admin::ApproverEntry>, Failure> {
+    let wanted = |name: &String| arguments.approver.as_ref().is_none_or(|wanted| wanted == name);
+    let left = reply.approvers.iter().filter(|approver| wanted(&approver.name));
+    let left: Vec<_> = left.filter(|approver| !entry.approved_by.contains(&approver.name)).cloned().collect();
+    if left.is_empty() {
+        let named = arguments.approver.as_deref().unwrap_or("nobody");
+        return Err(Failure::Usage(format!("{named} is no approver who has not approved yet")));
+    }
+    Ok(left)
 }
 
-/// An agent that does not serve approvals is no fault of the connection.
-fn no_approver(error: Error) -> Failure {
-    match error {
-        Error::Unsupported { .. } => Failure::NoApprover,
-        error => Failure::Agent(error),
+fn check_agent(entry: &PendingEntry, expected: Option<&str>, sockets: &Sockets) -> Result<(), Failure> {
+    let found = entry.statement.agent.as_str();
+    if let Some(expected) = expected {
+        let differ = || StrangeAgent::NotThat { found: found.to_owned(), expected: expected.to_owned() };
+        return if found == expected { Ok(()) } else { Err(differ().into()) };
+    }
+    let file = known_agents::file()?;
+    if known_agents::check(&file, &sockets.admin, found)? == Acquaintance::New {
+        say(&format!("the agent {found} is new to you; it is taken down in {}\n", file.display()));
+    }
+    Ok(())
+}
+
+/// Waits for the touch in a thread of its own, so that the time left can be shown.
+fn touch(mut ssh_agent: SshAgent, candidate: Candidate, entry: &PendingEntry) -> Result<String, Failure> {
+    say(&format!("Touch the security key of {} when it blinks: 1 touch.\n", plain(&candidate.describe())));
+    let (sender, receiver) = mpsc::channel();
+    let statement = entry.statement.clone();
+    thread::spawn(move || {
+        // Nobody listens any more where the time is up.
+        let _ = sender.send(ssh_agent.approve(&candidate, &statement));
+    });
+    let countdown = stderr().is_terminal();
+    loop {
+        match receiver.recv_timeout(Duration::from_secs(1)) {
+            Ok(outcome) => {
+                if countdown {
+                    say("\r\x1b[K");
+                }
+                return Ok(outcome?);
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => return Err(ApproverError::NoAgent.into()),
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+        }
+        let left = entry.statement.expires_ms.saturating_sub(Moment::now().unix_ms()) / 1_000;
+        if left == 0 {
+            return Err(Failure::TouchTooLate);
+        }
+        if countdown {
+            say(&format!("\r\x1b[K{left} s left"));
+        }
     }
 }
 
-fn describe(reply: &PendingReply) -> String {
+/// For the person, on standard error: standard output holds the result.
+fn say(text: &str) {
+    // Nothing can be said where standard error is gone; the result tells.
+    let _ = stderr().lock().write_all(text.as_bytes());
+}
+
+fn describe(reply: &PendingReply, output: &Output) -> String {
     if reply.pending.is_empty() {
         return "nothing waits for approval".to_owned();
     }
-    let one = |pending: &Value| {
-        let members = pending.members().unwrap_or_default().iter();
-        let lines = members.map(|(name, value)| format!("{}: {}", plain(name), plain(&text_of(value))));
-        lines.collect::<Vec<_>>().join("\n")
-    };
-    reply.pending.iter().map(one).collect::<Vec<_>>().join("\n\n")
-}
-
-fn text_of(value: &Value) -> String {
-    value.scalar().map_or_else(|| value.to_json(), str::to_owned)
+    reply.pending.iter().map(|entry| shown::describe(entry, output)).collect::<Vec<_>>().join("\n")
 }

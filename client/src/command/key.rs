@@ -22,6 +22,8 @@ use crate::output::Output;
 
 mod shown;
 
+pub(crate) use shown::custody;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Put an exchange key's secret on a token: asked for on the terminal, never an argument

@@ -6,6 +6,7 @@ use countersign::core::wire::{SessionReply, SignReply};
 use countersign::{Client, SignCall, Sockets};
 
 use super::parameters::RequestArguments;
+use super::wait::{self, WaitArguments};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Output, plain};
@@ -26,6 +27,8 @@ pub(crate) struct SignArguments {
     /// Write a curl command that sends the request
     #[arg(long, conflicts_with = "json")]
     curl: bool,
+    #[command(flatten)]
+    wait: WaitArguments,
 }
 
 #[derive(Args, Debug)]
@@ -36,6 +39,8 @@ pub(crate) struct SessionArguments {
     /// What the session is for; ws is the private WebSocket
     #[arg(long, default_value = "ws")]
     purpose: String,
+    #[command(flatten)]
+    wait: WaitArguments,
 }
 
 pub(crate) fn sign(arguments: SignArguments, sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
@@ -46,13 +51,16 @@ pub(crate) fn sign(arguments: SignArguments, sockets: &Sockets, output: &Output)
     call.params_in = arguments.place;
     call.host = request.host;
     call.reason = arguments.reason;
-    let reply = Client::open(sockets)?.sign(&call)?;
-    output.show(&reply, || if arguments.curl { curl(&reply) } else { describe_request(&reply) })
+    let mut client = Client::open(sockets)?;
+    let answer = client.sign(&call);
+    let describe = if arguments.curl { curl } else { describe_request };
+    wait::show(&mut client, answer, &arguments.wait, output, describe)
 }
 
 pub(crate) fn session(arguments: &SessionArguments, sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
-    let reply = Client::open(sockets)?.session(&arguments.key, &arguments.purpose)?;
-    output.show(&reply, || describe_session(&reply))
+    let mut client = Client::open(sockets)?;
+    let answer = client.session(&arguments.key, &arguments.purpose);
+    wait::show(&mut client, answer, &arguments.wait, output, describe_session)
 }
 
 fn describe_request(reply: &SignReply) -> String {

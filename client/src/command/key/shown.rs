@@ -88,7 +88,7 @@ fn describe(key: &KeyEntry, output: &Output) -> String {
 }
 
 /// Tier and rung in words. Rung 3 is never called hardware.
-fn custody(tier: Tier, rung: u8) -> String {
+pub(crate) fn custody(tier: Tier, rung: u8) -> String {
     let rung_words = match rung {
         1 => "rung 1: the token signs only after a touch",
         2 => "rung 2: a touch unseals the token",

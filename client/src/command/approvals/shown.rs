@@ -1,0 +1,138 @@
+//! One request that waits, with everything a person needs to decide: nothing shortened, nothing a terminal would obey.
+
+use countersign::core::approval::{Subject, review};
+use countersign::core::exchange::table::Endpoint;
+use countersign::core::transfer::Transfer;
+use countersign::core::wire::admin::PendingEntry;
+
+use crate::command::key::custody;
+use crate::output::Output;
+use crate::table::facts;
+
+pub(super) fn describe(entry: &PendingEntry, output: &Output) -> String {
+    let statement = &entry.statement;
+    let mut lines =
+        vec![("request", entry.id.clone()), ("expires", output.time(statement.expires_ms)), ("asks", asker(entry))];
+    if let Some(reason) = &entry.reason {
+        lines.push(("reason it gives", reason.clone()));
+    }
+    lines.extend(subject(entry));
+    for limit in &entry.limits {
+        let used = format!("{}: {} of {} in 24 hours, with this", limit.window, limit.used, limit.cap);
+        lines.push(("limit", used));
+    }
+    lines.extend(opens(entry));
+    lines.push(("approvals", approvals(entry)));
+    lines.push(("touches", "1, of your own security key".to_owned()));
+    lines.push(("agent", statement.agent.clone()));
+    lines.push(("policy", statement.policy_sha256.clone()));
+    facts(&lines)
+}
+
+fn asker(entry: &PendingEntry) -> String {
+    let caller = &entry.caller;
+    let pid = caller.pid.map(|pid| format!(", pid {pid}")).unwrap_or_default();
+    let chain = match caller.processes.as_slice() {
+        [] => String::new(),
+        processes => format!(": {}", processes.join(" < ")),
+    };
+    format!("{}, uid {}{pid}{chain}", caller.client, caller.uid)
+}
+
+fn subject(entry: &PendingEntry) -> Vec<(&'static str, String)> {
+    let custody = format!("on {}, {}", entry.token, custody(entry.tier, entry.rung));
+    match &entry.statement.subject {
+        Subject::Request {
+            key,
+            exchange,
+            environment,
+            host,
+            method,
+            path,
+            params,
+            transfers,
+            effective_scopes,
+            ..
+        } => {
+            let mut lines = vec![
+                ("key", format!("{key}, {exchange} {environment}, {custody}")),
+                ("signs", format!("{method} https://{host}{path}")),
+                ("opens", effective_scopes.to_string()),
+            ];
+            for (index, transfer) in transfers.iter().enumerate() {
+                let label = entry.destinations.get(index).cloned().flatten();
+                lines.extend(moves(transfer, label));
+            }
+            lines.push(("parameters", params.clone()));
+            lines
+        }
+        Subject::Session { key, exchange, environment, session, effective_scopes, .. } => vec![
+            ("key", format!("{key}, {exchange} {environment}, {custody}")),
+            ("signs", format!("a login: {session}; nothing in that session is signed or limited")),
+            ("opens", effective_scopes.to_string()),
+        ],
+        Subject::Unlock => vec![("does", "the agent signs again".to_owned())],
+    }
+}
+
+fn moves(transfer: &Transfer, label: Option<String>) -> Vec<(&'static str, String)> {
+    let unstated = || "not stated".to_owned();
+    let amount = transfer.amount.map_or_else(unstated, |amount| amount.to_string());
+    let asset = transfer.asset.clone().unwrap_or_else(unstated);
+    let mut lines = vec![("moves", format!("{amount} {asset}, by {}", transfer.endpoint))];
+    lines.push(("network", transfer.network.clone().unwrap_or_else(unstated)));
+    if let Some(from) = &transfer.from {
+        lines.push(("from", from.clone()));
+    }
+    if let Some(to) = &transfer.to {
+        lines.push(("to", to.clone()));
+    }
+    lines.push(("address", transfer.address.as_deref().map_or_else(unstated, in_fours)));
+    lines.push(("memo", transfer.memo.clone().unwrap_or_else(|| "none".to_owned())));
+    lines.push(("destination", label.unwrap_or_else(|| "not in the list of destinations".to_owned())));
+    lines
+}
+
+/// The whole address in groups of four, which people can compare.
+fn in_fours(address: &str) -> String {
+    let letters: Vec<char> = address.chars().collect();
+    letters.chunks(4).map(|group| group.iter().collect::<String>()).collect::<Vec<_>>().join(" ")
+}
+
+/// What the signature would open beyond the request: worked out here, not taken from the agent.
+fn opens(entry: &PendingEntry) -> Vec<(&'static str, String)> {
+    let reviewed = match review(&entry.statement) {
+        Ok(Some(reviewed)) => reviewed,
+        Ok(None) => return Vec::new(),
+        Err(reason) => return vec![("WRONG", reason.to_string())],
+    };
+    let list = |endpoints: &[&Endpoint]| {
+        let words = endpoints.iter().map(|endpoint| format!("{} {}", endpoint.method, endpoint.path));
+        words.collect::<Vec<_>>().join(", ")
+    };
+    let mut lines = Vec::new();
+    if !reviewed.neighbours.is_empty() {
+        lines.push(("also valid for", list(&reviewed.neighbours)));
+    }
+    if !reviewed.residual.is_empty() {
+        lines.push(("does not bind", list(&reviewed.residual)));
+    }
+    lines
+}
+
+fn approvals(entry: &PendingEntry) -> String {
+    let given = entry.approved_by.len();
+    let by = if given == 0 { String::new() } else { format!(", by {}", entry.approved_by.join(", ")) };
+    format!("{given} of {}{by}", entry.approvals_needed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_whole_and_in_fours() {
+        assert_eq!(in_fours("bc1qar0srrr7x"), "bc1q ar0s rrr7 x");
+        assert_eq!(in_fours(""), "");
+    }
+}

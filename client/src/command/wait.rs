@@ -1,0 +1,87 @@
+//! Waiting for a person to approve what was asked for.
+
+use std::io::{IsTerminal, Write, stderr};
+use std::time::Duration;
+
+use clap::Args;
+use countersign::core::wire::PendingReply;
+use countersign::{Client, Error};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::moment::Moment;
+use crate::output::{Output, plain};
+
+/// How often the time left is shown.
+const STEP: Duration = Duration::from_secs(1);
+/// Where nobody watches, one call waits longer.
+const QUIET_STEP: Duration = Duration::from_secs(20);
+
+#[derive(Args, Debug)]
+pub(crate) struct WaitArguments {
+    /// Do not wait where a person has to approve it; a request that nobody waits for is cancelled
+    #[arg(long)]
+    no_wait: bool,
+}
+
+/// Shows what was answered: at once, or once persons approved it.
+pub(crate) fn show<R: DeserializeOwned + Serialize>(
+    client: &mut Client,
+    answer: Result<R, Error>,
+    arguments: &WaitArguments,
+    output: &Output,
+    text: impl FnOnce(&R) -> String,
+) -> Result<Exit, Failure> {
+    let waits = match answer {
+        Err(Error::Waits(waits)) => waits,
+        answer => {
+            let reply = answer?;
+            return output.show(&reply, || text(&reply));
+        }
+    };
+    if arguments.no_wait {
+        return output.show(&waits, || format!("waits for approval: {}", waits.pending.id));
+    }
+    let reply: R = wait(client, *waits)?;
+    output.show(&reply, || text(&reply))
+}
+
+fn wait<R: DeserializeOwned>(client: &mut Client, mut waits: PendingReply) -> Result<R, Failure> {
+    let id = waits.pending.id.clone();
+    let countdown = stderr().is_terminal();
+    say(&format!("waits for approval; an approver runs: countersign approve {}\n", plain(&id)));
+    loop {
+        if countdown {
+            say(&format!("\r\x1b[K{}", progress(&waits)));
+        }
+        let answer = client.result(&id, if countdown { STEP } else { QUIET_STEP });
+        match answer {
+            Err(Error::Waits(still)) => waits = *still,
+            answer => {
+                if countdown {
+                    say("\r\x1b[K");
+                }
+                return Ok(answer?);
+            }
+        }
+    }
+}
+
+fn progress(waits: &PendingReply) -> String {
+    let pending = &waits.pending;
+    let left = pending.expires_ms.saturating_sub(Moment::now().unix_ms()) / 1_000;
+    format!(
+        "{}: {} of {} approvals, {left} s left",
+        plain(&waits.progress),
+        pending.approvals,
+        pending.approvals_needed
+    )
+}
+
+/// For the person, on standard error: standard output holds the result.
+fn say(text: &str) {
+    // Nothing can be said where standard error is gone; the result tells.
+    let _ = stderr().lock().write_all(text.as_bytes());
+}

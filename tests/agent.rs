@@ -1,5 +1,6 @@
 //! The whole agent: real sockets, a real SoftHSM token, the real journal; and a client of it.
 
+mod approvals;
 mod enrolment;
 mod faults;
 mod policy;

@@ -104,7 +104,8 @@ impl Scene {
             drop(stopping);
             let felt = percentile_99(&load.join().expect("every request of the other token is signed"));
             eprintln!("the other token's p99: {felt:?}, {quiet:?} when all was quiet");
-            let bar = Duration::from_millis(50).max(quiet * 3);
+            // By itself, as the long form runs it, the bar is 50 ms; beside other tests on two CPUs it cannot be told so finely.
+            let bar = Duration::from_millis(repetitions(150, 50) as u64).max(quiet * 3);
             assert!(felt < bar, "the other token's p99 was {felt:?}, {quiet:?} when all was quiet");
             result
         })
@@ -179,7 +180,7 @@ fn percentile_99(times: &[Duration]) -> Duration {
     sorted[sorted.len() * 99 / 100]
 }
 
-/// How often a scenario is repeated: `long` where `COUNTERSIGN_SOAK` is set.
+/// How often a scenario is repeated, or how fine a bar is: `long` where `COUNTERSIGN_SOAK` is set.
 pub(crate) fn repetitions(short: usize, long: usize) -> usize {
     if std::env::var_os("COUNTERSIGN_SOAK").is_some() { long } else { short }
 }

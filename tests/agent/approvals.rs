@@ -1,0 +1,197 @@
+//! Withdrawals that persons approve: with a FIDO key in software behind an ssh-agent of the test, where a touch is a flag.
+
+mod person;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign::ssh_agent::{ApproverError, SshAgent};
+use countersign_agent::ledger::segment::SegmentDir;
+use countersign_agent::ledger::storage::Disk;
+use countersign_core::audit;
+use countersign_core::wire::PendingRequest;
+
+use super::*;
+use person::Person;
+
+const PATH: &str = "/sapi/v1/capital/withdraw/apply";
+const ADDRESS: &str = "bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq";
+
+/// An agent whose one client may withdraw up to 2 BTC a day to one place, with alice and bob as approvers.
+fn agent_with(approvers: &[&Person], agent_fields: &str) -> Agent {
+    let mut agent = Agent::start("keys = []\nscopes = [\"read\"]\n", "");
+    agent.add("binance-mm", "binance", API_KEY, SECRET, None).expect("enrolled");
+    let mut rest = format!(
+        "[[destination]]\nlabel = \"cold storage\"\nasset = \"BTC\"\nnetwork = \"BTC\"\naddress = \"{ADDRESS}\"\n\n\
+         [transfer.BTC]\nper_day = \"2\"\napprovers = [{{ above = \"0\", count = 1 }}, {{ above = \"1\", count = 2 }}]\n\n"
+    );
+    for person in approvers {
+        rest.push_str(&format!("[approver.{}]\nssh_key = \"{}\"\n\n", person.name, person.public_key()));
+    }
+    agent.configure("keys = [\"binance-mm\"]\nscopes = [\"read\", \"withdraw\"]\n", &rest);
+    let text = fs::read_to_string(agent.config_file()).expect("a configuration");
+    fs::write(agent.config_file(), text.replacen("[agent]\n", &format!("[agent]\n{agent_fields}"), 1))
+        .expect("written");
+    agent.restart();
+    agent
+}
+
+fn withdrawal(amount: &str) -> SignCall {
+    let params = format!(r#"{{"coin":"BTC","network":"BTC","address":"{ADDRESS}","amount":"{amount}"}}"#);
+    call("binance-mm", "POST", PATH, &params)
+}
+
+/// Asks, and says which place the request got.
+fn ask(client: &mut Client, amount: &str) -> PendingRequest {
+    match client.sign(&withdrawal(amount)) {
+        Err(Error::Waits(waits)) => waits.pending,
+        other => panic!("it does not wait: {other:?}"),
+    }
+}
+
+fn approve(agent: &Agent, person: &Person, id: &str) -> Result<DoneReply, Error> {
+    let mut admin = agent.admin();
+    let pending = admin.pending().expect("answered").pending;
+    let entry = pending.iter().find(|entry| entry.id == id).expect("it waits");
+    admin.approve(id, &person.approve(&entry.statement, 1))
+}
+
+fn result(client: &mut Client, id: &str) -> Result<SignReply, Error> {
+    client.result(id, Duration::from_secs(10))
+}
+
+#[test]
+fn a_touch_signs_one_withdrawal_and_stands_in_the_journal() {
+    let alice = Person::new("alice", 1);
+    let agent = agent_with(&[&alice], "");
+    let mut client = agent.client();
+    let pending = ask(&mut client, "0.5");
+    assert_eq!((pending.approvals_needed, pending.approvals), (1, 0));
+    let shown = agent.admin().pending().expect("answered").pending.remove(0);
+    assert_eq!(shown.destinations, [Some("cold storage".to_owned())]);
+    assert_eq!((shown.rung, shown.limits[0].used.to_string().as_str()), (3, "0.5"));
+    assert_eq!(shown.caller.pid, Some(std::process::id()));
+    assert!(!shown.caller.processes.is_empty());
+    assert!(matches!(client.result::<SignReply>(&pending.id, Duration::ZERO), Err(Error::Waits(_))));
+    let done = approve(&agent, &alice, &pending.id).expect("approved");
+    assert!(done.done.contains("approved by alice, 1 of 1"), "{}", done.done);
+    let reply = result(&mut client, &pending.id).expect("signed");
+    assert_eq!((reply.request_id.as_str(), reply.scope), (pending.id.as_str(), Scope::Withdraw));
+    assert!(reply.body.as_deref().is_some_and(|body| body.contains(ADDRESS)), "{reply:?}");
+    // One approval, one signature: it is used up.
+    assert_eq!(code(agent.admin().approve(&pending.id, "again")), Some(Code::RequestMalformed));
+    let journal = agent.journal();
+    assert_eq!(journal.matches("\"kind\":\"approval\"").count(), 1);
+    let segments = SegmentDir::new(Arc::new(Disk), &agent.state_dir());
+    let report = audit::verify(&segments, None, &mut |_, _| {}).expect("read");
+    assert_eq!(report.problems, []);
+}
+
+#[test]
+fn what_does_not_approve_changes_nothing() {
+    let (alice, mallory) = (Person::new("alice", 1), Person::new("mallory", 3));
+    let agent = agent_with(&[&alice], "");
+    let mut client = agent.client();
+    let first = ask(&mut client, "0.5");
+    let mut admin = agent.admin();
+    let statement = admin.pending().expect("answered").pending.remove(0).statement;
+    let mut other_agent = statement.clone();
+    other_agent.agent = "another".to_owned();
+    for sshsig in [
+        "nonsense".to_owned(),
+        alice.approve(&statement, 0),
+        mallory.approve(&statement, 1),
+        alice.approve(&other_agent, 1),
+        alice.sign("file", &statement.bytes(), 1),
+    ] {
+        assert_eq!(code(admin.approve(&first.id, &sshsig)), Some(Code::ApprovalRequired), "{sshsig}");
+    }
+    // One at a time for each key.
+    assert_eq!(code(agent.client().sign(&withdrawal("0.1"))), Some(Code::PolicyRate));
+    admin.deny(&first.id).expect("denied");
+    assert_eq!(code(result(&mut client, &first.id)), Some(Code::ApprovalDenied));
+    // The approval of one request is none of the next.
+    let second = ask(&mut client, "0.5");
+    let replayed = admin.approve(&second.id, &alice.approve(&statement, 1));
+    assert_eq!(code(replayed), Some(Code::ApprovalRequired));
+    assert_eq!(agent.journal().matches("\"kind\":\"approval\"").count(), 0);
+    assert_eq!(agent.journal().matches("\"outcome\":\"signed\"").count(), 0);
+}
+
+#[test]
+fn large_amounts_need_two_persons() {
+    let (alice, bob) = (Person::new("alice", 1), Person::new("bob", 2));
+    let agent = agent_with(&[&alice, &bob], "");
+    let mut client = agent.client();
+    let pending = ask(&mut client, "1.5");
+    assert_eq!(pending.approvals_needed, 2);
+    approve(&agent, &alice, &pending.id).expect("the first");
+    assert_eq!(code(approve(&agent, &alice, &pending.id)), Some(Code::ApprovalRequired));
+    let still = client.result::<SignReply>(&pending.id, Duration::ZERO);
+    let Err(Error::Waits(still)) = still else { panic!("{still:?}") };
+    assert_eq!(still.pending.approvals, 1);
+    approve(&agent, &bob, &pending.id).expect("the second");
+    result(&mut client, &pending.id).expect("signed");
+}
+
+#[test]
+fn what_is_not_approved_ends_and_is_free_again() {
+    let (alice, bob) = (Person::new("alice", 1), Person::new("bob", 2));
+    let agent = agent_with(&[&alice, &bob], "approval_timeout_s = 1\n");
+    let mut client = agent.client();
+    let late = ask(&mut client, "1");
+    assert_eq!(code(result(&mut client, &late.id)), Some(Code::ApprovalExpired));
+    assert_eq!(code(agent.admin().approve(&late.id, "late")), Some(Code::RequestMalformed));
+    let cancelled = ask(&mut client, "1");
+    client.cancel(&cancelled.id).expect("cancelled");
+    assert_eq!(code(result(&mut client, &cancelled.id)), Some(Code::ApprovalCancelled));
+    let left = ask(&mut client, "1");
+    drop(client);
+    agent.wait_until("the request of a client that is gone ends", |agent| {
+        agent.admin().pending().is_ok_and(|reply| reply.pending.is_empty())
+    });
+    let mut client = agent.client();
+    assert_eq!(code(result(&mut client, &left.id)), Some(Code::ApprovalCancelled));
+    let locked = ask(&mut client, "1");
+    agent.admin().lock().expect("locked");
+    assert_eq!(code(result(&mut client, &locked.id)), Some(Code::ApprovalCancelled));
+    agent.admin().unlock().expect("unlocked");
+    // Nothing of all that was signed, so the whole day's limit is there.
+    ask(&mut client, "2");
+    assert_eq!(agent.journal().matches("\"kind\":\"returned\"").count(), 4);
+}
+
+#[test]
+fn half_the_limit_waits_and_the_rest_cannot_be_spent_twice() {
+    let alice = Person::new("alice", 1);
+    let mut agent = agent_with(&[&alice], "");
+    let mut client = agent.client();
+    let first = ask(&mut client, "1");
+    approve(&agent, &alice, &first.id).expect("approved");
+    result(&mut client, &first.id).expect("signed");
+    let second = ask(&mut client, "1");
+    // A kill while it waits: it counts on, nothing is signed.
+    agent.stop(Signal::KILL);
+    agent.restart();
+    let mut client = agent.client();
+    assert_eq!(code(result(&mut client, &second.id)), Some(Code::RequestMalformed));
+    assert_eq!(code(client.sign(&withdrawal("0.1"))), Some(Code::PolicyLimit));
+    assert_eq!(agent.journal().matches("\"outcome\":\"signed\"").count(), 1);
+}
+
+#[test]
+fn the_approvers_own_ssh_agent_signs() {
+    let (alice, bob) = (Person::new("alice", 1), Person::new("bob", 2));
+    let agent = agent_with(&[&alice, &bob], "");
+    let mut client = agent.client();
+    let pending = ask(&mut client, "0.5");
+    let reply = agent.admin().pending().expect("answered");
+    let mut ssh_agent = SshAgent::at(&bob.serve(agent.path())).expect("connects");
+    let candidate = ssh_agent.candidate(&reply.approvers).expect("bob's key");
+    assert!(candidate.describe().starts_with("bob, sk-ssh-ed25519@openssh.com SHA256:"), "{}", candidate.describe());
+    let sshsig = ssh_agent.approve(&candidate, &reply.pending[0].statement).expect("signs");
+    agent.admin().approve(&pending.id, &sshsig).expect("approved");
+    result(&mut client, &pending.id).expect("signed");
+    let others: Vec<_> = reply.approvers.into_iter().filter(|approver| approver.name == "alice").collect();
+    assert!(matches!(ssh_agent.candidate(&others), Err(ApproverError::NoKey(_))));
+}

@@ -29,11 +29,12 @@ test: install-deps lint test-rust test-python
 fmt:
 	cargo fmt --all
 
-# The last one is offline: the crates are there once cargo has built.
+# The last one is offline; it wants the crates of other platforms too, which cargo does not fetch for building.
 lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
+	cargo fetch --locked --quiet
 	scripts/cargo-deny --offline --log-level error check bans licenses sources
 	scripts/check-units
 

@@ -49,6 +49,10 @@ impl Front {
                     Err(refusal) => ResultReply::Refused(ErrorReply::new(&refusal, Some(asked.id))),
                 });
             }
+            if !pending.is_waiting() {
+                changed.await; // it is being signed, which a token ends within seconds
+                continue;
+            }
             let waited = tokio::time::timeout_at(deadline, changed).await.is_err();
             if (waited || pending.approvals() != before)
                 && let Some(progress) = pending.progress()

@@ -10,6 +10,8 @@ import time
 EXTENSION, EXTENSION_RESPONSE = 27, 29
 MAX_FRAME = 256 * 1024
 MAX_PAYLOAD = 64 * 1024
+# How long after its expiry the outcome of a request that waits for approval may take, clocks that differ a little included.
+EXPIRY_GRACE_MS = 30_000
 
 
 class AgentError(Exception):
@@ -81,7 +83,10 @@ class Agent:
     def _finished(self, answer):
         wait_ms = int(self.timeout * 500)
         while "pending" in answer:
-            question = {"v": 1, "id": answer["pending"]["id"], "wait_ms": wait_ms}
+            pending = answer["pending"]
+            if time.time() * 1000 > pending["expires_ms"] + EXPIRY_GRACE_MS:
+                raise Unavailable(f"the agent neither signed nor refused {pending['id']} in time")
+            question = {"v": 1, "id": pending["id"], "wait_ms": wait_ms}
             answer = self._ask("result@countersign", _dump(question))
         return answer
 

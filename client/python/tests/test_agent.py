@@ -91,8 +91,32 @@ class Answers(unittest.TestCase):
         del error["request_id"]
         self.assertIsNone(self.refused({"v": 1, "error": error}).request_id)
 
-    def test_an_answer_that_waits_for_a_person_is_a_refusal(self):
-        self.assertEqual(self.refused({"v": 1, "pending": {"id": "7", "expires_ms": 1}}).code, "approval.required")
+    def waits(self, then, expires_ms):
+        """What becomes of a request that waits, and is answered `then` at the second asking for its result."""
+        waiting = {"v": 1, "progress": "waiting", "pending": {"id": "7", "expires_ms": expires_ms}}
+        answers = iter([waiting, waiting])
+
+        def behave(connection, extension, _payload):
+            connection.sendall(frame(extension, json.dumps(next(answers, then)).encode()))
+
+        with FakeAgent(behave) as fake, Agent(fake.path) as agent:
+            try:
+                return agent.sign("k", "GET", "/a")
+            finally:
+                self.asked = fake.asked
+
+    def test_a_request_that_waits_for_a_person_is_waited_for(self):
+        soon = time.time() * 1000 + 60_000
+        self.assertEqual(self.waits(SIGNED, soon), SIGNED)
+        result = ("result@countersign", '{"v":1,"id":"7","wait_ms":5000}')
+        self.assertEqual(self.asked[1:], [result, result])
+        with self.assertRaises(Refused) as denied:
+            self.waits({"v": 1, "error": {"code": "approval.denied", "message": "no"}}, soon)
+        self.assertEqual(denied.exception.code, "approval.denied")
+
+    def test_a_request_that_never_ends_is_not_waited_for_for_ever(self):
+        with self.assertRaises(Unavailable):
+            self.waits(SIGNED, 1)
 
     def test_an_answer_out_of_form_is_never_used(self):
         good = json.dumps(SIGNED).encode()

@@ -109,6 +109,12 @@ fn describe(failure: &Failure) -> String {
     text
 }
 
+/// For the person, on standard error: standard output holds the result.
+pub(crate) fn say(text: &str) {
+    // Nothing can be said where standard error is gone; the result tells.
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
 /// Text that others may have chosen, on one line and without what a terminal would obey or reorder.
 pub(crate) fn plain(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut safe, character| {

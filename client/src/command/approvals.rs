@@ -2,7 +2,7 @@
 
 mod shown;
 
-use std::io::{IsTerminal, Write, stderr};
+use std::io::{IsTerminal, stderr};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use countersign::{Admin, Sockets};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::moment::Moment;
-use crate::output::{Output, plain};
+use crate::output::{Output, plain, say};
 
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
@@ -121,12 +121,6 @@ fn touch(mut ssh_agent: SshAgent, candidate: Candidate, entry: &PendingEntry) ->
             say(&format!("\r\x1b[K{left} s left"));
         }
     }
-}
-
-/// For the person, on standard error: standard output holds the result.
-fn say(text: &str) {
-    // Nothing can be said where standard error is gone; the result tells.
-    let _ = stderr().lock().write_all(text.as_bytes());
 }
 
 fn describe(reply: &PendingReply, output: &Output) -> String {

@@ -1,6 +1,6 @@
 //! Waiting for a person to approve what was asked for.
 
-use std::io::{IsTerminal, Write, stderr};
+use std::io::{IsTerminal, stderr};
 use std::time::Duration;
 
 use clap::Args;
@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::moment::Moment;
-use crate::output::{Output, plain};
+use crate::output::{Output, plain, say};
 
 /// How often the time left is shown.
 const STEP: Duration = Duration::from_secs(1);
@@ -78,10 +78,4 @@ fn progress(waits: &PendingReply) -> String {
         pending.approvals,
         pending.approvals_needed
     )
-}
-
-/// For the person, on standard error: standard output holds the result.
-fn say(text: &str) {
-    // Nothing can be said where standard error is gone; the result tells.
-    let _ = stderr().lock().write_all(text.as_bytes());
 }

@@ -6,6 +6,7 @@
 
 pub mod algorithm;
 pub mod approval;
+pub mod attestation;
 pub mod audit;
 pub mod chain;
 pub mod decimal;

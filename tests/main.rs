@@ -11,3 +11,4 @@ mod service;
 mod softhsm;
 mod token;
 mod transport;
+mod yubikey;

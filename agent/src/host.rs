@@ -27,3 +27,4 @@ pub mod softhsm_init;
 pub mod status;
 pub mod supervisor;
 mod workers;
+pub mod yubikey;

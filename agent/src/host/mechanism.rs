@@ -59,7 +59,7 @@ impl SigningMechanism {
         match self {
             Self::Eddsa | Self::Hmac(_) | Self::RsaSha256 => Cow::Borrowed(message),
             Self::EcdsaOverDigest => Cow::Owned(Sha256::digest(message).to_vec()),
-            Self::RsaOverDigestInfo => Cow::Owned([&SHA256_DIGEST_INFO[..], &Sha256::digest(message)].concat()),
+            Self::RsaOverDigestInfo => Cow::Owned(digest_info(message)),
         }
     }
 
@@ -75,6 +75,11 @@ impl SigningMechanism {
             }
         }
     }
+}
+
+/// DigestInfo in DER over SHA-256.
+pub(super) fn digest_info(message: &[u8]) -> Vec<u8> {
+    [&SHA256_DIGEST_INFO[..], &Sha256::digest(message)].concat()
 }
 
 #[cfg(test)]

@@ -51,6 +51,8 @@ pub struct PinFlags {
     /// The next wrong PIN locks the token.
     pub final_try: bool,
     pub locked: bool,
+    /// The token counts each try: where `count_low` is not set, none was spent.
+    pub exact: bool,
 }
 
 /// Whether a PIN may be tried now.
@@ -113,7 +115,7 @@ impl Record {
         let mut record = self.clone();
         let Some(source) = record.pending.take() else { return record };
         record.unclear += 1;
-        if flags.count_low || record.unclear > 1 {
+        if flags.count_low || (record.unclear > 1 && !flags.exact) {
             record.refuse(source);
         }
         record

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const NO_TRY_SPENT: PinFlags = PinFlags { count_low: false, final_try: false, locked: false };
+const NO_TRY_SPENT: PinFlags = PinFlags { count_low: false, final_try: false, locked: false, exact: false };
 const TRY_SPENT: PinFlags = PinFlags { count_low: true, ..NO_TRY_SPENT };
 
 fn source(number: i32) -> SourceIdentity {
@@ -10,7 +10,12 @@ fn source(number: i32) -> SourceIdentity {
 }
 
 fn all_flags() -> impl Iterator<Item = PinFlags> {
-    (0..8).map(|bits| PinFlags { count_low: bits & 1 != 0, final_try: bits & 2 != 0, locked: bits & 4 != 0 })
+    (0..16).map(|bits| PinFlags {
+        count_low: bits & 1 != 0,
+        final_try: bits & 2 != 0,
+        locked: bits & 4 != 0,
+        exact: bits & 8 != 0,
+    })
 }
 
 fn all_records() -> impl Iterator<Item = Record> {
@@ -37,7 +42,7 @@ fn all_records() -> impl Iterator<Item = Record> {
 fn an_attempt_is_allowed_in_exactly_these_states() {
     for record in all_records() {
         for flags in all_flags() {
-            let pending_counts = record.pending.is_some() && (flags.count_low || record.unclear >= 1);
+            let pending_counts = record.pending.is_some() && (flags.count_low || (record.unclear >= 1 && !flags.exact));
             let refused = record.refused.contains(&source(1)) || (pending_counts && record.pending == Some(source(1)));
             let refusals = record.refusals_in_a_row + u32::from(pending_counts);
             let allowed = !flags.locked && !flags.final_try && !refused && refusals < MOST_REFUSALS_IN_A_ROW;

@@ -71,6 +71,7 @@ impl Token {
             count_low: info.user_pin_count_low(),
             final_try: info.user_pin_final_try(),
             locked: info.user_pin_locked(),
+            exact: false,
         })
     }
 

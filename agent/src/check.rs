@@ -10,7 +10,7 @@ use countersign_core::key::{KeyName, Tier};
 use countersign_core::scope::Scopes;
 use serde::Serialize;
 
-use crate::config::{self, Config, ConfigError, Finding};
+use crate::config::{self, Approver, ApproverProof, Config, ConfigError, Finding};
 use crate::host::settings::PinSource;
 use places::Places;
 
@@ -42,6 +42,7 @@ struct Report<'a> {
     summary: Option<String>,
     tokens: Vec<TokenReport<'a>>,
     clients: Vec<ClientReport<'a>>,
+    approvers: Vec<ApproverReport<'a>>,
     warnings: Vec<String>,
     /// What has to be mended.
     problems: Vec<String>,
@@ -77,6 +78,15 @@ struct ClientReport<'a> {
     scopes: Scopes,
     keys: Vec<&'a KeyName>,
     socket: &'a Path,
+}
+
+#[derive(Debug, Serialize)]
+struct ApproverReport<'a> {
+    name: &'a str,
+    /// False where nothing proves a touch.
+    can_approve: bool,
+    /// What their approvals rest on.
+    proof: String,
 }
 
 /// Checks a configuration and says what was found; returns the exit code, 0 or [`BAD_CONFIGURATION`].
@@ -142,6 +152,7 @@ fn of_config<'a>(config: &'a Config, config_file: &'a Path, uid: u32) -> Report<
         summary: Some(config.summary()),
         tokens,
         clients: clients.collect(),
+        approvers: config.approvers.iter().map(approver).collect(),
         warnings: config.warnings.iter().cloned().chain(places.warnings).collect(),
         error: error_report(places.problems.join("\n")),
         problems: places.problems,
@@ -160,10 +171,19 @@ fn of_error<'a>(error: &ConfigError, config_file: &'a Path, uid: u32) -> Report<
         summary: None,
         tokens: Vec::new(),
         clients: Vec::new(),
+        approvers: Vec::new(),
         warnings: Vec::new(),
         problems: if findings.is_empty() { vec![with_causes(error)] } else { Vec::new() },
         findings,
         error: error_report(in_words(error, Format::Plain)),
+    }
+}
+
+fn approver(approver: &Approver) -> ApproverReport<'_> {
+    ApproverReport {
+        name: &approver.name,
+        can_approve: !matches!(approver.proof, ApproverProof::Unproven { .. }),
+        proof: approver.describe(),
     }
 }
 
@@ -183,6 +203,9 @@ fn write_text(report: &Report<'_>, config: &Config, out: &mut dyn Write, err: &m
         let ClientReport { name, uid, scopes, keys, socket, .. } = client;
         let keys = keys.iter().map(|key| key.as_str()).collect::<Vec<_>>().join(", ");
         writeln!(out, "client {name}: uid {uid} on {}, scopes {scopes}, keys {keys}", socket.display())?;
+    }
+    for ApproverReport { name, proof, .. } in &report.approvers {
+        writeln!(out, "approver {name}: {proof}")?;
     }
     for warning in &report.warnings {
         writeln!(out, "warning: {warning}")?;

@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use countersign_core::approval::{self, Touch};
 use countersign_core::policy::{Client, Policy};
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
@@ -104,9 +105,20 @@ pub fn parse(text: impl Into<String>, path: &Path, facts: &Facts) -> Result<Conf
     let mut config = sections(&tree(&text, &problems), path, facts, &problems);
     problems.into_result(&text, path).map_err(|report| ConfigError::Invalid { report: Box::new(report) })?;
     config.warnings = warnings::of(&config, facts.own_uid);
-    config.policy.sha256 = HEXLOWER.encode(&Sha256::digest(text.as_bytes()));
+    config.policy.sha256 = sha256(&text, &config.policy.approvers);
     config.text = text;
     Ok(config)
+}
+
+/// Of the text; and of the attestations it leads to, since a key may come from one.
+fn sha256(text: &str, approvers: &[approval::Approver]) -> String {
+    let mut hash = Sha256::new_with_prefix(text);
+    for approver in approvers {
+        if let Touch::Attested(attested) = &approver.touch {
+            hash.update(attested.chain());
+        }
+    }
+    HEXLOWER.encode(&hash.finalize())
 }
 
 const SYNTAX: &str = "a line is `name = value`, `[section]` or `# comment`; text stands in quotes";
@@ -168,7 +180,7 @@ fn sections<'a>(root: &'a DeTable<'a>, path: &Path, facts: &Facts, problems: &'a
     let approvers = named("approver");
     let approvers: Vec<_> = approvers
         .into_iter()
-        .filter_map(|(name, fields)| Some((fields.at(), approver::read(name, fields, directory)?)))
+        .filter_map(|(name, fields)| Some((fields.at(), approver::read(name, fields, directory, facts)?)))
         .collect();
     let transfers = transfer::rules(named("transfer"));
     let destinations = fields.optional("destination", |value, problems| {

@@ -42,12 +42,14 @@ pub enum ApproverError {
 pub struct Candidate {
     pub name: String,
     key: PublicKey,
+    hardware: Option<String>,
 }
 
 impl Candidate {
     /// Type and fingerprint, as `ssh-add -l` shows them.
     pub fn describe(&self) -> String {
-        format!("{}, {} {}", self.name, self.key.algorithm(), self.key.fingerprint(Default::default()))
+        let hardware = self.hardware.as_ref().map(|hardware| format!(": {hardware}")).unwrap_or_default();
+        format!("{}, {} {}{hardware}", self.name, self.key.algorithm(), self.key.fingerprint(Default::default()))
     }
 }
 
@@ -57,6 +59,8 @@ pub struct SshAgent {
     client: Client<UnixStream>,
 }
 
+/// Asks for SHA-512 where an ssh-agent would take SHA-1 (draft-ietf-sshm-ssh-agent, 3.6.1).
+const RSA_SHA2_512: u32 = 4;
 /// Longer than any token waits for a touch.
 const TOUCH: Duration = Duration::from_secs(180);
 
@@ -83,7 +87,8 @@ impl SshAgent {
         let held: Vec<_> = held.iter().map(|identity| identity.credential.key_data().clone()).collect();
         let known = approvers.iter().filter_map(|approver| {
             let key = PublicKey::from_openssh(&approver.public_key).ok()?;
-            held.contains(key.key_data()).then(|| Candidate { name: approver.name.clone(), key })
+            let hardware = approver.hardware.clone();
+            held.contains(key.key_data()).then(|| Candidate { name: approver.name.clone(), key, hardware })
         });
         let names = || approvers.iter().map(|approver| approver.name.clone()).collect();
         known.into_iter().next().ok_or_else(|| ApproverError::NoKey(names()))
@@ -94,7 +99,7 @@ impl SshAgent {
         let request = SignRequest {
             credential: candidate.key.key_data().clone().into(),
             data: signed_data(&statement.bytes()),
-            flags: 0,
+            flags: if candidate.key.algorithm().is_rsa() { RSA_SHA2_512 } else { 0 },
         };
         let signature = self
             .client

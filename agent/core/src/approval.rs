@@ -3,11 +3,13 @@
 //! The bytes are rebuilt from the fields of a [`Statement`] by whoever signs and whoever verifies; nobody signs bytes it
 //! was handed. The signature is an SSHSIG (OpenSSH's PROTOCOL.sshsig) in the namespace [`NAMESPACE`].
 
+mod attested;
 mod collected;
 mod review;
 pub mod sshsig;
 mod statement;
 
+pub use attested::{AttestedKey, Unproven};
 pub use collected::{Approved, Collected};
 pub use review::{Reviewed, Unlike, review};
 pub use statement::{Purpose, Statement, Subject};
@@ -26,7 +28,26 @@ pub struct Approver {
     /// As in `[approver.NAME]`.
     pub name: String,
     pub key: PublicKey,
-    pub touch: TouchProof,
+    pub touch: Touch,
+}
+
+/// What proves that a signature of an approver's key took a touch.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Touch {
+    /// The key lives in a PIV slot whose touch policy is ALWAYS.
+    Attested(Box<AttestedKey>),
+    /// The user-presence flag inside each signature of a FIDO key.
+    InSignature,
+}
+
+impl Touch {
+    /// Its kind, as the journal names it.
+    pub fn proof(&self) -> TouchProof {
+        match self {
+            Self::Attested(_) => TouchProof::Attested,
+            Self::InSignature => TouchProof::InSignature,
+        }
+    }
 }
 
 /// What proves that a signature took a touch.
@@ -44,7 +65,7 @@ pub enum TouchProof {
 #[non_exhaustive]
 pub struct Approval {
     pub approver: String,
-    pub touch: TouchProof,
+    pub touch: Touch,
     /// The key in OpenSSH's form.
     pub public_key: String,
     /// PEM, as it was given.
@@ -82,20 +103,41 @@ pub fn verify(approvers: &[Approver], message: &[u8], sshsig: &str) -> Result<Ap
         .iter()
         .find(|approver| approver.key.key_data() == signature.public_key())
         .ok_or(NotAnApproval::UnknownApprover)?;
-    verify_with(&approver.key, approver.touch, message, &signature)?;
+    verify_with(&approver.key, &approver.touch, message, &signature)?;
     let public_key = approver.key.to_openssh().map_err(|_| NotAnApproval::Malformed)?;
-    Ok(Approval { approver: approver.name.clone(), touch: approver.touch, public_key, sshsig: sshsig.to_owned() })
+    let touch = approver.touch.clone();
+    Ok(Approval { approver: approver.name.clone(), touch, public_key, sshsig: sshsig.to_owned() })
 }
 
-fn verify_with(key: &PublicKey, touch: TouchProof, message: &[u8], signature: &SshSig) -> Result<(), NotAnApproval> {
+fn verify_with(key: &PublicKey, touch: &Touch, message: &[u8], signature: &SshSig) -> Result<(), NotAnApproval> {
     if !matches!(signature.hash_alg(), HashAlg::Sha256 | HashAlg::Sha512) {
         return Err(NotAnApproval::Hash);
     }
     key.verify(NAMESPACE, message, signature).map_err(|_| NotAnApproval::Wrong)?;
     match touch {
-        TouchProof::Attested => Ok(()),
-        TouchProof::InSignature if user_was_present(signature) => Ok(()),
-        TouchProof::InSignature => Err(NotAnApproval::NoTouch),
+        Touch::Attested(attested) if attested.is_of(key) => Ok(()),
+        Touch::InSignature if user_was_present(signature) => Ok(()),
+        Touch::Attested(_) | Touch::InSignature => Err(NotAnApproval::NoTouch),
+    }
+}
+
+impl Approval {
+    /// As the journal keeps it: whoever reads it needs nothing else to verify it.
+    pub fn as_record<'a>(&'a self, request_id: &'a str, statement: &'a Statement) -> record::Approval<'a> {
+        let attested = match &self.touch {
+            Touch::Attested(attested) => Some(attested),
+            Touch::InSignature => None,
+        };
+        record::Approval {
+            request_id: request_id.into(),
+            approver: self.approver.as_str().into(),
+            public_key: self.public_key.as_str().into(),
+            touch: self.touch.proof(),
+            attestation: attested.map(|attested| attested.chain().into()),
+            attestation_root: attested.and_then(|attested| attested.other_root()).map(Into::into),
+            statement: String::from_utf8_lossy(&statement.bytes()).into_owned().into(),
+            sshsig: self.sshsig.as_str().into(),
+        }
     }
 }
 
@@ -109,14 +151,22 @@ fn user_was_present(signature: &SshSig) -> bool {
     fido && flags.is_some_and(|flags| flags & USER_PRESENT != 0)
 }
 
-/// Verifies an approval as the journal keeps it, years later: the key and the signed bytes stand beside it.
+/// Verifies an approval as the journal keeps it, years later: the key, its attestation and the signed bytes stand beside it.
 pub fn verify_record(record: &record::Approval<'_>) -> Result<(), NotAnApproval> {
     let key = PublicKey::from_openssh(&record.public_key).map_err(|_| NotAnApproval::Malformed)?;
     let statement = Statement::parse(&record.statement).ok_or(NotAnApproval::Malformed)?;
     if statement.request_id != record.request_id {
         return Err(NotAnApproval::Wrong);
     }
-    let approver = Approver { name: record.approver.to_string(), key, touch: record.touch };
+    let touch = match (record.touch, &record.attestation) {
+        (TouchProof::Attested, Some(chain)) => {
+            let attested = AttestedKey::prove(chain, record.attestation_root.as_deref());
+            Touch::Attested(Box::new(attested.map_err(|_| NotAnApproval::NoTouch)?))
+        }
+        (TouchProof::InSignature, None) => Touch::InSignature,
+        _ => return Err(NotAnApproval::NoTouch),
+    };
+    let approver = Approver { name: record.approver.to_string(), key, touch };
     verify(&[approver], record.statement.as_bytes(), &record.sshsig).map(drop)
 }
 

@@ -193,4 +193,4 @@ impl fmt::Display for Firmware {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

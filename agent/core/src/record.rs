@@ -165,6 +165,12 @@ pub struct Approval<'a> {
     #[serde(borrow)]
     pub public_key: Text<'a>,
     pub touch: TouchProof,
+    /// What proves the touch of an attested key: PEM, the slot's certificate first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attestation: Option<Text<'a>>,
+    /// The root it leads to where that is not Yubico's; PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attestation_root: Option<Text<'a>>,
     /// The bytes that were signed: see [`crate::approval::Statement`].
     #[serde(borrow)]
     pub statement: Text<'a>,

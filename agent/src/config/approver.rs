@@ -3,9 +3,10 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use countersign_core::approval::{self, TouchProof};
-use ssh_key::{Algorithm, PublicKey};
+use countersign_core::approval::{self, AttestedKey, Touch};
+use ssh_key::{Algorithm, HashAlg, PublicKey};
 
+use super::facts::Facts;
 use super::fields::{Fields, Value};
 use super::problem::{Problem, Problems};
 use super::token::check_name;
@@ -21,22 +22,35 @@ pub struct Approver {
 /// How an approver's hardware is known.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ApproverProof {
-    /// The attestation of a PIV key, as a file.
-    Attestation(PathBuf),
+    /// A PIV key whose card says that each signature takes a touch.
+    Attested(Box<AttestedKey>),
     /// A FIDO key: user presence is in the signature itself.
     SshKey(Box<PublicKey>),
+    /// Nothing proves a touch: this approver cannot approve.
+    Unproven { attestation: PathBuf, reason: String },
 }
 
 impl Approver {
-    /// The approver as policy knows them; `None` where this version cannot verify what they would sign.
+    /// The approver as policy knows them; `None` for one who cannot approve.
     pub(super) fn as_policy(&self) -> Option<approval::Approver> {
+        let (key, touch) = match &self.proof {
+            ApproverProof::Attested(attested) => (attested.key(), Touch::Attested(attested.clone())),
+            ApproverProof::SshKey(key) => (&**key, Touch::InSignature),
+            ApproverProof::Unproven { .. } => return None,
+        };
+        Some(approval::Approver { name: self.name.clone(), key: key.clone(), touch })
+    }
+
+    /// What their approvals rest on, for people.
+    pub fn describe(&self) -> String {
         match &self.proof {
-            ApproverProof::Attestation(_) => None,
-            ApproverProof::SshKey(key) => Some(approval::Approver {
-                name: self.name.clone(),
-                key: PublicKey::clone(key),
-                touch: TouchProof::InSignature,
-            }),
+            ApproverProof::Attested(attested) => attested.describe(),
+            ApproverProof::SshKey(key) => {
+                format!("FIDO key {}, a touch in each signature", key.fingerprint(HashAlg::Sha256))
+            }
+            ApproverProof::Unproven { attestation, reason } => {
+                format!("cannot approve: {}: {reason}", attestation.display())
+            }
         }
     }
 }
@@ -44,8 +58,9 @@ impl Approver {
 /// Refuses one key for two approvers: two approvals have to be two persons'.
 pub(super) fn check_together(approvers: &[(Range<usize>, Approver)], problems: &Problems) {
     for (index, (at, approver)) in approvers.iter().enumerate() {
-        let ApproverProof::SshKey(key) = &approver.proof else { continue };
-        let same = |other: &Approver| matches!(&other.proof, ApproverProof::SshKey(other) if other.key_data() == key.key_data());
+        let Some(approver) = approver.as_policy() else { continue };
+        let same =
+            |other: &Approver| other.as_policy().is_some_and(|other| other.key.key_data() == approver.key.key_data());
         if let Some((_, earlier)) = approvers[..index].iter().find(|(_, other)| same(other)) {
             problems.add(Problem::new(
                 at.clone(),
@@ -58,39 +73,72 @@ pub(super) fn check_together(approvers: &[(Range<usize>, Approver)], problems: &
 }
 
 /// Reads one approver; `directory` is the configuration's, where an attestation may lie beside it.
-pub(super) fn read(name: &str, mut fields: Fields<'_>, directory: &Path) -> Option<Approver> {
+pub(super) fn read(name: &str, mut fields: Fields<'_>, directory: &Path, facts: &Facts) -> Option<Approver> {
     check_name(name, &fields);
-    let given = (fields.span("ssh_key").is_some(), fields.span("attestation").is_some());
-    if given.0 == given.1 {
-        let found = if given.0 { "both are here" } else { "neither is here" };
-        let problem = Problem::new(
-            fields.at(),
-            "expected `ssh_key` or `attestation`",
-            found,
-            "ssh_key = \"sk-ssh-ed25519@openssh.com …\", or attestation = \"NAME.pem\"",
-        );
-        fields.problems().add(problem);
+    let (at, problems, has_key) = (fields.at(), fields.problems(), fields.span("ssh_key").is_some());
+    let has_attestation = fields.span("attestation").is_some();
+    if !has_key && !has_attestation {
+        problems.add(Problem::new(at.clone(), "expected `ssh_key` or `attestation`", "neither is here", FORMS));
     }
-    let ssh_key = fields.optional("ssh_key", ssh_key).map(ApproverProof::SshKey);
-    let attestation = fields.optional("attestation", |value, problems| attestation(value, directory, problems));
+    if !has_attestation && let Some(span) = fields.span("attestation_root") {
+        problems.add(Problem::new(span, "expected `attestation` beside it", "it is not here", FORMS));
+    }
+    let file = |value, problems: &_| attestation(value, directory, problems);
+    let ssh_key = fields.optional("ssh_key", |value, problems| ssh_key(value, has_attestation, problems));
+    let attestation = fields.optional("attestation", file);
+    let root = fields.optional("attestation_root", file);
     fields.finish();
-    Some(Approver { name: name.to_owned(), proof: ssh_key.or(attestation.map(ApproverProof::Attestation))? })
+    let proof = match (ssh_key, attestation) {
+        (Some(key), None) => ApproverProof::SshKey(key),
+        (_, None) => return None,
+        (key, Some(attestation)) => match prove(key.as_deref(), &attestation, root.as_deref(), facts) {
+            Ok(attested) => ApproverProof::Attested(Box::new(attested)),
+            Err(reason) => ApproverProof::Unproven { attestation, reason },
+        },
+    };
+    Some(Approver { name: name.to_owned(), proof })
 }
 
-fn ssh_key(value: Value<'_>, problems: &Problems) -> Option<Box<PublicKey>> {
+const FORMS: &str = "ssh_key = \"sk-ssh-ed25519@openssh.com …\", or attestation = \"NAME.pem\" of a PIV key";
+
+/// The attested key, or why nothing proves a touch of it.
+fn prove(
+    key: Option<&PublicKey>,
+    attestation: &Path,
+    root: Option<&Path>,
+    facts: &Facts,
+) -> Result<AttestedKey, String> {
+    let chain = (facts.attestation_file)(attestation)?;
+    let root = root.map(|root| (facts.attestation_file)(root)).transpose()?;
+    let attested = AttestedKey::prove(&chain, root.as_deref()).map_err(|reason| reason.to_string())?;
+    if key.is_some_and(|key| key.key_data() != attested.key().key_data()) {
+        return Err("ssh_key is not the attested key".to_owned());
+    }
+    Ok(attested)
+}
+
+/// A key that is `attested` is not a FIDO key, and the other way round.
+fn ssh_key(value: Value<'_>, attested: bool, problems: &Problems) -> Option<Box<PublicKey>> {
     let text = value::text(value, problems)?;
-    let problem = |found: &str| {
-        Problem::new(
-            value.span(),
-            "expected the public key of a FIDO token",
-            found,
-            "make one with: ssh-keygen -t ed25519-sk; here goes its .pub file, which starts with sk-",
-        )
+    let expected = if attested {
+        "expected the public key of the attested PIV key"
+    } else {
+        "expected the public key of a FIDO token"
     };
+    let help = if attested {
+        "the attestation alone says it; leave ssh_key out"
+    } else {
+        "make one with: ssh-keygen -t ed25519-sk; here goes its .pub file, which starts with sk-"
+    };
+    let problem = |found: &str| Problem::new(value.span(), expected, found, help);
     let key = PublicKey::from_openssh(text).map_err(|_| problem("not an OpenSSH public key"));
-    problems.keep(key.and_then(|key| match key.algorithm() {
-        Algorithm::SkEcdsaSha2NistP256 | Algorithm::SkEd25519 => Ok(Box::new(key)),
-        _ => Err(problem("this key can be used without a touch")),
+    problems.keep(key.and_then(|key| {
+        let fido = matches!(key.algorithm(), Algorithm::SkEcdsaSha2NistP256 | Algorithm::SkEd25519);
+        match (fido, attested) {
+            (true, true) => Err(problem("a FIDO key, which needs no attestation")),
+            (false, false) => Err(problem("this key can be used without a touch")),
+            _ => Ok(Box::new(key)),
+        }
     }))
 }
 

@@ -1,13 +1,16 @@
 //! What the meaning of a configuration depends on besides its text: the machine and the process it is read in.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use pkcs11_profiles::Profile;
 
 use crate::host::settings;
+use crate::trusted_path::{self, Exposure};
 
 type UserId = dyn Fn(&str) -> Option<u32>;
+type AttestationFile = dyn Fn(&Path) -> Result<String, String>;
 type ProfileFile = dyn Fn(&Path) -> Result<Profile, String>;
 
 /// Gathered before a file is read, so that reading it is a function of its arguments.
@@ -20,6 +23,8 @@ pub struct Facts {
     pub admin_socket: Option<PathBuf>,
     /// Where systemd put the credentials of this service.
     pub credentials_directory: Option<PathBuf>,
+    /// Reads the certificates of an approver's key, or says why not.
+    pub attestation_file: Rc<AttestationFile>,
     /// The uid of a user's name.
     pub user_id: Rc<UserId>,
     /// Reads a profile from a file of the operator's, or says why not.
@@ -35,10 +40,21 @@ impl Facts {
             socket: path("COUNTERSIGN_SOCK").unwrap_or_else(|| runtime_directory().join("countersign/agent.sock")),
             admin_socket: path("COUNTERSIGN_ADMIN_SOCK"),
             credentials_directory: path("CREDENTIALS_DIRECTORY"),
+            attestation_file: Rc::new(|path| read_certificates(path).map_err(|error| error.to_string())),
             user_id: Rc::new(|name| uzers::get_user_by_name(name).map(|user| user.uid())),
             profile_file: Rc::new(|path| settings::read_profile(path).map_err(|error| error.to_string())),
         }
     }
+}
+
+/// Longer is no chain of certificates.
+const LONGEST_CHAIN: u64 = 64 * 1024;
+
+fn read_certificates(path: &Path) -> std::io::Result<String> {
+    let file = trusted_path::open(path, Exposure::Public).map_err(std::io::Error::other)?;
+    let mut text = String::new();
+    file.take(LONGEST_CHAIN).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 impl std::fmt::Debug for Facts {

@@ -17,6 +17,7 @@ pub struct Sources {
     text: String,
     users: BTreeMap<String, Option<u32>>,
     profiles: BTreeMap<PathBuf, Result<Profile, String>>,
+    attestations: BTreeMap<PathBuf, Result<String, String>>,
 }
 
 impl Sources {
@@ -25,15 +26,21 @@ impl Sources {
         let text = read_text(path)?;
         let asked = Rc::new(RefCell::new(Self { text: text.clone(), ..Self::default() }));
         let machine = Facts::of_this_process();
-        let (users, profiles) = (Rc::clone(&asked), Rc::clone(&asked));
+        let (user_id, profile_file) = (Rc::clone(&machine.user_id), Rc::clone(&machine.profile_file));
+        let (attestations, users, profiles) = (Rc::clone(&asked), Rc::clone(&asked), Rc::clone(&asked));
         let facts = Facts {
+            attestation_file: Rc::new(move |path| {
+                let answer = (machine.attestation_file)(path);
+                attestations.borrow_mut().attestations.insert(path.to_owned(), answer.clone());
+                answer
+            }),
             user_id: Rc::new(move |name| {
-                let answer = (machine.user_id)(name);
+                let answer = (user_id)(name);
                 users.borrow_mut().users.insert(name.to_owned(), answer);
                 answer
             }),
             profile_file: Rc::new(move |path| {
-                let answer = (machine.profile_file)(path);
+                let answer = (profile_file)(path);
                 profiles.borrow_mut().profiles.insert(path.to_owned(), answer.clone());
                 answer
             }),
@@ -47,8 +54,10 @@ impl Sources {
 
     /// The configuration, as it is for a process with these facts.
     pub fn into_config(self, path: &Path, facts: &Facts) -> Result<Config, ConfigError> {
-        let Self { text, users, profiles } = self;
+        let Self { text, users, profiles, attestations } = self;
+        let unread = || Err("it was not read".to_owned());
         let facts = Facts {
+            attestation_file: Rc::new(move |path| attestations.get(path).cloned().unwrap_or_else(unread)),
             user_id: Rc::new(move |name| users.get(name).copied().flatten()),
             profile_file: Rc::new(move |path| {
                 profiles.get(path).cloned().unwrap_or_else(|| Err("it was not read".to_owned()))

@@ -1,9 +1,10 @@
 //! What a sound configuration still gives away, or what is probably not meant.
 
+use countersign_core::attestation::Root;
 use countersign_core::key::Tier;
 use countersign_core::policy::{Client, SpendLimit};
 
-use super::Config;
+use super::{ApproverProof, Config};
 
 /// The kernel shows this uid for every user it does not know, so that nobody can be told by it.
 const OVERFLOW_UID: u32 = 65534;
@@ -32,11 +33,14 @@ pub(super) fn of(config: &Config, own_uid: u32) -> Vec<String> {
             ));
         }
     }
-    for approver in config.approvers.iter().filter(|approver| approver.as_policy().is_none()) {
-        let name = &approver.name;
-        warnings.push(format!(
-            "[approver.{name}] is known by an attestation, which this version cannot verify yet: {name} cannot approve"
-        ));
+    for approver in &config.approvers {
+        let (name, says) = (&approver.name, approver.describe());
+        let doubtful = match &approver.proof {
+            ApproverProof::Attested(attested) => attested.attestation().root == Root::Other,
+            ApproverProof::SshKey(_) => false,
+            ApproverProof::Unproven { .. } => true,
+        };
+        warnings.extend(doubtful.then(|| format!("[approver.{name}]: {says}")));
     }
     if config.tokens.is_empty() {
         warnings.push("there is no [token.NAME]: nothing can be signed".to_owned());

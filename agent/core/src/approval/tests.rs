@@ -26,7 +26,7 @@ impl Fido {
     }
 
     pub(crate) fn approver(&self, name: &str) -> Approver {
-        Approver { name: name.to_owned(), key: self.public.clone(), touch: TouchProof::InSignature }
+        Approver { name: name.to_owned(), key: self.public.clone(), touch: Touch::InSignature }
     }
 
     pub(crate) fn approve(&self, statement: &Statement) -> String {
@@ -85,6 +85,70 @@ pub(crate) fn statement(request_id: &str) -> Statement {
     }
 }
 
+/// An approver's PIV key in software, as an ssh-agent would sign with it.
+struct Piv {
+    key: p256::ecdsa::SigningKey,
+    chain: String,
+    root: String,
+}
+
+impl Piv {
+    /// `policies`: of the PIN, and of touch, where 2 is ALWAYS.
+    fn new(seed: u8, policies: [u8; 2]) -> Self {
+        use p256::pkcs8::EncodePublicKey;
+        let key = p256::ecdsa::SigningKey::from_slice(&[seed; 32]).expect("a key");
+        let public = key.verifying_key().to_public_key_der().expect("encodes");
+        let (chain, root) = crate::attestation::tests::attested(public.as_bytes(), policies);
+        Self { key, chain, root }
+    }
+
+    fn approver(&self, name: &str) -> Approver {
+        let attested = AttestedKey::prove(&self.chain, Some(&self.root)).expect("attested");
+        Approver { name: name.to_owned(), key: attested.key().clone(), touch: Touch::Attested(Box::new(attested)) }
+    }
+
+    fn approve(&self, statement: &Statement) -> String {
+        let signature: p256::ecdsa::Signature = self.key.sign(&sshsig::signed_data(&statement.bytes()));
+        let signature = Signature::try_from(signature).expect("a signature");
+        let public = *self.key.verifying_key();
+        let key = KeyData::Ecdsa(ssh_key::public::EcdsaPublicKey::from(&public));
+        sshsig::armoured(&key, &signature).expect("encodes")
+    }
+}
+
+#[test]
+fn an_attested_piv_key_approves_and_its_record_is_verified_by_itself() {
+    let (alice, statement) = (Piv::new(7, [2, 2]), statement("r-1"));
+    let approver = alice.approver("alice");
+    let approval =
+        Collected::new(statement.clone(), 1).judge(&[approver], &alice.approve(&statement)).expect("approves");
+    let record = approval.as_record("r-1", &statement);
+    assert_eq!(verify_record(&record), Ok(()));
+    let without = record::Approval { attestation: None, ..record.clone() };
+    assert_eq!(verify_record(&without), Err(NotAnApproval::NoTouch));
+    let unnamed_root = record::Approval { attestation_root: None, ..record.clone() };
+    assert_eq!(verify_record(&unnamed_root), Err(NotAnApproval::NoTouch));
+    let other = Piv::new(8, [2, 2]);
+    let of_another = record::Approval { attestation: Some(other.chain.as_str().into()), ..record };
+    assert_eq!(verify_record(&of_another), Err(NotAnApproval::NoTouch));
+}
+
+#[test]
+fn what_does_not_prove_a_touch_each_time_is_refused() {
+    for (policies, policy) in [([2, 1], "NEVER"), ([2, 3], "CACHED")] {
+        let key = Piv::new(7, policies);
+        let error = AttestedKey::prove(&key.chain, Some(&key.root)).expect_err("no touch each time");
+        assert!(error.to_string().contains(policy), "{error}");
+    }
+    let key = Piv::new(7, [2, 2]);
+    assert!(matches!(AttestedKey::prove(&key.chain, None), Err(Unproven::NotAttested(_))));
+    // The attestation of another key does not help a key that has none.
+    let (statement, other) = (statement("r-1"), Piv::new(8, [2, 2]));
+    let swapped = Approver { key: key.approver("alice").key, ..other.approver("alice") };
+    let judged = Collected::new(statement.clone(), 1).judge(&[swapped], &key.approve(&statement));
+    assert_eq!(judged, Err(NotAnApproval::NoTouch));
+}
+
 /// As the journal keeps one.
 pub(crate) fn record() -> crate::record::Approval<'static> {
     let (alice, statement) = (Fido::new(1), statement("0192"));
@@ -93,6 +157,8 @@ pub(crate) fn record() -> crate::record::Approval<'static> {
         approver: "alice".into(),
         public_key: alice.public.to_openssh().expect("encodes").into(),
         touch: TouchProof::InSignature,
+        attestation: None,
+        attestation_root: None,
         statement: String::from_utf8(statement.bytes()).expect("JSON").into(),
         sshsig: alice.approve(&statement).into(),
     }

@@ -131,6 +131,13 @@ impl Made {
     }
 }
 
+/// The chain of a key that takes a touch each time, and its root, in PEM; for tests of what builds on attestations.
+pub(crate) fn attested(key: &[u8], policies: [u8; 2]) -> (String, String) {
+    let made = Made::new();
+    let chain = [made.card.attest(key, &policies), made.root.authority(&made.card, CA_OF_SLOTS)];
+    (chain.iter().map(|one| pem(one)).collect(), pem(&made.root.authority(&made.root, CA)))
+}
+
 #[test]
 fn yubico_s_roots_are_those_it_publishes() {
     let roots = Chain::from_pem(include_str!("yubico-roots.pem")).expect("certificates");

@@ -208,6 +208,9 @@ pub struct ApproverEntry {
     pub name: String,
     /// In OpenSSH's form.
     pub public_key: String,
+    /// Which token blinks, and what proves that it does.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub hardware: Option<String>,
 }
 
 /// `approve@countersign`: one approver's signature.

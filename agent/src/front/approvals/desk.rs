@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use countersign_core::policy::Client;
-use countersign_core::record::{self, Record};
+use countersign_core::record::Record;
 use countersign_core::refusal::{Code, Refusal};
 use countersign_core::wire::admin::{ApproveRequest, DoneReply};
 use countersign_core::wire::{self, ErrorReply, FinishedReply, IdRequest, PendingRequest, ResultRequest, VERSION};
@@ -89,15 +89,8 @@ impl Front {
         let approval = judged.map_err(|reason| {
             Refusal::new(Code::ApprovalRequired, format!("this signature does not approve {}: {reason}", asked.id))
         })?;
-        let statement = collected.statement().bytes();
-        self.recorder.synced(&Record::Approval(Box::new(record::Approval {
-            request_id: pending.id.as_str().into(),
-            approver: approval.approver.as_str().into(),
-            public_key: approval.public_key.as_str().into(),
-            touch: approval.touch,
-            statement: String::from_utf8_lossy(&statement),
-            sshsig: approval.sshsig.as_str().into(),
-        })))?;
+        let statement = collected.statement();
+        self.recorder.synced(&Record::Approval(Box::new(approval.as_record(&pending.id, statement))))?;
         let approver = approval.approver.clone();
         collected.take(approval);
         let (given, needed) = (collected.given().len(), collected.needed());

@@ -1,6 +1,6 @@
 //! What an approver is shown of a request beside its statement.
 
-use countersign_core::approval::Subject;
+use countersign_core::approval::{Approver, Subject, Touch};
 use countersign_core::ports::Clock;
 use countersign_core::wire::VERSION;
 use countersign_core::wire::admin::{ApproverEntry, CallerEntry, LimitEntry, PendingEntry, PendingReply};
@@ -15,10 +15,6 @@ impl Front {
         let config = self.config();
         let requests = self.approvals.requests.borrow();
         let pending = requests.values().filter_map(|pending| self.shown(&config, pending)).collect();
-        let approver = |approver: &countersign_core::approval::Approver| {
-            let public_key = approver.key.to_openssh().ok()?;
-            Some(ApproverEntry { name: approver.name.clone(), public_key })
-        };
         PendingReply { v: VERSION, pending, approvers: config.policy.approvers.iter().filter_map(approver).collect() }
     }
 
@@ -51,6 +47,15 @@ impl Front {
             statement: statement.clone(),
         })
     }
+}
+
+fn approver(approver: &Approver) -> Option<ApproverEntry> {
+    let hardware = match &approver.touch {
+        Touch::Attested(attested) => attested.describe(),
+        Touch::InSignature => "FIDO key, a touch in each signature".to_owned(),
+    };
+    let public_key = approver.key.to_openssh().ok()?;
+    Some(ApproverEntry { name: approver.name.clone(), public_key, hardware: Some(hardware) })
 }
 
 fn destinations(config: &Config, subject: &Subject) -> Vec<Option<String>> {

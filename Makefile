@@ -3,7 +3,7 @@
 CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
 
-.PHONY: all bench build clean demo deny fmt fuzz install-deps lint soak test test-kryoptic test-python test-rust try-units
+.PHONY: all bench build clean conformance demo deny fmt fuzz install-deps lint soak test test-conformance test-kryoptic test-python test-rust try-units
 
 all: build
 
@@ -24,7 +24,7 @@ bench:
 	"$(CARGO_TARGET_DIR)/release/countersign-bench" run --python "$$(scripts/python-env)" \
 		--json "$(CARGO_TARGET_DIR)/bench.json" $(BENCH)
 
-test: install-deps lint test-rust test-python
+test: install-deps lint test-rust test-python test-conformance
 
 fmt:
 	cargo fmt --all
@@ -56,6 +56,17 @@ test-kryoptic:
 test-python:
 	cargo test --workspace --locked --no-run --quiet
 	cd client/python && "$$(../../scripts/python-env)" -W error -m unittest discover --start-directory tests --top-level-directory .
+
+# Every recipe against ccxt's own sign(), on COUNT random requests to each exchange and kind of key that SEED gives.
+COUNT ?= 200
+SEED ?= 1
+conformance:
+	cargo build --locked --quiet -p countersign-core --example recipe
+	cd tests && "$$(../scripts/python-env)" -W error -m conformance --count $(COUNT) --seed "$(SEED)" \
+		--recipe "$(CARGO_TARGET_DIR)/debug/examples/recipe"
+
+test-conformance:
+	@$(MAKE) --no-print-directory conformance COUNT=20
 
 # The systemd units under a systemd that is started for this alone; as root, or by sudo. Half a minute once it is built.
 try-units: install-deps

@@ -1,0 +1,126 @@
+"""Compares the recipes with ccxt's own sign() on seeded random requests to every exchange that has vectors and that ccxt knows.
+
+    python -m conformance --recipe target/debug/examples/recipe --count 200
+"""
+
+import argparse
+import collections
+import json
+import random
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import ccxt
+
+from . import comparison, explained, signed_by_ccxt, values
+
+ROOT = Path(__file__).resolve().parents[2]
+VECTORS = ROOT / "tests" / "vectors"
+TABLES = ROOT / "agent" / "core" / "src" / "exchange"
+NOT_REQUESTS = ("attacks", "official", "ws")
+# Of an exchange's endpoints that the agent does not know, which it refuses.
+TRIES = 60
+
+
+class Subject:
+    """One exchange with one kind of key."""
+
+    def __init__(self, path):
+        cases = [json.loads(line) for line in path.read_text().splitlines()]
+        self.name, self.auth = path.stem, cases[0]["auth"]
+        self.class_name = self.name.split("_")[0]
+        self.cosmetic = {name.lower() for case in cases for name in case["expect"].get("headers_not_signed", ())}
+        table = TABLES / f"{'binance' if self.name.startswith('binance') else self.class_name}.params"
+        self.names = sorted({word for word in _names(table.read_text())})
+
+    def known_to_ccxt(self):
+        return self.class_name in ccxt.exchanges
+
+    def requests(self, count, seed):
+        """Pairs of what ccxt built and the case for the recipe: `count` for endpoints that are signed."""
+        chance = random.Random(f"{seed} {self.name}")
+        made = signed_by_ccxt.exchange(self.class_name, self.auth)
+        endpoints = list(signed_by_ccxt.endpoints(made))
+        found = 0
+        for _ in range(count * TRIES):
+            if found == count:
+                return
+            endpoint = chance.choice(endpoints)
+            params = values.params(chance, self.names)
+            built = signed_by_ccxt.build(made, endpoint, params)
+            if built is None or not built.messages:
+                continue
+            more = explained.given(self.name, urlsplit(built.url).path, built, self.auth["random16_hex"])
+            if more:
+                params = {**params, **more}
+                built = signed_by_ccxt.build(made, endpoint, params)
+            found += 1
+            text = made.json(params) if explained.is_json(self.name, built) else json.dumps(params, ensure_ascii=False)
+            yield built, comparison.case(self.name, self.auth, built, params, text)
+
+
+def _names(table):
+    """The parameter names of a `.params` file."""
+    for line in table.splitlines():
+        words = line.split("#")[0].split()
+        for word in words[2:] if words and words[0] not in ("-", "~") else words[3:]:
+            name = word.rpartition("=")[2].removesuffix("?")
+            if name.isidentifier():
+                yield name
+
+
+def judged(subject, built, case, answer):
+    """To which end a request came, and what nobody explained of it."""
+    if "error" in answer:
+        code = answer["error"]["code"]
+        if code == "request.unknown_endpoint":
+            return "not in the table", None
+        return ("refused", None) if explained.refusal(case, built, code) else ("DIFFERENT", answer["error"])
+    found = comparison.differences(built, answer, subject.cosmetic)
+    if found and explained.difference(case, built):
+        return "different as explained", None
+    return ("DIFFERENT", found) if found else ("identical", None)
+
+
+def compare(subject, recipe, count, seed):
+    """How many requests came to which end, and every difference nobody explained."""
+    pairs = list(subject.requests(count, seed))
+    tally, unexplained = collections.Counter(), []
+    for (built, case), answer in zip(pairs, comparison.answers(recipe, [case for _, case in pairs]), strict=True):
+        end, found = judged(subject, built, case, answer)
+        tally[end] += 1
+        if found:
+            unexplained.append((case, found))
+    return tally, unexplained
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--recipe", required=True, help="the built example of countersign-core")
+    parser.add_argument("--count", type=int, default=20, help="signed requests of each exchange and kind of key")
+    parser.add_argument("--seed", default="1")
+    parser.add_argument("--only", help="one exchange and kind of key, such as binance_rsa")
+    parser.add_argument("--show", type=int, default=5, help="unexplained differences to print of each")
+    options = parser.parse_args()
+
+    failed = False
+    subjects = [Subject(path) for path in sorted(VECTORS.glob("*.jsonl")) if path.stem not in NOT_REQUESTS]
+    for subject in subjects:
+        if options.only not in (None, subject.name):
+            continue
+        if not subject.known_to_ccxt():
+            print(f"{subject.name:20} not in ccxt {ccxt.__version__}: its vectors alone")
+            continue
+        tally, unexplained = compare(subject, options.recipe, options.count, options.seed)
+        print(f"{subject.name:20} " + ", ".join(f"{number} {end}" for end, number in sorted(tally.items())), flush=True)
+        for case, difference in unexplained[: options.show]:
+            print("  ", case.method, case.host + case.path, case.params_text, "\n     ", difference)
+        enough = sum(tally.values()) == options.count and tally["identical"] * 4 >= options.count
+        if not enough:
+            print("  too few of them were compared")
+        failed = failed or bool(unexplained) or not enough
+    return int(failed)
+
+
+sys.exit(main())

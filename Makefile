@@ -3,7 +3,7 @@
 CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
 
-.PHONY: all bench build clean conformance demo deny fmt fuzz install-deps lint soak test test-conformance test-kryoptic test-python test-rust try-units
+.PHONY: all bench build clean conformance demo deny fmt fuzz install-deps lint scopes-diff soak test test-conformance test-kryoptic test-python test-rust try-units
 
 all: build
 
@@ -64,6 +64,10 @@ conformance:
 	cargo build --locked --quiet -p countersign-core --example recipe
 	cd tests && "$$(../scripts/python-env)" -W error -m conformance --count $(COUNT) --seed "$(SEED)" \
 		--recipe "$(CARGO_TARGET_DIR)/debug/examples/recipe"
+
+# Endpoints that the installed ccxt has and the tables do not.
+scopes-diff:
+	cd tests && "$$(../scripts/python-env)" -W error -m conformance.endpoints
 
 test-conformance:
 	@$(MAKE) --no-print-directory conformance COUNT=20

@@ -8,66 +8,38 @@ import collections
 import json
 import random
 import sys
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import ccxt
 
 from . import comparison, explained, signed_by_ccxt, values
+from .subject import subjects
 
-ROOT = Path(__file__).resolve().parents[2]
-VECTORS = ROOT / "tests" / "vectors"
-TABLES = ROOT / "agent" / "core" / "src" / "exchange"
-NOT_REQUESTS = ("attacks", "official", "ws")
 # Of an exchange's endpoints that the agent does not know, which it refuses.
 TRIES = 60
 
 
-class Subject:
-    """One exchange with one kind of key."""
-
-    def __init__(self, path):
-        cases = [json.loads(line) for line in path.read_text().splitlines()]
-        self.name, self.auth = path.stem, cases[0]["auth"]
-        self.class_name = self.name.split("_")[0]
-        self.cosmetic = {name.lower() for case in cases for name in case["expect"].get("headers_not_signed", ())}
-        table = TABLES / f"{'binance' if self.name.startswith('binance') else self.class_name}.params"
-        self.names = sorted({word for word in _names(table.read_text())})
-
-    def known_to_ccxt(self):
-        return self.class_name in ccxt.exchanges
-
-    def requests(self, count, seed):
-        """Pairs of what ccxt built and the case for the recipe: `count` for endpoints that are signed."""
-        chance = random.Random(f"{seed} {self.name}")
-        made = signed_by_ccxt.exchange(self.class_name, self.auth)
-        endpoints = list(signed_by_ccxt.endpoints(made))
-        found = 0
-        for _ in range(count * TRIES):
-            if found == count:
-                return
-            endpoint = chance.choice(endpoints)
-            params = values.params(chance, self.names)
+def requests(subject, count, seed):
+    """Pairs of what ccxt built and the case for the recipe: `count` for endpoints that are signed."""
+    chance = random.Random(f"{seed} {subject.name}")
+    made = signed_by_ccxt.exchange(subject.class_name, subject.auth)
+    endpoints = list(signed_by_ccxt.endpoints(made))
+    found = 0
+    for _ in range(count * TRIES):
+        if found == count:
+            return
+        endpoint = chance.choice(endpoints)
+        params = values.params(chance, subject.names)
+        built = signed_by_ccxt.build(made, endpoint, params)
+        if built is None or not built.messages:
+            continue
+        more = explained.given(subject.name, urlsplit(built.url).path, built, subject.auth["random16_hex"])
+        if more:
+            params = {**params, **more}
             built = signed_by_ccxt.build(made, endpoint, params)
-            if built is None or not built.messages:
-                continue
-            more = explained.given(self.name, urlsplit(built.url).path, built, self.auth["random16_hex"])
-            if more:
-                params = {**params, **more}
-                built = signed_by_ccxt.build(made, endpoint, params)
-            found += 1
-            text = made.json(params) if explained.is_json(self.name, built) else json.dumps(params, ensure_ascii=False)
-            yield built, comparison.case(self.name, self.auth, built, params, text)
-
-
-def _names(table):
-    """The parameter names of a `.params` file."""
-    for line in table.splitlines():
-        words = line.split("#")[0].split()
-        for word in words[2:] if words and words[0] not in ("-", "~") else words[3:]:
-            name = word.rpartition("=")[2].removesuffix("?")
-            if name.isidentifier():
-                yield name
+        found += 1
+        text = made.json(params) if explained.is_json(subject.name, built) else json.dumps(params, ensure_ascii=False)
+        yield built, comparison.case(subject.name, subject.auth, built, params, text)
 
 
 def judged(subject, built, case, answer):
@@ -85,7 +57,7 @@ def judged(subject, built, case, answer):
 
 def compare(subject, recipe, count, seed):
     """How many requests came to which end, and every difference nobody explained."""
-    pairs = list(subject.requests(count, seed))
+    pairs = list(requests(subject, count, seed))
     tally, unexplained = collections.Counter(), []
     for (built, case), answer in zip(pairs, comparison.answers(recipe, [case for _, case in pairs]), strict=True):
         end, found = judged(subject, built, case, answer)
@@ -105,8 +77,7 @@ def main():
     options = parser.parse_args()
 
     failed = False
-    subjects = [Subject(path) for path in sorted(VECTORS.glob("*.jsonl")) if path.stem not in NOT_REQUESTS]
-    for subject in subjects:
+    for subject in subjects():
         if options.only not in (None, subject.name):
             continue
         if not subject.known_to_ccxt():
@@ -123,4 +94,5 @@ def main():
     return int(failed)
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -138,7 +138,7 @@ impl Order {
 
     fn classify<'a>(&self, asked: &'a SignRequest) -> Option<Classified<'a>> {
         check_managed(self.exchange, &asked.request.params, RECEIVE_WINDOW_CAP_MS).ok()?;
-        classify(self.exchange, &asked.request).ok()
+        classify(self.exchange, self.key.algorithm, &asked.request).ok()
     }
 
     fn decide(&self, classified: &Classified<'_>) -> bool {
@@ -209,7 +209,7 @@ struct OneRow;
 
 static ONE_ROW: LazyLock<Table> = LazyLock::new(|| {
     let order = "POST /api/v3/order symbol=symbol side=side type=type quantity=quantity? price=price?";
-    Table::parse(Binance.facts().binding, "POST /api/v3/order trade", order, Binance.facts().managed)
+    Table::parse(Binance.facts(), "POST /api/v3/order trade", order)
 });
 
 impl Exchange for OneRow {

@@ -118,8 +118,12 @@ impl Client {
 
     /// A login for a session in which nothing more is signed; `purpose` is `ws`.
     pub fn session(&mut self, key: &str, purpose: &str) -> Result<SessionReply, Error> {
-        let request = SessionRequest { v: wire::VERSION, key: key.to_owned(), purpose: purpose.to_owned() };
-        self.connection.call(wire::SESSION, &request)
+        self.login(&SessionRequest::new(key, purpose))
+    }
+
+    /// The same with the arguments that some exchanges take.
+    pub fn login(&mut self, request: &SessionRequest) -> Result<SessionReply, Error> {
+        self.connection.call(wire::SESSION, request)
     }
 
     pub fn status(&mut self) -> Result<StatusReply, Error> {

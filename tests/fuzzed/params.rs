@@ -68,7 +68,7 @@ fn request(exchange: &dyn Exchange, line: &str, params: Params) -> Request {
 fn check_exchange(exchange: &'static dyn Exchange, request: &Request) -> Option<usize> {
     check_managed(exchange, &request.params, RECEIVE_WINDOW_CAP_MS).ok()?;
     let host = exchange.host(request, Environment::Production).ok()?;
-    let classified = classify(exchange, request).ok()?;
+    let classified = classify(exchange, exchange.facts().algorithms[0], request).ok()?;
     assert!(classified.effective.contains(classified.scope));
     for order in classified.orders.iter().flatten() {
         let _ = (exchange.base_quantity(order), exchange.notional(order));
@@ -87,7 +87,7 @@ fn check_fewer(exchange: &dyn Exchange, request: &Request, whole: &Classified<'_
         let (name, _) = fewer.remove(index);
         let params = Params::new(Value::Object(fewer)).expect("less of what was taken");
         let fewer = Request { params, ..request.clone() };
-        let fewer = classify(exchange, &fewer).expect("less of what was taken");
+        let fewer = classify(exchange, exchange.facts().algorithms[0], &fewer).expect("less of what was taken");
         let lost = fewer.effective.without(whole.effective);
         assert!(lost.is_empty(), "{name} took {lost} away");
     }

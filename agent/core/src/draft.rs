@@ -7,9 +7,11 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_e
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::algorithm::Algorithm;
-use crate::json;
+use crate::exchange::Stamp;
+use crate::json::{self, Value};
+use crate::key::Key;
 use crate::refusal::Refusal;
-use crate::request::Method;
+use crate::request::{Method, Request};
 
 /// RFC 3986: everything but unreserved characters is encoded.
 pub const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -80,6 +82,19 @@ impl Template {
         self
     }
 
+    /// A JSON object of which the signature and the passphrase have to be placed: [`SIGNATURE`] and [`PASSPHRASE`] stand
+    /// for them.
+    pub fn json(frame: &Value) -> Self {
+        let text = frame.to_json();
+        let mut template = Self::default();
+        let mut rest = text.as_str();
+        while let Some((place, mark, piece)) = first_mark(rest) {
+            template = template.then_text(&rest[..place]).then(piece);
+            rest = &rest[place + mark.len()..];
+        }
+        template.then_text(rest)
+    }
+
     fn fill(self, signature: &str, passphrase: Option<&SecretString>) -> Result<String, Refusal> {
         if self.places.is_empty() {
             return Ok(self.text.into_owned());
@@ -105,6 +120,20 @@ impl Template {
         out.push_str(&self.text[filled..]);
         Ok(out)
     }
+}
+
+/// Stands for the signature in [`Template::json`]. Control characters are escaped in JSON, so that only the value that is
+/// wholly this one is taken for it.
+pub const SIGNATURE: &str = "\u{1}signature\u{1}";
+/// Stands for the passphrase in [`Template::json`].
+pub const PASSPHRASE: &str = "\u{1}passphrase\u{1}";
+
+/// The first place of either in JSON text: where it is, how it is written there, what goes there.
+fn first_mark(text: &str) -> Option<(usize, &'static str, Piece)> {
+    let signature = (r"\u0001signature\u0001", Piece::Signature);
+    let passphrase = (r"\u0001passphrase\u0001", Piece::PassphraseInJson);
+    let places = [signature, passphrase].map(|(mark, piece)| Some((text.find(mark)?, mark, piece)));
+    places.into_iter().flatten().min_by_key(|(place, ..)| *place)
 }
 
 impl From<String> for Template {
@@ -167,6 +196,40 @@ pub struct FinishedSession {
 }
 
 impl Draft {
+    /// A request of which only its signature has to be placed.
+    pub fn new(
+        request: &Request,
+        key: &Key,
+        stamp: &Stamp,
+        message: impl Into<Vec<u8>>,
+        encoding: Encoding,
+        url: impl Into<Template>,
+    ) -> Self {
+        Self {
+            algorithm: key.algorithm,
+            message: message.into(),
+            encoding,
+            method: request.method,
+            url: url.into(),
+            headers: Vec::new(),
+            body: None,
+            timestamp_ms: stamp.now_ms,
+        }
+    }
+
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: impl Into<Template>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// With a body, where there is one.
+    #[must_use]
+    pub fn body(mut self, body: Option<String>) -> Self {
+        self.body = body.map(Template::from);
+        self
+    }
+
     pub fn finish(self, signature: &[u8], passphrase: Option<&SecretString>) -> Result<Finished, Refusal> {
         let signature = self.encoding.encode(signature);
         Ok(Finished {
@@ -181,6 +244,31 @@ impl Draft {
 }
 
 impl SessionDraft {
+    /// A login of which only its signature has to be placed; it is sent as a frame or in headers.
+    pub fn new(key: &Key, stamp: &Stamp, message: impl Into<Vec<u8>>, encoding: Encoding, url: &str) -> Self {
+        Self {
+            algorithm: key.algorithm,
+            message: message.into(),
+            encoding,
+            url: url.to_owned(),
+            frame: None,
+            headers: Vec::new(),
+            timestamp_ms: stamp.now_ms,
+        }
+    }
+
+    #[must_use]
+    pub fn frame(mut self, frame: Template) -> Self {
+        self.frame = Some(frame);
+        self
+    }
+
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: impl Into<Template>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
     pub fn finish(self, signature: &[u8], passphrase: Option<&SecretString>) -> Result<FinishedSession, Refusal> {
         let signature = self.encoding.encode(signature);
         Ok(FinishedSession {

@@ -4,19 +4,25 @@ pub mod binance;
 pub mod classify;
 #[cfg(test)]
 pub(crate) mod fake;
+pub mod jwt;
 pub mod kraken;
+pub mod login;
 pub mod okx;
 pub mod parameters;
+pub mod scheme;
 pub mod table;
+pub mod text;
 
 use crate::algorithm::Algorithm;
 use crate::decimal::Amount;
 use crate::draft::{Draft, SessionDraft};
-use crate::key::{Environment, Key};
+use crate::key::{Environment, Key, NonceUnit};
 use crate::refusal::{Code, Refusal};
 use crate::request::Request;
 use crate::scope::{Scope, Scopes};
 use classify::Order;
+use login::Login;
+pub use scheme::{Binding, Scheme};
 use table::Table;
 
 /// Every exchange; to add one: two data files, one recipe, one line here.
@@ -29,22 +35,6 @@ pub fn named(name: &str) -> Option<&'static dyn Exchange> {
         return Some(&fake::Fake);
     }
     ALL.iter().copied().find(|exchange| exchange.facts().name == name)
-}
-
-/// What an exchange's signature covers besides the parameters. What it does not cover, the caller can change.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Binding {
-    pub method: bool,
-    pub path: bool,
-    pub body: bool,
-}
-
-impl Binding {
-    pub const FULL: Self = Self { method: true, path: true, body: true };
-
-    pub const fn is_full(self) -> bool {
-        self.method && self.path && self.body
-    }
 }
 
 /// The hosts that serve one group of paths in one environment; the first is the default.
@@ -71,18 +61,69 @@ pub struct Facts {
     /// The first is what `key add` takes when none is named.
     pub algorithms: &'static [Algorithm],
     pub secret: SecretFormat,
-    pub needs_passphrase: bool,
+    pub passphrase: Passphrase,
     /// Parameters that name an instrument in another way than the one that is judged.
     pub other_symbols: &'static [&'static str],
-    /// The exchange wants a nonce that only grows; the ledger keeps it.
-    pub increasing_nonce: bool,
-    pub binding: Binding,
+    pub nonce: Nonce,
+    /// How its signatures are made and what they cover; the first that fits a path and a key counts.
+    pub schemes: &'static [Scheme],
     pub hosts: &'static [Hosts],
     /// Parameters the agent sets; a client that sends one is refused.
     pub managed: &'static [&'static str],
     pub receive_window: Option<ReceiveWindow>,
     /// What a session lets the client do without further signatures, whichever way it was opened.
     pub session_grants: &'static [Scope],
+}
+
+impl Facts {
+    /// What most exchanges have; a recipe names what it has otherwise.
+    pub const PLAIN: Self = Self {
+        name: "",
+        documentation: "",
+        algorithms: &[Algorithm::HmacSha256],
+        secret: SecretFormat::Ascii,
+        passphrase: Passphrase::None,
+        other_symbols: &[],
+        nonce: Nonce::None,
+        schemes: &[Scheme::FULL],
+        hosts: &[],
+        managed: &[],
+        receive_window: None,
+        session_grants: &[Scope::Read],
+    };
+
+    /// How a request for this path is signed by a key of this algorithm.
+    pub fn scheme(&self, algorithm: Algorithm, path: &str) -> &'static Scheme {
+        scheme::of(self.schemes, algorithm, path)
+    }
+}
+
+/// What makes two signatures of one exchange differ where time alone does not.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Nonce {
+    /// A number that only grows, in this unit where enrolment chose none; the ledger keeps it.
+    Increasing(NonceUnit),
+    None,
+    /// [`Stamp::random`], written as its recipe wants.
+    Random,
+    /// [`Stamp::uuid`].
+    Uuid,
+}
+
+/// What the exchange wants beside the signature that only its owner knows.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Passphrase {
+    /// Goes out as the MAC of what was typed, base64, under the key itself: computed once, at enrolment. What the token keeps
+    /// as passphrase is that MAC.
+    Mac,
+    None,
+    Plain,
+}
+
+impl Passphrase {
+    pub const fn is_needed(self) -> bool {
+        !matches!(self, Self::None)
+    }
 }
 
 /// How the exchange writes its HMAC secrets.
@@ -103,6 +144,18 @@ pub struct Stamp {
     pub receive_window_ms: Option<u64>,
 }
 
+impl Stamp {
+    /// Seconds since the epoch.
+    pub const fn seconds(&self) -> u64 {
+        self.now_ms / 1000
+    }
+
+    /// A random UUID.
+    pub fn uuid(&self) -> String {
+        text::uuid(self.random)
+    }
+}
+
 /// One exchange. Pure: the same arguments always give the same bytes.
 pub trait Exchange: Sync {
     fn facts(&self) -> &'static Facts;
@@ -112,14 +165,14 @@ pub trait Exchange: Sync {
     /// Builds the exact bytes to sign. `host` comes from the closed list of [`Facts::hosts`].
     fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal>;
 
-    /// What a session login with this kind of key lets the client do.
-    fn session_grants(&self, _algorithm: Algorithm) -> &'static [Scope] {
+    /// What this login by this kind of key lets the client do without further signatures.
+    fn session_grants(&self, _algorithm: Algorithm, _login: &Login) -> &'static [Scope] {
         self.facts().session_grants
     }
 
-    /// Builds a WebSocket login.
-    fn session(&self, key: &Key, purpose: &str, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
-        let (_, _, _) = (key, purpose, stamp);
+    /// Builds a WebSocket login. An argument of the login that is not used has to be refused.
+    fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
+        let (_, _, _) = (key, login, stamp);
         Err(Refusal::new(Code::RequestUnknownEndpoint, "this exchange has no session login that the agent can build"))
     }
 

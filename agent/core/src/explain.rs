@@ -26,7 +26,7 @@ pub fn explain(policy: &Policy, client: &Client, key: &Key, asked: ExplainReques
         Err(refusal) => refused(refusal),
         Ok(classified) => {
             let decision = policy.decide(client, key, exchange, &classified);
-            let neighbours = neighbours(exchange, &request).into_iter().map(neighbour).collect();
+            let neighbours = neighbours(exchange, key.algorithm, &request).into_iter().map(neighbour).collect();
             let residual = residual(exchange).map(neighbour).collect();
             ExplainReply { neighbours, residual, ..decided(client, classified, decision) }
         }
@@ -36,7 +36,7 @@ pub fn explain(policy: &Policy, client: &Client, key: &Key, asked: ExplainReques
 fn examine<'a>(exchange: &dyn Exchange, key: &Key, request: &'a Request) -> Result<Classified<'a>, Refusal> {
     check_managed(exchange, &request.params, RECEIVE_WINDOW_CAP_MS)?;
     exchange.host(request, key.environment)?;
-    classify(exchange, request)
+    classify(exchange, key.algorithm, request)
 }
 
 /// A request refused before policy was asked.

@@ -34,6 +34,11 @@ impl Value {
         Self::at_depth(raw, 0)
     }
 
+    /// An object of texts and other values: `object([("op", "login".into())])`.
+    pub fn object<'a>(members: impl IntoIterator<Item = (&'a str, Self)>) -> Self {
+        Self::Object(members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+    }
+
     /// The members of an object.
     pub fn members(&self) -> Option<&[(String, Value)]> {
         match self {
@@ -102,6 +107,24 @@ impl Value {
             Some(b'n') => Ok(Self::Null),
             _ => Ok(Self::Number(text.to_owned())),
         }
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::String(text.to_owned())
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::String(text)
+    }
+}
+
+impl From<u64> for Value {
+    fn from(number: u64) -> Self {
+        Self::Number(number.to_string())
     }
 }
 

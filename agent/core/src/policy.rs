@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::approval::Approver;
 use crate::decimal::Amount;
-use crate::exchange::Exchange;
 use crate::exchange::classify::Classified;
+use crate::exchange::login::Login;
+use crate::exchange::{Binding, Exchange};
 use crate::key::{Key, KeyName};
 use crate::refusal::{Code, Refusal};
 use crate::scope::{Scope, Scopes};
@@ -171,8 +172,8 @@ impl Policy {
     }
 
     /// Decides about a session login, after which nothing more is signed.
-    pub fn decide_session(&self, client: &Client, key: &Key, exchange: &dyn Exchange) -> Decision {
-        let scopes = exchange.session_scopes(exchange.session_grants(key.algorithm));
+    pub fn decide_session(&self, client: &Client, key: &Key, exchange: &dyn Exchange, login: &Login) -> Decision {
+        let scopes = exchange.session_scopes(exchange.session_grants(key.algorithm, login));
         let allowed = may_use(client, key)
             .and_then(|()| holds(client, key, Scope::Session, scopes))
             .and_then(|()| limits::session(client, scopes));
@@ -191,7 +192,7 @@ impl Policy {
     ) -> Result<(Vec<Spend>, u32), Denied> {
         may_use(client, key)?;
         holds(client, key, classified.scope, classified.effective)?;
-        may_hold_signature(client, exchange)?;
+        may_hold_signature(client, exchange, classified.binding)?;
         if classified.scope == Scope::Session {
             limits::session(client, classified.effective)?;
         }
@@ -281,8 +282,8 @@ fn hold_all(held: Scopes, declared: Scope, effective: Scopes, who: &str) -> Resu
 }
 
 /// A client marked `unbound = "forward"` gets no signature where the exchange does not bind the whole request.
-fn may_hold_signature(client: &Client, exchange: &dyn Exchange) -> Result<(), Denied> {
-    if client.unbound == Release::Signature || exchange.facts().binding.is_full() {
+fn may_hold_signature(client: &Client, exchange: &dyn Exchange, binding: Binding) -> Result<(), Denied> {
+    if client.unbound == Release::Signature || binding.is_full() {
         return Ok(());
     }
     let message = format!(

@@ -10,7 +10,8 @@ use std::rc::Rc;
 use crate::algorithm::Algorithm;
 use crate::draft::{Draft, SessionDraft};
 use crate::exchange::classify::{Classified, check_managed, classify};
-use crate::exchange::{self, Exchange, Stamp};
+use crate::exchange::login::Login;
+use crate::exchange::{self, Exchange, Nonce, Stamp};
 use crate::key::Key;
 use crate::policy::rate::Rates;
 use crate::policy::{self, Client, Decision, Grant, Policy, RECEIVE_WINDOW_CAP_MS, Spend};
@@ -85,17 +86,18 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
             Ok(asked) => asked,
             Err(refusal) => return self.refuse(request_id, "", "", refusal).await,
         };
-        let PreparedSession { key, exchange, permit, draft } = match self.prepare_session(keys, &asked, &request_id) {
-            Ok(prepared) => prepared,
-            Err(refusal) => return self.refuse(request_id, &asked.key, "session", refusal).await,
-        };
+        let PreparedSession { key, exchange, permit, draft, login } =
+            match self.prepare_session(keys, &asked, &request_id) {
+                Ok(prepared) => prepared,
+                Err(refusal) => return self.refuse(request_id, &asked.key, "session", refusal).await,
+            };
         let Permit { grant, spends, ask } = permit;
         if let Some(ask) = ask {
-            let subject = self.session_subject(&key, exchange, &asked.purpose);
-            let what = What::Session { purpose: asked.purpose };
+            let subject = self.session_subject(&key, exchange, &login);
+            let what = What::Session { login };
             return self.wait(request_id, subject, Held { key, grant, spends, what }, ask).await;
         }
-        let outcome = self.finish_session(&request_id, &key, grant, draft, exchange).await;
+        let outcome = self.finish_session(&request_id, &key, grant, draft, (exchange, &login)).await;
         Answered { request_id, outcome: outcome.map(Progress::Finished) }
     }
 
@@ -112,7 +114,7 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         let (key, exchange) = self.find(keys, asked.key.as_str())?;
         check_managed(exchange, &asked.request.params, RECEIVE_WINDOW_CAP_MS)?;
         let host = exchange.host(&asked.request, key.environment)?;
-        let classified = classify(exchange, &asked.request)?;
+        let classified = classify(exchange, key.algorithm, &asked.request)?;
         let decision = self.policy.decide(self.client, &key, exchange, &classified);
         let permit = self.permitted(&key, decision, classified.effective)?;
         let draft = exchange.draft(&asked.request, &key, host, &self.stamp(&key, exchange)?)?;
@@ -129,12 +131,14 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
     ) -> Result<PreparedSession, Refusal> {
         self.admit()?;
         let (key, exchange) = self.find(keys, &asked.key)?;
-        let effective = exchange.session_scopes(exchange.session_grants(key.algorithm));
-        let permit = self.permitted(&key, self.policy.decide_session(self.client, &key, exchange), effective)?;
-        let draft = exchange.session(&key, &asked.purpose, &self.stamp(&key, exchange)?)?;
-        let what = Asked::Session { purpose: &asked.purpose };
+        let login = Login::parse(asked)?;
+        let effective = exchange.session_scopes(exchange.session_grants(key.algorithm, &login));
+        let decision = self.policy.decide_session(self.client, &key, exchange, &login);
+        let permit = self.permitted(&key, decision, effective)?;
+        let draft = exchange.session(&key, &login, &self.stamp(&key, exchange)?)?;
+        let what = Asked::Session { purpose: &login.to_string() };
         self.record_intent(request_id, &key, what, effective, &permit.spends)?;
-        Ok(PreparedSession { key, exchange, permit, draft })
+        Ok(PreparedSession { key, exchange, permit, draft, login })
     }
 
     /// Nothing is signed while locked, nor above the client's rate.
@@ -195,7 +199,7 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
 
     fn stamp(&self, key: &Key, exchange: &dyn Exchange) -> Result<Stamp, Refusal> {
         let facts = exchange.facts();
-        let nonce = if facts.increasing_nonce { self.ledger.nonce(key)? } else { 0 };
+        let nonce = if matches!(facts.nonce, Nonce::Increasing(_)) { self.ledger.nonce(key)? } else { 0 };
         let receive_window_ms = facts.receive_window.map(|window| window.default_ms);
         Ok(Stamp { now_ms: self.clock.now_ms(), nonce, random: self.clock.random(), receive_window_ms })
     }
@@ -256,11 +260,11 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         key: &Key,
         grant: Grant,
         draft: SessionDraft,
-        exchange: &dyn Exchange,
+        (exchange, login): (&dyn Exchange, &Login),
     ) -> Result<SessionReply, Refusal> {
         let (signature, record) = self.sign_and_record(request_id, key, grant, draft.algorithm, &draft.message).await?;
         let finished = draft.finish(&signature.bytes, signature.passphrase.as_ref())?;
-        let grants = exchange.session_grants(key.algorithm);
+        let grants = exchange.session_grants(key.algorithm, login);
         let (effective, grants) = (exchange.session_scopes(grants), grants.iter().copied().collect::<Scopes>());
         Ok(SessionReply::new(request_id.to_owned(), effective, grants, finished, record))
     }
@@ -296,6 +300,7 @@ struct PreparedSession {
     exchange: &'static dyn Exchange,
     permit: Permit,
     draft: SessionDraft,
+    login: Login,
 }
 
 /// What policy gave.

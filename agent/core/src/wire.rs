@@ -100,6 +100,23 @@ pub struct SessionRequest {
     pub key: String,
     /// `ws`: the exchange's private WebSocket.
     pub purpose: String,
+    /// The channel to subscribe to, where each is signed for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<String>,
+    /// What the exchange sent to be signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub challenge: Option<String>,
+    /// The instruments of the channel.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub symbols: Vec<String>,
+}
+
+impl SessionRequest {
+    /// A login without arguments.
+    pub fn new(key: &str, purpose: &str) -> Self {
+        let (key, purpose) = (key.to_owned(), purpose.to_owned());
+        Self { v: VERSION, key, purpose, channel: None, challenge: None, symbols: Vec::new() }
+    }
 }
 
 /// A request that says nothing but its version: `keys`, `status`, `pending`, `lock`, `unlock`.

@@ -1,7 +1,9 @@
 //! What holds for every exchange of the registry, and what each one's table must catch.
 
+use countersign_core::algorithm::Algorithm;
 use countersign_core::decimal::Amount;
 use countersign_core::exchange::classify::{Classified, check_managed, classify};
+use countersign_core::exchange::table::{Role, WHOLE_BODY};
 use countersign_core::exchange::{ALL, Exchange, Stamp, named};
 use countersign_core::json::Value;
 use countersign_core::key::{Environment, Key, KeyName, NonceUnit, Tier};
@@ -31,11 +33,16 @@ fn key(exchange: &dyn Exchange, environment: Environment) -> Key {
     }
 }
 
+/// The algorithm of most keys.
+fn first(exchange: &dyn Exchange) -> Algorithm {
+    exchange.facts().algorithms[0]
+}
+
 /// What is judged borrows from its request, which is leaked: a test is short.
 fn judged(exchange: &str, method: Method, path: &str, params: &str) -> Classified<'static> {
     let exchange = named(exchange).expect("in the registry");
     let request = Box::leak(Box::new(request(method, path, params)));
-    classify(exchange, request).unwrap_or_else(|refusal| panic!("{path} {params}: {refusal}"))
+    classify(exchange, first(exchange), request).unwrap_or_else(|refusal| panic!("{path} {params}: {refusal}"))
 }
 
 fn scopes(list: &[Scope]) -> Scopes {
@@ -57,9 +64,10 @@ fn tables_are_sorted_and_without_duplicates() {
 #[test]
 fn every_row_says_what_it_needs() {
     for exchange in ALL {
-        let (table, unbound) = (exchange.table(), !exchange.facts().binding.path);
+        let table = exchange.table();
         for (index, row) in table.endpoints().iter().enumerate() {
             let moves = matches!(row.scope, Scope::Trade | Scope::Transfer | Scope::Withdraw);
+            let unbound = !exchange.facts().scheme(first(*exchange), row.path).binding.path;
             let needed = moves || unbound && row.scope != Scope::Read;
             let known = table.openings_of(index).next().is_some();
             assert!(known || !needed, "{} {} {} has no line", exchange.facts().name, row.method, row.path);
@@ -73,10 +81,15 @@ fn every_row_says_what_it_needs() {
 fn where_the_path_is_unbound_rows_are_found_by_a_name_or_listed() {
     // Between the wallets of one account, with no name but the asset's, which 43 reads carry.
     let exceptions = ["/papi/v1/asset-collection", "/sapi/v1/portfolio/asset-collection"];
-    for exchange in ALL.iter().filter(|exchange| !exchange.facts().binding.path) {
+    for exchange in ALL {
         for opening in exchange.table().openings() {
             let row = exchange.table().endpoint(opening);
-            assert!(opening.residual || !opening.required.is_empty(), "{} {}", row.method, row.path);
+            if exchange.facts().scheme(first(*exchange), row.path).binding.path {
+                continue;
+            }
+            let listed = opening.roles.iter().any(|(role, name)| *role == Role::List && *name == WHOLE_BODY);
+            let found = opening.empty || listed || !opening.required.is_empty();
+            assert!(opening.residual || found, "{} {}", row.method, row.path);
             let serious = matches!(row.scope, Scope::Trade | Scope::Transfer | Scope::Withdraw);
             let listed = opening.residual && serious && !opening.required.is_empty();
             assert!(!listed || exceptions.contains(&row.path), "{} {} is not counted", row.method, row.path);
@@ -159,7 +172,7 @@ fn what_the_agent_sets_is_never_taken() {
             let mut request =
                 request(exchange.table().endpoints()[0].method, exchange.table().endpoints()[0].path, "{}");
             request.params = other_case.expect("plain");
-            assert_eq!(classify(*exchange, &request).expect_err(name).code, Code::RequestAmbiguous);
+            assert_eq!(classify(*exchange, first(*exchange), &request).expect_err(name).code, Code::RequestAmbiguous);
         }
     }
 }
@@ -330,7 +343,8 @@ fn a_name_that_ends_in_another_is_refused_where_the_signed_text_can_be_cut() {
         r#"{"recvWindow":"5000","xrecvWindow":"60000"}"#,
         r#"{"type":"MAIN_UMFUTURE","asset":"USDT","amount":"9","coin":"USDT","xaddress":"0x"}"#,
     ] {
-        let refused = classify(binance, &request(Method::Get, "/api/v3/account", params)).expect_err(params);
+        let refused = classify(binance, Algorithm::HmacSha256, &request(Method::Get, "/api/v3/account", params))
+            .expect_err(params);
         assert_eq!(refused.code, Code::RequestAmbiguous, "{params}");
     }
     // No name of the table ends in another one of it.
@@ -365,7 +379,7 @@ fn limited(exchange: &str, symbol: &str, path: &str, params: &str) -> bool {
     let allows = |classified: &Classified<'_>| {
         matches!(Policy::default().decide(&client, &key, exchange, classified), Decision::Allow { .. })
     };
-    classify(exchange, &request).is_ok_and(|classified| allows(&classified))
+    classify(exchange, key.algorithm, &request).is_ok_and(|classified| allows(&classified))
 }
 
 #[test]

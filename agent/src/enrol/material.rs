@@ -33,6 +33,10 @@ impl KeyMaterial {
                 hmac(algorithm, &base64(secret)?)
             }
             (Algorithm::Ed25519, SecretEncoding::Base64) => ed25519_seed(&base64(secret)?),
+            // Some exchanges give out the seed, alone or with its public key, instead of PEM.
+            (Algorithm::Ed25519, SecretEncoding::Pem) if !secret.starts_with(b"-----BEGIN") => {
+                ed25519_seed(&base64(secret)?)
+            }
             (Algorithm::Ed25519, SecretEncoding::Pem) => {
                 let key = ed25519_dalek::SigningKey::from_pkcs8_pem(pem(secret)?);
                 Ok(Self::Ed25519(Box::new(key.map_err(|_| not("an Ed25519 private key in PKCS#8 PEM"))?)))

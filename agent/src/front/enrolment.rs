@@ -108,7 +108,7 @@ impl Front {
             exchange: facts.name.to_owned(),
             algorithm: plan.algorithm,
             secret_encoding: secret_encoding(plan.algorithm, facts.secret),
-            needs_passphrase: facts.needs_passphrase,
+            needs_passphrase: facts.passphrase.is_needed(),
         };
         let added = self.on_token(&plan.token, &request, Some(operator), peer).await?;
         self.enrolled(plan, &added, peer, "added").await

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use countersign_core::exchange;
+use countersign_core::exchange::{self, Nonce};
 use countersign_core::key::{Key, KeyName, NonceUnit};
 use countersign_core::refusal::{Code, Refusal};
 use countersign_core::signer;
@@ -125,23 +125,27 @@ impl Enrolled {
 
 /// The key the core works with, where file and token agree.
 fn ready(file: &KeyFile, hosted: &HostedKey) -> Option<Key> {
-    let needs_passphrase = exchange::named(&file.exchange)?.facts().needs_passphrase;
+    let needs_passphrase = exchange::named(&file.exchange)?.facts().passphrase.is_needed();
     let agrees = hosted.algorithm == file.algorithm && hosted.has_passphrase >= needs_passphrase;
     (file.state == KeyFileState::Active && agrees).then_some(())?;
     as_key(file, hosted.api_key.clone()?)
 }
 
 fn as_key(file: &KeyFile, api_key: String) -> Option<Key> {
+    let facts = exchange::named(&file.exchange)?.facts();
     Some(Key {
         name: file.name.clone(),
-        exchange: exchange::named(&file.exchange)?.facts().name,
+        exchange: facts.name,
         environment: file.environment,
         algorithm: file.algorithm,
         api_key,
         scopes: file.scopes,
         tier: file.tier,
         token: file.token.clone(),
-        nonce_unit: file.nonce_unit.unwrap_or(NonceUnit::Milliseconds),
+        nonce_unit: file.nonce_unit.unwrap_or(match facts.nonce {
+            Nonce::Increasing(unit) => unit,
+            Nonce::None | Nonce::Random | Nonce::Uuid => NonceUnit::Milliseconds,
+        }),
     })
 }
 

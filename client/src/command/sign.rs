@@ -2,7 +2,7 @@
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
-use countersign::core::wire::{SessionReply, SignReply};
+use countersign::core::wire::{SessionReply, SessionRequest, SignReply};
 use countersign::{Client, SignCall, Sockets};
 
 use super::parameters::RequestArguments;
@@ -39,6 +39,15 @@ pub(crate) struct SessionArguments {
     /// What the session is for; ws is the private WebSocket
     #[arg(long, default_value = "ws")]
     purpose: String,
+    /// The channel to subscribe to, where the exchange wants each signed for.
+    #[arg(long)]
+    channel: Option<String>,
+    /// What the exchange sent to be signed.
+    #[arg(long)]
+    challenge: Option<String>,
+    /// An instrument of the channel; as often as needed.
+    #[arg(long = "symbol")]
+    symbols: Vec<String>,
     #[command(flatten)]
     wait: WaitArguments,
 }
@@ -59,7 +68,12 @@ pub(crate) fn sign(arguments: SignArguments, sockets: &Sockets, output: &Output)
 
 pub(crate) fn session(arguments: &SessionArguments, sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
     let mut client = Client::open(sockets)?;
-    let answer = client.session(&arguments.key, &arguments.purpose);
+    let answer = client.login(&SessionRequest {
+        channel: arguments.channel.clone(),
+        challenge: arguments.challenge.clone(),
+        symbols: arguments.symbols.clone(),
+        ..SessionRequest::new(&arguments.key, &arguments.purpose)
+    });
     wait::show(&mut client, answer, &arguments.wait, output, describe_session)
 }
 

@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use countersign_core::algorithm::Algorithm;
 use countersign_core::draft::Encoding;
 use countersign_core::exchange::classify::{Classified, check_managed, classify};
-use countersign_core::exchange::{self, Exchange, Stamp};
+use countersign_core::exchange::login::{Login, WS};
+use countersign_core::exchange::{self, Exchange, Nonce, Passphrase, Stamp, text::base64};
 use countersign_core::json::Value;
 use countersign_core::key::{Environment, Key, KeyName, NonceUnit, Tier};
 use countersign_core::policy::{Client, Decision, Destination, Policy, RECEIVE_WINDOW_CAP_MS, Release, TransferRule};
 use countersign_core::refusal::{Code, Refusal};
 use countersign_core::request::{Method, Params, ParamsIn, Path, Request};
 use countersign_core::scope::{Scope, Scopes};
+use countersign_core::wire::SessionRequest;
 use secrecy::SecretString;
 use serde_json::json;
 
@@ -54,11 +56,12 @@ fn sign(case: &Value) -> Result<serde_json::Value, Refusal> {
     let request = request(member(case, "request")?)?;
     let key = key(exchange, auth)?;
     let host = exchange.host(&request, key.environment)?;
-    let classified = classify(exchange, &request)?;
-    let draft = exchange.draft(&request, &key, host, &stamp(auth)?)?;
+    let classified = classify(exchange, key.algorithm, &request)?;
+    let draft = exchange.draft(&request, &key, host, &stamp(exchange, auth)?)?;
     let signature = software::sign(draft.algorithm, secret(auth)?, &draft.message)?;
-    let messages = [message(draft.algorithm, &draft.message)];
-    let finished = draft.finish(&signature, passphrase(auth).as_ref())?;
+    let mut messages = vec![message("request", draft.algorithm, &draft.message)];
+    let passphrase = passphrase(exchange, &key, auth, &mut messages)?;
+    let finished = draft.finish(&signature, passphrase.as_ref())?;
     Ok(json!({
         "scope": classified.scope,
         "effective_scopes": classified.effective,
@@ -73,18 +76,34 @@ fn login(case: &Value) -> Result<serde_json::Value, Refusal> {
     let exchange = exchange_of(case)?;
     let auth = member(case, "auth")?;
     let key = key(exchange, auth)?;
-    let draft = exchange.session(&key, "ws", &stamp(auth)?)?;
+    let login = login_of(case)?;
+    let draft = exchange.session(&key, &login, &stamp(exchange, auth)?)?;
     let signature = software::sign(draft.algorithm, secret(auth)?, &draft.message)?;
-    let messages = [message(draft.algorithm, &draft.message)];
-    let finished = draft.finish(&signature, passphrase(auth).as_ref())?;
+    let mut messages = vec![message("request", draft.algorithm, &draft.message)];
+    let passphrase = passphrase(exchange, &key, auth, &mut messages)?;
+    let finished = draft.finish(&signature, passphrase.as_ref())?;
     let frame = finished.frame.map(|frame| serde_json::from_str::<serde_json::Value>(&frame).expect("a frame is JSON"));
     Ok(json!({
         "scope": Scope::Session,
-        "effective_scopes": exchange.session_scopes(exchange.session_grants(key.algorithm)),
+        "effective_scopes": exchange.session_scopes(exchange.session_grants(key.algorithm, &login)),
         "messages": messages,
         "headers": finished.headers,
         "frame": frame,
     }))
+}
+
+/// What the login is for. A case has it in its own words, or only as part of the frame that is to come out.
+fn login_of(case: &Value) -> Result<Login, Refusal> {
+    let given = |names: &[&str]| {
+        let places = [Some(case), case.member("request"), case.member("frame")];
+        let found = places.into_iter().flatten().flat_map(|place| names.iter().map(|name| place.member(name)));
+        found.flatten().find_map(Value::scalar).map(str::to_owned)
+    };
+    Login::parse(&SessionRequest {
+        channel: given(&["channel"]),
+        challenge: given(&["challenge", "original_challenge"]),
+        ..SessionRequest::new("case", given(&["purpose"]).as_deref().unwrap_or(WS))
+    })
 }
 
 /// Judges an attack as the agent would for a client that holds `caller_allowed`.
@@ -102,11 +121,13 @@ fn attempt(case: &Value) -> Result<Scopes, Refusal> {
         return Err(Refusal::malformed("caller_allowed is not a list"));
     };
     let allowed = allowed.iter().filter_map(|scope| Scope::from_name(scope.scalar()?)).collect();
-    let request = request(member(case, "request")?)?;
+    let asked = member(case, "request")?;
+    no_more_than(asked, &["host", "method", "note", "params", "params_in", "path", "scheme"])?;
+    let request = request(asked)?;
     check_managed(exchange, &request.params, RECEIVE_WINDOW_CAP_MS)?;
     let key = plain_key(exchange, exchange.facts().algorithms[0], "test");
     let host = exchange.host(&request, key.environment)?;
-    let classified = classify(exchange, &request)?;
+    let classified = classify(exchange, key.algorithm, &request)?;
     match lenient(&classified).decide(&client(&key, allowed), &key, exchange, &classified) {
         // What a person would be asked for is signed once he agrees.
         Decision::Allow { .. } | Decision::Ask { .. } => {}
@@ -115,6 +136,15 @@ fn attempt(case: &Value) -> Result<Scopes, Refusal> {
     let stamp = Stamp { now_ms: 1_700_000_000_000, nonce: 1, random: [0; 16], receive_window_ms: Some(5_000) };
     exchange.draft(&request, &key, host, &stamp)?;
     Ok(classified.effective)
+}
+
+/// Whatever else a request would bring, an expiry or a passphrase, is the agent's: its protocol has no field for it.
+fn no_more_than(request: &Value, known: &[&str]) -> Result<(), Refusal> {
+    let more = request.members().unwrap_or_default().iter().find(|(name, _)| !known.contains(&name.as_str()));
+    match more {
+        Some((name, _)) => Err(Refusal::malformed(format!("the request has a field {name:?}"))),
+        None => Ok(()),
+    }
 }
 
 /// A client that has no limits but its scopes.
@@ -158,7 +188,7 @@ fn exchange_of(case: &Value) -> Result<&'static dyn Exchange, Refusal> {
     let family = name.split('_').next().unwrap_or(name);
     let family = if family.starts_with("binance") { "binance" } else { family };
     let unknown = || Refusal::new(Code::RequestUnknownEndpoint, format!("no recipe for {name}"));
-    exchange::named(family).ok_or_else(unknown)
+    exchange::named(name).or_else(|| exchange::named(family)).ok_or_else(unknown)
 }
 
 fn request(request: &Value) -> Result<Request, Refusal> {
@@ -173,6 +203,13 @@ fn request(request: &Value) -> Result<Request, Refusal> {
 
 fn key(exchange: &dyn Exchange, auth: &Value) -> Result<Key, Refusal> {
     let named = auth.member("alg").and_then(Value::scalar).map(|name| {
+        // A token's name for its algorithm.
+        let name = match name {
+            "jwt-eddsa" => "ed25519",
+            "jwt-es256" => "ecdsa-p256-sha256",
+            "jwt-hs256" => "hmac-sha256",
+            other => other,
+        };
         Algorithm::from_name(name).ok_or_else(|| Refusal::malformed(format!("the algorithm {name} is not known")))
     });
     let algorithm = named.unwrap_or(Ok(exchange.facts().algorithms[0]))?;
@@ -193,11 +230,18 @@ fn plain_key(exchange: &dyn Exchange, algorithm: Algorithm, api_key: &str) -> Ke
     }
 }
 
-fn stamp(auth: &Value) -> Result<Stamp, Refusal> {
+fn stamp(exchange: &dyn Exchange, auth: &Value) -> Result<Stamp, Refusal> {
     let number = |name| auth.member(name).and_then(Value::scalar).and_then(|text| text.parse::<u64>().ok());
     let now_ms = number("now_ms").ok_or_else(|| Refusal::malformed("auth has no now_ms"))?;
     let mut random = [0; 16];
-    if let Ok(bytes) = data_encoding::HEXLOWER_PERMISSIVE.decode(text(auth, "random16_hex").as_bytes()) {
+    let given = match exchange.facts().nonce {
+        Nonce::Uuid => {
+            ["nonce_uuid", "uuid", "nonce"].map(|name| text(auth, name)).into_iter().find(|uuid| !uuid.is_empty())
+        }
+        _ => Some(text(auth, "random16_hex")),
+    };
+    let given = given.unwrap_or_default().replace('-', "");
+    if let Ok(bytes) = data_encoding::HEXLOWER_PERMISSIVE.decode(given.as_bytes()) {
         let length = bytes.len().min(16);
         random[..length].copy_from_slice(&bytes[..length]);
     }
@@ -213,17 +257,31 @@ fn secret(auth: &Value) -> Result<software::Secret<'_>, Refusal> {
                 .decode(text.as_bytes())
                 .map_err(|_| Refusal::malformed("the secret is not base64"))?,
         ),
-        "pem-pkcs8" => software::Secret::Pem(text),
+        "base64(seed32)" | "base64(seed32||pub32)" => software::Secret::Seed(
+            data_encoding::BASE64.decode(text.as_bytes()).map_err(|_| Refusal::malformed("the seed is not base64"))?,
+        ),
+        "pem-pkcs8" | "pem-sec1" => software::Secret::Pem(text),
         other => return Err(Refusal::malformed(format!("secret_encoding {other} is not known"))),
     })
 }
 
-fn passphrase(auth: &Value) -> Option<SecretString> {
-    auth.member("passphrase").and_then(Value::scalar).map(|text| text.to_owned().into())
+/// What goes out as the passphrase; where that is a MAC of it, its message is one of the case's as well.
+fn passphrase(
+    exchange: &dyn Exchange,
+    key: &Key,
+    auth: &Value,
+    messages: &mut Vec<serde_json::Value>,
+) -> Result<Option<SecretString>, Refusal> {
+    let Some(text) = auth.member("passphrase").and_then(Value::scalar) else { return Ok(None) };
+    if exchange.facts().passphrase != Passphrase::Mac {
+        return Ok(Some(text.to_owned().into()));
+    }
+    messages.push(message("passphrase", key.algorithm, text.as_bytes()));
+    Ok(Some(base64(software::sign(key.algorithm, secret(auth)?, text.as_bytes())?).into()))
 }
 
-fn message(algorithm: Algorithm, message: &[u8]) -> serde_json::Value {
-    json!({"purpose": "request", "alg": algorithm.name(), "message_hex": Encoding::Hex.encode(message)})
+fn message(purpose: &str, algorithm: Algorithm, message: &[u8]) -> serde_json::Value {
+    json!({"purpose": purpose, "alg": algorithm.name(), "message_hex": Encoding::Hex.encode(message)})
 }
 
 fn member<'a>(value: &'a Value, name: &str) -> Result<&'a Value, Refusal> {

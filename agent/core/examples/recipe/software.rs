@@ -12,6 +12,8 @@ use sha2::{Sha256, Sha384, Sha512};
 pub(crate) enum Secret<'a> {
     Bytes(Vec<u8>),
     Pem(&'a str),
+    /// 32 bytes, followed by the public key or not.
+    Seed(Vec<u8>),
 }
 
 pub(crate) fn sign(algorithm: Algorithm, secret: Secret<'_>, message: &[u8]) -> Result<Vec<u8>, Refusal> {
@@ -32,6 +34,16 @@ pub(crate) fn sign(algorithm: Algorithm, secret: Secret<'_>, message: &[u8]) -> 
         (Algorithm::Ed25519, Secret::Pem(pem)) => {
             let key = ed25519_dalek::SigningKey::from_pkcs8_pem(pem).map_err(malformed)?;
             key.sign(message).to_bytes().to_vec()
+        }
+        (Algorithm::Ed25519, Secret::Seed(bytes)) => {
+            let seed = bytes.first_chunk().ok_or_else(|| Refusal::malformed("the seed is shorter than 32 bytes"))?;
+            ed25519_dalek::SigningKey::from_bytes(seed).sign(message).to_bytes().to_vec()
+        }
+        (Algorithm::EcdsaP256Sha256, Secret::Pem(pem)) => {
+            let key = p256::SecretKey::from_sec1_pem(pem).ok().or_else(|| p256::SecretKey::from_pkcs8_pem(pem).ok());
+            let key = key.ok_or_else(|| Refusal::malformed("the secret is not a P-256 key in SEC1 or PKCS#8 PEM"))?;
+            let signature: p256::ecdsa::Signature = p256::ecdsa::SigningKey::from(key).sign(message);
+            signature.to_bytes().to_vec()
         }
         (Algorithm::RsaPkcs1v15Sha256, Secret::Pem(pem)) => {
             let key = rsa::RsaPrivateKey::from_pkcs8_pem(pem).map_err(malformed)?;

@@ -42,12 +42,14 @@ pub fn review(statement: &Statement) -> Result<Option<Reviewed>, Unlike> {
         transfers,
         environment,
         params_in,
+        algorithm,
         ..
     } = &statement.subject
     else {
         return Ok(None);
     };
     let exchange = exchange::named(exchange).ok_or_else(|| Unlike::Exchange(exchange.clone()))?;
+    let algorithm = algorithm.unwrap_or(exchange.facts().algorithms[0]);
     let request = Request {
         method: Method::parse(method)?,
         path: Path::parse(path)?,
@@ -56,12 +58,12 @@ pub fn review(statement: &Statement) -> Result<Option<Reviewed>, Unlike> {
         host: Some(host.clone()),
     };
     exchange.host(&request, *environment)?;
-    let classified = classify(exchange, &request)?;
+    let classified = classify(exchange, algorithm, &request)?;
     if !classified.effective.without(*effective_scopes).is_empty() {
         return Err(Unlike::Scopes);
     }
     if classified.transfers != *transfers {
         return Err(Unlike::Transfers);
     }
-    Ok(Some(Reviewed { neighbours: neighbours(exchange, &request), residual: residual(exchange).collect() }))
+    Ok(Some(Reviewed { neighbours: neighbours(exchange, algorithm, &request), residual: residual(exchange).collect() }))
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::algorithm::Algorithm;
 use crate::key::{Environment, KeyName};
 use crate::request::ParamsIn;
 use crate::scope::Scopes;
@@ -41,6 +42,9 @@ pub enum Subject {
         key: KeyName,
         exchange: String,
         environment: Environment,
+        /// The key's, where it is not the exchange's first: what a signature covers may depend on it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        algorithm: Option<Algorithm>,
         host: String,
         method: String,
         path: String,

@@ -70,6 +70,7 @@ pub(crate) fn statement(request_id: &str) -> Statement {
         expires_ms: 1_700_000_120_000,
         policy_sha256: "ab".repeat(32),
         subject: Subject::Request {
+            algorithm: None,
             client: "bot".to_owned(),
             key: KeyName::parse("binance-wd").expect("a name"),
             exchange: "binance".to_owned(),

@@ -7,9 +7,10 @@ mod worth;
 
 use std::sync::LazyLock;
 
+use super::login::Login;
 use super::parameters::{Place, named, query, raw};
 use super::table::Table;
-use super::{Binding, Exchange, Facts, Hosts, ReceiveWindow, SecretFormat, Stamp};
+use super::{Binding, Exchange, Facts, Hosts, ReceiveWindow, Scheme, Stamp};
 use crate::algorithm::Algorithm;
 use crate::decimal::Amount;
 use crate::draft::{Draft, Encoding, Piece, SessionDraft, Template};
@@ -29,11 +30,7 @@ static FACTS: Facts = Facts {
     name: "binance",
     documentation: "https://developers.binance.com/docs/binance-spot-api-docs/rest-api/request-security",
     algorithms: &[Algorithm::HmacSha256, Algorithm::Ed25519, Algorithm::RsaPkcs1v15Sha256],
-    secret: SecretFormat::Ascii,
-    needs_passphrase: false,
-    other_symbols: &[],
-    increasing_nonce: false,
-    binding: Binding { method: false, path: false, body: true },
+    schemes: &[Scheme::of("/", Binding::PARAMETERS).joined()],
     hosts: &[
         production("/api/", SPOT),
         production("/sapi/", SPOT),
@@ -49,7 +46,7 @@ static FACTS: Facts = Facts {
     ],
     managed: &["timestamp", "signature", "apiKey"],
     receive_window: Some(ReceiveWindow { name: WINDOW, default_ms: 10_000 }),
-    session_grants: &[Scope::Read],
+    ..Facts::PLAIN
 };
 
 const SPOT: &[&str] = &[
@@ -69,12 +66,8 @@ const fn testnet(path_prefix: &'static str, hosts: &'static [&'static str]) -> H
     Hosts { environment: Environment::Testnet, path_prefix, hosts }
 }
 
-/// Names with one spelling that no endpoint requires.
-const KNOWN: &[&str] = &["timestamp", "signature", "apiKey", WINDOW];
-
-static TABLE: LazyLock<Table> = LazyLock::new(|| {
-    Table::parse(FACTS.binding, include_str!("binance.scopes"), include_str!("binance.params"), KNOWN)
-});
+static TABLE: LazyLock<Table> =
+    LazyLock::new(|| Table::parse(&FACTS, include_str!("binance.scopes"), include_str!("binance.params")));
 
 impl Exchange for Binance {
     fn facts(&self) -> &'static Facts {
@@ -124,15 +117,13 @@ impl Exchange for Binance {
 
     /// The signed text of a subscription is also that of `session.logon`, after which orders need no signature; that takes
     /// Ed25519 keys only.
-    fn session_grants(&self, algorithm: Algorithm) -> &'static [Scope] {
+    fn session_grants(&self, algorithm: Algorithm, _login: &Login) -> &'static [Scope] {
         if algorithm == Algorithm::Ed25519 { &[Scope::Read, Scope::Trade] } else { FACTS.session_grants }
     }
 
     /// Subscribes to the account's own events.
-    fn session(&self, key: &Key, purpose: &str, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
-        if purpose != "ws" {
-            return Err(Refusal::malformed("the purpose of a session with this exchange is \"ws\""));
-        }
+    fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
+        login.plain()?;
         let (api_key, now) = (&key.api_key, stamp.now_ms);
         let mut frame = r#"{"method":"userDataStream.subscribe.signature","params":{"apiKey":"#.to_owned();
         write_string(&mut frame, api_key);

@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 
+use crate::algorithm::Algorithm;
 use crate::decimal::Amount;
-use crate::exchange::Exchange;
 use crate::exchange::table::{Endpoint, NameId, NameSet, Opening, Role, Spelling, Table, WHOLE_BODY};
+use crate::exchange::{Binding, Exchange, Scheme};
 use crate::json::Value;
 use crate::refusal::{Code, Refusal};
-use crate::request::{Params, Request};
+use crate::request::{Method, Params, Request};
 use crate::scope::{Scope, Scopes};
 use crate::transfer::Transfer;
 
@@ -22,6 +23,8 @@ pub struct Classified<'a> {
     pub transfers: Vec<Transfer>,
     /// The orders this request places; `Err` where the request places some and they cannot be read.
     pub orders: Result<Vec<Order<'a>>, String>,
+    /// What the signature covers.
+    pub binding: Binding,
 }
 
 /// One order, as its request says it; texts are unjudged.
@@ -96,10 +99,18 @@ pub fn check_managed(exchange: &dyn Exchange, params: &Params, cap_ms: u64) -> R
 }
 
 /// Judges a request by everything its signature would open. Unknown endpoints are refused.
-pub fn classify<'a>(exchange: &dyn Exchange, request: &'a Request) -> Result<Classified<'a>, Refusal> {
+///
+/// `algorithm` is that of the key: some exchanges cover more with one kind of key than with another.
+pub fn classify<'a>(
+    exchange: &dyn Exchange,
+    algorithm: Algorithm,
+    request: &'a Request,
+) -> Result<Classified<'a>, Refusal> {
     let table = exchange.table();
-    let names = known_names(exchange, &request.params)?;
-    check_nesting(exchange, &request.params)?;
+    let scheme = exchange.facts().scheme(algorithm, request.path.as_str());
+    let binding = scheme.binding;
+    let names = known_names(exchange, scheme, &request.params)?;
+    check_nesting(binding, &request.params)?;
     let Some((index, endpoint)) = table.find(request.method, request.path.as_str()) else {
         let message =
             format!("{} {} is not in the endpoint table of {}", request.method, request.path, exchange.facts().name);
@@ -111,6 +122,7 @@ pub fn classify<'a>(exchange: &dyn Exchange, request: &'a Request) -> Result<Cla
         effective: Scopes::only(endpoint.scope),
         transfers: Vec::new(),
         orders: Ok(Vec::new()),
+        binding,
     };
     let mut read = Vec::new();
     if endpoint.scope == Scope::Trade {
@@ -123,12 +135,29 @@ pub fn classify<'a>(exchange: &dyn Exchange, request: &'a Request) -> Result<Cla
     if endpoint.moves_money() {
         classified.transfers.push(transfer(endpoint, own.clone().next(), request));
     }
-    if !exchange.facts().binding.is_full() {
-        for opening in opened(exchange, request, &names) {
+    if !binding.path {
+        for opening in opened(table, endpoint, binding, request, &names) {
             classified.add(table, opening, opening.endpoint == index, request, &mut read);
         }
+    } else if !binding.method {
+        for (other, row) in of_same_path(table, index, request) {
+            classified.add_row(table, other, row, request);
+        }
+    }
+    if !binding.covers_parameters(request.method) {
+        classified.forget_parameters();
     }
     Ok(classified)
+}
+
+/// The rows that other methods of the same path have; what they read nothing is gained by.
+fn of_same_path<'a>(
+    table: &'static Table,
+    own: usize,
+    request: &'a Request,
+) -> impl Iterator<Item = (usize, &'static Endpoint)> + 'a {
+    let rows = Method::ALL.into_iter().filter_map(|method| table.find(method, request.path.as_str()));
+    rows.filter(move |(index, row)| *index != own && row.scope != Scope::Read)
 }
 
 impl<'a> Classified<'a> {
@@ -157,6 +186,29 @@ impl<'a> Classified<'a> {
         if neighbour.scope == Scope::Trade && !opening.places_no_order && !read.contains(&opening.reading) {
             read.push(opening.reading);
             self.add_orders(orders(table, std::iter::once(opening), &request.params));
+        }
+    }
+
+    /// Counts what another method of the same path does, whatever its parameters.
+    fn add_row(&mut self, table: &'static Table, index: usize, row: &Endpoint, request: &'a Request) {
+        self.effective = self.effective.with(row.scope);
+        let openings = table.openings_of(index);
+        if row.moves_money() {
+            self.transfers.push(transfer(row, openings.clone().next(), request));
+        }
+        if row.scope == Scope::Trade {
+            self.add_orders(orders(table, openings, &request.params));
+        }
+    }
+
+    /// The parameters are not signed: whoever sends the request may send others, so that nothing limits what it moves or
+    /// trades.
+    fn forget_parameters(&mut self) {
+        for transfer in &mut self.transfers {
+            *transfer = Transfer::unlimited(std::mem::take(&mut transfer.endpoint));
+        }
+        if self.effective.contains(Scope::Trade) {
+            self.orders = Err("the exchange does not sign what this request trades".to_owned());
         }
     }
 
@@ -190,18 +242,27 @@ impl<'a> Classified<'a> {
 /// The endpoints that share a signature with ordinary requests of this exchange, for `policy explain`.
 pub fn residual(exchange: &dyn Exchange) -> impl Iterator<Item = &'static Endpoint> {
     let table = exchange.table();
-    table.openings().iter().filter(|opening| opening.residual).map(|opening| table.endpoint(opening))
+    let residual = table.openings().iter().filter(|opening| opening.residual || opening.empty);
+    residual.map(|opening| table.endpoint(opening))
 }
 
 /// Every other endpoint that would accept the same signature, beyond mere reads, for `policy explain`.
-pub fn neighbours(exchange: &dyn Exchange, request: &Request) -> Vec<&'static Endpoint> {
+pub fn neighbours(exchange: &dyn Exchange, algorithm: Algorithm, request: &Request) -> Vec<&'static Endpoint> {
     let table = exchange.table();
-    let own = table.find(request.method, request.path.as_str()).map(|(index, _)| index);
+    let Some((own, endpoint)) = table.find(request.method, request.path.as_str()) else { return Vec::new() };
+    let binding = exchange.facts().scheme(algorithm, request.path.as_str()).binding;
+    if binding.path {
+        let others = if binding.method { Vec::new() } else { of_same_path(table, own, request).collect() };
+        return others.into_iter().map(|(_, row)| row).collect();
+    }
     let has = |name: &&str| request.params.get(name).is_some();
     let opened = table.openings().iter().filter(|opening| {
         let needs = &opening.required;
-        let other = table.counts(opening) && Some(opening.endpoint) != own;
-        other && !needs.is_empty() && needs.iter().all(has) && reachable(exchange, opening, request)
+        let fits = if needs.is_empty() { opening.takes_nameless(&request.params) } else { needs.iter().all(has) };
+        table.counts(opening)
+            && opening.endpoint != own
+            && fits
+            && reachable(table.endpoint(opening), endpoint, binding)
     });
     let mut endpoints: Vec<_> = opened.map(|opening| table.endpoint(opening)).collect();
     endpoints.dedup_by(|one, other| std::ptr::eq(*one, *other));
@@ -209,7 +270,7 @@ pub fn neighbours(exchange: &dyn Exchange, request: &Request) -> Vec<&'static En
 }
 
 /// The names of a request that the table knows; refuses what could be taken for one of them.
-fn known_names(exchange: &dyn Exchange, params: &Params) -> Result<Vec<NameId>, Refusal> {
+fn known_names(exchange: &dyn Exchange, scheme: &Scheme, params: &Params) -> Result<Vec<NameId>, Refusal> {
     let table = exchange.table();
     let mut names = Vec::with_capacity(params.members().len());
     for (name, _) in params.members() {
@@ -221,8 +282,8 @@ fn known_names(exchange: &dyn Exchange, params: &Params) -> Result<Vec<NameId>, 
             Spelling::Other(known) => {
                 return Err(Refusal::ambiguous(format!("the parameter {name:?} is a different spelling of {known:?}")));
             }
-            Spelling::Unknown if exchange.facts().binding.path => None,
-            Spelling::Unknown => table.hidden_name(name),
+            Spelling::Unknown if scheme.joined => table.hidden_name(name),
+            Spelling::Unknown => None,
         };
         if let Some(known) = hidden {
             let message =
@@ -234,30 +295,35 @@ fn known_names(exchange: &dyn Exchange, params: &Params) -> Result<Vec<NameId>, 
 }
 
 /// Where the path is not bound, the parameters alone say what a request is: an object among them could hide any of them.
-fn check_nesting(exchange: &dyn Exchange, params: &Params) -> Result<(), Refusal> {
+fn check_nesting(binding: Binding, params: &Params) -> Result<(), Refusal> {
     let nested = params.members().iter().find(|(_, value)| value.members().is_some());
     match nested {
-        Some((name, _)) if !exchange.facts().binding.path => {
+        Some((name, _)) if !binding.path => {
             Err(Refusal::malformed(format!("the parameter {name:?} is an object; this exchange takes none")))
         }
         _ => Ok(()),
     }
 }
 
-/// The openings that accept a payload with these names, given what the exchange leaves unbound; of those that tell the
+/// The openings that accept a payload with these names, where the exchange leaves the path unbound; of those that tell the
 /// same, one.
-fn opened(exchange: &dyn Exchange, request: &Request, names: &[NameId]) -> impl Iterator<Item = &'static Opening> {
-    let table = exchange.table();
+fn opened<'a>(
+    table: &'static Table,
+    own: &'static Endpoint,
+    binding: Binding,
+    request: &'a Request,
+    names: &'a [NameId],
+) -> impl Iterator<Item = &'static Opening> + 'a {
     let given: NameSet = names.iter().copied().collect();
-    let matches =
-        move |opening: &&Opening| given.contains_all(&opening.required_set) && reachable(exchange, opening, request);
-    names.iter().flat_map(|name| table.telling(*name)).filter(matches)
+    let named = names.iter().flat_map(|name| table.telling(*name));
+    let named = named.filter(move |opening| given.contains_all(&opening.required_set));
+    let nameless = table.nameless().filter(|opening| opening.takes_nameless(&request.params));
+    named.chain(nameless).filter(move |opening| reachable(table.endpoint(opening), own, binding))
 }
 
-/// Whether the signature of this request leaves the caller free to send it there.
-fn reachable(exchange: &dyn Exchange, opening: &Opening, request: &Request) -> bool {
-    let (endpoint, binding) = (exchange.table().endpoint(opening), exchange.facts().binding);
-    (!binding.path || endpoint.path == request.path.as_str()) && (!binding.method || endpoint.method == request.method)
+/// Whether the signature of a request for `own` leaves the caller free to send it there.
+fn reachable(endpoint: &Endpoint, own: &Endpoint, binding: Binding) -> bool {
+    endpoint.group == own.group && (!binding.method || endpoint.method == own.method)
 }
 
 fn transfer(endpoint: &Endpoint, opening: Option<&Opening>, request: &Request) -> Transfer {

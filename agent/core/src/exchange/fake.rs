@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use super::table::Table;
-use super::{Binding, Exchange, Facts, Hosts, ReceiveWindow, SecretFormat, Stamp};
+use super::{Binding, Exchange, Facts, Hosts, ReceiveWindow, Scheme, Stamp};
 use crate::algorithm::Algorithm;
 use crate::decimal::Amount;
 use crate::draft::{Draft, Encoding, Template};
@@ -36,21 +36,16 @@ POST /order symbol=symbol side type quantity=quantity? price=price?
 POST /withdraw asset=coin amount=amount address=address network=network? memo=tag?
 ";
 
-static TABLE: LazyLock<Table> = LazyLock::new(|| Table::parse(FACTS.binding, SCOPES, PARAMS, FACTS.managed));
+static TABLE: LazyLock<Table> = LazyLock::new(|| Table::parse(&FACTS, SCOPES, PARAMS));
 
 static FACTS: Facts = Facts {
     name: "fake",
     documentation: "none",
-    algorithms: &[Algorithm::HmacSha256],
-    secret: SecretFormat::Ascii,
-    needs_passphrase: false,
-    other_symbols: &[],
-    increasing_nonce: false,
-    binding: Binding { method: false, path: false, body: true },
+    schemes: &[Scheme::of("/", Binding::PARAMETERS)],
     hosts: &[Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["fake.example", "alt.example"] }],
     managed: &["timestamp", "signature"],
     receive_window: Some(ReceiveWindow { name: "recvWindow", default_ms: 5_000 }),
-    session_grants: &[Scope::Read],
+    ..Facts::PLAIN
 };
 
 impl Exchange for Fake {

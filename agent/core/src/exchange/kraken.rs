@@ -8,15 +8,15 @@ use std::sync::LazyLock;
 use percent_encoding::AsciiSet;
 use sha2::{Digest, Sha256};
 
-use super::parameters::{Pairs, named};
+use super::parameters::{Pairs, named, without_separators};
 use super::table::Table;
-use super::{Binding, Exchange, Facts, Hosts, SecretFormat, Stamp};
+use super::{Exchange, Facts, Hosts, Nonce, SecretFormat, Stamp};
 use crate::algorithm::Algorithm;
 use crate::decimal::Amount;
 use crate::draft::{Draft, Encoding, Template, UNRESERVED};
 use crate::exchange::classify::Order;
 use crate::json::Value;
-use crate::key::{Environment, Key};
+use crate::key::{Environment, Key, NonceUnit};
 use crate::refusal::Refusal;
 use crate::request::{Method, ParamsIn, Request};
 use crate::scope::Scope;
@@ -29,20 +29,16 @@ static FACTS: Facts = Facts {
     documentation: "https://docs.kraken.com/api/docs/guides/spot-rest-auth",
     algorithms: &[Algorithm::HmacSha512],
     secret: SecretFormat::Base64,
-    needs_passphrase: false,
-    other_symbols: &[],
-    increasing_nonce: true,
+    nonce: Nonce::Increasing(NonceUnit::Milliseconds),
     // The method is not signed, but there is only one.
-    binding: Binding::FULL,
     hosts: &[Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["api.kraken.com"] }],
     managed: &["nonce"],
-    receive_window: None,
     session_grants: &[Scope::Read, Scope::Trade],
+    ..Facts::PLAIN
 };
 
-static TABLE: LazyLock<Table> = LazyLock::new(|| {
-    Table::parse(FACTS.binding, include_str!("kraken.scopes"), include_str!("kraken.params"), FACTS.managed)
-});
+static TABLE: LazyLock<Table> =
+    LazyLock::new(|| Table::parse(&FACTS, include_str!("kraken.scopes"), include_str!("kraken.params")));
 
 impl Exchange for Kraken {
     fn facts(&self) -> &'static Facts {
@@ -120,12 +116,8 @@ fn kind_of_body(request: &Request) -> Result<Body, Refusal> {
 fn json(request: &Request, nonce: u64) -> Result<String, Refusal> {
     let mut members = vec![("nonce".to_owned(), Value::String(nonce.to_string()))];
     members.extend(named(request)?.iter().cloned());
-    let text = Value::Object(members).to_json();
-    // The content type is not signed: sent as a form, a separator in a value would begin parameters of its own.
-    if text.contains(['&', ';']) {
-        return Err(Refusal::malformed("a JSON body for this exchange may not hold '&' or ';'"));
-    }
-    Ok(text)
+    // The content type is not signed.
+    without_separators(Value::Object(members).to_json())
 }
 
 /// Values escape everything but unreserved characters and brackets.

@@ -102,6 +102,81 @@ pub fn query(params: &[(String, Value)]) -> Result<String, Refusal> {
     Ok(pairs.into_text())
 }
 
+/// The same, each list as its name repeated.
+pub fn query_repeated(params: &[(String, Value)]) -> Result<String, Refusal> {
+    let mut pairs = Pairs::empty();
+    for (name, value) in params {
+        let items = if let Value::Array(items) = value { items.as_slice() } else { std::slice::from_ref(value) };
+        for item in items {
+            pairs.push_percent(name, scalar(name, item)?);
+        }
+    }
+    Ok(pairs.into_text())
+}
+
+/// `name=value&…` of scalars as they are; a value that holds a delimiter is refused.
+pub fn query_raw(params: &[(String, Value)]) -> Result<String, Refusal> {
+    let mut pairs = Pairs::empty();
+    for (name, value) in params {
+        pairs.push(name, raw(name, scalar(name, value)?)?);
+    }
+    Ok(pairs.into_text())
+}
+
+/// The parameters in the order of their names' bytes.
+pub fn sorted(params: &[(String, Value)]) -> Vec<(String, Value)> {
+    let mut sorted = params.to_vec();
+    sorted.sort_by(|(one, _), (other, _)| one.cmp(other));
+    sorted
+}
+
+/// A request as most exchanges want it: GET and DELETE with a query, the others with a JSON body.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Written {
+    /// The path, and the query after `?` where there is one.
+    pub target: String,
+    /// Compact JSON; none where the parameters are an empty object.
+    pub body: Option<String>,
+    pub place: Place,
+}
+
+impl Written {
+    /// `query` writes the parameters of a GET or DELETE.
+    pub fn new(
+        request: &Request,
+        query: impl FnOnce(&[(String, Value)]) -> Result<String, Refusal>,
+    ) -> Result<Self, Refusal> {
+        let place = Place::of(request.method, ParamsIn::Json);
+        place.check(request)?;
+        let (mut target, mut body) = (request.path.to_string(), None);
+        match place {
+            Place::Query if request.params.is_empty() => {}
+            Place::Query => {
+                target.push('?');
+                target.push_str(&query(named(request)?)?);
+            }
+            // An empty object is no body at all; an empty array is a body.
+            Place::Body(_) if named(request).is_ok_and(<[_]>::is_empty) => {}
+            Place::Body(_) => body = Some(request.params.value().to_json()),
+        }
+        Ok(Self { target, body, place })
+    }
+
+    /// The body's text, empty where there is none.
+    pub fn body_text(&self) -> &str {
+        self.body.as_deref().unwrap_or_default()
+    }
+}
+
+/// Refuses a JSON body that, sent as a form or a query, would begin parameters of its own: for exchanges whose signature
+/// covers the text but not how it is read.
+pub fn without_separators(json: String) -> Result<String, Refusal> {
+    if json.contains(['&', ';']) {
+        return Err(Refusal::malformed("a JSON body for this exchange may not hold '&' or ';'"));
+    }
+    Ok(json)
+}
+
 /// A value that goes out unescaped; one that could end its parameter, or be read in two ways, is refused.
 pub fn raw<'a>(name: &str, text: impl Into<Cow<'a, str>>) -> Result<Cow<'a, str>, Refusal> {
     let text = text.into();

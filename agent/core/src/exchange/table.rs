@@ -7,8 +7,9 @@ use std::collections::HashMap;
 use names::Names;
 pub use names::{NameId, NameSet, Spelling};
 
-use super::Binding;
-use crate::request::Method;
+use super::{Facts, Scheme, scheme};
+use crate::json::Value;
+use crate::request::{Method, Params};
 use crate::scope::Scope;
 
 /// One endpoint: exact method and path, `{name}` for one segment.
@@ -19,6 +20,8 @@ pub struct Endpoint {
     pub scope: Scope,
     /// Why it has that scope, where it is not obvious.
     pub reason: Option<&'static str>,
+    /// Endpoints of other groups never take the same signature.
+    pub group: usize,
 }
 
 impl Endpoint {
@@ -81,6 +84,8 @@ pub struct Opening {
     pub roles: Vec<(Role, &'static str)>,
     /// The same for all openings that read the same orders out of the same payload.
     pub reading: usize,
+    /// Takes a request without any parameter: one with none is counted for it.
+    pub empty: bool,
     /// Cancels, or sets something of a symbol: no size to judge.
     pub places_no_order: bool,
     /// Shares its signature with ordinary requests, so that no signer can tell them apart: listed, not counted.
@@ -93,6 +98,14 @@ impl Opening {
         self.name_of(Role::Symbol).is_some() || self.name_of(Role::List).is_some()
     }
 
+    /// Whether it takes parameters without any name: none at all, or an array where the body is one.
+    pub fn takes_nameless(&self, params: &Params) -> bool {
+        match params.value() {
+            Value::Array(_) => self.name_of(Role::List) == Some(WHOLE_BODY),
+            _ => self.empty && params.is_empty(),
+        }
+    }
+
     pub fn name_of(&self, role: Role) -> Option<&'static str> {
         self.roles.iter().find_map(|(candidate, name)| (*candidate == role).then_some(*name))
     }
@@ -101,7 +114,7 @@ impl Opening {
 /// All endpoints of an exchange.
 #[derive(Debug)]
 pub struct Table {
-    binding: Binding,
+    schemes: &'static [Scheme],
     endpoints: Vec<Endpoint>,
     openings: Vec<Opening>,
     names: Names,
@@ -112,35 +125,39 @@ pub struct Table {
     openings_of: Vec<Vec<usize>>,
     /// Openings by their rarest required name, so that a request looks at few of them; see [`Table::telling`].
     telling: Vec<Vec<usize>>,
+    /// Openings that need no name and count: of a request without parameters, of an array.
+    nameless: Vec<usize>,
 }
 
 impl Table {
     /// Parses a `.scopes` and a `.params` file that are compiled in.
     ///
     /// A `.params` line is `METHOD PATH name role=name name? role=name?`: names a request needs (those without `?`), and
-    /// what they mean. A leading `~` marks a residual row, a leading `-` a row of scope trade that places no order.
+    /// what they mean. A leading `~` marks a residual row, a leading `-` a row of scope trade that places no order; `{}`
+    /// among the names one that takes a request without any.
     ///
-    /// `binding` is that of the exchange; `known` are names with one spelling beyond those of the files.
+    /// What the agent sets itself has one spelling too.
     ///
     /// # Panics
     /// On a line that is not of the form: the files are part of the program, and a test parses all of them.
-    pub fn parse(binding: Binding, scopes: &'static str, params: &'static str, known: &[&'static str]) -> Self {
-        let endpoints: Vec<_> = lines(scopes).map(parse_endpoint).collect();
+    pub fn parse(facts: &Facts, scopes: &'static str, params: &'static str) -> Self {
+        let endpoints: Vec<_> = lines(scopes).map(|line| parse_endpoint(line, facts.schemes)).collect();
         let exact: HashMap<_, _> =
             endpoints.iter().enumerate().map(|(index, endpoint)| ((endpoint.method, endpoint.path), index)).collect();
         assert_eq!(exact.len(), endpoints.len(), "an endpoint stands twice");
         let openings: Vec<_> = lines(params).map(|line| parse_opening(line, &exact)).collect();
         let mut table = Self {
-            binding,
+            schemes: facts.schemes,
             names: Names::new(),
             patterns: HashMap::new(),
             openings_of: vec![Vec::new(); endpoints.len()],
             telling: Vec::new(),
+            nameless: Vec::new(),
             endpoints,
             openings,
             exact,
         };
-        table.number_names(known);
+        table.number_names(facts.managed.iter().copied().chain(facts.receive_window.map(|window| window.name)));
         table.number_readings();
         table.index();
         table
@@ -180,6 +197,11 @@ impl Table {
         self.telling[name.index()].iter().map(|index| &self.openings[*index])
     }
 
+    /// Openings that count and need no name: those of a request without parameters, and those of an array.
+    pub fn nameless(&self) -> impl Iterator<Item = &Opening> {
+        self.nameless.iter().map(|index| &self.openings[*index])
+    }
+
     /// How the table knows this name.
     pub fn spelling(&self, name: &str) -> Spelling {
         self.names.find(name)
@@ -196,7 +218,7 @@ impl Table {
         }
     }
 
-    fn number_names(&mut self, more: &[&'static str]) {
+    fn number_names(&mut self, more: impl Iterator<Item = &'static str>) {
         for opening in &mut self.openings {
             opening.required_set = opening.required.iter().map(|name| self.names.add(name)).collect();
             for (_, name) in &opening.roles {
@@ -235,7 +257,13 @@ impl Table {
         for (index, opening) in self.openings.iter().enumerate() {
             self.openings_of[opening.endpoint].push(index);
             let rarest = opening.required.iter().map(|name| id(name)).min_by_key(|id| uses[*id]);
-            let Some(rarest) = rarest.filter(|_| self.counts(opening)) else { continue };
+            if !self.counts(opening) {
+                continue;
+            }
+            let Some(rarest) = rarest else {
+                self.nameless.push(index);
+                continue;
+            };
             let same = |earlier: &usize| self.tells_the_same(&self.openings[*earlier], opening);
             if !self.telling[rarest].iter().any(same) {
                 self.telling[rarest].push(index);
@@ -252,8 +280,12 @@ impl Table {
     /// each row is told: it says what moves.
     fn tells_the_same(&self, one: &Opening, other: &Opening) -> bool {
         let (row, other_row) = (self.endpoint(one), self.endpoint(other));
-        let inseparable = (!self.binding.path || row.path == other_row.path)
-            && (!self.binding.method || row.method == other_row.method);
+        let prefix = self.schemes[row.group].path_prefix;
+        let inseparable = row.group == other_row.group
+            && self.schemes.iter().filter(|scheme| scheme.path_prefix == prefix).all(|scheme| {
+                (!scheme.binding.path || row.path == other_row.path)
+                    && (!scheme.binding.method || row.method == other_row.method)
+            });
         let same_orders =
             row.scope != Scope::Trade || one.reading == other.reading || one.places_no_order && other.places_no_order;
         inseparable
@@ -268,13 +300,13 @@ fn lines(text: &'static str) -> impl Iterator<Item = &'static str> {
     text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
 }
 
-fn parse_endpoint(line: &'static str) -> Endpoint {
+fn parse_endpoint(line: &'static str, schemes: &[Scheme]) -> Endpoint {
     let (row, reason) = line.split_once('#').map_or((line, None), |(row, reason)| (row, Some(reason.trim())));
     let words: Vec<_> = row.split_whitespace().collect();
     let [method, path, scope] = words[..] else { panic!("not METHOD PATH SCOPE: {line}") };
     let method = Method::parse(method).unwrap_or_else(|_| panic!("unknown method: {line}"));
     let scope = Scope::from_name(scope).unwrap_or_else(|| panic!("unknown scope: {line}"));
-    Endpoint { method, path, scope, reason }
+    Endpoint { method, path, scope, reason, group: scheme::group(schemes, path) }
 }
 
 fn parse_opening(line: &'static str, endpoints: &HashMap<(Method, &'static str), usize>) -> Opening {
@@ -291,10 +323,15 @@ fn parse_opening(line: &'static str, endpoints: &HashMap<(Method, &'static str),
         required_set: NameSet::default(),
         roles: Vec::new(),
         reading: 0,
+        empty: false,
         places_no_order,
         residual,
     };
     for word in words {
+        if word == NO_PARAMETERS {
+            opening.empty = true;
+            continue;
+        }
         let (role, name) = word.split_once('=').map_or((None, word), |(role, name)| (Some(role), name));
         let (name, optional) = name.strip_suffix('?').map_or((name, false), |name| (name, true));
         if let Some(role) = role {
@@ -306,6 +343,9 @@ fn parse_opening(line: &'static str, endpoints: &HashMap<(Method, &'static str),
     }
     opening
 }
+
+/// Instead of names: a request without parameters is enough.
+const NO_PARAMETERS: &str = "{}";
 
 /// `list=.`: the body itself is the list.
 pub const WHOLE_BODY: &str = ".";
@@ -319,14 +359,16 @@ fn matches_pattern(pattern: &str, path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Binding;
     use super::*;
 
     fn table() -> Table {
+        static FACTS: Facts =
+            Facts { schemes: &[Scheme::of("/", Binding::PARAMETERS)], managed: &["timestamp"], ..Facts::PLAIN };
         Table::parse(
-            Binding { method: false, path: false, body: true },
+            &FACTS,
             "# comment\nDELETE /v/orders trade\nGET /v/orders read\nGET /v/orders/{id} read\nGET /v/orders/all trade # reason\n",
             "DELETE /v/orders symbol=symbol\n~ GET /v/orders/all\n",
-            &["timestamp"],
         )
     }
 

@@ -1,6 +1,7 @@
 //! One name for each rule, with the requests it lets pass and those it refuses.
 
 use super::*;
+use crate::algorithm::Algorithm;
 use crate::exchange::classify::classify;
 use crate::exchange::fake::{Fake, key};
 use crate::json::Value;
@@ -38,7 +39,7 @@ fn amount(text: &str) -> Amount {
 
 fn decide(policy: &Policy, client: &Client, line: &str) -> Result<Vec<Spend>, Code> {
     let request = request(line);
-    let classified = classify(&Fake, &request).map_err(|refusal| refusal.code)?;
+    let classified = classify(&Fake, Algorithm::HmacSha256, &request).map_err(|refusal| refusal.code)?;
     match policy.decide(client, &key(Scope::ALL), &Fake, &classified) {
         Decision::Allow { spends, .. } => Ok(spends),
         Decision::Ask { .. } => Err(Code::ApprovalRequired),
@@ -79,7 +80,7 @@ fn scopes_are_a_set_and_all_effective_ones_are_needed() {
 fn a_client_uses_its_own_keys_within_the_keys_scopes() {
     let policy = Policy::default();
     let request = request(ORDER);
-    let classified = classify(&Fake, &request).expect("classified");
+    let classified = classify(&Fake, Algorithm::HmacSha256, &request).expect("classified");
     let mut bot = client(&[Scope::Trade]);
     let read_only = policy.decide(&bot, &key([Scope::Read]), &Fake, &classified);
     assert!(matches!(read_only, Decision::Deny(denied) if denied.refusal.code == Code::PolicyScope));

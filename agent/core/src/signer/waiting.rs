@@ -6,6 +6,7 @@ use super::{Answered, Ask, Keyring, Signer};
 use crate::approval::{Approved, Purpose, Statement, Subject};
 use crate::draft::{Draft, SessionDraft};
 use crate::exchange::classify::Classified;
+use crate::exchange::login::Login;
 use crate::exchange::{self, Exchange};
 use crate::key::Key;
 use crate::policy::{Grant, Spend};
@@ -44,7 +45,7 @@ pub(super) struct Held {
 #[derive(Debug)]
 pub(super) enum What {
     Request { asked: SignRequest, scope: Scope, effective: Scopes },
-    Session { purpose: String },
+    Session { login: Login },
 }
 
 impl Waiting {
@@ -144,9 +145,10 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
                 .finish_request(request_id, &key, grant, draft, (scope, effective))
                 .await
                 .map(FinishedReply::Request),
-            Ok(Redrafted::Session(draft, exchange)) => {
-                self.finish_session(request_id, &key, grant, draft, exchange).await.map(FinishedReply::Session)
-            }
+            Ok(Redrafted::Session(draft, exchange, login)) => self
+                .finish_session(request_id, &key, grant, draft, (exchange, &login))
+                .await
+                .map(FinishedReply::Session),
         }
     }
 
@@ -158,7 +160,9 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
                 let host = exchange.host(&asked.request, key.environment)?;
                 Redrafted::Request(exchange.draft(&asked.request, key, host, &stamp)?, *scope, *effective)
             }
-            What::Session { purpose } => Redrafted::Session(exchange.session(key, purpose, &stamp)?, exchange),
+            What::Session { login } => {
+                Redrafted::Session(exchange.session(key, login, &stamp)?, exchange, login.clone())
+            }
         })
     }
 
@@ -186,6 +190,9 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
             key: key.name.clone(),
             exchange: key.exchange.to_owned(),
             environment: key.environment,
+            algorithm: exchange::named(key.exchange)
+                .is_none_or(|exchange| exchange.facts().algorithms[0] != key.algorithm)
+                .then_some(key.algorithm),
             host: host.to_owned(),
             method: asked.request.method.name().to_owned(),
             path: asked.request.path.as_str().to_owned(),
@@ -196,14 +203,14 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         }
     }
 
-    pub(super) fn session_subject(&self, key: &Key, exchange: &dyn Exchange, purpose: &str) -> Subject {
+    pub(super) fn session_subject(&self, key: &Key, exchange: &dyn Exchange, login: &Login) -> Subject {
         Subject::Session {
             client: self.client.name.clone(),
             key: key.name.clone(),
             exchange: key.exchange.to_owned(),
             environment: key.environment,
-            session: purpose.to_owned(),
-            effective_scopes: exchange.session_scopes(exchange.session_grants(key.algorithm)),
+            session: login.to_string(),
+            effective_scopes: exchange.session_scopes(exchange.session_grants(key.algorithm, login)),
         }
     }
 }
@@ -211,7 +218,7 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
 /// The bytes to sign, stamped after the approval.
 enum Redrafted {
     Request(Draft, Scope, Scopes),
-    Session(SessionDraft, &'static dyn Exchange),
+    Session(SessionDraft, &'static dyn Exchange, Login),
 }
 
 fn known(key: &Key) -> Result<&'static dyn Exchange, Refusal> {

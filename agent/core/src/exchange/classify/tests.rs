@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use super::*;
-use crate::exchange::{ALL, Binding, named};
+use crate::exchange::{ALL, Facts, named};
 use crate::request::Path;
 
 /// What a signature opens, by the plain rule: every row of the table whose names are all there counts for itself.
@@ -17,6 +17,7 @@ fn plainly<'a>(exchange: &dyn Exchange, request: &'a Request) -> Classified<'a> 
         effective: Scopes::only(endpoint.scope),
         transfers: Vec::new(),
         orders: Ok(Vec::new()),
+        binding: binding_of(exchange, request),
     };
     if endpoint.scope == Scope::Trade {
         classified.orders = orders(table, openings.iter().copied(), &request.params);
@@ -26,6 +27,14 @@ fn plainly<'a>(exchange: &dyn Exchange, request: &'a Request) -> Classified<'a> 
     }
     if matches!(endpoint.scope, Scope::Transfer | Scope::Withdraw) {
         classified.transfers.push(transfer(endpoint, openings.first().copied(), request));
+    }
+    if classified.binding.path && !classified.binding.method {
+        for (other, row) in table.endpoints().iter().enumerate() {
+            let found = table.find(row.method, request.path.as_str()).is_some_and(|(found, _)| found == other);
+            if found && other != own && row.scope != Scope::Read {
+                classified.add_row(table, other, row, request);
+            }
+        }
     }
     for (_, opening) in opened_plainly(exchange, request, own) {
         let row = table.endpoint(opening);
@@ -42,15 +51,27 @@ fn plainly<'a>(exchange: &dyn Exchange, request: &'a Request) -> Classified<'a> 
             classified.add_orders(orders(table, std::iter::once(opening), &request.params));
         }
     }
+    if !classified.binding.covers_parameters(request.method) {
+        classified.forget_parameters();
+    }
     classified
+}
+
+fn algorithm(exchange: &dyn Exchange) -> Algorithm {
+    exchange.facts().algorithms[0]
+}
+
+fn binding_of(exchange: &dyn Exchange, request: &Request) -> Binding {
+    exchange.facts().scheme(algorithm(exchange), request.path.as_str()).binding
 }
 
 /// Rows in the order of the request's names, each under its rarest name.
 fn opened_plainly(exchange: &dyn Exchange, request: &Request, own: usize) -> Vec<(usize, &'static Opening)> {
-    let (table, binding) = (exchange.table(), exchange.facts().binding);
-    if binding.is_full() {
+    let (table, binding) = (exchange.table(), binding_of(exchange, request));
+    if binding.path {
         return Vec::new();
     }
+    let group = table.endpoints()[own].group;
     let names: Vec<_> = request.params.members().iter().map(|(name, _)| name.as_str()).collect();
     let uses = |name: &str| {
         table.openings().iter().flat_map(|opening| &opening.required).filter(|used| **used == name).count()
@@ -61,11 +82,12 @@ fn opened_plainly(exchange: &dyn Exchange, request: &Request, own: usize) -> Vec
             && !opening.residual
             && row.scope != Scope::Read
             && opening.required.iter().all(|name| names.contains(name))
-            && (!binding.path || row.path == request.path.as_str())
+            && (!opening.required.is_empty() || opening.takes_nameless(&request.params))
+            && row.group == group
             && (!binding.method || row.method == request.method)
     });
     let place = |opening: &Opening| {
-        let rarest = opening.required.iter().min_by_key(|name| uses(name))?;
+        let Some(rarest) = opening.required.iter().min_by_key(|name| uses(name)) else { return Some(usize::MAX) };
         names.iter().position(|name| name == rarest)
     };
     let mut opened: Vec<_> = matching.filter_map(|opening| Some((place(opening)?, opening))).collect();
@@ -141,7 +163,7 @@ proptest! {
     fn sets_of_names_agree_with_the_plain_rule((name, request) in any_request()) {
         let exchange = known(name);
         let expected = plainly(exchange, &request);
-        let found = classify(exchange, &request).expect("names of the table");
+        let found = classify(exchange, algorithm(exchange), &request).expect("names of the table");
         prop_assert_eq!(found.scope, expected.scope);
         prop_assert_eq!(found.effective, expected.effective);
         prop_assert_eq!(found.transfers, expected.transfers);
@@ -152,8 +174,11 @@ proptest! {
     #[test]
     fn neighbours_explain_the_effective_scopes((name, request) in any_request()) {
         let exchange = known(name);
-        let shown = neighbours(exchange, &request);
+        let shown = neighbours(exchange, algorithm(exchange), &request);
         let own = exchange.table().find(request.method, request.path.as_str()).expect("a row of the table").0;
+        if binding_of(exchange, &request).path {
+            return Ok(());
+        }
         let counted = opened_plainly(exchange, &request, own);
         let is_shown = |row: &Endpoint| shown.iter().any(|known| std::ptr::eq(*known, row));
         let all = counted.iter().all(|(_, opening)| is_shown(exchange.table().endpoint(opening)));
@@ -168,7 +193,9 @@ const PARAMS: &str = "- DELETE /a id\n- DELETE /b id\nPOST /a id\n";
 #[test]
 fn rows_are_taken_together_only_where_no_signature_tells_them_apart() {
     let told = |method, path| {
-        let table = Table::parse(Binding { method, path, body: true }, SCOPES, PARAMS, &[]);
+        let schemes = vec![Scheme::of("/", Binding { method, path, query: true, body: true })];
+        let facts = Facts { schemes: Box::leak(schemes.into_boxed_slice()), ..Facts::PLAIN };
+        let table = Table::parse(&facts, SCOPES, PARAMS);
         let Spelling::Known(id) = table.spelling("id") else { panic!("a name of the table") };
         table.telling(id).count()
     };

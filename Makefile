@@ -3,7 +3,7 @@
 CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
 
-.PHONY: all bench build clean conformance demo deny fmt fuzz install-deps lint scopes-diff soak test test-conformance test-kryoptic test-python test-rust try-units
+.PHONY: all bench build clean conformance demo deny fmt fuzz golden install-deps lint scopes-diff soak test test-conformance test-kryoptic test-python test-rust try-units
 
 all: build
 
@@ -64,6 +64,11 @@ conformance:
 	cargo build --locked --quiet -p countersign-core --example recipe
 	cd tests && "$$(../scripts/python-env)" -W error -m conformance --count $(COUNT) --seed "$(SEED)" \
 		--recipe "$(CARGO_TARGET_DIR)/debug/examples/recipe"
+
+# What decides on every endpoint, as text to be reviewed: tests/scopes.golden, which a test compares.
+golden:
+	cargo test --locked --quiet -p countersign-core --test golden -- --ignored --exact write
+	git status --short tests/scopes.golden
 
 # Endpoints that the installed ccxt has and the tables do not.
 scopes-diff:

@@ -122,8 +122,7 @@ impl Template {
     }
 }
 
-/// Stands for the signature in [`Template::json`]. Control characters are escaped in JSON, so that only the value that is
-/// wholly this one is taken for it.
+/// Stands for the signature in [`Template::json`]; with control characters, which no key id or argument of a login holds.
 pub const SIGNATURE: &str = "\u{1}signature\u{1}";
 /// Stands for the passphrase in [`Template::json`].
 pub const PASSPHRASE: &str = "\u{1}passphrase\u{1}";

@@ -2,6 +2,8 @@
 
 pub mod binance;
 pub mod classify;
+pub mod coinbase;
+pub mod coinbaseexchange;
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod jwt;
@@ -26,7 +28,8 @@ pub use scheme::{Binding, Scheme};
 use table::Table;
 
 /// Every exchange; to add one: two data files, one recipe, one line here.
-pub static ALL: &[&dyn Exchange] = &[&binance::Binance, &kraken::Kraken, &okx::Okx];
+pub static ALL: &[&dyn Exchange] =
+    &[&binance::Binance, &coinbase::Coinbase, &coinbaseexchange::CoinbaseExchange, &kraken::Kraken, &okx::Okx];
 
 /// The exchange of that name, as `key add --exchange` takes it.
 pub fn named(name: &str) -> Option<&'static dyn Exchange> {

@@ -102,7 +102,8 @@ fn every_endpoint_has_a_host_and_a_draft_that_is_always_the_same() {
     for exchange in ALL {
         for row in exchange.table().endpoints() {
             for environment in [Environment::Production, Environment::Testnet] {
-                let request = request(row.method, row.path, "{}");
+                let path = row.path.replace(['{', '}'], "");
+                let request = request(row.method, &path, "{}");
                 let Ok(host) = exchange.host(&request, environment) else {
                     assert_eq!(environment, Environment::Testnet, "{} has no host", row.path);
                     continue;
@@ -112,7 +113,7 @@ fn every_endpoint_has_a_host_and_a_draft_that_is_always_the_same() {
                 let (first, second) = (draft(), draft());
                 assert_eq!((&first.message, &first.url, &first.body), (&second.message, &second.url, &second.body));
                 let finished = second.finish(&[7; 32], Some(&"p".to_owned().into())).expect("a signature fits");
-                assert!(finished.url.starts_with(&format!("https://{host}{}", row.path)), "{}", row.path);
+                assert!(finished.url.starts_with(&format!("https://{host}{path}")), "{path}");
             }
         }
     }

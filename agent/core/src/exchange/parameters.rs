@@ -23,6 +23,11 @@ impl Place {
         if matches!(method, Method::Delete | Method::Get) { Self::Query } else { Self::Body(body) }
     }
 
+    /// GET carries a query, all others a JSON body.
+    pub fn but_get(method: Method) -> Self {
+        if method == Method::Get { Self::Query } else { Self::Body(ParamsIn::Json) }
+    }
+
     /// Refuses a client that wants its parameters elsewhere: what is signed is what is sent.
     pub fn check(self, request: &Request) -> Result<(), Refusal> {
         let usual = match self {
@@ -146,7 +151,15 @@ impl Written {
         request: &Request,
         query: impl FnOnce(&[(String, Value)]) -> Result<String, Refusal>,
     ) -> Result<Self, Refusal> {
-        let place = Place::of(request.method, ParamsIn::Json);
+        Self::at(request, Place::of(request.method, ParamsIn::Json), query)
+    }
+
+    /// The same where the exchange has its own rule for where parameters go.
+    pub fn at(
+        request: &Request,
+        place: Place,
+        query: impl FnOnce(&[(String, Value)]) -> Result<String, Refusal>,
+    ) -> Result<Self, Refusal> {
         place.check(request)?;
         let (mut target, mut body) = (request.path.to_string(), None);
         match place {

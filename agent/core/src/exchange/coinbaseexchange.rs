@@ -1,0 +1,100 @@
+//! Coinbase Exchange.
+//!
+//! <https://docs.cdp.coinbase.com/exchange/docs/rest-auth>
+
+use std::sync::LazyLock;
+
+use super::login::Login;
+use super::parameters::{Place, Written, query};
+use super::table::Table;
+use super::{Exchange, Facts, Hosts, Passphrase, SecretFormat, Stamp};
+use crate::decimal::Amount;
+use crate::draft::{Draft, Encoding, PASSPHRASE, SIGNATURE, SessionDraft, Template};
+use crate::exchange::classify::Order;
+use crate::json::Value;
+use crate::key::{Environment, Key};
+use crate::refusal::Refusal;
+use crate::request::Request;
+
+#[derive(Debug)]
+pub struct CoinbaseExchange;
+
+static FACTS: Facts = Facts {
+    name: "coinbaseexchange",
+    documentation: "https://docs.cdp.coinbase.com/exchange/docs/rest-auth",
+    secret: SecretFormat::Base64,
+    passphrase: Passphrase::Plain,
+    hosts: &[
+        Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["api.exchange.coinbase.com"] },
+        Hosts {
+            environment: Environment::Testnet,
+            path_prefix: "/",
+            hosts: &["api-public.sandbox.exchange.coinbase.com"],
+        },
+    ],
+    ..Facts::PLAIN
+};
+
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    Table::parse(&FACTS, include_str!("coinbaseexchange.scopes"), include_str!("coinbaseexchange.params"))
+});
+
+impl Exchange for CoinbaseExchange {
+    fn facts(&self) -> &'static Facts {
+        &FACTS
+    }
+
+    fn table(&self) -> &'static Table {
+        &TABLE
+    }
+
+    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+        let written = Written::at(request, Place::but_get(request.method), query)?;
+        let seconds = stamp.seconds();
+        let message = format!("{seconds}{}{}{}", request.method, written.target, written.body_text());
+        let url = format!("https://{host}{}", written.target);
+        Ok(Draft::new(request, key, stamp, message, Encoding::Base64, url)
+            .header("CB-ACCESS-KEY", key.api_key.clone())
+            .header("CB-ACCESS-SIGN", Template::signature())
+            .header("CB-ACCESS-TIMESTAMP", seconds.to_string())
+            .header("CB-ACCESS-PASSPHRASE", Template::passphrase())
+            .header("Content-Type", "application/json")
+            .body(written.body))
+    }
+
+    /// What is added to the message that subscribes to the feed.
+    fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
+        login.plain()?;
+        let seconds = stamp.seconds();
+        let frame = Value::object([
+            ("key", key.api_key.as_str().into()),
+            ("passphrase", PASSPHRASE.into()),
+            ("timestamp", seconds.to_string().into()),
+            ("signature", SIGNATURE.into()),
+        ]);
+        let url = match key.environment {
+            Environment::Production => "wss://ws-feed.exchange.coinbase.com",
+            Environment::Testnet => "wss://ws-feed-public.sandbox.exchange.coinbase.com",
+        };
+        let message = format!("{seconds}GET/users/self/verify");
+        Ok(SessionDraft::new(key, stamp, message, Encoding::Base64, url).frame(Template::json(&frame)))
+    }
+
+    fn base_quantity<'a>(&self, order: &'a Order<'_>) -> Option<&'a str> {
+        if order.quote.is_some() { None } else { order.quantity.as_deref() }
+    }
+
+    fn notional<'a>(&self, order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
+        // `BTC-USD`. The order's type is limit where it names none.
+        let asset = order.symbol.as_deref().and_then(|symbol| symbol.split_once('-')).ok_or("it names no product")?.1;
+        let parse = |text| Amount::parse(text).map_err(|_| "a number of it is not a plain decimal");
+        let worth = match (order.kind.as_deref(), &order.quantity, &order.price, &order.quote) {
+            (None | Some("limit"), Some(size), Some(price), None) => {
+                parse(size)?.checked_mul_up(parse(price)?).ok_or("it has too many digits")?
+            }
+            (Some("market"), None, None, Some(funds)) => parse(funds)?,
+            _ => return Err("it has no limit price and no size in the quote asset"),
+        };
+        Ok((asset, worth))
+    }
+}

@@ -24,7 +24,11 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let openings = ALL.iter().flat_map(|exchange| {
         exchange.table().openings().iter().step_by(4).map(|opening| {
             let row = exchange.table().endpoint(opening);
-            let names = opening.required.iter().chain(opening.roles.iter().map(|(_, name)| name));
+            let names = opening
+                .required
+                .iter()
+                .copied()
+                .chain(opening.roles.iter().filter_map(|(_, source)| source.parameter()));
             let members: Vec<_> = names.map(|name| format!(r#""{name}":"1""#)).collect();
             format!("{} {} -\n{{{}}}", row.method, row.path, members.join(","))
         })

@@ -14,6 +14,7 @@ pub mod parameters;
 pub mod scheme;
 pub mod table;
 pub mod text;
+pub mod worth;
 
 use crate::algorithm::Algorithm;
 use crate::decimal::Amount;

@@ -87,7 +87,7 @@ fn where_the_path_is_unbound_rows_are_found_by_a_name_or_listed() {
             if exchange.facts().scheme(first(*exchange), row.path).binding.path {
                 continue;
             }
-            let listed = opening.roles.iter().any(|(role, name)| *role == Role::List && *name == WHOLE_BODY);
+            let listed = opening.name_of(Role::List) == Some(WHOLE_BODY);
             let found = opening.empty || listed || !opening.required.is_empty();
             assert!(opening.residual || found, "{} {}", row.method, row.path);
             let serious = matches!(row.scope, Scope::Trade | Scope::Transfer | Scope::Withdraw);
@@ -350,7 +350,9 @@ fn a_name_that_ends_in_another_is_refused_where_the_signed_text_can_be_cut() {
     }
     // No name of the table ends in another one of it.
     for opening in binance.table().openings() {
-        for name in opening.required.iter().chain(opening.roles.iter().map(|(_, name)| name)) {
+        for name in
+            opening.required.iter().copied().chain(opening.roles.iter().filter_map(|(_, source)| source.parameter()))
+        {
             assert_eq!(binance.table().hidden_name(name), None, "{name}");
         }
     }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::algorithm::Algorithm;
 use crate::decimal::Amount;
-use crate::exchange::table::{Endpoint, NameId, NameSet, Opening, Role, Spelling, Table, WHOLE_BODY};
+use crate::exchange::table::{Endpoint, NameId, NameSet, Opening, Role, Source, Spelling, Table, WHOLE_BODY};
 use crate::exchange::{Binding, Exchange, Scheme};
 use crate::json::Value;
 use crate::refusal::{Code, Refusal};
@@ -127,13 +127,14 @@ pub fn classify<'a>(
     let mut read = Vec::new();
     if endpoint.scope == Scope::Trade {
         read.extend(own.clone().find(|opening| opening.says_orders()).map(|opening| opening.reading));
-        classified.orders = orders(table, own.clone(), &request.params);
+        classified.orders = orders(table, own.clone(), request);
     }
     if endpoint.scope == Scope::Session {
         classified.effective = classified.effective.union(exchange.session_scopes(exchange.facts().session_grants));
     }
     if endpoint.moves_money() {
-        classified.transfers.push(transfer(endpoint, own.clone().next(), request));
+        let opening = fitting(own.clone(), request);
+        classified.transfers.push(transfer(table, endpoint, opening, request));
     }
     if !binding.path {
         for opening in opened(table, endpoint, binding, request, &names) {
@@ -178,14 +179,14 @@ impl<'a> Classified<'a> {
             self.effective = self.effective.with(neighbour.scope);
         }
         if neighbour.moves_money() && !own {
-            let transfer = transfer(neighbour, Some(opening), request);
+            let transfer = transfer(table, neighbour, Some(opening), request);
             if !self.transfers.iter().any(|known| known.same_movement(&transfer)) {
                 self.transfers.push(transfer);
             }
         }
         if neighbour.scope == Scope::Trade && !opening.places_no_order && !read.contains(&opening.reading) {
             read.push(opening.reading);
-            self.add_orders(orders(table, std::iter::once(opening), &request.params));
+            self.add_orders(orders(table, std::iter::once(opening), request));
         }
     }
 
@@ -194,10 +195,10 @@ impl<'a> Classified<'a> {
         self.effective = self.effective.with(row.scope);
         let openings = table.openings_of(index);
         if row.moves_money() {
-            self.transfers.push(transfer(row, openings.clone().next(), request));
+            self.transfers.push(transfer(table, row, fitting(openings.clone(), request), request));
         }
         if row.scope == Scope::Trade {
-            self.add_orders(orders(table, openings, &request.params));
+            self.add_orders(orders(table, openings, request));
         }
     }
 
@@ -326,11 +327,8 @@ fn reachable(endpoint: &Endpoint, own: &Endpoint, binding: Binding) -> bool {
     endpoint.group == own.group && (!binding.method || endpoint.method == own.method)
 }
 
-fn transfer(endpoint: &Endpoint, opening: Option<&Opening>, request: &Request) -> Transfer {
-    let text = |role| {
-        let name = opening?.name_of(role)?;
-        request.scalar(name).map(str::to_owned)
-    };
+fn transfer(table: &Table, endpoint: &Endpoint, opening: Option<&Opening>, request: &Request) -> Transfer {
+    let text = |role| said(table, opening?, role, request.params.value(), request).map(str::to_owned);
     Transfer {
         endpoint: format!("{} {}", endpoint.method, endpoint.path),
         asset: text(Role::Asset),
@@ -343,28 +341,47 @@ fn transfer(endpoint: &Endpoint, opening: Option<&Opening>, request: &Request) -
     }
 }
 
+/// Of the ways to ask one endpoint, the first whose names are all there.
+fn fitting<'a>(mut openings: impl Iterator<Item = &'a Opening> + Clone, request: &Request) -> Option<&'a Opening> {
+    let has = |name: &&str| request.params.get(name).is_some();
+    let first = openings.clone().next();
+    openings.find(|opening| opening.required.iter().all(has)).or(first)
+}
+
+/// What a request says about one thing, in `item` or beside it.
+fn said<'a>(table: &Table, opening: &Opening, role: Role, item: &'a Value, request: &'a Request) -> Option<&'a str> {
+    match opening.source_of(role)? {
+        Source::Fixed(text) => Some(text),
+        Source::Parameter(name) => item.member(name)?.scalar(),
+        Source::Segment(index) => {
+            let path = request.path.as_str();
+            if table.serves(opening, path) { path.split('/').nth(index) } else { None }
+        }
+    }
+}
+
 /// Reads the orders a trade request places. A row that does not say where its orders stand, nor that it places none,
 /// cannot be read.
 fn orders<'a>(
     table: &Table,
     mut openings: impl Iterator<Item = &'static Opening> + Clone,
-    params: &'a Params,
+    request: &'a Request,
 ) -> Result<Vec<Order<'a>>, String> {
     let Some(opening) = openings.clone().find(|opening| opening.says_orders()) else {
         let places_none = openings.clone().next().is_some() && openings.all(|opening| opening.places_no_order);
         return if places_none { Ok(Vec::new()) } else { Err("what this endpoint trades cannot be read".to_owned()) };
     };
     match opening.name_of(Role::List) {
-        None => Ok(vec![order(opening, params.value())]),
-        Some(WHOLE_BODY) => listed(table, opening, params.value(), params),
-        Some(name) => match params.get(name) {
+        None => Ok(vec![order(table, opening, request.params.value(), request)]),
+        Some(WHOLE_BODY) => listed(table, opening, request.params.value(), request),
+        Some(name) => match request.params.get(name) {
             // Some exchanges take a list as JSON text inside a form.
             Some(Value::String(text)) => {
                 let list = Value::parse(text).and_then(Params::new).map_err(|_| UNREADABLE)?;
-                let orders = listed(table, opening, list.value(), params)?;
+                let orders = listed(table, opening, list.value(), request)?;
                 Ok(orders.into_iter().map(Order::into_owned).collect())
             }
-            Some(list) => listed(table, opening, list, params),
+            Some(list) => listed(table, opening, list, request),
             None => Err(UNREADABLE.to_owned()),
         },
     }
@@ -373,10 +390,15 @@ fn orders<'a>(
 const UNREADABLE: &str = "the list of orders cannot be read";
 
 /// The orders of a list, or a single order where the API takes one or a list of them.
-fn listed<'a>(table: &Table, opening: &Opening, list: &'a Value, around: &'a Params) -> Result<Vec<Order<'a>>, String> {
+fn listed<'a>(
+    table: &Table,
+    opening: &Opening,
+    list: &'a Value,
+    request: &'a Request,
+) -> Result<Vec<Order<'a>>, String> {
     match list {
-        Value::Array(items) => items.iter().map(|item| item_of_list(table, opening, item, around)).collect(),
-        Value::Object(_) => item_of_list(table, opening, list, around).map(|order| vec![order]),
+        Value::Array(items) => items.iter().map(|item| item_of_list(table, opening, item, request)).collect(),
+        Value::Object(_) => item_of_list(table, opening, list, request).map(|order| vec![order]),
         _ => Err(UNREADABLE.to_owned()),
     }
 }
@@ -386,25 +408,25 @@ fn item_of_list<'a>(
     table: &Table,
     opening: &Opening,
     item: &'a Value,
-    around: &'a Params,
+    request: &'a Request,
 ) -> Result<Order<'a>, String> {
     let members = item.members().ok_or("the list of orders holds what is no order")?;
     let misspelled = |(name, _): &&(String, Value)| matches!(table.spelling(name), Spelling::Other(_));
     if let Some((name, _)) = members.iter().find(misspelled) {
         return Err(format!("an order of the list spells {name:?} in another way"));
     }
-    let mut order = order(opening, item);
+    let mut order = order(table, opening, item, request);
     if let Some(common) = opening.name_of(Role::Common) {
         if item.member(common).is_some() {
             return Err(format!("an order of the list names its own {common:?}"));
         }
-        order.symbol = around.get(common).and_then(Value::scalar).map(Cow::Borrowed);
+        order.symbol = request.params.get(common).and_then(Value::scalar).map(Cow::Borrowed);
     }
     Ok(order)
 }
 
-fn order<'a>(opening: &Opening, item: &'a Value) -> Order<'a> {
-    let text = |role| Some(Cow::Borrowed(item.member(opening.name_of(role)?)?.scalar()?));
+fn order<'a>(table: &Table, opening: &Opening, item: &'a Value, request: &'a Request) -> Order<'a> {
+    let text = |role| said(table, opening, role, item, request).map(Cow::Borrowed);
     let members = item.members().unwrap_or_default();
     let list = opening.name_of(Role::List);
     Order {

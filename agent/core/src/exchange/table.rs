@@ -74,6 +74,35 @@ impl Role {
     }
 }
 
+/// Where a request says it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Source {
+    /// Nowhere: it is always this, `side='buy'`.
+    Fixed(&'static str),
+    Parameter(&'static str),
+    /// In this segment of the path, `symbol={pair}`.
+    Segment(usize),
+}
+
+impl Source {
+    pub fn parameter(self) -> Option<&'static str> {
+        match self {
+            Self::Parameter(name) => Some(name),
+            Self::Fixed(_) | Self::Segment(_) => None,
+        }
+    }
+
+    fn parse(word: &'static str, path: &str) -> Option<Self> {
+        if let Some(text) = word.strip_prefix('\'') {
+            return text.strip_suffix('\'').map(Self::Fixed);
+        }
+        if word.starts_with('{') {
+            return path.split('/').position(|segment| segment == word).map(Self::Segment);
+        }
+        Some(Self::Parameter(word))
+    }
+}
+
 /// A set of parameters that makes a payload acceptable to an endpoint.
 #[derive(Debug)]
 pub struct Opening {
@@ -81,7 +110,7 @@ pub struct Opening {
     pub required: Vec<&'static str>,
     /// The same as `required`.
     pub required_set: NameSet,
-    pub roles: Vec<(Role, &'static str)>,
+    pub roles: Vec<(Role, Source)>,
     /// The same for all openings that read the same orders out of the same payload.
     pub reading: usize,
     /// Takes a request without any parameter: one with none is counted for it.
@@ -95,7 +124,7 @@ pub struct Opening {
 impl Opening {
     /// Whether it says where the orders of a payload stand.
     pub fn says_orders(&self) -> bool {
-        self.name_of(Role::Symbol).is_some() || self.name_of(Role::List).is_some()
+        self.source_of(Role::Symbol).is_some() || self.source_of(Role::List).is_some()
     }
 
     /// Whether it takes parameters without any name: none at all, or an array where the body is one.
@@ -106,8 +135,13 @@ impl Opening {
         }
     }
 
+    pub fn source_of(&self, role: Role) -> Option<Source> {
+        self.roles.iter().find_map(|(candidate, source)| (*candidate == role).then_some(*source))
+    }
+
+    /// The parameter that says it, where one does.
     pub fn name_of(&self, role: Role) -> Option<&'static str> {
-        self.roles.iter().find_map(|(candidate, name)| (*candidate == role).then_some(*name))
+        self.source_of(role)?.parameter()
     }
 }
 
@@ -133,8 +167,9 @@ impl Table {
     /// Parses a `.scopes` and a `.params` file that are compiled in.
     ///
     /// A `.params` line is `METHOD PATH name role=name name? role=name?`: names a request needs (those without `?`), and
-    /// what they mean. A leading `~` marks a residual row, a leading `-` a row of scope trade that places no order; `{}`
-    /// among the names one that takes a request without any.
+    /// what they mean. `role={segment}` stands in the path, `role='text'` is always the same. A leading `~` marks a residual
+    /// row, a leading `-` a row of scope trade that places no order; `{}` among the names one that takes a request without
+    /// any.
     ///
     /// What the agent sets itself has one spelling too.
     ///
@@ -185,6 +220,12 @@ impl Table {
         Some((index, &self.endpoints[index]))
     }
 
+    /// Whether a path is one of its endpoint.
+    pub fn serves(&self, opening: &Opening, path: &str) -> bool {
+        let row = self.endpoint(opening).path;
+        row == path || row.split('/').count() == path.split('/').count() && matches_pattern(row, path)
+    }
+
     pub fn openings_of(&self, endpoint: usize) -> impl Iterator<Item = &Opening> + Clone {
         self.openings_of[endpoint].iter().map(|index| &self.openings[*index])
     }
@@ -221,8 +262,10 @@ impl Table {
     fn number_names(&mut self, more: impl Iterator<Item = &'static str>) {
         for opening in &mut self.openings {
             opening.required_set = opening.required.iter().map(|name| self.names.add(name)).collect();
-            for (_, name) in &opening.roles {
-                self.names.add(name);
+            for (_, source) in &opening.roles {
+                if let Some(name) = source.parameter() {
+                    self.names.add(name);
+                }
             }
         }
         for name in more {
@@ -334,10 +377,12 @@ fn parse_opening(line: &'static str, endpoints: &HashMap<(Method, &'static str),
         }
         let (role, name) = word.split_once('=').map_or((None, word), |(role, name)| (Some(role), name));
         let (name, optional) = name.strip_suffix('?').map_or((name, false), |name| (name, true));
+        let source = Source::parse(name, path).unwrap_or_else(|| panic!("no such segment: {line}"));
         if let Some(role) = role {
-            opening.roles.push((Role::parse(role).unwrap_or_else(|| panic!("unknown role: {line}")), name));
+            opening.roles.push((Role::parse(role).unwrap_or_else(|| panic!("unknown role: {line}")), source));
         }
-        if !optional && name != WHOLE_BODY {
+        let needed = !optional && name != WHOLE_BODY && source == Source::Parameter(name);
+        if needed && !opening.required.contains(&name) {
             opening.required.push(name);
         }
     }

@@ -20,13 +20,13 @@ fn plainly<'a>(exchange: &dyn Exchange, request: &'a Request) -> Classified<'a> 
         binding: binding_of(exchange, request),
     };
     if endpoint.scope == Scope::Trade {
-        classified.orders = orders(table, openings.iter().copied(), &request.params);
+        classified.orders = orders(table, openings.iter().copied(), request);
     }
     if endpoint.scope == Scope::Session {
         classified.effective = classified.effective.union(exchange.session_scopes(exchange.facts().session_grants));
     }
     if matches!(endpoint.scope, Scope::Transfer | Scope::Withdraw) {
-        classified.transfers.push(transfer(endpoint, openings.first().copied(), request));
+        classified.transfers.push(transfer(table, endpoint, fitting(openings.iter().copied(), request), request));
     }
     if classified.binding.path && !classified.binding.method {
         for (other, row) in table.endpoints().iter().enumerate() {
@@ -42,13 +42,13 @@ fn plainly<'a>(exchange: &dyn Exchange, request: &'a Request) -> Classified<'a> 
             classified.effective = classified.effective.with(row.scope);
         }
         if matches!(row.scope, Scope::Transfer | Scope::Withdraw) {
-            let transfer = transfer(row, Some(opening), request);
+            let transfer = transfer(table, row, Some(opening), request);
             if !classified.transfers.iter().any(|known| known.same_movement(&transfer)) {
                 classified.transfers.push(transfer);
             }
         }
         if row.scope == Scope::Trade && !opening.places_no_order {
-            classified.add_orders(orders(table, std::iter::once(opening), &request.params));
+            classified.add_orders(orders(table, std::iter::once(opening), request));
         }
     }
     if !classified.binding.covers_parameters(request.method) {
@@ -119,7 +119,7 @@ fn request_of(exchange: &'static dyn Exchange) -> impl Strategy<Value = Request>
     let names = (rows, more, any::<bool>()).prop_map(move |(rows, more, unknown)| {
         let opening = |index: &Index| index.get(table.openings());
         let required = rows.iter().flat_map(|row| opening(row).required.iter().copied());
-        let roles = more.iter().flat_map(|row| opening(row).roles.iter().map(|(_, name)| *name));
+        let roles = more.iter().flat_map(|row| opening(row).roles.iter().filter_map(|(_, source)| source.parameter()));
         let mut names: Vec<&str> = required.chain(roles).chain(unknown.then_some("timeInForce")).collect();
         names.retain(|name| *name != WHOLE_BODY);
         names.sort_unstable_by_key(|name| name.to_ascii_lowercase());

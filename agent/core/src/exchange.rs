@@ -1,11 +1,20 @@
 //! What an exchange is to the rules: a recipe, its endpoint table, its hosts, and what its signatures bind.
 
 pub mod binance;
+pub mod bitflyer;
+pub mod bitget;
+pub mod bitmex;
+pub mod bitso;
+pub mod bitstamp;
+pub mod bitvavo;
 pub mod classify;
 pub mod coinbase;
 pub mod coinbaseexchange;
+pub mod coinex;
+pub mod deribit;
 #[cfg(test)]
 pub(crate) mod fake;
+pub mod gate;
 pub mod jwt;
 pub mod kraken;
 pub mod login;
@@ -29,8 +38,22 @@ pub use scheme::{Binding, Scheme};
 use table::Table;
 
 /// Every exchange; to add one: two data files, one recipe, one line here.
-pub static ALL: &[&dyn Exchange] =
-    &[&binance::Binance, &coinbase::Coinbase, &coinbaseexchange::CoinbaseExchange, &kraken::Kraken, &okx::Okx];
+pub static ALL: &[&dyn Exchange] = &[
+    &binance::Binance,
+    &bitflyer::Bitflyer,
+    &bitget::Bitget,
+    &bitmex::Bitmex,
+    &bitso::Bitso,
+    &bitstamp::Bitstamp,
+    &bitvavo::Bitvavo,
+    &coinbase::Coinbase,
+    &coinbaseexchange::CoinbaseExchange,
+    &coinex::Coinex,
+    &deribit::Deribit,
+    &gate::Gate,
+    &kraken::Kraken,
+    &okx::Okx,
+];
 
 /// The exchange of that name, as `key add --exchange` takes it.
 pub fn named(name: &str) -> Option<&'static dyn Exchange> {

@@ -1,0 +1,61 @@
+//! bitFlyer Lightning.
+//!
+//! <https://lightning.bitflyer.com/docs?lang=en#authentication>
+
+use std::sync::LazyLock;
+
+use super::parameters::{Written, query};
+use super::table::Table;
+use super::worth::{priced, quote_of};
+use super::{Exchange, Facts, Hosts, Stamp};
+use crate::decimal::Amount;
+use crate::draft::{Draft, Encoding, Template};
+use crate::exchange::classify::Order;
+use crate::key::{Environment, Key};
+use crate::refusal::Refusal;
+use crate::request::Request;
+
+#[derive(Debug)]
+pub struct Bitflyer;
+
+static FACTS: Facts = Facts {
+    name: "bitflyer",
+    documentation: "https://lightning.bitflyer.com/docs?lang=en#authentication",
+    hosts: &[Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["api.bitflyer.com"] }],
+    managed: &["nonce", "signature", "timestamp"],
+    ..Facts::PLAIN
+};
+
+static TABLE: LazyLock<Table> =
+    LazyLock::new(|| Table::parse(&FACTS, include_str!("bitflyer.scopes"), include_str!("bitflyer.params")));
+
+impl Exchange for Bitflyer {
+    fn facts(&self) -> &'static Facts {
+        &FACTS
+    }
+
+    fn table(&self) -> &'static Table {
+        &TABLE
+    }
+    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+        let written = Written::new(request, query)?;
+        let seconds = stamp.seconds();
+        let message = format!("{seconds}{}{}{}", request.method, written.target, written.body_text());
+        let url = format!("https://{host}{}", written.target);
+        Ok(Draft::new(request, key, stamp, message, Encoding::Hex, url)
+            .header("ACCESS-KEY", key.api_key.clone())
+            .header("ACCESS-TIMESTAMP", seconds.to_string())
+            .header("ACCESS-SIGN", Template::signature())
+            .header("Content-Type", "application/json")
+            .body(written.body))
+    }
+
+    fn notional<'a>(&self, order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
+        // `BTC_JPY`, and `FX_BTC_JPY`, whose size is in BTC as well.
+        let product = order.symbol.as_deref().map(|symbol| symbol.strip_prefix("FX_").unwrap_or(symbol));
+        match order.kind.as_deref() {
+            None | Some("LIMIT") => priced(quote_of(product, '_')?, order.quantity.as_deref(), order.price.as_deref()),
+            Some(_) => Err("it has no limit price"),
+        }
+    }
+}

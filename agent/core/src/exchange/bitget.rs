@@ -1,0 +1,144 @@
+//! Bitget v1, v2 and v3.
+//!
+//! <https://www.bitget.com/api-doc/common/signature>
+
+use std::sync::LazyLock;
+
+use percent_encoding::AsciiSet;
+
+use super::login::Login;
+use super::parameters::{Pairs, Place, named, raw, scalar, sorted};
+use super::table::Table;
+use super::worth::{ending_in, priced, quoted};
+use super::{Exchange, Facts, Hosts, Passphrase, Stamp};
+use crate::decimal::Amount;
+use crate::draft::{Draft, Encoding, PASSPHRASE, SIGNATURE, SessionDraft, Template, UNRESERVED};
+use crate::exchange::classify::Order;
+use crate::json::Value;
+use crate::key::{Environment, Key};
+use crate::refusal::Refusal;
+use crate::request::{ParamsIn, Request};
+use crate::scope::Scope;
+
+#[derive(Debug)]
+pub struct Bitget;
+
+static FACTS: Facts = Facts {
+    name: "bitget",
+    documentation: "https://www.bitget.com/api-doc/common/signature",
+    passphrase: Passphrase::Plain,
+    hosts: &[
+        Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["api.bitget.com"] },
+        Hosts { environment: Environment::Testnet, path_prefix: "/", hosts: &["api.bitget.com"] },
+    ],
+    managed: &["sign", "signature", "timestamp"],
+    // The private socket of v3 places orders.
+    session_grants: &[Scope::Read, Scope::Trade],
+    ..Facts::PLAIN
+};
+
+static TABLE: LazyLock<Table> =
+    LazyLock::new(|| Table::parse(&FACTS, include_str!("bitget.scopes"), include_str!("bitget.params")));
+
+impl Exchange for Bitget {
+    fn facts(&self) -> &'static Facts {
+        &FACTS
+    }
+
+    fn table(&self) -> &'static Table {
+        &TABLE
+    }
+    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+        let place = Place::of(request.method, ParamsIn::Json);
+        place.check(request)?;
+        let (mut signed, mut sent, mut body) = (String::new(), String::new(), None);
+        match place {
+            Place::Body(_) => body = Some(request.params.value().to_json()),
+            Place::Query if request.params.is_empty() => {}
+            Place::Query => (signed, sent) = queries(request)?,
+        }
+        let (now, path) = (stamp.now_ms.to_string(), &request.path);
+        let message = format!("{now}{}{path}{signed}{}", request.method, body.as_deref().unwrap_or_default());
+        let mut draft =
+            Draft::new(request, key, stamp, message, Encoding::Base64, format!("https://{host}{path}{sent}"))
+                .header("ACCESS-KEY", key.api_key.clone())
+                .header("ACCESS-SIGN", Template::signature())
+                .header("ACCESS-TIMESTAMP", now)
+                .header("ACCESS-PASSPHRASE", Template::passphrase());
+        if body.is_some() {
+            draft = draft.header("Content-Type", "application/json");
+        }
+        if key.environment == Environment::Testnet && !is_simulated(request) {
+            draft = draft.header("PAPTRADING", "1");
+        }
+        Ok(draft.body(body))
+    }
+
+    fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
+        login.plain()?;
+        let seconds = stamp.seconds();
+        let url = match key.environment {
+            Environment::Production => "wss://ws.bitget.com/v2/ws/private",
+            Environment::Testnet => "wss://wspap.bitget.com/v2/ws/private",
+        };
+        let arguments = Value::object([
+            ("apiKey", key.api_key.as_str().into()),
+            ("passphrase", PASSPHRASE.into()),
+            ("timestamp", seconds.to_string().into()),
+            ("sign", SIGNATURE.into()),
+        ]);
+        let frame = Value::object([("op", "login".into()), ("args", Value::Array(vec![arguments]))]);
+        let message = format!("{seconds}GET/user/verify");
+        Ok(SessionDraft::new(key, stamp, message, Encoding::Base64, url).frame(Template::json(&frame)))
+    }
+
+    fn base_quantity<'a>(&self, order: &'a Order<'_>) -> Option<&'a str> {
+        order.quantity.as_deref().filter(|_| !sized_in_quote(order))
+    }
+
+    fn notional<'a>(&self, order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
+        let quote = match order.extra("productType").or_else(|| order.extra("category")) {
+            Some("USDT-FUTURES" | "usdt-futures") => "USDT",
+            Some("USDC-FUTURES" | "usdc-futures") => "USDC",
+            None | Some("SPOT" | "MARGIN") if order.extra("marginCoin").is_none() => {
+                ending_in(order.symbol.as_deref(), QUOTES)?
+            }
+            _ => return Err("a contract's worth is not in its order"),
+        };
+        match order.kind.as_deref() {
+            Some("limit") if order.quote.is_none() => priced(quote, order.quantity.as_deref(), order.price.as_deref()),
+            Some("market") if order.quote.is_some() && order.quantity.is_none() => {
+                quoted(quote, order.quote.as_deref())
+            }
+            Some("market") if sized_in_quote(order) => quoted(quote, order.quantity.as_deref()),
+            _ => Err("it has no limit price and no size in the quote asset"),
+        }
+    }
+}
+
+/// What spot symbols end in.
+const QUOTES: &[&str] = &["BTC", "ETH", "EUR", "USDC", "USDT"];
+
+/// The query as it is signed, unescaped, and as it is sent.
+fn queries(request: &Request) -> Result<(String, String), Refusal> {
+    const SENT: &AsciiSet = &UNRESERVED.remove(b'$');
+    let (mut signed, mut sent) = (Pairs::empty(), Pairs::empty());
+    for (name, value) in sorted(named(request)?) {
+        let text = raw(&name, scalar(&name, &value)?)?;
+        signed.push(&name, &text);
+        sent.push_encoded(&name, &text, SENT);
+    }
+    Ok((format!("?{}", signed.into_text()), format!("?{}", sent.into_text())))
+}
+
+/// Instruments that only exist for trying out are not traded under the header of demo trading.
+fn is_simulated(request: &Request) -> bool {
+    matches!(request.scalar("productType"), Some("SCOIN-FUTURES" | "SUSDC-FUTURES" | "SUSDT-FUTURES"))
+}
+
+/// A market buy on spot is sized in what it costs.
+fn sized_in_quote(order: &Order<'_>) -> bool {
+    let contract = ["marginCoin", "productType"].iter().any(|name| order.extra(name).is_some())
+        || order.extra("category").is_some_and(|category| category.contains("FUTURES"));
+    !contract && order.kind.as_deref() != Some("limit") && order.side.as_deref() != Some("sell")
+}

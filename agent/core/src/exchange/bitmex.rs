@@ -1,0 +1,87 @@
+//! BitMEX.
+//!
+//! <https://www.bitmex.com/app/apiKeysUsage>
+
+use std::sync::LazyLock;
+
+use super::login::Login;
+use super::parameters::{Place, Written, query};
+use super::table::Table;
+use super::{Exchange, Facts, Hosts, Stamp};
+use crate::decimal::Amount;
+use crate::draft::{Draft, Encoding, SIGNATURE, SessionDraft, Template};
+use crate::exchange::classify::Order;
+use crate::json::Value;
+use crate::key::{Environment, Key};
+use crate::refusal::Refusal;
+use crate::request::{Method, ParamsIn, Request};
+
+#[derive(Debug)]
+pub struct Bitmex;
+
+static FACTS: Facts = Facts {
+    name: "bitmex",
+    documentation: "https://www.bitmex.com/app/apiKeysUsage",
+    hosts: &[
+        Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["www.bitmex.com"] },
+        Hosts { environment: Environment::Testnet, path_prefix: "/", hosts: &["testnet.bitmex.com"] },
+    ],
+    managed: &["api-expires", "api-signature", "expires", "signature"],
+    ..Facts::PLAIN
+};
+
+static TABLE: LazyLock<Table> =
+    LazyLock::new(|| Table::parse(&FACTS, include_str!("bitmex.scopes"), include_str!("bitmex.params")));
+
+impl Exchange for Bitmex {
+    fn facts(&self) -> &'static Facts {
+        &FACTS
+    }
+
+    fn table(&self) -> &'static Table {
+        &TABLE
+    }
+    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+        let place = if request.method == Method::Get { Place::Query } else { Place::Body(ParamsIn::Json) };
+        only_one_destination(request)?;
+        let written = Written::at(request, place, query)?;
+        let expires = stamp.seconds() + LIFETIME_S;
+        let message = format!("{}{}{expires}{}", request.method, written.target, written.body_text());
+        let url = format!("https://{host}{}", written.target);
+        Ok(Draft::new(request, key, stamp, message, Encoding::Hex, url)
+            .header("Content-Type", "application/json")
+            .header("api-key", key.api_key.clone())
+            .header("api-expires", expires.to_string())
+            .header("api-signature", Template::signature())
+            .body(written.body))
+    }
+
+    fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
+        login.plain()?;
+        let expires = (stamp.seconds() + LIFETIME_S).to_string();
+        let url = match key.environment {
+            Environment::Production => "wss://ws.bitmex.com/realtime",
+            Environment::Testnet => "wss://ws.testnet.bitmex.com/realtime",
+        };
+        let message = format!("GET/realtime{expires}");
+        let arguments = vec![key.api_key.as_str().into(), Value::Number(expires), SIGNATURE.into()];
+        let frame = Value::object([("op", "authKeyExpires".into()), ("args", Value::Array(arguments))]);
+        Ok(SessionDraft::new(key, stamp, message, Encoding::Hex, url).frame(Template::json(&frame)))
+    }
+
+    fn notional<'a>(&self, _order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
+        Err("its size is in contracts, whose worth is not in the order")
+    }
+}
+
+/// How long after its making a request is taken.
+const LIFETIME_S: u64 = 5;
+
+/// A withdrawal to a saved address or to another user names no address; one that names two places is not judged.
+fn only_one_destination(request: &Request) -> Result<(), Refusal> {
+    let named = ["address", "addressId", "targetUserId"].into_iter().filter(|name| request.params.get(name).is_some());
+    if request.path.as_str() == "/api/v1/user/requestWithdrawal" && named.count() > 1 {
+        return Err(Refusal::ambiguous("a withdrawal names one of address, addressId and targetUserId"));
+    }
+    Ok(())
+}

@@ -1,0 +1,64 @@
+//! Bitso.
+//!
+//! <https://docs.bitso.com/bitso-api/docs/create-signed-requests>
+
+use std::sync::LazyLock;
+
+use super::parameters::{Written, query};
+use super::table::Table;
+use super::worth::{priced, quote_of, quoted};
+use super::{Exchange, Facts, Hosts, Nonce, Stamp};
+use crate::decimal::Amount;
+use crate::draft::{Draft, Encoding, Piece, Template};
+use crate::exchange::classify::Order;
+use crate::key::{Environment, Key, NonceUnit};
+use crate::refusal::Refusal;
+use crate::request::Request;
+
+#[derive(Debug)]
+pub struct Bitso;
+
+static FACTS: Facts = Facts {
+    name: "bitso",
+    documentation: "https://docs.bitso.com/bitso-api/docs/create-signed-requests",
+    nonce: Nonce::Increasing(NonceUnit::Milliseconds),
+    hosts: &[
+        Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["bitso.com", "api.bitso.com"] },
+        Hosts { environment: Environment::Testnet, path_prefix: "/", hosts: &["stage.bitso.com"] },
+    ],
+    managed: &["nonce", "signature"],
+    ..Facts::PLAIN
+};
+
+static TABLE: LazyLock<Table> =
+    LazyLock::new(|| Table::parse(&FACTS, include_str!("bitso.scopes"), include_str!("bitso.params")));
+
+impl Exchange for Bitso {
+    fn facts(&self) -> &'static Facts {
+        &FACTS
+    }
+
+    fn table(&self) -> &'static Table {
+        &TABLE
+    }
+    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+        let written = Written::new(request, query)?;
+        let nonce = stamp.nonce;
+        let message = format!("{nonce}{}{}{}", request.method, written.target, written.body_text());
+        let url = format!("https://{host}{}", written.target);
+        let authorization = Template::text(format!("Bitso {}:{nonce}:", key.api_key)).then(Piece::Signature);
+        Ok(Draft::new(request, key, stamp, message, Encoding::Hex, url)
+            .header("Authorization", authorization)
+            .body(written.body))
+    }
+
+    fn notional<'a>(&self, order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
+        // `btc_mxn`; `major` is the size in the one, `minor` in the other.
+        let quote = quote_of(order.symbol.as_deref(), '_')?;
+        match (order.kind.as_deref(), &order.quantity, &order.quote) {
+            (Some("limit" | "market"), None, Some(minor)) => quoted(quote, Some(minor)),
+            (Some("limit"), Some(major), None) => priced(quote, Some(major), order.price.as_deref()),
+            _ => Err("it has no limit price and no size in the quote asset"),
+        }
+    }
+}

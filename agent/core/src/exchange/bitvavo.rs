@@ -1,0 +1,87 @@
+//! Bitvavo.
+//!
+//! <https://docs.bitvavo.com/docs/authentication/>
+
+use std::sync::LazyLock;
+
+use super::login::Login;
+use super::parameters::{Written, query};
+use super::table::Table;
+use super::worth::{priced, quote_of, quoted};
+use super::{Exchange, Facts, Hosts, Stamp};
+use crate::decimal::Amount;
+use crate::draft::{Draft, Encoding, SIGNATURE, SessionDraft, Template};
+use crate::exchange::classify::Order;
+use crate::json::Value;
+use crate::key::{Environment, Key};
+use crate::refusal::Refusal;
+use crate::request::{Method, Request};
+use crate::scope::Scope;
+
+#[derive(Debug)]
+pub struct Bitvavo;
+
+static FACTS: Facts = Facts {
+    name: "bitvavo",
+    documentation: "https://docs.bitvavo.com/docs/authentication/",
+    hosts: &[Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["api.bitvavo.com"] }],
+    managed: &["signature", "timestamp", "window"],
+    // `privateWithdrawAssets` is one of the WebSocket's actions.
+    session_grants: &[Scope::Read, Scope::Trade, Scope::Withdraw],
+    ..Facts::PLAIN
+};
+
+static TABLE: LazyLock<Table> =
+    LazyLock::new(|| Table::parse(&FACTS, include_str!("bitvavo.scopes"), include_str!("bitvavo.params")));
+
+impl Exchange for Bitvavo {
+    fn facts(&self) -> &'static Facts {
+        &FACTS
+    }
+
+    fn table(&self) -> &'static Table {
+        &TABLE
+    }
+    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+        let written = Written::new(request, query)?;
+        let (now, window) = (stamp.now_ms, stamp.receive_window_ms.unwrap_or(WINDOW_MS));
+        let message = format!("{now}{}{}{}", request.method, written.target, written.body_text());
+        let url = format!("https://{host}{}", written.target);
+        let mut draft = Draft::new(request, key, stamp, message, Encoding::Hex, url)
+            .header("BITVAVO-ACCESS-KEY", key.api_key.clone())
+            .header("BITVAVO-ACCESS-SIGNATURE", Template::signature())
+            .header("BITVAVO-ACCESS-TIMESTAMP", now.to_string())
+            .header("BITVAVO-ACCESS-WINDOW", window.to_string());
+        if !matches!(request.method, Method::Delete | Method::Get) {
+            draft = draft.header("Content-Type", "application/json");
+        }
+        Ok(draft.body(written.body))
+    }
+
+    fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
+        login.plain()?;
+        let frame = Value::object([
+            ("action", "authenticate".into()),
+            ("key", key.api_key.as_str().into()),
+            ("signature", SIGNATURE.into()),
+            ("timestamp", Value::Number(stamp.now_ms.to_string())),
+        ]);
+        let message = format!("{}GET/v2/websocket", stamp.now_ms);
+        let url = "wss://ws.bitvavo.com/v2/";
+        Ok(SessionDraft::new(key, stamp, message, Encoding::Hex, url).frame(Template::json(&frame)))
+    }
+
+    fn notional<'a>(&self, order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
+        let quote = quote_of(order.symbol.as_deref(), '-')?;
+        match (order.kind.as_deref(), &order.quantity, &order.quote) {
+            (Some("market"), None, Some(amount)) => quoted(quote, Some(amount)),
+            (Some("limit" | "stopLossLimit" | "takeProfitLimit"), Some(amount), None) => {
+                priced(quote, Some(amount), order.price.as_deref())
+            }
+            _ => Err("it has no limit price and no size in the quote asset"),
+        }
+    }
+}
+
+/// The window is a header that is not signed: whoever sends the request can change it, up to the exchange's own limit.
+const WINDOW_MS: u64 = 10_000;

@@ -1,0 +1,103 @@
+//! Deribit: JSON-RPC as GET requests, signed for one by one.
+//!
+//! <https://docs.deribit.com/#authentication-2>
+
+use std::sync::LazyLock;
+
+use super::login::Login;
+use super::parameters::{Written, query};
+use super::table::Table;
+use super::worth::{priced, quote_of};
+use super::{Exchange, Facts, Hosts, Stamp};
+use crate::decimal::Amount;
+use crate::draft::{Draft, Encoding, Piece, SIGNATURE, SessionDraft, Template};
+use crate::exchange::classify::Order;
+use crate::json::Value;
+use crate::key::{Environment, Key};
+use crate::refusal::Refusal;
+use crate::request::{Method, Request};
+use crate::scope::Scope;
+
+#[derive(Debug)]
+pub struct Deribit;
+
+static FACTS: Facts = Facts {
+    name: "deribit",
+    documentation: "https://docs.deribit.com/#authentication-2",
+    hosts: &[
+        Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["www.deribit.com"] },
+        Hosts { environment: Environment::Testnet, path_prefix: "/", hosts: &["test.deribit.com"] },
+    ],
+    // After the login everything that the key may do is a call without a signature.
+    session_grants: &[Scope::Read, Scope::Trade, Scope::Account, Scope::Transfer, Scope::Withdraw, Scope::Admin],
+    ..Facts::PLAIN
+};
+
+static TABLE: LazyLock<Table> =
+    LazyLock::new(|| Table::parse(&FACTS, include_str!("deribit.scopes"), include_str!("deribit.params")));
+
+impl Exchange for Deribit {
+    fn facts(&self) -> &'static Facts {
+        &FACTS
+    }
+
+    fn table(&self) -> &'static Table {
+        &TABLE
+    }
+    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+        if request.method != Method::Get {
+            return Err(Refusal::malformed("every private request of this exchange is a GET"));
+        }
+        only_of_block_trades(request)?;
+        let written = Written::new(request, query)?;
+        // The time is nonce enough: a request may be repeated, but not under the same signature.
+        let (now, id) = (stamp.now_ms, &key.api_key);
+        let message = format!("{now}\n{now}\n{}\n{}\n\n", request.method, written.target);
+        let authorization = Template::text(format!("deri-hmac-sha256 id={id},ts={now},sig="))
+            .then(Piece::Signature)
+            .then_text(&format!(",nonce={now}"));
+        let url = format!("https://{host}{}", written.target);
+        Ok(Draft::new(request, key, stamp, message, Encoding::Hex, url).header("Authorization", authorization))
+    }
+
+    /// What is signed is time, nonce and data, each on its line: with data of a client's it could be a whole request.
+    fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
+        login.plain()?;
+        let now = stamp.now_ms.to_string();
+        let url = match key.environment {
+            Environment::Production => "wss://www.deribit.com/ws/api/v2",
+            Environment::Testnet => "wss://test.deribit.com/ws/api/v2",
+        };
+        let params = Value::object([
+            ("grant_type", "client_signature".into()),
+            ("client_id", key.api_key.as_str().into()),
+            ("timestamp", Value::Number(now.clone())),
+            ("signature", SIGNATURE.into()),
+            ("nonce", now.as_str().into()),
+            ("data", "".into()),
+        ]);
+        let frame = Value::object([("jsonrpc", "2.0".into()), ("method", "public/auth".into()), ("params", params)]);
+        let message = format!("{now}\n{now}\n");
+        Ok(SessionDraft::new(key, stamp, message, Encoding::Hex, url).frame(Template::json(&frame)))
+    }
+
+    fn notional<'a>(&self, order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
+        // `BTC_USDC` is spot; a contract has a `-` in its name.
+        let symbol = order.symbol.as_deref().filter(|symbol| !symbol.contains('-'));
+        match order.kind.as_deref() {
+            None | Some("limit") => priced(quote_of(symbol, '_')?, order.quantity.as_deref(), order.price.as_deref()),
+            Some(_) => Err("it has no limit price"),
+        }
+    }
+}
+
+/// Time and nonce are business of a block trade, and of nothing else: there the agent sets them.
+fn only_of_block_trades(request: &Request) -> Result<(), Refusal> {
+    let set_by_agent = |name: &&str| request.params.get(name).is_some();
+    match ["nonce", "sig", "signature", "timestamp"].iter().find(|name| set_by_agent(name)) {
+        Some(name) if !request.path.as_str().contains("block_trade") => {
+            Err(Refusal::forbidden_parameter(format!("{name} is set by the agent and never taken from a client")))
+        }
+        _ => Ok(()),
+    }
+}

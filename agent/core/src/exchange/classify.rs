@@ -141,7 +141,8 @@ pub fn classify<'a>(
             classified.add(table, opening, opening.endpoint == index, request, &mut read);
         }
     } else if !binding.method {
-        for (other, row) in of_same_path(table, index, request) {
+        let shorter = scheme.runs_on.then(|| of_shorter_paths(table, request)).into_iter().flatten();
+        for (other, row) in of_same_path(table, index, request).chain(shorter) {
             classified.add_row(table, other, row, request);
         }
     }
@@ -159,6 +160,21 @@ fn of_same_path<'a>(
 ) -> impl Iterator<Item = (usize, &'static Endpoint)> + 'a {
     let rows = Method::ALL.into_iter().filter_map(|method| table.find(method, request.path.as_str()));
     rows.filter(move |(index, row)| *index != own && row.scope != Scope::Read)
+}
+
+/// The rows whose path the request's begins with and whose names it carries: the rest of its path could be sent as the
+/// beginning of a query.
+fn of_shorter_paths<'a>(
+    table: &'static Table,
+    request: &'a Request,
+) -> impl Iterator<Item = (usize, &'static Endpoint)> + 'a {
+    let path = request.path.as_str();
+    let has = |name: &&str| request.params.get(name).is_some();
+    let rows = table.endpoints().iter().enumerate();
+    rows.filter(move |(index, row)| {
+        let shorter = row.path.len() < path.len() && path.starts_with(row.path) && row.scope != Scope::Read;
+        shorter && table.openings_of(*index).any(|opening| opening.required.iter().all(has))
+    })
 }
 
 impl<'a> Classified<'a> {
@@ -251,10 +267,12 @@ pub fn residual(exchange: &dyn Exchange) -> impl Iterator<Item = &'static Endpoi
 pub fn neighbours(exchange: &dyn Exchange, algorithm: Algorithm, request: &Request) -> Vec<&'static Endpoint> {
     let table = exchange.table();
     let Some((own, endpoint)) = table.find(request.method, request.path.as_str()) else { return Vec::new() };
-    let binding = exchange.facts().scheme(algorithm, request.path.as_str()).binding;
+    let scheme = exchange.facts().scheme(algorithm, request.path.as_str());
+    let binding = scheme.binding;
     if binding.path {
         let others = if binding.method { Vec::new() } else { of_same_path(table, own, request).collect() };
-        return others.into_iter().map(|(_, row)| row).collect();
+        let shorter = scheme.runs_on.then(|| of_shorter_paths(table, request)).into_iter().flatten();
+        return others.into_iter().chain(shorter).map(|(_, row)| row).collect();
     }
     let has = |name: &&str| request.params.get(name).is_some();
     let opened = table.openings().iter().filter(|opening| {

@@ -42,13 +42,15 @@ pub struct Scheme {
     pub binding: Binding,
     /// Query and body are verified as one text without a separator, so that whoever sends it may cut it anywhere.
     pub joined: bool,
+    /// The query follows the path without a separator: the end of a path could as well begin its query.
+    pub runs_on: bool,
 }
 
 impl Scheme {
     pub const FULL: Self = Self::of("/", Binding::FULL);
 
     pub const fn of(path_prefix: &'static str, binding: Binding) -> Self {
-        Self { path_prefix, algorithms: &[], binding, joined: false }
+        Self { path_prefix, algorithms: &[], binding, joined: false, runs_on: false }
     }
 
     /// The same for keys of these algorithms only.
@@ -61,6 +63,12 @@ impl Scheme {
     #[must_use]
     pub const fn joined(self) -> Self {
         Self { joined: true, ..self }
+    }
+
+    /// The same where the query follows the path without a separator.
+    #[must_use]
+    pub const fn running_on(self) -> Self {
+        Self { runs_on: true, ..self }
     }
 }
 

@@ -35,6 +35,14 @@ fn plainly<'a>(exchange: &dyn Exchange, request: &'a Request) -> Classified<'a> 
                 classified.add_row(table, other, row, request);
             }
         }
+        for (other, row) in table.endpoints().iter().enumerate().filter(|_| scheme_of(exchange, request).runs_on) {
+            let rest = request.path.as_str().strip_prefix(row.path).unwrap_or_default();
+            let has = |name: &&str| request.params.get(name).is_some();
+            let takes = |opening: &Opening| opening.required.iter().all(has);
+            if !rest.is_empty() && row.scope != Scope::Read && table.openings_of(other).any(takes) {
+                classified.add_row(table, other, row, request);
+            }
+        }
     }
     for (_, opening) in opened_plainly(exchange, request, own) {
         let row = table.endpoint(opening);
@@ -61,8 +69,12 @@ fn algorithm(exchange: &dyn Exchange) -> Algorithm {
     exchange.facts().algorithms[0]
 }
 
+fn scheme_of(exchange: &dyn Exchange, request: &Request) -> &'static Scheme {
+    exchange.facts().scheme(algorithm(exchange), request.path.as_str())
+}
+
 fn binding_of(exchange: &dyn Exchange, request: &Request) -> Binding {
-    exchange.facts().scheme(algorithm(exchange), request.path.as_str()).binding
+    scheme_of(exchange, request).binding
 }
 
 /// Rows in the order of the request's names, each under its rarest name.

@@ -29,7 +29,8 @@ def requests(subject, count, seed):
         if found == count:
             return
         endpoint = chance.choice(endpoints)
-        params = values.params(chance, subject.names)
+        in_path = made.extract_params(endpoint.path)
+        params = values.params(chance, [name for name in subject.names if name not in in_path])
         built = signed_by_ccxt.build(made, endpoint, params)
         if built is None or not built.messages:
             continue

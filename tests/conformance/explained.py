@@ -29,7 +29,7 @@ HAZARD = re.compile(r"[&=#%+;?\s]|[^\x20-\x7e]")
 
 
 def is_json(exchange, built):
-    return family(exchange) in PAYLOADS or str(built.body or "").startswith(("{", "["))
+    return family(exchange) in PAYLOADS or str(built.body or "").startswith(("{", "[", "json={"))
 
 
 def nested_in_a_query(case, built):
@@ -50,15 +50,62 @@ def form_in_json(case, built):
     return is_json(case.exchange, built) and any(mark in str(built.body) for mark in "&;")
 
 
+def holds_no_scalar(case, built):
+    return any(value is None or isinstance(value, (list, dict)) for value in case.params.values())
+
+
+def holds_a_name(case, built):
+    return any(name in case.params_text for name in ("from", "price", "quantity", "side", "to", "type"))
+
+
+def json_in_form(case, built):
+    return str(built.body).startswith("json=") and bool(HAZARD.search(str(built.body).removeprefix("json=")))
+
+
+def no_instruction(case, built):
+    return any(message.startswith(b"instruction=&") for message in built.messages)
+
+
+def no_batch(case, built):
+    return case.method == "POST" and case.path == "/api/v1/orders"
+
+
+def has_exponent(case, built):
+    return bool(re.search(r"\de-\d", case.params_text))
+
+
+def names_in_capitals(case, built):
+    return any(name[:1].isupper() for name in case.params)
+
+
+def loses_brackets(case, built):
+    return bool(re.search(r"\[\d*\]", case.params_text))
+
+
 # Refused by the agent, signed by ccxt: exchange ("*": every one), code, whether that is why, reason.
 REFUSED = (
     ("*", "request.malformed", nested_in_a_query, "an array, an object or null in a query or a form"),
     ("*", "request.malformed", unescaped, "a delimiter in a value that is signed or sent unescaped"),
     ("kraken", "request.malformed", form_in_json, "a JSON body that would be a form as well"),
+    ("backpack", "request.malformed", holds_no_scalar, "what is signed of a JSON body is a query"),
+    ("backpack", "request.malformed", no_batch, "an object where the path takes a list of orders"),
+    ("cryptocom", "request.malformed", holds_no_scalar, "null, or an object that ccxt signs in Python's spelling"),
+    ("cryptocom", "request.malformed", holds_a_name, "a value that could be read as the next parameter"),
+    ("krakenfutures", "request.malformed", json_in_form, "a delimiter in JSON that stands unescaped in a form"),
+    ("phemex", "request.malformed", form_in_json, "a JSON body that could be read as a query with another expiry"),
 )
 
 # Signed by both, and not alike: exchange, whether that is why, reason.
-DIFFERENT = ()
+DIFFERENT = (
+    ("backpack", no_instruction, "ccxt knows no instruction for the path, and the exchange would refuse it"),
+    ("backpack", no_batch, "a batch of no orders, of which ccxt signs nothing"),
+    ("backpack", has_exponent, "ccxt signs a number in another spelling than it sends"),
+    ("backpack", loses_brackets, "ccxt takes brackets out of values, so that the exchange sees others than were signed"),
+    ("cryptocom", has_exponent, "ccxt signs a number in another spelling than it sends"),
+    ("htx", names_in_capitals, "for contracts ccxt does not sort names in capitals among its own"),
+    ("krakenfutures", loses_brackets, "ccxt takes brackets out of values"),
+    ("phemex", loses_brackets, "ccxt takes brackets out of values"),
+)
 
 
 def family(exchange):

@@ -1,6 +1,8 @@
 //! What an exchange is to the rules: a recipe, its endpoint table, its hosts, and what its signatures bind.
 
+pub mod backpack;
 pub mod binance;
+pub mod bitfinex;
 pub mod bitflyer;
 pub mod bitget;
 pub mod bitmex;
@@ -11,18 +13,25 @@ pub mod classify;
 pub mod coinbase;
 pub mod coinbaseexchange;
 pub mod coinex;
+pub mod cryptocom;
 pub mod deribit;
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod gate;
+pub mod gemini;
+pub mod htx;
 pub mod jwt;
 pub mod kraken;
+pub mod krakenfutures;
+pub mod kucoin;
 pub mod login;
 pub mod okx;
 pub mod parameters;
+pub mod phemex;
 pub mod scheme;
 pub mod table;
 pub mod text;
+pub mod whitebit;
 pub mod worth;
 
 use crate::algorithm::Algorithm;
@@ -39,7 +48,9 @@ use table::Table;
 
 /// Every exchange; to add one: two data files, one recipe, one line here.
 pub static ALL: &[&dyn Exchange] = &[
+    &backpack::Backpack,
     &binance::Binance,
+    &bitfinex::Bitfinex,
     &bitflyer::Bitflyer,
     &bitget::Bitget,
     &bitmex::Bitmex,
@@ -49,10 +60,17 @@ pub static ALL: &[&dyn Exchange] = &[
     &coinbase::Coinbase,
     &coinbaseexchange::CoinbaseExchange,
     &coinex::Coinex,
+    &cryptocom::Cryptocom,
     &deribit::Deribit,
     &gate::Gate,
+    &gemini::Gemini,
+    &htx::Htx,
     &kraken::Kraken,
+    &krakenfutures::KrakenFutures,
+    &kucoin::Kucoin,
     &okx::Okx,
+    &phemex::Phemex,
+    &whitebit::Whitebit,
 ];
 
 /// The exchange of that name, as `key add --exchange` takes it.

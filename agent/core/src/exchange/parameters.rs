@@ -107,13 +107,22 @@ pub fn query(params: &[(String, Value)]) -> Result<String, Refusal> {
     Ok(pairs.into_text())
 }
 
-/// The same, each list as its name repeated.
+/// The same, each list as its name repeated; an empty one is left out.
 pub fn query_repeated(params: &[(String, Value)]) -> Result<String, Refusal> {
     let mut pairs = Pairs::empty();
     for (name, value) in params {
-        let items = if let Value::Array(items) = value { items.as_slice() } else { std::slice::from_ref(value) };
+        let Value::Array(items) = value else {
+            pairs.push_percent(name, scalar(name, value)?);
+            continue;
+        };
         for item in items {
-            pairs.push_percent(name, scalar(name, item)?);
+            let text = match item {
+                // The spelling of the clients in Python, in lists alone.
+                Value::Bool(true) => "True",
+                Value::Bool(false) => "False",
+                item => scalar(name, item)?,
+            };
+            pairs.push_percent(name, text);
         }
     }
     Ok(pairs.into_text())

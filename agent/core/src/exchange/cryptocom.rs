@@ -1,0 +1,233 @@
+//! Crypto.com Exchange: a method's name, an id and the parameters without separators are signed.
+//!
+//! <https://exchange-docs.crypto.com/exchange/v1/rest-ws/index.html#digital-signature>
+
+use std::sync::LazyLock;
+
+use super::login::Login;
+use super::parameters::{Place, named, sorted};
+use super::table::Table;
+use super::worth::{priced, quote_of, quoted};
+use super::{Exchange, Facts, Hosts, Nonce, Stamp};
+use crate::decimal::Amount;
+use crate::draft::{Draft, Encoding, SIGNATURE, SessionDraft, Template};
+use crate::exchange::classify::Order;
+use crate::json::Value;
+use crate::key::{Environment, Key, NonceUnit};
+use crate::refusal::Refusal;
+use crate::request::{ParamsIn, Request};
+use crate::scope::Scope;
+
+#[derive(Debug)]
+pub struct Cryptocom;
+
+static FACTS: Facts = Facts {
+    name: "cryptocom",
+    documentation: "https://exchange-docs.crypto.com/exchange/v1/rest-ws/index.html#digital-signature",
+    nonce: Nonce::Increasing(NonceUnit::Milliseconds),
+    // The version before the method's name is not signed; a method does the same in each of them, as a test checks.
+    hosts: &[
+        Hosts { environment: Environment::Production, path_prefix: "/v1/", hosts: &["deriv-api.crypto.com"] },
+        Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["api.crypto.com"] },
+        Hosts { environment: Environment::Testnet, path_prefix: "/exchange/v1/", hosts: &["uat-api.3ona.co"] },
+        Hosts { environment: Environment::Testnet, path_prefix: "/v2/", hosts: &["uat-api.3ona.co"] },
+    ],
+    managed: &["api_key", "id", "nonce", "sig"],
+    // Any method of the API can be called over the socket.
+    session_grants: &[Scope::Read, Scope::Trade, Scope::Account, Scope::Transfer, Scope::Withdraw],
+    ..Facts::PLAIN
+};
+
+static TABLE: LazyLock<Table> =
+    LazyLock::new(|| Table::parse(&FACTS, include_str!("cryptocom.scopes"), include_str!("cryptocom.params")));
+
+impl Exchange for Cryptocom {
+    fn facts(&self) -> &'static Facts {
+        &FACTS
+    }
+
+    fn table(&self) -> &'static Table {
+        &TABLE
+    }
+
+    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+        Place::Body(ParamsIn::Json).check(request)?;
+        let (nonce, method) = (stamp.nonce.to_string(), method_of(request.path.as_str()));
+        let params = concatenated(named(request)?)?;
+        let message = format!("{method}{nonce}{}{params}{nonce}", key.api_key);
+        let body = Value::object([
+            ("id", nonce.as_str().into()),
+            ("method", method.into()),
+            ("params", request.params.value().clone()),
+            ("api_key", key.api_key.as_str().into()),
+            ("sig", SIGNATURE.into()),
+            ("nonce", nonce.as_str().into()),
+        ]);
+        let url = format!("https://{host}{}", request.path);
+        let mut draft =
+            Draft::new(request, key, stamp, message, Encoding::Hex, url).header("Content-Type", "application/json");
+        draft.body = Some(Template::json(&body));
+        Ok(draft)
+    }
+
+    fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
+        login.plain()?;
+        let nonce = stamp.nonce.to_string();
+        let frame = Value::object([
+            ("id", nonce.as_str().into()),
+            ("nonce", nonce.as_str().into()),
+            ("method", "public/auth".into()),
+            ("api_key", key.api_key.as_str().into()),
+            ("sig", SIGNATURE.into()),
+        ]);
+        let url = match key.environment {
+            Environment::Production => "wss://stream.crypto.com/exchange/v1/user",
+            Environment::Testnet => "wss://uat-stream.3ona.co/exchange/v1/user",
+        };
+        let message = format!("public/auth{nonce}{}{nonce}", key.api_key);
+        Ok(SessionDraft::new(key, stamp, message, Encoding::Hex, url).frame(Template::json(&frame)))
+    }
+
+    fn notional<'a>(&self, order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
+        let quote = quote_of(order.symbol.as_deref(), '_')?;
+        match (order.kind.as_deref(), order.quote.as_deref()) {
+            (Some("LIMIT"), None) => priced(quote, order.quantity.as_deref(), order.price.as_deref()),
+            (Some("MARKET"), Some(amount)) => quoted(quote, Some(amount)),
+            _ => Err("it has no limit price and no size in the quote asset"),
+        }
+    }
+}
+
+/// `private/create-order` of `/exchange/v1/private/create-order`.
+fn method_of(path: &str) -> &str {
+    path.find("private/").map_or(path, |start| &path[start..])
+}
+
+/// Names sorted, each followed by its value, with nothing between them.
+fn concatenated(params: &[(String, Value)]) -> Result<String, Refusal> {
+    let mut text = String::new();
+    for (name, value) in sorted(params) {
+        text.push_str(&name);
+        match &value {
+            Value::Array(items) => {
+                for item in items {
+                    match item {
+                        Value::Object(members) => text.push_str(&concatenated(members)?),
+                        Value::String(item) => text.push_str(unambiguous(&name, item)?),
+                        _ => return Err(Refusal::malformed(format!("{name:?} holds neither texts nor objects"))),
+                    }
+                }
+            }
+            // The spelling of the clients in Python, which is the page's.
+            Value::Bool(true) => text.push_str("True"),
+            Value::Bool(false) => text.push_str("False"),
+            Value::Number(value) | Value::String(value) => text.push_str(unambiguous(&name, value)?),
+            Value::Null | Value::Object(_) => {
+                return Err(Refusal::malformed(format!("the parameter {name:?} is null or an object")));
+            }
+        }
+    }
+    Ok(text)
+}
+
+/// Names are sorted and follow the value before them: a value that holds a later name could be read as two parameters.
+fn unambiguous<'a>(name: &str, value: &'a str) -> Result<&'a str, Refusal> {
+    match NAMES.iter().find(|later| **later > name && value.contains(**later)) {
+        None => Ok(value),
+        Some(later) => Err(Refusal::malformed(format!(
+            "the value of {name:?} holds {later:?}: signed without separators, it could be read as a parameter of that name"
+        ))),
+    }
+}
+
+/// The parameters of all methods that do more than read.
+const NAMES: &[&str] = &[
+    "account_id",
+    "address",
+    "address_tag",
+    "amount",
+    "base_currency",
+    "broker_id",
+    "client_oid",
+    "client_wid",
+    "contingency_type",
+    "currency",
+    "direction",
+    "exec_inst",
+    "fee_instrument_name",
+    "from",
+    "instrument_name",
+    "isolated_margin_amount",
+    "isolation_id",
+    "isolation_type",
+    "leverage",
+    "network_id",
+    "new_price",
+    "new_quantity",
+    "notional",
+    "order_id",
+    "order_list",
+    "payment_networks",
+    "price",
+    "quantity",
+    "quote_id",
+    "ref_price",
+    "ref_price_type",
+    "scope",
+    "side",
+    "spot_margin",
+    "stp_id",
+    "stp_inst",
+    "stp_scope",
+    "time_in_force",
+    "to",
+    "trigger_price",
+    "trigger_price_type",
+    "type",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(params: &str) -> Result<String, Refusal> {
+        concatenated(Value::parse(params).expect("JSON").members().expect("an object"))
+    }
+
+    #[test]
+    fn parameters_stand_without_separators() {
+        for (params, expected) in [
+            ("{}", Some("")),
+            (r#"{"b":"2","a":1.50}"#, Some("a1.50b2")),
+            (r#"{"l":[{"b":"x","a":"y"},{"c":["d","e"]}],"on":true}"#, Some("laybxcdeonTrue")),
+            (r#"{"a":null}"#, None),
+            (r#"{"a":{"b":1}}"#, None),
+            (r#"{"a":[1]}"#, None),
+            (r#"{"client_oid":"a b+c/d&e=f"}"#, Some("client_oida b+c/d&e=f")),
+            (r#"{"address":"Xamount9","currency":"BTC"}"#, None),
+            (r#"{"order_list":[{"client_oid":"1quantity9"}]}"#, None),
+            (r#"{"to":"from"}"#, Some("tofrom")),
+        ] {
+            assert_eq!(text(params).ok().as_deref(), expected, "{params}");
+        }
+    }
+
+    #[test]
+    fn a_method_does_the_same_in_every_version() {
+        for one in TABLE.endpoints() {
+            let same = |other: &&super::super::table::Endpoint| method_of(one.path) == method_of(other.path);
+            assert!(TABLE.endpoints().iter().filter(same).all(|other| other.scope == one.scope), "{}", one.path);
+        }
+    }
+
+    #[test]
+    fn every_name_that_could_hide_in_a_value_is_known() {
+        for opening in TABLE.openings() {
+            let roles = opening.roles.iter().filter_map(|(_, source)| source.parameter());
+            for name in opening.required.iter().copied().chain(roles) {
+                assert!(NAMES.contains(&name), "{name}");
+            }
+        }
+        assert!(NAMES.is_sorted());
+    }
+}

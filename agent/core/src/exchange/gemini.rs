@@ -1,0 +1,99 @@
+//! Gemini: a payload of path, nonce and parameters, in base64, is what is signed.
+//!
+//! <https://docs.gemini.com/rest-api/#private-api-invocation>
+
+use std::sync::LazyLock;
+
+use super::login::Login;
+use super::parameters::{Place, named};
+use super::table::Table;
+use super::text::base64;
+use super::worth::priced;
+use super::{Exchange, Facts, Hosts, Nonce, Stamp};
+use crate::algorithm::Algorithm;
+use crate::decimal::Amount;
+use crate::draft::{Draft, Encoding, SessionDraft, Template};
+use crate::exchange::classify::Order;
+use crate::json::Value;
+use crate::key::{Environment, Key, NonceUnit};
+use crate::refusal::Refusal;
+use crate::request::{Method, ParamsIn, Request};
+
+#[derive(Debug)]
+pub struct Gemini;
+
+static FACTS: Facts = Facts {
+    name: "gemini",
+    documentation: "https://docs.gemini.com/rest-api/#private-api-invocation",
+    algorithms: &[Algorithm::HmacSha384],
+    nonce: Nonce::Increasing(NonceUnit::Milliseconds),
+    hosts: &[
+        Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["api.gemini.com"] },
+        Hosts { environment: Environment::Testnet, path_prefix: "/", hosts: &["api.sandbox.gemini.com"] },
+    ],
+    managed: &["nonce", "request"],
+    ..Facts::PLAIN
+};
+
+static TABLE: LazyLock<Table> =
+    LazyLock::new(|| Table::parse(&FACTS, include_str!("gemini.scopes"), include_str!("gemini.params")));
+
+impl Exchange for Gemini {
+    fn facts(&self) -> &'static Facts {
+        &FACTS
+    }
+
+    fn table(&self) -> &'static Table {
+        &TABLE
+    }
+
+    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+        Place::Body(ParamsIn::PayloadJson).check(request)?;
+        let nonce = Value::String(stamp.nonce.to_string());
+        let payload = payload(request.path.as_str(), nonce, named(request)?);
+        let url = format!("https://{host}{}", request.path);
+        // The exchange reads the payload alone.
+        let body = (request.method != Method::Get).then(|| request.params.value().to_json());
+        Ok(Draft::new(request, key, stamp, payload.clone(), Encoding::Hex, url)
+            .header("Content-Type", "text/plain")
+            .header("X-GEMINI-APIKEY", key.api_key.clone())
+            .header("X-GEMINI-PAYLOAD", payload)
+            .header("X-GEMINI-SIGNATURE", Template::signature())
+            .body(body))
+    }
+
+    /// Order events: the headers of the connect request (<https://docs.gemini.com/websocket-api/#authentication>).
+    fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
+        login.plain()?;
+        let payload = payload("/v1/order/events", Value::Number(stamp.nonce.to_string()), &[]);
+        let url = match key.environment {
+            Environment::Production => "wss://api.gemini.com/v1/order/events",
+            Environment::Testnet => "wss://api.sandbox.gemini.com/v1/order/events",
+        };
+        Ok(SessionDraft::new(key, stamp, payload.clone(), Encoding::Hex, url)
+            .header("X-GEMINI-APIKEY", key.api_key.clone())
+            .header("X-GEMINI-PAYLOAD", payload)
+            .header("X-GEMINI-SIGNATURE", Template::signature()))
+    }
+
+    fn notional<'a>(&self, order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
+        let symbol = order.symbol.as_deref().ok_or("it names no symbol")?;
+        let quote = QUOTES.iter().find(|quote| symbol.len() > quote.len() && symbol.ends_with(**quote));
+        match order.kind.as_deref() {
+            Some("exchange limit") => {
+                let quote = quote.ok_or("the quote asset of its symbol is not known")?;
+                priced(quote, order.quantity.as_deref(), order.price.as_deref())
+            }
+            _ => Err("it has no limit price"),
+        }
+    }
+}
+
+/// Endings of a symbol; `perp` contracts have none of them.
+const QUOTES: &[&str] = &["usdt", "gusd", "usdc", "usd", "btc", "eth", "eur", "gbp", "sgd", "dai"];
+
+fn payload(path: &str, nonce: Value, params: &[(String, Value)]) -> String {
+    let mut members = vec![("request".to_owned(), Value::String(path.to_owned())), ("nonce".to_owned(), nonce)];
+    members.extend(params.iter().cloned());
+    base64(Value::Object(members).to_json())
+}

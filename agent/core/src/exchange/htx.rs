@@ -1,0 +1,118 @@
+//! HTX: method, host, path and query are signed; the body of a POST is not.
+//!
+//! <https://www.htx.com/en-us/opend/newApiPages/?id=419>
+
+use std::sync::LazyLock;
+
+use super::login::Login;
+use super::parameters::{Pairs, Place, named, query_repeated, sorted};
+use super::table::Table;
+use super::text::iso8601;
+use super::{Binding, Exchange, Facts, Hosts, Scheme, Stamp};
+use crate::decimal::Amount;
+use crate::draft::{Draft, Encoding, Piece, SIGNATURE, SessionDraft, Template};
+use crate::exchange::classify::Order;
+use crate::json::Value;
+use crate::key::{Environment, Key};
+use crate::refusal::Refusal;
+use crate::request::{Method, ParamsIn, Request};
+
+#[derive(Debug)]
+pub struct Htx;
+
+const CONTRACTS: &[&str] = &["api.hbdm.vn", "api.hbdm.com"];
+
+static FACTS: Facts = Facts {
+    name: "htx",
+    documentation: "https://www.htx.com/en-us/opend/newApiPages/?id=419",
+    schemes: &[Scheme::of("/", Binding { body: false, ..Binding::FULL })],
+    hosts: &[
+        Hosts { environment: Environment::Production, path_prefix: "/v5/account/universal_transfer", hosts: SPOT },
+        Hosts { environment: Environment::Production, path_prefix: "/api/", hosts: CONTRACTS },
+        Hosts { environment: Environment::Production, path_prefix: "/linear-swap-notification", hosts: CONTRACTS },
+        Hosts { environment: Environment::Production, path_prefix: "/notification", hosts: CONTRACTS },
+        Hosts { environment: Environment::Production, path_prefix: "/swap-", hosts: CONTRACTS },
+        Hosts { environment: Environment::Production, path_prefix: "/v5/", hosts: CONTRACTS },
+        Hosts { environment: Environment::Production, path_prefix: "/ws/v5/", hosts: CONTRACTS },
+        Hosts { environment: Environment::Production, path_prefix: "/", hosts: SPOT },
+    ],
+    managed: &["AccessKeyId", "Signature", "SignatureMethod", "SignatureVersion", "Timestamp"],
+    ..Facts::PLAIN
+};
+
+const SPOT: &[&str] = &["api.huobi.pro", "api-aws.huobi.pro"];
+
+static TABLE: LazyLock<Table> =
+    LazyLock::new(|| Table::parse(&FACTS, include_str!("htx.scopes"), include_str!("htx.params")));
+
+impl Exchange for Htx {
+    fn facts(&self) -> &'static Facts {
+        &FACTS
+    }
+
+    fn table(&self) -> &'static Table {
+        &TABLE
+    }
+
+    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+        let place = if request.method == Method::Post { Place::Body(ParamsIn::Json) } else { Place::Query };
+        place.check(request)?;
+        let timestamp = iso8601(nearest_second(stamp.now_ms));
+        let mut query = vec![
+            ("AccessKeyId".to_owned(), key.api_key.as_str().into()),
+            ("SignatureMethod".to_owned(), "HmacSHA256".into()),
+            ("SignatureVersion".to_owned(), "2".into()),
+            ("Timestamp".to_owned(), timestamp.into()),
+        ];
+        if place == Place::Query {
+            query.extend(named(request)?.iter().cloned());
+        }
+        let query = query_repeated(&sorted(&query))?;
+        let (content, body) = match place {
+            Place::Query => ("application/x-www-form-urlencoded", None),
+            Place::Body(_) => ("application/json", Some(request.params.value().to_json())),
+        };
+        let message = format!("{}\n{host}\n{}\n{query}", request.method, request.path);
+        let url = Template::text(format!("https://{host}{}?{query}&Signature=", request.path))
+            .then(Piece::SignaturePercentEncoded);
+        let draft = Draft::new(request, key, stamp, message, Encoding::Base64, url);
+        Ok(draft.header("Content-Type", content).body(body))
+    }
+
+    /// The account's own events of spot (<https://www.htx.com/en-us/opend/newApiPages/?id=662>).
+    fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
+        login.plain()?;
+        let timestamp = iso8601(nearest_second(stamp.now_ms));
+        let mut query = Pairs::empty();
+        query.push_percent("accessKey", &key.api_key);
+        query.push("signatureMethod", "HmacSHA256");
+        query.push("signatureVersion", "2.1");
+        query.push_percent("timestamp", &timestamp);
+        let params = Value::object([
+            ("authType", "api".into()),
+            ("accessKey", key.api_key.as_str().into()),
+            ("signatureMethod", "HmacSHA256".into()),
+            ("signatureVersion", "2.1".into()),
+            ("timestamp", timestamp.into()),
+            ("signature", SIGNATURE.into()),
+        ]);
+        let frame = Value::object([("action", "req".into()), ("ch", "auth".into()), ("params", params)]);
+        let message = format!("GET\n{}\n/ws/v2\n{}", SPOT[0], query.into_text());
+        let url = format!("wss://{}/ws/v2", SPOT[0]);
+        Ok(SessionDraft::new(key, stamp, message, Encoding::Base64, &url).frame(Template::json(&frame)))
+    }
+
+    fn base_quantity<'a>(&self, _order: &'a Order<'_>) -> Option<&'a str> {
+        None
+    }
+
+    fn notional<'a>(&self, _order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
+        Err("its body is not signed")
+    }
+}
+
+/// The clients in Python round to seconds, halves to the even one.
+fn nearest_second(ms: u64) -> u64 {
+    let (seconds, rest) = (ms / 1000, ms % 1000);
+    seconds + u64::from(rest > 500 || rest == 500 && seconds % 2 == 1)
+}

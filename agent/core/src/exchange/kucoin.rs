@@ -1,0 +1,117 @@
+//! KuCoin: spot, margin, futures and the unified account, signed alike.
+//!
+//! <https://www.kucoin.com/docs-new/authentication>
+
+use std::sync::LazyLock;
+
+use super::login::{Login, WS};
+use super::parameters::{Place, named, query_raw};
+use super::table::Table;
+use super::worth::{priced, quote_of, quoted};
+use super::{Exchange, Facts, Hosts, Passphrase, Stamp};
+use crate::decimal::Amount;
+use crate::draft::{Draft, Encoding, SessionDraft, Template};
+use crate::exchange::classify::Order;
+use crate::key::{Environment, Key};
+use crate::refusal::Refusal;
+use crate::request::{Method, Params, ParamsIn, Path, Request};
+
+#[derive(Debug)]
+pub struct Kucoin;
+
+static FACTS: Facts = Facts {
+    name: "kucoin",
+    documentation: "https://www.kucoin.com/docs-new/authentication",
+    passphrase: Passphrase::Mac,
+    hosts: &[
+        Hosts { environment: Environment::Production, path_prefix: "/api/v1/asset/ndbroker/", hosts: BROKER },
+        Hosts { environment: Environment::Production, path_prefix: "/api/v1/broker/nd/", hosts: BROKER },
+        Hosts { environment: Environment::Production, path_prefix: "/", hosts: TRADE },
+    ],
+    ..Facts::PLAIN
+};
+
+const TRADE: &[&str] = &["api.kucoin.com", "api-futures.kucoin.com"];
+const BROKER: &[&str] = &["api-broker.kucoin.com"];
+
+static TABLE: LazyLock<Table> =
+    LazyLock::new(|| Table::parse(&FACTS, include_str!("kucoin.scopes"), include_str!("kucoin.params")));
+
+impl Exchange for Kucoin {
+    fn facts(&self) -> &'static Facts {
+        &FACTS
+    }
+
+    fn table(&self) -> &'static Table {
+        &TABLE
+    }
+
+    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+        let place = match request.path.as_str() {
+            "/api/v1/orders/multi-cancel" => Place::Body(ParamsIn::Json),
+            _ => Place::of(request.method, ParamsIn::Json),
+        };
+        place.check(request)?;
+        let (mut target, mut body) = (request.path.to_string(), None);
+        match place {
+            Place::Query if request.params.is_empty() => {}
+            Place::Query => target += &format!("?{}", query_raw(named(request)?)?),
+            // An empty object is no body at all.
+            Place::Body(_) if named(request).is_ok_and(<[_]>::is_empty) => {}
+            Place::Body(_) => body = Some(request.params.value().to_json()),
+        }
+        if IN_BOTH.contains(&request.path.as_str()) && body.is_some() {
+            let trade_type = request.params.members().iter().filter(|(name, _)| name == "tradeType");
+            target += &format!("?{}", query_raw(&trade_type.cloned().collect::<Vec<_>>())?);
+        }
+        let timestamp = stamp.now_ms.to_string();
+        let message = format!("{timestamp}{}{target}{}", request.method, body.as_deref().unwrap_or_default());
+        let url = format!("https://{host}{target}");
+        let mut draft = Draft::new(request, key, stamp, message, Encoding::Base64, url)
+            .header("KC-API-KEY-VERSION", "2")
+            .header("KC-API-KEY", key.api_key.clone())
+            .header("KC-API-TIMESTAMP", timestamp)
+            .header("KC-API-PASSPHRASE", Template::passphrase())
+            .header("KC-API-SIGN", Template::signature());
+        if body.is_some() {
+            draft = draft.header("Content-Type", "application/json");
+        }
+        Ok(draft.body(body))
+    }
+
+    /// Not a login but the request for the token that opens the private WebSocket: a POST with these headers to this URL.
+    fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
+        let host = if login.one_of(&[WS, "ws-futures"])? == WS { TRADE[0] } else { TRADE[1] };
+        login.no_arguments()?;
+        let path = Path::parse("/api/v1/bullet-private")?;
+        let request = Request { method: Method::Post, path, params: Params::empty(), params_in: None, host: None };
+        let draft = self.draft(&request, key, host, stamp)?;
+        let url = format!("https://{host}{}", request.path);
+        let mut session = SessionDraft::new(key, stamp, draft.message, draft.encoding, &url);
+        session.headers = draft.headers;
+        Ok(session)
+    }
+
+    fn base_quantity<'a>(&self, order: &'a Order<'_>) -> Option<&'a str> {
+        let base = order.extra("sizeUnit").is_none_or(|unit| unit == "BASECCY");
+        order.quantity.as_deref().filter(|_| base && order.quote.is_none() && !has_other_size(order))
+    }
+
+    fn notional<'a>(&self, order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
+        // `BTC-USDT`; a contract's symbol has no separator, and its size is in contracts.
+        let quote = quote_of(order.symbol.as_deref(), '-')?;
+        match (order.kind.as_deref(), order.quote.as_deref()) {
+            (Some("limit" | "LIMIT"), None) => priced(quote, self.base_quantity(order), order.price.as_deref()),
+            (Some("market"), Some(funds)) if order.quantity.is_none() => quoted(quote, Some(funds)),
+            _ => Err("it has no limit price and no size in the quote asset"),
+        }
+    }
+}
+
+/// Sizes of a contract in other units.
+fn has_other_size(order: &Order<'_>) -> bool {
+    ["qty", "valueQty"].iter().any(|name| order.extra(name).is_some())
+}
+
+/// Here the query repeats what kind of account the body means.
+const IN_BOTH: &[&str] = &["/api/ua/v1/classic/order/cancel", "/api/ua/v1/classic/order/place"];

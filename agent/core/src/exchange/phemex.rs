@@ -1,0 +1,89 @@
+//! Phemex: path, query without its question mark, expiry and body are signed; the method is not.
+//!
+//! <https://phemex-docs.github.io/#rest-request-header>
+
+use std::sync::LazyLock;
+
+use super::login::Login;
+use super::parameters::{Place, named, query_repeated, without_separators};
+use super::table::Table;
+use super::{Binding, Exchange, Facts, Hosts, Scheme, Stamp};
+use crate::decimal::Amount;
+use crate::draft::{Draft, Encoding, SIGNATURE, SessionDraft, Template};
+use crate::exchange::classify::Order;
+use crate::json::Value;
+use crate::key::{Environment, Key};
+use crate::refusal::Refusal;
+use crate::request::{Method, ParamsIn, Request};
+
+#[derive(Debug)]
+pub struct Phemex;
+
+static FACTS: Facts = Facts {
+    name: "phemex",
+    documentation: "https://phemex-docs.github.io/#rest-request-header",
+    schemes: &[Scheme::of("/", Binding { method: false, ..Binding::FULL }).running_on()],
+    hosts: &[
+        Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["api.phemex.com", "vapi.phemex.com"] },
+        Hosts { environment: Environment::Testnet, path_prefix: "/", hosts: &["testnet-api.phemex.com"] },
+    ],
+    ..Facts::PLAIN
+};
+
+static TABLE: LazyLock<Table> =
+    LazyLock::new(|| Table::parse(&FACTS, include_str!("phemex.scopes"), include_str!("phemex.params")));
+
+impl Exchange for Phemex {
+    fn facts(&self) -> &'static Facts {
+        &FACTS
+    }
+
+    fn table(&self) -> &'static Table {
+        &TABLE
+    }
+
+    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+        let both = request.path.as_str() == "/positions/assign";
+        let place = match request.method {
+            Method::Post if both => Place::Body(ParamsIn::QueryAndJson),
+            Method::Post => Place::Body(ParamsIn::Json),
+            _ => Place::Query,
+        };
+        place.check(request)?;
+        let in_query = (place == Place::Query || both) && !request.params.is_empty();
+        let query = if in_query { query_repeated(named(request)?)? } else { String::new() };
+        // What stands between path and body could be read as a query with an expiry of the client's own.
+        let body = (request.method == Method::Post).then(|| without_separators(request.params.value().to_json()));
+        let body = body.transpose()?;
+        let expiry = stamp.seconds() + 60;
+        let message = format!("{}{query}{expiry}{}", request.path, body.as_deref().unwrap_or_default());
+        let mark = if in_query { "?" } else { "" };
+        let url = format!("https://{host}{}{mark}{query}", request.path);
+        let mut draft = Draft::new(request, key, stamp, message, Encoding::Hex, url)
+            .header("x-phemex-access-token", key.api_key.clone())
+            .header("x-phemex-request-expiry", expiry.to_string())
+            .header("x-phemex-request-signature", Template::signature());
+        if body.is_some() {
+            draft = draft.header("Content-Type", "application/json");
+        }
+        Ok(draft.body(body))
+    }
+
+    fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
+        login.plain()?;
+        let expiry = stamp.seconds() + 120;
+        let arguments =
+            vec!["API".into(), key.api_key.as_str().into(), SIGNATURE.into(), Value::Number(expiry.to_string())];
+        let frame = Value::object([("method", "user.auth".into()), ("params", Value::Array(arguments))]);
+        let url = match key.environment {
+            Environment::Production => "wss://ws.phemex.com",
+            Environment::Testnet => "wss://testnet-api.phemex.com/ws",
+        };
+        let message = format!("{}{expiry}", key.api_key);
+        Ok(SessionDraft::new(key, stamp, message, Encoding::Hex, url).frame(Template::json(&frame)))
+    }
+
+    fn notional<'a>(&self, _order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
+        Err("its numbers are scaled, or of a contract")
+    }
+}

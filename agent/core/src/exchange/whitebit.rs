@@ -1,0 +1,80 @@
+//! WhiteBIT v4: the body, in base64, is what is signed; it holds path and nonce.
+//!
+//! <https://docs.whitebit.com/private/http-auth/>
+
+use std::sync::LazyLock;
+
+use super::parameters::{Place, named};
+use super::table::Table;
+use super::text::base64;
+use super::worth::{priced, quote_of, quoted};
+use super::{Exchange, Facts, Hosts, Nonce, Stamp};
+use crate::algorithm::Algorithm;
+use crate::decimal::Amount;
+use crate::draft::{Draft, Encoding, Template};
+use crate::exchange::classify::Order;
+use crate::json::Value;
+use crate::key::{Environment, Key, NonceUnit};
+use crate::refusal::Refusal;
+use crate::request::{ParamsIn, Request};
+use crate::scope::Scope;
+
+#[derive(Debug)]
+pub struct Whitebit;
+
+static FACTS: Facts = Facts {
+    name: "whitebit",
+    documentation: "https://docs.whitebit.com/private/http-auth/",
+    algorithms: &[Algorithm::HmacSha512],
+    nonce: Nonce::Increasing(NonceUnit::Milliseconds),
+    hosts: &[Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["whitebit.com", "whitebit.eu"] }],
+    managed: &["nonce", "nonceWindow", "request"],
+    session_grants: &[Scope::Read, Scope::Trade],
+    ..Facts::PLAIN
+};
+
+static TABLE: LazyLock<Table> =
+    LazyLock::new(|| Table::parse(&FACTS, include_str!("whitebit.scopes"), include_str!("whitebit.params")));
+
+impl Exchange for Whitebit {
+    fn facts(&self) -> &'static Facts {
+        &FACTS
+    }
+
+    fn table(&self) -> &'static Table {
+        &TABLE
+    }
+
+    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+        Place::Body(ParamsIn::Json).check(request)?;
+        let mut members = vec![
+            ("request".to_owned(), Value::String(request.path.to_string())),
+            ("nonce".to_owned(), Value::String(stamp.nonce.to_string())),
+            // A window would take nonces that do not grow.
+            ("nonceWindow".to_owned(), Value::Bool(false)),
+        ];
+        members.extend(named(request)?.iter().cloned());
+        let body = Value::Object(members).to_json();
+        let payload = base64(&body);
+        let url = format!("https://{host}{}", request.path);
+        Ok(Draft::new(request, key, stamp, payload.clone(), Encoding::Hex, url)
+            .header("Content-Type", "application/json")
+            .header("X-TXC-APIKEY", key.api_key.clone())
+            .header("X-TXC-PAYLOAD", payload)
+            .header("X-TXC-SIGNATURE", Template::signature())
+            .body(Some(body)))
+    }
+
+    fn notional<'a>(&self, order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
+        let quote = quote_of(order.symbol.as_deref(), '_')?;
+        if quote == "PERP" {
+            return Err("a contract's worth is not in its order");
+        }
+        match (order.quote.as_deref(), order.quantity.as_deref()) {
+            // What a market order takes counts in the quote asset where it buys, in the base asset where it sells.
+            (Some(amount), None) if order.side.as_deref() == Some("buy") => quoted(quote, Some(amount)),
+            (None, quantity) => priced(quote, quantity, order.price.as_deref()),
+            _ => Err("its size is not in the quote asset"),
+        }
+    }
+}

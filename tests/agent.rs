@@ -1,6 +1,6 @@
 //! The whole agent: real sockets, a real SoftHSM token, the real journal; and a client of it.
 
-mod approvals;
+pub(crate) mod approvals;
 mod enrolment;
 mod faults;
 mod policy;
@@ -232,6 +232,9 @@ impl Agent {
             environment: Default::default(),
             expires_ms: None,
             nonce_unit: None,
+            rsa_bits: None,
+            slot: None,
+            overwrite: false,
         })
     }
 

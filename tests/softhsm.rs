@@ -50,6 +50,7 @@ impl SoftHsm {
             module: None,
             label: Some(self.made.label.clone()),
             serial: None,
+            attestation_root: None,
             pin: PinSource::File(self.made.pin_file.clone()),
             credentials_directory: None,
             environment: vec![("SOFTHSM2_CONF".to_owned(), self.configuration().display().to_string())],

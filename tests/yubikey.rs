@@ -1,6 +1,7 @@
 //! Keys that live in a YubiKey, on a virtual one behind a real pcscd.
 
 mod card;
+mod running;
 
 use std::os::fd::AsFd;
 use std::sync::Arc;

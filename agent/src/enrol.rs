@@ -9,6 +9,7 @@ mod operation;
 pub mod operator;
 pub mod protocol;
 pub mod public_key;
+mod yubikey;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -19,11 +20,13 @@ use crate::host::frame::{self, FrameError, Frames};
 use crate::host::login;
 use crate::host::protocol::HostError;
 use crate::host::settings::{TokenSettings, is_plain_name};
+use crate::host::yubikey_host;
 use crate::sys;
 use material::KeyMaterial;
 use operation::{Enrolment, NewKey};
 use operator::{Operator, Wanted};
-use protocol::{EnrolError, EnrolReply, EnrolRequest};
+use protocol::{EnrolError, EnrolReply, EnrolRequest, SlotChoice};
+use yubikey::CardEnrolment;
 
 /// Carries out the one operation asked for over `control`; `operator` is where the operator enters secrets.
 ///
@@ -63,6 +66,9 @@ fn carry_out(
     if !is_plain_name(request.name()) {
         return Err(EnrolError::Name(request.name().to_owned()));
     }
+    if settings.is_yubikey() {
+        return on_yubikey(settings, request, &operator);
+    }
     let new_key = enter(request, &operator)?;
     let terminal = operator.terminal();
     let login = login::log_in(settings, front_writes, terminal.as_ref())?;
@@ -72,8 +78,37 @@ fn carry_out(
         (EnrolRequest::Activate { api_key, .. }, _) => enrolment.activate(api_key),
         (EnrolRequest::Add { .. }, Some(new_key)) => enrolment.add(new_key),
         (EnrolRequest::Add { .. }, None) => Err(EnrolError::Cancelled),
+        (EnrolRequest::Generate { slot: SlotChoice { slot: Some(_), .. }, .. }, _) => {
+            Err(EnrolError::Input("only a YubiKey has slots".to_owned()))
+        }
         (EnrolRequest::Generate { algorithm, modulus_bits, .. }, _) => enrolment.generate(*algorithm, *modulus_bits),
         (EnrolRequest::Remove { .. }, _) => enrolment.remove(),
+    }
+}
+
+fn on_yubikey(
+    settings: &TokenSettings,
+    request: &EnrolRequest,
+    operator: &Operator<'_>,
+) -> Result<EnrolReply, EnrolError> {
+    if let EnrolRequest::Add { algorithm, .. } = request {
+        let reason = "its keys are made in it: countersign key generate".to_owned();
+        return Err(EnrolError::ImportUnsupported { algorithm: *algorithm, reason });
+    }
+    // Read before the process gives up the files of the system.
+    let roots = yubikey::roots(settings)?;
+    let terminal = operator.terminal();
+    let login = yubikey_host::log_in(settings, terminal.as_ref())?;
+    confine::follow_parent()
+        .map_err(|error| HostError::Refused(format!("this process cannot be protected: {error}")))?;
+    let enrolment = CardEnrolment { login, name: request.name(), roots };
+    match request {
+        EnrolRequest::Activate { api_key, .. } => enrolment.activate(api_key),
+        EnrolRequest::Add { .. } => Err(EnrolError::Cancelled),
+        EnrolRequest::Generate { algorithm, modulus_bits, slot, .. } => {
+            enrolment.generate(*algorithm, *modulus_bits, *slot, terminal.as_ref())
+        }
+        EnrolRequest::Remove { .. } => enrolment.remove(),
     }
 }
 

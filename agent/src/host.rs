@@ -28,3 +28,5 @@ pub mod status;
 pub mod supervisor;
 mod workers;
 pub mod yubikey;
+pub(crate) mod yubikey_host;
+pub mod yubikey_keys;

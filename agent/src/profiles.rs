@@ -31,7 +31,8 @@ pub fn list(json: bool) -> anyhow::Result<()> {
         return Ok(());
     }
     for row in profiles {
-        let library = row.library.map_or_else(|| "not installed".to_owned(), |path| path.display().to_string());
+        let none = if row.name == pkcs11_profiles::YUBIKEY { "by PC/SC" } else { "not installed" };
+        let library = row.library.map_or_else(|| none.to_owned(), |path| path.display().to_string());
         writeln!(out, "{:<16} {:<10} {library}", row.name, row.tier)?;
     }
     Ok(())

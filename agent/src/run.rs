@@ -314,7 +314,8 @@ impl SignsOfLife {
 
 fn host_of(token: &TokenConfig) -> Result<supervisor::TokenConfig, postcard::Error> {
     let settings = postcard::to_stdvec(&token.settings)?;
-    Ok(supervisor::TokenConfig { name: token.settings.name.clone(), settings, deadlines: Deadlines::default() })
+    let deadlines = if token.profile.is_yubikey() { Deadlines::with_touch() } else { Deadlines::default() };
+    Ok(supervisor::TokenConfig { name: token.settings.name.clone(), settings, deadlines })
 }
 
 /// Reads the configuration for the front at the other end of `control`.

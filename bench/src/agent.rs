@@ -173,6 +173,9 @@ fn new_key(name: &str, algorithm: Option<Algorithm>) -> NewKey {
         environment: Default::default(),
         expires_ms: None,
         nonce_unit: None,
+        rsa_bits: None,
+        slot: None,
+        overwrite: false,
     }
 }
 

@@ -38,6 +38,7 @@ pub(crate) fn settings(module: PathBuf, label: String, pin_file: PathBuf) -> Tok
         module: Some(module),
         label: Some(label),
         serial: None,
+        attestation_root: None,
         pin: PinSource::File(pin_file),
         credentials_directory: None,
         environment: Vec::new(),

@@ -176,6 +176,9 @@ fn an_enrolment_carries_a_descriptor_and_no_secret() {
         environment: Default::default(),
         expires_ms: None,
         nonce_unit: None,
+        rsa_bits: None,
+        slot: None,
+        overwrite: false,
     });
     let mut admin = Admin::open(&Sockets::at(fake.socket())).expect("connects");
     assert_eq!(admin.add(&change, file.as_fd()).expect("added").done, "added");

@@ -52,12 +52,18 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// Parses one profile; anything unknown or missing is refused.
+    /// Parses one profile of an operator's; anything unknown or missing is refused.
     pub fn from_toml(text: &str) -> Result<Self, ProfileError> {
-        let profile: Self = toml::from_str(text)?;
+        let profile = Self::embedded(text)?;
         if super::RESERVED.contains(&profile.name.as_str()) {
             return Err(ProfileError::Reserved(profile.name));
         }
+        Ok(profile)
+    }
+
+    /// Parses one of those that are shipped.
+    pub(super) fn embedded(text: &str) -> Result<Self, ProfileError> {
+        let profile: Self = toml::from_str(text)?;
         if profile.workers == 0 {
             return Err(ProfileError::NoWorkers(profile.name));
         }
@@ -70,6 +76,11 @@ impl Profile {
     /// Where the module may lie on the system this was built for, in the order to try.
     pub fn library_paths(&self) -> &[PathBuf] {
         System::current().and_then(|system| self.libraries.get(&system)).map_or(&[], Vec::as_slice)
+    }
+
+    /// True for the one profile that is no PKCS#11 module.
+    pub fn is_yubikey(&self) -> bool {
+        self.name == super::YUBIKEY
     }
 
     pub fn offers(&self, algorithm: &str) -> bool {

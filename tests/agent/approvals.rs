@@ -1,6 +1,6 @@
 //! Withdrawals that persons approve: with a FIDO key in software behind an ssh-agent of the test, where a touch is a flag.
 
-mod person;
+pub(crate) mod person;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -88,6 +88,9 @@ fn a_key_born_on_the_token_signs_once_its_id_is_known() {
             environment: Default::default(),
             expires_ms: None,
             nonce_unit: None,
+            rsa_bits: None,
+            slot: None,
+            overwrite: false,
         });
         let pem = agent.admin().register(&generate).expect("generated").public_key.expect("a public key");
         assert_eq!(code(agent.sign(name, "GET", "/api/v3/account", "{}")), Some(Code::TokenUnavailable));

@@ -114,7 +114,7 @@ fn generated_keys_sign_only_after_they_were_activated() {
     let token = SoftHsm::new();
     let settings = token.settings();
     let generate = |name: &str, algorithm, modulus_bits| {
-        let request = EnrolRequest::Generate { name: named(name), algorithm, modulus_bits };
+        let request = EnrolRequest::Generate { name: named(name), algorithm, modulus_bits, slot: Default::default() };
         enrol(&settings, &request, "").reply
     };
     let facts = done(generate("p", Algorithm::EcdsaP256Sha256, None));

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::attestation::Root;
 use crate::draft::{Finished, FinishedSession};
 use crate::json::Value;
 use crate::key::{KeyName, Tier};
@@ -344,6 +345,12 @@ pub struct KeyEntry {
     pub last_used_ms: Option<u64>,
     /// PEM, for asymmetric keys.
     pub public_key: Option<String>,
+    /// Whose attestation proves that each signature takes a touch: rung 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub touch_attested_by: Option<Root>,
+    /// Where in a YubiKey it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<String>,
 }
 
 /// Whether a key can sign.

@@ -18,6 +18,9 @@ pub(super) struct Places {
     pub(super) problems: Vec<String>,
 }
 
+/// Where pcscd listens.
+const PCSCD: &str = "/run/pcscd/pcscd.comm";
+
 impl Places {
     /// Whether this kernel can confine the processes as it is demanded.
     pub(super) fn confinement(&mut self, demand: Demand) {
@@ -40,6 +43,12 @@ impl Places {
         self.pin(&section, settings);
         for (name, value) in &settings.environment {
             self.environment_path(&format!("{section} {name}"), Path::new(value));
+        }
+        if token.profile.is_yubikey() {
+            if !Path::new(PCSCD).exists() {
+                self.warnings.push(format!("{section}: {PCSCD} is not there: is pcscd installed and running?"));
+            }
+            return None;
         }
         let candidates = match &settings.module {
             Some(path) => std::slice::from_ref(path),

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use countersign_core::key::Tier;
-use pkcs11_profiles::{Profile, RESERVED};
+use pkcs11_profiles::Profile;
 use toml::de::DeValue;
 
 use super::agent::AgentSettings;
@@ -72,7 +72,13 @@ fn read(
     if let (Some((profile, _)), Some(span)) = (&profile, profile_span) {
         check_tier(profile, span, agent, fields.problems());
     }
-    if fields.span("label").is_none() && fields.span("serial").is_none() {
+    let is_yubikey = profile.as_ref().is_some_and(|(profile, _)| profile.is_yubikey());
+    if is_yubikey {
+        check_yubikey(&fields);
+    } else if let Some(span) = fields.span("attestation_root") {
+        let help = "it names who may vouch for a YubiKey beside Yubico";
+        fields.problems().add(Problem::new(span, "expected the fields of a PKCS#11 token", "not a YubiKey", help));
+    } else if fields.span("label").is_none() && fields.span("serial").is_none() {
         let problem = Problem::new(
             fields.at(),
             "expected a field `label` or `serial`",
@@ -82,8 +88,12 @@ fn read(
         fields.problems().add(problem);
     }
     let label = fields.optional("label", label);
-    let serial = fields.optional("serial", serial);
+    let serial = fields.optional("serial", |value, problems| match is_yubikey {
+        true => yubikey_serial(value, problems),
+        false => serial(value, problems),
+    });
     let module = fields.optional("module", value::path);
+    let attestation_root = fields.optional("attestation_root", value::path);
     let pin = fields.required("pin", "{ file = \"/etc/countersign/hsm.pin\" }", |value, problems| {
         pin::read(value, format!("[token.{name}] pin"), names, problems)
     });
@@ -98,6 +108,7 @@ fn read(
         module,
         label,
         serial,
+        attestation_root,
         pin: pin?,
         credentials_directory: facts.credentials_directory.clone(),
         environment: environment.unwrap_or_default(),
@@ -110,6 +121,32 @@ fn read(
         pkcs11_profiles::Tier::Software => Tier::Software,
     };
     Some(TokenConfig { settings, profile, tier })
+}
+
+/// A YubiKey is named by its serial alone, and has nothing to load.
+fn check_yubikey(fields: &Fields<'_>) {
+    let (expected, help) = ("expected a YubiKey's own fields", "a YubiKey has a serial and a pin");
+    for (name, found) in [("label", "a YubiKey has no label"), ("module", "a YubiKey has no module")] {
+        if let Some(span) = fields.span(name) {
+            fields.problems().add(Problem::new(span, expected, found, help));
+        }
+    }
+    if fields.span("serial").is_none() {
+        let help = "the number printed on it, which `ykman list` shows: serial = 13371337";
+        fields.problems().add(Problem::new(fields.at(), "expected a field `serial`", "it is missing here", help));
+    }
+}
+
+/// As it is printed on the YubiKey.
+fn yubikey_serial(value: Value<'_>, problems: &Problems) -> Option<String> {
+    let text = serial(value, problems)?;
+    let plain = text.parse::<u32>().is_ok_and(|number| number.to_string() == text);
+    problems.keep(if plain {
+        Ok(text)
+    } else {
+        let help = "the number printed on it, which `ykman list` shows";
+        Err(Problem::new(value.span(), "expected the serial of a YubiKey", "this is none", help))
+    })
 }
 
 /// Names of tokens and clients stand in file names, labels and records.
@@ -129,9 +166,7 @@ fn profile(value: Value<'_>, facts: &Facts, problems: &Problems) -> Option<(Prof
     let name = value::text(value, problems)?;
     let refused =
         |found: &str, help: String| Err(Problem::new(value.span(), "expected the profile of a token", found, help));
-    let profile = if RESERVED.contains(&name) {
-        refused("not available in this version", "a token with a PKCS#11 module is needed for now".to_owned())
-    } else if name.starts_with('/') {
+    let profile = if name.starts_with('/') {
         (facts.profile_file)(Path::new(name)).or_else(|error| refused("this file cannot be used", error))
     } else {
         let names: Vec<&str> = Profile::all().iter().map(|profile| profile.name.as_str()).collect();

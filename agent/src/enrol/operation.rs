@@ -235,6 +235,8 @@ impl<'name> Enrolment<'name> {
             allowed_mechanism_bound: import::is_bound(&self.session, key, mechanism.kind()),
             has_passphrase: record.passphrase.is_some(),
             active: record.api_key.is_some(),
+            touch_attested_by: None,
+            slot: None,
         })
     }
 

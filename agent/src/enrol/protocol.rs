@@ -5,9 +5,11 @@
 //! with one [`EnrolReply`] and exits.
 
 use countersign_core::algorithm::Algorithm;
+use countersign_core::attestation::Root;
 use serde::{Deserialize, Serialize};
 
 use crate::host::protocol::HostError;
+use crate::host::yubikey::Slot;
 
 /// The one operation a child is started for.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -22,8 +24,8 @@ pub enum EnrolRequest {
         secret_encoding: SecretEncoding,
         needs_passphrase: bool,
     },
-    /// Make a key pair on the token; `modulus_bits` is for RSA only (2048, 3072 or 4096).
-    Generate { name: String, algorithm: Algorithm, modulus_bits: Option<u32> },
+    /// Make a key pair on the token; `modulus_bits` is for RSA only (2048, 3072 or 4096), the slot for a YubiKey only.
+    Generate { name: String, algorithm: Algorithm, modulus_bits: Option<u32>, slot: SlotChoice },
     /// Destroy everything the token holds under this name.
     Remove { name: String },
 }
@@ -37,6 +39,15 @@ impl EnrolRequest {
             | Self::Remove { name } => name,
         }
     }
+}
+
+/// Where in a YubiKey a key is made.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct SlotChoice {
+    /// `None`: the first one that is free.
+    pub slot: Option<Slot>,
+    /// A key that is in the slot may be destroyed.
+    pub overwrite: bool,
 }
 
 /// How the exchange writes the secret.
@@ -78,6 +89,10 @@ pub struct KeyFacts {
     pub has_passphrase: bool,
     /// False until the exchange's id for the key is stored.
     pub active: bool,
+    /// For a key that signs only after a touch, each time: who vouches for that.
+    pub touch_attested_by: Option<Root>,
+    /// Of a YubiKey.
+    pub slot: Option<String>,
 }
 
 /// How the operation ended.
@@ -109,6 +124,10 @@ pub enum EnrolError {
     NameUnknown(String),
     #[error("the token signed something else than software did with the same {0} key; the key was destroyed again")]
     ProofFailed(Algorithm),
+    #[error(
+        "the key in slot {slot} is not proven to need a touch for each signature, so it was not enrolled: {reason}"
+    )]
+    TouchUnproven { slot: String, reason: String },
     #[error("an enrolment of {0} was never finished; `countersign key remove {0}` clears it")]
     Unfinished(String),
     #[error("the token would give the key away; it was destroyed again")]

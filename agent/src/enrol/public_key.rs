@@ -1,8 +1,9 @@
 //! Public keys: read from a token or a private key, written as SubjectPublicKeyInfo, verifying what the token signed.
 
+use countersign_core::algorithm::Algorithm;
 use cryptoki::object::{Attribute, AttributeType, ObjectHandle};
 use cryptoki::session::Session;
-use rsa::pkcs8::EncodePublicKey;
+use rsa::pkcs8::{DecodePublicKey, EncodePublicKey};
 use rsa::traits::PublicKeyParts;
 use rsa::{BigUint, Pkcs1v15Sign, RsaPublicKey};
 use sha2::{Digest, Sha256};
@@ -50,6 +51,16 @@ impl PublicKey {
         let key = <[u8; 32]>::try_from(unwrapped(&point, 32)).ok();
         let key = key.and_then(|bytes| ed25519_dalek::VerifyingKey::from_bytes(&bytes).ok());
         key.map(Self::Ed25519).ok_or_else(unreadable)
+    }
+
+    /// Reads SubjectPublicKeyInfo in DER; `None` where it is no key for this algorithm.
+    pub fn from_der(algorithm: Algorithm, der: &[u8]) -> Option<Self> {
+        match algorithm {
+            Algorithm::EcdsaP256Sha256 => p256::ecdsa::VerifyingKey::from_public_key_der(der).ok().map(Self::EcdsaP256),
+            Algorithm::Ed25519 => ed25519_dalek::VerifyingKey::from_public_key_der(der).ok().map(Self::Ed25519),
+            Algorithm::RsaPkcs1v15Sha256 => RsaPublicKey::from_public_key_der(der).ok().map(Self::Rsa),
+            _ => None,
+        }
     }
 
     /// SubjectPublicKeyInfo in DER.

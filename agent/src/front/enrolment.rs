@@ -20,8 +20,9 @@ use p256::pkcs8::{Document, LineEnding};
 use super::operator::done;
 use super::recorder::key_change;
 use super::{Front, enrol_child};
-use crate::enrol::protocol::{CustodyTier, EnrolError, EnrolReply, EnrolRequest, KeyFacts, SecretEncoding};
+use crate::enrol::protocol::{CustodyTier, EnrolError, EnrolReply, EnrolRequest, KeyFacts, SecretEncoding, SlotChoice};
 use crate::host::settings::TokenSettings;
+use crate::host::yubikey::Slot;
 use crate::ledger::keys::{CkaId, KeyFile, KeyFileState, Rung};
 use crate::peer::Peer;
 
@@ -37,6 +38,8 @@ struct Plan {
     scopes: Scopes,
     expires_ms: Option<u64>,
     nonce_unit: Option<NonceUnit>,
+    modulus_bits: Option<u32>,
+    slot: SlotChoice,
     token: TokenSettings,
 }
 
@@ -60,7 +63,7 @@ impl Front {
                 })?;
                 self.add(self.plan(new)?, operator, peer).await
             }
-            Register::Generate(new) => self.generate(self.plan(new)?, peer).await,
+            Register::Generate(new) => self.generate(self.plan(new)?, operator, peer).await,
             Register::Remove { v, name } => {
                 wire::check_version(v)?;
                 self.remove(&name, peer).await
@@ -89,9 +92,12 @@ impl Front {
             return Err(Refusal::malformed("a key needs at least one scope"));
         }
         let (token, tier) = self.token_settings(&new.token)?;
-        check_rung(new.scopes, tier)?;
-        let NewKey { environment, scopes, expires_ms, nonce_unit, .. } = new;
-        Ok(Plan { name, exchange, environment, algorithm, scopes, expires_ms, nonce_unit, token })
+        check_rung(new.scopes, tier, &token)?;
+        let NewKey { environment, scopes, expires_ms, nonce_unit, rsa_bits: modulus_bits, slot, overwrite, .. } = new;
+        let slot = slot.as_deref().map(Slot::parse).transpose();
+        let slot = slot.map_err(|error| Refusal::malformed(error.to_string()))?;
+        let slot = SlotChoice { slot, overwrite };
+        Ok(Plan { name, exchange, environment, algorithm, scopes, expires_ms, nonce_unit, modulus_bits, slot, token })
     }
 
     fn token_settings(&self, name: &str) -> Result<(TokenSettings, Tier), Refusal> {
@@ -114,14 +120,16 @@ impl Front {
         self.enrolled(plan, &added, peer, "added").await
     }
 
-    async fn generate(&self, plan: Plan, peer: &Peer) -> Result<DoneReply, Refusal> {
+    /// With a terminal, where the operator has one: a PIN or a management key may be asked for.
+    async fn generate(&self, plan: Plan, operator: Option<OwnedFd>, peer: &Peer) -> Result<DoneReply, Refusal> {
         if plan.algorithm.is_hmac() {
             let message = "an HMAC secret is made by the exchange: use `countersign key add`";
             return Err(Refusal::malformed(message));
         }
         let (name, algorithm) = (plan.name.to_string(), plan.algorithm);
-        let request = EnrolRequest::Generate { name, algorithm, modulus_bits: None };
-        let generated = self.on_token(&plan.token, &request, None, peer).await?;
+        let (modulus_bits, slot) = (plan.modulus_bits, plan.slot);
+        let request = EnrolRequest::Generate { name, algorithm, modulus_bits, slot };
+        let generated = self.on_token(&plan.token, &request, operator, peer).await?;
         self.enrolled(plan, &generated, peer, "generated").await
     }
 
@@ -136,13 +144,15 @@ impl Front {
             cka_id: CkaId(HEXLOWER.decode(facts.cka_id.as_bytes()).unwrap_or_default()),
             scopes: plan.scopes,
             tier: tier(facts.tier),
-            rung: Rung::Three,
+            rung: if facts.touch_attested_by.is_some() { Rung::One } else { Rung::Three },
             mechanism_bound: facts.allowed_mechanism_bound,
             state: if facts.active { KeyFileState::Active } else { KeyFileState::AwaitingApiKey },
             created_ms: self.clock.now_ms(),
             expires_ms: plan.expires_ms,
             nonce_unit: plan.nonce_unit,
             public_key_pem: facts.public_key_der.as_deref().and_then(pem),
+            touch_attested_by: facts.touch_attested_by,
+            slot: facts.slot.clone(),
         };
         let change = key_change(&file, uid_of(peer));
         let record = if facts.active { Record::KeyAdded(change) } else { Record::KeyGenerated(change) };
@@ -186,7 +196,11 @@ impl Front {
         self.key_files.remove(&file.name).map_err(|error| Refusal::new(Code::LedgerUnavailable, error.to_string()))?;
         self.keyring.remove(&file.name);
         self.rescan(&file.token).await;
-        Ok(done(format!("{name} and its {objects} objects on token {} are gone", file.token)))
+        let token = &file.token;
+        Ok(done(match &file.slot {
+            Some(slot) => format!("{name} is gone; what is in slot {slot} of {token} stays there, and nothing uses it"),
+            None => format!("{name} and its {objects} objects on token {token} are gone"),
+        }))
     }
 
     /// Clears what an enrolment that was cut off left on a token: a name there without a file here.
@@ -308,6 +322,7 @@ fn refusal(reason: &EnrolError) -> Refusal {
         EnrolError::Host(_)
         | EnrolError::ImportUnsupported { .. }
         | EnrolError::ProofFailed(_)
+        | EnrolError::TouchUnproven { .. }
         | EnrolError::Unprotected => Code::TokenUnavailable,
     };
     Refusal::new(code, reason.to_string())
@@ -320,13 +335,24 @@ fn known_exchange(name: &str) -> Result<&'static dyn Exchange, Refusal> {
     })
 }
 
-/// Keys that can move money out or manage keys belong behind a touch, which no token of this version gives.
-fn check_rung(scopes: Scopes, tier: Tier) -> Result<(), Refusal> {
+/// Keys that can move money out or manage keys belong behind a touch, which a YubiKey takes for every signature of its keys.
+fn check_rung(scopes: Scopes, tier: Tier, token: &TokenSettings) -> Result<(), Refusal> {
+    let refused = |message: &str| Err(Refusal::new(Code::PolicyScope, message));
     let needs_touch = scopes.contains(Scope::Withdraw) || scopes.contains(Scope::Admin);
+    if token.is_yubikey() {
+        if needs_touch && scopes.contains(Scope::Trade) {
+            return refused(
+                "a key behind a touch cannot trade as well: every order would take a touch; make a second exchange key \
+                 for trading, with withdrawals switched off",
+            );
+        }
+        return Ok(());
+    }
     if needs_touch && tier != Tier::Software {
-        let message = "withdraw and admin keys need a touch for every signature, which this version cannot give; \
-                       only software tokens take them, for trials";
-        return Err(Refusal::new(Code::PolicyScope, message));
+        return refused(
+            "withdraw and admin keys need a touch for every signature: generate them in a YubiKey (profile yubikey-piv); \
+             only software tokens take them without, for trials",
+        );
     }
     Ok(())
 }

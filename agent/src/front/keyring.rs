@@ -100,6 +100,8 @@ impl Keyring {
             expires_ms: file.expires_ms,
             last_used_ms,
             public_key: file.public_key_pem.clone(),
+            touch_attested_by: file.touch_attested_by,
+            slot: file.slot.clone(),
         })
     }
 }

@@ -14,6 +14,7 @@ use super::outstanding::Outstanding;
 use super::protocol::{Bytes, HostedKey, ToHost};
 use super::pulse::Pulse;
 use super::status::{TokenState, TokenStatus};
+use super::yubikey;
 use crate::shutdown::{Stop, Stopper};
 
 /// How long the front waits for a token host.
@@ -36,6 +37,14 @@ impl Default for Deadlines {
             stop: Duration::from_secs(1),
             idle: Duration::from_secs(5),
         }
+    }
+}
+
+impl Deadlines {
+    /// Of a YubiKey: a touch is waited for as long as the YubiKey waits, and the start looks for it among the readers.
+    pub fn with_touch() -> Self {
+        let sign = yubikey::TOUCH_TIMEOUT + yubikey::PATIENCE * 2;
+        Self { start: Duration::from_secs(30), sign, ..Self::default() }
     }
 }
 
@@ -100,6 +109,9 @@ impl TokenHandle {
     /// Whether [`Self::sign`] would be put to the host now.
     pub fn ready(&self) -> Result<(), TokenError> {
         let desk = self.0.serving_desk()?;
+        if self.0.status.borrow().blinking {
+            return Err(self.0.unavailable("it waits for the touch of another request; ask again"));
+        }
         if desk.outstanding.is_full() { Err(self.0.unavailable("too many requests are waiting")) } else { Ok(()) }
     }
 

@@ -25,6 +25,7 @@ enum Reply {
 /// What an answer said of the token.
 #[derive(Debug)]
 pub(crate) enum Answered {
+    Blinking,
     KeysFound(Vec<HostedKey>),
     /// Only this request failed.
     RequestFailed,
@@ -102,6 +103,9 @@ impl Outstanding {
     /// Hands an answer to whoever waits for it; `None` where nothing of the kind was asked.
     pub(crate) fn answer(&mut self, answer: FromHost, now: Instant) -> Option<Answered> {
         match answer {
+            FromHost::Blinking { id } => {
+                self.lanes.iter().any(|lane| lane.waiting.contains_key(&id)).then_some(Answered::Blinking)
+            }
             FromHost::Broken(_) | FromHost::Ready { .. } => None,
             FromHost::Keys(keys) => {
                 let (_, waiting) = self.rescans.pop_front()?;
@@ -126,7 +130,10 @@ impl Outstanding {
                 Reply::GivenUp => Some(Answered::RequestFailed),
                 Reply::SelfTest => Some(Answered::SelfTestFailed(error)),
                 Reply::Sign(waiting) => {
-                    let _ = waiting.send(Err(TokenError::Unavailable(error.to_string())));
+                    let _ = waiting.send(Err(match error {
+                        HostError::TouchTooLate(text) => TokenError::Timeout(text),
+                        error => TokenError::Unavailable(error.to_string()),
+                    }));
                     Some(Answered::RequestFailed)
                 }
             },

@@ -14,6 +14,7 @@ fn settings(pin: PinSource, credentials_directory: Option<PathBuf>) -> TokenSett
         module: None,
         label: None,
         serial: None,
+        attestation_root: None,
         pin,
         credentials_directory,
         environment: Vec::new(),

@@ -166,7 +166,7 @@ pub struct TryRecord {
 impl TryRecord {
     /// Waits for other processes that log in to the same token.
     pub fn open(state_dir: &Path, token: &str) -> Result<Self, TryError> {
-        let directory = state_dir.join(DIRECTORY);
+        let directory = directory(state_dir);
         let path = directory.join(format!("{token}.json"));
         let storage = |source| TryError::Storage { path: path.clone(), source };
         DirBuilder::new().mode(0o700).recursive(true).create(&directory).map_err(storage)?;
@@ -214,6 +214,11 @@ impl TryRecord {
         fs::rename(&new, &self.path)?;
         sync_parent(&self.path)
     }
+}
+
+/// Where the records are.
+pub fn directory(state_dir: &Path) -> PathBuf {
+    state_dir.join(DIRECTORY)
 }
 
 /// Forgets every attempt made on this token; true if there was a record.

@@ -22,6 +22,7 @@ use super::self_test::SelfTest;
 use super::settings::TokenSettings;
 use super::signer::Signer;
 use super::workers::{Job, Workers};
+use super::yubikey_host;
 use crate::confine;
 use crate::sys;
 
@@ -65,6 +66,9 @@ fn serve(stream: &mut UnixStream, frames: &mut Frames, front_writes: &[PathBuf])
         Err(FrameError::Closed) => return Ok(()),
         Err(error) => return Err(HostError::Refused(format!("the front's settings cannot be read: {error}"))),
     };
+    if settings.is_yubikey() {
+        return yubikey_host::serve(&settings, stream, frames);
+    }
     let login = login::log_in(&settings, front_writes, None)?;
     let unprotected = |error| HostError::Refused(format!("this process cannot be protected: {error}"));
     confine::follow_parent().map_err(unprotected)?;

@@ -35,6 +35,10 @@ pub enum ToHost<'a> {
 /// What a token host answers.
 #[derive(Debug, Deserialize, Serialize)]
 pub enum FromHost {
+    /// The token waits for a finger for this request. A signature or failure follows.
+    Blinking {
+        id: u64,
+    },
     /// The host cannot go on and exits after this; [`HostError::is_final`] says whether to start it again.
     Broken(HostError),
     /// One request failed; the host goes on.
@@ -128,6 +132,9 @@ impl std::fmt::Debug for Passphrase {
 /// Why a token host could not do what was asked. The texts hold no secret, PIN or path of one.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, thiserror::Error)]
 pub enum HostError {
+    /// Of a YubiKey, with what a person can do about it.
+    #[error("{0}")]
+    Card(String),
     #[error("the token has no key named {0}")]
     KeyUnknown(String),
     #[error("the PKCS#11 module could not be loaded: {0}")]
@@ -144,6 +151,8 @@ pub enum HostError {
     Token(String),
     #[error("no token matches: {0}")]
     TokenAbsent(String),
+    #[error("{0}")]
+    TouchTooLate(String),
     #[error("the token cannot do {algorithm} with this key: {reason}")]
     Unsupported { algorithm: Algorithm, reason: String },
 }

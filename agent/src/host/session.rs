@@ -124,7 +124,13 @@ impl<'a> Session<'a> {
     }
 
     fn note(&mut self, answered: Answered) {
+        let blinking = matches!(answered, Answered::Blinking);
+        // Whatever else is answered to a token that blinks for one request at a time ends the blinking, but for a self-test.
+        if blinking || matches!(answered, Answered::RequestFailed | Answered::Signed) {
+            self.shared.status.send_if_modified(|status| std::mem::replace(&mut status.blinking, blinking) != blinking);
+        }
         match answered {
+            Answered::Blinking => {}
             Answered::KeysFound(keys) => self.shared.status.send_modify(|status| status.keys = keys),
             Answered::RequestFailed => {}
             Answered::SelfTestFailed(error) => {

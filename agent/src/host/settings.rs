@@ -23,6 +23,8 @@ pub struct TokenSettings {
     pub module: Option<PathBuf>,
     pub label: Option<String>,
     pub serial: Option<String>,
+    /// Certificates in PEM, beside Yubico's, that may vouch for a YubiKey's keys.
+    pub attestation_root: Option<PathBuf>,
     pub pin: PinSource,
     /// `$CREDENTIALS_DIRECTORY` of the agent, for [`PinSource::Credential`].
     pub credentials_directory: Option<PathBuf>,
@@ -65,6 +67,11 @@ impl TokenSettings {
         Ok(profile)
     }
 
+    /// True where the token is a YubiKey, which is asked by PC/SC and not by a module.
+    pub fn is_yubikey(&self) -> bool {
+        self.profile == pkcs11_profiles::YUBIKEY
+    }
+
     fn load_profile(&self) -> Result<Profile, HostError> {
         if self.profile.starts_with('/') {
             return read_profile(self.profile.as_ref());
@@ -101,6 +108,7 @@ pub(crate) mod tests {
             module: None,
             label: Some("countersign".to_owned()),
             serial: None,
+            attestation_root: None,
             pin: PinSource::Prompt,
             credentials_directory: None,
             environment: vec![("SOFTHSM2_CONF".to_owned(), "/etc/countersign/softhsm2.conf".to_owned())],
@@ -116,7 +124,7 @@ pub(crate) mod tests {
         let refused: [fn(&mut TokenSettings); 5] = [
             |settings| settings.allow_software_tokens = false,
             |settings| settings.environment.push(("LD_PRELOAD".to_owned(), "/tmp/x.so".to_owned())),
-            |settings| settings.profile = "yubikey-piv".to_owned(),
+            |settings| settings.profile = "yubikey".to_owned(),
             |settings| settings.name = "../hsm".to_owned(),
             |settings| settings.profile = "/nonexistent/profile.toml".to_owned(),
         ];

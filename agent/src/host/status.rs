@@ -46,6 +46,8 @@ pub struct TokenStatus {
     pub facts: TokenFacts,
     /// What its process cannot do.
     pub limits: Limits,
+    /// A finger is waited for.
+    pub blinking: bool,
 }
 
 impl TokenStatus {
@@ -59,6 +61,7 @@ impl TokenStatus {
             keys: Vec::new(),
             facts: TokenFacts::default(),
             limits: Limits::default(),
+            blinking: false,
         }
     }
 
@@ -66,6 +69,7 @@ impl TokenStatus {
     pub(crate) fn enter(&mut self, state: TokenState) -> bool {
         self.next_try_ms = None;
         self.given_up = false;
+        self.blinking &= state == TokenState::Healthy;
         if self.state == state {
             return false;
         }

@@ -46,8 +46,15 @@ pub struct YubiKey(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     serial: u32,
-    /// The reader it was in last: looked at first, so that what others do with other YubiKeys is no delay.
-    reader: Mutex<Option<CString>>,
+    /// Where it was last.
+    place: Mutex<Option<Place>>,
+}
+
+/// A reader that held the YubiKey, and how many cards came and went in it by then.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Place {
+    reader: CString,
+    events: u32,
 }
 
 /// What a YubiKey is.
@@ -56,6 +63,17 @@ pub struct Facts {
     pub serial: u32,
     /// Major, minor, patch.
     pub firmware: [u8; 3],
+}
+
+/// The key that administers a YubiKey, as far as the YubiKey gives it out.
+#[derive(Debug)]
+pub struct ManagementKey {
+    /// Of the cipher, as the applet numbers them.
+    pub algorithm: u8,
+    /// Everybody knows it.
+    pub is_default: bool,
+    /// Kept by the YubiKey itself, behind its PIN (ykman's `--protect`).
+    pub protected: Option<Zeroizing<Vec<u8>>>,
 }
 
 /// What a YubiKey says of the key in a slot, signed by its attestation key. DER.
@@ -71,7 +89,7 @@ pub type OnBlink = Box<dyn FnOnce() + Send>;
 
 impl YubiKey {
     pub fn new(serial: u32) -> Self {
-        Self(Arc::new(Shared { serial, reader: Mutex::default() }))
+        Self(Arc::new(Shared { serial, place: Mutex::default() }))
     }
 
     pub fn serial(&self) -> u32 {
@@ -81,6 +99,11 @@ impl YubiKey {
     /// Whether it is there; takes neither PIN nor touch.
     pub fn facts(&self) -> Result<Facts, CardError> {
         self.open(|open| Ok(open.facts()))
+    }
+
+    /// The same, as far as possible without sending it anything, which would end what other programs have selected in it.
+    pub fn check_presence(&self) -> Result<(), CardError> {
+        if connection::is_where_it_was(&self.0) { Ok(()) } else { self.facts().map(drop) }
     }
 
     /// What these slots hold, of those that hold a key; takes neither PIN nor touch.
@@ -100,6 +123,17 @@ impl YubiKey {
     pub fn check_pin(&self, pin: &Arc<CardPin>) -> Result<(), CardError> {
         let pin = Arc::clone(pin);
         self.open(move |open| open.with_pin(&pin, |_| Ok(())))
+    }
+
+    /// Whether a slot holds no key at all.
+    pub fn is_empty(&self, slot: Slot) -> Result<bool, CardError> {
+        self.open(move |open| open.is_empty(slot))
+    }
+
+    /// What it takes to administer the YubiKey; the PIN opens what it keeps itself.
+    pub fn management_key(&self, pin: &Arc<CardPin>) -> Result<ManagementKey, CardError> {
+        let pin = Arc::clone(pin);
+        self.open(move |open| open.with_pin(&pin, Open::management_key))
     }
 
     /// One signature over `message`, by a key that gives none without a touch; it is for the caller to verify.
@@ -160,8 +194,8 @@ impl YubiKey {
 }
 
 impl Shared {
-    fn reader(&self) -> MutexGuard<'_, Option<CString>> {
-        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    fn place(&self) -> MutexGuard<'_, Option<Place>> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use countersign_core::algorithm::Algorithm;
+use countersign_core::attestation::Root;
 use countersign_core::key::{Environment, KeyName, NonceUnit, Tier};
 use countersign_core::scope::Scopes;
 use data_encoding::HEXLOWER;
@@ -36,6 +37,12 @@ pub struct KeyFile {
     pub nonce_unit: Option<NonceUnit>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public_key_pem: Option<String>,
+    /// On rung 1: whose attestation proves the touch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub touch_attested_by: Option<Root>,
+    /// Of a YubiKey.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -218,6 +225,8 @@ mod tests {
             expires_ms: None,
             nonce_unit: Some(NonceUnit::Microseconds),
             public_key_pem: None,
+            touch_attested_by: None,
+            slot: None,
         }
     }
 

@@ -90,6 +90,15 @@ pub(crate) struct GenerateArguments {
     /// ed25519, ecdsa-p256-sha256 or rsa-pkcs1v15-sha256
     #[arg(long, value_parser = named::<Algorithm>)]
     algorithm: Algorithm,
+    /// 2048, 3072 or 4096, for RSA
+    #[arg(long, value_name = "BITS")]
+    rsa_bits: Option<u32>,
+    /// The slot of a YubiKey, such as 9a; without it the first that is free
+    #[arg(long)]
+    slot: Option<String>,
+    /// Destroy the key that is in the slot
+    #[arg(long, requires = "slot")]
+    overwrite: bool,
 }
 
 #[derive(Args, Debug)]
@@ -113,9 +122,7 @@ pub(crate) struct RemoveArguments {
 pub(crate) fn run(command: Command, sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
     match command {
         Command::Add(arguments) => add(arguments, sockets, output),
-        Command::Generate(GenerateArguments { key, algorithm }) => {
-            change(&Register::Generate(key.wire(Some(algorithm))?), sockets, output)
-        }
+        Command::Generate(arguments) => generate(arguments, sockets, output),
         Command::Activate(ActivateArguments { name, api_key }) => {
             change(&Register::Activate { v: VERSION, name, api_key }, sockets, output)
         }
@@ -141,6 +148,18 @@ fn add(arguments: AddArguments, sockets: &Sockets, output: &Output) -> Result<Ex
     } else {
         let terminal = OpenOptions::new().read(true).write(true).open("/dev/tty").map_err(Failure::Terminal)?;
         Admin::open(sockets)?.add(&change, terminal.as_fd())?
+    };
+    output.show(&reply, || shown::done(&reply, output))
+}
+
+/// The token may ask for its PIN or a management key, and may take minutes.
+fn generate(arguments: GenerateArguments, sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
+    let change = arguments.wire().map(Register::Generate)?;
+    let mut admin = Admin::open(sockets)?;
+    let reply = match OpenOptions::new().read(true).write(true).open("/dev/tty") {
+        Ok(terminal) => admin.add(&change, terminal.as_fd())?,
+        // Nobody can be asked there, and often nobody has to be.
+        Err(_) => admin.add(&change, io::stdin().as_fd())?,
     };
     output.show(&reply, || shown::done(&reply, output))
 }
@@ -173,6 +192,13 @@ fn confirm(question: &str, expected: &str) -> Result<(), Failure> {
     }
 }
 
+impl GenerateArguments {
+    fn wire(self) -> Result<admin::NewKey, Failure> {
+        let Self { key, algorithm, rsa_bits, slot, overwrite } = self;
+        Ok(admin::NewKey { rsa_bits, slot, overwrite, ..key.wire(Some(algorithm))? })
+    }
+}
+
 impl NewKey {
     fn wire(self, algorithm: Option<Algorithm>) -> Result<admin::NewKey, Failure> {
         let scopes = self.scopes()?;
@@ -186,6 +212,9 @@ impl NewKey {
             environment: self.environment,
             expires_ms: self.expires.map(Moment::unix_ms),
             nonce_unit: self.nonce_unit,
+            rsa_bits: None,
+            slot: None,
+            overwrite: false,
         })
     }
 
@@ -231,9 +260,7 @@ mod tests {
         let harness = Harness::try_parse_from(words).map_err(|error| error.to_string())?;
         let change = match harness.command {
             Command::Add(AddArguments { key, algorithm, .. }) => key.wire(algorithm).map(Register::Add),
-            Command::Generate(GenerateArguments { key, algorithm }) => {
-                key.wire(Some(algorithm)).map(Register::Generate)
-            }
+            Command::Generate(arguments) => arguments.wire().map(Register::Generate),
             other => panic!("{other:?}"),
         };
         change.map(|change| serde_json::to_string(&change).expect("serialises")).map_err(|failure| failure.message())

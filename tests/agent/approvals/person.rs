@@ -17,13 +17,13 @@ use ssh_key::{Algorithm, HashAlg, PublicKey, Signature, SshSig};
 const APPLICATION: &str = "ssh:";
 
 #[derive(Clone)]
-pub(super) struct Person {
-    pub(super) name: &'static str,
+pub(crate) struct Person {
+    pub(crate) name: &'static str,
     key: SigningKey,
 }
 
 impl Person {
-    pub(super) fn new(name: &'static str, seed: u8) -> Self {
+    pub(crate) fn new(name: &'static str, seed: u8) -> Self {
         Self { name, key: SigningKey::from_bytes(&[seed; 32]) }
     }
 
@@ -32,16 +32,16 @@ impl Person {
         KeyData::SkEd25519(SkEd25519::new(point, APPLICATION.to_owned()))
     }
 
-    pub(super) fn public_key(&self) -> String {
+    pub(crate) fn public_key(&self) -> String {
         PublicKey::from(self.key_data()).to_openssh().expect("encodes")
     }
 
     /// `flags`: 1 for a touch.
-    pub(super) fn approve(&self, statement: &Statement, flags: u8) -> String {
+    pub(crate) fn approve(&self, statement: &Statement, flags: u8) -> String {
         self.sign(NAMESPACE, &statement.bytes(), flags)
     }
 
-    pub(super) fn sign(&self, namespace: &str, message: &[u8], flags: u8) -> String {
+    pub(crate) fn sign(&self, namespace: &str, message: &[u8], flags: u8) -> String {
         let data = SshSig::signed_data(namespace, HashAlg::Sha512, message).expect("a namespace");
         let signature = self.signature(&data, flags);
         if namespace == NAMESPACE {
@@ -60,7 +60,7 @@ impl Person {
     }
 
     /// Serves the key as an ssh-agent below `directory`; every request for a signature is touched at once.
-    pub(super) fn serve(&self, directory: &Path) -> PathBuf {
+    pub(crate) fn serve(&self, directory: &Path) -> PathBuf {
         let socket = directory.join("ssh-agent.sock");
         let listener = UnixListener::bind(&socket).expect("binds");
         let person = self.clone();

@@ -70,6 +70,15 @@ pub struct NewKey {
     pub expires_ms: Option<u64>,
     #[serde(default)]
     pub nonce_unit: Option<NonceUnit>,
+    /// Of an RSA key that is generated: 2048, 3072 or 4096.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rsa_bits: Option<u32>,
+    /// Of a YubiKey, as `9a`; the first free one where none is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<String>,
+    /// A key that is in the slot may be destroyed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub overwrite: bool,
 }
 
 /// `events@countersign`: records after `after`, waiting up to `wait_ms` for the first.

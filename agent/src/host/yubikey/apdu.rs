@@ -13,8 +13,12 @@ const PIV: [u8; 5] = [0xa0, 0, 0, 3, 8];
 const PIN: u8 = 0x80;
 /// The reference of the PIN, as metadata are asked for by.
 pub(super) const PIN_REFERENCE: u8 = PIN;
+/// The reference of the management key.
+pub(super) const MANAGEMENT_KEY: u8 = 0x9b;
 const LONGEST_PIN: usize = 8;
 const ATTESTATION_CERTIFICATE: [u8; 5] = [0x5c, 3, 0x5f, 0xff, 1];
+/// The object that PIV calls printed information, where management keys are kept behind the PIN.
+const PROTECTED_DATA: [u8; 5] = [0x5c, 3, 0x5f, 0xc1, 9];
 
 const DYNAMIC_AUTHENTICATION: u8 = 0x7c;
 const RESPONSE: u8 = 0x82;
@@ -62,6 +66,10 @@ impl Command {
 
     pub(super) fn attestation_certificate() -> Self {
         Self::new(0xcb, 0x3f, 0xff, &ATTESTATION_CERTIFICATE)
+    }
+
+    pub(super) fn protected_data() -> Self {
+        Self::new(0xcb, 0x3f, 0xff, &PROTECTED_DATA)
     }
 
     /// `None` for a PIN of another length than 1 to 8: an empty one would only ask, and a longer one is none.

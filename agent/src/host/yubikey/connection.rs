@@ -8,14 +8,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
-use pcsc::{Card, Context, Disposition, Protocols, Scope, ShareMode, Transaction};
+use pcsc::{Card, Context, Disposition, Protocols, ReaderState, Scope, ShareMode, State, Transaction};
 use zeroize::Zeroizing;
 
-use super::apdu::{Answered, Command, find};
+use super::apdu::{Answered, Command, MANAGEMENT_KEY, find};
 use super::error::CardError;
 use super::slot::{Slot, SlotKey};
-use super::{Facts, PATIENCE, Shared, VERIFIED};
+use super::{Facts, ManagementKey, PATIENCE, Place, Shared, VERIFIED};
 
 /// Metadata, in which touch policies are read and tries counted, came with this firmware.
 const OLDEST_FIRMWARE: [u8; 3] = [5, 3, 0];
@@ -117,7 +118,7 @@ impl<R> Operation<R> {
             Err(error) => return Err(error.into()),
         };
         readers.retain(|reader| reader.to_string_lossy().to_ascii_lowercase().contains("yubi"));
-        let last = self.yubikey.reader().clone();
+        let last = self.yubikey.place().as_ref().map(|place| place.reader.clone());
         readers.sort_by_key(|reader| Some(reader) != last.as_ref());
         Ok(readers)
     }
@@ -130,6 +131,7 @@ impl<R> Operation<R> {
     ) -> Result<Look<R>, CardError> {
         let mut last = CardError::Reset;
         for _ in 0..CONNECTS {
+            let events = events(context, reader)?;
             let mut card = context.connect(reader, ShareMode::Shared, Protocols::ANY)?;
             let looked = self.look_at(&mut card, work);
             leave(card);
@@ -137,7 +139,7 @@ impl<R> Operation<R> {
                 // Before anything was done with it: what another program resets is there again.
                 Err(CardError::Reset) if work.is_some() => last = CardError::Reset,
                 Ok(Look::Done(result)) => {
-                    *self.yubikey.reader() = Some(reader.clone());
+                    *self.yubikey.place() = Some(Place { reader: reader.clone(), events });
                     return Ok(Look::Done(result));
                 }
                 other => return other,
@@ -184,6 +186,10 @@ enum Look<R> {
 
 impl<'card> Open<'card> {
     fn begin(card: &'card mut Card) -> Result<Self, CardError> {
+        // A card that is only now powered up may have no protocol yet, over which `transmit` panics.
+        if card.status2_owned()?.protocol2().is_none() {
+            return Err(CardError::Unplugged);
+        }
         let mut open = Self { transaction: card.transaction()?, facts: Facts { serial: 0, firmware: [0; 3] } };
         open.select()?;
         let firmware = open.expect("its version", &Command::version())?;
@@ -213,6 +219,28 @@ impl<'card> Open<'card> {
             status if NO_KEY.contains(&status) => Ok(None),
             status => Err(CardError::Status { doing: "GET METADATA", status }),
         }
+    }
+
+    pub(super) fn is_empty(&self, slot: Slot) -> Result<bool, CardError> {
+        match self.command(&Command::metadata(slot.number()))?.status {
+            VERIFIED => Ok(false),
+            status if NO_KEY.contains(&status) => Ok(true),
+            status => Err(CardError::Status { doing: "GET METADATA", status }),
+        }
+    }
+
+    /// With the PIN verified.
+    pub(super) fn management_key(&self) -> Result<ManagementKey, CardError> {
+        let metadata = self.expect("its management key's metadata", &Command::metadata(MANAGEMENT_KEY))?;
+        let Some(&[algorithm]) = find(&metadata, 0x01) else { return Err(CardError::Nonsense("a management key")) };
+        let Answered { status, data } = self.command(&Command::protected_data())?;
+        let kept = || find(find(find(&data, 0x53)?, 0x88)?, 0x89);
+        let protected = if status == VERIFIED { kept() } else { None };
+        Ok(ManagementKey {
+            algorithm,
+            is_default: find(&metadata, 0x05) == Some(&[1]),
+            protected: protected.map(|key| Zeroizing::new(key.to_vec())),
+        })
     }
 
     pub(super) fn attest(&self, slot: Slot) -> Result<Vec<u8>, CardError> {
@@ -259,6 +287,21 @@ impl<'card> Open<'card> {
         let (data, status) = answer.split_last_chunk::<2>().ok_or(CardError::Unplugged)?;
         Ok(Answered { status: u16::from_be_bytes(*status), data: Zeroizing::new(data.to_vec()) })
     }
+}
+
+/// True where no card came or went in the reader that held it since.
+pub(super) fn is_where_it_was(yubikey: &Shared) -> bool {
+    let Some(place) = yubikey.place().clone() else { return false };
+    let counted = Context::establish(Scope::System).and_then(|context| events(&context, &place.reader));
+    counted.is_ok_and(|counted| counted == place.events)
+}
+
+/// How many cards came and went in a reader that has one now.
+fn events(context: &Context, reader: &CString) -> Result<u32, pcsc::Error> {
+    let mut states = [ReaderState::new(reader.clone(), State::UNAWARE)];
+    context.get_status_change(Duration::ZERO, &mut states)?;
+    let [state] = &states;
+    if state.event_state().contains(State::PRESENT) { Ok(state.event_count()) } else { Err(pcsc::Error::NoSmartcard) }
 }
 
 /// Ends a connection without a reset, which would take the YubiKey from other programs in the middle of their work.

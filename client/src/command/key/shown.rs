@@ -1,5 +1,6 @@
 //! Keys as people see them: custody tier and rung always together.
 
+use countersign::core::attestation::Root;
 use countersign::core::key::Tier;
 use countersign::core::scope::Scope;
 use countersign::core::wire::{KeyEntry, KeyState, VERSION, admin::DoneReply};
@@ -81,10 +82,22 @@ fn describe(key: &KeyEntry, output: &Output) -> String {
         ("expires", output.optional_time(key.expires_ms)),
         ("last used", output.optional_time(key.last_used_ms)),
     ]);
+    if let Some(root) = key.touch_attested_by {
+        let slot = key.slot.as_deref().map(|slot| format!(" (slot {})", plain(slot))).unwrap_or_default();
+        text.push_str(&format!("touch proven by attestation{slot}: {}\n", vouched(root)));
+    }
     if let Some(public_key) = &key.public_key {
         text.push_str(&format!("\n{}\n", plain_lines(public_key.trim_end())));
     }
     text
+}
+
+/// Whose word an attestation is.
+const fn vouched(root: Root) -> &'static str {
+    match root {
+        Root::Other => "by another root than Yubico's, which the configuration names",
+        Root::Yubico => "by Yubico's root",
+    }
 }
 
 /// Tier and rung in words. Rung 3 is never called hardware.

@@ -1,0 +1,224 @@
+//! The whole agent with a YubiKey beside its HSM: keys born in it, one touch for each signature.
+
+mod faults;
+
+use std::fs;
+use std::io::Write as _;
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+
+use countersign::Error;
+use countersign_core::algorithm::Algorithm;
+use countersign_core::attestation::Root;
+use countersign_core::key::Tier;
+use countersign_core::refusal::Code;
+use countersign_core::scope::Scope;
+use countersign_core::wire::admin::{DoneReply, NewKey, Register};
+use countersign_core::wire::{KeyState, SignReply};
+use virtual_yubikey::Firmware;
+use yubikey::piv::AlgorithmId;
+use yubikey::{PinPolicy, TouchPolicy};
+
+use super::{Desk, LONG, PIN, SERIAL};
+use crate::agent::{API_KEY, Agent, Launch, SECRET, call, code};
+use crate::softhsm::SoftHsm;
+
+const BOT: &str = "keys = [\"hot\", \"cold\"]\nscopes = [\"read\", \"trade\", \"withdraw\"]\n";
+
+/// Dropped in this order: the agent ends before its readers.
+struct TouchAgent {
+    agent: Agent,
+    desk: Desk,
+}
+
+impl TouchAgent {
+    fn start(firmware: Firmware, rest: &str) -> Self {
+        Self::with(Desk::new(firmware), PIN, rest)
+    }
+
+    fn with(desk: Desk, pin: &str, rest: &str) -> Self {
+        let wrapper = ["nsenter", "--mount", "--net", "--wd=."].map(str::to_owned).to_vec();
+        let wrapper = [wrapper, vec![format!("--target={}", desk.rig.pid()), "--".to_owned()]].concat();
+        let launch = Launch { wrapper, ..Launch::default() };
+        write_pin(&desk, pin);
+        let agent = Agent::start_with(SoftHsm::new(), launch, BOT, &format!("{}\n{rest}", token(&desk, "")));
+        Self { agent, desk }
+    }
+
+    /// A key named `cold`, made in the YubiKey and active.
+    fn with_cold_key(firmware: Firmware, algorithm: Algorithm, rest: &str) -> Self {
+        let this = Self::start(firmware, rest);
+        this.generate(algorithm, &[Scope::Read, Scope::Withdraw], None, false).expect("made");
+        this.activate();
+        this
+    }
+
+    fn generate(
+        &self,
+        algorithm: Algorithm,
+        scopes: &[Scope],
+        slot: Option<&str>,
+        overwrite: bool,
+    ) -> Result<DoneReply, Error> {
+        let new = NewKey {
+            v: 1,
+            name: "cold".to_owned(),
+            exchange: "binance".to_owned(),
+            token: "yk".to_owned(),
+            scopes: scopes.iter().copied().collect(),
+            algorithm: Some(algorithm),
+            environment: Default::default(),
+            expires_ms: None,
+            nonce_unit: None,
+            rsa_bits: None,
+            slot: slot.map(str::to_owned),
+            overwrite,
+        };
+        let nobody = fs::File::open("/dev/null").expect("a device");
+        self.agent.admin().add(&Register::Generate(new), nobody.as_fd())
+    }
+
+    fn activate(&self) {
+        let activate = Register::Activate { v: 1, name: "cold".to_owned(), api_key: "theid".to_owned() };
+        self.agent.admin().register(&activate).expect("active");
+    }
+
+    /// One request with the cold key; a finger is for the test.
+    fn ask(&self) -> Result<SignReply, Error> {
+        self.agent.client().sign(&call("cold", "GET", "/api/v3/account", "{}"))
+    }
+
+    /// A request that is touched once, and signed.
+    fn touched(&self) -> SignReply {
+        let before = self.desk.card.status();
+        let reply = std::thread::scope(|scope| {
+            let asking = scope.spawn(|| self.ask());
+            assert!(self.desk.card.wait_blink(LONG), "it blinks; log:\n{}", self.agent.log());
+            assert!(self.desk.card.press());
+            asking.join().expect("no panic").unwrap_or_else(|error| panic!("{error}; log:\n{}", self.agent.log()))
+        });
+        let after = self.desk.card.status();
+        assert_eq!(after.blinks - before.blinks, 1, "one blink");
+        assert_eq!(after.counts.signatures - before.counts.signatures, 1, "one signature");
+        reply
+    }
+
+    fn state(&self, token: &str) -> String {
+        let status = self.agent.admin().status().expect("answered");
+        status.tokens.iter().find(|entry| entry.name == token).expect("configured").state.clone()
+    }
+}
+
+fn write_pin(desk: &Desk, pin: &str) {
+    let options = &mut fs::File::options();
+    let file = options.write(true).create(true).truncate(true).mode(0o600).open(pin_file(desk));
+    file.expect("made").write_all(pin.as_bytes()).expect("written");
+}
+
+fn pin_file(desk: &Desk) -> PathBuf {
+    desk.directory.path().join("yk.pin")
+}
+
+fn token(desk: &Desk, more: &str) -> String {
+    format!(
+        "[token.yk]\nprofile = \"yubikey-piv\"\nserial = {SERIAL}\npin = {{ file = \"{}\" }}\n\
+         attestation_root = \"{}\"\n{more}",
+        pin_file(desk).display(),
+        desk.card.authority().display()
+    )
+}
+
+#[test]
+fn a_key_is_born_in_the_yubikey_attested_and_signs_with_one_touch_each() {
+    for (firmware, algorithm) in
+        [(Firmware::V5_7_1, Algorithm::Ed25519), (Firmware::V5_4_3, Algorithm::RsaPkcs1v15Sha256)]
+    {
+        let mut this = TouchAgent::start(firmware, "");
+        let made = this.generate(algorithm, &[Scope::Read, Scope::Withdraw], None, false).expect("made");
+        let key = made.key.expect("described");
+        assert_eq!((key.tier, key.rung, key.state), (Tier::Device, 1, KeyState::AwaitingApiKey));
+        assert_eq!((key.touch_attested_by, key.slot.as_deref()), (Some(Root::Other), Some("9a")));
+        assert!(made.public_key.expect("for the exchange").contains("BEGIN PUBLIC KEY"));
+        assert_eq!(this.desk.card.status().blinks, 0, "making a key takes no touch");
+        this.activate();
+        let reply = this.touched();
+        assert!(reply.url.contains("signature="), "{}", reply.url);
+        assert!(reply.headers.iter().any(|(name, value)| name == "X-MBX-APIKEY" && value == "theid"));
+        this.agent.restart();
+        this.touched();
+        // The HSM's keys are served while the YubiKey blinks.
+        this.agent.add("hot", "binance", API_KEY, SECRET, None).expect("enrolled");
+        std::thread::scope(|scope| {
+            let asking = scope.spawn(|| this.ask());
+            assert!(this.desk.card.wait_blink(LONG));
+            this.agent.sign("hot", "GET", "/api/v3/account", "{}").expect("signed meanwhile");
+            let second = this.ask().expect_err("one touch at a time");
+            assert!(second.to_string().contains("touch of another request"), "{second}");
+            assert!(this.desk.card.press());
+            asking.join().expect("no panic").expect("signed");
+        });
+    }
+}
+
+#[test]
+fn what_must_not_be_enrolled_is_refused() {
+    let this = TouchAgent::start(Firmware::V5_4_3, "");
+    let rsa = Algorithm::RsaPkcs1v15Sha256;
+    let both = this.generate(rsa, &[Scope::Trade, Scope::Withdraw], None, false);
+    assert_eq!(code(both), Some(Code::PolicyScope));
+    let newer = this.generate(Algorithm::Ed25519, &[Scope::Withdraw], None, false).expect_err("firmware 5.4");
+    assert!(newer.to_string().contains("firmware 5.7"), "{newer}");
+    for slot in ["f9", "9b", "xx"] {
+        assert_eq!(code(this.generate(rsa, &[Scope::Withdraw], Some(slot), false)), Some(Code::RequestMalformed));
+    }
+    let imported = this.agent.admin().add(
+        &Register::Add(NewKey {
+            v: 1,
+            name: "cold".to_owned(),
+            exchange: "binance".to_owned(),
+            token: "yk".to_owned(),
+            scopes: [Scope::Read].into_iter().collect(),
+            algorithm: Some(rsa),
+            environment: Default::default(),
+            expires_ms: None,
+            nonce_unit: None,
+            rsa_bits: None,
+            slot: None,
+            overwrite: false,
+        }),
+        fs::File::open("/dev/null").expect("a device").as_fd(),
+    );
+    assert!(imported.expect_err("nothing is imported").to_string().contains("key generate"));
+    // Another program's key, in the slot that would be taken.
+    this.desk.generate(0x9a, AlgorithmId::EccP256, PinPolicy::Once, TouchPolicy::Never);
+    let taken = this.generate(rsa, &[Scope::Withdraw], Some("9a"), false).expect_err("taken");
+    assert!(taken.to_string().contains("--overwrite"), "{taken}");
+    let made = this.generate(rsa, &[Scope::Withdraw], None, false).expect("a free slot");
+    assert_eq!(made.key.expect("described").slot.as_deref(), Some("82"));
+}
+
+#[test]
+fn an_attestation_of_an_unknown_root_proves_nothing() {
+    let mut this = TouchAgent::start(Firmware::V5_4_3, "");
+    let text = fs::read_to_string(this.agent.config_file()).expect("a configuration");
+    let lines: Vec<_> = text.lines().filter(|line| !line.starts_with("attestation_root")).collect();
+    fs::write(this.agent.config_file(), lines.join("\n")).expect("written");
+    this.agent.restart();
+    let unproven = this.generate(Algorithm::RsaPkcs1v15Sha256, &[Scope::Withdraw], None, false);
+    let unproven = unproven.expect_err("not Yubico's").to_string();
+    assert!(unproven.contains("not proven") && unproven.contains("root"), "{unproven}");
+    assert_eq!(fs::read_dir(this.agent.state_dir().join("keys")).expect("there").count(), 0);
+}
+
+#[test]
+fn a_key_that_was_replaced_by_another_is_not_signed_with() {
+    let mut this = TouchAgent::with_cold_key(Firmware::V5_7_1, Algorithm::Ed25519, "");
+    this.desk.generate(0x9a, AlgorithmId::Ed25519, PinPolicy::Always, TouchPolicy::Always);
+    this.desk.card.set_auto(true);
+    let error = this.ask().expect_err("another key");
+    assert!(error.to_string().contains("another key"), "{error}");
+    this.agent.restart();
+    assert_eq!(code(this.ask()), Some(Code::TokenUnavailable));
+    assert_eq!((this.desk.card.status().blinks, this.desk.card.status().counts.signatures), (0, 0));
+}

@@ -74,6 +74,7 @@ impl Exit {
             | Code::Internal
             | Code::LedgerUnavailable
             | Code::TokenTimeout
+            | Code::TokenTooLate
             | Code::TokenUnavailable => Self::Unavailable,
         }
     }

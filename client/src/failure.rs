@@ -200,6 +200,7 @@ fn next_after(code: Code) -> Option<&'static str> {
         | Code::PolicyLimit
         | Code::PolicyScope
         | Code::RequestUnknownEndpoint => "the operator sees which rule decided with countersign policy explain",
+        Code::TokenTooLate => "ask again, and touch the token sooner",
         Code::TokenTimeout | Code::TokenUnavailable => "countersign status shows the state of the tokens",
         Code::ApprovalCancelled
         | Code::ApprovalDenied

@@ -182,6 +182,7 @@ fn each_code_has_its_exit() {
         ("approval.denied", 4),
         ("approval.expired", 4),
         ("approval.cancelled", 4),
+        ("token.too_late", 5),
         ("token.unavailable", 5),
         ("token.timeout", 5),
         ("ledger.unavailable", 5),

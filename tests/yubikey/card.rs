@@ -190,7 +190,16 @@ fn another_programs_transaction_is_not_waited_for_for_ever() {
     }
     assert_eq!(desk.card.status().counts.verifies, 0, "what was given up does nothing later");
     signs(&desk, SLOT, P256, b"free again");
-    let _exclusive = context.connect(&reader, pcsc::ShareMode::Exclusive, pcsc::Protocols::ANY).expect("alone");
+    // What was left behind before may only now leave the card.
+    let begun = Instant::now();
+    let _exclusive = loop {
+        match context.connect(&reader, pcsc::ShareMode::Exclusive, pcsc::Protocols::ANY) {
+            Err(pcsc::Error::SharingViolation) if begun.elapsed() < LONG => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            connected => break connected.expect("alone"),
+        }
+    };
     assert_eq!(desk.inside(|| yubikey.facts()).expect_err("held"), CardError::Held);
 }
 

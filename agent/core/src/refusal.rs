@@ -45,6 +45,8 @@ pub enum Code {
     RequestUnknownEndpoint,
     #[serde(rename = "token.timeout")]
     TokenTimeout,
+    #[serde(rename = "token.too_late")]
+    TokenTooLate,
     #[serde(rename = "token.unavailable")]
     TokenUnavailable,
 }
@@ -73,6 +75,7 @@ impl Code {
             Self::RequestMalformed => "request.malformed",
             Self::RequestUnknownEndpoint => "request.unknown_endpoint",
             Self::TokenTimeout => "token.timeout",
+            Self::TokenTooLate => "token.too_late",
             Self::TokenUnavailable => "token.unavailable",
         }
     }

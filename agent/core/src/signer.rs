@@ -60,7 +60,7 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
             Ok(asked) => asked,
             Err(refusal) => return self.refuse(request_id, "", "", refusal).await,
         };
-        let Prepared { key, classified, permit, draft, host } = match self.prepare(keys, &asked, &request_id) {
+        let Prepared { key, classified, permit, draft, window, host } = match self.prepare(keys, &asked, &request_id) {
             Ok(prepared) => prepared,
             Err(refusal) => {
                 let endpoint = format!("{} {}", asked.request.method, asked.request.path);
@@ -74,8 +74,9 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
             let what = What::Request { asked, scope, effective };
             return self.wait(request_id, subject, Held { key, grant, spends, what }, ask).await;
         }
-        let outcome =
-            self.finish_request(&request_id, &key, grant, draft, (classified.scope, classified.effective)).await;
+        let outcome = self
+            .finish_request(&request_id, &key, grant, draft, window, (classified.scope, classified.effective))
+            .await;
         Answered { request_id, outcome: outcome.map(Progress::Finished) }
     }
 
@@ -118,9 +119,10 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         let decision = self.policy.decide(self.client, &key, exchange, &classified);
         let permit = self.permitted(&key, decision, classified.effective)?;
         let draft = exchange.draft(&asked.request, &key, host, &self.stamp(&key, exchange)?)?;
+        let window = self.window(exchange, asked);
         let what = Asked::Request { request: asked, classified: &classified };
         self.record_intent(request_id, &key, what, classified.effective, &permit.spends)?;
-        Ok(Prepared { key, classified, permit, draft, host })
+        Ok(Prepared { key, classified, permit, draft, window, host })
     }
 
     fn prepare_session(
@@ -227,12 +229,13 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         grant: Grant,
         algorithm: Algorithm,
         message: &[u8],
+        window: Window,
     ) -> Result<(Signature, RecordId), Refusal> {
         self.ledger.may_ask().await?;
-        let outcome = match self.token.sign(grant, key, algorithm, message).await {
+        let signed = self.token.sign(grant, key, algorithm, message).await.map_err(Refusal::from);
+        let outcome = match signed.and_then(|signature| window.judge(self.clock.since_boot_ms(), signature)) {
             Ok(signature) => Ok((signature, self.ledger.signed(request_id, key, message)?)),
-            Err(error) => {
-                let refusal = Refusal::from(error);
+            Err(refusal) => {
                 self.ledger.failed(request_id, key, &refusal, &[])?;
                 Err(refusal)
             }
@@ -241,15 +244,25 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         outcome
     }
 
+    /// Until when the exchange takes what is stamped now: what the request asks for itself, or the recipe's own.
+    fn window(&self, exchange: &dyn Exchange, asked: &SignRequest) -> Window {
+        let Some(window) = exchange.facts().receive_window else { return Window::default() };
+        let own = asked.request.params.get(window.name).and_then(|own| own.scalar()?.parse().ok());
+        let length_ms = own.unwrap_or(window.default_ms);
+        Window { length_ms: Some(length_ms), ends_ms: Some(self.clock.since_boot_ms() + length_ms) }
+    }
+
     async fn finish_request(
         &self,
         request_id: &str,
         key: &Key,
         grant: Grant,
         draft: Draft,
+        window: Window,
         (scope, effective): (Scope, Scopes),
     ) -> Result<SignReply, Refusal> {
-        let (signature, record) = self.sign_and_record(request_id, key, grant, draft.algorithm, &draft.message).await?;
+        let (signature, record) =
+            self.sign_and_record(request_id, key, grant, draft.algorithm, &draft.message, window).await?;
         let finished = draft.finish(&signature.bytes, signature.passphrase.as_ref())?;
         Ok(SignReply::new(request_id.to_owned(), scope, effective, finished, record))
     }
@@ -262,7 +275,9 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         draft: SessionDraft,
         (exchange, login): (&dyn Exchange, &Login),
     ) -> Result<SessionReply, Refusal> {
-        let (signature, record) = self.sign_and_record(request_id, key, grant, draft.algorithm, &draft.message).await?;
+        let window = Window::default(); // a login's time is the exchange's to judge, and another costs nothing but a touch
+        let (signature, record) =
+            self.sign_and_record(request_id, key, grant, draft.algorithm, &draft.message, window).await?;
         let finished = draft.finish(&signature.bytes, signature.passphrase.as_ref())?;
         let grants = exchange.session_grants(key.algorithm, login);
         let (effective, grants) = (exchange.session_scopes(grants), grants.iter().copied().collect::<Scopes>());
@@ -280,12 +295,35 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
     }
 }
 
+/// The time within which an exchange takes a signature, where it has one that is known.
+#[derive(Clone, Copy, Debug, Default)]
+struct Window {
+    length_ms: Option<u64>,
+    /// By the clock that only passes.
+    ends_ms: Option<u64>,
+}
+
+impl Window {
+    /// A signature that the exchange would refuse is not handed out: it would only look like one. That happens to a key
+    /// that takes a touch; any other is answered for within two seconds, or given up.
+    fn judge(self, now_ms: u64, signature: Signature) -> Result<Signature, Refusal> {
+        if self.ends_ms.is_none_or(|ends_ms| now_ms < ends_ms) {
+            return Ok(signature);
+        }
+        let seconds = self.length_ms.unwrap_or_default() / 1000;
+        let message =
+            format!("the touch took longer than the {seconds} s the exchange allows: ask again, touch sooner");
+        Err(Refusal::new(Code::TokenTooLate, message))
+    }
+}
+
 /// A request that may be signed now, or once persons approved it: counted, and recorded as an intent.
 struct Prepared<'a> {
     key: Rc<Key>,
     classified: Classified<'a>,
     permit: Permit,
     draft: Draft,
+    window: Window,
     host: &'static str,
 }
 

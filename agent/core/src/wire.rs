@@ -257,12 +257,26 @@ pub enum FinishedReply {
 }
 
 /// A request that waits for its approvers: `result@countersign` gets what becomes of it.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct PendingReply {
     pub v: u32,
     /// `waiting`, `touch 1 of 2`.
     pub progress: String,
     pub pending: PendingRequest,
+    /// While a token blinks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub touch: Option<TouchWanted>,
+}
+
+/// What to touch, and why.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct TouchWanted {
+    /// As in `agent.toml`.
+    pub token: String,
+    /// Which request it is for.
+    pub why: String,
+    /// Unix time in milliseconds at which the token gives up, or the exchange would.
+    pub until_ms: u64,
 }
 
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]

@@ -12,12 +12,12 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
-use countersign_core::approval::{Approved, Collected};
+use countersign_core::approval::{Approved, Collected, Subject};
 use countersign_core::key::{Key, KeyName};
 use countersign_core::ports::{self, Place};
 use countersign_core::refusal::{Code, Refusal};
 use countersign_core::signer::Waiting;
-use countersign_core::wire::FinishedReply;
+use countersign_core::wire::{FinishedReply, PendingRequest};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -130,9 +130,21 @@ struct Pending {
 
 #[derive(Debug)]
 enum State {
-    Waiting { collected: Collected, waiting: Box<Waiting> },
-    Signing,
+    Waiting {
+        collected: Collected,
+        waiting: Box<Waiting>,
+    },
+    /// Its token is asked; a touch may be needed.
+    Signing(Box<Signing>),
     Ended(Result<FinishedReply, Refusal>),
+}
+
+/// What is shown of a request while its token is asked.
+#[derive(Debug)]
+struct Signing {
+    pending: PendingRequest,
+    token: String,
+    why: String,
 }
 
 impl Pending {
@@ -166,16 +178,46 @@ impl Pending {
 
     /// Takes the request out of its wait: with the proof where enough persons approved it.
     fn take(&self) -> Option<(Box<Waiting>, Option<Approved>)> {
-        match self.state.replace(State::Signing) {
+        let mut state = self.state.borrow_mut();
+        let State::Waiting { collected, waiting } = &*state else { return None };
+        let signing = Box::new(Signing {
+            pending: self.pending_request(collected, waiting),
+            token: waiting.key().token.clone(),
+            why: why(&waiting.statement.subject),
+        });
+        match std::mem::replace(&mut *state, State::Signing(signing)) {
             State::Waiting { collected, waiting } => Some((waiting, collected.approved())),
-            other => {
-                self.state.replace(other);
-                None
-            }
+            State::Ended(_) | State::Signing(_) => None, // seen above
+        }
+    }
+
+    fn pending_request(&self, collected: &Collected, waiting: &Waiting) -> PendingRequest {
+        PendingRequest {
+            id: self.id.clone(),
+            expires_ms: waiting.statement.expires_ms,
+            approvals_needed: collected.needed(),
+            approvals: collected.given().len() as u32,
+        }
+    }
+
+    /// The token of a request that waits.
+    fn token(&self) -> Option<String> {
+        match &*self.state.borrow() {
+            State::Waiting { waiting, .. } => Some(waiting.key().token.clone()),
+            State::Ended(_) | State::Signing(_) => None,
         }
     }
 
     fn is_approved(&self) -> bool {
         matches!(&*self.state.borrow(), State::Waiting { collected, .. } if collected.is_complete())
+    }
+}
+
+/// What a touch is asked for, in a few words.
+fn why(subject: &Subject) -> String {
+    match subject {
+        Subject::Request { client, key, method, path, .. } => format!("{method} {path} of {client}, with {key}"),
+        Subject::Session { client, key, session, .. } => format!("a login ({session}) of {client}, with {key}"),
+        _ => "a request".to_owned(),
     }
 }

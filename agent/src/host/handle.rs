@@ -109,7 +109,7 @@ impl TokenHandle {
     /// Whether [`Self::sign`] would be put to the host now.
     pub fn ready(&self) -> Result<(), TokenError> {
         let desk = self.0.serving_desk()?;
-        if self.0.status.borrow().blinking {
+        if self.0.status.borrow().blinks_until_ms.is_some() {
             return Err(self.0.unavailable("it waits for the touch of another request; ask again"));
         }
         if desk.outstanding.is_full() { Err(self.0.unavailable("too many requests are waiting")) } else { Ok(()) }

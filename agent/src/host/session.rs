@@ -10,7 +10,8 @@ use super::handle::{Deadlines, Desk, Shared};
 use super::link::{Inbound, LinkError, append};
 use super::outstanding::Answered;
 use super::protocol::{FromHost, HostError, ToHost};
-use super::status::TokenState;
+use super::status::{TokenState, unix_ms};
+use super::yubikey;
 use crate::stream::Stream;
 
 /// Why a host is not there any more.
@@ -127,7 +128,10 @@ impl<'a> Session<'a> {
         let blinking = matches!(answered, Answered::Blinking);
         // Whatever else is answered to a token that blinks for one request at a time ends the blinking, but for a self-test.
         if blinking || matches!(answered, Answered::RequestFailed | Answered::Signed) {
-            self.shared.status.send_if_modified(|status| std::mem::replace(&mut status.blinking, blinking) != blinking);
+            let until = blinking.then(|| unix_ms(yubikey::TOUCH_TIMEOUT));
+            self.shared
+                .status
+                .send_if_modified(|status| std::mem::replace(&mut status.blinks_until_ms, until) != until);
         }
         match answered {
             Answered::Blinking => {}

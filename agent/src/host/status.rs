@@ -46,8 +46,8 @@ pub struct TokenStatus {
     pub facts: TokenFacts,
     /// What its process cannot do.
     pub limits: Limits,
-    /// A finger is waited for.
-    pub blinking: bool,
+    /// Unix time until which it waits for a finger, where it does.
+    pub blinks_until_ms: Option<u64>,
 }
 
 impl TokenStatus {
@@ -61,7 +61,7 @@ impl TokenStatus {
             keys: Vec::new(),
             facts: TokenFacts::default(),
             limits: Limits::default(),
-            blinking: false,
+            blinks_until_ms: None,
         }
     }
 
@@ -69,7 +69,7 @@ impl TokenStatus {
     pub(crate) fn enter(&mut self, state: TokenState) -> bool {
         self.next_try_ms = None;
         self.given_up = false;
-        self.blinking &= state == TokenState::Healthy;
+        self.blinks_until_ms = self.blinks_until_ms.filter(|_| state == TokenState::Healthy);
         if self.state == state {
             return false;
         }

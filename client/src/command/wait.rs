@@ -58,7 +58,13 @@ fn wait<R: DeserializeOwned>(client: &mut Client, mut waits: PendingReply) -> Re
         }
         let answer = client.result(&id, if countdown { STEP } else { QUIET_STEP });
         match answer {
-            Err(Error::Waits(still)) => waits = *still,
+            Err(Error::Waits(still)) => {
+                // Where no line is drawn anew, what to touch is still said, once.
+                if !countdown && still.touch.is_some() && waits.touch.is_none() {
+                    say(&format!("{}\n", progress(&still)));
+                }
+                waits = *still;
+            }
             answer => {
                 if countdown {
                     say("\r\x1b[K");
@@ -71,6 +77,11 @@ fn wait<R: DeserializeOwned>(client: &mut Client, mut waits: PendingReply) -> Re
 
 fn progress(waits: &PendingReply) -> String {
     let pending = &waits.pending;
+    if let Some(touch) = &waits.touch {
+        let left = touch.until_ms.saturating_sub(Moment::now().unix_ms()) / 1_000;
+        let (progress, token, why) = (plain(&waits.progress), plain(&touch.token), plain(&touch.why));
+        return format!("{progress}: the token {token} blinks for {why}; {left} s left to touch it");
+    }
     let left = pending.expires_ms.saturating_sub(Moment::now().unix_ms()) / 1_000;
     format!(
         "{}: {} of {} approvals, {left} s left",

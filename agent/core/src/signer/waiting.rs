@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::{Answered, Ask, Keyring, Signer};
+use super::{Answered, Ask, Keyring, Signer, Window};
 use crate::approval::{Approved, Purpose, Statement, Subject};
 use crate::draft::{Draft, SessionDraft};
 use crate::exchange::classify::Classified;
@@ -141,8 +141,8 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         let Held { key, grant, spends, what } = held;
         match self.redraft(&key, &what) {
             Err(refusal) => Err(self.drop_intent(request_id, &key, &spends, refusal).await),
-            Ok(Redrafted::Request(draft, scope, effective)) => self
-                .finish_request(request_id, &key, grant, draft, (scope, effective))
+            Ok(Redrafted::Request(draft, window, scope, effective)) => self
+                .finish_request(request_id, &key, grant, draft, window, (scope, effective))
                 .await
                 .map(FinishedReply::Request),
             Ok(Redrafted::Session(draft, exchange, login)) => self
@@ -158,7 +158,8 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         Ok(match what {
             What::Request { asked, scope, effective } => {
                 let host = exchange.host(&asked.request, key.environment)?;
-                Redrafted::Request(exchange.draft(&asked.request, key, host, &stamp)?, *scope, *effective)
+                let draft = exchange.draft(&asked.request, key, host, &stamp)?;
+                Redrafted::Request(draft, self.window(exchange, asked), *scope, *effective)
             }
             What::Session { login } => {
                 Redrafted::Session(exchange.session(key, login, &stamp)?, exchange, login.clone())
@@ -217,7 +218,7 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
 
 /// The bytes to sign, stamped after the approval.
 enum Redrafted {
-    Request(Draft, Scope, Scopes),
+    Request(Draft, Window, Scope, Scopes),
     Session(SessionDraft, &'static dyn Exchange, Login),
 }
 

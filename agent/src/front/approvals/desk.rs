@@ -7,16 +7,19 @@ use countersign_core::policy::Client;
 use countersign_core::record::Record;
 use countersign_core::refusal::{Code, Refusal};
 use countersign_core::wire::admin::{ApproveRequest, DoneReply};
-use countersign_core::wire::{self, ErrorReply, FinishedReply, IdRequest, PendingRequest, ResultRequest, VERSION};
+use countersign_core::wire::{self, ErrorReply, FinishedReply, IdRequest, ResultRequest, VERSION};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::{Pending, State};
+use super::{Pending, Signing, State};
 use crate::front::Front;
 use crate::front::operator::done;
 
 /// Longest wait of one `result` call.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// How often it is looked whether a token blinks.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// What `result@countersign` answers.
 #[derive(Debug, Serialize)]
@@ -39,7 +42,7 @@ impl Front {
         let pending = self.request_of(client, &asked.id)?;
         let wait = Duration::from_millis(asked.wait_ms).min(LONGEST_WAIT);
         let _watch = Watch::start(&pending);
-        let before = pending.approvals();
+        let before = self.how_far(&pending);
         let deadline = Instant::now() + wait;
         loop {
             let changed = pending.changed.notified();
@@ -49,15 +52,36 @@ impl Front {
                     Err(refusal) => ResultReply::Refused(ErrorReply::new(&refusal, Some(asked.id))),
                 });
             }
-            if !pending.is_waiting() {
-                changed.await; // it is being signed, which a token ends within seconds
-                continue;
-            }
-            let waited = tokio::time::timeout_at(deadline, changed).await.is_err();
-            if (waited || pending.approvals() != before)
-                && let Some(progress) = pending.progress()
+            // A token that begins to blink wakes nobody here.
+            let look = deadline.min(Instant::now() + LOOK_AGAIN);
+            let _ = tokio::time::timeout_at(look, changed).await;
+            let progress = self.how_far(&pending);
+            if (Instant::now() >= deadline || progress != before)
+                && let Some(progress) = progress
             {
                 return Ok(ResultReply::Pending(progress));
+            }
+        }
+    }
+
+    /// How far a request is; `None` once it ended.
+    pub(super) fn how_far(&self, pending: &Pending) -> Option<wire::PendingReply> {
+        let state = pending.state.borrow();
+        let reply = |pending, progress, touch| Some(wire::PendingReply { v: VERSION, progress, pending, touch });
+        match &*state {
+            State::Ended(_) => None,
+            State::Signing(signing) => {
+                let Signing { pending, token, why } = &**signing;
+                let Some(until_ms) = self.tokens.status(token).and_then(|status| status.blinks_until_ms) else {
+                    return reply(pending.clone(), "waiting".to_owned(), None);
+                };
+                // The touches of the approvers came before it.
+                let touches = pending.approvals_needed + 1;
+                let touch = wire::TouchWanted { token: token.clone(), why: why.clone(), until_ms };
+                reply(pending.clone(), format!("touch {touches} of {touches}"), Some(touch))
+            }
+            State::Waiting { collected, waiting } => {
+                reply(pending.pending_request(collected, waiting), "waiting".to_owned(), None)
             }
         }
     }
@@ -139,30 +163,10 @@ impl Pending {
         matches!(*self.state.borrow(), State::Waiting { .. })
     }
 
-    fn approvals(&self) -> usize {
-        match &*self.state.borrow() {
-            State::Waiting { collected, .. } => collected.given().len(),
-            State::Signing | State::Ended(_) => usize::MAX,
-        }
-    }
-
     fn outcome(&self) -> Option<Result<FinishedReply, Refusal>> {
         match &*self.state.borrow() {
             State::Ended(outcome) => Some(outcome.clone()),
-            State::Signing | State::Waiting { .. } => None,
+            State::Signing(_) | State::Waiting { .. } => None,
         }
-    }
-
-    /// How far it is; `None` while it is being signed, which takes moments, and once it ended.
-    pub(in crate::front) fn progress(&self) -> Option<wire::PendingReply> {
-        let state = self.state.borrow();
-        let State::Waiting { collected, waiting } = &*state else { return None };
-        let pending = PendingRequest {
-            id: self.id.clone(),
-            expires_ms: waiting.statement.expires_ms,
-            approvals_needed: collected.needed(),
-            approvals: collected.given().len() as u32,
-        };
-        Some(wire::PendingReply { v: VERSION, progress: "waiting".to_owned(), pending })
     }
 }

@@ -27,7 +27,7 @@ impl Front {
         let pending = Rc::new(Pending::new(peer, waiting));
         tracing::info!(id = pending.id, client = pending.client, "a request waits for approval");
         self.approvals.requests.borrow_mut().insert(pending.id.clone(), Rc::clone(&pending));
-        let reply = pending.progress();
+        let reply = self.how_far(&pending);
         tokio::task::spawn_local(attend(Rc::clone(self), Rc::clone(config), pending));
         reply
     }
@@ -44,6 +44,11 @@ impl Front {
             Ok(approved) => signer.sign_approved(&self.keyring, waiting, approved).await.outcome,
             Err(refusal) => signer.give_up(waiting, refusal).await.outcome,
         }
+    }
+
+    fn blinks(&self, pending: &Pending) -> bool {
+        let status = pending.token().and_then(|token| self.tokens.status(&token));
+        status.is_some_and(|status| status.blinks_until_ms.is_some())
     }
 
     /// Why nobody needs the answer any more.
@@ -108,7 +113,8 @@ async fn wait(front: &Front, judged_by: &Config, pending: &Pending) -> Result<()
         if let Some(refusal) = ending.or_else(|| front.why_ended(judged_by, pending)) {
             return Err(refusal);
         }
-        if pending.is_approved() {
+        // One touch at a time: the stamp is made when the token can be asked.
+        if pending.is_approved() && !front.blinks(pending) {
             return Ok(());
         }
         // Which of the two it was shows in the next round.

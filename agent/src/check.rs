@@ -230,6 +230,10 @@ fn pin_source(source: &PinSource) -> String {
         PinSource::Fd(number) => format!("descriptor {number}"),
         PinSource::File(path) => path.display().to_string(),
         PinSource::Prompt => "a person".to_owned(),
+        PinSource::Sealed(sealed) => {
+            let names: Vec<_> = sealed.by.iter().map(|one| one.name.as_str()).collect();
+            format!("a touch of {}", names.join(" or "))
+        }
     }
 }
 

@@ -9,19 +9,23 @@ mod operation;
 pub mod operator;
 pub mod protocol;
 pub mod public_key;
-mod yubikey;
+pub(crate) mod yubikey;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use crate::config;
 use crate::confine;
 use crate::host::frame::{self, FrameError, Frames};
-use crate::host::login;
+use crate::host::login::{self, Login};
 use crate::host::protocol::HostError;
 use crate::host::settings::{TokenSettings, is_plain_name};
 use crate::host::yubikey_host;
 use crate::sys;
+use crate::terminal::Terminal;
+use crate::vault::open::Prepared;
+use crate::vault::spent::Spent;
 use material::KeyMaterial;
 use operation::{Enrolment, NewKey};
 use operator::{Operator, Wanted};
@@ -31,7 +35,7 @@ use yubikey::CardEnrolment;
 /// Carries out the one operation asked for over `control`; `operator` is where the operator enters secrets.
 ///
 /// Returns false where the front could not be understood or told.
-pub fn run(control: OwnedFd, operator: &OwnedFd, front_writes: &[PathBuf]) -> bool {
+pub fn run(control: OwnedFd, operator: &OwnedFd, config_file: &Path, front_writes: &[PathBuf]) -> bool {
     let mut stream = UnixStream::from(control);
     let (settings, request) = match read_requests(&mut stream) {
         Ok(requests) => requests,
@@ -40,7 +44,7 @@ pub fn run(control: OwnedFd, operator: &OwnedFd, front_writes: &[PathBuf]) -> bo
             return false;
         }
     };
-    let reply = carry_out(&settings, front_writes, &request, &stream, operator)
+    let reply = carry_out(&settings, (config_file, front_writes), &request, &stream, operator)
         .unwrap_or_else(|reason| EnrolReply::Refused { reason });
     frame::send(&mut stream, &reply).is_ok()
 }
@@ -52,7 +56,7 @@ fn read_requests(stream: &mut UnixStream) -> Result<(TokenSettings, EnrolRequest
 
 fn carry_out(
     settings: &TokenSettings,
-    front_writes: &[PathBuf],
+    (config_file, front_writes): (&Path, &[PathBuf]),
     request: &EnrolRequest,
     control: &UnixStream,
     operator: &OwnedFd,
@@ -71,12 +75,48 @@ fn carry_out(
     }
     let new_key = enter(request, &operator)?;
     let terminal = operator.terminal();
+    if settings.is_vault() {
+        return in_vault(&settings.name, (config_file, front_writes), (request, new_key), terminal.as_ref());
+    }
     let login = login::log_in(settings, front_writes, terminal.as_ref())?;
     confine::follow_parent().map_err(unprotected)?;
+    on_token(login, request, new_key)
+}
+
+/// The same under a touch, after which the PIN is another one.
+fn in_vault(
+    name: &str,
+    (config_file, front_writes): (&Path, &[PathBuf]),
+    (request, new_key): (&EnrolRequest, Option<NewKey>),
+    terminal: Option<&Terminal<'_>>,
+) -> Result<EnrolReply, EnrolError> {
+    let refused = |error: crate::vault::spent::NotSpent| HostError::Refused(error.to_string());
+    // A module that the front names would see the PIN: what is loaded stands in the file that the vault was sealed for.
+    let config = config::load(config_file).map_err(|error| HostError::Refused(format!("agent.toml: {error}")))?;
+    let token = config.tokens.iter().find(|token| token.settings.name == name && token.settings.is_vault());
+    let absent = || HostError::Refused(format!("agent.toml has no vault named {name:?}"));
+    let settings = &token.ok_or_else(absent)?.settings;
+    let prepared = Prepared::new(settings, front_writes, terminal, Some(&config.policy.sha256))?;
+    let spent = Spent::open(prepared.place()).map_err(refused)?;
+    let text = format!("Touch {}: it blinks, and the vault opens to change {}.\n", prepared.card(), request.name());
+    if let Some(terminal) = terminal {
+        terminal.show(&text).map_err(|_| EnrolError::Cancelled)?;
+    }
+    let unsealed = prepared.touch(Box::new(move || tracing::info!("{}", text.trim_end())))?;
+    spent.check(&unsealed.contents.spent).map_err(refused)?;
+    let (login, closing) = unsealed.log_in()?;
+    confine::follow_parent()
+        .map_err(|error| HostError::Refused(format!("this process cannot be protected: {error}")))?;
+    let done = on_token(login, request, new_key);
+    closing.finish(spent.mark())?;
+    done
+}
+
+fn on_token(login: Login, request: &EnrolRequest, new_key: Option<NewKey>) -> Result<EnrolReply, EnrolError> {
     let enrolment = Enrolment::open(login, request.name())?;
     match (request, new_key) {
         (EnrolRequest::Activate { api_key, .. }, _) => enrolment.activate(api_key),
-        (EnrolRequest::Add { .. }, Some(new_key)) => enrolment.add(new_key),
+        (EnrolRequest::Add { enrolled_for, .. }, Some(new_key)) => enrolment.add(new_key, enrolled_for.clone()),
         (EnrolRequest::Add { .. }, None) => Err(EnrolError::Cancelled),
         (EnrolRequest::Generate { slot: SlotChoice { slot: Some(_), .. }, .. }, _) => {
             Err(EnrolError::Input("only a YubiKey has slots".to_owned()))
@@ -114,7 +154,7 @@ fn on_yubikey(
 
 /// Asks the operator for what an `Add` needs, before the login: people are slow, and tokens drop unused sessions.
 fn enter(request: &EnrolRequest, operator: &Operator<'_>) -> Result<Option<NewKey>, EnrolError> {
-    let EnrolRequest::Add { name, exchange, algorithm, secret_encoding, needs_passphrase } = request else {
+    let EnrolRequest::Add { name, exchange, algorithm, secret_encoding, needs_passphrase, .. } = request else {
         return Ok(None);
     };
     let wanted = Wanted { name, exchange, secret_encoding: *secret_encoding, needs_passphrase: *needs_passphrase };

@@ -4,7 +4,7 @@
 
 mod breaker;
 pub mod catalogue;
-mod code;
+pub(crate) mod code;
 pub mod fault;
 pub mod frame;
 pub mod handle;
@@ -26,6 +26,7 @@ pub mod signer;
 pub mod softhsm_init;
 pub mod status;
 pub mod supervisor;
+pub(crate) mod vault;
 mod workers;
 pub mod yubikey;
 pub(crate) mod yubikey_host;

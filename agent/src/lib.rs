@@ -28,3 +28,4 @@ mod stream;
 pub mod sys;
 pub mod terminal;
 pub mod trusted_path;
+pub mod vault;

@@ -9,7 +9,8 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use countersign_agent::confine::Demand;
 use countersign_agent::host::{pin_try, process, settings, softhsm_init};
-use countersign_agent::{check, enrol, profiles, run, spawner, sys};
+use countersign_agent::vault::custody::{Change, Custody};
+use countersign_agent::{check, enrol, profiles, run, spawner, sys, vault};
 use tracing_subscriber::EnvFilter;
 
 const UNAVAILABLE: u8 = 5;
@@ -52,6 +53,8 @@ enum Command {
         /// Descriptor of the operator's terminal or pipe.
         #[arg(long, default_value_t = 1)]
         operator: RawFd,
+        #[command(flatten)]
+        config: ConfigFile,
         #[arg(long = "front-writes", value_name = "DIR")]
         front_writes: Vec<PathBuf>,
     },
@@ -90,6 +93,24 @@ enum Command {
         #[command(flatten)]
         config: ConfigFile,
     },
+    /// Make a vault, look at it, try its YubiKeys, change who opens it.
+    Vault {
+        #[command(subcommand)]
+        action: VaultAction,
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Signs one approved request with a key of a vault; started by the agent.
+    #[command(hide = true)]
+    VaultHost {
+        /// Descriptor of the connection to the agent.
+        #[arg(long, default_value_t = 0)]
+        control: RawFd,
+        #[command(flatten)]
+        config: ConfigFile,
+        #[arg(long = "front-writes", value_name = "DIR")]
+        front_writes: Vec<PathBuf>,
+    },
     /// Starts token hosts and enrol children; started by the agent.
     #[command(hide = true)]
     Spawner {
@@ -106,9 +127,40 @@ enum Command {
     },
 }
 
+#[derive(Debug, Subcommand)]
+enum VaultAction {
+    /// Seal a token's PIN to the YubiKeys of `sealed_by`, after setting one that nobody knows.
+    Init {
+        token: String,
+        /// Holds the token's PIN now; removed once there is another one.
+        #[arg(long)]
+        pin_file: PathBuf,
+        /// Make new keys in slot 9d, over those that are there.
+        #[arg(long)]
+        overwrite: bool,
+    },
+    /// Who opens it, and for which configuration.
+    Show { token: String },
+    /// Prove with a touch that a YubiKey opens it. Signs nothing.
+    Drill { token: String, yubikey: String },
+    /// Seal it to one more YubiKey: a touch, and an approval.
+    Add {
+        token: String,
+        yubikey: String,
+        #[arg(long)]
+        overwrite: bool,
+    },
+    /// Seal it to one YubiKey less: a touch, and an approval.
+    Remove { token: String, yubikey: String },
+    /// Take on the configuration as it is now: a touch, and an approval.
+    Reseal { token: String },
+    /// Another PIN, with a touch.
+    Rotate { token: String },
+}
+
 #[derive(Debug, clap::Args)]
 struct ConfigFile {
-    #[arg(long = "config", value_name = "FILE", default_value = "/etc/countersign/agent.toml")]
+    #[arg(long = "config", value_name = "FILE", global = true, default_value = "/etc/countersign/agent.toml")]
     file: PathBuf,
 }
 
@@ -125,10 +177,10 @@ fn main() -> anyhow::Result<ExitCode> {
                 ExitCode::from(if run::is_configuration(&error) { BAD_CONFIGURATION } else { UNAVAILABLE })
             }
         }),
-        Command::Enrol { control, operator, front_writes } => {
+        Command::Enrol { control, operator, config, front_writes } => {
             let control = sys::duplicate_descriptor(control).context("there is no connection to the agent")?;
             let operator = sys::duplicate_descriptor(operator).context("there is no operator")?;
-            let told = enrol::run(control, &operator, &front_writes);
+            let told = enrol::run(control, &operator, &config.file, &front_writes);
             Ok(if told { ExitCode::SUCCESS } else { ExitCode::from(UNAVAILABLE) })
         }
         Command::Configuration { config, control } => {
@@ -139,6 +191,12 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Host { control, front_writes } => {
             let control = sys::duplicate_descriptor(control).context("there is no connection to the agent")?;
             Ok(ExitCode::from(process::run(control, &front_writes).exit_code()))
+        }
+        Command::Vault { action, config } => vault(action, &config.file),
+        Command::VaultHost { control, config, front_writes } => {
+            let control = sys::duplicate_descriptor(control).context("there is no connection to the agent")?;
+            let told = vault::process::run(control, &config.file, &front_writes);
+            Ok(if told { ExitCode::SUCCESS } else { ExitCode::from(UNAVAILABLE) })
         }
         Command::Spawner { control, config, confinement, front_writes } => {
             let control = sys::duplicate_descriptor(control).context("there is no connection to the agent")?;
@@ -161,6 +219,33 @@ fn main() -> anyhow::Result<ExitCode> {
             };
             writeln!(std::io::stdout(), "{text}")?;
             Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn vault(action: VaultAction, config: &std::path::Path) -> anyhow::Result<ExitCode> {
+    let open = |token: &str| Custody::open(config, token);
+    let done = match &action {
+        VaultAction::Init { token, pin_file, overwrite } => open(token).and_then(|one| one.init(pin_file, *overwrite)),
+        VaultAction::Show { token } => open(token).and_then(|one| one.show()),
+        VaultAction::Drill { token, yubikey } => open(token).and_then(|one| one.drill(yubikey)),
+        VaultAction::Add { token, yubikey, overwrite } => {
+            open(token).and_then(|one| one.change(&Change::Add(yubikey.clone()), *overwrite))
+        }
+        VaultAction::Remove { token, yubikey } => {
+            open(token).and_then(|one| one.change(&Change::Remove(yubikey.clone()), false))
+        }
+        VaultAction::Reseal { token } => open(token).and_then(|one| one.change(&Change::Reseal, false)),
+        VaultAction::Rotate { token } => open(token).and_then(|one| one.change(&Change::Rotate, false)),
+    };
+    match done {
+        Ok(shown) => {
+            writeln!(std::io::stdout(), "{shown}")?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "countersign-agent: {error}");
+            Ok(ExitCode::from(UNAVAILABLE))
         }
     }
 }

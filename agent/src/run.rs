@@ -249,9 +249,13 @@ impl Agent {
     /// Starts a host for every token that has none.
     fn start_tokens(&self, config: &Config) {
         for token in config.tokens.iter().filter(|token| self.front.tokens.handle(&token.settings.name).is_none()) {
-            match host_of(token) {
-                Ok(host) => {
-                    let handle = Supervisor::start(host, self.front.spawner.clone());
+            let spawner = self.front.spawner.clone();
+            let started = match token.settings.is_vault() {
+                true => Ok(TokenHandle::of_vault(token.settings.name.clone(), spawner)),
+                false => host_of(token).map(|host| Supervisor::start(host, spawner)),
+            };
+            match started {
+                Ok(handle) => {
                     self.front.tokens.add(handle.clone());
                     spawn_local(follow(Rc::clone(&self.front), handle, Rc::clone(&self.manager)));
                 }

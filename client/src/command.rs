@@ -9,6 +9,7 @@ mod parameters;
 mod policy;
 mod sign;
 mod status;
+mod vault;
 mod wait;
 
 use std::path::PathBuf;
@@ -85,6 +86,9 @@ enum Command {
     Lock,
     /// Allow signing again
     Unlock,
+    /// Keys that cannot be used without a touch: make a vault, try its YubiKeys, change who opens it
+    #[command(subcommand)]
+    Vault(vault::Command),
     /// Write shell completions
     Completions(generated::CompletionsArguments),
     /// Write the manual's pages
@@ -106,6 +110,7 @@ pub(crate) fn run(cli: Cli, output: &Output) -> Result<Exit, Failure> {
         Command::Status => status::status(&sockets, output),
         Command::Lock => status::lock(&sockets, output),
         Command::Unlock => status::unlock(&sockets, output),
+        Command::Vault(command) => vault::run(&command, output),
         Command::Completions(arguments) => generated::completions(&arguments, output),
         Command::Man(arguments) => generated::man(&arguments, output),
     }

@@ -11,7 +11,7 @@ mod statement;
 
 pub use attested::{AttestedKey, Unproven};
 pub use collected::{Approved, Collected};
-pub use review::{Reviewed, Unlike, review};
+pub use review::{Meant, Reviewed, Unlike, meant, review};
 pub use statement::{Purpose, Statement, Subject};
 
 use serde::{Deserialize, Serialize};

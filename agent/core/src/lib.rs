@@ -23,4 +23,5 @@ pub mod request;
 pub mod scope;
 pub mod signer;
 pub mod transfer;
+pub mod vault;
 pub mod wire;

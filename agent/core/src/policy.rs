@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::approval::Approver;
+use crate::approval::{Approved, Approver};
 use crate::decimal::Amount;
 use crate::exchange::classify::Classified;
 use crate::exchange::login::Login;
@@ -74,6 +74,9 @@ pub struct SpendLimit {
     pub per_day: Option<Amount>,
 }
 
+/// What a destination says of its network where the request names none: Kraken knows it from the address's own name there.
+pub const NO_NETWORK: &str = "none";
+
 /// A place money may be sent to: exact in every part.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Destination {
@@ -112,12 +115,31 @@ pub struct Spend {
 #[derive(Debug)]
 pub struct Grant {
     key: KeyName,
+    evidence: Option<Box<Evidence>>,
+}
+
+/// What a vault wants to see before it signs.
+#[derive(Debug)]
+pub struct Evidence {
+    pub approved: Approved,
+    /// Reserved for this signature, where the exchange wants one.
+    pub nonce: u64,
 }
 
 impl Grant {
     /// The key this grant is for.
     pub fn key(&self) -> &KeyName {
         &self.key
+    }
+
+    /// Persons approved it.
+    #[must_use]
+    pub(crate) fn with(self, approved: Approved, nonce: u64) -> Self {
+        Self { evidence: Some(Box::new(Evidence { approved, nonce })), ..self }
+    }
+
+    pub fn evidence(&self) -> Option<&Evidence> {
+        self.evidence.as_deref()
     }
 }
 
@@ -211,7 +233,7 @@ impl Policy {
     pub fn destination_of(&self, transfer: &Transfer) -> Option<&Destination> {
         self.destinations.iter().find(|listed| {
             Some(&listed.asset) == transfer.asset.as_ref()
-                && Some(&listed.network) == transfer.network.as_ref()
+                && listed.network == transfer.network.as_deref().unwrap_or(NO_NETWORK)
                 && Some(&listed.address) == transfer.address.as_ref().or(transfer.to.as_ref())
                 && listed.memo == transfer.memo
         })
@@ -231,7 +253,7 @@ impl Policy {
 }
 
 fn grant(key: &Key, spends: Vec<Spend>, approvals: u32) -> Decision {
-    let grant = Grant { key: key.name.clone() };
+    let grant = Grant { key: key.name.clone(), evidence: None };
     match approvals {
         0 => Decision::Allow { grant, spends },
         approvals => Decision::Ask { grant, spends, approvals },

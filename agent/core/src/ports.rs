@@ -3,6 +3,7 @@
 use secrecy::SecretString;
 
 use crate::algorithm::Algorithm;
+use crate::draft::Finished;
 use crate::exchange::classify::Classified;
 use crate::key::Key;
 use crate::policy::{Grant, Spend};
@@ -53,6 +54,16 @@ pub struct Signature {
     pub bytes: Vec<u8>,
     /// Travels beside the signature on exchanges that want one.
     pub passphrase: Option<SecretString>,
+    /// A vault drafts the request itself, stamps it after the touch, and gives it back whole.
+    pub drafted: Option<Box<Drafted>>,
+}
+
+/// A request as a vault drafted it.
+#[derive(Debug)]
+pub struct Drafted {
+    /// What was signed.
+    pub message: Vec<u8>,
+    pub finished: Finished,
 }
 
 #[derive(Clone, Debug, thiserror::Error)]

@@ -110,7 +110,8 @@ impl std::fmt::Display for Scopes {
 
 impl Serialize for Scopes {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.iter())
+        // As a list of known length: not every format takes another.
+        self.iter().collect::<Vec<_>>().serialize(serializer)
     }
 }
 

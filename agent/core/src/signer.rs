@@ -234,7 +234,11 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         self.ledger.may_ask().await?;
         let signed = self.token.sign(grant, key, algorithm, message).await.map_err(Refusal::from);
         let outcome = match signed.and_then(|signature| window.judge(self.clock.since_boot_ms(), signature)) {
-            Ok(signature) => Ok((signature, self.ledger.signed(request_id, key, message)?)),
+            Ok(signature) => {
+                let message = signature.drafted.as_ref().map_or(message, |drafted| &drafted.message);
+                let record = self.ledger.signed(request_id, key, message)?;
+                Ok((signature, record))
+            }
             Err(refusal) => {
                 self.ledger.failed(request_id, key, &refusal, &[])?;
                 Err(refusal)
@@ -263,7 +267,10 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
     ) -> Result<SignReply, Refusal> {
         let (signature, record) =
             self.sign_and_record(request_id, key, grant, draft.algorithm, &draft.message, window).await?;
-        let finished = draft.finish(&signature.bytes, signature.passphrase.as_ref())?;
+        let finished = match signature.drafted {
+            Some(drafted) => drafted.finished,
+            None => draft.finish(&signature.bytes, signature.passphrase.as_ref())?,
+        };
         Ok(SignReply::new(request_id.to_owned(), scope, effective, finished, record))
     }
 
@@ -307,7 +314,8 @@ impl Window {
     /// A signature that the exchange would refuse is not handed out: it would only look like one. That happens to a key
     /// that takes a touch; any other is answered for within two seconds, or given up.
     fn judge(self, now_ms: u64, signature: Signature) -> Result<Signature, Refusal> {
-        if self.ends_ms.is_none_or(|ends_ms| now_ms < ends_ms) {
+        // What a vault drafted was stamped when its key was at hand.
+        if signature.drafted.is_some() || self.ends_ms.is_none_or(|ends_ms| now_ms < ends_ms) {
             return Ok(signature);
         }
         let seconds = self.length_ms.unwrap_or_default() / 1000;

@@ -83,7 +83,7 @@ impl Places {
             PinSource::File(path) => {
                 self.trusted(&format!("{section} pin"), path, Kind::File(Exposure::Secret));
             }
-            PinSource::Prompt => {}
+            PinSource::Prompt | PinSource::Sealed(_) => {}
         }
     }
 

@@ -49,6 +49,14 @@ impl<'a> Fields<'a> {
         self.at.clone()
     }
 
+    /// A text, whatever else is wrong with it; to be judged by whoever reads the field.
+    pub(super) fn glance(&self, name: &str) -> Option<&'a str> {
+        match self.rest.get(name)?.1.get_ref() {
+            DeValue::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
     /// Where the field's value stands, if it is still there.
     pub(super) fn span(&self, name: &str) -> Option<Range<usize>> {
         self.rest.get(name).map(|(_, value)| value.span())

@@ -1,16 +1,25 @@
 //! `pin = { … }` of a token: where the PIN comes from, never the PIN.
 
+use std::collections::BTreeSet;
+
 use toml::de::DeValue;
 
 use super::fields::{Fields, Value, choose};
 use super::problem::{Problem, Problems};
 use super::value;
-use crate::host::settings::{PinSource, is_plain_name};
+use crate::host::settings::{PinSource, SealedPin, is_plain_name};
 
 const SOURCES: &str = "one of { credential = \"NAME\" }, { file = \"/PATH\" }, { fd = NUMBER }, { prompt = true }";
 
+/// The sections of `agent.toml` that a PIN may lead to.
+#[derive(Clone, Copy)]
+pub(super) struct Names<'a> {
+    pub(super) tokens: &'a [&'a str],
+    pub(super) yubikeys: &'a [&'a str],
+}
+
 /// Reads the source; whatever is refused here may be the PIN itself and is not shown.
-pub(super) fn read(value: Value<'_>, section: String, tokens: &[&str], problems: &Problems) -> Option<PinSource> {
+pub(super) fn read(value: Value<'_>, section: String, names: Names<'_>, problems: &Problems) -> Option<PinSource> {
     let DeValue::Table(table) = value.get_ref() else {
         problems.hide(value.span());
         let problem = Problem::new(
@@ -28,56 +37,62 @@ pub(super) fn read(value: Value<'_>, section: String, tokens: &[&str], problems:
         let found = if given.is_empty() { "there is none" } else { "there are several" };
         problems.add(Problem::new(value.span(), "expected one source of the PIN", found, SOURCES));
     }
-    let sealed = refuse_sealed(&mut fields, tokens);
+    let sealed = sealed(&mut fields, names);
     let source = [
+        sealed,
         fields.optional("credential", hidden(credential)),
         fields.optional("fd", hidden(|value, problems| value::integer(value, 3..=65535, problems).map(to_fd))),
         fields.optional("file", hidden(|value, problems| value::path(value, problems).map(PinSource::File))),
         fields.optional("prompt", hidden(prompt)),
     ];
     fields.finish();
-    let source = source.into_iter().flatten().next();
-    if sealed { None } else { source }
+    source.into_iter().flatten().next()
 }
 
-/// Notes that sealed PINs are for later, and whether this one could be unsealed then.
-fn refuse_sealed(fields: &mut Fields<'_>, tokens: &[&str]) -> bool {
-    let sealed = fields.span("sealed_by");
+/// The YubiKeys that unseal a PIN, and the one slot that can.
+fn sealed(fields: &mut Fields<'_>, names: Names<'_>) -> Option<PinSource> {
+    let given = fields.span("sealed_by");
     let slot = fields.span("slot");
     let problems = fields.problems();
-    fields.optional("sealed_by", |value, problems| {
-        let name = value::text(value, problems)?;
-        let problem = if tokens.contains(&name) {
-            Problem::new(value.span(), "expected another source of the PIN", "not available in this version", SOURCES)
-        } else {
-            Problem::new(value.span(), "expected the name of a token", "no [token] of that name", choose(name, tokens))
-        };
-        problems.add(problem);
-        Some(())
+    let by = fields.optional("sealed_by", |value, problems| match value.get_ref() {
+        DeValue::Array(_) => {
+            value::filled_list(value, "sealed_by = [\"yk\", \"yk-spare\"]", problems, |value, problems| {
+                yubikey(value, names, problems)
+            })
+            .map(|names: BTreeSet<String>| names.into_iter().collect())
+        }
+        _ => yubikey(value, names, problems).map(|name| vec![name]),
     });
-    fields.optional("slot", |value, problems| value::text(value, problems).map(drop));
-    match (&sealed, slot) {
+    fields.optional("slot", |value, problems| {
+        let slot = value::text(value, problems)?;
+        let help = "a vault's PIN is sealed to the key in slot 9d: slot = \"9d\"";
+        let problem = || Problem::new(value.span(), "expected slot 9d", "another one", help);
+        problems.keep(if slot == "9d" { Ok(()) } else { Err(problem()) })
+    });
+    match (&given, slot) {
         (Some(_), None) => {
-            let problem = Problem::new(
-                fields.at(),
-                "expected a field `slot`",
-                "it is missing here",
-                "the PIV slot that unseals: slot = \"9d\"",
-            );
-            problems.add(problem);
+            let help = "the PIV slot that unseals: slot = \"9d\"";
+            problems.add(Problem::new(fields.at(), "expected a field `slot`", "it is missing here", help));
         }
         (None, Some(slot)) => {
-            let problem = Problem::new(
-                slot,
-                "expected a slot beside `sealed_by` only",
-                "there is no `sealed_by`",
-                "leave it out",
-            );
-            problems.add(problem);
+            let expected = "expected a slot beside `sealed_by` only";
+            problems.add(Problem::new(slot, expected, "there is no `sealed_by`", "leave it out"));
         }
         _ => {}
     }
-    sealed.is_some()
+    Some(PinSource::Sealed(Box::new(SealedPin { names: by?, by: Vec::new() })))
+}
+
+fn yubikey(value: Value<'_>, Names { tokens, yubikeys }: Names<'_>, problems: &Problems) -> Option<String> {
+    let name = value::text(value, problems)?;
+    let refuse = |expected, found, help| problems.refuse(Problem::new(value.span(), expected, found, help));
+    if yubikeys.contains(&name) {
+        Some(name.to_owned())
+    } else if tokens.contains(&name) {
+        refuse("expected the name of a YubiKey", "another kind of token", choose("", yubikeys))
+    } else {
+        refuse("expected the name of a token", "no [token] of that name", choose(name, tokens))
+    }
 }
 
 /// Reads with `read`, and hides what it refuses.

@@ -9,10 +9,10 @@ use toml::de::DeValue;
 use super::agent::AgentSettings;
 use super::facts::Facts;
 use super::fields::{Fields, Value, choose, wrong_type};
-use super::pin;
+use super::pin::{self, Names};
 use super::problem::{Problem, Problems};
 use super::value;
-use crate::host::settings::{TokenSettings, is_plain_name};
+use crate::host::settings::{PinSource, TokenSettings, is_plain_name};
 
 /// A token, ready for its host.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,11 +30,14 @@ pub(super) fn read_all<'a>(
     facts: &Facts,
 ) -> Vec<TokenConfig> {
     let names: Vec<&str> = tables.iter().map(|(name, _)| *name).collect();
+    let yubikeys = tables.iter().filter(|(_, fields)| fields.glance("profile") == Some(pkcs11_profiles::YUBIKEY));
+    let yubikeys: Vec<&str> = yubikeys.map(|(name, _)| *name).collect();
+    let names = Names { tokens: &names, yubikeys: &yubikeys };
     let mut tokens: Vec<TokenConfig> = Vec::new();
     for (name, fields) in tables {
         let (at, problems) = (fields.at(), fields.problems());
         let before = problems.count();
-        let Some(token) = read(name, fields, &names, agent, facts) else { continue };
+        let Some(token) = read(name, fields, names, agent, facts) else { continue };
         if problems.count() > before {
             continue; // What is wrong with it may be what tells it apart.
         }
@@ -48,7 +51,19 @@ pub(super) fn read_all<'a>(
             )),
         }
     }
+    find_unsealers(&mut tokens);
     tokens
+}
+
+/// A sealed PIN brings the sections of its YubiKeys along.
+fn find_unsealers(tokens: &mut [TokenConfig]) {
+    let all: Vec<TokenSettings> = tokens.iter().map(|token| token.settings.clone()).collect();
+    for token in tokens {
+        if let PinSource::Sealed(sealed) = &mut token.settings.pin {
+            let section = |name: &String| all.iter().find(|other| other.name == *name).cloned();
+            sealed.by = sealed.names.iter().filter_map(section).collect();
+        }
+    }
 }
 
 fn is_same_token(one: &TokenSettings, other: &TokenSettings) -> bool {
@@ -62,7 +77,7 @@ fn is_same_token(one: &TokenSettings, other: &TokenSettings) -> bool {
 fn read(
     name: &str,
     mut fields: Fields<'_>,
-    names: &[&str],
+    names: Names<'_>,
     agent: &AgentSettings,
     facts: &Facts,
 ) -> Option<TokenConfig> {
@@ -94,9 +109,15 @@ fn read(
     });
     let module = fields.optional("module", value::path);
     let attestation_root = fields.optional("attestation_root", value::path);
+    let pin_span = fields.span("pin");
     let pin = fields.required("pin", "{ file = \"/etc/countersign/hsm.pin\" }", |value, problems| {
         pin::read(value, format!("[token.{name}] pin"), names, problems)
     });
+    if let (true, Some(PinSource::Sealed(_)), Some(span)) = (is_yubikey, &pin, pin_span) {
+        let help =
+            "one YubiKey does not unseal another: { credential = \"NAME\" }, { file = \"/PATH\" }, { prompt = true }";
+        fields.problems().add(Problem::new(span, "expected another source of a YubiKey's PIN", "sealed_by", help));
+    }
     let environment = fields.optional("environment", |value, problems| {
         environment(value, profile.as_ref().map(|(profile, _)| profile), problems)
     });

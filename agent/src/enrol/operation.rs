@@ -2,6 +2,7 @@
 //! proof is destroyed again.
 
 use countersign_core::algorithm::Algorithm;
+use countersign_core::vault::EnrolledFor;
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
@@ -57,7 +58,7 @@ impl<'name> Enrolment<'name> {
         Ok(Self { login, session, name })
     }
 
-    pub(super) fn add(&self, new: NewKey) -> Result<EnrolReply, EnrolError> {
+    pub(super) fn add(&self, new: NewKey, enrolled_for: Option<EnrolledFor>) -> Result<EnrolReply, EnrolError> {
         let algorithm = new.material.algorithm();
         let mechanism = self.mechanism(algorithm)?;
         self.check_name_is_free()?;
@@ -72,6 +73,7 @@ impl<'name> Enrolment<'name> {
             api_key: Some(new.api_key),
             passphrase: new.passphrase,
             public_key: new.material.public_key().and_then(|key| key.to_der()).map(|der| BASE64.encode(&der)),
+            enrolled_for,
         };
         let material = new.material;
         self.finish(&[made.handle], made, mechanism, record, |signature| material.agrees(KNOWN_MESSAGE, signature))
@@ -92,6 +94,7 @@ impl<'name> Enrolment<'name> {
             api_key: None,
             passphrase: None,
             public_key: public_key.to_der().map(|der| BASE64.encode(&der)),
+            enrolled_for: None,
         };
         self.finish(&created, made, mechanism, record, |signature| public_key.verifies(KNOWN_MESSAGE, signature))
     }

@@ -6,6 +6,7 @@
 
 use countersign_core::algorithm::Algorithm;
 use countersign_core::attestation::Root;
+use countersign_core::vault::EnrolledFor;
 use serde::{Deserialize, Serialize};
 
 use crate::host::protocol::HostError;
@@ -23,6 +24,8 @@ pub enum EnrolRequest {
         algorithm: Algorithm,
         secret_encoding: SecretEncoding,
         needs_passphrase: bool,
+        /// In a vault, the token itself keeps what its key signs for.
+        enrolled_for: Option<EnrolledFor>,
     },
     /// Make a key pair on the token; `modulus_bits` is for RSA only (2048, 3072 or 4096), the slot for a YubiKey only.
     Generate { name: String, algorithm: Algorithm, modulus_bits: Option<u32>, slot: SlotChoice },

@@ -1,6 +1,7 @@
 //! The operations on a YubiKey: a key is made in a slot and counts once its attestation was verified. Nothing is imported.
 
 use std::io::Read as _;
+use std::sync::Arc;
 
 use countersign_core::algorithm::Algorithm;
 use countersign_core::attestation::{self, Attestation, Chain, PinPolicy as Attested, Roots, TouchPolicy as Touch};
@@ -14,7 +15,7 @@ use super::protocol::{CustodyTier, EnrolError, EnrolReply, KeyFacts, SlotChoice}
 use crate::host::objects::ID_LENGTH;
 use crate::host::protocol::HostError;
 use crate::host::settings::TokenSettings;
-use crate::host::yubikey::{ManagementKey, Slot};
+use crate::host::yubikey::{CardPin, ManagementKey, Slot, YubiKey};
 use crate::host::yubikey_host::CardLogin;
 use crate::host::yubikey_keys::YubiKeyRecord;
 use crate::sys::LockedMemory;
@@ -145,35 +146,50 @@ impl CardEnrolment<'_> {
         Err(EnrolError::Input(message))
     }
 
-    /// What the YubiKey says of the new key, verified, and the certificates as PEM.
     fn attested(&self, slot: Slot) -> Result<(Attestation, String), EnrolError> {
-        let unproven = |reason: String| EnrolError::TouchUnproven { slot: slot.to_string(), reason };
-        let shown = self.login.yubikey.attest(slot).map_err(|error| unproven(error.to_string()))?;
-        let certificates = [&shown.certificate[..], &shown.intermediate[..]];
-        let chain = Chain::from_der(certificates).map_err(|error| unproven(error.to_string()))?;
-        let attested = attestation::verify(&chain, &self.roots).map_err(|error| unproven(error.to_string()))?;
-        let held = self.login.yubikey.keys(vec![slot]).map_err(HostError::from)?.pop();
-        let held = held.and_then(|key| key.public_key.to_der());
-        let fault = if attested.serial != self.login.facts.serial || attested.slot != slot.number() {
-            Some("it is of another YubiKey or slot")
-        } else if held.as_deref() != Some(&attested.public_key[..]) {
-            Some("it is of another key")
-        } else if attested.touch_policy != Touch::Always {
-            Some("its touch policy is not ALWAYS")
-        } else if attested.pin_policy == Attested::Never {
-            Some("it signs without a PIN")
-        } else {
-            None
-        };
-        match fault {
-            None => Ok((attested, certificates.iter().map(|der| pem(der)).collect())),
-            Some(fault) => Err(unproven(fault.to_owned())),
-        }
+        attest(&self.login.yubikey, self.login.facts.serial, slot, &self.roots)
     }
 }
 
+/// What the YubiKey says of the key in a slot, verified, and the certificates as PEM.
+pub(crate) fn attest(
+    yubikey: &YubiKey,
+    serial: u32,
+    slot: Slot,
+    roots: &Roots,
+) -> Result<(Attestation, String), EnrolError> {
+    let unproven = |reason: String| EnrolError::TouchUnproven { slot: slot.to_string(), reason };
+    let shown = yubikey.attest(slot).map_err(|error| unproven(error.to_string()))?;
+    let certificates = [&shown.certificate[..], &shown.intermediate[..]];
+    let chain = Chain::from_der(certificates).map_err(|error| unproven(error.to_string()))?;
+    let attested = attestation::verify(&chain, roots).map_err(|error| unproven(error.to_string()))?;
+    let held = yubikey.keys(vec![slot]).map_err(HostError::from)?.pop();
+    let held = held.and_then(|key| key.public_key.to_der());
+    let fault = if attested.serial != serial || attested.slot != slot.number() {
+        Some("it is of another YubiKey or slot")
+    } else if held.as_deref() != Some(&attested.public_key[..]) {
+        Some("it is of another key")
+    } else if attested.touch_policy != Touch::Always {
+        Some("its touch policy is not ALWAYS")
+    } else if attested.pin_policy == Attested::Never {
+        Some("it signs without a PIN")
+    } else {
+        None
+    };
+    match fault {
+        None => Ok((attested, certificates.iter().map(|der| pem(der)).collect())),
+        Some(fault) => Err(unproven(fault.to_owned())),
+    }
+}
+
+/// Makes the key that unseals a vault: P-256, in slot 9d, PIN and touch each time.
+pub(crate) fn make_unsealing_key(yubikey: &YubiKey, pin: &Arc<CardPin>) -> Result<(), EnrolError> {
+    let management = management_key(yubikey.management_key(pin).map_err(HostError::from)?, None)?;
+    make(yubikey.serial(), Slot::KEY_MANAGEMENT, AlgorithmId::EccP256, &management)
+}
+
 /// Yubico's roots, and those of the file that the configuration names.
-pub(super) fn roots(settings: &TokenSettings) -> Result<Roots, EnrolError> {
+pub(crate) fn roots(settings: &TokenSettings) -> Result<Roots, EnrolError> {
     let Some(path) = &settings.attestation_root else { return Ok(Roots::yubico()) };
     let refused = |error: &dyn std::fmt::Display| {
         EnrolError::Host(HostError::Refused(format!("attestation_root {}: {error}", path.display())))

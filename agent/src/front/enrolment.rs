@@ -12,6 +12,7 @@ use countersign_core::ports::Clock;
 use countersign_core::record::Record;
 use countersign_core::refusal::{Code, Refusal};
 use countersign_core::scope::{Scope, Scopes};
+use countersign_core::vault::EnrolledFor;
 use countersign_core::wire;
 use countersign_core::wire::admin::{DoneReply, NewKey, Register};
 use data_encoding::HEXLOWER;
@@ -115,6 +116,11 @@ impl Front {
             algorithm: plan.algorithm,
             secret_encoding: secret_encoding(plan.algorithm, facts.secret),
             needs_passphrase: facts.passphrase.is_needed(),
+            enrolled_for: plan.token.is_vault().then(|| EnrolledFor {
+                exchange: facts.name.to_owned(),
+                environment: plan.environment,
+                scopes: plan.scopes,
+            }),
         };
         let added = self.on_token(&plan.token, &request, Some(operator), peer).await?;
         self.enrolled(plan, &added, peer, "added").await
@@ -122,6 +128,10 @@ impl Front {
 
     /// With a terminal, where the operator has one: a PIN or a management key may be asked for.
     async fn generate(&self, plan: Plan, operator: Option<OwnedFd>, peer: &Peer) -> Result<DoneReply, Refusal> {
+        if plan.token.is_vault() {
+            let message = "a vault is for keys that come from an exchange: generate others in a YubiKey";
+            return Err(Refusal::malformed(message));
+        }
         if plan.algorithm.is_hmac() {
             let message = "an HMAC secret is made by the exchange: use `countersign key add`";
             return Err(Refusal::malformed(message));
@@ -144,7 +154,11 @@ impl Front {
             cka_id: CkaId(HEXLOWER.decode(facts.cka_id.as_bytes()).unwrap_or_default()),
             scopes: plan.scopes,
             tier: tier(facts.tier),
-            rung: if facts.touch_attested_by.is_some() { Rung::One } else { Rung::Three },
+            rung: match facts.touch_attested_by {
+                Some(_) => Rung::One,
+                None if plan.token.is_vault() => Rung::Two,
+                None => Rung::Three,
+            },
             mechanism_bound: facts.allowed_mechanism_bound,
             state: if facts.active { KeyFileState::Active } else { KeyFileState::AwaitingApiKey },
             created_ms: self.clock.now_ms(),
@@ -348,10 +362,21 @@ fn check_rung(scopes: Scopes, tier: Tier, token: &TokenSettings) -> Result<(), R
         }
         return Ok(());
     }
+    if token.is_vault() {
+        // What needs no approval would wait for a touch that nobody announced.
+        let others = scopes.without([Scope::Withdraw, Scope::Transfer, Scope::Admin].into_iter().collect());
+        if !needs_touch || !others.is_empty() {
+            return refused(
+                "a vault's key signs what persons approve: withdraw or admin, with transfer where the exchange wants it; make \
+                 another exchange key for the rest, with withdrawals switched off",
+            );
+        }
+        return Ok(());
+    }
     if needs_touch && tier != Tier::Software {
         return refused(
-            "withdraw and admin keys need a touch for every signature: generate them in a YubiKey (profile yubikey-piv); \
-             only software tokens take them without, for trials",
+            "withdraw and admin keys need a touch for every signature: generate them in a YubiKey (profile yubikey-piv), \
+             or add them to a vault; only software tokens take them without, for trials",
         );
     }
     Ok(())

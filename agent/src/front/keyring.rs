@@ -11,7 +11,7 @@ use countersign_core::signer;
 use countersign_core::wire::{KeyEntry, KeyState};
 
 use crate::host::protocol::HostedKey;
-use crate::ledger::keys::{KeyFile, KeyFileState};
+use crate::ledger::keys::{KeyFile, KeyFileState, Rung};
 
 /// All keys of this agent, by name.
 #[derive(Debug, Default)]
@@ -108,7 +108,12 @@ impl Keyring {
 
 impl Enrolled {
     fn refresh(&mut self) {
-        self.ready = self.hosted.as_ref().and_then(|hosted| ready(&self.file, hosted)).map(Rc::new);
+        let key = match self.file.rung {
+            // What the token holds, its API key id too, is only seen with a touch: the vault drafts the request.
+            Rung::Two if self.file.state == KeyFileState::Active => as_key(&self.file, String::new()),
+            _ => self.hosted.as_ref().and_then(|hosted| ready(&self.file, hosted)),
+        };
+        self.ready = key.map(Rc::new);
     }
 
     /// Why the key cannot sign now.

@@ -91,7 +91,11 @@ impl Token for Tokens {
         if grant.key() != &key.name {
             return Err(TokenError::Unavailable("the grant is for another key".to_owned()));
         }
-        let signature = self.of_key(key)?.sign(key.name.as_str(), algorithm, message).await;
+        let handle = self.of_key(key)?;
+        let signature = match handle.vault() {
+            Some(vault) => vault.sign(&handle, &grant).await,
+            None => handle.sign(key.name.as_str(), algorithm, message).await,
+        };
         drop(grant); // one grant, one signature
         signature
     }

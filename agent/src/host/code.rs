@@ -11,7 +11,7 @@ use super::settings::TokenSettings;
 /// Refuses settings by which something is loaded that lies below one of `front_writes`.
 ///
 /// What the modules of [`Reach::OwnFiles`] are told by their environment names data; that of others may name code.
-pub(super) fn check_untouched(
+pub(crate) fn check_untouched(
     settings: &TokenSettings,
     profile: &Profile,
     front_writes: &[PathBuf],

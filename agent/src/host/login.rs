@@ -91,15 +91,18 @@ fn check(
 ) -> Result<(), HostError> {
     match record.verdict(source, flags) {
         Verdict::Attempt => Ok(()),
-        Verdict::Blocked(reason) => {
-            let cure = match reason {
-                Reason::FinalTry => FINAL_TRY_CURE.to_owned(),
-                Reason::Locked => LOCKED_CURE.to_owned(),
-                Reason::Interrupted | Reason::RefusedBefore | Reason::TooManyRefusals => cure(settings),
-            };
-            Err(HostError::PinBlocked(format!("{reason}; {cure}")))
-        }
+        Verdict::Blocked(reason) => Err(HostError::PinBlocked(cure_of(reason, settings))),
     }
+}
+
+/// Why a PIN is not tried, and what a person can do about it.
+pub(crate) fn cure_of(reason: Reason, settings: &TokenSettings) -> String {
+    let cure = match reason {
+        Reason::FinalTry => FINAL_TRY_CURE.to_owned(),
+        Reason::Locked => LOCKED_CURE.to_owned(),
+        Reason::Interrupted | Reason::RefusedBefore | Reason::TooManyRefusals => cure(settings),
+    };
+    format!("{reason}; {cure}")
 }
 
 /// The agent spends no last try, whatever was cleared.
@@ -115,11 +118,11 @@ fn cure(settings: &TokenSettings) -> String {
     )
 }
 
-fn blocked(error: super::pin_try::TryError) -> HostError {
+pub(crate) fn blocked(error: super::pin_try::TryError) -> HostError {
     HostError::PinBlocked(error.to_string())
 }
 
-fn outcome(result: Result<(), RvError>) -> Outcome {
+pub(crate) fn outcome(result: Result<(), RvError>) -> Outcome {
     match result {
         Ok(()) | Err(RvError::UserAlreadyLoggedIn) => Outcome::Accepted,
         Err(

@@ -4,6 +4,7 @@
 //! ever on a disk in the clear; it is written last at enrolment, so a key without one was never finished.
 
 use countersign_core::algorithm::Algorithm;
+use countersign_core::vault::EnrolledFor;
 use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,9 @@ pub struct KeyRecord {
     pub passphrase: Option<Zeroizing<String>>,
     /// SubjectPublicKeyInfo in DER as base64, for asymmetric keys.
     pub public_key: Option<String>,
+    /// In a vault: what its key signs for, whatever a front says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enrolled_for: Option<EnrolledFor>,
 }
 
 impl KeyRecord {

@@ -123,7 +123,7 @@ impl Outstanding {
                     Reply::Sign(waiting) => waiting,
                 };
                 let passphrase = passphrase.map(|mut passphrase| std::mem::take(&mut *passphrase.0).into());
-                let _ = waiting.send(Ok(Signature { bytes: signature, passphrase })); // a caller may be gone
+                let _ = waiting.send(Ok(Signature { bytes: signature, passphrase, drafted: None })); // a caller may be gone
                 Some(Answered::Signed)
             }
             FromHost::Failed { id, error } => match self.take(id, now)? {

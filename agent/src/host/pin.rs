@@ -36,6 +36,8 @@ pub enum PinError {
     NotEntered(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("it could not be read")]
     Read(#[source] std::io::Error),
+    #[error("it is sealed: only a touch opens it")]
+    Sealed,
     #[error("it is longer than {LONGEST_PIN} bytes")]
     TooLong,
 }
@@ -74,6 +76,7 @@ impl OpenSource {
                 Ok(Self::File(file.into(), source))
             }
             PinSource::Prompt => Ok(Self::Prompt),
+            PinSource::Sealed(_) => Err(PinError::Sealed),
         }
     }
 

@@ -47,6 +47,17 @@ pub enum PinSource {
     File(PathBuf),
     /// A person: pinentry, or the terminal.
     Prompt,
+    /// Sealed to PIV keys: only with a touch.
+    Sealed(Box<SealedPin>),
+}
+
+/// A PIN that the keys of YubiKeys unseal.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct SealedPin {
+    /// The YubiKeys' names, sorted; the first that is plugged in is used.
+    pub names: Vec<String>,
+    /// Their sections.
+    pub by: Vec<TokenSettings>,
 }
 
 impl TokenSettings {
@@ -70,6 +81,11 @@ impl TokenSettings {
     /// True where the token is a YubiKey, which is asked by PC/SC and not by a module.
     pub fn is_yubikey(&self) -> bool {
         self.profile == pkcs11_profiles::YUBIKEY
+    }
+
+    /// True where every login takes a touch, and a process of its own.
+    pub fn is_vault(&self) -> bool {
+        matches!(self.pin, PinSource::Sealed(_))
     }
 
     fn load_profile(&self) -> Result<Profile, HostError> {

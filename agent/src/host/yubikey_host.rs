@@ -59,7 +59,7 @@ pub(crate) fn log_in(settings: &TokenSettings, operator: Option<&Terminal<'_>>) 
 
 /// Waits until the threads of finished operations are gone: one that runs keeps what this process is about to give up. One
 /// that waits for another program may stay, and is then found where it matters.
-fn alone() {
+pub(crate) fn alone() {
     const LONGEST: Duration = Duration::from_secs(1);
     const LOOK_AGAIN: Duration = Duration::from_millis(1);
     let begun = Instant::now();

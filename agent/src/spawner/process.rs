@@ -22,6 +22,7 @@ pub struct Programs {
     pub configuration: Vec<OsString>,
     pub enrol: Vec<OsString>,
     pub host: Vec<OsString>,
+    pub vault: Vec<OsString>,
 }
 
 impl Programs {
@@ -36,8 +37,9 @@ impl Programs {
         Self {
             program: "/proc/self/exe".into(),
             configuration: vec!["configuration".into(), "--config".into(), config_file.into()],
-            enrol: wary("enrol"),
+            enrol: [wary("enrol"), vec!["--config".into(), config_file.into()]].concat(),
             host: wary("host"),
+            vault: [wary("vault-host"), vec!["--config".into(), config_file.into()]].concat(),
         }
     }
 }
@@ -128,6 +130,7 @@ impl Process {
             Kind::Configuration => &self.programs.configuration,
             Kind::Enrol => &self.programs.enrol,
             Kind::Host => &self.programs.host,
+            Kind::Vault => &self.programs.vault,
         };
         let mut child = Command::new(&self.programs.program)
             .args(arguments)

@@ -20,6 +20,8 @@ pub enum Kind {
     Configuration,
     Enrol,
     Host,
+    /// Lives for one signature with a key of a vault.
+    Vault,
 }
 
 /// What the front asks for. The number is the front's own name for the child.

@@ -1,5 +1,5 @@
-//! Three PKCS#11 calls made directly: C_Sign once (the binding asks for the length first, which costs a round trip on
-//! a network HSM and crashes some modules), and C_Login with the PIN where it lies (the binding needs a heap copy).
+//! PKCS#11 calls made directly: C_Sign once (the binding asks for the length first, which costs a round trip on a network
+//! HSM and crashes some modules), and C_Login and C_SetPIN with the PIN where it lies (the binding needs a heap copy).
 
 use std::path::Path;
 use std::ptr;
@@ -16,6 +16,7 @@ use cryptoki_sys::{
 use super::LockedMemory;
 
 type Login = unsafe extern "C" fn(CK_SESSION_HANDLE, CK_USER_TYPE, *mut CK_BYTE, CK_ULONG) -> CK_RV;
+type SetPin = unsafe extern "C" fn(CK_SESSION_HANDLE, *mut CK_BYTE, CK_ULONG, *mut CK_BYTE, CK_ULONG) -> CK_RV;
 type SignInit = unsafe extern "C" fn(CK_SESSION_HANDLE, *mut CK_MECHANISM, CK_OBJECT_HANDLE) -> CK_RV;
 type Sign = unsafe extern "C" fn(CK_SESSION_HANDLE, *mut CK_BYTE, CK_ULONG, *mut CK_BYTE, *mut CK_ULONG) -> CK_RV;
 
@@ -35,6 +36,8 @@ pub struct Pkcs11Calls {
     login: Login,
     sign_init: SignInit,
     sign: Sign,
+    /// Not every module has it.
+    set_pin: Option<SetPin>,
     /// Keeps the code behind the pointers above loaded.
     _library: cryptoki_sys::Pkcs11,
 }
@@ -54,12 +57,13 @@ impl Pkcs11Calls {
         if !matches!(Rv::from(result), Rv::Ok) || list.is_null() {
             return Err(Pkcs11CallsError::FunctionList);
         }
-        // SAFETY: PKCS#11 says the list is valid as long as the module is loaded; the three pointers are copied now.
-        let (login, sign_init, sign) = unsafe { ((*list).C_Login, (*list).C_SignInit, (*list).C_Sign) };
+        // SAFETY: PKCS#11 says the list is valid as long as the module is loaded; the pointers are copied now.
+        let (login, sign_init, sign, set_pin) =
+            unsafe { ((*list).C_Login, (*list).C_SignInit, (*list).C_Sign, (*list).C_SetPIN) };
         let (Some(login), Some(sign_init), Some(sign)) = (login, sign_init, sign) else {
             return Err(Pkcs11CallsError::Incomplete);
         };
-        Ok(Self { login, sign_init, sign, _library: library })
+        Ok(Self { login, sign_init, sign, set_pin, _library: library })
     }
 
     /// C_Login as the user. `session` must be of the module these calls were made from.
@@ -69,6 +73,22 @@ impl Pkcs11Calls {
         let result =
             unsafe { (self.login)(session.handle(), CKU_USER, pin.as_ptr().cast_mut(), pin.len() as CK_ULONG) };
         outcome(result)
+    }
+
+    /// C_SetPIN as the user, from one PIN to the other.
+    pub fn set_pin(&self, session: &Session, old: &LockedMemory, new: &LockedMemory) -> Result<(), RvError> {
+        let set_pin = self.set_pin.ok_or(RvError::FunctionNotSupported)?;
+        let (old, new) = (old.as_bytes(), new.as_bytes());
+        // SAFETY: the module reads as many bytes of each as it is told.
+        outcome(unsafe {
+            set_pin(
+                session.handle(),
+                old.as_ptr().cast_mut(),
+                old.len() as CK_ULONG,
+                new.as_ptr().cast_mut(),
+                new.len() as CK_ULONG,
+            )
+        })
     }
 
     /// C_SignInit and one C_Sign into `signature`; returns how many bytes were written.

@@ -14,12 +14,22 @@ pub struct Collected {
 /// The proof that enough persons approved one request. Consumed by its signature.
 #[derive(Debug)]
 pub struct Approved {
-    request_id: String,
+    statement: Statement,
+    approvals: Vec<Approval>,
 }
 
 impl Approved {
     pub fn request_id(&self) -> &str {
-        &self.request_id
+        &self.statement.request_id
+    }
+
+    pub fn statement(&self) -> &Statement {
+        &self.statement
+    }
+
+    /// The signatures, PEM: for a vault, which verifies them itself.
+    pub fn sshsigs(&self) -> impl Iterator<Item = &str> {
+        self.approvals.iter().map(|approval| approval.sshsig.as_str())
     }
 }
 
@@ -62,6 +72,6 @@ impl Collected {
 
     /// The proof, once; `None` where approvals are still missing. What was collected is used up by it.
     pub fn approved(self) -> Option<Approved> {
-        self.is_complete().then_some(Approved { request_id: self.statement.request_id })
+        self.is_complete().then_some(Approved { statement: self.statement, approvals: self.given })
     }
 }

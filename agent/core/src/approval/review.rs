@@ -1,9 +1,10 @@
 //! What the approver's own machine checks before it shows a statement: that its summary follows from its parameters.
 
 use super::{Statement, Subject};
-use crate::exchange;
+use crate::algorithm::Algorithm;
 use crate::exchange::classify::{classify, neighbours, residual};
 use crate::exchange::table::Endpoint;
+use crate::exchange::{self, Exchange};
 use crate::json::Value;
 use crate::refusal::Refusal;
 use crate::request::{Method, Params, Path, Request};
@@ -30,26 +31,25 @@ pub enum Unlike {
     Scopes,
 }
 
-/// Judges the statement's request anew with this program's own tables. `None` where there is no request to judge.
-pub fn review(statement: &Statement) -> Result<Option<Reviewed>, Unlike> {
-    let Subject::Request {
-        exchange,
-        host,
-        method,
-        path,
-        params,
-        effective_scopes,
-        transfers,
-        environment,
-        params_in,
-        algorithm,
-        ..
-    } = &statement.subject
-    else {
+/// The request that a statement is about, parsed anew.
+pub struct Meant {
+    pub exchange: &'static dyn Exchange,
+    pub algorithm: Algorithm,
+    pub request: Request,
+}
+
+impl std::fmt::Debug for Meant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Meant").field("exchange", &self.exchange.facts().name).finish_non_exhaustive()
+    }
+}
+
+/// `None` where there is no request in it.
+pub fn meant(subject: &Subject) -> Result<Option<Meant>, Unlike> {
+    let Subject::Request { exchange, host, method, path, params, params_in, algorithm, .. } = subject else {
         return Ok(None);
     };
     let exchange = exchange::named(exchange).ok_or_else(|| Unlike::Exchange(exchange.clone()))?;
-    let algorithm = algorithm.unwrap_or(exchange.facts().algorithms[0]);
     let request = Request {
         method: Method::parse(method)?,
         path: Path::parse(path)?,
@@ -57,6 +57,15 @@ pub fn review(statement: &Statement) -> Result<Option<Reviewed>, Unlike> {
         params_in: *params_in,
         host: Some(host.clone()),
     };
+    Ok(Some(Meant { exchange, algorithm: algorithm.unwrap_or(exchange.facts().algorithms[0]), request }))
+}
+
+/// Judges the statement's request anew with this program's own tables. `None` where there is no request to judge.
+pub fn review(statement: &Statement) -> Result<Option<Reviewed>, Unlike> {
+    let Subject::Request { effective_scopes, transfers, environment, .. } = &statement.subject else {
+        return Ok(None);
+    };
+    let Some(Meant { exchange, algorithm, request }) = meant(&statement.subject)? else { return Ok(None) };
     exchange.host(&request, *environment)?;
     let classified = classify(exchange, algorithm, &request)?;
     if !classified.effective.without(*effective_scopes).is_empty() {

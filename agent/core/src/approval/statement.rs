@@ -68,6 +68,16 @@ pub enum Subject {
     },
     /// The agent, locked, would sign again.
     Unlock,
+    /// A vault would be sealed to other YubiKeys, or for another configuration.
+    Vault {
+        token: String,
+        /// Names and serials.
+        recipients: Vec<(String, u32)>,
+        /// Of the configuration by whose rules it would sign.
+        policy_sha256: String,
+        /// Of everything it would be sealed for.
+        terms_sha256: String,
+    },
 }
 
 impl Statement {

@@ -167,8 +167,13 @@ fn transfers_need_a_rule_and_withdrawals_an_exact_destination() {
         address: "bc1q".to_owned(),
         memo: None,
     };
-    let policy =
-        Policy { destinations: vec![destination], transfers: [("BTC".to_owned(), rule)].into(), ..Policy::default() };
+    let nowhere_named =
+        Destination { network: NO_NETWORK.to_owned(), address: "named".to_owned(), ..destination.clone() };
+    let policy = Policy {
+        destinations: vec![destination, nowhere_named],
+        transfers: [("BTC".to_owned(), rule)].into(),
+        ..Policy::default()
+    };
     let bot = client(&Scope::ALL);
     let withdraw = |rest: &str| format!(r#"POST /withdraw {{"coin":"BTC","amount":"0.1",{rest}}}"#);
     let cases = [
@@ -180,6 +185,8 @@ fn transfers_need_a_rule_and_withdrawals_an_exact_destination() {
         (withdraw(r#""address":"bc1q","network":"BTC""#), Some(Code::ApprovalRequired)),
         (withdraw(r#""address":"bc1q","network":"BSC""#), Some(Code::PolicyDestination)),
         (withdraw(r#""address":"bc1q""#), Some(Code::PolicyDestination)),
+        (withdraw(r#""address":"named""#), Some(Code::ApprovalRequired)),
+        (withdraw(r#""address":"named","network":"BTC""#), Some(Code::PolicyDestination)),
         (withdraw(r#""address":"bc1q","network":"BTC","tag":"7""#), Some(Code::PolicyDestination)),
         (withdraw(r#""address":"bc1Q","network":"BTC""#), Some(Code::PolicyDestination)),
     ];

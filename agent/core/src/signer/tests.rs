@@ -67,7 +67,7 @@ impl Token for World {
         if self.broken_token.get() {
             return Err(TokenError::Unavailable("unplugged".to_owned()));
         }
-        Ok(Signature { bytes: message[..2].to_vec(), passphrase: None })
+        Ok(Signature { bytes: message[..2].to_vec(), passphrase: None, drafted: None })
     }
 }
 

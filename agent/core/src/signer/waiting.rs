@@ -79,7 +79,7 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         if let Err(refusal) = self.still_stands(keys, &waiting, &approved) {
             return self.give_up(waiting, refusal).await;
         }
-        let outcome = self.sign_now(&request_id, waiting.held).await;
+        let outcome = self.sign_now(&request_id, waiting.held, approved).await;
         Answered { request_id, outcome }
     }
 
@@ -137,12 +137,12 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         Answered { request_id, outcome }
     }
 
-    async fn sign_now(&self, request_id: &str, held: Held) -> Result<FinishedReply, Refusal> {
+    async fn sign_now(&self, request_id: &str, held: Held, approved: Approved) -> Result<FinishedReply, Refusal> {
         let Held { key, grant, spends, what } = held;
         match self.redraft(&key, &what) {
             Err(refusal) => Err(self.drop_intent(request_id, &key, &spends, refusal).await),
-            Ok(Redrafted::Request(draft, window, scope, effective)) => self
-                .finish_request(request_id, &key, grant, draft, window, (scope, effective))
+            Ok(Redrafted::Request(draft, window, scope, effective, nonce)) => self
+                .finish_request(request_id, &key, grant.with(approved, nonce), draft, window, (scope, effective))
                 .await
                 .map(FinishedReply::Request),
             Ok(Redrafted::Session(draft, exchange, login)) => self
@@ -159,7 +159,7 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
             What::Request { asked, scope, effective } => {
                 let host = exchange.host(&asked.request, key.environment)?;
                 let draft = exchange.draft(&asked.request, key, host, &stamp)?;
-                Redrafted::Request(draft, self.window(exchange, asked), *scope, *effective)
+                Redrafted::Request(draft, self.window(exchange, asked), *scope, *effective, stamp.nonce)
             }
             What::Session { login } => {
                 Redrafted::Session(exchange.session(key, login, &stamp)?, exchange, login.clone())
@@ -218,7 +218,8 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
 
 /// The bytes to sign, stamped after the approval.
 enum Redrafted {
-    Request(Draft, Window, Scope, Scopes),
+    /// With the nonce that was reserved for it.
+    Request(Draft, Window, Scope, Scopes, u64),
     Session(SessionDraft, &'static dyn Exchange, Login),
 }
 

@@ -72,6 +72,14 @@ fn subject(entry: &PendingEntry) -> Vec<(&'static str, String)> {
             ("opens", effective_scopes.to_string()),
         ],
         Subject::Unlock => vec![("does", "the agent signs again".to_owned())],
+        Subject::Vault { token, recipients, policy_sha256, .. } => {
+            let opens = recipients.iter().map(|(name, serial)| format!("{name} (YubiKey {serial})"));
+            vec![
+                ("does", format!("the vault {token} is sealed anew")),
+                ("opens", opens.collect::<Vec<_>>().join(", ")),
+                ("policy", policy_sha256.clone()),
+            ]
+        }
     }
 }
 

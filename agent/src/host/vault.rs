@@ -1,0 +1,133 @@
+//! A vault as the front has it: a process is started for each signature, asked once, and waited for until it is gone.
+
+use std::cell::Cell;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign_core::draft::Finished;
+use countersign_core::policy::Grant;
+use countersign_core::ports::{Drafted, Signature, TokenError};
+use countersign_core::request::Method;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::frame::{self, Frames};
+use super::handle::TokenHandle;
+use super::status::unix_ms;
+use super::yubikey::{PATIENCE, TOUCH_TIMEOUT};
+use crate::spawner::{Child, Kind, Spawner};
+use crate::vault::protocol::{SignedRequest, VaultReply, VaultRequest};
+
+/// From the start of the process to the blinking, and from the touch to the answer: cards and tokens take their time.
+const WORK: Duration = Duration::from_secs(30);
+/// How long it may take to change the PIN after it answered.
+const CLOSING: Duration = Duration::from_secs(20);
+
+/// What starts the processes, and whether one is there.
+#[derive(Debug)]
+pub(crate) struct Vault {
+    spawner: Spawner,
+    /// Held by the one process until it is gone.
+    turn: Arc<Mutex<()>>,
+    /// Somebody is asked to touch.
+    asks: Cell<bool>,
+}
+
+/// Nobody is asked to touch any more.
+struct Asking<'a>(&'a Cell<bool>);
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
+}
+
+impl Vault {
+    pub(crate) fn new(spawner: Spawner) -> Self {
+        Self { spawner, turn: Arc::default(), asks: Cell::default() }
+    }
+
+    pub(crate) fn ready(&self) -> Result<(), &'static str> {
+        if self.asks.get() { Err("it waits for the touch of another request; ask again") } else { Ok(()) }
+    }
+
+    /// One signature of what persons approved, by a process that judges it anew.
+    pub(crate) async fn sign(&self, handle: &TokenHandle, grant: &Grant) -> Result<Signature, TokenError> {
+        let unavailable = |reason: &str| handle.0.unavailable(reason);
+        let evidence = grant.evidence().ok_or_else(|| unavailable("a vault signs only what persons approved"))?;
+        self.ready().map_err(unavailable)?;
+        self.asks.set(true);
+        let _asking = Asking(&self.asks);
+        let turn = timeout(CLOSING, Arc::clone(&self.turn).lock_owned()).await;
+        let turn = turn.map_err(|_| TokenError::Timeout(handle.name().to_owned()))?;
+        let statement = String::from_utf8(evidence.approved.statement().bytes());
+        let request = VaultRequest {
+            token: handle.name().to_owned(),
+            statement: statement.map_err(|_| unavailable("the statement is no text"))?,
+            sshsigs: evidence.approved.sshsigs().map(str::to_owned).collect(),
+            nonce: evidence.nonce,
+        };
+        let failed = |error: io::Error| unavailable(&format!("its process failed: {error}"));
+        let (mut child, mut stream) = self.spawner.start(Kind::Vault, None).await.map_err(failed)?;
+        let answered = converse(handle, &mut stream, &request).await;
+        handle.0.status.send_if_modified(|status| status.blinks_until_ms.take().is_some());
+        // It changes the PIN now; the answer need not wait for that.
+        let closing = Instant::now() + CLOSING;
+        tokio::task::spawn_local(async move {
+            end(&mut child, closing).await;
+            drop((turn, stream));
+        });
+        match answered {
+            Ok(VaultReply::Signed(signed)) => {
+                tracing::info!(token = handle.name(), own_share_us = signed.own_share_us, "a vault signed");
+                signature(*signed).ok_or_else(|| unavailable("its answer makes no sense"))
+            }
+            Ok(VaultReply::Refused(reason) | VaultReply::TouchTooLate(reason)) => Err(unavailable(&reason)),
+            Ok(VaultReply::Touch { .. }) => Err(unavailable("its answer makes no sense")),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(TokenError::Timeout(handle.name().to_owned())),
+            Err(error) => Err(failed(error)),
+        }
+    }
+}
+
+/// Until the last answer; says meanwhile what blinks.
+async fn converse(handle: &TokenHandle, stream: &mut UnixStream, request: &VaultRequest) -> io::Result<VaultReply> {
+    let mut encoded = Vec::new();
+    frame::encode(request, &mut encoded).map_err(io::Error::other)?;
+    stream.write_all(&encoded).await?;
+    let mut deadline = Instant::now() + WORK;
+    let mut frames = Frames::default();
+    loop {
+        while let Some(reply) = frames.take::<VaultReply>().map_err(io::Error::other)? {
+            let VaultReply::Touch { yubikey } = reply else { return Ok(reply) };
+            tracing::info!(token = handle.name(), yubikey, "a vault waits for a touch");
+            handle.0.status.send_modify(|status| status.blinks_until_ms = Some(unix_ms(TOUCH_TIMEOUT)));
+            deadline = Instant::now() + TOUCH_TIMEOUT + PATIENCE * 2 + WORK;
+        }
+        let mut bytes = [0; 4096];
+        let read = timeout_at(deadline, stream.read(&mut bytes)).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        if read == 0 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it ended without an answer"));
+        }
+        frames.push(&bytes[..read]);
+        zeroize::Zeroize::zeroize(&mut bytes);
+    }
+}
+
+/// A process that does not end is killed: what lies on the disk opens nevertheless.
+async fn end(child: &mut Child, deadline: Instant) {
+    if timeout_at(deadline, child.wait()).await.is_err() {
+        tracing::error!(pid = child.pid(), "a vault's process did not end by itself and is killed");
+        child.kill();
+        child.wait().await;
+    }
+}
+
+fn signature(signed: SignedRequest) -> Option<Signature> {
+    let SignedRequest { message, signature_bytes, method, url, headers, body, signature, timestamp_ms, .. } = signed;
+    let finished = Finished { method: Method::parse(&method).ok()?, url, headers, body, signature, timestamp_ms };
+    Some(Signature { bytes: signature_bytes, passphrase: None, drafted: Some(Box::new(Drafted { message, finished })) })
+}

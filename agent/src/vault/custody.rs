@@ -1,0 +1,284 @@
+//! What an operator does with a vault: make it, look at it, try its YubiKeys, change who opens it.
+//!
+//! Every change but the first takes a touch of a YubiKey that opens it now, and an approval by those who could approve when
+//! it was sealed.
+
+use std::fs;
+use std::io::{BufRead, Write};
+use std::path::Path;
+
+use countersign_core::approval::{Collected, Purpose, Statement, Subject};
+use countersign_core::attestation::PinPolicy;
+use data_encoding::BASE64;
+use serde_json::json;
+
+use super::open::{Closing, Prepared, card_pin, serial_of, yubikey_gone};
+use super::place::Place;
+use super::sealed::{Contents, Mark, Recipient, SealedApprover, Terms, random_pin};
+use super::spent::Spent;
+use crate::config::{self, Config};
+use crate::enrol::yubikey::{attest, make_unsealing_key, roots};
+use crate::front::clock;
+use crate::host::login;
+use crate::host::protocol::HostError;
+use crate::host::settings::{PinSource, TokenSettings};
+use crate::host::yubikey::{Slot, YubiKey};
+use crate::sys::LockedMemory;
+use crate::{agent_id, confine};
+
+/// How long an approval of a change may take.
+const PATIENCE_MS: u64 = 180_000;
+
+/// A vault of `agent.toml`.
+#[derive(Debug)]
+pub struct Custody {
+    config: Config,
+    settings: TokenSettings,
+    place: Place,
+}
+
+/// What is changed about a vault.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Change {
+    Add(String),
+    Remove(String),
+    /// Takes on `agent.toml` as it is now.
+    Reseal,
+    /// Nothing but the PIN: takes no approval.
+    Rotate,
+}
+
+impl Custody {
+    pub fn open(config_file: &Path, token: &str) -> Result<Self, HostError> {
+        confine::hide_memory().map_err(|error| refused("this process cannot be protected", &error))?;
+        let config = config::load(config_file).map_err(|error| refused("agent.toml", &error))?;
+        let found = config.tokens.iter().find(|one| one.settings.name == token);
+        let absent = || HostError::Refused(format!("agent.toml has no [token.{token}] with a sealed PIN"));
+        let settings = found.filter(|one| one.settings.is_vault()).ok_or_else(absent)?.settings.clone();
+        let place = Place::of(&settings.state_dir, token);
+        Ok(Self { config, settings, place })
+    }
+
+    /// Seals a new vault: takes the token's first PIN from `pin_file`, sets one that nobody knows, and removes the file.
+    pub fn init(&self, pin_file: &Path, overwrite: bool) -> Result<serde_json::Value, HostError> {
+        if self.place.exists() {
+            return Err(HostError::Refused("this vault was made already: countersign vault show".to_owned()));
+        }
+        let unsealers = self.unsealers();
+        if unsealers.len() < 2 {
+            tracing::warn!("one YubiKey only opens this vault: where it is lost, the keys are lost");
+        }
+        let recipients: Vec<_> =
+            unsealers.iter().map(|settings| recipient(settings, overwrite)).collect::<Result<_, _>>()?;
+        let approvers: Vec<_> = self.config.policy.approvers.iter().filter_map(SealedApprover::of).collect();
+        if approvers.is_empty() {
+            return Err(HostError::Refused("agent.toml names no approver: nobody could ever have it sign".to_owned()));
+        }
+        self.place.make().map_err(|error| refused("the vault's directory", &error))?;
+        let with_file = TokenSettings { pin: PinSource::File(pin_file.to_owned()), ..self.settings.clone() };
+        let agent = agent_id::of(&self.settings.state_dir).map_err(|error| refused("the agent's id", &error))?;
+        let first = read_pin(&with_file)?;
+        yubikey_gone();
+        let unconfined = TokenSettings { confinement: confine::Demand::Off, ..with_file };
+        let login = login::log_in(&unconfined, &[], None)?;
+        let (token, rotates) = (std::sync::Arc::clone(&login.token), Closing::rotates(login.token.profile()));
+        drop(login);
+        let terms = Terms {
+            v: 1,
+            agent,
+            token: self.settings.name.clone(),
+            token_serial: token.facts().serial.clone(),
+            policy_sha256: self.config.policy.sha256.clone(),
+            recipients,
+            approvers,
+        };
+        let failed = |error: &dyn std::fmt::Display| refused("the vault could not be sealed", error);
+        let (pin, previous) = match rotates {
+            true => (random_pin(token.profile().pin.max_length).map_err(|error| failed(&error))?, Some(first)),
+            false => (first, None),
+        };
+        let contents = Contents { terms, pin, previous, spent: Mark::default() };
+        self.place.write_next(&contents.seal().map_err(|error| failed(&error))?).map_err(|error| failed(&error))?;
+        if let Some(previous) = &contents.previous {
+            let session = token.open_writing_session().map_err(HostError::from)?;
+            let set = token.calls().set_pin(&session, previous, &contents.pin);
+            set.map_err(|code| crate::host::fault::Fault::of_code(code, "C_SetPIN").error)?;
+        }
+        self.place.promote().map_err(|error| failed(&error))?;
+        if rotates {
+            fs::remove_file(pin_file).map_err(|error| refused("the PIN file is of no use any more", &error))?;
+        }
+        Ok(shown(&contents.terms, rotates))
+    }
+
+    /// What anybody may see of it.
+    pub fn show(&self) -> Result<serde_json::Value, HostError> {
+        let found = self.place.read().map_err(|error| HostError::Refused(error.to_string()))?;
+        let mut shown = shown(&found.sealed.terms, self.rotates()?);
+        shown["policy_in_force"] = (found.sealed.terms.policy_sha256 == self.config.policy.sha256).into();
+        shown["rotation_unfinished"] = found.is_next.into();
+        Ok(shown)
+    }
+
+    /// Proves that a YubiKey opens the vault, with a touch: nothing is signed, and the token is not even loaded.
+    pub fn drill(&self, yubikey: &str) -> Result<serde_json::Value, HostError> {
+        let found = self.place.read().map_err(|error| HostError::Refused(error.to_string()))?;
+        let settings = self.yubikey(yubikey)?;
+        let serial = serial_of(&settings)?;
+        let opened = |error| HostError::Refused(format!("{yubikey} does not open the vault: {error}"));
+        let point = found.sealed.point_for(serial).map_err(opened)?;
+        let (card, pin) = (YubiKey::new(serial), card_pin(&settings, None)?);
+        let agreed = card.agree(Slot::KEY_MANAGEMENT, point, &pin, announce(yubikey))?;
+        found.sealed.open(serial, &agreed).map_err(opened)?;
+        Ok(json!({"v": 1, "token": self.settings.name, "opened_by": yubikey, "serial": serial}))
+    }
+
+    /// Seals anew: with a touch, and an approval unless only the PIN changes. The statement to approve goes to standard
+    /// output, one line; the signature is read from standard input, PEM, until its end.
+    pub fn change(&self, change: &Change, overwrite: bool) -> Result<serde_json::Value, HostError> {
+        let prepared = Prepared::new(&self.settings, &[], None, None)?;
+        let before = prepared.terms().clone();
+        let terms = self.changed(&before, change, overwrite)?;
+        if *change != Change::Rotate {
+            approved(&before, &terms)?;
+        }
+        let (card, spent) = (prepared.card().to_owned(), Spent::open(prepared.place()));
+        let spent = spent.map_err(|error| HostError::Refused(error.to_string()))?;
+        let unsealed = prepared.touch(announce(&card))?;
+        if unsealed.contents.terms != before {
+            return Err(HostError::Refused("the vault holds other terms than its file".to_owned()));
+        }
+        spent.check(&unsealed.contents.spent).map_err(|error| HostError::Refused(error.to_string()))?;
+        let (login, closing) = unsealed.log_in()?;
+        let rotates = Closing::rotates(login.token.profile());
+        drop(login);
+        closing.finish_with(terms.clone(), spent.mark())?;
+        Ok(shown(&terms, rotates))
+    }
+
+    fn changed(&self, before: &Terms, change: &Change, overwrite: bool) -> Result<Terms, HostError> {
+        let mut terms = before.clone();
+        match change {
+            Change::Rotate => return Ok(terms),
+            Change::Reseal => {}
+            Change::Add(name) => {
+                let added = recipient(&self.yubikey(name)?, overwrite)?;
+                terms.recipients.retain(|one| one.serial != added.serial && one.name != added.name);
+                terms.recipients.push(added);
+            }
+            Change::Remove(name) => {
+                terms.recipients.retain(|one| one.name != *name);
+                if terms.recipients.is_empty() || terms.recipients.len() == before.recipients.len() {
+                    let reason = format!("{name} is none of its YubiKeys, or the only one");
+                    return Err(HostError::Refused(reason));
+                }
+            }
+        }
+        terms.policy_sha256.clone_from(&self.config.policy.sha256);
+        terms.approvers = self.config.policy.approvers.iter().filter_map(SealedApprover::of).collect();
+        Ok(terms)
+    }
+
+    fn unsealers(&self) -> &[TokenSettings] {
+        match &self.settings.pin {
+            PinSource::Sealed(sealed) => &sealed.by,
+            _ => &[],
+        }
+    }
+
+    fn yubikey(&self, name: &str) -> Result<TokenSettings, HostError> {
+        let found = self.unsealers().iter().find(|one| one.name == name).cloned();
+        let names = || self.unsealers().iter().map(|one| one.name.as_str()).collect::<Vec<_>>().join(", ");
+        found.ok_or_else(|| HostError::Refused(format!("{name} is not in sealed_by of agent.toml: {}", names())))
+    }
+
+    fn rotates(&self) -> Result<bool, HostError> {
+        Ok(Closing::rotates(&self.settings.checked_profile()?))
+    }
+}
+
+fn read_pin(settings: &TokenSettings) -> Result<LockedMemory, HostError> {
+    let source = crate::host::pin::OpenSource::open(settings);
+    let pin = source.and_then(|source| source.read(&settings.name, None));
+    Ok(pin.map_err(|error| HostError::PinUnavailable(error.to_string()))?.bytes)
+}
+
+/// A YubiKey whose key in 9d is proven to take PIN and touch each time; made there where the slot is empty.
+fn recipient(settings: &TokenSettings, overwrite: bool) -> Result<Recipient, HostError> {
+    let serial = serial_of(settings)?;
+    let slot = Slot::KEY_MANAGEMENT;
+    let roots = roots(settings).map_err(|error| HostError::Refused(error.to_string()))?;
+    let yubikey = YubiKey::new(serial);
+    if overwrite || yubikey.is_empty(slot)? {
+        let pin = card_pin(settings, None)?;
+        make_unsealing_key(&yubikey, &pin).map_err(|error| HostError::Card(error.to_string()))?;
+    }
+    let (attested, attestation) =
+        attest(&yubikey, serial, slot, &roots).map_err(|error| HostError::Card(error.to_string()))?;
+    if attested.pin_policy != PinPolicy::Always {
+        let reason = format!("the key in slot {slot} of {} does not take the PIN each time", settings.name);
+        return Err(HostError::Card(reason));
+    }
+    let public_key = BASE64.encode(&attested.public_key);
+    Ok(Recipient { name: settings.name.clone(), serial, public_key, attestation })
+}
+
+/// Has those who could approve before say yes to what comes.
+fn approved(before: &Terms, terms: &Terms) -> Result<(), HostError> {
+    let statement = Statement {
+        purpose: Purpose::Approval,
+        agent: before.agent.clone(),
+        request_id: uuid::Uuid::new_v4().to_string(),
+        expires_ms: clock::wall_ms() + PATIENCE_MS,
+        policy_sha256: before.policy_sha256.clone(),
+        subject: Subject::Vault {
+            token: terms.token.clone(),
+            recipients: terms.recipients.iter().map(|one| (one.name.clone(), one.serial)).collect(),
+            policy_sha256: terms.policy_sha256.clone(),
+            terms_sha256: terms.sha256(),
+        },
+    };
+    let approvers = before.approvers.iter().map(|one| json!({"name": one.name, "public_key": one.public_key}));
+    let asked = json!({"v": 1, "statement": statement, "approvers": approvers.collect::<Vec<_>>()});
+    writeln!(std::io::stdout(), "{asked}").map_err(|error| refused("standard output", &error))?;
+    let mut sshsig = String::new();
+    for line in std::io::stdin().lock().lines() {
+        let line = line.map_err(|error| refused("standard input", &error))?;
+        sshsig.push_str(&line);
+        sshsig.push('\n');
+        if line.starts_with("-----END") {
+            break;
+        }
+    }
+    let expires_ms = statement.expires_ms;
+    let mut collected = Collected::new(statement, 1);
+    let refused = |reason: &dyn std::fmt::Display| HostError::Refused(format!("it was not approved: {reason}"));
+    collected.take(collected.judge(&before.approvers(), &sshsig).map_err(|reason| refused(&reason))?);
+    if clock::wall_ms() >= expires_ms {
+        return Err(refused(&"too late"));
+    }
+    Ok(())
+}
+
+fn announce(yubikey: &str) -> crate::host::yubikey::OnBlink {
+    let text = format!("touch {yubikey}: it blinks");
+    Box::new(move || drop(writeln!(std::io::stderr(), "{text}")))
+}
+
+fn shown(terms: &Terms, rotates: bool) -> serde_json::Value {
+    let opens: Vec<_> = terms.recipients.iter().map(|one| json!({"name": one.name, "serial": one.serial})).collect();
+    let promise = match rotates {
+        true => "one touch signs once; the PIN is another one afterwards",
+        false => "one touch reveals the PIN until it is changed by hand: this token cannot have one set",
+    };
+    let approvers: Vec<_> = terms.approvers.iter().map(|one| &one.name).collect();
+    json!({
+        "v": 1, "token": terms.token, "token_serial": terms.token_serial, "agent": terms.agent,
+        "policy_sha256": terms.policy_sha256, "recipients": opens, "approvers": approvers,
+        "rotates": rotates, "promise": promise,
+    })
+}
+
+fn refused(what: &str, error: &dyn std::fmt::Display) -> HostError {
+    HostError::Refused(format!("{what}: {error}"))
+}

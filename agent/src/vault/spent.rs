@@ -1,0 +1,176 @@
+//! The vault's own record of spent approvals: what was signed for once is never signed for again, and a day's limits are
+//! counted whatever the front counts.
+//!
+//! One JSON object a line, on the disk before the token is logged in to. How far it had come stands sealed beside the PIN.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+
+use countersign_core::policy::Spend;
+use data_encoding::HEXLOWER;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::place::Place;
+use super::sealed::Mark;
+
+const FILE: &str = "spent";
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// One approval that was used.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    pub at_ms: u64,
+    pub request_id: String,
+    pub statement_sha256: String,
+    pub spends: Vec<Spend>,
+}
+
+/// The record, read whole.
+#[derive(Debug)]
+pub struct Spent {
+    path: PathBuf,
+    text: Vec<u8>,
+    entries: Vec<Entry>,
+}
+
+/// Why the record allows no signature.
+#[derive(Debug, thiserror::Error)]
+pub enum NotSpent {
+    #[error("this approval was used before")]
+    Again,
+    #[error("the vault's record of spent approvals holds something else")]
+    Damaged,
+    #[error("{window} would pass its limit of {cap} by the vault's own count")]
+    Limit { window: String, cap: String },
+    #[error("the vault's record of spent approvals cannot be kept")]
+    Io(#[from] io::Error),
+    #[error("the vault's record of spent approvals is older than the vault: a copy was put in its place")]
+    RolledBack,
+}
+
+impl Spent {
+    pub fn open(place: &Place) -> Result<Self, NotSpent> {
+        let path = place.directory().join(FILE);
+        let mut text = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            read => read?,
+        };
+        // What a kill cut off was written before any login: nothing was signed for it.
+        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        text.truncate(whole);
+        let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let entries = lines.map(serde_json::from_slice).collect::<Result<_, _>>().map_err(|_| NotSpent::Damaged)?;
+        Ok(Self { path, text, entries })
+    }
+
+    /// Everything that was there when the vault was sealed is there still.
+    pub fn check(&self, sealed: &Mark) -> Result<(), NotSpent> {
+        let bytes = usize::try_from(sealed.bytes).unwrap_or(usize::MAX);
+        let same = self.text.get(..bytes).is_some_and(|text| mark(text) == *sealed);
+        if same || *sealed == Mark::default() { Ok(()) } else { Err(NotSpent::RolledBack) }
+    }
+
+    pub fn mark(&self) -> Mark {
+        mark(&self.text)
+    }
+
+    /// Whether this may be signed for. A clock that was set back brings nothing back: what is later than now counts.
+    pub fn admit(&self, entry: &Entry) -> Result<(), NotSpent> {
+        let same = |one: &&Entry| one.request_id == entry.request_id || one.statement_sha256 == entry.statement_sha256;
+        if self.entries.iter().any(|one| same(&one)) {
+            return Err(NotSpent::Again);
+        }
+        let since = entry.at_ms.saturating_sub(DAY_MS);
+        for spend in &entry.spends {
+            let counted = self.entries.iter().filter(|one| one.at_ms > since).flat_map(|one| &one.spends);
+            let counted = counted.filter(|one| one.window == spend.window);
+            let total = counted.map(|one| one.amount).try_fold(spend.amount, |sum, next| sum.checked_add(next));
+            if total.is_none_or(|total| total > spend.cap) {
+                return Err(NotSpent::Limit { window: spend.window.clone(), cap: spend.cap.to_string() });
+            }
+        }
+        Ok(())
+    }
+
+    /// On the disk when this returns.
+    pub fn add(&mut self, entry: Entry) -> Result<(), NotSpent> {
+        self.admit(&entry)?;
+        let mut line = serde_json::to_vec(&entry).map_err(io::Error::from)?;
+        line.push(b'\n');
+        let mut file = File::options().write(true).create(true).truncate(false).mode(0o600).open(&self.path)?;
+        file.set_len(self.text.len() as u64)?;
+        io::Seek::seek(&mut file, io::SeekFrom::End(0))?;
+        file.write_all(&line)?;
+        file.sync_all()?;
+        self.path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())?;
+        self.text.extend(line);
+        self.entries.push(entry);
+        Ok(())
+    }
+}
+
+fn mark(text: &[u8]) -> Mark {
+    Mark { bytes: text.len() as u64, sha256: HEXLOWER.encode(&Sha256::digest(text)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use countersign_core::decimal::Amount;
+
+    use super::*;
+
+    const HOUR: u64 = 60 * 60 * 1000;
+
+    fn entry(id: &str, at_ms: u64, amount: &str) -> Entry {
+        let parsed = |text| Amount::parse(text).expect("an amount");
+        let spend = Spend { window: "transfer/BTC".to_owned(), amount: parsed(amount), cap: parsed("2") };
+        let statement_sha256 = format!("of {id}");
+        Entry { at_ms, request_id: id.to_owned(), statement_sha256, spends: vec![spend] }
+    }
+
+    fn place() -> (tempfile::TempDir, Place) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let place = Place::of(directory.path(), "vault");
+        place.make().expect("made");
+        (directory, place)
+    }
+
+    #[test]
+    fn an_approval_counts_once_and_a_day_has_its_limit() {
+        let (_directory, place) = place();
+        let now = 100 * HOUR;
+        Spent::open(&place).expect("new").add(entry("a", now, "1.5")).expect("the first");
+        let mut spent = Spent::open(&place).expect("kept");
+        assert!(matches!(spent.add(entry("a", now + HOUR, "0.1")), Err(NotSpent::Again)));
+        let renamed = Entry { request_id: "b".to_owned(), ..entry("a", now + HOUR, "0.1") };
+        assert!(matches!(spent.add(renamed), Err(NotSpent::Again)));
+        assert!(matches!(spent.add(entry("c", now + HOUR, "0.6")), Err(NotSpent::Limit { .. })));
+        // A clock that was set back.
+        assert!(matches!(spent.add(entry("c", now - 50 * HOUR, "0.6")), Err(NotSpent::Limit { .. })));
+        spent.add(entry("c", now + HOUR, "0.5")).expect("exactly the limit");
+        spent.add(entry("d", now + 25 * HOUR, "1.5")).expect("the next day");
+    }
+
+    #[test]
+    fn an_older_copy_is_seen_and_a_cut_line_is_not_counted() {
+        let (_directory, place) = place();
+        let mut spent = Spent::open(&place).expect("new");
+        spent.check(&Mark::default()).expect("nothing was sealed yet");
+        spent.add(entry("a", 1, "1")).expect("added");
+        let (file, before) = (place.directory().join(FILE), spent.mark());
+        let copy = fs::read(&file).expect("readable");
+        spent.add(entry("b", 2, "1")).expect("added");
+        let after = spent.mark();
+        spent.check(&before).expect("it went on");
+        fs::write(&file, [&copy[..], b"{\"at_ms\":2,"].concat()).expect("written");
+        let mut spent = Spent::open(&place).expect("without the cut line");
+        assert!(matches!(spent.check(&after), Err(NotSpent::RolledBack)));
+        spent.check(&before).expect("what was sealed before");
+        spent.add(entry("b", 2, "1")).expect("in its place");
+        assert_eq!(Spent::open(&place).expect("whole").mark(), after);
+    }
+}

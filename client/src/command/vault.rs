@@ -1,0 +1,179 @@
+//! `vault`: keys that cannot be used without a touch. The agent's program does the work, at the operator's terminal; an
+//! approval comes from the operator's own ssh-agent.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+
+use clap::{Args, Subcommand};
+use countersign::core::approval::{Statement, Subject};
+use countersign::core::wire::admin::ApproverEntry;
+use countersign::ssh_agent::SshAgent;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::agent_program;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::{Output, plain, say};
+use crate::table::facts;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Seal a token's PIN to two YubiKeys, after setting one that nobody knows
+    Init {
+        #[command(flatten)]
+        vault: Vault,
+        /// Holds the token's PIN now; removed once there is another one
+        #[arg(long, value_name = "FILE")]
+        pin_file: PathBuf,
+        /// Make new keys in slot 9d, over those that are there
+        #[arg(long)]
+        overwrite: bool,
+    },
+    /// Who opens it, and what a touch is worth
+    Show(Vault),
+    /// Prove with a touch that a YubiKey opens it; nothing is signed
+    Drill(OneYubiKey),
+    /// Seal it to one more YubiKey: an approval and a touch
+    Add {
+        #[command(flatten)]
+        one: OneYubiKey,
+        /// Make a new key in slot 9d, over the one that is there
+        #[arg(long)]
+        overwrite: bool,
+    },
+    /// Seal it to one YubiKey less: an approval and a touch of another
+    Remove(OneYubiKey),
+    /// Take on agent.toml as it is now: an approval and a touch
+    Reseal(Vault),
+    /// Another PIN, with a touch
+    Rotate(Vault),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Vault {
+    /// The token's name in agent.toml
+    token: String,
+    #[arg(long, value_name = "FILE", default_value = "/etc/countersign/agent.toml")]
+    config: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct OneYubiKey {
+    #[command(flatten)]
+    vault: Vault,
+    /// The YubiKey's name in agent.toml
+    yubikey: String,
+}
+
+/// What has to be approved before the agent's program goes on.
+#[derive(Deserialize)]
+struct Asked {
+    statement: Statement,
+    approvers: Vec<Known>,
+}
+
+#[derive(Deserialize)]
+struct Known {
+    name: String,
+    public_key: String,
+}
+
+pub(crate) fn run(command: &Command, output: &Output) -> Result<Exit, Failure> {
+    let (action, vault, yubikey, overwrite) = match command {
+        Command::Init { vault, overwrite, .. } => ("init", vault, None, *overwrite),
+        Command::Show(vault) => ("show", vault, None, false),
+        Command::Drill(one) => ("drill", &one.vault, Some(&one.yubikey), false),
+        Command::Add { one, overwrite } => ("add", &one.vault, Some(&one.yubikey), *overwrite),
+        Command::Remove(one) => ("remove", &one.vault, Some(&one.yubikey), false),
+        Command::Reseal(vault) => ("reseal", vault, None, false),
+        Command::Rotate(vault) => ("rotate", vault, None, false),
+    };
+    let mut program = agent_program::command()?;
+    program.args(["vault", action, &vault.token]).args(yubikey).arg("--config").arg(&vault.config);
+    program.args(overwrite.then_some("--overwrite"));
+    if let Command::Init { pin_file, .. } = command {
+        program.arg("--pin-file").arg(pin_file);
+    }
+    let program = program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+    let failed = |error: std::io::Error| Failure::AgentProgram {
+        exit: Exit::NotReachable as u8,
+        message: format!("could not run countersign-agent: {error}"),
+    };
+    let result = converse(program.spawn().map_err(failed)?)?;
+    output.show(&result, || describe(&result))
+}
+
+/// The last line of the program is its result; one before it asks for an approval.
+fn converse(mut program: Child) -> Result<Value, Failure> {
+    let mut result = Value::Null;
+    let lines = program.stdout.take().map(BufReader::new).into_iter().flat_map(BufRead::lines);
+    let mut input = program.stdin.take();
+    for line in lines.map_while(Result::ok) {
+        let Ok(asked) = serde_json::from_str::<Asked>(&line) else {
+            result = serde_json::from_str(&line).unwrap_or_default();
+            continue;
+        };
+        let sshsig = approve(&asked).inspect_err(|_| drop(program.kill()))?;
+        if let Some(mut input) = input.take() {
+            let _ = input.write_all(sshsig.as_bytes()); // a program that is gone says so below
+        }
+    }
+    drop(input);
+    let ended = program.wait().ok().and_then(|status| status.code());
+    match ended.and_then(|code| u8::try_from(code).ok()) {
+        Some(0) => Ok(result),
+        code => Err(Failure::AgentProgram {
+            exit: code.unwrap_or(Exit::Unavailable as u8),
+            message: "the vault is as it was; countersign-agent says why above".to_owned(),
+        }),
+    }
+}
+
+fn approve(asked: &Asked) -> Result<String, Failure> {
+    let Subject::Vault { token, recipients, policy_sha256, .. } = &asked.statement.subject else {
+        return Err(Failure::Usage("the agent's program asks for an approval of something else".to_owned()));
+    };
+    let opens: Vec<_> = recipients.iter().map(|(name, serial)| format!("{name} (YubiKey {serial})")).collect();
+    say(&facts(&[
+        ("vault", plain(token)),
+        ("opens it then", plain(&opens.join(", "))),
+        ("policy then", plain(policy_sha256)),
+        ("agent", plain(&asked.statement.agent)),
+    ]));
+    let entry = |known: &Known| ApproverEntry {
+        name: known.name.clone(),
+        public_key: known.public_key.clone(),
+        hardware: None,
+    };
+    let mut ssh_agent = SshAgent::open()?;
+    let candidate = ssh_agent.candidate(&asked.approvers.iter().map(entry).collect::<Vec<_>>())?;
+    say(&format!("Touch 1 of 2: the security key of {}, to approve.\n", plain(&candidate.describe())));
+    Ok(ssh_agent.approve(&candidate, &asked.statement)?)
+}
+
+fn describe(result: &Value) -> String {
+    let text = |name: &str| result[name].as_str().unwrap_or_default().to_owned();
+    if let Some(yubikey) = result["opened_by"].as_str() {
+        return plain(&format!("{yubikey} opens the vault {}; nothing was signed\n", text("token")));
+    }
+    let names = |list: &Value| {
+        let name = |one: &Value| match (one.as_str(), one["name"].as_str()) {
+            (Some(name), _) => name.to_owned(),
+            (_, name) => format!("{} (YubiKey {})", name.unwrap_or_default(), one["serial"]),
+        };
+        list.as_array().map(|list| list.iter().map(name).collect::<Vec<_>>().join(", ")).unwrap_or_default()
+    };
+    let mut lines = vec![
+        ("vault", text("token")),
+        ("opened by", names(&result["recipients"])),
+        ("approvers", names(&result["approvers"])),
+        ("promise", text("promise")),
+        ("policy", text("policy_sha256")),
+    ];
+    if result["policy_in_force"] == Value::Bool(false) {
+        lines.push(("attention", "agent.toml is another one now: countersign vault reseal".to_owned()));
+    }
+    facts(&lines)
+}

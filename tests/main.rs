@@ -11,4 +11,5 @@ mod service;
 mod softhsm;
 mod token;
 mod transport;
+mod vault;
 mod yubikey;

@@ -34,7 +34,7 @@ impl Shim {
     }
 
     /// How often a function was called, in all processes.
-    pub(super) fn calls(&self, function: &str) -> usize {
+    pub(crate) fn calls(&self, function: &str) -> usize {
         let calls = fs::read_to_string(self.file("calls")).expect("readable");
         calls.lines().filter(|line| line.split(' ').next() == Some(function)).count()
     }

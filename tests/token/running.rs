@@ -148,6 +148,7 @@ pub(crate) fn adding(
         algorithm,
         secret_encoding,
         needs_passphrase,
+        enrolled_for: None,
     }
 }
 

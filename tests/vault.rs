@@ -1,0 +1,206 @@
+//! Keys behind a touch that are no keys of a YubiKey: a vault on a real SoftHSM, sealed to two virtual YubiKeys.
+
+mod attacks;
+mod changes;
+mod killed;
+mod signing;
+
+use std::fs;
+use std::io::Write as _;
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use countersign::{Client, Error};
+use countersign_core::scope::Scope;
+use countersign_core::wire::SignReply;
+use countersign_core::wire::admin::{DoneReply, Register};
+use virtual_yubikey::{Card, Firmware};
+
+use crate::agent::approvals::person::Person;
+use crate::agent::{API_KEY, Agent, Launch, SECRET, call};
+use crate::faults::Shim;
+use crate::softhsm::{AGENT, SoftHsm};
+use crate::yubikey::{Desk, PIN, SERIAL};
+
+pub(crate) const SPARE: u32 = 87_654_321;
+pub(crate) const ADDRESS: &str = "bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq";
+const BOT: &str =
+    "keys = [\"binance-wd\", \"okx-wd\", \"kraken-wd\"]\nscopes = [\"read\", \"transfer\", \"withdraw\"]\n";
+
+/// Dropped in this order: the agent ends before its readers.
+pub(crate) struct VaultAgent {
+    pub(crate) agent: Agent,
+    pub(crate) vault: SoftHsm,
+    pub(crate) shim: Shim,
+    pub(crate) alice: Person,
+    pub(crate) spare: Card,
+    pub(crate) desk: Desk,
+}
+
+impl VaultAgent {
+    /// A vault that was made and holds nothing yet, and an agent that runs.
+    pub(crate) fn start() -> Self {
+        let desk = Desk::new(Firmware::V5_4_3);
+        let spare = desk.rig.insert_at(1, Firmware::V5_7_1, SPARE).unwrap_or_else(|error| panic!("{error}"));
+        let (vault, alice) = (SoftHsm::new(), Person::new("alice", 1));
+        let shim = Shim::of(vault.module());
+        let wrapper = ["nsenter", "--mount", "--net", "--wd=."].map(str::to_owned).to_vec();
+        let wrapper = [wrapper, vec![format!("--target={}", desk.rig.pid()), "--".to_owned()]].concat();
+        write_pin(&desk.directory.path().join("yk.pin"));
+        let launch = Launch { wrapper, ..Launch::default() };
+        let rest = rest(&desk, &spare, &vault, &shim, &alice);
+        let agent = Agent::start_with(SoftHsm::new(), launch, BOT, &rest);
+        let this = Self { agent, vault, shim, alice, spare, desk };
+        let pin_file = this.vault.pin_file().to_owned();
+        let made = this.command(&["init", "vault", "--pin-file", pin_file.to_str().expect("UTF-8")]);
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        assert!(!pin_file.exists(), "the first PIN is of no use any more");
+        this.fingers(false);
+        this
+    }
+
+    /// With keys of three exchanges in the vault; both cards are touched as soon as they blink.
+    pub(crate) fn with_keys() -> Self {
+        let this = Self::start();
+        this.fingers(true);
+        this.add("binance-wd", "binance", SECRET, None).expect("enrolled");
+        this.add("okx-wd", "okx", "22582BD0CFF14C41EDBF1AB98506286D", Some("p4ss!w0rd")).expect("enrolled");
+        this.add("kraken-wd", "kraken", KRAKEN_SECRET, None).expect("enrolled");
+        this
+    }
+
+    /// Whether fingers lie on both cards.
+    pub(crate) fn fingers(&self, on: bool) {
+        self.desk.card.set_auto(on);
+        self.spare.set_auto(on);
+    }
+
+    /// `countersign-agent vault …`, as an operator runs it.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Output {
+        self.vault_command(arguments).stdin(Stdio::null()).output().expect("it runs")
+    }
+
+    pub(crate) fn vault_command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.desk.rig.command(AGENT);
+        command.arg("vault").args(arguments).arg("--config").arg(self.agent.config_file());
+        command
+    }
+
+    pub(crate) fn directory(&self) -> PathBuf {
+        self.agent.state_dir().join("vault/vault")
+    }
+
+    pub(crate) fn register(&self, name: &str, exchange: &str, scopes: &[Scope]) -> Register {
+        let Register::Add(mut key) = self.agent.register(name, exchange, None) else { panic!("no new key") };
+        key.token = "vault".to_owned();
+        key.scopes = scopes.iter().copied().collect();
+        Register::Add(key)
+    }
+
+    pub(crate) fn add(
+        &self,
+        name: &str,
+        exchange: &str,
+        secret: &str,
+        passphrase: Option<&str>,
+    ) -> Result<DoneReply, Error> {
+        let mut entered = serde_json::json!({"api_key": API_KEY, "secret": secret});
+        if let Some(passphrase) = passphrase {
+            entered["passphrase"] = passphrase.into();
+        }
+        let (reader, mut writer) = std::io::pipe().expect("a pipe");
+        writer.write_all(entered.to_string().as_bytes()).expect("a small text");
+        drop(writer);
+        self.agent.admin().add(&self.register(name, exchange, &[Scope::Withdraw, Scope::Transfer]), reader.as_fd())
+    }
+
+    /// Asks, has alice approve, and waits for the end.
+    pub(crate) fn withdraw(&self, key: &str, path: &str, params: &str) -> Result<SignReply, Error> {
+        let mut client = self.agent.client();
+        let id = self.ask(&mut client, key, path, params)?;
+        self.approve(&id).expect("approved");
+        client.result(&id, Duration::from_secs(30))
+    }
+
+    pub(crate) fn ask(&self, client: &mut Client, key: &str, path: &str, params: &str) -> Result<String, Error> {
+        match client.sign(&call(key, "POST", path, params)) {
+            Err(Error::Waits(waits)) => Ok(waits.pending.id),
+            Err(error) => Err(error),
+            Ok(_) => panic!("nothing is signed without an approval"),
+        }
+    }
+
+    pub(crate) fn approve(&self, id: &str) -> Result<DoneReply, Error> {
+        let mut admin = self.agent.admin();
+        let pending = admin.pending().expect("answered").pending;
+        let entry = pending.iter().find(|entry| entry.id == id).expect("it waits");
+        admin.approve(id, &self.alice.approve(&entry.statement, 1))
+    }
+
+    /// The touches that both cards gave for an agreement.
+    pub(crate) fn agreements(&self) -> u32 {
+        [&self.desk.card, &self.spare].map(|card| card.status().counts.agreements as u32).into_iter().sum()
+    }
+
+    /// Waits until nothing of a vault host is left.
+    pub(crate) fn wait_until_closed(&self) {
+        self.agent.wait_until("no process is left", |agent| agent.children().iter().all(|pid| !is_vault_host(*pid)));
+    }
+}
+
+/// Any 64 bytes in base64, as Kraken gives them.
+pub(crate) const KRAKEN_SECRET: &str =
+    "kQH5HW/8p1uGOVjbgWA7FunAmGO8lsSUXNsu3eow76sz84Q18fWxnyRzBHCd3pd5nE9qa99HAZtuZuj6F1huXg==";
+
+pub(crate) fn is_vault_host(pid: i32) -> bool {
+    let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.split('\0').any(|word| word == "vault-host")
+}
+
+fn write_pin(path: &Path) {
+    let file = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(path);
+    file.expect("made").write_all(PIN.as_bytes()).expect("written");
+}
+
+fn rest(desk: &Desk, spare: &Card, vault: &SoftHsm, shim: &Shim, alice: &Person) -> String {
+    let yubikey = |name: &str, serial: u32, card: &Card| {
+        format!(
+            "[token.{name}]\nprofile = \"yubikey-piv\"\nserial = {serial}\npin = {{ file = \"{}\" }}\n\
+             attestation_root = \"{}\"\n\n",
+            desk.directory.path().join("yk.pin").display(),
+            card.authority().display()
+        )
+    };
+    let place = |label: &str, asset: &str, network: &str, address: &str| {
+        format!(
+            "[[destination]]\nlabel = \"{label}\"\nasset = \"{asset}\"\nnetwork = \"{network}\"\naddress = \"{address}\"\n\n"
+        )
+    };
+    [
+        yubikey("yk", SERIAL, &desk.card),
+        yubikey("yk-spare", SPARE, spare),
+        format!(
+            "[token.vault]\nprofile = \"softhsm\"\nlabel = \"{}\"\nmodule = \"{}\"\n\
+             environment = {{ SOFTHSM2_CONF = \"{}\" }}\n\
+             pin = {{ sealed_by = [\"yk\", \"yk-spare\"], slot = \"9d\" }}\n\n",
+            vault.label(),
+            shim.module().display(),
+            vault.configuration().display()
+        ),
+        place("cold", "BTC", "BTC", ADDRESS),
+        place("cold-okx", "BTC", "BTC-Bitcoin", ADDRESS),
+        place("cold-kraken", "XBT", "none", ADDRESS),
+        "[transfer.BTC]\nper_day = \"2\"\napprovers = [{ above = \"0\", count = 1 }]\n\n[transfer.XBT]\nper_day = \"2\"\n\n".to_owned(),
+        format!("[approver.alice]\nssh_key = \"{}\"\n", alice.public_key()),
+    ]
+    .concat()
+}
+
+/// A withdrawal of each exchange: key, path, parameters.
+pub(crate) fn binance(amount: &str) -> (&'static str, &'static str, String) {
+    let params = format!(r#"{{"coin":"BTC","network":"BTC","address":"{ADDRESS}","amount":"{amount}"}}"#);
+    ("binance-wd", "/sapi/v1/capital/withdraw/apply", params)
+}

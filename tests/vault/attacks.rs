@@ -1,0 +1,261 @@
+//! A front in an attacker's hands: it speaks the protocol of vault hosts, writes every file of its uid, and starts what it likes.
+//! What it gets nevertheless stands in docs/threat-model.md, in the words that are asserted here.
+
+use std::os::unix::net::UnixStream;
+use std::time::Instant;
+
+use countersign_agent::host::frame::{self, Frames};
+use countersign_agent::vault::protocol::{SignedRequest, VaultReply, VaultRequest};
+use countersign_core::approval::{Purpose, Statement, Subject};
+use countersign_core::wire::admin::PendingEntry;
+
+use super::*;
+
+/// What a vault host said to the attacker.
+#[derive(Debug)]
+enum Said {
+    Ended,
+    Refused(String),
+    Signed(Box<SignedRequest>),
+}
+
+struct Attack {
+    victim: VaultAgent,
+    /// A statement that alice signed, and her signature: captured, not used by the front.
+    statement: Statement,
+    sshsig: String,
+}
+
+impl Attack {
+    fn new() -> Self {
+        let victim = VaultAgent::with_keys();
+        victim.wait_until_closed();
+        victim.fingers(false);
+        victim.desk.card.set_timeout(Duration::from_millis(400));
+        let mut client = victim.agent.client();
+        let (key, path, params) = binance("0.5");
+        let id = victim.ask(&mut client, key, path, &params).expect("asked");
+        let entry: PendingEntry = victim.agent.admin().pending().expect("answered").pending.remove(0);
+        assert_eq!(entry.id, id);
+        let sshsig = victim.alice.approve(&entry.statement, 1);
+        victim.agent.admin().deny(&id).expect("denied");
+        Self { victim, statement: entry.statement, sshsig }
+    }
+
+    fn request(&self, statement: &Statement, sshsigs: &[&str]) -> VaultRequest {
+        VaultRequest {
+            token: "vault".to_owned(),
+            statement: String::from_utf8(statement.bytes()).expect("text"),
+            sshsigs: sshsigs.iter().map(|sshsig| (*sshsig).to_owned()).collect(),
+            nonce: 7,
+        }
+    }
+
+    /// Starts a vault host as the spawner would, with this beside, and asks.
+    fn ask(&self, request: &VaultRequest, environment: &[(&str, &str)]) -> Said {
+        let (mut ours, theirs) = UnixStream::pair().expect("a pair");
+        let mut command = self.victim.desk.rig.command(AGENT);
+        command.args(["vault-host", "--config"]).arg(self.victim.agent.config_file());
+        command.env_clear().env("PATH", "/usr/bin:/usr/sbin:/bin:/sbin").envs(environment.iter().copied());
+        let log = fs::File::create(self.victim.agent.path().join("attack.log")).expect("a log");
+        let child = command.stdin(std::os::fd::OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(log);
+        let mut child = child.spawn().expect("it runs");
+        drop(command);
+        frame::send(&mut ours, request).expect("it listens");
+        let mut frames = Frames::default();
+        let said = loop {
+            match frames.receive::<VaultReply>(&mut ours) {
+                Ok(VaultReply::Touch { .. }) => {}
+                Ok(VaultReply::Signed(signed)) => break Said::Signed(signed),
+                Ok(VaultReply::Refused(reason) | VaultReply::TouchTooLate(reason)) => break Said::Refused(reason),
+                Err(_) => break Said::Ended,
+            }
+        };
+        child.wait().expect("ended");
+        said
+    }
+
+    /// Refused without anybody being asked to touch, and without a login.
+    fn refused(&self, request: &VaultRequest, why: &str) {
+        let before = (self.victim.desk.card.status().blinks, self.victim.shim.calls("C_Login"));
+        let Said::Refused(reason) = self.ask(request, &[]) else { panic!("{why}: not refused") };
+        assert!(reason.contains(why), "{why}: {reason}");
+        let after = (self.victim.desk.card.status().blinks, self.victim.shim.calls("C_Login"));
+        assert_eq!(before, after, "{why}: touch and login");
+    }
+
+    fn changed(&self, change: impl FnOnce(&mut Statement)) -> VaultRequest {
+        let mut statement = self.statement.clone();
+        change(&mut statement);
+        self.request(&statement, &[&self.sshsig])
+    }
+}
+
+fn params(statement: &mut Statement, from: &str, to: &str) {
+    let Subject::Request { params, .. } = &mut statement.subject else { panic!("no request") };
+    assert!(params.contains(from));
+    *params = params.replace(from, to);
+}
+
+#[test]
+fn without_a_touch_a_front_gets_nothing() {
+    let attack = Attack::new();
+    let original = attack.request(&attack.statement, &[&attack.sshsig]);
+    // Other transfers: the summary does not follow, or the approval does not fit.
+    attack.refused(&attack.changed(|statement| params(statement, ADDRESS, "bc1qmallory")), "moves something else");
+    attack.refused(
+        &attack.changed(|statement| {
+            params(statement, "\"0.5\"", "\"0.6\"");
+            let Subject::Request { transfers, .. } = &mut statement.subject else { panic!("no request") };
+            transfers[0].amount = countersign_core::decimal::Amount::parse("0.6").ok();
+        }),
+        "does not approve it",
+    );
+    attack.refused(&attack.changed(|statement| statement.expires_ms += 1), "does not approve it");
+    attack.refused(&attack.changed(|statement| statement.expires_ms = u64::MAX), "expired");
+    attack.refused(&attack.changed(|statement| statement.agent.push('x')), "another agent");
+    attack.refused(&attack.changed(|statement| statement.policy_sha256 = "00".repeat(32)), "another configuration");
+    attack.refused(&attack.changed(|statement| statement.subject = Subject::Unlock), "signs requests");
+    attack.refused(&attack.request(&attack.statement, &[]), "the approval of 1 person");
+    let mallory = Person::new("mallory", 66);
+    attack.refused(&attack.request(&attack.statement, &[&mallory.approve(&attack.statement, 1)]), "no approver's");
+    attack.refused(
+        &attack.request(&attack.statement, &[&attack.victim.alice.approve(&attack.statement, 0)]),
+        "without a touch",
+    );
+    let other_token = VaultRequest { token: "hsm".to_owned(), ..attack.request(&attack.statement, &[&attack.sshsig]) };
+    attack.refused(&other_token, "no vault named");
+    let text = VaultRequest { statement: "{}".to_owned(), ..attack.request(&attack.statement, &[]) };
+    attack.refused(&text, "no statement");
+    // The right request, and nobody touches: no login.
+    let logins = attack.victim.shim.calls("C_Login");
+    assert!(matches!(attack.ask(&original, &[]), Said::Refused(reason) if reason.contains("nobody touched")));
+    assert_eq!(attack.victim.shim.calls("C_Login"), logins);
+    // No spawner, no limits and a library of its own in the process: still no touch.
+    let library = attack.victim.shim.module();
+    let preload = [("LD_PRELOAD", library.to_str().expect("UTF-8"))];
+    assert!(!matches!(attack.ask(&original, &preload), Said::Signed(_)));
+    assert_eq!(attack.victim.shim.calls("C_Login"), logins);
+}
+
+#[test]
+fn files_that_a_front_writes_open_nothing() {
+    let attack = Attack::new();
+    let (directory, config) = (attack.victim.directory(), attack.victim.agent.config_file());
+    let original = attack.request(&attack.statement, &[&attack.sshsig]);
+    let sealed = fs::read_to_string(directory.join("sealed")).expect("readable");
+    let text = fs::read_to_string(&config).expect("readable");
+    // Another policy, another approver, a module of its own.
+    for (from, to) in [("per_day = \"2\"", "per_day = \"9\""), ("[approver.alice]", "[approver.mallory]")] {
+        fs::write(&config, text.replace(from, to)).expect("written");
+        attack.refused(&original, "another one than the vault was sealed for");
+    }
+    let module = attack.victim.agent.state_dir().join("module.so");
+    fs::copy(attack.victim.shim.module(), &module).expect("copied");
+    let own = text.replace(&attack.victim.shim.module().display().to_string(), &module.display().to_string());
+    fs::write(&config, own).expect("written");
+    attack.refused(&original, "another one than the vault was sealed for");
+    fs::write(&config, &text).expect("written");
+    // Other recipients, and terms that name the attacker's policy: with a touch even, nothing opens.
+    attack.victim.fingers(true);
+    for (from, to) in [
+        (format!("\"serial\":{SPARE}"), format!("\"serial\":{}", SPARE + 1)),
+        ("\"name\":\"yk\",".to_owned(), "\"name\":\"mine\",".to_owned()),
+        ("\"name\":\"alice\"".to_owned(), "\"name\":\"malle\"".to_owned()),
+    ] {
+        assert!(sealed.contains(&from), "{from}");
+        fs::write(directory.join("sealed"), sealed.replace(&from, &to)).expect("written");
+        let logins = attack.victim.shim.calls("C_Login");
+        let Said::Refused(reason) = attack.ask(&original, &[]) else { panic!("{from}: it opened") };
+        assert!(reason.contains("did not open"), "{from}: {reason}");
+        assert_eq!(attack.victim.shim.calls("C_Login"), logins);
+    }
+    fs::write(directory.join("sealed"), sealed).expect("written");
+    assert!(matches!(attack.ask(&original, &[]), Said::Signed(_)), "as it was, with a touch");
+}
+
+#[test]
+fn one_touch_is_one_signature_and_old_copies_are_worth_nothing() {
+    let attack = Attack::new();
+    let directory = attack.victim.directory();
+    let original = attack.request(&attack.statement, &[&attack.sshsig]);
+    let (sealed, spent) = (fs::read(directory.join("sealed")).expect("readable"), fs::read(directory.join("spent")));
+    attack.victim.fingers(true);
+    let Said::Signed(signed) = attack.ask(&original, &[]) else { panic!("approved and touched") };
+    assert!(signed.body.expect("a form").contains(ADDRESS));
+    // The same again, though a finger lies on the card.
+    attack.refused(&original, "used before");
+    let renamed = {
+        let mut statement = attack.statement.clone();
+        statement.request_id.push('x');
+        attack.request(&statement, &[&attack.sshsig])
+    };
+    attack.refused(&renamed, "does not approve it");
+    // The record of before in its place: the vault knows better.
+    match spent {
+        Ok(before) => fs::write(directory.join("spent"), before).expect("written"),
+        Err(_) => fs::remove_file(directory.join("spent")).expect("removed"),
+    }
+    let logins = attack.victim.shim.calls("C_Login");
+    let Said::Refused(reason) = attack.ask(&original, &[]) else { panic!("signed twice") };
+    assert!(reason.contains("older than the vault"), "{reason}");
+    assert_eq!(attack.victim.shim.calls("C_Login"), logins);
+    // The sealed file of before as well: its PIN is not the token's any more.
+    let signatures = attack.victim.shim.calls("C_Sign");
+    fs::write(directory.join("sealed"), sealed).expect("written");
+    assert!(matches!(attack.ask(&original, &[]), Said::Refused(_)));
+    assert_eq!(attack.victim.shim.calls("C_Sign"), signatures, "nothing was signed");
+}
+
+/// By design, as docs/threat-model.md says: old copies of a software token's files open with the PIN they had.
+#[test]
+fn old_copies_of_a_software_token_and_its_sealed_file_sign_again_with_a_touch() {
+    let attack = Attack::new();
+    let (directory, tokens) = (attack.victim.directory(), attack.victim.vault.tokens());
+    let original = attack.request(&attack.statement, &[&attack.sshsig]);
+    let copy = attack.victim.agent.path().join("copy");
+    let copied = |from: &Path, to: &Path| {
+        let _ = fs::remove_dir_all(to);
+        assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().expect("cp").success());
+    };
+    copied(&directory, &copy);
+    copied(&tokens, &copy.with_extension("tokens"));
+    attack.victim.fingers(true);
+    assert!(matches!(attack.ask(&original, &[]), Said::Signed(_)));
+    copied(&copy, &directory);
+    copied(&copy.with_extension("tokens"), &tokens);
+    let threat_model = include_str!("../../docs/threat-model.md");
+    assert!(threat_model.contains("**Old copies of a software token's files** open with the PIN they had"));
+    assert!(threat_model.contains("**One stolen touch** gives the PIN to whoever has the agent's uid"));
+    assert!(matches!(attack.ask(&original, &[]), Said::Signed(_)), "within the approval's two minutes, with a touch");
+}
+
+#[test]
+fn the_pin_is_in_nobodys_memory() {
+    let attack = Attack::new();
+    let before = Instant::now();
+    // The vault host waits for a touch meanwhile: it cannot be looked into by its own uid, and leaves no core.
+    attack.victim.desk.card.set_timeout(Duration::from_secs(3));
+    let request = attack.request(&attack.statement, &[&attack.sshsig]);
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| attack.ask(&request, &[]));
+        assert!(attack.victim.desk.card.wait_blink(Duration::from_secs(10)), "it waits");
+        let hosts: Vec<i32> = fs::read_dir("/proc")
+            .expect("readable")
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .filter(|pid| is_vault_host(*pid))
+            .collect();
+        assert!(!hosts.is_empty());
+        for pid in hosts {
+            let limits = fs::read_to_string(format!("/proc/{pid}/limits")).expect("readable");
+            let core = limits.lines().find(|line| line.starts_with("Max core file size")).expect("there");
+            assert!(core.split_whitespace().filter(|word| *word == "0").count() == 2, "{core}");
+            // Not dumpable: its memory belongs to root whatever its uid.
+            use std::os::unix::fs::MetadataExt as _;
+            assert_eq!(fs::metadata(format!("/proc/{pid}/mem")).expect("there").uid(), 0);
+        }
+        assert!(matches!(asking.join().expect("no panic"), Said::Refused(_)));
+    });
+    assert!(before.elapsed() < Duration::from_secs(30));
+    let _ = Purpose::Approval;
+}

@@ -1,0 +1,128 @@
+//! What an operator does with a vault.
+
+use std::io::BufRead as _;
+
+use countersign_core::approval::Statement;
+use serde_json::Value;
+
+use super::*;
+
+/// Runs a change that takes an approval by `person`; what it said at the end, or why not.
+pub(super) fn changed(this: &VaultAgent, person: &Person, arguments: &[&str]) -> Result<Value, String> {
+    let mut command = this.vault_command(arguments);
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    let mut lines = std::io::BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    if let Some(Ok(line)) = lines.next() {
+        let asked: Value = serde_json::from_str(&line).expect("JSON");
+        if asked["statement"].is_object() {
+            let statement = Statement::parse(&asked["statement"].to_string());
+            let statement =
+                statement.unwrap_or_else(|| serde_json::from_value(asked["statement"].clone()).expect("one"));
+            let sshsig = person.approve(&statement, 1);
+            child.stdin.take().expect("a pipe").write_all(sshsig.as_bytes()).expect("it reads");
+        } else {
+            child.wait().expect("ended");
+            return Ok(asked);
+        }
+    }
+    let last = lines.map_while(Result::ok).last();
+    let output = child.wait_with_output().expect("ended");
+    if output.status.success() {
+        return Ok(serde_json::from_str(&last.expect("a result")).expect("JSON"));
+    }
+    Err(String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[test]
+fn the_spare_is_tried_with_a_touch_and_nothing_is_signed() {
+    let this = VaultAgent::start();
+    let shown: Value = serde_json::from_slice(&this.command(&["show", "vault"]).stdout).expect("JSON");
+    assert_eq!(shown["recipients"].as_array().map(Vec::len), Some(2), "{shown}");
+    assert_eq!((&shown["rotates"], &shown["policy_in_force"]), (&Value::Bool(true), &Value::Bool(true)));
+    let calls = ["C_Login", "C_Sign", "C_OpenSession"].map(|function| this.shim.calls(function));
+    this.spare.set_timeout(Duration::from_millis(300));
+    let untouched = this.command(&["drill", "vault", "yk-spare"]);
+    assert!(!untouched.status.success() && said(&untouched).contains("nobody touched"), "{}", said(&untouched));
+    this.fingers(true);
+    for name in ["yk-spare", "yk"] {
+        let drilled = this.command(&["drill", "vault", name]);
+        assert!(drilled.status.success() && said(&drilled).contains(&format!("touch {name}")), "{}", said(&drilled));
+    }
+    assert_eq!(["C_Login", "C_Sign", "C_OpenSession"].map(|function| this.shim.calls(function)), calls);
+    let again = this.command(&["init", "vault", "--pin-file", "/dev/null"]);
+    assert!(said(&again).contains("made already"), "{}", said(&again));
+}
+
+#[test]
+fn a_lost_yubikey_is_removed_by_the_other_with_an_approval() {
+    let this = VaultAgent::with_keys();
+    this.wait_until_closed();
+    this.desk.card.unplug(); // lost
+    let (key, path, params) = binance("0.1");
+    this.withdraw(key, path, &params).expect("the spare opens it");
+    this.wait_until_closed();
+    let stolen = fs::read(this.directory().join("sealed")).expect("a copy");
+    let mallory = Person::new("mallory", 9);
+    let refused = changed(&this, &mallory, &["remove", "vault", "yk"]).expect_err("no approver");
+    assert!(refused.contains("not approved"), "{refused}");
+    let shown = changed(&this, &this.alice, &["remove", "vault", "yk"]).expect("removed");
+    assert_eq!(shown["recipients"].as_array().map(Vec::len), Some(1), "{shown}");
+    this.withdraw(key, path, &params).expect("signed");
+    this.wait_until_closed();
+    // Who found the lost YubiKey and has an old copy of the file opens an old PIN.
+    this.desk.card.plug();
+    let drilled = this.command(&["drill", "vault", "yk"]);
+    assert!(said(&drilled).contains("none of its recipients"), "{}", said(&drilled));
+    let current = fs::read(this.directory().join("sealed")).expect("readable");
+    fs::write(this.directory().join("sealed"), stolen).expect("written");
+    let rotated = this.command(&["rotate", "vault"]);
+    assert!(!rotated.status.success(), "{}", said(&rotated));
+    fs::write(this.directory().join("sealed"), current).expect("written");
+    // It was found again.
+    let shown = changed(&this, &this.alice, &["add", "vault", "yk"]).expect("added");
+    assert_eq!(shown["recipients"].as_array().map(Vec::len), Some(2), "{shown}");
+    let drilled = this.command(&["drill", "vault", "yk"]);
+    assert!(drilled.status.success(), "{}", said(&drilled));
+}
+
+#[test]
+fn another_configuration_is_taken_on_with_a_touch_and_an_approval() {
+    let mut this = VaultAgent::with_keys();
+    this.wait_until_closed();
+    let file = this.agent.config_file();
+    let text = fs::read_to_string(&file).expect("readable");
+    fs::write(&file, text.replace("per_day = \"2\"", "per_day = \"3\"")).expect("written");
+    this.agent.restart();
+    let before = this.agreements();
+    let (key, path, params) = binance("0.1");
+    let refused = this.withdraw(key, path, &params).expect_err("another configuration").to_string();
+    assert!(refused.contains("countersign vault reseal vault"), "{refused}");
+    assert_eq!(this.agreements(), before, "nobody was asked to touch for nothing");
+    changed(&this, &this.alice, &["reseal", "vault"]).expect("taken on");
+    this.withdraw(key, path, &params).expect("signed");
+}
+
+#[test]
+fn a_key_that_needs_no_touch_and_pin_each_time_opens_no_vault() {
+    use yubikey::piv::AlgorithmId;
+    use yubikey::{PinPolicy, TouchPolicy};
+    let this = VaultAgent::start();
+    fs::remove_dir_all(this.directory()).expect("as if it had never been made");
+    let pin_file = this.vault.another_pin_file("whatever");
+    let policies = [(PinPolicy::Always, TouchPolicy::Cached), (PinPolicy::Once, TouchPolicy::Always)];
+    for (pin, touch) in policies {
+        this.desk.generate(0x9d, AlgorithmId::EccP256, pin, touch);
+        let refused = this.command(&["init", "vault", "--pin-file", pin_file.to_str().expect("UTF-8")]);
+        assert!(!refused.status.success() && !this.directory().join("sealed").exists(), "{}", said(&refused));
+        assert!(
+            ["touch policy is not ALWAYS", "PIN each time"].iter().any(|why| said(&refused).contains(why)),
+            "{}",
+            said(&refused)
+        );
+    }
+}

@@ -1,0 +1,68 @@
+//! A vault's process is killed: the next one opens the vault with a touch, every time.
+
+use super::*;
+
+/// Calls that change what lies on the disk: after each of them the process may be killed.
+const CHANGES: [&str; 6] = ["fsync", "rename", "openat", "unlink", "write", "mkdir"];
+
+fn rounds(short: u32, long: u32) -> u32 {
+    if std::env::var_os("COUNTERSIGN_SOAK").is_some() { long } else { short }
+}
+
+fn opens(this: &VaultAgent, after: &str) {
+    let output = this.command(&["rotate", "vault"]);
+    assert!(output.status.success(), "after {after}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Rotates the PIN under strace, which kills at the `number`th such call. False: there was none.
+fn killed_at(this: &VaultAgent, call: &str, number: usize) -> bool {
+    let mut command = this.desk.rig.command("strace");
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
+    command.args(["-e", &format!("inject={call}:signal=KILL:when={number}")]);
+    command.args([AGENT, "vault", "rotate", "vault", "--config"]).arg(this.agent.config_file());
+    let output = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).output().expect("strace");
+    !output.status.success()
+}
+
+#[test]
+fn every_point_at_which_it_can_be_killed_leaves_a_vault_that_opens() {
+    let this = VaultAgent::start();
+    this.fingers(true);
+    let mut points = 0;
+    for call in CHANGES {
+        // Before the sealed file was read there is nothing to lose: the loader's own files, the configuration.
+        let step = if call == "openat" || call == "write" { rounds(7, 1) as usize } else { 1 };
+        for number in (1..).step_by(step) {
+            if !killed_at(&this, call, number) {
+                break;
+            }
+            points += 1;
+            opens(&this, &format!("{call} number {number}"));
+        }
+    }
+    eprintln!("{points} points at which a rotation was killed");
+    assert!(points > 40, "{points}");
+}
+
+#[test]
+fn kills_at_any_moment_of_rotations_leave_a_vault_that_opens() {
+    let this = VaultAgent::start();
+    this.fingers(true);
+    let begun = std::time::Instant::now();
+    opens(&this, "nothing");
+    let whole = begun.elapsed();
+    let mut cut_off = 0;
+    for round in 0..rounds(50, 1_000) {
+        let mut child = this.vault_command(&["rotate", "vault"]);
+        let mut child = child.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("runs");
+        let mut random = [0; 4];
+        countersign_agent::random::fill(&mut random).expect("random");
+        let part = f64::from(u32::from_le_bytes(random)) / f64::from(u32::MAX);
+        std::thread::sleep(whole.mul_f64(0.3 + 0.8 * part));
+        let _ = child.kill();
+        cut_off += u32::from(!child.wait().expect("ended").success());
+        opens(&this, &format!("round {round}"));
+    }
+    eprintln!("{cut_off} rotations were killed");
+    assert!(cut_off > 5, "{cut_off}");
+}

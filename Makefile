@@ -45,7 +45,7 @@ test-rust:
 # because it is the restarts that take the time, and one after the other, so that what is timed is not disturbed.
 soak: test-kryoptic
 	COUNTERSIGN_SOAK=1 cargo test --release --locked -p countersign-agent --test e2e -- --nocapture --test-threads 1 \
-		faults:: transport::thousands
+		faults:: transport::thousands vault::killed
 
 # A token that locks its PIN, which SoftHSM never does. Not in `make test`: the module takes a minute to build.
 test-kryoptic:

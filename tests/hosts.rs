@@ -58,16 +58,17 @@ fn as_a_host() {
 fn as_a_spawner() {
     let control = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).expect("the socket");
     rustix::io::fcntl_setfd(rustix::stdio::stdin(), rustix::io::FdFlags::CLOEXEC).expect("settable");
-    let programs = Programs { host: fake("as_a_host"), ..Programs::of_agent(Path::new("/nonexistent"), &[]) };
-    spawner::run(control, programs, Demand::Required).expect("the front ends it");
+    let programs = Programs { host: fake("as_a_host"), ..Programs::of_agent(Path::new("/nonexistent"), &[], None) };
+    spawner::run(control, programs, Demand::Required, false).expect("the front ends it");
 }
 
 #[test]
 #[ignore = "a spawner that can start nothing"]
 fn as_a_spawner_without_a_program() {
     let control = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).expect("the socket");
-    let programs = Programs { program: "/nonexistent".into(), ..Programs::of_agent(Path::new("/nonexistent"), &[]) };
-    spawner::run(control, programs, Demand::Required).expect("the front ends it");
+    let programs =
+        Programs { program: "/nonexistent".into(), ..Programs::of_agent(Path::new("/nonexistent"), &[], None) };
+    spawner::run(control, programs, Demand::Required, false).expect("the front ends it");
 }
 
 fn fake(test: &str) -> Vec<OsString> {

@@ -1,5 +1,6 @@
 //! Keys behind a touch that are no keys of a YubiKey: a vault on a real SoftHSM, sealed to two virtual YubiKeys.
 
+mod apart;
 mod attacks;
 mod changes;
 mod killed;
@@ -43,23 +44,41 @@ pub(crate) struct VaultAgent {
 impl VaultAgent {
     /// A vault that was made and holds nothing yet, and an agent that runs.
     pub(crate) fn start() -> Self {
+        Self::of_profile("softhsm")
+    }
+
+    pub(crate) fn of_profile(profile: &str) -> Self {
+        let this = Self::unmade(profile, None);
+        let pin_file = this.vault.pin_file().to_owned();
+        let made = this.command(&["init", "vault", "--pin-file", pin_file.to_str().expect("UTF-8")]);
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let rotates = profile == "softhsm";
+        assert_eq!(pin_file.exists(), !rotates, "the first PIN is of no use any more where there is another");
+        this
+    }
+
+    /// An agent that runs, and a vault that was not made yet. The PINs of the YubiKeys come from this directory of
+    /// credentials, else from a file.
+    pub(crate) fn unmade(profile: &str, credentials: Option<&Path>) -> Self {
         let desk = Desk::new(Firmware::V5_4_3);
         let spare = desk.rig.insert_at(1, Firmware::V5_7_1, SPARE).unwrap_or_else(|error| panic!("{error}"));
         let (vault, alice) = (SoftHsm::new(), Person::new("alice", 1));
         let shim = Shim::of(vault.module());
         let wrapper = ["nsenter", "--mount", "--net", "--wd=."].map(str::to_owned).to_vec();
         let wrapper = [wrapper, vec![format!("--target={}", desk.rig.pid()), "--".to_owned()]].concat();
-        write_pin(&desk.directory.path().join("yk.pin"));
-        let launch = Launch { wrapper, ..Launch::default() };
-        let rest = rest(&desk, &spare, &vault, &shim, &alice);
+        let pin_file = credentials.unwrap_or(desk.directory.path()).join("yk.pin");
+        write_pin(&pin_file);
+        let pin = match credentials {
+            Some(_) => "{ credential = \"yk.pin\" }".to_owned(),
+            None => format!("{{ file = \"{}\" }}", pin_file.display()),
+        };
+        let environment =
+            credentials.iter().map(|path| ("CREDENTIALS_DIRECTORY".to_owned(), path.display().to_string()));
+        let launch = Launch { wrapper, environment: environment.collect(), ..Launch::default() };
+        let rest = rest(&desk, &spare, &vault, &shim, &alice).replace("YUBIKEY_PIN", &pin);
+        let rest = rest.replace("profile = \"softhsm\"", &format!("profile = \"{profile}\""));
         let agent = Agent::start_with(SoftHsm::new(), launch, BOT, &rest);
-        let this = Self { agent, vault, shim, alice, spare, desk };
-        let pin_file = this.vault.pin_file().to_owned();
-        let made = this.command(&["init", "vault", "--pin-file", pin_file.to_str().expect("UTF-8")]);
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        assert!(!pin_file.exists(), "the first PIN is of no use any more");
-        this.fingers(false);
-        this
+        Self { agent, vault, shim, alice, spare, desk }
     }
 
     /// With keys of three exchanges in the vault; both cards are touched as soon as they blink.
@@ -122,7 +141,28 @@ impl VaultAgent {
         let mut client = self.agent.client();
         let id = self.ask(&mut client, key, path, params)?;
         self.approve(&id).expect("approved");
-        client.result(&id, Duration::from_secs(30))
+        Self::outcome(&mut client, &id)
+    }
+
+    /// The end of a request, past the announcements on the way.
+    pub(crate) fn outcome(client: &mut Client, id: &str) -> Result<SignReply, Error> {
+        let begun = std::time::Instant::now();
+        loop {
+            match client.result(id, Duration::from_secs(5)) {
+                Err(Error::Waits(_)) if begun.elapsed() < Duration::from_secs(40) => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// The vault hosts of this agent's configuration, whoever started them.
+    pub(crate) fn vault_hosts(&self) -> Vec<i32> {
+        let file = self.agent.config_file().display().to_string();
+        let pids = fs::read_dir("/proc").expect("readable");
+        let pids = pids.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        let ours =
+            |pid: &i32| fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains(&file));
+        pids.filter(|pid| is_vault_host(*pid) && ours(pid)).collect()
     }
 
     pub(crate) fn ask(&self, client: &mut Client, key: &str, path: &str, params: &str) -> Result<String, Error> {
@@ -168,9 +208,8 @@ fn write_pin(path: &Path) {
 fn rest(desk: &Desk, spare: &Card, vault: &SoftHsm, shim: &Shim, alice: &Person) -> String {
     let yubikey = |name: &str, serial: u32, card: &Card| {
         format!(
-            "[token.{name}]\nprofile = \"yubikey-piv\"\nserial = {serial}\npin = {{ file = \"{}\" }}\n\
+            "[token.{name}]\nprofile = \"yubikey-piv\"\nserial = {serial}\npin = YUBIKEY_PIN\n\
              attestation_root = \"{}\"\n\n",
-            desk.directory.path().join("yk.pin").display(),
             card.authority().display()
         )
     };

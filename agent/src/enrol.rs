@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use crate::config;
+use crate::config::{self, Facts};
 use crate::confine;
 use crate::host::frame::{self, FrameError, Frames};
 use crate::host::login::{self, Login};
@@ -35,7 +35,9 @@ use yubikey::CardEnrolment;
 /// Carries out the one operation asked for over `control`; `operator` is where the operator enters secrets.
 ///
 /// Returns false where the front could not be understood or told.
-pub fn run(control: OwnedFd, operator: &OwnedFd, config_file: &Path, front_writes: &[PathBuf]) -> bool {
+///
+/// A vault's token is what `config` says, whatever the front says.
+pub fn run(control: OwnedFd, operator: &OwnedFd, config: (&Path, &Facts), front_writes: &[PathBuf]) -> bool {
     let mut stream = UnixStream::from(control);
     let (settings, request) = match read_requests(&mut stream) {
         Ok(requests) => requests,
@@ -44,7 +46,7 @@ pub fn run(control: OwnedFd, operator: &OwnedFd, config_file: &Path, front_write
             return false;
         }
     };
-    let reply = carry_out(&settings, (config_file, front_writes), &request, &stream, operator)
+    let reply = carry_out(&settings, (config, front_writes), &request, &stream, operator)
         .unwrap_or_else(|reason| EnrolReply::Refused { reason });
     frame::send(&mut stream, &reply).is_ok()
 }
@@ -56,7 +58,7 @@ fn read_requests(stream: &mut UnixStream) -> Result<(TokenSettings, EnrolRequest
 
 fn carry_out(
     settings: &TokenSettings,
-    (config_file, front_writes): (&Path, &[PathBuf]),
+    (config, front_writes): ((&Path, &Facts), &[PathBuf]),
     request: &EnrolRequest,
     control: &UnixStream,
     operator: &OwnedFd,
@@ -76,7 +78,7 @@ fn carry_out(
     let new_key = enter(request, &operator)?;
     let terminal = operator.terminal();
     if settings.is_vault() {
-        return in_vault(&settings.name, (config_file, front_writes), (request, new_key), terminal.as_ref());
+        return in_vault(&settings.name, (config, front_writes), (request, new_key), terminal.as_ref());
     }
     let login = login::log_in(settings, front_writes, terminal.as_ref())?;
     confine::follow_parent().map_err(unprotected)?;
@@ -86,13 +88,14 @@ fn carry_out(
 /// The same under a touch, after which the PIN is another one.
 fn in_vault(
     name: &str,
-    (config_file, front_writes): (&Path, &[PathBuf]),
+    (config, front_writes): ((&Path, &Facts), &[PathBuf]),
     (request, new_key): (&EnrolRequest, Option<NewKey>),
     terminal: Option<&Terminal<'_>>,
 ) -> Result<EnrolReply, EnrolError> {
     let refused = |error: crate::vault::spent::NotSpent| HostError::Refused(error.to_string());
     // A module that the front names would see the PIN: what is loaded stands in the file that the vault was sealed for.
-    let config = config::load(config_file).map_err(|error| HostError::Refused(format!("agent.toml: {error}")))?;
+    let config =
+        config::load_with(config.0, config.1).map_err(|error| HostError::Refused(format!("agent.toml: {error}")))?;
     let token = config.tokens.iter().find(|token| token.settings.name == name && token.settings.is_vault());
     let absent = || HostError::Refused(format!("agent.toml has no vault named {name:?}"));
     let settings = &token.ok_or_else(absent)?.settings;

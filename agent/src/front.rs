@@ -27,6 +27,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Config;
 use crate::confine::Limits;
+use crate::host::vault::VaultSpawner;
 use crate::ledger::keys::KeyFiles;
 use crate::peer::{ListenerKind, Peer};
 use crate::shutdown::{Stop, Stopper};
@@ -60,6 +61,7 @@ pub struct Front {
     locked: Cell<bool>,
     pub key_files: KeyFiles,
     pub spawner: Spawner,
+    vault_spawner: Rc<VaultSpawner>,
     /// What this process cannot do.
     limits: Limits,
     reload: mpsc::Sender<Reload>,
@@ -81,6 +83,7 @@ impl Front {
         reload: mpsc::Sender<Reload>,
     ) -> Self {
         let clock = recorder.clock();
+        let socket = config.agent.vault_socket.clone();
         Self {
             started_ms: clock.now_ms(),
             agent_id,
@@ -96,6 +99,7 @@ impl Front {
             config: RefCell::new(config),
             locked: Cell::new(locked),
             key_files,
+            vault_spawner: Rc::new(VaultSpawner::new(spawner.clone(), socket)),
             spawner,
             limits,
             reload,
@@ -110,6 +114,11 @@ impl Front {
     pub fn replace_config(&self, config: Rc<Config>) {
         self.shares.forget();
         self.config.replace(config);
+    }
+
+    /// What starts the processes that open vaults.
+    pub fn vault_spawner(&self) -> Rc<VaultSpawner> {
+        Rc::clone(&self.vault_spawner)
     }
 
     /// Ends what waits for a person or an event; requests under way go on to their end.

@@ -26,7 +26,7 @@ pub mod signer;
 pub mod softhsm_init;
 pub mod status;
 pub mod supervisor;
-pub(crate) mod vault;
+pub mod vault;
 mod workers;
 pub mod yubikey;
 pub(crate) mod yubikey_host;

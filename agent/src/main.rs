@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use countersign_agent::config::Facts;
 use countersign_agent::confine::Demand;
 use countersign_agent::host::{pin_try, process, settings, softhsm_init};
 use countersign_agent::vault::custody::{Change, Custody};
@@ -55,6 +56,8 @@ enum Command {
         operator: RawFd,
         #[command(flatten)]
         config: ConfigFile,
+        #[command(flatten)]
+        credentials: Credentials,
         #[arg(long = "front-writes", value_name = "DIR")]
         front_writes: Vec<PathBuf>,
     },
@@ -108,6 +111,8 @@ enum Command {
         control: RawFd,
         #[command(flatten)]
         config: ConfigFile,
+        #[command(flatten)]
+        credentials: Credentials,
         #[arg(long = "front-writes", value_name = "DIR")]
         front_writes: Vec<PathBuf>,
     },
@@ -119,6 +124,11 @@ enum Command {
         control: RawFd,
         #[command(flatten)]
         config: ConfigFile,
+        #[command(flatten)]
+        credentials: Credentials,
+        /// Start nothing but what opens vaults: for a user of their own.
+        #[arg(long)]
+        only_vaults: bool,
         #[arg(long, value_enum, default_value_t)]
         confinement: Demand,
         /// Where the agent can write: what lies there is not loaded by the processes that are started.
@@ -138,6 +148,9 @@ enum VaultAction {
         /// Make new keys in slot 9d, over those that are there.
         #[arg(long)]
         overwrite: bool,
+        /// The agent's id, as `countersign pending` shows it, where this user cannot read it.
+        #[arg(long, value_name = "ID")]
+        agent_id: Option<String>,
     },
     /// Who opens it, and for which configuration.
     Show { token: String },
@@ -159,6 +172,20 @@ enum VaultAction {
 }
 
 #[derive(Debug, clap::Args)]
+struct Credentials {
+    /// Where systemd put PINs; else as the environment says.
+    #[arg(long = "credentials", value_name = "DIR")]
+    directory: Option<PathBuf>,
+}
+
+impl Credentials {
+    fn facts(self) -> Facts {
+        let facts = Facts::of_this_process();
+        Facts { credentials_directory: self.directory.or(facts.credentials_directory), ..facts }
+    }
+}
+
+#[derive(Debug, clap::Args)]
 struct ConfigFile {
     #[arg(long = "config", value_name = "FILE", global = true, default_value = "/etc/countersign/agent.toml")]
     file: PathBuf,
@@ -177,10 +204,10 @@ fn main() -> anyhow::Result<ExitCode> {
                 ExitCode::from(if run::is_configuration(&error) { BAD_CONFIGURATION } else { UNAVAILABLE })
             }
         }),
-        Command::Enrol { control, operator, config, front_writes } => {
+        Command::Enrol { control, operator, config, credentials, front_writes } => {
             let control = sys::duplicate_descriptor(control).context("there is no connection to the agent")?;
             let operator = sys::duplicate_descriptor(operator).context("there is no operator")?;
-            let told = enrol::run(control, &operator, &config.file, &front_writes);
+            let told = enrol::run(control, &operator, (&config.file, &credentials.facts()), &front_writes);
             Ok(if told { ExitCode::SUCCESS } else { ExitCode::from(UNAVAILABLE) })
         }
         Command::Configuration { config, control } => {
@@ -193,15 +220,19 @@ fn main() -> anyhow::Result<ExitCode> {
             Ok(ExitCode::from(process::run(control, &front_writes).exit_code()))
         }
         Command::Vault { action, config } => vault(action, &config.file),
-        Command::VaultHost { control, config, front_writes } => {
+        Command::VaultHost { control, config, credentials, front_writes } => {
             let control = sys::duplicate_descriptor(control).context("there is no connection to the agent")?;
-            let told = vault::process::run(control, &config.file, &front_writes);
+            let told = vault::process::run(control, &config.file, &credentials.facts(), &front_writes);
             Ok(if told { ExitCode::SUCCESS } else { ExitCode::from(UNAVAILABLE) })
         }
-        Command::Spawner { control, config, confinement, front_writes } => {
+        Command::Spawner { control, config, credentials, only_vaults, confinement, front_writes } => {
             let control = sys::duplicate_descriptor(control).context("there is no connection to the agent")?;
-            let programs = spawner::Programs::of_agent(&config.file, &front_writes);
-            spawner::run(control, programs, confinement).context("the spawner cannot go on")?;
+            let programs = spawner::Programs::of_agent(
+                &config.file,
+                &front_writes,
+                credentials.facts().credentials_directory.as_deref(),
+            );
+            spawner::run(control, programs, confinement, only_vaults).context("the spawner cannot go on")?;
             Ok(ExitCode::SUCCESS)
         }
         Command::InitToken { dir, label } => {
@@ -226,7 +257,9 @@ fn main() -> anyhow::Result<ExitCode> {
 fn vault(action: VaultAction, config: &std::path::Path) -> anyhow::Result<ExitCode> {
     let open = |token: &str| Custody::open(config, token);
     let done = match &action {
-        VaultAction::Init { token, pin_file, overwrite } => open(token).and_then(|one| one.init(pin_file, *overwrite)),
+        VaultAction::Init { token, pin_file, overwrite, agent_id } => {
+            open(token).and_then(|one| one.init(pin_file, *overwrite, agent_id.as_deref()))
+        }
         VaultAction::Show { token } => open(token).and_then(|one| one.show()),
         VaultAction::Drill { token, yubikey } => open(token).and_then(|one| one.drill(yubikey)),
         VaultAction::Add { token, yubikey, overwrite } => {

@@ -59,7 +59,7 @@ pub fn run(config_file: &Path) -> anyhow::Result<()> {
     let start = Start {
         manager,
         sockets,
-        spawner: launch_spawner(&config_file, &config).context("the spawner cannot be started")?,
+        spawner: launch_spawner(&config_file, &config, &facts).context("the spawner cannot be started")?,
         // From here on nothing can be started or reached but what the configuration names.
         limits: limits::confine_front(&config)?,
         config_file,
@@ -72,12 +72,13 @@ pub fn run(config_file: &Path) -> anyhow::Result<()> {
     LocalSet::new().block_on(&runtime, async { spawn_local(serve(start)).await? })
 }
 
-fn launch_spawner(config_file: &Path, config: &Config) -> io::Result<Launched> {
+fn launch_spawner(config_file: &Path, config: &Config, facts: &Facts) -> io::Result<Launched> {
     let confinement = config.agent.confinement.name();
     let fixed = ["spawner".as_ref(), "--config".as_ref(), config_file, "--confinement".as_ref(), confinement.as_ref()];
     let writes = limits::writes(config);
     let writes = writes.iter().flat_map(|directory| [Path::new("--front-writes"), directory]);
-    let arguments = fixed.into_iter().chain(writes);
+    let credentials = facts.credentials_directory.iter().flat_map(|path| [Path::new("--credentials"), path]);
+    let arguments = fixed.into_iter().chain(credentials).chain(writes);
     Launched::launch(Path::new("/proc/self/exe"), arguments)
 }
 
@@ -216,7 +217,7 @@ impl Agent {
         let config = Rc::new(config.map_err(|error| format!("{:#}", anyhow::Error::from(error)))?);
         let before = self.front.config();
         if config.agent.needs_restart(&before.agent) {
-            let fields = "state_dir, durability, confinement, socket and admin_socket";
+            let fields = "state_dir, durability, confinement, socket, admin_socket, vault_dir and vault_socket";
             return Err(format!("{fields} change only with a restart"));
         }
         let listening = self.server.listen(&config.endpoints());
@@ -251,7 +252,7 @@ impl Agent {
         for token in config.tokens.iter().filter(|token| self.front.tokens.handle(&token.settings.name).is_none()) {
             let spawner = self.front.spawner.clone();
             let started = match token.settings.is_vault() {
-                true => Ok(TokenHandle::of_vault(token.settings.name.clone(), spawner)),
+                true => Ok(TokenHandle::of_vault(token.settings.name.clone(), self.front.vault_spawner())),
                 false => host_of(token).map(|host| Supervisor::start(host, spawner)),
             };
             match started {

@@ -240,11 +240,7 @@ fn the_pin_is_in_nobodys_memory() {
     std::thread::scope(|scope| {
         let asking = scope.spawn(|| attack.ask(&request, &[]));
         assert!(attack.victim.desk.card.wait_blink(Duration::from_secs(10)), "it waits");
-        let hosts: Vec<i32> = fs::read_dir("/proc")
-            .expect("readable")
-            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-            .filter(|pid| is_vault_host(*pid))
-            .collect();
+        let hosts = attack.victim.vault_hosts();
         assert!(!hosts.is_empty());
         for pid in hosts {
             let limits = fs::read_to_string(format!("/proc/{pid}/limits")).expect("readable");

@@ -41,7 +41,7 @@ fn every_point_at_which_it_can_be_killed_leaves_a_vault_that_opens() {
         }
     }
     eprintln!("{points} points at which a rotation was killed");
-    assert!(points > 40, "{points}");
+    assert!(points > 30, "{points}");
 }
 
 #[test]

@@ -24,6 +24,10 @@ pub struct AgentSettings {
     /// Every record is on the disk before the token is asked, also those of `read` and `trade`.
     pub synced: bool,
     pub confinement: Demand,
+    /// Where vaults lie, if not below `state_dir`: a user of their own writes there.
+    pub vault_dir: Option<PathBuf>,
+    /// Where the spawner of that user listens.
+    pub vault_socket: Option<PathBuf>,
 }
 
 /// Where the sockets stand in the file, if they do.
@@ -44,6 +48,8 @@ impl AgentSettings {
             allow_same_user: false,
             synced: false,
             confinement: Demand::Available,
+            vault_dir: None,
+            vault_socket: None,
         }
     }
 
@@ -69,6 +75,8 @@ impl AgentSettings {
             confinement: fields
                 .optional("confinement", |value, problems| value::one_of(value, &demands, problems))
                 .unwrap_or_default(),
+            vault_dir: fields.optional("vault_dir", value::path),
+            vault_socket: fields.optional("vault_socket", value::socket),
         };
         fields.finish();
         (settings, spans)
@@ -81,6 +89,8 @@ impl AgentSettings {
             || self.admin_socket != before.admin_socket
             || self.synced != before.synced
             || self.confinement != before.confinement
+            || self.vault_dir != before.vault_dir
+            || self.vault_socket != before.vault_socket
     }
 }
 

@@ -51,17 +51,20 @@ pub(super) fn read_all<'a>(
             )),
         }
     }
-    find_unsealers(&mut tokens);
+    find_unsealers(&mut tokens, agent);
     tokens
 }
 
 /// A sealed PIN brings the sections of its YubiKeys along.
-fn find_unsealers(tokens: &mut [TokenConfig]) {
+fn find_unsealers(tokens: &mut [TokenConfig], agent: &AgentSettings) {
     let all: Vec<TokenSettings> = tokens.iter().map(|token| token.settings.clone()).collect();
     for token in tokens {
         if let PinSource::Sealed(sealed) = &mut token.settings.pin {
-            let section = |name: &String| all.iter().find(|other| other.name == *name).cloned();
-            sealed.by = sealed.names.iter().filter_map(section).collect();
+            let state_dir = agent.vault_dir.as_ref().unwrap_or(&agent.state_dir);
+            let found = |name: &String| all.iter().find(|other| other.name == *name).cloned();
+            let sections = sealed.names.iter().filter_map(found);
+            sealed.by = sections.map(|one| TokenSettings { state_dir: state_dir.clone(), ..one }).collect();
+            token.settings.state_dir.clone_from(state_dir);
         }
     }
 }

@@ -274,10 +274,13 @@ impl Front {
         operator: Option<OwnedFd>,
         peer: &Peer,
     ) -> Result<EnrolReply, Refusal> {
-        match enrol_child::run(&self.spawner, token, request, operator, self.abandoned(peer)).await {
+        let failed = |error| Refusal::new(Code::TokenUnavailable, format!("the enrolment process failed: {error}"));
+        let spawner =
+            if token.is_vault() { self.vault_spawner().ready().map_err(failed)? } else { self.spawner.clone() };
+        match enrol_child::run(&spawner, token, request, operator, self.abandoned(peer)).await {
             Ok(EnrolReply::Refused { reason }) => Err(refusal(&reason)),
             Ok(reply) => Ok(reply),
-            Err(error) => Err(Refusal::new(Code::TokenUnavailable, format!("the enrolment process failed: {error}"))),
+            Err(error) => Err(failed(error)),
         }
     }
 

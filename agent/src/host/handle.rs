@@ -14,10 +14,9 @@ use super::outstanding::Outstanding;
 use super::protocol::{Bytes, HostedKey, ToHost};
 use super::pulse::Pulse;
 use super::status::{TokenState, TokenStatus};
-use super::vault::Vault;
+use super::vault::{Vault, VaultSpawner};
 use super::yubikey;
 use crate::shutdown::{Stop, Stopper};
-use crate::spawner::Spawner;
 
 /// How long the front waits for a token host.
 #[derive(Clone, Copy, Debug)]
@@ -88,7 +87,7 @@ impl TokenHandle {
     }
 
     /// A vault, which is ready as long as nobody else is asked to touch for it.
-    pub(crate) fn of_vault(name: String, spawner: Spawner) -> Self {
+    pub(crate) fn of_vault(name: String, spawner: Rc<VaultSpawner>) -> Self {
         let handle = Self::with(name, Deadlines::with_touch(), Some(Vault::new(spawner)));
         handle.0.status.send_if_modified(|status| status.enter(TokenState::Healthy));
         handle.0.ended.0.stop(); // nothing runs

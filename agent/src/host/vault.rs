@@ -1,7 +1,9 @@
 //! A vault as the front has it: a process is started for each signature, asked once, and waited for until it is gone.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,10 +28,37 @@ const WORK: Duration = Duration::from_secs(30);
 /// How long it may take to change the PIN after it answered.
 const CLOSING: Duration = Duration::from_secs(20);
 
+/// The spawner of vaults: the agent's own, or in a system install one that runs as a user of their own.
+#[derive(Debug)]
+pub struct VaultSpawner {
+    own: Spawner,
+    socket: Option<PathBuf>,
+    connected: RefCell<Option<Spawner>>,
+}
+
+impl VaultSpawner {
+    pub fn new(own: Spawner, socket: Option<PathBuf>) -> Self {
+        Self { own, socket, connected: RefCell::default() }
+    }
+
+    /// Connects where that is needed, anew where the other one went.
+    pub fn ready(&self) -> io::Result<Spawner> {
+        let Some(socket) = &self.socket else { return Ok(self.own.clone()) };
+        let mut connected = self.connected.borrow_mut();
+        match &*connected {
+            Some(spawner) if !spawner.is_gone() => Ok(spawner.clone()),
+            _ => {
+                let unreachable = |error| io::Error::other(format!("{}: {error}", socket.display()));
+                Ok(connected.insert(Spawner::at(socket).map_err(unreachable)?).clone())
+            }
+        }
+    }
+}
+
 /// What starts the processes, and whether one is there.
 #[derive(Debug)]
 pub(crate) struct Vault {
-    spawner: Spawner,
+    spawner: Rc<VaultSpawner>,
     /// Held by the one process until it is gone.
     turn: Arc<Mutex<()>>,
     /// Somebody is asked to touch.
@@ -46,7 +75,7 @@ impl Drop for Asking<'_> {
 }
 
 impl Vault {
-    pub(crate) fn new(spawner: Spawner) -> Self {
+    pub(crate) fn new(spawner: Rc<VaultSpawner>) -> Self {
         Self { spawner, turn: Arc::default(), asks: Cell::default() }
     }
 
@@ -71,7 +100,8 @@ impl Vault {
             nonce: evidence.nonce,
         };
         let failed = |error: io::Error| unavailable(&format!("its process failed: {error}"));
-        let (mut child, mut stream) = self.spawner.start(Kind::Vault, None).await.map_err(failed)?;
+        let (mut child, mut stream) =
+            self.spawner.ready().map_err(failed)?.start(Kind::Vault, None).await.map_err(failed)?;
         let answered = converse(handle, &mut stream, &request).await;
         handle.0.status.send_if_modified(|status| status.blinks_until_ms.take().is_some());
         // It changes the PIN now; the answer need not wait for that.

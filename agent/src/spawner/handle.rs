@@ -45,18 +45,7 @@ impl Launched {
         // Tokio has no type for a socket of packets; this one waits for any Unix socket.
         let socket = std::os::unix::net::UnixStream::from(self.socket);
         socket.set_nonblocking(true)?;
-        let desk = Rc::new(Desk {
-            socket: UnixStream::from_std(socket)?,
-            process: RefCell::new(self.process),
-            outbound: RefCell::default(),
-            wake: Notify::new(),
-            next: Cell::new(0),
-            children: RefCell::default(),
-            gone: Stopper::new(),
-            limits: RefCell::default(),
-        });
-        tokio::task::spawn_local(Rc::clone(&desk).converse());
-        Ok(Spawner(desk))
+        Spawner::over(socket, Some(self.process))
     }
 }
 
@@ -67,7 +56,8 @@ pub struct Spawner(Rc<Desk>);
 #[derive(Debug)]
 struct Desk {
     socket: UnixStream,
-    process: RefCell<std::process::Child>,
+    /// None where another service manager started it.
+    process: RefCell<Option<std::process::Child>>,
     outbound: RefCell<VecDeque<(ToSpawner, Vec<OwnedFd>)>>,
     /// There is something to send.
     wake: Notify,
@@ -103,6 +93,32 @@ pub struct Child {
 }
 
 impl Spawner {
+    /// Connects to a spawner that runs as another user, for its children alone. Must be called inside a `LocalSet`.
+    pub fn at(path: &Path) -> io::Result<Self> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        rustix::net::connect(&socket, &rustix::net::SocketAddrUnix::new(path)?)?;
+        Self::over(socket.into(), None)
+    }
+
+    fn over(socket: std::os::unix::net::UnixStream, process: Option<std::process::Child>) -> io::Result<Self> {
+        let desk = Rc::new(Desk {
+            socket: UnixStream::from_std(socket)?,
+            process: RefCell::new(process),
+            outbound: RefCell::default(),
+            wake: Notify::new(),
+            next: Cell::new(0),
+            children: RefCell::default(),
+            gone: Stopper::new(),
+            limits: RefCell::default(),
+        });
+        tokio::task::spawn_local(Rc::clone(&desk).converse());
+        Ok(Self(desk))
+    }
+
+    pub fn is_gone(&self) -> bool {
+        self.0.gone.1.is_requested()
+    }
     /// Starts a child and gives the connection to it. `operator` becomes the child's standard output.
     pub async fn start(&self, kind: Kind, operator: Option<OwnedFd>) -> io::Result<(Child, UnixStream)> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
@@ -137,7 +153,7 @@ impl Spawner {
     /// Ends the spawner, and whatever children it has left; says how it ended.
     pub fn end(&self) -> io::Result<ExitStatus> {
         let _ = shutdown(&self.0.socket, Shutdown::Both); // fails where it is gone already
-        self.0.process.borrow_mut().wait()
+        self.0.process.borrow_mut().as_mut().map_or_else(|| Ok(ExitStatus::default()), std::process::Child::wait)
     }
 }
 

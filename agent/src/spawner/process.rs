@@ -29,7 +29,12 @@ impl Programs {
     /// This very program, even where its file has been replaced since it started.
     ///
     /// The front writes to `front_writes`; nothing that lies there is loaded.
-    pub fn of_agent(config_file: &Path, front_writes: &[PathBuf]) -> Self {
+    ///
+    /// `credentials` is where systemd put PINs, for children that read the configuration themselves.
+    pub fn of_agent(config_file: &Path, front_writes: &[PathBuf], credentials: Option<&Path>) -> Self {
+        let credentials = credentials.into_iter().flat_map(|path| ["--credentials".into(), path.into()]);
+        let reads = ["--config".into(), config_file.into()].into_iter().chain(credentials);
+        let reads: Vec<OsString> = reads.collect();
         let wary = |kind: &str| {
             let each = front_writes.iter().flat_map(|path| ["--front-writes".into(), path.clone().into_os_string()]);
             [kind.into()].into_iter().chain(each).collect()
@@ -37,9 +42,9 @@ impl Programs {
         Self {
             program: "/proc/self/exe".into(),
             configuration: vec!["configuration".into(), "--config".into(), config_file.into()],
-            enrol: [wary("enrol"), vec!["--config".into(), config_file.into()]].concat(),
+            enrol: [wary("enrol"), reads.clone()].concat(),
             host: wary("host"),
-            vault: [wary("vault-host"), vec!["--config".into(), config_file.into()]].concat(),
+            vault: [wary("vault-host"), reads].concat(),
         }
     }
 }
@@ -48,13 +53,15 @@ impl Programs {
 ///
 /// Limits go over to whatever a process starts. So this one can have none that a module would feel before its login, or
 /// pinentry: it keeps its files and its network, and the children take those from themselves.
-pub fn run(control: OwnedFd, programs: Programs, demand: Demand) -> anyhow::Result<()> {
+///
+/// With `only_vaults` it starts nothing but what opens vaults: it then runs as their own user.
+pub fn run(control: OwnedFd, programs: Programs, demand: Demand, only_vaults: bool) -> anyhow::Result<()> {
     confine::hide_memory()?;
     confine::follow_parent()?;
     // The front decides when its processes end, not a key pressed at its terminal or a signal to the whole service.
     sys::outlive_termination_signals()?;
     let limits = confine::enter(demand, None, Calls::Spawner)?;
-    let mut process = Process { control, programs, children: BTreeMap::new() };
+    let mut process = Process { control, programs, only_vaults, children: BTreeMap::new() };
     let result = match process.tell(&FromSpawner::Ready(limits)).and_then(|()| process.serve()) {
         Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => Ok(()),
         result => result,
@@ -68,6 +75,7 @@ pub fn run(control: OwnedFd, programs: Programs, demand: Demand) -> anyhow::Resu
 struct Process {
     control: OwnedFd,
     programs: Programs,
+    only_vaults: bool,
     children: BTreeMap<u64, Running>,
 }
 
@@ -124,6 +132,9 @@ impl Process {
     /// The child finds its connection to the front as standard input and its operator as standard output; of ours, only
     /// standard error is open in it.
     fn spawn(&self, kind: Kind, descriptors: Vec<OwnedFd>) -> io::Result<Running> {
+        if self.only_vaults && !matches!(kind, Kind::Enrol | Kind::Vault) {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
         let mut descriptors = descriptors.into_iter();
         let connection = descriptors.next().ok_or(io::ErrorKind::InvalidInput)?;
         let arguments = match kind {

@@ -60,7 +60,12 @@ impl Custody {
     }
 
     /// Seals a new vault: takes the token's first PIN from `pin_file`, sets one that nobody knows, and removes the file.
-    pub fn init(&self, pin_file: &Path, overwrite: bool) -> Result<serde_json::Value, HostError> {
+    pub fn init(
+        &self,
+        pin_file: &Path,
+        overwrite: bool,
+        agent_id: Option<&str>,
+    ) -> Result<serde_json::Value, HostError> {
         if self.place.exists() {
             return Err(HostError::Refused("this vault was made already: countersign vault show".to_owned()));
         }
@@ -76,7 +81,11 @@ impl Custody {
         }
         self.place.make().map_err(|error| refused("the vault's directory", &error))?;
         let with_file = TokenSettings { pin: PinSource::File(pin_file.to_owned()), ..self.settings.clone() };
-        let agent = agent_id::of(&self.settings.state_dir).map_err(|error| refused("the agent's id", &error))?;
+        let agent = match agent_id {
+            Some(given) => given.to_owned(),
+            None => agent_id::of(&self.config.agent.state_dir)
+                .map_err(|error| refused("the agent's id, which --agent-id gives as well,", &error))?,
+        };
         let first = read_pin(&with_file)?;
         yubikey_gone();
         let unconfined = TokenSettings { confinement: confine::Demand::Off, ..with_file };

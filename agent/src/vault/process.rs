@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use super::open::{Prepared, Unsealed};
 use super::protocol::{SignedRequest, VaultReply, VaultRequest};
 use super::spent::{Entry, Spent};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Facts};
 use crate::confine;
 use crate::front::clock;
 use crate::host::fault::Fault;
@@ -32,7 +32,7 @@ use crate::host::protocol::HostError;
 use crate::random;
 
 /// Carries out the one request of `control`. False where something went wrong that the front was not told.
-pub fn run(control: OwnedFd, config_file: &Path, front_writes: &[PathBuf]) -> bool {
+pub fn run(control: OwnedFd, config_file: &Path, facts: &Facts, front_writes: &[PathBuf]) -> bool {
     let mut stream = UnixStream::from(control);
     let begun = Instant::now();
     let request: VaultRequest = match Frames::default().receive(&mut stream) {
@@ -42,7 +42,7 @@ pub fn run(control: OwnedFd, config_file: &Path, front_writes: &[PathBuf]) -> bo
             return false;
         }
     };
-    let host = Host { begun, request, config_file, front_writes, stream: &stream };
+    let host = Host { begun, request, config_file, facts, front_writes, stream: &stream };
     let refusal = match host.sign() {
         Ok(()) => return true,
         Err(HostError::TouchTooLate(reason)) => VaultReply::TouchTooLate(reason),
@@ -55,6 +55,7 @@ struct Host<'a> {
     begun: Instant,
     request: VaultRequest,
     config_file: &'a Path,
+    facts: &'a Facts,
     front_writes: &'a [PathBuf],
     stream: &'a UnixStream,
 }
@@ -65,7 +66,7 @@ impl Host<'_> {
         confine::hide_memory().map_err(unprotected)?;
         confine::follow_parent().map_err(unprotected)?;
         confine::leave_terminal();
-        let config = config::load(self.config_file).map_err(|error| refused("agent.toml", &error))?;
+        let config = config::load_with(self.config_file, self.facts).map_err(|error| refused("agent.toml", &error))?;
         let policy = &config.policy;
         let prepared = self.prepare(&config)?;
         let judged = self.judge(policy, &prepared)?;

@@ -16,7 +16,7 @@ ORDER_IDS = {
 
 # Parameters that ccxt sets itself, by the end of the path: the same given to both.
 SET_BY_CCXT = (
-    ("binance", "/batchOrders", {"batchOrders": [{"symbol": "BTCUSDT", "newClientOrderId": "own"}]}),
+    ("binance", "/batchOrders", {"batchOrders": [{"symbol": "BTCUSDT", "newClientOrderId": "own", "clientOrderId": "own"}]}),
     ("woo", "/v3/trade/order", {"broker_id": "bc830de7-50f3-460b-9ee0-f430f83f9dad"}),
     ("woo", "/v3/trade/algoOrder", {"brokerId": "bc830de7-50f3-460b-9ee0-f430f83f9dad"}),
     ("htx", "order", {"channel_code": "AA03022abc"}),
@@ -78,6 +78,23 @@ def names_in_capitals(case, built):
     return any(name[:1].isupper() for name in case.params)
 
 
+def read_with_params(case, built):
+    return case.method == "GET" and bool(case.params) and "?" not in built.url
+
+
+def in_a_query(case, built):
+    values = (value if isinstance(value, str) else str(value) for value in case.params.values())
+    return case.method == "PATCH" and (holds_no_scalar(case, built) or any(HAZARD.search(value) for value in values))
+
+
+def unfilled_path(case, built):
+    return "{" in case.path
+
+
+def list_in_a_read(case, built):
+    return case.method == "GET" and any(isinstance(value, list) for value in case.params.values())
+
+
 def loses_brackets(case, built):
     return bool(re.search(r"\[\d*\]", case.params_text))
 
@@ -91,6 +108,9 @@ REFUSED = (
     ("backpack", "request.malformed", no_batch, "an object where the path takes a list of orders"),
     ("cryptocom", "request.malformed", holds_no_scalar, "null, or an object that ccxt signs in Python's spelling"),
     ("cryptocom", "request.malformed", holds_a_name, "a value that could be read as the next parameter"),
+    ("bitstamp", "request.malformed", read_with_params, "ccxt does not send what a read is given"),
+    ("gate", "request.malformed", in_a_query, "the query of a PATCH is signed unescaped"),
+    ("gate", "request.malformed", unfilled_path, "ccxt takes this path's parameter from a list"),
     ("krakenfutures", "request.malformed", json_in_form, "a delimiter in JSON that stands unescaped in a form"),
     ("phemex", "request.malformed", form_in_json, "a JSON body that could be read as a query with another expiry"),
 )
@@ -101,6 +121,10 @@ DIFFERENT = (
     ("backpack", no_batch, "a batch of no orders, of which ccxt signs nothing"),
     ("backpack", has_exponent, "ccxt signs a number in another spelling than it sends"),
     ("backpack", loses_brackets, "ccxt takes brackets out of values, so that the exchange sees others than were signed"),
+    ("coinbase", loses_brackets, "ccxt takes brackets out of values"),
+    ("coinbase_ed25519", loses_brackets, "ccxt takes brackets out of values"),
+    ("coinbase_legacy", loses_brackets, "ccxt takes brackets out of values"),
+    ("coinbase_legacy", list_in_a_read, "ccxt signs a list in another spelling than it sends"),
     ("cryptocom", has_exponent, "ccxt signs a number in another spelling than it sends"),
     ("htx", names_in_capitals, "for contracts ccxt does not sort names in capitals among its own"),
     ("krakenfutures", loses_brackets, "ccxt takes brackets out of values"),

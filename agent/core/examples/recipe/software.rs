@@ -43,7 +43,8 @@ pub(crate) fn sign(algorithm: Algorithm, secret: Secret<'_>, message: &[u8]) -> 
             let key = p256::SecretKey::from_sec1_pem(pem).ok().or_else(|| p256::SecretKey::from_pkcs8_pem(pem).ok());
             let key = key.ok_or_else(|| Refusal::malformed("the secret is not a P-256 key in SEC1 or PKCS#8 PEM"))?;
             let signature: p256::ecdsa::Signature = p256::ecdsa::SigningKey::from(key).sign(message);
-            signature.to_bytes().to_vec()
+            // Of the two that verify, the one that ccxt gives: the lower s.
+            signature.normalize_s().unwrap_or(signature).to_bytes().to_vec()
         }
         (Algorithm::RsaPkcs1v15Sha256, Secret::Pem(pem)) => {
             let key = rsa::RsaPrivateKey::from_pkcs8_pem(pem).map_err(malformed)?;

@@ -5,6 +5,7 @@ mod attacks;
 mod changes;
 mod killed;
 mod signing;
+mod stays_open;
 
 use std::fs;
 use std::io::Write as _;

@@ -319,7 +319,14 @@ impl SignsOfLife {
 
 fn host_of(token: &TokenConfig) -> Result<supervisor::TokenConfig, postcard::Error> {
     let settings = postcard::to_stdvec(&token.settings)?;
-    let deadlines = if token.profile.is_yubikey() { Deadlines::with_touch() } else { Deadlines::default() };
+    let deadlines = match () {
+        () if token.profile.is_yubikey() => Deadlines::with_touch(),
+        // It starts with a touch.
+        () if token.settings.is_sealed() => {
+            Deadlines { start: Deadlines::with_touch().start * 2, ..Deadlines::default() }
+        }
+        () => Deadlines::default(),
+    };
     Ok(supervisor::TokenConfig { name: token.settings.name.clone(), settings, deadlines })
 }
 

@@ -7,7 +7,7 @@ use toml::de::DeValue;
 use super::fields::{Fields, Value, choose};
 use super::problem::{Problem, Problems};
 use super::value;
-use crate::host::settings::{PinSource, SealedPin, is_plain_name};
+use crate::host::settings::{PinSource, Reopen, SealedPin, is_plain_name};
 
 const SOURCES: &str = "one of { credential = \"NAME\" }, { file = \"/PATH\" }, { fd = NUMBER }, { prompt = true }";
 
@@ -69,6 +69,19 @@ fn sealed(fields: &mut Fields<'_>, names: Names<'_>) -> Option<PinSource> {
         let problem = || Problem::new(value.span(), "expected slot 9d", "another one", help);
         problems.keep(if slot == "9d" { Ok(()) } else { Err(problem()) })
     });
+    let reopens = fields.span("reopen");
+    let reopen = fields.optional("reopen", |value, problems| match value::text(value, problems)? {
+        "keep-while-running" => {
+            let help = "reopen = \"touch\": a host that died waits for a finger again";
+            let expected = "expected another way to open it again";
+            problems.refuse(Problem::new(value.span(), expected, "not available in this version", help))
+        }
+        _ => value::one_of(value, &[("touch", Reopen::Touch)], problems),
+    });
+    if let (None, Some(span)) = (&given, reopens) {
+        let expected = "expected `reopen` beside `sealed_by` only";
+        problems.add(Problem::new(span, expected, "there is no `sealed_by`", "leave it out"));
+    }
     match (&given, slot) {
         (Some(_), None) => {
             let help = "the PIV slot that unseals: slot = \"9d\"";
@@ -80,7 +93,7 @@ fn sealed(fields: &mut Fields<'_>, names: Names<'_>) -> Option<PinSource> {
         }
         _ => {}
     }
-    Some(PinSource::Sealed(Box::new(SealedPin { names: by?, by: Vec::new() })))
+    Some(PinSource::Sealed(Box::new(SealedPin { names: by?, by: Vec::new(), reopen })))
 }
 
 fn yubikey(value: Value<'_>, Names { tokens, yubikeys }: Names<'_>, problems: &Problems) -> Option<String> {

@@ -60,7 +60,9 @@ fn find_unsealers(tokens: &mut [TokenConfig], agent: &AgentSettings) {
     let all: Vec<TokenSettings> = tokens.iter().map(|token| token.settings.clone()).collect();
     for token in tokens {
         if let PinSource::Sealed(sealed) = &mut token.settings.pin {
-            let state_dir = agent.vault_dir.as_ref().unwrap_or(&agent.state_dir);
+            // What stays open is the agent's.
+            let own = agent.vault_dir.as_ref().filter(|_| sealed.reopen.is_none());
+            let state_dir = own.unwrap_or(&agent.state_dir);
             let found = |name: &String| all.iter().find(|other| other.name == *name).cloned();
             let sections = sealed.names.iter().filter_map(found);
             sealed.by = sections.map(|one| TokenSettings { state_dir: state_dir.clone(), ..one }).collect();

@@ -39,7 +39,10 @@ pub fn log_in(
 ) -> Result<Login, HostError> {
     let profile = settings.checked_profile()?;
     code::check_untouched(settings, &profile, front_writes)?;
-    let unavailable = |error: super::pin::PinError| HostError::PinUnavailable(error.to_string());
+    let unavailable = |error: super::pin::PinError| match error {
+        super::pin::PinError::Unsealed(error) => error,
+        error => HostError::PinUnavailable(error.to_string()),
+    };
     let source = OpenSource::open(settings).map_err(unavailable)?;
     let mut record = TryRecord::open(&settings.state_dir, &settings.name).map_err(blocked)?;
     check(&record, settings, &source.identity(), PinFlags::default())?;

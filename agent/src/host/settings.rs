@@ -58,6 +58,15 @@ pub struct SealedPin {
     pub names: Vec<String>,
     /// Their sections.
     pub by: Vec<TokenSettings>,
+    /// For a token that stays open, once it was: what happens after its host died. `None` makes the token a vault.
+    pub reopen: Option<Reopen>,
+}
+
+/// How a token is opened again whose PIN is sealed.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Reopen {
+    /// As at the start: by a touch.
+    Touch,
 }
 
 impl TokenSettings {
@@ -85,6 +94,11 @@ impl TokenSettings {
 
     /// True where every login takes a touch, and a process of its own.
     pub fn is_vault(&self) -> bool {
+        matches!(&self.pin, PinSource::Sealed(sealed) if sealed.reopen.is_none())
+    }
+
+    /// True where the PIN opens with a touch: at each use, or once.
+    pub fn is_sealed(&self) -> bool {
         matches!(self.pin, PinSource::Sealed(_))
     }
 

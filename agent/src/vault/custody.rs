@@ -54,7 +54,7 @@ impl Custody {
         let config = config::load(config_file).map_err(|error| refused("agent.toml", &error))?;
         let found = config.tokens.iter().find(|one| one.settings.name == token);
         let absent = || HostError::Refused(format!("agent.toml has no [token.{token}] with a sealed PIN"));
-        let settings = found.filter(|one| one.settings.is_vault()).ok_or_else(absent)?.settings.clone();
+        let settings = found.filter(|one| one.settings.is_sealed()).ok_or_else(absent)?.settings.clone();
         let place = Place::of(&settings.state_dir, token);
         Ok(Self { config, settings, place })
     }
@@ -76,7 +76,7 @@ impl Custody {
         let recipients: Vec<_> =
             unsealers.iter().map(|settings| recipient(settings, overwrite)).collect::<Result<_, _>>()?;
         let approvers: Vec<_> = self.config.policy.approvers.iter().filter_map(SealedApprover::of).collect();
-        if approvers.is_empty() {
+        if approvers.is_empty() && self.settings.is_vault() {
             return Err(HostError::Refused("agent.toml names no approver: nobody could ever have it sign".to_owned()));
         }
         self.place.make().map_err(|error| refused("the vault's directory", &error))?;

@@ -255,6 +255,34 @@ fn choose_card(
     Err(HostError::TokenAbsent(format!("no YubiKey that opens the vault ({})", missing.join("; "))))
 }
 
+/// Names the sealed PIN of a token that stays open in the record of attempts.
+pub fn identity(settings: &TokenSettings) -> Result<SourceIdentity, HostError> {
+    let place = Place::of(&settings.state_dir, &settings.name);
+    let found = place.read().map_err(unread)?;
+    place.identity(found.is_next, false).map_err(|error| refused("the sealed file", &error))
+}
+
+/// The PIN of a token that stays open, by a touch; it stays what it is.
+pub fn unsealed_pin(settings: &TokenSettings, operator: Option<&Terminal<'_>>) -> Result<LockedMemory, HostError> {
+    let found = Place::of(&settings.state_dir, &settings.name).read().map_err(unread)?;
+    if found.is_next {
+        let name = &settings.name;
+        let reason =
+            format!("the PIN of {name} was being changed: countersign vault rotate {name} brings that to its end");
+        return Err(HostError::Refused(reason));
+    }
+    let card = choose_card(settings, &found.sealed.terms.recipients, operator)?;
+    let serial = card.yubikey.serial();
+    let opened = |error| HostError::Refused(format!("it did not open: {error}"));
+    let point = found.sealed.point_for(serial).map_err(opened)?;
+    let text = format!("touch {}: it blinks, and opens the token {}", card.name, settings.name);
+    let on_blink: OnBlink = Box::new(move || tracing::warn!("{text}"));
+    let agreed = card.yubikey.agree(Slot::KEY_MANAGEMENT, point, &card.pin, on_blink)?;
+    let contents = found.sealed.open(serial, &agreed).map_err(opened)?;
+    yubikey_gone();
+    Ok(contents.pin)
+}
+
 /// The serial of a YubiKey's section.
 pub fn serial_of(settings: &TokenSettings) -> Result<u32, HostError> {
     let serial = settings.serial.as_deref().and_then(|serial| serial.parse().ok());

@@ -4,7 +4,7 @@ pub(crate) mod approvals;
 mod enrolment;
 mod faults;
 mod policy;
-mod secrets;
+pub(crate) mod secrets;
 mod signing;
 
 use std::fs;

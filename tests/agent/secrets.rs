@@ -45,7 +45,7 @@ fn forms(secret: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
 }
 
 /// All readable memory of a process.
-fn memory(pid: u32) -> Vec<u8> {
+pub(crate) fn memory(pid: u32) -> Vec<u8> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("maps");
     let mut file = fs::File::open(format!("/proc/{pid}/mem")).expect("memory");
     let mut all = Vec::new();
@@ -61,7 +61,7 @@ fn memory(pid: u32) -> Vec<u8> {
     all
 }
 
-fn holds(memory: &[u8], wanted: &[u8]) -> bool {
+pub(crate) fn holds(memory: &[u8], wanted: &[u8]) -> bool {
     memchr::memmem::find(memory, wanted).is_some()
 }
 

@@ -5,11 +5,14 @@ use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
 use countersign_agent::host::frame::{self, Frames};
+use countersign_agent::host::yubikey::Slot;
 use countersign_agent::vault::protocol::{SignedRequest, VaultReply, VaultRequest};
-use countersign_core::approval::{Purpose, Statement, Subject};
+use countersign_agent::vault::sealed::Sealed;
+use countersign_core::approval::{Statement, Subject};
 use countersign_core::wire::admin::PendingEntry;
 
 use super::*;
+use crate::agent::secrets::{holds, memory};
 
 /// What a vault host said to the attacker.
 #[derive(Debug)]
@@ -95,6 +98,12 @@ fn params(statement: &mut Statement, from: &str, to: &str) {
     let Subject::Request { params, .. } = &mut statement.subject else { panic!("no request") };
     assert!(params.contains(from));
     *params = params.replace(from, to);
+}
+
+/// The threat model says so, in these words.
+fn by_design(words: &str) {
+    let text: Vec<&str> = include_str!("../../docs/threat-model.md").split_whitespace().collect();
+    assert!(text.join(" ").contains(words), "{words}");
 }
 
 #[test]
@@ -224,10 +233,85 @@ fn old_copies_of_a_software_token_and_its_sealed_file_sign_again_with_a_touch() 
     assert!(matches!(attack.ask(&original, &[]), Said::Signed(_)));
     copied(&copy, &directory);
     copied(&copy.with_extension("tokens"), &tokens);
-    let threat_model = include_str!("../../docs/threat-model.md");
-    assert!(threat_model.contains("**Old copies of a software token's files** open with the PIN they had"));
-    assert!(threat_model.contains("**One stolen touch** gives the PIN to whoever has the agent's uid"));
+    by_design(
+        "**Old copies of a software token's files** open with the PIN they had: on SoftHSM a stolen touch, or an old PIN,",
+    );
     assert!(matches!(attack.ask(&original, &[]), Said::Signed(_)), "within the approval's two minutes, with a touch");
+}
+
+/// What whoever has the agent's uid, the PIV PIN and PC/SC does with one touch: an agreement of their own.
+fn stolen_pin(victim: &VaultAgent) -> String {
+    let sealed = Sealed::parse(&fs::read(victim.directory().join("sealed")).expect("readable")).expect("whole");
+    let point = sealed.point_for(SERIAL).expect("a recipient");
+    let pin = victim.desk.pin(PIN, 7);
+    let agreed = victim.desk.inside(|| victim.desk.yubikey().agree(Slot::KEY_MANAGEMENT, point, &pin, Box::new(|| ())));
+    let contents = sealed.open(SERIAL, &agreed.expect("touched")).expect("opens");
+    String::from_utf8(contents.pin.as_bytes().to_vec()).expect("hex")
+}
+
+fn logs_in(victim: &VaultAgent, pin: &str) -> bool {
+    victim.vault.pkcs11_tool_with(pin, &["--list-objects"]).status.success()
+}
+
+/// By design, as docs/threat-model.md says: one stolen touch gives the PIN, until it is another one.
+#[test]
+fn a_stolen_touch_is_worth_the_pin_until_it_is_another_one() {
+    let victim = VaultAgent::with_keys();
+    victim.wait_until_closed();
+    let pin = stolen_pin(&victim);
+    assert!(logs_in(&victim, &pin), "the PIN, and with it a second login");
+    let (key, path, params) = binance("0.1");
+    victim.withdraw(key, path, &params).expect("signed");
+    victim.wait_until_closed();
+    assert!(!logs_in(&victim, &pin), "the vault's next use ended it");
+    let pin = stolen_pin(&victim);
+    assert!(victim.command(&["rotate", "vault"]).status.success());
+    assert!(!logs_in(&victim, &pin), "as does the operator's rotation");
+    by_design("**One stolen touch** gives the PIN to whoever has the agent's uid, the PIV PIN and PC/SC");
+    by_design("until the PIN is another one: the vault's next use, or `countersign vault rotate`.");
+}
+
+/// By design, as docs/threat-model.md says: on a token whose PIN cannot be set, until it is changed by hand.
+#[test]
+fn a_stolen_touch_on_a_token_that_does_not_rotate_is_worth_the_pin_for_ever() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let profile = directory.path().join("fixed.toml");
+    let text = include_str!("../../pkcs11-profiles/softhsm.toml").replace("name = \"softhsm\"", "name = \"fixed\"");
+    fs::write(&profile, text.replace("pin_rotation = \"setpin\"", "pin_rotation = \"none\"")).expect("written");
+    let victim = VaultAgent::of_profile(profile.to_str().expect("UTF-8"));
+    let shown = String::from_utf8(victim.command(&["show", "vault"]).stdout).expect("text");
+    assert!(shown.contains("one touch reveals the PIN until it is changed by hand"), "{shown}");
+    victim.fingers(true);
+    victim.add("binance-wd", "binance", SECRET, None).expect("enrolled");
+    let pin = stolen_pin(&victim);
+    let (key, path, params) = binance("0.1");
+    victim.withdraw(key, path, &params).expect("signed");
+    victim.wait_until_closed();
+    assert!(logs_in(&victim, &pin));
+    by_design("On a token whose PIN cannot be set (`pin_rotation` is not `setpin`), until it is changed by hand.");
+}
+
+/// Every process that lives on after a withdrawal: front, spawner, hosts of other tokens.
+#[test]
+fn no_process_that_stays_holds_what_was_used() {
+    let victim = VaultAgent::with_keys();
+    let (key, path, params) = binance("0.1");
+    victim.withdraw(key, path, &params).expect("signed");
+    victim.wait_until_closed();
+    let pin = stolen_pin(&victim); // the one that is valid now
+    let processes =
+        [vec![victim.agent.pid() as i32], victim.agent.spawner().into_iter().collect(), victim.agent.children()];
+    let processes = processes.concat();
+    assert!(processes.len() >= 4, "{processes:?}");
+    let mut seen = false;
+    for pid in processes {
+        let memory = memory(pid as u32);
+        seen |= holds(&memory, b"binance-wd");
+        for (what, bytes) in [("the secret", SECRET.as_bytes()), ("the PIN", pin.as_bytes())] {
+            assert!(!holds(&memory, bytes), "process {pid} holds {what}");
+        }
+    }
+    assert!(seen, "the scan sees what the front holds");
 }
 
 #[test]
@@ -253,5 +337,4 @@ fn the_pin_is_in_nobodys_memory() {
         assert!(matches!(asking.join().expect("no panic"), Said::Refused(_)));
     });
     assert!(before.elapsed() < Duration::from_secs(30));
-    let _ = Purpose::Approval;
 }

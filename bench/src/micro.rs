@@ -119,6 +119,7 @@ impl Order {
             tier: Tier::Software,
             token: "hsm".to_owned(),
             nonce_unit: NonceUnit::Milliseconds,
+            in_vault: false,
         };
         let payload = ORDER.replace("KEY", "key-0").into_bytes();
         Self { payload, exchange, key, client, policy: Policy::default() }

@@ -205,5 +205,6 @@ fn key(exchange: &dyn Exchange, algorithm: countersign_core::algorithm::Algorith
         tier: Tier::Software,
         token: "none".to_owned(),
         nonce_unit: NonceUnit::Milliseconds,
+        in_vault: false,
     }
 }

@@ -109,6 +109,8 @@ pub struct Key {
     /// Name of the token in `agent.toml`.
     pub token: String,
     pub nonce_unit: NonceUnit,
+    /// It signs nothing that no person approved, whatever else policy would allow.
+    pub in_vault: bool,
 }
 
 #[cfg(test)]

@@ -254,6 +254,7 @@ impl Policy {
 
 fn grant(key: &Key, spends: Vec<Spend>, approvals: u32) -> Decision {
     let grant = Grant { key: key.name.clone(), evidence: None };
+    let approvals = approvals.max(key.in_vault.into());
     match approvals {
         0 => Decision::Allow { grant, spends },
         approvals => Decision::Ask { grant, spends, approvals },

@@ -77,11 +77,12 @@ pub fn judge(
             tier: Tier::Software,
             token: token.to_owned(),
             nonce_unit: NonceUnit::Milliseconds,
+            in_vault: true,
         },
     );
     let (spends, approvals) = match policy.decide(client, &key, exchange, &classified) {
         Decision::Ask { spends, approvals, .. } => (spends, approvals),
-        Decision::Allow { spends, .. } => (spends, 1),
+        Decision::Allow { .. } => return wrong("a vault signs what persons approve"),
         Decision::Deny(denied) => return Err(denied.refusal),
     };
     enough(policy, &statement, approvals, sshsigs)?;
@@ -149,4 +150,121 @@ fn enough(policy: &Policy, statement: &Statement, needed: u32, sshsigs: &[String
         return Ok(());
     }
     Err(Refusal::new(Code::ApprovalRequired, format!("it takes the approval of {} person(s)", collected.needed())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::approval::tests::{Fido, statement};
+    use crate::decimal::Amount;
+    use crate::key::KeyName;
+    use crate::policy::{ApproverStep, Client, Destination, Release, TransferRule};
+
+    const NOW: u64 = 1_700_000_000_000;
+
+    fn amount(text: &str) -> Amount {
+        Amount::parse(text).expect("an amount")
+    }
+
+    fn policy(alice: &Fido, bob: &Fido) -> Policy {
+        let client = Client {
+            name: "bot".to_owned(),
+            uid: 1,
+            keys: [KeyName::parse("binance-wd").expect("a name")].into(),
+            scopes: Scopes::only(Scope::Withdraw),
+            symbols: None,
+            max_quantity: BTreeMap::new(),
+            limits: BTreeMap::new(),
+            rate: None,
+            unbound: Release::Signature,
+        };
+        let destination = Destination {
+            label: "cold".to_owned(),
+            asset: "BTC".to_owned(),
+            network: "BTC".to_owned(),
+            address: "bc1qexample".to_owned(),
+            memo: None,
+        };
+        let approvers = vec![ApproverStep { above: amount("0"), count: 1 }];
+        let rule = TransferRule { per_request: Some(amount("1")), per_day: Some(amount("2")), approvers };
+        Policy {
+            clients: vec![client],
+            destinations: vec![destination],
+            transfers: [("BTC".to_owned(), rule)].into(),
+            approvers: vec![alice.approver("alice"), bob.approver("bob")],
+            approval_timeout_ms: 120_000,
+            sha256: "ab".repeat(32),
+        }
+    }
+
+    fn code(judged: Result<Judged, Refusal>) -> Option<Code> {
+        judged.err().map(|refusal| refusal.code)
+    }
+
+    #[test]
+    fn what_approvers_signed_is_drafted_for_the_key_that_was_enrolled_for_it() {
+        let (alice, bob, statement) = (Fido::new(1), Fido::new(2), statement("r-1"));
+        let text = String::from_utf8(statement.bytes()).expect("JSON");
+        let sshsigs = [alice.approve(&statement)];
+        let judged = judge(&policy(&alice, &bob), "agent-1", "vault", NOW, &text, &sshsigs).expect("approved");
+        assert_eq!((judged.key_name(), judged.spends.len()), ("binance-wd", 1));
+        let stamp = Stamp { now_ms: NOW, nonce: 0, random: [0; 16], receive_window_ms: Some(5_000) };
+        let enrolled = EnrolledFor {
+            exchange: "binance".to_owned(),
+            environment: Environment::Production,
+            scopes: Scopes::only(Scope::Withdraw),
+        };
+        let draft = judged.draft(&enrolled, "the-id", &stamp).expect("drafted");
+        assert!(String::from_utf8_lossy(&draft.message).contains("bc1qexample"));
+        let others = [
+            EnrolledFor { exchange: "mexc".to_owned(), ..enrolled.clone() },
+            EnrolledFor { environment: Environment::Testnet, ..enrolled.clone() },
+            EnrolledFor { scopes: Scopes::only(Scope::Transfer), ..enrolled },
+        ];
+        for other in others {
+            assert!(judged.draft(&other, "the-id", &stamp).is_err(), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_wholly_approved_and_allowed_is_refused() {
+        let (alice, bob, original) = (Fido::new(1), Fido::new(2), statement("r-1"));
+        let sound = policy(&alice, &bob);
+        let signed = [alice.approve(&original)];
+        let text = String::from_utf8(original.bytes()).expect("JSON");
+        let judged = |policy: &Policy, agent: &str, now_ms, text: &str, sshsigs: &[String]| {
+            code(judge(policy, agent, "vault", now_ms, text, sshsigs))
+        };
+        let with = |change: &dyn Fn(&mut Policy)| {
+            let mut changed = sound.clone();
+            change(&mut changed);
+            judged(&changed, "agent-1", NOW, &text, &signed)
+        };
+        assert_eq!(judged(&sound, "agent-1", NOW, &text, &signed), None);
+        let required = Some(Code::ApprovalRequired);
+        assert_eq!(judged(&sound, "agent-2", NOW, &text, &signed), required);
+        assert_eq!(judged(&sound, "agent-1", NOW, &text, &[]), required);
+        assert_eq!(judged(&sound, "agent-1", NOW, &text, &[Fido::new(3).approve(&original)]), required);
+        assert_eq!(judged(&sound, "agent-1", original.expires_ms, &text, &signed), Some(Code::ApprovalExpired));
+        assert_eq!(judged(&sound, "agent-1", NOW - 61_000, &text, &signed), Some(Code::ApprovalExpired));
+        assert_eq!(judged(&sound, "agent-1", NOW, &format!("{text} "), &signed), Some(Code::RequestMalformed));
+        assert_eq!(with(&|policy| policy.sha256 = "ac".repeat(32)), required);
+        assert_eq!(with(&|policy| policy.destinations[0].memo = Some("7".to_owned())), Some(Code::PolicyDestination));
+        assert_eq!(with(&|policy| policy.clients[0].scopes = Scopes::only(Scope::Read)), Some(Code::PolicyScope));
+        assert_eq!(with(&|policy| policy.clients[0].keys.clear()), Some(Code::KeyUnknown));
+        assert_eq!(with(&|policy| policy.clients.clear()), Some(Code::ClientUnknown));
+        let two = |policy: &mut Policy| {
+            let rule = policy.transfers.get_mut("BTC").expect("a rule");
+            rule.approvers[0].count = 2;
+        };
+        assert_eq!(with(&two), required);
+        let mut of_two = sound.clone();
+        two(&mut of_two);
+        let twice = [signed[0].clone(), signed[0].clone()];
+        assert_eq!(judged(&of_two, "agent-1", NOW, &text, &twice), required, "one person is not two");
+        let both = [signed[0].clone(), bob.approve(&original)];
+        assert_eq!(judged(&of_two, "agent-1", NOW, &text, &both), None);
+    }
 }

@@ -30,6 +30,7 @@ fn key(exchange: &dyn Exchange, environment: Environment) -> Key {
         tier: Tier::Software,
         token: "none".to_owned(),
         nonce_unit: NonceUnit::Milliseconds,
+        in_vault: false,
     }
 }
 

@@ -262,6 +262,7 @@ fn ambiguous_requests_have_no_draft() {
             tier: Tier::Software,
             token: "none".to_owned(),
             nonce_unit: NonceUnit::Milliseconds,
+            in_vault: false,
         };
         let stamp = Stamp { now_ms: 1_700_000_000_000, nonce: 1, random: [0; 16], receive_window_ms: None };
         let host = exchange.host(&request, Environment::Production).expect("a host");

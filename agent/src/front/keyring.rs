@@ -149,6 +149,7 @@ fn as_key(file: &KeyFile, api_key: String) -> Option<Key> {
         scopes: file.scopes,
         tier: file.tier,
         token: file.token.clone(),
+        in_vault: file.rung == Rung::Two,
         nonce_unit: file.nonce_unit.unwrap_or(match facts.nonce {
             Nonce::Increasing(unit) => unit,
             Nonce::None | Nonce::Random | Nonce::Uuid => NonceUnit::Milliseconds,

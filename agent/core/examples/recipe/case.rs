@@ -231,6 +231,7 @@ fn plain_key(exchange: &dyn Exchange, algorithm: Algorithm, api_key: &str) -> Ke
         tier: Tier::Software,
         token: "none".to_owned(),
         nonce_unit: NonceUnit::Milliseconds,
+        in_vault: false,
     }
 }
 

@@ -92,5 +92,6 @@ pub(crate) fn key(scopes: impl IntoIterator<Item = Scope>) -> Key {
         tier: Tier::Software,
         token: "token".to_owned(),
         nonce_unit: NonceUnit::Milliseconds,
+        in_vault: false,
     }
 }

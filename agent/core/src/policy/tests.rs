@@ -194,3 +194,14 @@ fn transfers_need_a_rule_and_withdrawals_an_exact_destination() {
         assert_eq!(decide(&policy, &bot, &line).err(), refused, "{line}");
     }
 }
+
+#[test]
+fn a_key_in_a_vault_signs_nothing_that_no_person_approved() {
+    let request = request("GET /account");
+    let classified = classify(&Fake, Algorithm::HmacSha256, &request).expect("known");
+    let bot = client(&Scope::ALL);
+    let vaulted = Key { in_vault: true, ..key(Scope::ALL) };
+    let decided = |key: &Key| Policy::default().decide(&bot, key, &Fake, &classified);
+    assert!(matches!(decided(&key(Scope::ALL)), Decision::Allow { .. }));
+    assert!(matches!(decided(&vaulted), Decision::Ask { approvals: 1, .. }));
+}

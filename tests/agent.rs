@@ -3,6 +3,7 @@
 pub(crate) mod approvals;
 mod enrolment;
 mod faults;
+mod loosening;
 mod policy;
 pub(crate) mod secrets;
 mod signing;

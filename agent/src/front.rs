@@ -1,6 +1,7 @@
 //! The front: what every request passes through between a connection and the core. Holds no key, PIN or module.
 
 mod approvals;
+pub mod changes;
 pub mod clock;
 mod enrol_child;
 pub mod enrolment;
@@ -23,6 +24,7 @@ use countersign_core::policy::rate::Rates;
 use countersign_core::policy::{Client, Policy};
 use countersign_core::ports::{Caller, Clock};
 use countersign_core::signer::Signer;
+use countersign_core::wire::PendingRequest;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Config;
@@ -33,15 +35,30 @@ use crate::peer::{ListenerKind, Peer};
 use crate::shutdown::{Stop, Stopper};
 use crate::spawner::Spawner;
 use approvals::Approvals;
+use changes::Changes;
 use clock::SystemClock;
 use keyring::Keyring;
 use recorder::Recorder;
 use shares::Shares;
 use tokens::Tokens;
 
-/// A reload that the operator asked for, and where its outcome goes: a summary, or what is wrong.
+/// A reload that the operator asked for, and where its outcome goes.
 #[derive(Debug)]
-pub struct Reload(pub oneshot::Sender<Result<String, String>>);
+pub enum Reload {
+    /// Of `agent.toml`, for this uid.
+    FromFile(u32, oneshot::Sender<Result<Loaded, String>>),
+    /// Of a configuration that an approver agreed to; a summary, or what is wrong.
+    Approved(Rc<Config>, oneshot::Sender<Result<String, String>>),
+}
+
+/// What became of a configuration that is sound.
+#[derive(Debug)]
+pub enum Loaded {
+    /// With its summary.
+    InForce(String),
+    /// It loosens something: an approver has to agree first.
+    Waits(PendingRequest),
+}
 
 /// Everything the agent knows while it runs. One thread owns it.
 #[derive(Debug)]
@@ -53,6 +70,7 @@ pub struct Front {
     pub recorder: Recorder,
     pub tokens: Tokens,
     pub approvals: Approvals,
+    pub changes: Changes,
     rates: RefCell<Rates>,
     shares: Shares,
     /// Changes to keys under way, by name.
@@ -92,6 +110,7 @@ impl Front {
             recorder,
             tokens: Tokens::default(),
             approvals: Approvals::default(),
+            changes: Changes::default(),
             rates: RefCell::default(),
             shares: Shares::default(),
             enrolling: RefCell::default(),

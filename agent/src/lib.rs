@@ -1,5 +1,6 @@
 //! The agent's adapters: sockets, token hosts, enrolment, records. The rules are in `countersign-core`.
 
+pub mod accepted;
 pub mod activation;
 pub mod agent_id;
 pub mod check;

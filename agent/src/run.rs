@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Interval, MissedTickBehavior};
 
+use crate::accepted::{self, AtStart, NotAccepted};
 use crate::activation::GivenSockets;
 use crate::agent_id;
 use crate::config::{self, Config, Facts, Sources, TokenConfig};
@@ -25,7 +26,7 @@ use crate::front::keyring::Keyring;
 use crate::front::life;
 use crate::front::recorder::{Recorder, lock_file};
 use crate::front::session::Session;
-use crate::front::{Front, Reload, limits};
+use crate::front::{Front, Loaded, Reload, limits};
 use crate::host::frame::{self, Frames};
 use crate::host::handle::{Deadlines, TokenHandle};
 use crate::host::status::TokenState;
@@ -55,7 +56,9 @@ pub fn run(config_file: &Path) -> anyhow::Result<()> {
     server::raise_descriptor_limit();
     let config_file = std::path::absolute(config_file).context("the place of the configuration")?;
     let facts = Facts::of_this_process();
-    let config = Rc::new(config::load_with(&config_file, &facts)?);
+    let loaded = config::load_with(&config_file, &facts)?;
+    let AtStart { in_force, waiting } = accepted::at_start(loaded, &config_file, &facts)?;
+    let config = Rc::new(in_force);
     let start = Start {
         manager,
         sockets,
@@ -65,6 +68,7 @@ pub fn run(config_file: &Path) -> anyhow::Result<()> {
         config_file,
         facts,
         config,
+        waiting,
     };
     start.limits.missing.iter().for_each(|what| tracing::warn!("not confined: {what}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no IO thread")?;
@@ -89,12 +93,13 @@ struct Start {
     config_file: PathBuf,
     facts: Facts,
     config: Rc<Config>,
+    waiting: Option<(Config, Vec<String>)>,
     spawner: Launched,
     limits: confine::Limits,
 }
 
 async fn serve(start: Start) -> anyhow::Result<()> {
-    let Start { manager, sockets, config_file, facts, config, spawner, limits } = start;
+    let Start { manager, sockets, config_file, facts, config, waiting, spawner, limits } = start;
     let mut signals = Signals::listen().context("the signals cannot be listened to")?;
     let (reload_asked, mut reloads) = mpsc::channel(1);
     let spawner = spawner.connect().context("the spawner cannot be talked to")?;
@@ -108,7 +113,15 @@ async fn serve(start: Start) -> anyhow::Result<()> {
     };
     agent.server.listen(&config.endpoints())?;
     agent.start_tokens(&config);
+    accepted::keep(&config).context("what was accepted cannot be kept in the state directory")?;
     agent.record_config(&config);
+    if let Some((looser, loosens)) = waiting {
+        let pending = agent.front.propose_config(None, Rc::new(looser), loosens);
+        tracing::warn!(
+            "agent.toml is not in force, what was accepted before it is: countersign approve {}",
+            pending.id
+        );
+    }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "the agent serves");
     let mut tick = tokio::time::interval(TICK);
     let mut signs_of_life = SignsOfLife::due(&agent.manager);
@@ -132,9 +145,12 @@ async fn serve(start: Start) -> anyhow::Result<()> {
             () = signs_of_life.next() => agent.give_sign_of_life(),
             wish = signals.next() => match wish {
                 Wish::Stop => break,
-                Wish::Reload => drop(agent.reload().await),
+                Wish::Reload => drop(agent.reload(None).await),
             },
-            Some(Reload(answer)) = reloads.recv() => drop(answer.send(agent.reload().await)),
+            Some(asked) = reloads.recv() => match asked {
+                Reload::FromFile(uid, answer) => drop(answer.send(agent.reload(Some(uid)).await)),
+                Reload::Approved(config, answer) => drop(answer.send(agent.load_approved(config).await)),
+            },
             _ = tick.tick() => agent.tick(),
             () = spawner.gone() => {
                 tracing::error!("the spawner is gone: no token host can be started any more, so the agent stops");
@@ -201,9 +217,9 @@ struct Agent {
 
 impl Agent {
     /// All or nothing: on an error the configuration in force stays.
-    async fn reload(&mut self) -> Result<String, String> {
+    async fn reload(&mut self, uid: Option<u32>) -> Result<Loaded, String> {
         self.manager.reloading();
-        let loaded = self.try_reload().await;
+        let loaded = self.try_reload(uid).await;
         self.manager.ready(&life::in_one_line(&self.front));
         if let Err(error) = &loaded {
             tracing::error!("the configuration was not loaded, the one in force stays:\n{error}");
@@ -211,7 +227,7 @@ impl Agent {
         loaded
     }
 
-    async fn try_reload(&mut self) -> Result<String, String> {
+    async fn try_reload(&mut self, uid: Option<u32>) -> Result<Loaded, String> {
         let sources = self.read_sources().await?;
         let config = sources.into_config(&self.config_file, &self.facts);
         let config = Rc::new(config.map_err(|error| format!("{:#}", anyhow::Error::from(error)))?);
@@ -220,8 +236,31 @@ impl Agent {
             let fields = "state_dir, durability, confinement, socket, admin_socket, vault_dir and vault_socket";
             return Err(format!("{fields} change only with a restart"));
         }
+        let loosens = match before.policy.approvers.is_empty() {
+            true => Vec::new(),
+            false => config::loosened(&before, &config, &self.front.keyring.tokens()),
+        };
+        if !loosens.is_empty() {
+            return Ok(Loaded::Waits(self.front.propose_config(uid, config, loosens)));
+        }
+        self.front.forget_proposed_config();
+        self.load(config).await.map(Loaded::InForce)
+    }
+
+    /// What an approver agreed to. Where it takes a restart, the next one finds it accepted.
+    async fn load_approved(&mut self, config: Rc<Config>) -> Result<String, String> {
+        if config.agent.needs_restart(&self.front.config().agent) {
+            keep_accepted(&config)?;
+            return Ok("it is in force after the next start of the agent".to_owned());
+        }
+        self.load(config).await.map(|summary| format!("the configuration is in force: {summary}"))
+    }
+
+    async fn load(&mut self, config: Rc<Config>) -> Result<String, String> {
+        let before = self.front.config();
         let listening = self.server.listen(&config.endpoints());
         listening.map_err(|error| format!("{error}{}", limits::hint(&error)))?;
+        keep_accepted(&config)?;
         self.front.replace_config(Rc::clone(&config));
         let gone = before.tokens.iter().filter(|token| !config.tokens.contains(token));
         self.front.tokens.stop(gone.map(|token| token.settings.name.as_str())).await;
@@ -317,6 +356,10 @@ impl SignsOfLife {
     }
 }
 
+fn keep_accepted(config: &Config) -> Result<(), String> {
+    accepted::keep(config).map_err(|error| format!("what was accepted cannot be kept in the state directory: {error}"))
+}
+
 fn host_of(token: &TokenConfig) -> Result<supervisor::TokenConfig, postcard::Error> {
     let settings = postcard::to_stdvec(&token.settings)?;
     let deadlines = match () {
@@ -369,6 +412,7 @@ async fn follow(front: Rc<Front>, handle: TokenHandle, manager: Rc<ServiceManage
 pub fn is_configuration(error: &anyhow::Error) -> bool {
     error.is::<config::ConfigError>()
         || error.is::<NoToken>()
+        || error.is::<NotAccepted>()
         || matches!(error.downcast_ref(), Some(LedgerError::Damaged { .. }))
         || matches!(error.downcast_ref(), Some(SocketError::Given(_)))
         || error.is::<crate::ledger::keys::KeyFileError>()

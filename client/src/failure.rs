@@ -27,6 +27,8 @@ pub(crate) enum Failure {
     Approver(#[from] ApproverError),
     #[error("no request {0} waits for approval")]
     NotPending(String),
+    #[error("it was not approved: the agent stays locked")]
+    NotUnlocked,
     #[error(transparent)]
     Statement(Unlike),
     #[error(transparent)]
@@ -61,7 +63,7 @@ impl Failure {
             Self::AgentProgramAbsent => Exit::NotReachable,
             Self::Configuration { .. } | Self::Write { .. } => Exit::Configuration,
             Self::Journal(_) => Exit::Unavailable,
-            Self::Approver(_) | Self::NotPending(_) | Self::TouchTooLate => Exit::Approval,
+            Self::Approver(_) | Self::NotPending(_) | Self::NotUnlocked | Self::TouchTooLate => Exit::Approval,
             Self::Statement(_) | Self::StrangeAgent(_) => Exit::Refused,
             // Whoever read the output has enough of it.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
@@ -83,6 +85,7 @@ impl Failure {
             Self::Journal(_) => "ledger.unavailable",
             Self::Approver(_) => "approval.approver",
             Self::NotPending(_) => "approval.unknown",
+            Self::NotUnlocked => "approval.denied",
             Self::Statement(_) => "approval.statement",
             Self::StrangeAgent(_) => "approval.agent",
             Self::TouchTooLate => "approval.expired",
@@ -130,6 +133,9 @@ impl Failure {
             ),
             Self::StrangeAgent(error) => next_after_stranger(error),
             Self::TouchTooLate => Some("have the client ask again, and touch while the key blinks".to_owned()),
+            Self::NotUnlocked => {
+                Some("run countersign unlock again, and have an approver run countersign approve".to_owned())
+            }
             Self::AgentProgram { .. } | Self::Output(_) | Self::Statement(_) | Self::Usage(_) | Self::Write { .. } => {
                 None
             }

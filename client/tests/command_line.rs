@@ -3,6 +3,7 @@
 mod fake;
 
 use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use countersign::core::json::Value;
 use fake::program::Program;
@@ -304,6 +305,40 @@ fn a_signed_request_reads_well_and_can_be_sent_by_curl() {
         "curl --config - <<'COUNTERSIGN'\nrequest = \"POST\"\nurl = \"https://api.binance.com/api/v3/order\"\n\
          header = \"X-MBX-APIKEY: id\"\ndata-raw = \"a=\\\"1\\\"\\n\"\nCOUNTERSIGN\n"
     );
+}
+
+const CHANGE: &str = r#"{"id":"0193","statement":{"purpose":"countersign-change/1","agent":"a","request_id":"0193","expires_ms":1700000000000,"policy_sha256":"00","subject":{"kind":"configuration","from_sha256":"00","to_sha256":"11","loosens":["[transfer.BTC] per_day is higher"],"diff":"@@ -1 +1 @@\n-per_day = \"1\"\n+per_day = \"3\"\u001b[2J\n"}},"approvals_needed":1,"uid":1000}"#;
+
+#[test]
+fn a_change_is_shown_with_every_line_that_differs() {
+    let reply = format!(r#"{{"v":1,"pending":[],"changes":[{CHANGE}],"approvers":[]}}"#);
+    let (_fake, program) = agent_answering(Act::Json(reply));
+    let shown = program.run(&["pending"]).out;
+    for line in ["loosens", "[transfer.BTC] per_day is higher", "-per_day = \"1\"", "+per_day = \"3\"\\u{1b}[2J"] {
+        assert!(shown.contains(line), "{line}: {shown}");
+    }
+}
+
+#[test]
+fn unlocking_waits_for_its_approver() {
+    for (locked, exit) in [(false, 0), (true, 4)] {
+        let asked = AtomicUsize::new(0);
+        let fake = FakeAgent::start(move |extension, _| {
+            Act::Json(match extension {
+                "unlock@countersign" => r#"{"v":1,"done":"an approver has to agree: countersign approve 0193","pending":{"id":"0193","expires_ms":1,"approvals_needed":1,"approvals":0}}"#.to_owned(),
+                "pending@countersign" if asked.fetch_add(1, Ordering::Relaxed) == 0 => {
+                    format!(r#"{{"v":1,"pending":[],"changes":[{CHANGE}],"approvers":[]}}"#)
+                }
+                "status@countersign" => good(extension).replace("\"locked\":false", &format!("\"locked\":{locked}")),
+                _ => good(extension),
+            })
+        });
+        let ran = Program::new(Some(fake.socket())).run(&["unlock"]);
+        assert_eq!(ran.exit, exit, "{ran:?}");
+        assert!(ran.err.contains("countersign approve 0193"), "{ran:?}");
+        let asked = fake.seen().iter().filter(|seen| seen.extension == "pending@countersign").count();
+        assert_eq!(asked, 2, "it waits for as long as the change does");
+    }
 }
 
 #[test]

@@ -74,6 +74,8 @@ fn a_vault_of_a_user_of_its_own_opens_where_the_agent_cannot_write() {
     let text = fs::read_to_string(this.agent.config_file()).expect("readable");
     let fields = format!("[agent]\nvault_dir = \"{}\"\nvault_socket = \"{}\"\n", directory.display(), socket.display());
     fs::write(this.agent.config_file(), text.replacen("[agent]\n", &fields, 1)).expect("written");
+    // As if it had been so from the first start: else it is a looser configuration.
+    fs::remove_file(this.agent.state_dir().join("accepted.toml")).expect("it was accepted");
     // A module belongs to root or to whoever loads it.
     serve(&this, &socket, &vaults);
     this.agent.restart();

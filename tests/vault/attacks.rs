@@ -124,7 +124,7 @@ fn without_a_touch_a_front_gets_nothing() {
     attack.refused(&attack.changed(|statement| statement.expires_ms = u64::MAX), "expired");
     attack.refused(&attack.changed(|statement| statement.agent.push('x')), "another agent");
     attack.refused(&attack.changed(|statement| statement.policy_sha256 = "00".repeat(32)), "another configuration");
-    attack.refused(&attack.changed(|statement| statement.subject = Subject::Unlock), "signs requests");
+    attack.refused(&attack.changed(|statement| statement.subject = Subject::Unlock), "no statement");
     attack.refused(&attack.request(&attack.statement, &[]), "the approval of 1 person");
     let mallory = Person::new("mallory", 66);
     attack.refused(&attack.request(&attack.statement, &[&mallory.approve(&attack.statement, 1)]), "no approver's");

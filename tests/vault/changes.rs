@@ -96,7 +96,7 @@ fn another_configuration_is_taken_on_with_a_touch_and_an_approval() {
     this.wait_until_closed();
     let file = this.agent.config_file();
     let text = fs::read_to_string(&file).expect("readable");
-    fs::write(&file, text.replace("per_day = \"2\"", "per_day = \"3\"")).expect("written");
+    fs::write(&file, text.replace("per_day = \"2\"", "per_day = \"1\"")).expect("written");
     this.agent.restart();
     let before = this.agreements();
     let (key, path, params) = binance("0.1");

@@ -21,6 +21,8 @@ fn a_sealed_trading_token_takes_one_touch_a_start_and_a_stolen_disk_opens_nothin
     fs::write(&file, text.replace(&from, sealed).replace("\"transfer\", \"withdraw\"]", "\"trade\", \"withdraw\"]"))
         .expect("written");
     this.agent.stop(rustix::process::Signal::TERM);
+    // As if it had been so from the first start: it allows more than before.
+    fs::remove_file(this.agent.state_dir().join("accepted.toml")).expect("it was accepted");
     let made = this.command(&["init", "hsm", "--pin-file", pin_file.to_str().expect("UTF-8")]);
     assert!(made.status.success() && !pin_file.exists(), "{}", String::from_utf8_lossy(&made.stderr));
 

@@ -1,7 +1,7 @@
 //! The enrolled keys: what the key files say, joined with what the tokens hold.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use countersign_core::exchange::{self, Nonce};
@@ -50,6 +50,11 @@ impl Keyring {
 
     pub fn file(&self, name: &str) -> Option<KeyFile> {
         self.keys.borrow().get(name).map(|key| key.file.clone())
+    }
+
+    /// The tokens that hold keys.
+    pub fn tokens(&self) -> BTreeSet<String> {
+        self.keys.borrow().values().map(|key| key.file.token.clone()).collect()
     }
 
     pub fn names(&self) -> Vec<KeyName> {

@@ -12,7 +12,7 @@ use countersign_core::wire::{self, KeysReply, VERSION};
 use tokio::sync::oneshot;
 
 use super::session::{plain, reply};
-use super::{Front, Reload};
+use super::{Front, Loaded, Reload};
 use crate::frame::Answer;
 use crate::peer::Peer;
 
@@ -40,14 +40,14 @@ impl Front {
         }
         let uid = peer.uid.unwrap_or_default();
         match name {
-            admin::APPROVE => reply(name, self.approve(payload)),
+            admin::APPROVE => reply(name, self.approve(payload, uid).await),
             admin::DENY => reply(name, self.deny(payload)),
             admin::EVENTS => reply(name, self.events(payload).await),
             admin::EXPLAIN => reply(name, self.explain(payload)),
             admin::LOCK => reply(name, plain(payload).and_then(|()| self.lock(uid))),
             admin::PENDING => reply(name, plain(payload).map(|()| self.pending())),
             admin::REGISTER => reply(name, self.parse_register(payload, descriptor, peer).await),
-            admin::RELOAD => reply(name, self.ask_reload(payload).await),
+            admin::RELOAD => reply(name, self.ask_reload(payload, uid).await),
             admin::UNLOCK => reply(name, plain(payload).and_then(|()| self.unlock(uid))),
             wire::KEYS => reply(name, plain(payload).map(|()| self.all_keys())),
             wire::STATUS => reply(name, plain(payload).map(|()| self.status_for_operator())),
@@ -86,12 +86,13 @@ impl Front {
     fn lock(&self, uid: u32) -> Result<DoneReply, Refusal> {
         // Locked from here on, whether or not it can be kept and recorded.
         self.locked.set(true);
+        self.forget_unlocking();
         self.keep_locked(true)?;
         self.recorder.synced(&Record::Locked(Locking { uid }))?;
         Ok(done("locked: nothing is signed until `countersign unlock`, also after a restart"))
     }
 
-    fn unlock(&self, uid: u32) -> Result<DoneReply, Refusal> {
+    pub(super) fn unlock_now(&self, uid: u32) -> Result<DoneReply, Refusal> {
         self.recorder.synced(&Record::Unlocked(Locking { uid }))?;
         self.keep_locked(false)?;
         self.locked.set(false);
@@ -107,13 +108,18 @@ impl Front {
         })
     }
 
-    async fn ask_reload(&self, payload: &[u8]) -> Result<DoneReply, Refusal> {
+    async fn ask_reload(&self, payload: &[u8], uid: u32) -> Result<DoneReply, Refusal> {
         plain(payload)?;
         let (answer, outcome) = oneshot::channel();
         let stopping = || Refusal::new(Code::Internal, "the agent is stopping");
-        self.reload.send(Reload(answer)).await.map_err(|_| stopping())?;
+        self.reload.send(Reload::FromFile(uid, answer)).await.map_err(|_| stopping())?;
         match outcome.await.map_err(|_| stopping())? {
-            Ok(summary) => Ok(done(format!("the configuration is in force: {summary}"))),
+            Ok(Loaded::InForce(summary)) => Ok(done(format!("the configuration is in force: {summary}"))),
+            Ok(Loaded::Waits(pending)) => {
+                let sentence =
+                    "the configuration loosens something and is not in force before an approver agrees: countersign";
+                Ok(DoneReply { pending: Some(pending.clone()), ..done(format!("{sentence} approve {}", pending.id)) })
+            }
             Err(reason) => Err(Refusal::malformed(format!("the configuration was not loaded: {reason}"))),
         }
     }
@@ -130,5 +136,5 @@ impl Front {
 }
 
 pub(super) fn done(sentence: impl Into<String>) -> DoneReply {
-    DoneReply { v: VERSION, done: sentence.into(), public_key: None, key: None }
+    DoneReply { v: VERSION, done: sentence.into(), public_key: None, key: None, pending: None }
 }

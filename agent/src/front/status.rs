@@ -32,6 +32,9 @@ impl Front {
         for ConfinementEntry { process, missing, .. } in &status.confinement {
             status.warnings.extend(missing.iter().map(|what| format!("not confined: {process}: {what}")));
         }
+        for change in self.waiting_changes() {
+            status.warnings.push(format!("a change waits for approval: countersign approve {}", change.id));
+        }
         let health = self.recorder.health();
         status.warnings.extend(health.warnings);
         status.ledger = Some(LedgerEntry {

@@ -8,8 +8,8 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Args;
-use countersign::core::approval::review;
-use countersign::core::wire::admin::{PendingEntry, PendingReply};
+use countersign::core::approval::{Statement, review};
+use countersign::core::wire::admin::PendingReply;
 use countersign::known_agents::{self, Acquaintance, StrangeAgent};
 use countersign::ssh_agent::{ApproverError, Candidate, SshAgent};
 use countersign::{Admin, Sockets};
@@ -46,16 +46,34 @@ pub(crate) fn pending(sockets: &Sockets, output: &Output) -> Result<Exit, Failur
 pub(crate) fn approve(arguments: &ApproveArguments, sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
     let mut admin = Admin::open(sockets)?;
     let reply = admin.pending()?;
-    let entry = reply.pending.iter().find(|entry| entry.id == arguments.id);
-    let entry = entry.ok_or_else(|| Failure::NotPending(arguments.id.clone()))?;
-    review(&entry.statement).map_err(Failure::Statement)?;
-    check_agent(entry, arguments.agent.as_deref(), sockets)?;
-    say(&shown::describe(entry, output));
+    let asked = Asked::find(&reply, &arguments.id, output)?;
+    review(asked.statement).map_err(Failure::Statement)?;
+    check_agent(asked.statement, arguments.agent.as_deref(), sockets)?;
+    say(&asked.description);
     let mut ssh_agent = SshAgent::open()?;
-    let candidate = ssh_agent.candidate(&eligible(&reply, entry, arguments)?)?;
-    let signature = touch(ssh_agent, candidate, entry)?;
-    let done = admin.approve(&entry.id, &signature)?;
+    let candidate = ssh_agent.candidate(&eligible(&reply, &asked, arguments)?)?;
+    let signature = touch(ssh_agent, candidate, asked.statement)?;
+    let done = admin.approve(&arguments.id, &signature)?;
     output.show(&done, || plain(&done.done))
+}
+
+/// What waits for this approver: a request, or a change of the agent.
+struct Asked<'a> {
+    statement: &'a Statement,
+    approved_by: &'a [String],
+    description: String,
+}
+
+impl<'a> Asked<'a> {
+    fn find(reply: &'a PendingReply, id: &str, output: &Output) -> Result<Self, Failure> {
+        if let Some(entry) = reply.pending.iter().find(|entry| entry.id == id) {
+            let description = shown::describe(entry, output);
+            return Ok(Self { statement: &entry.statement, approved_by: &entry.approved_by, description });
+        }
+        let change = reply.changes.iter().find(|change| change.id == id);
+        let change = change.ok_or_else(|| Failure::NotPending(id.to_owned()))?;
+        Ok(Self { statement: &change.statement, approved_by: &[], description: shown::describe_change(change, output) })
+    }
 }
 
 pub(crate) fn deny(arguments: &Arguments, sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
@@ -66,12 +84,12 @@ pub(crate) fn deny(arguments: &Arguments, sockets: &Sockets, output: &Output) ->
 /// Approvers who have not approved it yet.
 fn eligible(
     reply: &PendingReply,
-    entry: &PendingEntry,
+    asked: &Asked<'_>,
     arguments: &ApproveArguments,
 ) -> Result<Vec<countersign::core::wire::admin::ApproverEntry>, Failure> {
     let wanted = |name: &String| arguments.approver.as_ref().is_none_or(|wanted| wanted == name);
     let left = reply.approvers.iter().filter(|approver| wanted(&approver.name));
-    let left: Vec<_> = left.filter(|approver| !entry.approved_by.contains(&approver.name)).cloned().collect();
+    let left: Vec<_> = left.filter(|approver| !asked.approved_by.contains(&approver.name)).cloned().collect();
     if left.is_empty() {
         let named = arguments.approver.as_deref().unwrap_or("nobody");
         return Err(Failure::Usage(format!("{named} is no approver who has not approved yet")));
@@ -79,8 +97,8 @@ fn eligible(
     Ok(left)
 }
 
-fn check_agent(entry: &PendingEntry, expected: Option<&str>, sockets: &Sockets) -> Result<(), Failure> {
-    let found = entry.statement.agent.as_str();
+fn check_agent(statement: &Statement, expected: Option<&str>, sockets: &Sockets) -> Result<(), Failure> {
+    let found = statement.agent.as_str();
     if let Some(expected) = expected {
         let differ = || StrangeAgent::NotThat { found: found.to_owned(), expected: expected.to_owned() };
         return if found == expected { Ok(()) } else { Err(differ().into()) };
@@ -93,13 +111,13 @@ fn check_agent(entry: &PendingEntry, expected: Option<&str>, sockets: &Sockets) 
 }
 
 /// Waits for the touch in a thread of its own, so that the time left can be shown.
-fn touch(mut ssh_agent: SshAgent, candidate: Candidate, entry: &PendingEntry) -> Result<String, Failure> {
+fn touch(mut ssh_agent: SshAgent, candidate: Candidate, statement: &Statement) -> Result<String, Failure> {
     say(&format!("Touch the security key of {} when it blinks: 1 touch.\n", plain(&candidate.describe())));
     let (sender, receiver) = mpsc::channel();
-    let statement = entry.statement.clone();
+    let signed = statement.clone();
     thread::spawn(move || {
         // Nobody listens any more where the time is up.
-        let _ = sender.send(ssh_agent.approve(&candidate, &statement));
+        let _ = sender.send(ssh_agent.approve(&candidate, &signed));
     });
     let countdown = stderr().is_terminal();
     loop {
@@ -113,7 +131,7 @@ fn touch(mut ssh_agent: SshAgent, candidate: Candidate, entry: &PendingEntry) ->
             Err(mpsc::RecvTimeoutError::Disconnected) => return Err(ApproverError::NoAgent.into()),
             Err(mpsc::RecvTimeoutError::Timeout) => {}
         }
-        let left = entry.statement.expires_ms.saturating_sub(Moment::now().unix_ms()) / 1_000;
+        let left = statement.expires_ms.saturating_sub(Moment::now().unix_ms()) / 1_000;
         if left == 0 {
             return Err(Failure::TouchTooLate);
         }
@@ -124,8 +142,10 @@ fn touch(mut ssh_agent: SshAgent, candidate: Candidate, entry: &PendingEntry) ->
 }
 
 fn describe(reply: &PendingReply, output: &Output) -> String {
-    if reply.pending.is_empty() {
+    if reply.pending.is_empty() && reply.changes.is_empty() {
         return "nothing waits for approval".to_owned();
     }
-    reply.pending.iter().map(|entry| shown::describe(entry, output)).collect::<Vec<_>>().join("\n")
+    let requests = reply.pending.iter().map(|entry| shown::describe(entry, output));
+    let changes = reply.changes.iter().map(|change| shown::describe_change(change, output));
+    requests.chain(changes).collect::<Vec<_>>().join("\n")
 }

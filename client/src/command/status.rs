@@ -1,12 +1,15 @@
 //! `status`, `lock`, `unlock`: the agent as a whole.
 
+use std::time::Duration;
+
+use countersign::core::wire::admin::DoneReply;
 use countersign::core::wire::{ConfinementEntry, LedgerEntry, StatusReply, TokenEntry};
 use countersign::{Admin, Sockets};
 
 use super::operator_or_client;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::output::{Output, plain};
+use crate::output::{Output, plain, say};
 use crate::table::{Table, facts};
 
 pub(crate) fn status(sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
@@ -20,8 +23,22 @@ pub(crate) fn lock(sockets: &Sockets, output: &Output) -> Result<Exit, Failure> 
 }
 
 pub(crate) fn unlock(sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
-    let reply = Admin::open(sockets)?.unlock()?;
+    let mut admin = Admin::open(sockets)?;
+    let reply = admin.unlock()?;
+    let Some(pending) = &reply.pending else { return output.show(&reply, || plain(&reply.done)) };
+    say(&format!("{}\n", plain(&reply.done)));
+    wait_for_approval(&mut admin, &pending.id)?;
+    let reply = DoneReply { pending: None, done: "unlocked".to_owned(), ..reply };
     output.show(&reply, || plain(&reply.done))
+}
+
+/// Returns once the agent is unlocked.
+fn wait_for_approval(admin: &mut Admin, id: &str) -> Result<(), Failure> {
+    const LOOK_AGAIN: Duration = Duration::from_millis(300);
+    while admin.pending()?.changes.iter().any(|change| change.id == id) {
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    if admin.status()?.locked { Err(Failure::NotUnlocked) } else { Ok(()) }
 }
 
 fn describe(reply: &StatusReply, output: &Output) -> String {

@@ -27,6 +27,8 @@ pub enum Unlike {
     Request(#[from] Refusal),
     #[error("the agent says it moves something else than its parameters say: do not approve it, and look at the agent")]
     Transfers,
+    #[error("it is signed for another purpose than it has: do not approve it, and look at the agent")]
+    Purpose,
     #[error("the agent says it opens less than its parameters open: do not approve it, and look at the agent")]
     Scopes,
 }
@@ -62,6 +64,9 @@ pub fn meant(subject: &Subject) -> Result<Option<Meant>, Unlike> {
 
 /// Judges the statement's request anew with this program's own tables. `None` where there is no request to judge.
 pub fn review(statement: &Statement) -> Result<Option<Reviewed>, Unlike> {
+    if statement.purpose != statement.subject.purpose() {
+        return Err(Unlike::Purpose);
+    }
     let Subject::Request { effective_scopes, transfers, environment, .. } = &statement.subject else {
         return Ok(None);
     };

@@ -30,6 +30,8 @@ pub enum Purpose {
     #[default]
     #[serde(rename = "countersign-approval/1")]
     Approval,
+    #[serde(rename = "countersign-change/1")]
+    Change,
 }
 
 /// What would happen.
@@ -68,6 +70,16 @@ pub enum Subject {
     },
     /// The agent, locked, would sign again.
     Unlock,
+    /// Another configuration would be in force, by which something is allowed that was not.
+    Configuration {
+        /// Of the one that is in force; the statement's own `policy_sha256`.
+        from_sha256: String,
+        to_sha256: String,
+        /// What it allows that was not allowed, one sentence each.
+        loosens: Vec<String>,
+        /// The lines that differ, as `diff -u` writes them.
+        diff: String,
+    },
     /// A vault would be sealed to other YubiKeys, or for another configuration.
     Vault {
         token: String,
@@ -80,15 +92,26 @@ pub enum Subject {
     },
 }
 
+impl Subject {
+    /// The purpose of every statement about it.
+    pub fn purpose(&self) -> Purpose {
+        match self {
+            Self::Request { .. } | Self::Session { .. } | Self::Vault { .. } => Purpose::Approval,
+            Self::Configuration { .. } | Self::Unlock => Purpose::Change,
+        }
+    }
+}
+
 impl Statement {
     /// The canonical bytes: compact JSON with the fields in the order of these types, each exactly once.
     pub fn bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("texts, numbers and lists are always JSON")
     }
 
-    /// Reads a statement back; bytes that this statement would not be written as are refused.
+    /// Reads a statement back; bytes that this statement would not be written as are refused, and so is another purpose
+    /// than its subject's.
     pub fn parse(text: &str) -> Option<Self> {
         let statement: Self = serde_json::from_str(text).ok()?;
-        (statement.bytes() == text.as_bytes()).then_some(statement)
+        (statement.bytes() == text.as_bytes() && statement.purpose == statement.subject.purpose()).then_some(statement)
     }
 }

@@ -159,6 +159,9 @@ pub struct DoneReply {
     pub public_key: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub key: Option<super::KeyEntry>,
+    /// It is not done yet: this has to be approved first.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub pending: Option<super::PendingRequest>,
 }
 
 /// The requests that wait for a person.
@@ -166,7 +169,21 @@ pub struct DoneReply {
 pub struct PendingReply {
     pub v: u32,
     pub pending: Vec<PendingEntry>,
+    /// Changes of the agent itself.
+    #[serde(default)]
+    pub changes: Vec<ChangeEntry>,
     pub approvers: Vec<ApproverEntry>,
+}
+
+/// A change of the agent that loosens something, and waits for an approver.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct ChangeEntry {
+    pub id: String,
+    pub statement: Statement,
+    pub approvals_needed: u32,
+    /// Who asked; absent where the agent found it at its start, or a signal asked.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub uid: Option<u32>,
 }
 
 /// One request that waits for approval, with all that a person needs to decide.

@@ -98,14 +98,24 @@ impl Front {
     pub(in crate::front) fn deny(&self, payload: &[u8]) -> Result<DoneReply, Refusal> {
         let asked: IdRequest = wire::parse(payload)?;
         wire::check_version(asked.v)?;
+        if self.changes.deny(&asked.id) {
+            return Ok(done(format!("denied: {}", asked.id)));
+        }
         let refusal = Refusal::new(Code::ApprovalDenied, "the operator denied it");
         end(&*self.waiting_request(&asked.id)?, refusal).map(|()| done(format!("denied: {}", asked.id)))
     }
 
     /// `approve@countersign`: one signature, on record before it counts.
-    pub(in crate::front) fn approve(&self, payload: &[u8]) -> Result<DoneReply, Refusal> {
+    pub(in crate::front) async fn approve(&self, payload: &[u8], uid: u32) -> Result<DoneReply, Refusal> {
         let asked: ApproveRequest = wire::parse(payload)?;
         wire::check_version(asked.v)?;
+        match self.approve_change(&asked.id, &asked.sshsig, uid).await {
+            Some(outcome) => outcome,
+            None => self.approve_request(&asked),
+        }
+    }
+
+    fn approve_request(&self, asked: &ApproveRequest) -> Result<DoneReply, Refusal> {
         let pending = self.waiting_request(&asked.id)?;
         let mut state = pending.state.borrow_mut();
         let State::Waiting { collected, .. } = &mut *state else { return Err(no_such_request()) };

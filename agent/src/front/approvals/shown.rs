@@ -15,7 +15,13 @@ impl Front {
         let config = self.config();
         let requests = self.approvals.requests.borrow();
         let pending = requests.values().filter_map(|pending| self.shown(&config, pending)).collect();
-        PendingReply { v: VERSION, pending, approvers: config.policy.approvers.iter().filter_map(approver).collect() }
+        let changes = self.waiting_changes();
+        PendingReply {
+            v: VERSION,
+            pending,
+            changes,
+            approvers: config.policy.approvers.iter().filter_map(approver).collect(),
+        }
     }
 
     fn shown(&self, config: &Config, pending: &Pending) -> Option<PendingEntry> {

@@ -3,7 +3,7 @@
 use countersign::core::approval::{Subject, review};
 use countersign::core::exchange::table::Endpoint;
 use countersign::core::transfer::Transfer;
-use countersign::core::wire::admin::PendingEntry;
+use countersign::core::wire::admin::{ChangeEntry, PendingEntry};
 
 use crate::command::key::custody;
 use crate::output::Output;
@@ -27,6 +27,32 @@ pub(super) fn describe(entry: &PendingEntry, output: &Output) -> String {
     lines.push(("agent", statement.agent.clone()));
     lines.push(("policy", statement.policy_sha256.clone()));
     facts(&lines)
+}
+
+/// A change of the agent itself, with every line that differs.
+pub(super) fn describe_change(change: &ChangeEntry, output: &Output) -> String {
+    let statement = &change.statement;
+    let asks = match change.uid {
+        Some(uid) => format!("uid {uid}"),
+        None => "the agent itself: at its start, or for a signal".to_owned(),
+    };
+    let mut lines = vec![("change", change.id.clone()), ("expires", output.time(statement.expires_ms)), ("asks", asks)];
+    lines.extend(changes(&statement.subject));
+    lines.push(("approvals", format!("0 of {}", change.approvals_needed)));
+    lines.push(("touches", "1, of your own security key".to_owned()));
+    lines.push(("agent", statement.agent.clone()));
+    lines.push(("policy", statement.policy_sha256.clone()));
+    facts(&lines)
+}
+
+fn changes(subject: &Subject) -> Vec<(&'static str, String)> {
+    let Subject::Configuration { to_sha256, loosens, diff, .. } = subject else {
+        return vec![("does", "the agent, which is locked, signs again".to_owned())];
+    };
+    let does = ("does", format!("another agent.toml comes into force: {to_sha256}"));
+    let loosens = loosens.iter().map(|sentence| ("loosens", sentence.clone()));
+    let lines = diff.lines().map(|line| ("", line.to_owned()));
+    std::iter::once(does).chain(loosens).chain(lines).collect()
 }
 
 fn asker(entry: &PendingEntry) -> String {
@@ -71,7 +97,7 @@ fn subject(entry: &PendingEntry) -> Vec<(&'static str, String)> {
             ("signs", format!("a login: {session}; nothing in that session is signed or limited")),
             ("opens", effective_scopes.to_string()),
         ],
-        Subject::Unlock => vec![("does", "the agent signs again".to_owned())],
+        subject @ (Subject::Configuration { .. } | Subject::Unlock) => changes(subject),
         Subject::Vault { token, recipients, policy_sha256, .. } => {
             let opens = recipients.iter().map(|(name, serial)| format!("{name} (YubiKey {serial})"));
             vec![

@@ -1,0 +1,307 @@
+//! What another configuration allows that the one in force does not.
+//!
+//! A list of differences that are known to tighten, not of those that loosen: what is not seen to be tighter is looser.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use countersign_core::decimal::Amount;
+use countersign_core::policy::{Client, Rate, Release, TransferRule};
+
+use super::{AgentSettings, Config, TokenConfig};
+use crate::confine::Demand;
+use crate::host::settings::{PinSource, TokenSettings};
+
+/// What `after` loosens, one sentence each; empty where it allows nothing that `before` would not. `in_use` are the tokens
+/// that hold keys.
+pub fn loosened(before: &Config, after: &Config, in_use: &BTreeSet<String>) -> Vec<String> {
+    let mut found = Vec::new();
+    agent(&before.agent, &after.agent, &mut found);
+    tokens(before, after, in_use, &mut found);
+    approvers(before, after, &mut found);
+    if after.policy.approval_timeout_ms > before.policy.approval_timeout_ms {
+        found.push("[agent] approval_timeout_s is longer".to_owned());
+    }
+    for client in &after.policy.clients {
+        let name = &client.name;
+        match before.policy.client(name) {
+            None => found.push(format!("[client.{name}] is new")),
+            Some(known) => {
+                let socket = |config: &Config| config.client_sockets.get(name).cloned();
+                if socket(before) != socket(after) {
+                    found.push(format!("[client.{name}] socket is another"));
+                }
+                self::client(known, client, &mut found);
+            }
+        }
+    }
+    for destination in &after.policy.destinations {
+        if !before.policy.destinations.contains(destination) {
+            found.push(format!("[[destination]] {:?} is new, or not as it was", destination.label));
+        }
+    }
+    for (asset, rule) in &after.policy.transfers {
+        match before.policy.transfers.get(asset) {
+            None => found.push(format!("[transfer.{asset}] is new")),
+            Some(known) => transfer(asset, known, rule, &mut found),
+        }
+    }
+    found
+}
+
+fn agent(before: &AgentSettings, after: &AgentSettings, found: &mut Vec<String>) {
+    let strength = |demand| match demand {
+        Demand::Off => 0,
+        Demand::Available => 1,
+        Demand::Required => 2,
+    };
+    let looser = [
+        ("allow_software_tokens", after.allow_software_tokens && !before.allow_software_tokens),
+        ("allow_same_user", after.allow_same_user && !before.allow_same_user),
+        ("durability", before.synced && !after.synced),
+        ("confinement", strength(after.confinement) < strength(before.confinement)),
+        ("admin_socket", after.admin_socket != before.admin_socket),
+        ("socket", after.socket != before.socket),
+        ("state_dir", after.state_dir != before.state_dir),
+        ("vault_dir", after.vault_dir != before.vault_dir),
+        ("vault_socket", after.vault_socket != before.vault_socket),
+    ];
+    let sentences = looser.into_iter().filter(|(_, looser)| *looser);
+    found.extend(sentences.map(|(field, _)| format!("[agent] {field} is not as it was")));
+}
+
+/// A token that holds keys is what it was, or is gone. Another one may be added: it holds none yet.
+fn tokens(before: &Config, after: &Config, in_use: &BTreeSet<String>, found: &mut Vec<String>) {
+    for token in &after.tokens {
+        let name = &token.settings.name;
+        match before.tokens.iter().find(|known| known.settings.name == *name) {
+            Some(known) if is_as_before(known, token) => {}
+            Some(_) => found.push(format!("[token.{name}] is not as it was")),
+            None if in_use.contains(name) => found.push(format!("[token.{name}] is new, and keys name it")),
+            None => {}
+        }
+    }
+}
+
+/// What every token has from `[agent]` is compared there.
+fn is_as_before(before: &TokenConfig, after: &TokenConfig) -> bool {
+    let sealed = |token: &TokenConfig| matches!(token.settings.pin, PinSource::Sealed(_));
+    let (before_pin, after_pin) = (&before.settings.pin, &after.settings.pin);
+    let settings = TokenSettings {
+        // A PIN that is sealed lies nowhere any more.
+        pin: if sealed(after) && !sealed(before) { after_pin.clone() } else { before_pin.clone() },
+        allow_software_tokens: after.settings.allow_software_tokens,
+        confinement: after.settings.confinement,
+        state_dir: after.settings.state_dir.clone(),
+        ..before.settings.clone()
+    };
+    settings == after.settings && before.profile == after.profile && before.tier == after.tier
+}
+
+fn approvers(before: &Config, after: &Config, found: &mut Vec<String>) {
+    for approver in &after.approvers {
+        if !before.approvers.contains(approver) {
+            found.push(format!("[approver.{}] is new, or not as it was", approver.name));
+        }
+    }
+    // Without one nobody is asked about the next change.
+    if after.policy.approvers.is_empty() && !before.policy.approvers.is_empty() {
+        found.push("no [approver] is left: looser rules would be in force without anybody's touch".to_owned());
+    }
+}
+
+fn client(before: &Client, after: &Client, found: &mut Vec<String>) {
+    let symbols = match (&before.symbols, &after.symbols) {
+        (None, _) => false,
+        (Some(_), None) => true,
+        (Some(before), Some(after)) => !after.is_subset(before),
+    };
+    let forward = before.unbound == Release::Forward && after.unbound != Release::Forward;
+    let looser = [
+        ("user", before.uid != after.uid),
+        ("keys", !after.keys.is_subset(&before.keys)),
+        ("scopes", !after.scopes.without(before.scopes).is_empty()),
+        ("symbols", symbols),
+        ("max_quantity", !caps(&before.max_quantity, &after.max_quantity)),
+        ("limit", !caps(&before.limits, &after.limits)),
+        ("rate", !rate(before.rate, after.rate)),
+        ("unbound", forward),
+    ];
+    let sentences = looser.into_iter().filter(|(_, looser)| *looser);
+    found.extend(sentences.map(|(field, _)| format!("{} allows more", after.rule(field))));
+}
+
+/// A bound that `after` keeps or narrows.
+trait Bound {
+    fn holds(&self, after: &Self) -> bool;
+}
+
+impl Bound for Amount {
+    fn holds(&self, after: &Self) -> bool {
+        after <= self
+    }
+}
+
+impl Bound for Option<Amount> {
+    fn holds(&self, after: &Self) -> bool {
+        self.is_none_or(|before| after.is_some_and(|after| after <= before))
+    }
+}
+
+impl Bound for countersign_core::policy::SpendLimit {
+    fn holds(&self, after: &Self) -> bool {
+        self.per_request.holds(&after.per_request) && self.per_day.holds(&after.per_day)
+    }
+}
+
+/// The same names, each with as narrow a bound. Without any there was no bound at all; a name more or less in a list changes
+/// what the others mean, so that is not compared any further.
+fn caps<T: Bound>(before: &BTreeMap<String, T>, after: &BTreeMap<String, T>) -> bool {
+    before.is_empty() || before.keys().eq(after.keys()) && before.iter().all(|(name, bound)| bound.holds(&after[name]))
+}
+
+fn rate(before: Option<Rate>, after: Option<Rate>) -> bool {
+    match (before, after) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(before), Some(after)) => after.count <= before.count && after.per_ms >= before.per_ms,
+    }
+}
+
+fn transfer(asset: &str, before: &TransferRule, after: &TransferRule, found: &mut Vec<String>) {
+    if !before.per_request.holds(&after.per_request) {
+        found.push(format!("[transfer.{asset}] per_request is higher"));
+    }
+    if !before.per_day.holds(&after.per_day) {
+        found.push(format!("[transfer.{asset}] per_day is higher"));
+    }
+    let kept = before.approvers.iter().all(|step| {
+        let as_strict =
+            |other: &&countersign_core::policy::ApproverStep| other.above <= step.above && other.count >= step.count;
+        after.approvers.iter().find(as_strict).is_some()
+    });
+    if !kept {
+        found.push(format!("[transfer.{asset}] approvers asks fewer persons"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::{Facts, parse};
+
+    const BASE: &str = r#"
+[agent]
+allow_software_tokens = true
+confinement = "required"
+durability = "synced"
+approval_timeout_s = 60
+[token.hsm]
+profile = "softhsm"
+label = "hsm"
+pin = { prompt = true }
+[client.bot]
+user = 4001
+keys = ["k", "l"]
+scopes = ["read", "trade"]
+symbols = ["BTCUSDT", "ETHUSDT"]
+max_quantity = { BTCUSDT = "2" }
+limit.USDT = { per_request = "10", per_day = "100" }
+rate = "10/s"
+unbound = "forward"
+[approver.alice]
+ssh_key = "sk-ssh-ed25519@openssh.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIIqI4910CfGV/VLbLTy6XXLKZwm/HZQSG/N0iAG0D29cAAAABHNzaDo="
+[[destination]]
+label = "cold"
+asset = "BTC"
+network = "BTC"
+address = "bc1q"
+[transfer.BTC]
+per_request = "1"
+per_day = "2"
+approvers = [{ above = "1", count = 1 }, { above = "2", count = 2 }]
+"#;
+
+    fn config(text: &str) -> Config {
+        let facts = Facts { own_uid: 4000, ..Facts::of_this_process() };
+        parse(text, Path::new("/etc/agent.toml"), &facts).expect("sound")
+    }
+
+    /// What the change of one piece of text loosens.
+    fn loosens(from: &str, to: &str) -> Vec<String> {
+        assert!(BASE.contains(from), "{from}");
+        loosened(&config(BASE), &config(&BASE.replacen(from, to, 1)), &BTreeSet::from(["old".to_owned()]))
+    }
+
+    #[test]
+    fn what_tightens_is_no_loosening() {
+        for (from, to) in [
+            ("\n", "\n# a comment\n"),
+            (
+                "allow_software_tokens = true\nconfinement = \"required\"",
+                "confinement = \"required\"\nallow_software_tokens = true",
+            ),
+            ("keys = [\"k\", \"l\"]", "keys = [\"k\"]"),
+            (", \"trade\"]", "]"),
+            (", \"ETHUSDT\"]", "]"),
+            ("BTCUSDT = \"2\"", "BTCUSDT = \"1\""),
+            ("per_request = \"10\"", "per_request = \"9\""),
+            ("10/s", "9/s"),
+            ("approval_timeout_s = 60", "approval_timeout_s = 30"),
+            ("per_day = \"2\"", "per_day = \"1\""),
+            ("above = \"1\", count = 1", "above = \"0\", count = 1"),
+            (
+                "[transfer.BTC]",
+                "[token.spare]\nprofile = \"softhsm\"\nlabel = \"spare\"\npin = { prompt = true }\n[transfer.BTC]",
+            ),
+        ] {
+            assert_eq!(loosens(from, to), Vec::<String>::new(), "{to}");
+        }
+        let less = BASE.split("[[destination]]").next().expect("text");
+        assert_eq!(loosened(&config(BASE), &config(less), &BTreeSet::new()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn everything_else_is_one() {
+        for (from, to) in [
+            ("[agent]\n", "[agent]\nallow_same_user = true\n"),
+            ("[agent]\n", "[agent]\nadmin_socket = \"/run/elsewhere.sock\"\n"),
+            ("\"required\"", "\"available\""),
+            ("\"required\"", "\"off\""),
+            ("\"synced\"", "\"written\""),
+            ("timeout_s = 60", "timeout_s = 61"),
+            ("label = \"hsm\"", "label = \"other\""),
+            ("[token.hsm]", "[token.old]"),
+            ("user = 4001", "user = 4002"),
+            ("[client.bot]", "[client.other]"),
+            ("[\"k\", \"l\"]", "[\"k\", \"m\"]"),
+            ("[\"read\", \"trade\"]", "[\"read\", \"transfer\"]"),
+            ("symbols = [\"BTCUSDT\", \"ETHUSDT\"]\n", ""),
+            ("\"ETHUSDT\"]", "\"XRPUSDT\"]"),
+            ("BTCUSDT = \"2\"", "BTCUSDT = \"3\""),
+            ("BTCUSDT = \"2\"", "ETHUSDT = \"1\""),
+            ("max_quantity = { BTCUSDT = \"2\" }\n", ""),
+            ("per_request = \"10\", ", ""),
+            ("per_day = \"100\"", "per_day = \"101\""),
+            ("limit.USDT = { per_request = \"10\", per_day = \"100\" }\n", ""),
+            ("limit.USDT = {", "limit.EUR = { per_day = \"1\" }\nlimit.USDT = {"),
+            ("10/s", "11/s"),
+            ("rate = \"10/s\"\n", ""),
+            ("unbound = \"forward\"\n", ""),
+            ("[client.bot]\n", "[client.bot]\nsocket = \"/run/bot/agent.sock\"\n"),
+            ("[approver.alice]", "[approver.bob]"),
+            ("bc1q", "bc1p"),
+            ("label = \"cold\"", "label = \"warm\""),
+            ("[transfer.BTC]", "[transfer.ETH]\nper_day = \"1\"\n[transfer.BTC]"),
+            ("per_request = \"1\"\n", ""),
+            ("per_day = \"2\"", "per_day = \"2.1\""),
+            ("above = \"1\", count = 1", "above = \"1.5\", count = 1"),
+            (", { above = \"2\", count = 2 }", ""),
+        ] {
+            assert_eq!(loosens(from, to).len(), 1, "{from} -> {to}: {:?}", loosens(from, to));
+        }
+        let unasked = BASE.split("[approver.alice]").next().expect("text");
+        assert_eq!(loosened(&config(BASE), &config(unasked), &BTreeSet::new()).len(), 1);
+    }
+}

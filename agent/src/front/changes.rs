@@ -1,0 +1,207 @@
+//! Changes of the agent that loosen something: each waits for an approver's signature over it.
+//!
+//! Where no approver is named, nobody can be asked, and the operator's word counts. Tightening and `lock` never wait.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use countersign_core::approval::{Collected, Statement, Subject};
+use countersign_core::ports::Clock;
+use countersign_core::record::Record;
+use countersign_core::refusal::{Code, Refusal};
+use countersign_core::wire::PendingRequest;
+use countersign_core::wire::admin::{ChangeEntry, DoneReply};
+use similar::TextDiff;
+use tokio::time::Instant;
+
+use super::operator::done;
+use super::{Front, Reload};
+use crate::config::Config;
+
+/// A person has to read it first.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// More of a diff is no easier to judge; what was left out is said.
+const LONGEST_DIFF: usize = 24 * 1024;
+const MOST_SENTENCES: usize = 200;
+
+/// At most one change of each kind waits: a newer one takes the place of an older.
+#[derive(Debug, Default)]
+pub struct Changes(RefCell<Vec<Change>>);
+
+#[derive(Debug)]
+struct Change {
+    uid: Option<u32>,
+    opened: Instant,
+    collected: Collected,
+    effect: Effect,
+}
+
+#[derive(Clone, Debug)]
+enum Effect {
+    Unlock,
+    Load(Rc<Config>),
+}
+
+impl Change {
+    fn id(&self) -> &str {
+        &self.collected.statement().request_id
+    }
+}
+
+impl Changes {
+    fn put(&self, change: Change) {
+        self.withdraw(&change.effect);
+        self.0.borrow_mut().push(change);
+    }
+
+    fn withdraw(&self, effect: &Effect) {
+        let kind = std::mem::discriminant(effect);
+        self.0.borrow_mut().retain(|change| std::mem::discriminant(&change.effect) != kind);
+    }
+
+    fn forget_expired(&self) {
+        self.0.borrow_mut().retain(|change| change.opened.elapsed() < PATIENCE);
+    }
+
+    /// Takes a change away: it is denied.
+    pub(super) fn deny(&self, id: &str) -> bool {
+        self.forget_expired();
+        let mut changes = self.0.borrow_mut();
+        let before = changes.len();
+        changes.retain(|change| change.id() != id);
+        changes.len() < before
+    }
+}
+
+impl Front {
+    /// Whether somebody has to be asked before anything is loosened.
+    fn asks_approvers(&self) -> bool {
+        !self.config().policy.approvers.is_empty()
+    }
+
+    /// `unlock@countersign`.
+    pub(super) fn unlock(&self, uid: u32) -> Result<DoneReply, Refusal> {
+        if !(self.is_locked() && self.asks_approvers()) {
+            return self.unlock_now(uid);
+        }
+        let pending = self.propose(Some(uid), Subject::Unlock, Effect::Unlock);
+        let sentence = format!("an approver has to agree to unlocking: countersign approve {}", pending.id);
+        Ok(DoneReply { pending: Some(pending), ..done(sentence) })
+    }
+
+    /// No unlocking that was asked for before counts after this.
+    pub(super) fn forget_unlocking(&self) {
+        self.changes.withdraw(&Effect::Unlock);
+    }
+
+    /// A looser configuration waits; the one in force stays.
+    pub fn propose_config(&self, uid: Option<u32>, config: Rc<Config>, mut loosens: Vec<String>) -> PendingRequest {
+        let before = self.config();
+        if loosens.len() > MOST_SENTENCES {
+            let more = loosens.len() - MOST_SENTENCES;
+            loosens.truncate(MOST_SENTENCES);
+            loosens.push(format!("and {more} more"));
+        }
+        let subject = Subject::Configuration {
+            from_sha256: before.policy.sha256.clone(),
+            to_sha256: config.policy.sha256.clone(),
+            loosens,
+            diff: diff(&before.text, &config.text),
+        };
+        self.propose(uid, subject, Effect::Load(config))
+    }
+
+    /// What was read since has taken its place.
+    pub fn forget_proposed_config(&self) {
+        self.changes.withdraw(&Effect::Load(self.config()));
+    }
+
+    fn propose(&self, uid: Option<u32>, subject: Subject, effect: Effect) -> PendingRequest {
+        let statement = Statement {
+            purpose: subject.purpose(),
+            agent: self.agent_id.clone(),
+            request_id: self.clock.request_id(),
+            expires_ms: self.clock.now_ms() + PATIENCE.as_millis() as u64,
+            policy_sha256: self.config().policy.sha256.clone(),
+            subject,
+        };
+        let pending = PendingRequest {
+            id: statement.request_id.clone(),
+            expires_ms: statement.expires_ms,
+            approvals_needed: 1,
+            approvals: 0,
+        };
+        tracing::warn!(id = pending.id, "a change that loosens something waits for approval");
+        self.changes.put(Change { uid, opened: Instant::now(), collected: Collected::new(statement, 1), effect });
+        pending
+    }
+
+    /// Those that wait, oldest first.
+    pub(super) fn waiting_changes(&self) -> Vec<ChangeEntry> {
+        self.changes.forget_expired();
+        let entry = |change: &Change| ChangeEntry {
+            id: change.id().to_owned(),
+            statement: change.collected.statement().clone(),
+            approvals_needed: change.collected.needed(),
+            uid: change.uid,
+        };
+        self.changes.0.borrow().iter().map(entry).collect()
+    }
+
+    /// Takes an approver's signature over a change, puts it on record, and makes the change. `None`: no change has this id.
+    pub(super) async fn approve_change(&self, id: &str, sshsig: &str, uid: u32) -> Option<Result<DoneReply, Refusal>> {
+        let (effect, approver) = match self.take_approved(id, sshsig)? {
+            Ok(approved) => approved,
+            Err(refusal) => return Some(Err(refusal)),
+        };
+        let made = match effect {
+            Effect::Unlock => self.unlock_now(uid).map(|reply| reply.done),
+            Effect::Load(config) => self.ask_load(config).await,
+        };
+        Some(made.map(|sentence| done(format!("approved by {approver}: {sentence}"))))
+    }
+
+    /// One signature makes one change, once.
+    fn take_approved(&self, id: &str, sshsig: &str) -> Option<Result<(Effect, String), Refusal>> {
+        self.changes.forget_expired();
+        let mut changes = self.changes.0.borrow_mut();
+        let index = changes.iter().position(|change| change.id() == id)?;
+        let judged = self.judge(&changes[index], sshsig);
+        Some(judged.map(|approver| (changes.remove(index).effect, approver)))
+    }
+
+    fn judge(&self, change: &Change, sshsig: &str) -> Result<String, Refusal> {
+        let (config, statement) = (self.config(), change.collected.statement());
+        let refused = |reason: &dyn std::fmt::Display| {
+            let message = format!("this signature does not approve {}: {reason}", change.id());
+            Refusal::new(Code::ApprovalRequired, message)
+        };
+        if statement.policy_sha256 != config.policy.sha256 {
+            return Err(refused(&"another configuration is in force since; ask for the change again"));
+        }
+        let approval = change.collected.judge(&config.policy.approvers, sshsig).map_err(|reason| refused(&reason))?;
+        self.recorder.synced(&Record::Approval(Box::new(approval.as_record(change.id(), statement))))?;
+        Ok(approval.approver)
+    }
+
+    async fn ask_load(&self, config: Rc<Config>) -> Result<String, Refusal> {
+        let (answer, outcome) = tokio::sync::oneshot::channel();
+        let stopping = || Refusal::new(Code::Internal, "the agent is stopping");
+        self.reload.send(Reload::Approved(config, answer)).await.map_err(|_| stopping())?;
+        let loaded = outcome.await.map_err(|_| stopping())?;
+        loaded.map_err(|reason| Refusal::malformed(format!("the configuration was not loaded: {reason}")))
+    }
+}
+
+/// The lines that differ, as `diff -u` writes them.
+fn diff(before: &str, after: &str) -> String {
+    let diff = TextDiff::from_lines(before, after);
+    let text = diff.unified_diff().context_radius(1).header("in force", "agent.toml").to_string();
+    if text.len() <= LONGEST_DIFF {
+        return text;
+    }
+    let end = text.floor_char_boundary(LONGEST_DIFF);
+    let whole = text[..end].rfind('\n').map_or(0, |at| at + 1);
+    format!("{}… {} more lines: read agent.toml itself\n", &text[..whole], text[whole..].lines().count())
+}

@@ -2,7 +2,7 @@
 
 pub(crate) mod approvals;
 mod enrolment;
-mod faults;
+pub(crate) mod faults;
 mod loosening;
 mod policy;
 pub(crate) mod secrets;

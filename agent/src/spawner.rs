@@ -4,7 +4,8 @@
 //! host that died has to be started again. So this process is started first and does that alone. It holds no secret and
 //! gets no client's byte: the front tells it which of two kinds of child to start and hands over the descriptors the
 //! child is to have. Program, arguments and environment are fixed here; what a child is to do, the front tells the
-//! child itself. Front and spawner do not outlive each other, and no child outlives the spawner.
+//! child itself. When the front is gone, the spawner lets its children end by themselves, kills what is left after a few
+//! seconds, and ends.
 
 mod handle;
 mod process;

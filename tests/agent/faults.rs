@@ -68,7 +68,7 @@ fn no_process_outlives_the_front() {
 }
 
 /// Whether a process that is not ours has ended; the machine's first process may be slow to reap it.
-fn is_gone(pid: i32) -> bool {
+pub(crate) fn is_gone(pid: i32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     status.is_empty() || status.contains(") Z ")
 }

@@ -56,7 +56,8 @@ fn kill_one_agent(mut random: Random) -> (usize, usize) {
     let (mut reads, mut orders) = (BTreeSet::new(), BTreeSet::new());
     for kill in 0..KILLS {
         let (victim, moment) = (random.below(3), Duration::from_micros(random.below(120_000)));
-        // A process that dies inside SoftHSM's C_Login leaves SoftHSM's own file cut short, and no token with it.
+        // A host that is itself killed inside SoftHSM's C_Login leaves SoftHSM's own file cut short, and no token with it.
+        // One whose front is killed ends its login first.
         if victim != FRONT || kill % 2 == 0 {
             agent.wait_until("the token is healthy", |agent| agent.tokens_are("healthy"));
         }

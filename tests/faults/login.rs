@@ -81,6 +81,23 @@ fn a_host_killed_inside_its_login_logs_in_once_more() {
 }
 
 #[test]
+fn a_host_ends_its_login_and_then_itself_when_the_front_is_killed() {
+    let mut scene = Scene::new();
+    let logins = scene.shim.calls("C_Login");
+    scene.shim.plan("C_Login sleep 1000 times=1");
+    let before = scene.agent.children();
+    kill_host(&scene);
+    scene.agent.wait_until("the login is under way", |_| scene.shim.calls("C_Login") == logins + 1);
+    let host = scene.agent.children().into_iter().find(|pid| !before.contains(pid)).expect("a new host");
+    scene.agent.stop(Signal::KILL);
+    thread::sleep(Duration::from_millis(300));
+    assert!(!crate::agent::faults::is_gone(host), "a software token that is cut off here is lost");
+    scene.agent.wait_until("the host has ended", |_| crate::agent::faults::is_gone(host));
+    scene.agent.begin();
+    scene.agent.wait_until("the tokens are healthy", |agent| agent.tokens_are("healthy"));
+}
+
+#[test]
 fn a_host_killed_inside_its_login_does_not_log_in_again_where_a_try_was_spent() {
     let scene = Scene::new();
     let logins = scene.shim.calls("C_Login");

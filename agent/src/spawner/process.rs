@@ -7,8 +7,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::protocol::{FromSpawner, Kind, ToSpawner, receive, send};
@@ -49,7 +50,11 @@ impl Programs {
     }
 }
 
-/// Starts children for the front at the other end of `control` until the front is gone, and ends them with itself.
+/// How long children may take to end by themselves once the front is gone: some are inside C_Login, and a software token
+/// that is cut off there, while it rewrites its files, is lost. What hangs is killed then.
+const PARTING: Duration = Duration::from_secs(3);
+
+/// Starts children for the front at the other end of `control` until the front is gone, then sees to it that they end.
 ///
 /// Limits go over to whatever a process starts. So this one can have none that a module would feel before its login, or
 /// pinentry: it keeps its files and its network, and the children take those from themselves.
@@ -57,7 +62,6 @@ impl Programs {
 /// With `only_vaults` it starts nothing but what opens vaults: it then runs as their own user.
 pub fn run(control: OwnedFd, programs: Programs, demand: Demand, only_vaults: bool) -> anyhow::Result<()> {
     confine::hide_memory()?;
-    confine::follow_parent()?;
     // The front decides when its processes end, not a key pressed at its terminal or a signal to the whole service.
     sys::outlive_termination_signals()?;
     let limits = confine::enter(demand, None, Calls::Spawner)?;
@@ -66,9 +70,7 @@ pub fn run(control: OwnedFd, programs: Programs, demand: Demand, only_vaults: bo
         Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => Ok(()),
         result => result,
     };
-    for running in process.children.values_mut() {
-        let _ = running.child.kill(); // fails where it has ended already
-    }
+    process.part();
     Ok(result?)
 }
 
@@ -104,6 +106,24 @@ impl Process {
                 }
                 Some((ToSpawner::Start { id, kind }, descriptors)) => self.start(id, kind, descriptors)?,
             }
+        }
+    }
+
+    /// Waits for children that see the front's end of their connection closed, and kills what is left.
+    fn part(&mut self) {
+        let end = Instant::now() + PARTING;
+        while let Some(left) = end.checked_duration_since(Instant::now()).filter(|_| !self.children.is_empty()) {
+            let mut polled: Vec<_> =
+                self.children.values().map(|running| PollFd::new(&running.pidfd, PollFlags::IN)).collect();
+            let timeout = Timespec::try_from(left).ok();
+            // An interrupted wait is only a shorter one.
+            if !matches!(poll(&mut polled, timeout.as_ref()), Ok(_) | Err(rustix::io::Errno::INTR)) {
+                break;
+            }
+            self.children.retain(|_, running| !matches!(running.child.try_wait(), Ok(Some(_))));
+        }
+        for running in self.children.values_mut() {
+            let _ = running.child.kill(); // fails where it has ended already
         }
     }
 

@@ -69,17 +69,23 @@ fn agent(before: &AgentSettings, after: &AgentSettings, found: &mut Vec<String>)
     found.extend(sentences.map(|(field, _)| format!("[agent] {field} is not as it was")));
 }
 
-/// A token that holds keys is what it was, or is gone. Another one may be added: it holds none yet.
+/// A token that holds keys is what it was, or is gone. Another one may be added, with a module that its profile knows: it holds no
+/// key yet.
 fn tokens(before: &Config, after: &Config, in_use: &BTreeSet<String>, found: &mut Vec<String>) {
     for token in &after.tokens {
         let name = &token.settings.name;
         match before.tokens.iter().find(|known| known.settings.name == *name) {
             Some(known) if is_as_before(known, token) => {}
             Some(_) => found.push(format!("[token.{name}] is not as it was")),
+            None if loads_anything(token) => found.push(format!("[token.{name}] is new, and names what it loads")),
             None if in_use.contains(name) => found.push(format!("[token.{name}] is new, and keys name it")),
             None => {}
         }
     }
+}
+
+fn loads_anything(token: &TokenConfig) -> bool {
+    token.settings.module.is_some() || token.settings.profile.starts_with('/')
 }
 
 /// What every token has from `[agent]` is compared there.
@@ -273,6 +279,10 @@ approvers = [{ above = "1", count = 1 }, { above = "2", count = 2 }]
             ("timeout_s = 60", "timeout_s = 61"),
             ("label = \"hsm\"", "label = \"other\""),
             ("[token.hsm]", "[token.old]"),
+            (
+                "[transfer.BTC]",
+                "[token.own]\nprofile = \"softhsm\"\nlabel = \"own\"\nmodule = \"/tmp/own.so\"\npin = { prompt = true }\n[transfer.BTC]",
+            ),
             ("user = 4001", "user = 4002"),
             ("[client.bot]", "[client.other]"),
             ("[\"k\", \"l\"]", "[\"k\", \"m\"]"),

@@ -95,6 +95,10 @@ def list_in_a_read(case, built):
     return case.method == "GET" and any(isinstance(value, list) for value in case.params.values())
 
 
+def hashed_unescaped(case, built):
+    return holds_no_scalar(case, built) or any(HAZARD.search(str(value)) for value in case.params.values())
+
+
 def loses_brackets(case, built):
     return bool(re.search(r"\[\d*\]", case.params_text))
 
@@ -112,6 +116,7 @@ REFUSED = (
     ("gate", "request.malformed", in_a_query, "the query of a PATCH is signed unescaped"),
     ("gate", "request.malformed", unfilled_path, "ccxt takes this path's parameter from a list"),
     ("krakenfutures", "request.malformed", json_in_form, "a delimiter in JSON that stands unescaped in a form"),
+    ("upbit", "request.malformed", hashed_unescaped, "the token hashes the parameters of a JSON body as an unescaped query"),
     ("phemex", "request.malformed", form_in_json, "a JSON body that could be read as a query with another expiry"),
 )
 

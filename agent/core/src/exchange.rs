@@ -9,6 +9,7 @@ pub mod bitmex;
 pub mod bitso;
 pub mod bitstamp;
 pub mod bitvavo;
+pub mod bybit;
 pub mod classify;
 pub mod coinbase;
 pub mod coinbaseexchange;
@@ -25,13 +26,16 @@ pub mod kraken;
 pub mod krakenfutures;
 pub mod kucoin;
 pub mod login;
+pub mod mexc;
 pub mod okx;
 pub mod parameters;
 pub mod phemex;
 pub mod scheme;
 pub mod table;
 pub mod text;
+pub mod upbit;
 pub mod whitebit;
+pub mod woo;
 pub mod worth;
 
 use crate::algorithm::Algorithm;
@@ -57,6 +61,7 @@ pub static ALL: &[&dyn Exchange] = &[
     &bitso::Bitso,
     &bitstamp::Bitstamp,
     &bitvavo::Bitvavo,
+    &bybit::Bybit,
     &coinbase::Coinbase,
     &coinbaseexchange::CoinbaseExchange,
     &coinex::Coinex,
@@ -68,9 +73,12 @@ pub static ALL: &[&dyn Exchange] = &[
     &kraken::Kraken,
     &krakenfutures::KrakenFutures,
     &kucoin::Kucoin,
+    &mexc::Mexc,
     &okx::Okx,
     &phemex::Phemex,
+    &upbit::Upbit,
     &whitebit::Whitebit,
+    &woo::Woo,
 ];
 
 /// The exchange of that name, as `key add --exchange` takes it.

@@ -45,6 +45,55 @@ fn transfers_say_what_moves_where() {
             r#"{"amount":"100","account_currency":"EUR","iban":"GB29","type":"sepa","address":"1 Street"}"#,
             "100 EUR sepa - - - GB29",
         ),
+        (
+            "bybit",
+            Post,
+            "/v5/asset/withdraw/create",
+            r#"{"coin":"XRP","chain":"XRP","address":"r1","tag":"88","amount":"20","accountType":"FUND"}"#,
+            "20 XRP XRP r1 88 - -",
+        ),
+        (
+            "bybit",
+            Post,
+            "/v5/asset/transfer/inter-transfer",
+            r#"{"transferId":"u","coin":"BTC","amount":"1","fromAccountType":"UNIFIED","toAccountType":"FUND"}"#,
+            "1 BTC - - - UNIFIED FUND",
+        ),
+        (
+            "mexc",
+            Post,
+            "/api/v3/capital/withdraw",
+            r#"{"coin":"USDT","netWork":"TRC20","address":"T1","amount":"5","memo":"m"}"#,
+            "5 USDT TRC20 T1 m - -",
+        ),
+        (
+            "mexc",
+            Post,
+            "/api/v3/capital/transfer/internal",
+            r#"{"toAccountType":"UID","toAccount":"7","asset":"USDT","amount":"5"}"#,
+            "5 USDT - 7 - - -",
+        ),
+        (
+            "upbit",
+            Post,
+            "/v1/withdraws/coin",
+            r#"{"currency":"XRP","net_type":"XRP","amount":"5","address":"r1","secondary_address":"9"}"#,
+            "5 XRP XRP r1 9 - -",
+        ),
+        (
+            "woo",
+            Post,
+            "/v1/asset/internal_withdraw",
+            r#"{"token":"USDT","amount":"5","receiver":"7"}"#,
+            "5 USDT - 7 - - -",
+        ),
+        (
+            "woo",
+            Post,
+            "/v3/asset/wallet/withdraw",
+            r#"{"token":"USDT","network":"TRX","address":"T1","amount":"5","extra":"m"}"#,
+            "5 USDT TRX T1 m - -",
+        ),
         ("bitstamp", Post, "/api/v2/transfer-to-main/", r#"{"amount":"5","currency":"USDC"}"#, "5 USDC - - - - -"),
         ("bitso", Post, "/api/v3/bitcoin_withdrawal", r#"{"amount":"0.1","address":"bc1q"}"#, "0.1 BTC BTC bc1q - - -"),
         ("bitso", Post, "/api/v3/spei_withdrawal", r#"{"amount":"300","clabe":"0021"}"#, "300 MXN spei - - - 0021"),
@@ -268,4 +317,23 @@ fn ambiguous_requests_have_no_draft() {
         let host = exchange.host(&request, Environment::Production).expect("a host");
         assert!(exchange.draft(&request, &key, host, &stamp).is_err(), "{name} {path} {params}");
     }
+}
+
+/// A cancel carries no size, although its body is that of an amendment without one; where a list is cancelled, the numbers
+/// in it are no orders.
+#[test]
+fn cancels_place_nothing_where_the_path_is_unbound() {
+    for (name, path, params) in [
+        ("bybit", "/v5/order/cancel", r#"{"category":"linear","symbol":"BTCUSDT","orderId":"1"}"#),
+        ("mexc", "/api/v1/private/order/cancel", "[101716841474621953]"),
+    ] {
+        let request = request(Post, path, params);
+        let exchange = exchange(name);
+        let classified = classify(exchange, exchange.facts().algorithms[0], &request).expect(path);
+        assert_eq!(classified.effective, [Scope::Trade].into_iter().collect(), "{path}");
+        assert!(classified.orders.expect(path).iter().all(|order| !order.sized), "{path}");
+    }
+    let request = request(Post, "/api/v1/private/order/cancel", r#"[{"symbol":"BTC_USDT","vol":5}]"#);
+    let classified = classify(exchange("mexc"), exchange("mexc").facts().algorithms[0], &request).expect("a list");
+    assert!(classified.orders.is_ok_and(|orders| orders.iter().any(|order| order.sized)));
 }

@@ -28,6 +28,8 @@ const REQUESTS: &[(&str, usize)] = &[
     (vectors!("bitso"), 5),
     (vectors!("bitstamp"), 6),
     (vectors!("bitvavo"), 4),
+    (vectors!("bybit"), 7),
+    (vectors!("bybit_rsa"), 4),
     (vectors!("coinbase"), 6),
     (vectors!("coinbase_ed25519"), 6),
     (vectors!("coinbase_legacy"), 6),
@@ -41,9 +43,12 @@ const REQUESTS: &[(&str, usize)] = &[
     (vectors!("kraken"), 7),
     (vectors!("krakenfutures"), 5),
     (vectors!("kucoin"), 8),
+    (vectors!("mexc"), 7),
     (vectors!("okx"), 7),
     (vectors!("phemex"), 5),
+    (vectors!("upbit"), 5),
     (vectors!("whitebit"), 6),
+    (vectors!("woo"), 6),
 ];
 
 /// Where an endpoint can do more than its case says: a row of the table is decided by what it does.
@@ -139,7 +144,7 @@ fn requests_are_byte_identical() {
 #[test]
 fn logins_are_identical() {
     let cases = answered(vectors!("ws"));
-    assert_eq!(cases.len(), 20);
+    assert_eq!(cases.len(), 26);
     for (case, answer) in cases {
         let id = &case["id"];
         assert_eq!(answer["error"], Value::Null, "{id}");
@@ -152,7 +157,7 @@ fn logins_are_identical() {
 #[test]
 fn attacks_are_refused() {
     let cases = answered(vectors!("attacks"));
-    assert_eq!(cases.len(), 36);
+    assert_eq!(cases.len(), 43);
     for (case, answer) in cases {
         // Refused, or in a scope that the caller does not hold.
         assert!(case["expect"] == "refuse" || case["expect"]["min_scope"].is_string(), "{}", case["id"]);

@@ -110,7 +110,7 @@ pub fn classify<'a>(
     let scheme = exchange.facts().scheme(algorithm, request.path.as_str());
     let binding = scheme.binding;
     let names = known_names(exchange, scheme, &request.params)?;
-    check_nesting(binding, &request.params)?;
+    check_nesting(scheme, &request.params)?;
     let Some((index, endpoint)) = table.find(request.method, request.path.as_str()) else {
         let message =
             format!("{} {} is not in the endpoint table of {}", request.method, request.path, exchange.facts().name);
@@ -277,7 +277,8 @@ pub fn neighbours(exchange: &dyn Exchange, algorithm: Algorithm, request: &Reque
     let has = |name: &&str| request.params.get(name).is_some();
     let opened = table.openings().iter().filter(|opening| {
         let needs = &opening.required;
-        let fits = if needs.is_empty() { opening.takes_nameless(&request.params) } else { needs.iter().all(has) };
+        let fits =
+            if needs.is_empty() { opening.takes_nameless(&request.params, table) } else { needs.iter().all(has) };
         table.counts(opening)
             && opening.endpoint != own
             && fits
@@ -313,11 +314,12 @@ fn known_names(exchange: &dyn Exchange, scheme: &Scheme, params: &Params) -> Res
     Ok(names)
 }
 
-/// Where the path is not bound, the parameters alone say what a request is: an object among them could hide any of them.
-fn check_nesting(binding: Binding, params: &Params) -> Result<(), Refusal> {
+/// Where the path is not bound, the parameters alone say what a request is: an object among them could hide any of them,
+/// unless it is signed as the JSON that it is sent as.
+fn check_nesting(scheme: &Scheme, params: &Params) -> Result<(), Refusal> {
     let nested = params.members().iter().find(|(_, value)| value.members().is_some());
     match nested {
-        Some((name, _)) if !binding.path => {
+        Some((name, _)) if !scheme.binding.path && !scheme.objects => {
             Err(Refusal::malformed(format!("the parameter {name:?} is an object; this exchange takes none")))
         }
         _ => Ok(()),
@@ -336,7 +338,7 @@ fn opened<'a>(
     let given: NameSet = names.iter().copied().collect();
     let named = names.iter().flat_map(|name| table.telling(*name));
     let named = named.filter(move |opening| given.contains_all(&opening.required_set));
-    let nameless = table.nameless().filter(|opening| opening.takes_nameless(&request.params));
+    let nameless = table.nameless().filter(|opening| opening.takes_nameless(&request.params, table));
     named.chain(nameless).filter(move |opening| reachable(table.endpoint(opening), own, binding))
 }
 
@@ -415,10 +417,18 @@ fn listed<'a>(
     request: &'a Request,
 ) -> Result<Vec<Order<'a>>, String> {
     match list {
-        Value::Array(items) => items.iter().map(|item| item_of_list(table, opening, item, request)).collect(),
+        Value::Array(items) => {
+            // The number of an order, where a list of orders to cancel is signed like one of orders to place.
+            let orders = items.iter().filter(|item| !is_number(item));
+            orders.map(|item| item_of_list(table, opening, item, request)).collect()
+        }
         Value::Object(_) => item_of_list(table, opening, list, request).map(|order| vec![order]),
         _ => Err(UNREADABLE.to_owned()),
     }
+}
+
+fn is_number(item: &Value) -> bool {
+    item.scalar().is_some_and(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// One order of a list. What applies to all of them stands beside the list, and then nowhere else.

@@ -44,13 +44,15 @@ pub struct Scheme {
     pub joined: bool,
     /// The query follows the path without a separator: the end of a path could as well begin its query.
     pub runs_on: bool,
+    /// Bodies are JSON, signed as they are sent: what stands inside an object is no parameter of the request.
+    pub objects: bool,
 }
 
 impl Scheme {
     pub const FULL: Self = Self::of("/", Binding::FULL);
 
     pub const fn of(path_prefix: &'static str, binding: Binding) -> Self {
-        Self { path_prefix, algorithms: &[], binding, joined: false, runs_on: false }
+        Self { path_prefix, algorithms: &[], binding, joined: false, runs_on: false, objects: false }
     }
 
     /// The same for keys of these algorithms only.
@@ -63,6 +65,12 @@ impl Scheme {
     #[must_use]
     pub const fn joined(self) -> Self {
         Self { joined: true, ..self }
+    }
+
+    /// The same where bodies are JSON, signed as they are sent.
+    #[must_use]
+    pub const fn with_objects(self) -> Self {
+        Self { objects: true, ..self }
     }
 
     /// The same where the query follows the path without a separator.

@@ -127,11 +127,12 @@ impl Opening {
         self.source_of(Role::Symbol).is_some() || self.source_of(Role::List).is_some()
     }
 
-    /// Whether it takes parameters without any name: none at all, or an array where the body is one.
-    pub fn takes_nameless(&self, params: &Params) -> bool {
+    /// Whether it takes parameters that name nothing: none at all or only unknown ones, which an exchange may as well
+    /// overlook, or an array where the body is one.
+    pub fn takes_nameless(&self, params: &Params, table: &Table) -> bool {
         match params.value() {
             Value::Array(_) => self.name_of(Role::List) == Some(WHOLE_BODY),
-            _ => self.empty && params.is_empty(),
+            _ => self.empty && !params.members().iter().any(|(name, _)| table.tells(name)),
         }
     }
 
@@ -152,6 +153,8 @@ pub struct Table {
     endpoints: Vec<Endpoint>,
     openings: Vec<Opening>,
     names: Names,
+    /// The names of what the agent sets.
+    managed: Vec<&'static str>,
     exact: HashMap<(Method, &'static str), usize>,
     /// Endpoints with `{name}` segments, by method and number of segments.
     patterns: HashMap<(Method, usize), Vec<usize>>,
@@ -184,6 +187,7 @@ impl Table {
         let mut table = Self {
             schemes: facts.schemes,
             names: Names::new(),
+            managed: facts.managed.iter().copied().chain(facts.receive_window.map(|window| window.name)).collect(),
             patterns: HashMap::new(),
             openings_of: vec![Vec::new(); endpoints.len()],
             telling: Vec::new(),
@@ -192,7 +196,7 @@ impl Table {
             openings,
             exact,
         };
-        table.number_names(facts.managed.iter().copied().chain(facts.receive_window.map(|window| window.name)));
+        table.number_names();
         table.number_readings();
         table.index();
         table
@@ -248,6 +252,11 @@ impl Table {
         self.names.find(name)
     }
 
+    /// Whether a parameter of this name says something of what a request does.
+    pub fn tells(&self, name: &str) -> bool {
+        matches!(self.names.find(name), Spelling::Known(_)) && !self.managed.contains(&name)
+    }
+
     /// A known name that `name` ends in, where `name` itself is not known.
     ///
     /// Where an exchange verifies query and body as one text without a separator, whoever sends the request may cut it
@@ -259,7 +268,7 @@ impl Table {
         }
     }
 
-    fn number_names(&mut self, more: impl Iterator<Item = &'static str>) {
+    fn number_names(&mut self) {
         for opening in &mut self.openings {
             opening.required_set = opening.required.iter().map(|name| self.names.add(name)).collect();
             for (_, source) in &opening.roles {
@@ -268,7 +277,7 @@ impl Table {
                 }
             }
         }
-        for name in more {
+        for name in &self.managed {
             self.names.add(name);
         }
     }

@@ -94,7 +94,7 @@ fn opened_plainly(exchange: &dyn Exchange, request: &Request, own: usize) -> Vec
             && !opening.residual
             && row.scope != Scope::Read
             && opening.required.iter().all(|name| names.contains(name))
-            && (!opening.required.is_empty() || opening.takes_nameless(&request.params))
+            && (!opening.required.is_empty() || opening.takes_nameless(&request.params, table))
             && row.group == group
             && (!binding.method || row.method == request.method)
     });

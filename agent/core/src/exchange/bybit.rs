@@ -1,0 +1,156 @@
+//! Bybit v5. HMAC and RSA keys.
+//!
+//! <https://bybit-exchange.github.io/docs/v5/guide#authentication>
+
+use std::sync::LazyLock;
+
+use percent_encoding::percent_decode_str;
+
+use super::login::{Login, WS};
+use super::parameters::{Pairs, Place, named, raw, scalar};
+use super::table::Table;
+use super::worth::{ending_in, priced, quoted};
+use super::{Binding, Exchange, Facts, Hosts, Scheme, Stamp};
+use crate::algorithm::Algorithm;
+use crate::decimal::Amount;
+use crate::draft::{Draft, Encoding, SIGNATURE, SessionDraft, Template};
+use crate::exchange::classify::Order;
+use crate::json::Value;
+use crate::key::{Environment, Key};
+use crate::refusal::Refusal;
+use crate::request::Request;
+use crate::scope::Scope;
+
+#[derive(Debug)]
+pub struct Bybit;
+
+static FACTS: Facts = Facts {
+    name: "bybit",
+    documentation: "https://bybit-exchange.github.io/docs/v5/guide#authentication",
+    algorithms: &[Algorithm::HmacSha256, Algorithm::RsaPkcs1v15Sha256],
+    // What is signed is a query or a JSON body, which tells GET from POST.
+    schemes: &[Scheme::of("/", Binding { path: false, ..Binding::FULL }).with_objects()],
+    hosts: &[
+        Hosts {
+            environment: Environment::Production,
+            path_prefix: "/v5/",
+            hosts: &["api.bybit.com", "api.bytick.com", "api.bybit.nl", "api.bybit-tr.com"],
+        },
+        Hosts {
+            environment: Environment::Testnet,
+            path_prefix: "/v5/",
+            hosts: &["api-testnet.bybit.com", "api-demo.bybit.com"],
+        },
+    ],
+    // The trade socket takes orders without a signature.
+    session_grants: &[Scope::Read, Scope::Trade],
+    ..Facts::PLAIN
+};
+
+static TABLE: LazyLock<Table> =
+    LazyLock::new(|| Table::parse(&FACTS, include_str!("bybit.scopes"), include_str!("bybit.params")));
+
+impl Exchange for Bybit {
+    fn facts(&self) -> &'static Facts {
+        &FACTS
+    }
+
+    fn table(&self) -> &'static Table {
+        &TABLE
+    }
+
+    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+        let place = Place::but_get(request.method);
+        place.check(request)?;
+        let (now, window) = (stamp.now_ms, stamp.receive_window_ms.unwrap_or(WINDOW));
+        let (query, body) = match place {
+            Place::Query => (format!("?{}", query(request)?), None),
+            Place::Body(_) => (String::new(), Some(request.params.value().to_json())),
+        };
+        let payload = body.as_deref().unwrap_or(query.trim_start_matches('?'));
+        let message = format!("{now}{}{window}{payload}", key.api_key);
+        let url = format!("https://{host}{}{query}", request.path);
+        Ok(Draft::new(request, key, stamp, message, encoding(key), url)
+            .header("Content-Type", "application/json")
+            .header("X-BAPI-API-KEY", key.api_key.clone())
+            .header("X-BAPI-TIMESTAMP", now.to_string())
+            .header("X-BAPI-RECV-WINDOW", window.to_string())
+            .header("X-BAPI-SIGN", Template::signature())
+            .body(body))
+    }
+
+    fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
+        login.no_arguments()?;
+        let socket = if login.one_of(&[WS, TRADE])? == TRADE { "trade" } else { "private" };
+        let host = match key.environment {
+            Environment::Production => "stream.bybit.com",
+            Environment::Testnet => "stream-testnet.bybit.com",
+        };
+        let expires = stamp.now_ms + 10_000;
+        let arguments = vec![key.api_key.as_str().into(), Value::Number(expires.to_string()), SIGNATURE.into()];
+        let frame = Value::object([("op", "auth".into()), ("args", Value::Array(arguments))]);
+        let (message, url) = (format!("GET/realtime{expires}"), format!("wss://{host}/v5/{socket}"));
+        Ok(SessionDraft::new(key, stamp, message, encoding(key), &url).frame(Template::json(&frame)))
+    }
+
+    fn base_quantity<'a>(&self, order: &'a Order<'_>) -> Option<&'a str> {
+        order.quantity.as_deref().filter(|_| !sized_in_quote(order) && order.extra("category") != Some("inverse"))
+    }
+
+    fn notional<'a>(&self, order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
+        let quote = match order.extra("category") {
+            Some("spot") => ending_in(order.symbol.as_deref(), &["BTC", "ETH", "EUR", "USDC", "USDT"])?,
+            Some("linear") => ending_in(order.symbol.as_deref(), &["USDT"])?,
+            _ => return Err("a contract's worth is not in its order"),
+        };
+        match order.kind.as_deref() {
+            Some("Limit") => priced(quote, order.quantity.as_deref(), order.price.as_deref()),
+            Some("Market") if sized_in_quote(order) => quoted(quote, order.quantity.as_deref()),
+            _ => Err("it has no limit price and no size in the quote asset"),
+        }
+    }
+}
+
+/// The socket that takes orders.
+const TRADE: &str = "ws-trade";
+
+/// How long the exchange takes a request, in milliseconds.
+const WINDOW: u64 = 5_000;
+
+/// Hexadecimal for HMAC, base64 for RSA.
+fn encoding(key: &Key) -> Encoding {
+    if key.algorithm.is_hmac() { Encoding::Hex } else { Encoding::Base64 }
+}
+
+/// Signed as it is sent. Page cursors come percent-encoded from the exchange and go back as they came; only reads have a
+/// query, so that nothing hangs on how it is decoded.
+fn query(request: &Request) -> Result<String, Refusal> {
+    let mut pairs = Pairs::empty();
+    for (name, value) in named(request)? {
+        // A digit in front would be one of the receive window.
+        if name.starts_with(|first: char| first.is_ascii_digit()) {
+            return Err(Refusal::malformed(format!("no parameter of this exchange begins with a digit: {name:?}")));
+        }
+        let text = scalar(name, value)?;
+        if !is_escaped(text) {
+            return Err(Refusal::malformed(format!("the parameter {name:?} has a % that escapes nothing")));
+        }
+        raw(name, text.replace('%', ""))?;
+        pairs.push(name, text);
+    }
+    Ok(pairs.into_text())
+}
+
+/// Every % begins an escape, and what they say is text.
+fn is_escaped(text: &str) -> bool {
+    let escapes = text.split('%').skip(1);
+    let hex = |escape: &str| escape.len() >= 2 && escape.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
+    escapes.into_iter().all(hex) && percent_decode_str(text).decode_utf8().is_ok()
+}
+
+/// A market buy on spot is sized in what it costs, unless it says otherwise.
+fn sized_in_quote(order: &Order<'_>) -> bool {
+    let market = order.kind.as_deref() != Some("Limit") && order.side.as_deref() != Some("Sell");
+    let said = order.extra("marketUnit");
+    order.extra("category") == Some("spot") && (said == Some("quoteCoin") || market && said != Some("baseCoin"))
+}

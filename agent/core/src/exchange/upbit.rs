@@ -1,0 +1,109 @@
+//! Upbit: a token for each request, which holds a hash of the parameters and nothing of method and path.
+//!
+//! <https://global-docs.upbit.com/reference/auth>
+
+use std::sync::LazyLock;
+
+use sha2::{Digest, Sha512};
+
+use super::login::Login;
+use super::parameters::{Place, named, query, query_raw};
+use super::table::Table;
+use super::worth::{priced, quoted};
+use super::{Binding, Exchange, Facts, Hosts, Nonce, Scheme, Stamp, jwt, text};
+use crate::decimal::Amount;
+use crate::draft::{Draft, Encoding, SessionDraft};
+use crate::exchange::classify::Order;
+use crate::json::Value;
+use crate::key::{Environment, Key};
+use crate::refusal::Refusal;
+use crate::request::{ParamsIn, Request};
+use crate::scope::Scope;
+
+#[derive(Debug)]
+pub struct Upbit;
+
+static FACTS: Facts = Facts {
+    name: "upbit",
+    documentation: "https://global-docs.upbit.com/reference/auth",
+    nonce: Nonce::Uuid,
+    schemes: &[Scheme::of("/", Binding::PARAMETERS)],
+    hosts: &[Hosts {
+        environment: Environment::Production,
+        path_prefix: "/v1/",
+        hosts: &["api.upbit.com", "sg-api.upbit.com", "id-api.upbit.com", "th-api.upbit.com"],
+    }],
+    // The token of a login fits every request that takes no parameters: the cancelling of open orders is one.
+    session_grants: &[Scope::Read, Scope::Trade],
+    ..Facts::PLAIN
+};
+
+static TABLE: LazyLock<Table> =
+    LazyLock::new(|| Table::parse(&FACTS, include_str!("upbit.scopes"), include_str!("upbit.params")));
+
+impl Exchange for Upbit {
+    fn facts(&self) -> &'static Facts {
+        &FACTS
+    }
+
+    fn table(&self) -> &'static Table {
+        &TABLE
+    }
+
+    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+        let place = Place::of(request.method, ParamsIn::Json);
+        place.check(request)?;
+        let params = named(request)?;
+        let mut url = format!("https://{host}{}", request.path);
+        let body = match place {
+            Place::Query if params.is_empty() => None,
+            Place::Query => {
+                url = format!("{url}?{}", query(params)?);
+                None
+            }
+            Place::Body(_) => Some(request.params.value().to_json()),
+        };
+        // Of a body too the hash is that of a query, unescaped.
+        let hashed = if params.is_empty() { None } else { Some(query_raw(params)?) };
+        let input = token(key, stamp, hashed);
+        let bearer = jwt::token("Bearer ", &input);
+        let draft = Draft::new(request, key, stamp, input, Encoding::Base64Url, url).header("Authorization", bearer);
+        let draft = if body.is_some() { draft.header("Content-Type", "application/json") } else { draft };
+        Ok(draft.body(body))
+    }
+
+    fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
+        login.plain()?;
+        let input = token(key, stamp, None);
+        let bearer = jwt::token("Bearer ", &input);
+        let url = "wss://api.upbit.com/websocket/v1/private";
+        Ok(SessionDraft::new(key, stamp, input, Encoding::Base64Url, url).header("Authorization", bearer))
+    }
+
+    fn base_quantity<'a>(&self, order: &'a Order<'_>) -> Option<&'a str> {
+        order.quantity.as_deref()
+    }
+
+    fn notional<'a>(&self, order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
+        // `KRW-BTC`: the quote asset stands first.
+        let symbol = order.symbol.as_deref().ok_or("it names no symbol")?;
+        let (quote, _) = symbol.split_once('-').ok_or("its symbol is no pair of assets")?;
+        match order.kind.as_deref() {
+            Some("limit") => priced(quote, order.quantity.as_deref(), order.price.as_deref()),
+            // A market buy: what it costs stands as its price.
+            Some("price") => quoted(quote, order.price.as_deref()),
+            _ => Err("it has no limit price and no size in the quote asset"),
+        }
+    }
+}
+
+/// What is signed: header and claims.
+fn token(key: &Key, stamp: &Stamp, hashed: Option<String>) -> String {
+    let header = Value::object([("alg", "HS256".into()), ("typ", "JWT".into())]);
+    let mut claims = vec![("access_key", key.api_key.as_str().into()), ("nonce", stamp.uuid().into())];
+    if let Some(hashed) = hashed {
+        claims.push(("query_hash", text::hex(Sha512::digest(hashed)).into()));
+        claims.push(("query_hash_alg", "SHA512".into()));
+    }
+    jwt::signing_input(&header, &Value::object(claims))
+}

@@ -1,0 +1,117 @@
+//! WOO: v3 signs the whole request, v1 its parameters only.
+//!
+//! <https://docs.woox.io/#authentication>
+
+use std::sync::LazyLock;
+
+use super::login::Login;
+use super::parameters::{Place, named, query, sorted};
+use super::table::Table;
+use super::worth::{priced, quoted};
+use super::{Binding, Exchange, Facts, Hosts, Scheme, Stamp};
+use crate::decimal::Amount;
+use crate::draft::{Draft, Encoding, SIGNATURE, SessionDraft, Template};
+use crate::exchange::classify::Order;
+use crate::json::Value;
+use crate::key::{Environment, Key};
+use crate::refusal::Refusal;
+use crate::request::{Method, ParamsIn, Request};
+
+#[derive(Debug)]
+pub struct Woo;
+
+static FACTS: Facts = Facts {
+    name: "woo",
+    documentation: "https://docs.woox.io/#authentication",
+    schemes: &[Scheme::of("/v1/", Binding::PARAMETERS).joined(), Scheme::FULL],
+    hosts: &[
+        Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["api.woox.io", "api.woo.org"] },
+        Hosts {
+            environment: Environment::Testnet,
+            path_prefix: "/",
+            hosts: &["api.staging.woox.io", "api.staging.woo.org"],
+        },
+    ],
+    ..Facts::PLAIN
+};
+
+static TABLE: LazyLock<Table> =
+    LazyLock::new(|| Table::parse(&FACTS, include_str!("woo.scopes"), include_str!("woo.params")));
+
+impl Exchange for Woo {
+    fn facts(&self) -> &'static Facts {
+        &FACTS
+    }
+
+    fn table(&self) -> &'static Table {
+        &TABLE
+    }
+
+    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+        let v1 = request.path.as_str().starts_with("/v1/");
+        let place = match request.method {
+            Method::Get => Place::Query,
+            _ if v1 => Place::Body(ParamsIn::Form),
+            method => Place::of(method, ParamsIn::Json),
+        };
+        place.check(request)?;
+        let (params, now) = (sorted(named(request)?), stamp.now_ms);
+        let text = match place {
+            Place::Body(ParamsIn::Json) => Value::Object(params).to_json(),
+            _ => query(&params)?,
+        };
+        let (query, body) = match place {
+            Place::Body(_) => (String::new(), Some(text.clone())),
+            Place::Query if text.is_empty() => (String::new(), None),
+            Place::Query => (format!("?{text}"), None),
+        };
+        let message = if v1 {
+            format!("{text}|{now}")
+        } else {
+            format!("{now}{}{}{query}{}", request.method, request.path, body.as_deref().unwrap_or_default())
+        };
+        let url = format!("https://{host}{}{query}", request.path);
+        let mut draft = Draft::new(request, key, stamp, message, Encoding::Hex, url)
+            .header("x-api-key", key.api_key.clone())
+            .header("x-api-timestamp", now.to_string())
+            .header("x-api-signature", Template::signature());
+        if v1 {
+            draft = draft.header("content-type", "application/x-www-form-urlencoded");
+        } else if body.is_some() {
+            draft = draft.header("content-type", "application/json");
+        }
+        Ok(draft.body(body))
+    }
+
+    /// What is signed is also a read of v1 without parameters.
+    fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
+        login.plain()?;
+        let now = stamp.now_ms.to_string();
+        let message = format!("|{now}");
+        let parameters = Value::object([
+            ("apikey", key.api_key.as_str().into()),
+            ("sign", SIGNATURE.into()),
+            ("timestamp", now.into()),
+        ]);
+        let frame = Value::object([("event", "auth".into()), ("params", parameters)]);
+        let url = match key.environment {
+            Environment::Production => "wss://wss.woox.io/v2/ws/private/stream",
+            Environment::Testnet => "wss://wss.staging.woox.io/v2/ws/private/stream",
+        };
+        Ok(SessionDraft::new(key, stamp, message, Encoding::Hex, url).frame(Template::json(&frame)))
+    }
+
+    fn notional<'a>(&self, order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
+        // `SPOT_BTC_USDT`, `PERP_BTC_USDT`: sized in the base asset both.
+        let symbol = order.symbol.as_deref().ok_or("it names no symbol")?;
+        let quote = match symbol.split('_').collect::<Vec<_>>()[..] {
+            [_, _, quote] => quote,
+            _ => return Err("its symbol is no pair of assets"),
+        };
+        match (order.quote.as_deref(), order.quantity.as_deref()) {
+            (Some(cost), None) => quoted(quote, Some(cost)),
+            (None, quantity) => priced(quote, quantity, order.price.as_deref()),
+            _ => Err("it has a size in both assets"),
+        }
+    }
+}

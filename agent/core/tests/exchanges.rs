@@ -3,6 +3,7 @@
 use countersign_core::algorithm::Algorithm;
 use countersign_core::decimal::Amount;
 use countersign_core::exchange::classify::{Classified, check_managed, classify};
+use countersign_core::exchange::login::Login;
 use countersign_core::exchange::table::{Role, WHOLE_BODY};
 use countersign_core::exchange::{ALL, Exchange, Stamp, named};
 use countersign_core::json::Value;
@@ -426,4 +427,19 @@ fn a_body_that_names_nothing_is_an_empty_one() {
     }
     let judged = judged("bybit", Method::Post, "/v5/order/cancel-all", r#"{"category":"spot"}"#);
     assert_eq!(judged.effective, scopes(&[Scope::Trade]));
+}
+
+/// The token of a login on Upbit is that of any request without parameters, the cancelling of open orders among them.
+#[test]
+fn a_login_to_upbit_needs_what_its_token_opens() {
+    let upbit = named("upbit").expect("in the registry");
+    let key = key(upbit, Environment::Production);
+    let login = upbit.session(&key, &Login::ws(), &STAMP).expect("a login");
+    let read =
+        upbit.draft(&request(Method::Get, "/v1/accounts", "{}"), &key, "api.upbit.com", &STAMP).expect("a draft");
+    assert_eq!(login.message, read.message);
+    let needed = upbit.session_scopes(upbit.session_grants(key.algorithm, &Login::ws()));
+    assert_eq!(needed, scopes(&[Scope::Session, Scope::Trade]));
+    let read = judged("upbit", Method::Get, "/v1/accounts", "{}");
+    assert_eq!(read.effective, scopes(&[Scope::Read, Scope::Trade]));
 }

@@ -17,6 +17,7 @@ ORDER_IDS = {
 # Parameters that ccxt sets itself, by the end of the path: the same given to both.
 SET_BY_CCXT = (
     ("binance", "/batchOrders", {"batchOrders": [{"symbol": "BTCUSDT", "newClientOrderId": "own", "clientOrderId": "own"}]}),
+    ("bybit", "/withdraw/create", {"timestamp": 1}),
     ("woo", "/v3/trade/order", {"broker_id": "bc830de7-50f3-460b-9ee0-f430f83f9dad"}),
     ("woo", "/v3/trade/algoOrder", {"brokerId": "bc830de7-50f3-460b-9ee0-f430f83f9dad"}),
     ("htx", "order", {"channel_code": "AA03022abc"}),

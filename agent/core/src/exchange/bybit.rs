@@ -42,6 +42,7 @@ static FACTS: Facts = Facts {
             hosts: &["api-testnet.bybit.com", "api-demo.bybit.com"],
         },
     ],
+    managed: &["timestamp"],
     // The trade socket takes orders without a signature.
     session_grants: &[Scope::Read, Scope::Trade],
     ..Facts::PLAIN
@@ -65,7 +66,7 @@ impl Exchange for Bybit {
         let (now, window) = (stamp.now_ms, stamp.receive_window_ms.unwrap_or(WINDOW));
         let (query, body) = match place {
             Place::Query => (format!("?{}", query(request)?), None),
-            Place::Body(_) => (String::new(), Some(request.params.value().to_json())),
+            Place::Body(_) => (String::new(), Some(body(request, now)?)),
         };
         let payload = body.as_deref().unwrap_or(query.trim_start_matches('?'));
         let message = format!("{now}{}{window}{payload}", key.api_key);
@@ -116,6 +117,17 @@ const TRADE: &str = "ws-trade";
 
 /// How long the exchange takes a request, in milliseconds.
 const WINDOW: u64 = 5_000;
+
+/// A withdrawal has the time among its parameters as well.
+fn body(request: &Request, now_ms: u64) -> Result<String, Refusal> {
+    const TIME: &str = "timestamp";
+    if request.path.as_str() != "/v5/asset/withdraw/create" || request.params.get(TIME).is_some() {
+        return Ok(request.params.value().to_json());
+    }
+    let mut members = named(request)?.to_vec();
+    members.push((TIME.to_owned(), Value::Number(now_ms.to_string())));
+    Ok(Value::Object(members).to_json())
+}
 
 /// Hexadecimal for HMAC, base64 for RSA.
 fn encoding(key: &Key) -> Encoding {

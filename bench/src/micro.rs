@@ -65,6 +65,15 @@ pub(crate) fn measure() -> Vec<Step> {
     measured.collect()
 }
 
+/// Milliseconds that the tables of all exchanges take at their first use, in a process that has used none.
+pub(crate) fn tables_ms() -> f64 {
+    let start = Instant::now();
+    for exchange in exchange::ALL {
+        black_box(exchange.table());
+    }
+    start.elapsed().as_secs_f64() * 1e3
+}
+
 /// The fastest of many short loops: what is left when nothing disturbs.
 fn nanoseconds(mut step: impl FnMut() -> bool) -> f64 {
     const LOOP: u32 = 500;

@@ -6,6 +6,7 @@ agent for the same one, and sends the agent's.
 """
 
 import asyncio
+import base64
 import inspect
 import json
 import re
@@ -24,19 +25,83 @@ STAND_IN = "Y291bnRlcnNpZ246IG5vIHNlY3JldCBoZXJl"
 class Venue(NamedTuple):
     """What the agent fills in at an exchange."""
 
-    headers: frozenset
-    parameters: frozenset
+    headers: frozenset = frozenset()
+    parameters: frozenset = frozenset()
+    # What stands around the parameters of a JSON text: group 1 is all of them, group 2 all members but those before.
+    wrapping: object = None
+    # The header that carries such a text in base64, where the body does not.
+    payload: str = ""
+    # What ccxt looks for in the id of a key.
+    api_key: str = STAND_IN
 
 
-BINANCE = Venue(frozenset({"x-mbx-apikey"}), frozenset({"signature", "timestamp"}))
-KRAKEN = Venue(frozenset({"api-key", "api-sign"}), frozenset({"nonce"}))
-OKX = Venue(
-    frozenset({"ok-access-key", "ok-access-passphrase", "ok-access-sign", "ok-access-timestamp"}), frozenset()
-)
-VENUES = {"binance": BINANCE, "binanceusdm": BINANCE, "kraken": KRAKEN, "okx": OKX}
+def _headers(words):
+    return frozenset(words.split())
+
+
+BINANCE = Venue(_headers("x-mbx-apikey"), frozenset({"signature", "timestamp"}))
+COINBASE = Venue(_headers("authorization cb-access-key cb-access-passphrase cb-access-sign cb-access-timestamp"))
+AUTHORIZATION = Venue(_headers("authorization"))
+
+VENUES = {
+    "backpack": Venue(_headers("x-api-key x-signature x-timestamp x-window")),
+    "binance": BINANCE,
+    "binancecoinm": BINANCE,
+    "binanceusdm": BINANCE,
+    "bitfinex": Venue(_headers("bfx-apikey bfx-nonce bfx-signature")),
+    "bitflyer": Venue(_headers("access-key access-sign access-timestamp")),
+    "bitget": Venue(_headers("access-key access-passphrase access-sign access-timestamp")),
+    "bitso": AUTHORIZATION,
+    # An empty body is sent as a pair that means nothing.
+    "bitstamp": Venue(
+        _headers("x-auth x-auth-nonce x-auth-signature x-auth-timestamp x-auth-version"), frozenset({"foo"})
+    ),
+    "bitvavo": Venue(
+        _headers("bitvavo-access-key bitvavo-access-signature bitvavo-access-timestamp bitvavo-access-window")
+    ),
+    "bybit": Venue(_headers("x-bapi-api-key x-bapi-recv-window x-bapi-sign x-bapi-timestamp")),
+    "coinbase": COINBASE,
+    "coinbaseexchange": COINBASE,
+    "cryptocom": Venue(
+        wrapping=re.compile(r'\{"id":"\d+","method":"[^"]*","params":(\{.*\}),"api_key":"[^"]*","sig":"[^"]*","nonce":"\d+"\}')
+    ),
+    "deribit": AUTHORIZATION,
+    "gate": Venue(_headers("key sign timestamp")),
+    "gemini": Venue(
+        _headers("x-gemini-apikey x-gemini-payload x-gemini-signature"),
+        wrapping=re.compile(r'(?!)()|\{"request":"[^"]*","nonce":"?\d+"?,?(.*\})'),
+        payload="X-GEMINI-PAYLOAD",
+        api_key="account-" + STAND_IN,
+    ),
+    "htx": Venue(
+        parameters=frozenset({"AccessKeyId", "Signature", "SignatureMethod", "SignatureVersion", "Timestamp"})
+    ),
+    "kraken": Venue(
+        _headers("api-key api-sign"), frozenset({"nonce"}), re.compile(r'(?!)()|\{"nonce":"\d+",?(.*\})')
+    ),
+    "krakenfutures": Venue(_headers("apikey authent nonce")),
+    # ccxt signs for its own partner account as well, which the agent does not.
+    "kucoin": Venue(
+        _headers(
+            "kc-api-key kc-api-key-version kc-api-partner kc-api-partner-sign kc-api-partner-verify kc-api-passphrase "
+            "kc-api-sign kc-api-timestamp"
+        )
+    ),
+    "mexc": Venue(
+        _headers("apikey request-time signature x-mexc-apikey"), frozenset({"signature", "timestamp"})
+    ),
+    "okx": Venue(_headers("ok-access-key ok-access-passphrase ok-access-sign ok-access-timestamp")),
+    "phemex": Venue(_headers("x-phemex-access-token x-phemex-request-expiry x-phemex-request-signature")),
+    "upbit": AUTHORIZATION,
+    "whitebit": Venue(
+        _headers("x-txc-apikey x-txc-payload x-txc-signature"),
+        wrapping=re.compile(r'(?!)()|\{"request":"[^"]*","nonce":"\d+","nonceWindow":(?:false|true),?(.*\})'),
+    ),
+    "woo": Venue(_headers("x-api-key x-api-signature x-api-timestamp")),
+}
 
 NESTED_NAME = re.compile(r"([^\[\]]+)((?:\[[^\[\]]+\])*)")
-JSON_NONCE = re.compile(r'\{"nonce":"\d+",?')
+JSON_IN_A_FORM = "json="  # a batch of orders of Kraken Futures
 
 
 class RequestRefused(Refused, PermissionDenied):
@@ -62,10 +127,11 @@ def attach(exchange, key, agent):
     """Replaces the exchange object's credentials, its `sign` and its `fetch`."""
     if exchange.id not in VENUES:
         raise NotSupported(f"countersign does not know {exchange.id}; it knows {', '.join(VENUES)}")
-    if exchange.apiKey == STAND_IN:
+    if STAND_IN in (exchange.apiKey or ""):
         raise ValueError("this exchange object is attached already")
-    signer = _Signer(agent, key, VENUES[exchange.id], _default_receive_window(exchange))
-    exchange.apiKey = exchange.secret = exchange.password = STAND_IN
+    venue = VENUES[exchange.id]
+    signer = _Signer(agent, key, venue, _default_receive_window(exchange))
+    exchange.apiKey, exchange.secret, exchange.password = venue.api_key, STAND_IN, STAND_IN
     _refuse_to_sign_here(exchange)
     send = exchange.fetch
 
@@ -104,7 +170,7 @@ def _refuse_to_sign_here(exchange):
         raise NotSupported(f"{exchange.id}: this login is not signed by the agent yet")
 
     exchange.sign = sign
-    exchange.hmac = exchange.rsa = exchange.eddsa = no_signature
+    exchange.hmac = exchange.rsa = exchange.eddsa = exchange.ecdsa = exchange.jwt = no_signature
 
 
 class _Signer:
@@ -113,7 +179,8 @@ class _Signer:
         self._default_receive_window = default_receive_window
 
     def concerns(self, request):
-        return STAND_IN in (request.headers or {}).values()
+        texts = [request.url, request.body or "", *(request.headers or {}).values()]
+        return any(STAND_IN in str(text) for text in texts)
 
     def signed(self, built):
         """The agent's request in place of a private one that ccxt built; a public one as it is."""
@@ -124,13 +191,13 @@ class _Signer:
         replaced = self._venue.headers.union(name.lower() for name in theirs)
         kept = {name: value for name, value in built.headers.items() if name.lower() not in replaced}
         signed = HttpRequest(answer["url"], answer["method"], {**kept, **theirs}, answer["body"])
-        if self._business(signed) != self._business(built) or STAND_IN in signed.headers.values():
+        if self._business(signed) != self._business(built) or self.concerns(signed):
             raise NotSupported(f"the agent signed another request than ccxt built for {urlsplit(built.url).path}")
         return signed
 
     def _asked(self, built):
         url = urlsplit(built.url)
-        params, params_in = self._params(url, built.body or "")
+        params, params_in = self._params(url, built)
         try:
             return self._agent.sign(self._key, built.method, url.path, params, params_in, url.netloc)
         except Refused as refusal:
@@ -140,33 +207,48 @@ class _Signer:
         except Unavailable as error:
             raise AgentUnavailable(str(error)) from error
 
-    def _params(self, url, body):
+    def _params(self, url, built):
         """The business parameters, and where they stand if that is not the exchange's usual place."""
-        if url.query and body:
+        payload, body = self._payload(built), built.body or ""
+        if payload:
+            return payload, None
+        in_query = self._named(url.query, url.path)
+        if in_query and body:
             raise NotSupported("a request with both a query and a body")
-        if body.startswith(("{", "[")):
-            return self._without_nonce(body), "json"
+        if body.startswith(("{", "[", JSON_IN_A_FORM)):
+            return self._unwrapped(body.removeprefix(JSON_IN_A_FORM)), "json"
+        return in_query or self._named(body, url.path) or None, None
+
+    def _named(self, text, path):
         params = {}
-        for name, value in _pairs(url.query or body):
+        for name, value in _pairs(text):
             usual_window = name == "recvWindow" and value == self._default_receive_window
             if name not in self._venue.parameters and not usual_window:
-                _put(params, name, _list(value) if url.path.endswith("/batchOrders") else value)
-        return params or None, None
+                _put(params, name, _list(value) if path.endswith("/batchOrders") else value)
+        return params
+
+    def _payload(self, request):
+        """The parameters that stand in a header instead of a body."""
+        text = (request.headers or {}).get(self._venue.payload)
+        return self._unwrapped(base64.b64decode(text).decode()) if text else None
 
     def _business(self, request):
         """A request without what the agent sets: equal for what ccxt built and what the agent signed."""
         address, _, query = request.url.partition("?")
-        return request.method, address, self._business_text(query), self._business_text(request.body or "")
+        body = self._business_text(request.body or "")
+        return request.method, address, self._business_text(query), body, self._payload(request)
 
     def _business_text(self, text):
         if text.startswith(("{", "[")):
-            return self._without_nonce(text)
+            return self._unwrapped(text)
         managed = self._venue.parameters | {"recvWindow"}
         return "&".join(pair for pair in text.split("&") if pair.partition("=")[0] not in managed)
 
-    def _without_nonce(self, body):
-        nonce = JSON_NONCE.match(body) if "nonce" in self._venue.parameters else None
-        return "{" + body[nonce.end() :] if nonce else body
+    def _unwrapped(self, text):
+        found = self._venue.wrapping and self._venue.wrapping.fullmatch(text)
+        if not found:
+            return text
+        return found[1] or "{" + found[2]
 
 
 def _pairs(text):

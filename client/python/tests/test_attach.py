@@ -199,7 +199,7 @@ class WhatIsSent(unittest.TestCase):
 
     def test_exchanges_it_does_not_know_and_objects_attached_before_are_refused(self):
         with self.assertRaises(ccxt.NotSupported):
-            attach(ccxt.bybit(), "k", Recorder())
+            attach(ccxt.coinmate(), "k", Recorder())
         exchange, _ = attached(ccxt.binance(), Recorder())
         with self.assertRaises(ValueError):
             attach(exchange, "k", Recorder())

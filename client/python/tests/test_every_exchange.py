@@ -1,0 +1,111 @@
+"""attach at every exchange, request by request: what leaves is what ccxt would have sent with the secret in its own hands.
+
+The recipes stand in for the agent (the `recipe` example of the core), with the keys and the clock of the vectors; the
+requests are those of `make conformance`.
+"""
+
+import copy
+import json
+import os
+import random
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+
+import ccxt
+
+from countersign import Refused, attach
+from countersign._attach import STAND_IN
+
+ROOT = Path(__file__).resolve().parents[3]
+RECIPE = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "debug" / "examples" / "recipe"
+sys.path.insert(0, str(ROOT / "tests"))
+
+from conformance import comparison, explained, signed_by_ccxt  # noqa: E402
+from conformance.subject import subjects  # noqa: E402
+
+REQUESTS = 15
+TRIES = 60
+# What no exchange writes in two ways: where ccxt signs another spelling than it sends, the agent signs what is sent.
+PLAIN = ("1", "0.01", "BTCUSDT")
+
+
+class Recipes:
+    """Answers as an agent with one key would, without its policy."""
+
+    def __init__(self, subject):
+        self._subject = subject
+
+    def sign(self, _key, method, path, params, params_in, host):
+        text = params if isinstance(params, str) else json.dumps(params if params is not None else {})
+        request = {"method": method, "host": host, "path": path}
+        if params_in:
+            request["params_in"] = params_in
+        case = json.dumps({"id": "", "exchange": self._subject.name, "auth": self._subject.auth, "request": request})
+        line = f'{case[:-2]},"params":{text}}}}}\n'
+        ended = subprocess.run([RECIPE], input=line.encode(), stdout=subprocess.PIPE, check=True)
+        answer = json.loads(ended.stdout)
+        if "error" in answer:
+            raise Refused(answer["error"]["code"], answer["error"]["message"])
+        return {"method": method, **{name: answer[name] for name in ("url", "headers", "body")}}
+
+
+class EveryExchange(unittest.TestCase):
+    def test_what_leaves_is_what_ccxt_would_have_signed(self):
+        for subject in subjects():
+            if subject.known_to_ccxt():
+                with self.subTest(subject.name):
+                    self.compare(subject)
+
+    def compare(self, subject):
+        chance = random.Random(subject.name)
+        plain = signed_by_ccxt.exchange(subject.class_name, subject.auth)
+        other, sent = signed_by_ccxt.exchange(subject.class_name, subject.auth), []
+        other.fetch = lambda url, method="GET", headers=None, body=None: sent.append((method, url, headers, body))
+        attach(other, "k", Recipes(subject))
+        endpoints, alike, tried = list(signed_by_ccxt.endpoints(plain)), 0, 0
+        for _ in range(REQUESTS * TRIES):
+            if tried == REQUESTS:
+                break
+            endpoint = chance.choice(endpoints)
+            names = [name for name in subject.names if name not in plain.extract_params(endpoint.path)]
+            params = {name: chance.choice(PLAIN) for name in chance.sample(names, min(2, len(names)))} if names else {}
+            built = signed_by_ccxt.build(plain, endpoint, params)
+            if built is None or not built.messages:
+                continue
+            more = explained.given(subject.name, built.url.partition("?")[0], built, subject.auth["random16_hex"])
+            params = {**params, **more}
+            built = signed_by_ccxt.build(plain, endpoint, params)
+            del sent[:]
+            try:
+                self.send(other, endpoint, params)
+            except (Refused, ccxt.NotSupported) as error:
+                unknown = getattr(error, "code", "") == "request.unknown_endpoint"
+                tried += not unknown
+                continue
+            tried += 1
+            case = comparison.case(subject.name, subject.auth, built, params, json.dumps(params))
+            if explained.difference(case, built):
+                continue
+            expected = (built.method, built.url, built.headers, built.body)
+            self.assertEqual(comparable(subject, *sent[0]), comparable(subject, *expected))
+            self.assertNotIn(STAND_IN, str(sent))
+            alike += 1
+        self.assertGreaterEqual(alike * 2, REQUESTS, "too few were signed")
+
+    def send(self, other, endpoint, params):
+        whole = {**{name: signed_by_ccxt.SEGMENT for name in other.extract_params(endpoint.path)}, **copy.deepcopy(params)}
+        other.options["lastNonce"] = 0
+        built = other.sign(endpoint.path, endpoint.api, endpoint.method, whole)
+        other.fetch(built["url"], built["method"], built["headers"], built["body"])
+
+
+def comparable(subject, method, url, headers, body):
+    """A request without the headers that are no part of the exchange's API."""
+    pairs = ((name.lower(), str(value)) for name, value in (headers or {}).items())
+    return method, url, {name: value for name, value in pairs if name not in subject.cosmetic}, body or None
+
+
+if __name__ == "__main__":
+    unittest.main()

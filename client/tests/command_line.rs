@@ -320,6 +320,21 @@ fn a_change_is_shown_with_every_line_that_differs() {
 }
 
 #[test]
+fn who_approves_is_told_what_will_blink() {
+    const ENTRY: &str = r#"{"id":"0194","statement":{"purpose":"countersign-approval/1","agent":"a","request_id":"0194","expires_ms":1700000000000,"policy_sha256":"00","subject":{"kind":"session","client":"bot","key":"k","exchange":"deribit","environment":"production","session":"ws","effective_scopes":["withdraw"]}},"approvals_needed":1,"approved_by":[],"caller":{"client":"bot","uid":1000,"pid":7,"processes":["bot"]},"token":"yk","tier":"device","rung":RUNG,"destinations":[],"limits":[]}"#;
+    for (rung, touches) in [
+        ("1", "2: of your own security key now, then of yk, where the agent runs"),
+        ("2", "2: of your own security key now, then of yk, where the agent runs"),
+        ("3", "1, of your own security key"),
+    ] {
+        let reply = format!(r#"{{"v":1,"pending":[{}],"approvers":[]}}"#, ENTRY.replace("RUNG", rung));
+        let (_fake, program) = agent_answering(Act::Json(reply));
+        let shown = program.run(&["pending"]).out;
+        assert!(shown.contains(touches), "{rung}: {shown}");
+    }
+}
+
+#[test]
 fn unlocking_waits_for_its_approver() {
     for (locked, exit) in [(false, 0), (true, 4)] {
         let asked = AtomicUsize::new(0);

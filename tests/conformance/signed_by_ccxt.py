@@ -25,9 +25,9 @@ class Built(NamedTuple):
     messages: list  # of bytes
 
 
-def exchange(name, auth, **options):
+def exchange(name, auth, library=ccxt, **options):
     """An exchange object with the credentials, the clock and the random numbers of `auth`."""
-    made = getattr(ccxt, name)({"apiKey": auth["api_key"], "secret": auth["secret"], "password": auth.get("passphrase")})
+    made = getattr(library, name)({"apiKey": auth["api_key"], "secret": auth["secret"], "password": auth.get("passphrase")})
     made.options.update(options)
     now = auth["now_ms"]
     made.milliseconds, made.seconds, made.microseconds = lambda: now, lambda: now // 1000, lambda: now * 1000

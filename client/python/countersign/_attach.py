@@ -100,6 +100,14 @@ VENUES = {
     "woo": Venue(_headers("x-api-key x-api-signature x-api-timestamp")),
 }
 
+# Exchanges whose private WebSockets begin with a login frame. Others take a token that a REST request fetches, which is
+# signed like any request; logins in headers or in every subscription are not taken over.
+LOGIN_FRAMES = frozenset(
+    ("bitfinex", "bitget", "bitvavo", "bybit", "cryptocom", "deribit", "htx", "okx", "phemex", "woo")
+)
+# What says of a frame which message it is.
+FRAME_KINDS = ("action", "ch", "event", "method", "op")
+
 NESTED_NAME = re.compile(r"([^\[\]]+)((?:\[[^\[\]]+\])*)")
 JSON_IN_A_FORM = "json="  # a batch of orders of Kraken Futures
 
@@ -145,12 +153,38 @@ def attach(exchange, key, agent):
         return await send(*request)
 
     exchange.fetch = fetch_without_blocking if inspect.iscoroutinefunction(send) else fetch
+    if exchange.id in LOGIN_FRAMES and hasattr(exchange, "watch"):
+        _log_in_by_the_agent(exchange, signer)
     return exchange
 
 
 def _default_receive_window(exchange):
     window = exchange.describe().get("options", {}).get("recvWindow")
     return None if window is None else str(window)
+
+
+def _log_in_by_the_agent(exchange, signer):
+    """Sends the agent's login frame in place of the one that ccxt built."""
+    watch = exchange.watch
+
+    def watch_logged_in(url, message_hash, message=None, *arguments, **named):
+        if message is None or STAND_IN not in json.dumps(message, default=str):
+            return watch(url, message_hash, message, *arguments, **named)
+
+        async def logged_in():
+            try:
+                frame = await asyncio.get_running_loop().run_in_executor(None, signer.login, url, message)
+            except Exception as error:
+                exchange.client(url).reject(error, message_hash)
+                raise
+            return await watch(url, message_hash, frame, *arguments, **named)
+
+        task = asyncio.ensure_future(logged_in())
+        # Whoever does not wait for it waits for the future that was rejected.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return task
+
+    exchange.watch = watch_logged_in
 
 
 def _refuse_to_sign_here(exchange):
@@ -165,7 +199,7 @@ def _refuse_to_sign_here(exchange):
             building.now = False
 
     def no_signature(*_arguments, **_named):
-        if getattr(building, "now", False):
+        if getattr(building, "now", False) or exchange.id in LOGIN_FRAMES:
             return STAND_IN
         raise NotSupported(f"{exchange.id}: this login is not signed by the agent yet")
 
@@ -195,11 +229,26 @@ class _Signer:
             raise NotSupported(f"the agent signed another request than ccxt built for {urlsplit(built.url).path}")
         return signed
 
+    def login(self, url, built):
+        """The agent's login frame in place of the one that ccxt built for this socket."""
+        purpose = "ws-trade" if urlsplit(url).path.endswith("/v5/trade") else "ws"
+        frame = json.loads(self._ask(self._agent.session, self._key, purpose)["frame"])
+        differ = [name for name in FRAME_KINDS if built.get(name) != frame.get(name)]
+        if differ:
+            raise NotSupported(f"the agent's login differs from what ccxt built in {', '.join(differ)}")
+        # By its number ccxt finds the answer; where that is the nonce as well, it is signed.
+        own = {"id": built["id"]} if "id" in built and built["id"] != built.get("nonce") else {}
+        return {**built, **frame, **own}
+
     def _asked(self, built):
         url = urlsplit(built.url)
         params, params_in = self._params(url, built)
+        return self._ask(self._agent.sign, self._key, built.method, url.path, params, params_in, url.netloc)
+
+    @staticmethod
+    def _ask(call, *arguments):
         try:
-            return self._agent.sign(self._key, built.method, url.path, params, params_in, url.netloc)
+            return call(*arguments)
         except Refused as refusal:
             later = refusal.code.startswith(("clock.", "ledger.", "token.")) or refusal.code == "policy.rate"
             kind = RequestUnavailable if later else RequestRefused

@@ -23,7 +23,7 @@ pub(super) fn describe(entry: &PendingEntry, output: &Output) -> String {
     }
     lines.extend(opens(entry));
     lines.push(("approvals", approvals(entry)));
-    lines.push(("touches", "1, of your own security key".to_owned()));
+    lines.push(("touches", touches(entry)));
     lines.push(("agent", statement.agent.clone()));
     lines.push(("policy", statement.policy_sha256.clone()));
     facts(&lines)
@@ -152,6 +152,14 @@ fn opens(entry: &PendingEntry) -> Vec<(&'static str, String)> {
         lines.push(("does not bind", list(&reviewed.residual)));
     }
     lines
+}
+
+/// Which hardware will blink, and how often: on the rungs that are hardware the key's own does as well.
+fn touches(entry: &PendingEntry) -> String {
+    match entry.rung {
+        1 | 2 => format!("2: of your own security key now, then of {}, where the agent runs", entry.token),
+        _ => "1, of your own security key".to_owned(),
+    }
 }
 
 fn approvals(entry: &PendingEntry) -> String {

@@ -1,6 +1,7 @@
 //! The whole agent with a YubiKey beside its HSM: keys born in it, one touch for each signature.
 
 mod faults;
+mod withdrawal;
 
 use std::fs;
 use std::io::Write as _;
@@ -196,6 +197,18 @@ fn what_must_not_be_enrolled_is_refused() {
     assert!(taken.to_string().contains("--overwrite"), "{taken}");
     let made = this.generate(rsa, &[Scope::Withdraw], None, false).expect("a free slot");
     assert_eq!(made.key.expect("described").slot.as_deref(), Some("82"));
+}
+
+#[test]
+fn a_key_in_the_way_is_replaced_where_that_is_asked_for() {
+    let this = TouchAgent::start(Firmware::V5_7_1, "");
+    this.desk.generate(0x9a, AlgorithmId::EccP256, PinPolicy::Once, TouchPolicy::Never);
+    let scopes = [Scope::Read, Scope::Withdraw];
+    this.generate(Algorithm::Ed25519, &scopes, Some("9a"), false).expect_err("in the way");
+    let made = this.generate(Algorithm::Ed25519, &scopes, Some("9a"), true).expect("replaced");
+    assert_eq!(made.key.expect("described").slot.as_deref(), Some("9a"));
+    this.activate();
+    this.touched();
 }
 
 #[test]

@@ -55,6 +55,11 @@ def holds_no_scalar(case, built):
     return any(value is None or isinstance(value, (list, dict)) for value in case.params.values())
 
 
+def holds_objects(case, built):
+    lists = [value if isinstance(value, list) else [value] for value in case.params.values()]
+    return any(isinstance(item, (list, dict)) for items in lists for item in items)
+
+
 def holds_a_name(case, built):
     return any(name in case.params_text for name in ("from", "price", "quantity", "side", "to", "type"))
 
@@ -113,6 +118,9 @@ REFUSED = (
     ("backpack", "request.malformed", no_batch, "an object where the path takes a list of orders"),
     ("cryptocom", "request.malformed", holds_no_scalar, "null, or an object that ccxt signs in Python's spelling"),
     ("cryptocom", "request.malformed", holds_a_name, "a value that could be read as the next parameter"),
+    ("bybit", "request.malformed", holds_objects, "the path is not signed: what stands in an object could be any parameter"),
+    ("bybit_rsa", "request.malformed", holds_objects, "the path is not signed: what stands in an object could be any parameter"),
+    ("mexc", "request.malformed", holds_objects, "the path is not signed: what stands in an object could be any parameter"),
     ("bitstamp", "request.malformed", read_with_params, "ccxt does not send what a read is given"),
     ("gate", "request.malformed", in_a_query, "the query of a PATCH is signed unescaped"),
     ("gate", "request.malformed", unfilled_path, "ccxt takes this path's parameter from a list"),

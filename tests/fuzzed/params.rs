@@ -135,7 +135,7 @@ fn set_by_the_agent(exchange: &dyn Exchange, name: &str) -> bool {
     let facts = exchange.facts();
     // Bitstamp takes no empty body: it is sent a pair that means nothing.
     (facts.name, name) == ("bitstamp", "foo")
-        || facts.managed.contains(&name)
+        || facts.set_by_agent().any(|set| set == name)
         || facts.receive_window.is_some_and(|window| window.name == name)
 }
 

@@ -98,6 +98,10 @@ pub struct Hosts {
     pub hosts: &'static [&'static str],
 }
 
+/// What a signature depends on beside the request, by the names that exchanges have for it. Where an exchange takes it in a
+/// header, a parameter of this name is not what its sender thinks, or is a way around that header.
+const SET_EVERYWHERE: &[&str] = &["expires", "nonce", "recvWindow", "recv_window", "sign", "signature", "timestamp"];
+
 /// A parameter that bounds how long the exchange accepts the request.
 #[derive(Clone, Copy, Debug)]
 pub struct ReceiveWindow {
@@ -121,8 +125,10 @@ pub struct Facts {
     /// How its signatures are made and what they cover; the first that fits a path and a key counts.
     pub schemes: &'static [Scheme],
     pub hosts: &'static [Hosts],
-    /// Parameters the agent sets; a client that sends one is refused.
+    /// Parameters the agent sets, beyond those that it sets everywhere; a client that sends one is refused.
     pub managed: &'static [&'static str],
+    /// Names that the agent sets everywhere else, and that some endpoint here takes as its own.
+    pub taken: &'static [&'static str],
     pub receive_window: Option<ReceiveWindow>,
     /// What a session lets the client do without further signatures, whichever way it was opened.
     pub session_grants: &'static [Scope],
@@ -141,9 +147,17 @@ impl Facts {
         schemes: &[Scheme::FULL],
         hosts: &[],
         managed: &[],
+        taken: &[],
         receive_window: None,
         session_grants: &[Scope::Read],
     };
+
+    /// Every name that a client may not send.
+    pub fn set_by_agent(&self) -> impl Iterator<Item = &'static str> + '_ {
+        let window = |name: &str| self.receive_window.is_some_and(|window| window.name == name);
+        let everywhere = SET_EVERYWHERE.iter().filter(move |name| !self.taken.contains(name) && !window(name));
+        self.managed.iter().chain(everywhere).copied()
+    }
 
     /// How a request for this path is signed by a key of this algorithm.
     pub fn scheme(&self, algorithm: Algorithm, path: &str) -> &'static Scheme {

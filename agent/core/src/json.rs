@@ -61,6 +61,11 @@ impl Value {
         }
     }
 
+    /// Neither an object nor a list.
+    pub const fn is_plain(&self) -> bool {
+        !matches!(self, Self::Array(_) | Self::Object(_))
+    }
+
     /// Compact JSON, UTF-8 unescaped, order and number text kept.
     pub fn to_json(&self) -> String {
         let mut text = String::with_capacity(256);

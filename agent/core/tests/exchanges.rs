@@ -168,7 +168,7 @@ fn demo_trading_on_okx_is_a_header() {
 #[test]
 fn what_the_agent_sets_is_never_taken() {
     for exchange in ALL {
-        for name in exchange.facts().managed {
+        for name in exchange.facts().set_by_agent() {
             let params = Params::new(Value::parse(&format!("{{{name:?}:1}}")).expect("JSON")).expect("plain");
             let refusal = check_managed(*exchange, &params, RECEIVE_WINDOW_CAP_MS).expect_err(name);
             assert_eq!(refusal.code, Code::RequestForbiddenParameter);

@@ -28,7 +28,7 @@ static FACTS: Facts = Facts {
     algorithms: &[Algorithm::Ed25519],
     secret: SecretFormat::Base64,
     hosts: &[Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["api.backpack.exchange"] }],
-    managed: &["instruction", "timestamp", "window"],
+    managed: &["instruction", "window"],
     ..Facts::PLAIN
 };
 

@@ -44,7 +44,7 @@ static FACTS: Facts = Facts {
         testnet("/dapi/", &["testnet.binancefuture.com", "demo-dapi.binance.com"]),
         testnet("/eapi/", &["testnet.binancefuture.com"]),
     ],
-    managed: &["timestamp", "signature", "apiKey"],
+    managed: &["apiKey"],
     receive_window: Some(ReceiveWindow { name: WINDOW, default_ms: 10_000 }),
     ..Facts::PLAIN
 };

@@ -22,7 +22,6 @@ static FACTS: Facts = Facts {
     name: "bitflyer",
     documentation: "https://lightning.bitflyer.com/docs?lang=en#authentication",
     hosts: &[Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["api.bitflyer.com"] }],
-    managed: &["nonce", "signature", "timestamp"],
     ..Facts::PLAIN
 };
 

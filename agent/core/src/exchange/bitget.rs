@@ -31,7 +31,6 @@ static FACTS: Facts = Facts {
         Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["api.bitget.com"] },
         Hosts { environment: Environment::Testnet, path_prefix: "/", hosts: &["api.bitget.com"] },
     ],
-    managed: &["sign", "signature", "timestamp"],
     // The private socket of v3 places orders.
     session_grants: &[Scope::Read, Scope::Trade],
     ..Facts::PLAIN

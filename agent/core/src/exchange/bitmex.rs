@@ -26,7 +26,7 @@ static FACTS: Facts = Facts {
         Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["www.bitmex.com"] },
         Hosts { environment: Environment::Testnet, path_prefix: "/", hosts: &["testnet.bitmex.com"] },
     ],
-    managed: &["api-expires", "api-signature", "expires", "signature"],
+    managed: &["api-expires", "api-signature"],
     ..Facts::PLAIN
 };
 

@@ -26,7 +26,6 @@ static FACTS: Facts = Facts {
         Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["bitso.com", "api.bitso.com"] },
         Hosts { environment: Environment::Testnet, path_prefix: "/", hosts: &["stage.bitso.com"] },
     ],
-    managed: &["nonce", "signature"],
     ..Facts::PLAIN
 };
 

@@ -24,7 +24,7 @@ static FACTS: Facts = Facts {
     nonce: Nonce::Uuid,
     hosts: &[Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["www.bitstamp.net"] }],
     // Also those of its older signature, which stood in the form.
-    managed: &["key", "nonce", "signature", "timestamp"],
+    managed: &["key"],
     ..Facts::PLAIN
 };
 

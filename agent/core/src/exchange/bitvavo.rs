@@ -25,7 +25,7 @@ static FACTS: Facts = Facts {
     name: "bitvavo",
     documentation: "https://docs.bitvavo.com/docs/authentication/",
     hosts: &[Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["api.bitvavo.com"] }],
-    managed: &["signature", "timestamp", "window"],
+    managed: &["window"],
     // `privateWithdrawAssets` is one of the WebSocket's actions.
     session_grants: &[Scope::Read, Scope::Trade, Scope::Withdraw],
     ..Facts::PLAIN

@@ -42,7 +42,6 @@ static FACTS: Facts = Facts {
             hosts: &["api-testnet.bybit.com", "api-demo.bybit.com"],
         },
     ],
-    managed: &["timestamp"],
     // The trade socket takes orders without a signature.
     session_grants: &[Scope::Read, Scope::Trade],
     ..Facts::PLAIN

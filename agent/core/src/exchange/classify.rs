@@ -89,7 +89,7 @@ pub fn check_managed(exchange: &dyn Exchange, params: &Params, cap_ms: u64) -> R
                 let message = format!("{name} is not a whole number of milliseconds from 1 to {cap_ms}");
                 return Err(Refusal::forbidden_parameter(message));
             }
-        } else if facts.managed.contains(&name.as_str()) {
+        } else if facts.set_by_agent().any(|set| set == name) {
             return Err(Refusal::forbidden_parameter(format!(
                 "{name} is set by the agent and never taken from a client"
             )));
@@ -110,13 +110,17 @@ pub fn classify<'a>(
     let scheme = exchange.facts().scheme(algorithm, request.path.as_str());
     let binding = scheme.binding;
     let names = known_names(exchange, scheme, &request.params)?;
-    check_nesting(scheme, &request.params)?;
     let Some((index, endpoint)) = table.find(request.method, request.path.as_str()) else {
         let message =
             format!("{} {} is not in the endpoint table of {}", request.method, request.path, exchange.facts().name);
         return Err(Refusal::new(Code::RequestUnknownEndpoint, message));
     };
     let own = table.openings_of(index);
+    let opened = || opened(table, endpoint, binding, request, &names);
+    if !binding.path {
+        let is_taken = |name: &str| own.clone().chain(opened()).any(|opening| opening.takes(name));
+        check_nesting(is_taken, table, scheme, &request.params)?;
+    }
     let mut classified = Classified {
         scope: endpoint.scope,
         effective: Scopes::only(endpoint.scope),
@@ -137,7 +141,7 @@ pub fn classify<'a>(
         classified.transfers.push(transfer(table, endpoint, opening, request));
     }
     if !binding.path {
-        for opening in opened(table, endpoint, binding, request, &names) {
+        for opening in opened() {
             classified.add(table, opening, opening.endpoint == index, request, &mut read);
         }
     } else if !binding.method {
@@ -314,15 +318,32 @@ fn known_names(exchange: &dyn Exchange, scheme: &Scheme, params: &Params) -> Res
     Ok(names)
 }
 
-/// Where the path is not bound, the parameters alone say what a request is: an object among them could hide any of them,
-/// unless it is signed as the JSON that it is sent as.
-fn check_nesting(scheme: &Scheme, params: &Params) -> Result<(), Refusal> {
-    let nested = params.members().iter().find(|(_, value)| value.members().is_some());
-    match nested {
-        Some((name, _)) if !scheme.binding.path && !scheme.objects => {
-            Err(Refusal::malformed(format!("the parameter {name:?} is an object; this exchange takes none")))
+/// Where the path is not bound, the parameters alone say what a request is, and one that stands inside an object could be any
+/// of them. Objects stand under names that are taken by a row that counts, the one asked for or one that the signature opens;
+/// and, but for those in lists, only where the body is signed as the JSON that it is sent as.
+fn check_nesting(
+    is_taken: impl Fn(&str) -> bool,
+    table: &Table,
+    scheme: &Scheme,
+    params: &Params,
+) -> Result<(), Refusal> {
+    if matches!(params.value(), Value::Array(_)) && !table.takes_arrays() {
+        return Err(Refusal::malformed("no endpoint of this exchange takes an array"));
+    }
+    let mut nested = params.members().iter().filter(|(_, value)| match value {
+        Value::Array(items) => items.iter().any(|item| !item.is_plain()),
+        value => !value.is_plain(),
+    });
+    let hidden = nested.find(|(name, value)| {
+        let alone = matches!(value, Value::Object(_));
+        alone && !scheme.objects || !is_taken(name)
+    });
+    match hidden {
+        Some((name, _)) => {
+            let message = format!("the parameter {name:?} holds an object, which this endpoint does not take");
+            Err(Refusal::malformed(message))
         }
-        _ => Ok(()),
+        None => Ok(()),
     }
 }
 

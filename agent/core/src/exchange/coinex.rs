@@ -23,7 +23,7 @@ static FACTS: Facts = Facts {
     name: "coinex",
     documentation: "https://docs.coinex.com/api/v2/authorization",
     hosts: &[Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["api.coinex.com"] }],
-    managed: &["signature", "timestamp", "tonce"],
+    managed: &["tonce"],
     ..Facts::PLAIN
 };
 

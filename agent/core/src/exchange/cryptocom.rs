@@ -32,7 +32,7 @@ static FACTS: Facts = Facts {
         Hosts { environment: Environment::Testnet, path_prefix: "/exchange/v1/", hosts: &["uat-api.3ona.co"] },
         Hosts { environment: Environment::Testnet, path_prefix: "/v2/", hosts: &["uat-api.3ona.co"] },
     ],
-    managed: &["api_key", "id", "nonce", "sig"],
+    managed: &["api_key", "id", "sig"],
     // Any method of the API can be called over the socket.
     session_grants: &[Scope::Read, Scope::Trade, Scope::Account, Scope::Transfer, Scope::Withdraw],
     ..Facts::PLAIN

@@ -28,6 +28,8 @@ static FACTS: Facts = Facts {
         Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["www.deribit.com"] },
         Hosts { environment: Environment::Testnet, path_prefix: "/", hosts: &["test.deribit.com"] },
     ],
+    // Of a block trade.
+    taken: &["nonce", "signature", "timestamp"],
     // After the login everything that the key may do is a call without a signature.
     session_grants: &[Scope::Read, Scope::Trade, Scope::Account, Scope::Transfer, Scope::Withdraw, Scope::Admin],
     ..Facts::PLAIN

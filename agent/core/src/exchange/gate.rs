@@ -41,7 +41,6 @@ static FACTS: Facts = Facts {
         testnet("/api/v4/spot/"),
         testnet("/api/v4/wallet/"),
     ],
-    managed: &["sign", "signature", "timestamp"],
     ..Facts::PLAIN
 };
 

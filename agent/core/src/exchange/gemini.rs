@@ -31,7 +31,9 @@ static FACTS: Facts = Facts {
         Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["api.gemini.com"] },
         Hosts { environment: Environment::Testnet, path_prefix: "/", hosts: &["api.sandbox.gemini.com"] },
     ],
-    managed: &["nonce", "request"],
+    managed: &["request"],
+    // Where a list begins.
+    taken: &["timestamp"],
     ..Facts::PLAIN
 };
 

@@ -32,7 +32,6 @@ static FACTS: Facts = Facts {
     nonce: Nonce::Increasing(NonceUnit::Milliseconds),
     // The method is not signed, but there is only one.
     hosts: &[Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["api.kraken.com"] }],
-    managed: &["nonce"],
     session_grants: &[Scope::Read, Scope::Trade],
     ..Facts::PLAIN
 };

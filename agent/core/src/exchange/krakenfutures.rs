@@ -33,7 +33,6 @@ static FACTS: Facts = Facts {
         Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["futures.kraken.com"] },
         Hosts { environment: Environment::Testnet, path_prefix: "/", hosts: &["demo-futures.kraken.com"] },
     ],
-    managed: &["nonce"],
     ..Facts::PLAIN
 };
 

@@ -38,7 +38,6 @@ static FACTS: Facts = Facts {
             hosts: &["api.mexc.com", "contract.mexc.com"],
         },
     ],
-    managed: &["timestamp", "signature"],
     receive_window: Some(ReceiveWindow { name: WINDOW, default_ms: 5_000 }),
     ..Facts::PLAIN
 };

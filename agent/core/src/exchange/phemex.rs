@@ -27,6 +27,7 @@ static FACTS: Facts = Facts {
         Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["api.phemex.com", "vapi.phemex.com"] },
         Hosts { environment: Environment::Testnet, path_prefix: "/", hosts: &["testnet-api.phemex.com"] },
     ],
+    managed: &["expiry"],
     ..Facts::PLAIN
 };
 

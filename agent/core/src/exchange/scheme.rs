@@ -44,7 +44,7 @@ pub struct Scheme {
     pub joined: bool,
     /// The query follows the path without a separator: the end of a path could as well begin its query.
     pub runs_on: bool,
-    /// Bodies are JSON, signed as they are sent: what stands inside an object is no parameter of the request.
+    /// Bodies are JSON, signed as they are sent: a parameter may be an object, where a row is known to take it.
     pub objects: bool,
 }
 

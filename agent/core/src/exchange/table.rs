@@ -110,6 +110,8 @@ pub struct Opening {
     pub required: Vec<&'static str>,
     /// The same as `required`.
     pub required_set: NameSet,
+    /// What it takes beside them and no role reads, `name?`: known, so that objects may stand under it.
+    pub optional: Vec<&'static str>,
     pub roles: Vec<(Role, Source)>,
     /// The same for all openings that read the same orders out of the same payload.
     pub reading: usize,
@@ -125,6 +127,12 @@ impl Opening {
     /// Whether it says where the orders of a payload stand.
     pub fn says_orders(&self) -> bool {
         self.source_of(Role::Symbol).is_some() || self.source_of(Role::List).is_some()
+    }
+
+    /// Whether the endpoint is known to take a parameter of this name.
+    pub fn takes(&self, name: &str) -> bool {
+        let read = self.roles.iter().filter_map(|(_, source)| source.parameter());
+        self.required.iter().chain(&self.optional).copied().chain(read).any(|known| known == name)
     }
 
     /// Whether it takes parameters that name nothing: none at all or only unknown ones, which an exchange may as well
@@ -187,7 +195,7 @@ impl Table {
         let mut table = Self {
             schemes: facts.schemes,
             names: Names::new(),
-            managed: facts.managed.iter().copied().chain(facts.receive_window.map(|window| window.name)).collect(),
+            managed: facts.set_by_agent().chain(facts.receive_window.map(|window| window.name)).collect(),
             patterns: HashMap::new(),
             openings_of: vec![Vec::new(); endpoints.len()],
             telling: Vec::new(),
@@ -257,6 +265,11 @@ impl Table {
         matches!(self.names.find(name), Spelling::Known(_)) && !self.managed.contains(&name)
     }
 
+    /// Whether a body may be an array where the path is not bound: some row takes one.
+    pub fn takes_arrays(&self) -> bool {
+        self.nameless().any(|opening| opening.name_of(Role::List) == Some(WHOLE_BODY))
+    }
+
     /// A known name that `name` ends in, where `name` itself is not known.
     ///
     /// Where an exchange verifies query and body as one text without a separator, whoever sends the request may cut it
@@ -271,6 +284,9 @@ impl Table {
     fn number_names(&mut self) {
         for opening in &mut self.openings {
             opening.required_set = opening.required.iter().map(|name| self.names.add(name)).collect();
+            for name in &opening.optional {
+                self.names.add(name);
+            }
             for (_, source) in &opening.roles {
                 if let Some(name) = source.parameter() {
                     self.names.add(name);
@@ -373,6 +389,7 @@ fn parse_opening(line: &'static str, endpoints: &HashMap<(Method, &'static str),
         endpoint,
         required: Vec::new(),
         required_set: NameSet::default(),
+        optional: Vec::new(),
         roles: Vec::new(),
         reading: 0,
         empty: false,
@@ -387,8 +404,13 @@ fn parse_opening(line: &'static str, endpoints: &HashMap<(Method, &'static str),
         let (role, name) = word.split_once('=').map_or((None, word), |(role, name)| (Some(role), name));
         let (name, optional) = name.strip_suffix('?').map_or((name, false), |name| (name, true));
         let source = Source::parse(name, path).unwrap_or_else(|| panic!("no such segment: {line}"));
-        if let Some(role) = role {
-            opening.roles.push((Role::parse(role).unwrap_or_else(|| panic!("unknown role: {line}")), source));
+        match role {
+            Some(role) => {
+                let role = Role::parse(role).unwrap_or_else(|| panic!("unknown role: {line}"));
+                opening.roles.push((role, source));
+            }
+            None if optional => opening.optional.push(name),
+            None => {}
         }
         let needed = !optional && name != WHOLE_BODY && source == Source::Parameter(name);
         if needed && !opening.required.contains(&name) {

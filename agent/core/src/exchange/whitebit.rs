@@ -28,7 +28,7 @@ static FACTS: Facts = Facts {
     algorithms: &[Algorithm::HmacSha512],
     nonce: Nonce::Increasing(NonceUnit::Milliseconds),
     hosts: &[Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["whitebit.com", "whitebit.eu"] }],
-    managed: &["nonce", "nonceWindow", "request"],
+    managed: &["nonceWindow", "request"],
     session_grants: &[Scope::Read, Scope::Trade],
     ..Facts::PLAIN
 };

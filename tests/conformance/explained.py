@@ -60,6 +60,10 @@ def holds_objects(case, built):
     return any(isinstance(item, (list, dict)) for items in lists for item in items)
 
 
+def names_alike(case, built):
+    return len({name.lower() for name in case.params}) < len(case.params)
+
+
 def holds_a_name(case, built):
     return any(name in case.params_text for name in ("from", "price", "quantity", "side", "to", "type"))
 
@@ -113,6 +117,7 @@ def loses_brackets(case, built):
 REFUSED = (
     ("*", "request.malformed", nested_in_a_query, "an array, an object or null in a query or a form"),
     ("*", "request.malformed", unescaped, "a delimiter in a value that is signed or sent unescaped"),
+    ("*", "request.ambiguous", names_alike, "two names that differ in case only"),
     ("kraken", "request.malformed", form_in_json, "a JSON body that would be a form as well"),
     ("backpack", "request.malformed", holds_no_scalar, "what is signed of a JSON body is a query"),
     ("backpack", "request.malformed", no_batch, "an object where the path takes a list of orders"),

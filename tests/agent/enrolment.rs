@@ -1,5 +1,6 @@
 //! Keys come, are shown, and go; what is wrong changes nothing.
 
+use countersign_core::exchange::text::iso8601_ms;
 use countersign_core::key::Tier;
 use countersign_core::wire::KeyState;
 
@@ -78,10 +79,14 @@ fn what_a_cut_off_enrolment_left_is_cleared_by_its_name() {
 #[test]
 fn keys_are_there_again_after_a_restart() {
     let mut agent = Agent::with_binance(BOT);
-    let last_used = |agent: &Agent| agent.client().keys().expect("keys").keys[0].last_used_ms;
+    let key = |agent: &Agent| agent.client().keys().expect("keys").keys.remove(0);
+    let last_used = |agent: &Agent| key(agent).last_used_ms;
     assert_eq!(last_used(&agent), None);
+    let new = key(&agent);
+    assert_eq!((new.created, new.expires, new.last_used), (iso8601_ms(new.created_ms), None, None));
     agent.restart();
     assert!(agent.sign("binance-mm", "GET", "/api/v3/account", "{}").is_ok());
+    assert_eq!(key(&agent).last_used, last_used(&agent).map(iso8601_ms));
     assert!(last_used(&agent).is_some());
     agent.restart();
     assert!(last_used(&agent).is_some(), "taken from the journal");

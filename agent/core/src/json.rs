@@ -207,16 +207,38 @@ impl<'de> Visitor<'de> for MembersVisitor {
         f.write_str("an object")
     }
 
-    // A name with an escape cannot be borrowed and is refused: one spelling for each name.
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut members: Self::Value = Vec::with_capacity(USUAL_MEMBERS);
-        while let Some((name, value)) = map.next_entry::<&'de str, &'de RawValue>()? {
-            members.push((name, value));
+        while let Some((name, value)) = map.next_entry::<Name<'de>, &'de RawValue>()? {
+            members.push((name.0, value));
         }
         match twice(members.iter().map(|(name, _)| *name), Ord::cmp) {
             Some(name) => Err(A::Error::custom(format_args!("{DUPLICATE}: {name:?}"))),
             None => Ok(members),
         }
+    }
+}
+
+/// A member's name as it stands in the text. One with an escape cannot be borrowed and is refused: one spelling for each name.
+struct Name<'a>(&'a str);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(NameVisitor).map(Name)
+    }
+}
+
+struct NameVisitor;
+
+impl<'de> Visitor<'de> for NameVisitor {
+    type Value = &'de str;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a name without escapes")
+    }
+
+    fn visit_borrowed_str<E: serde::de::Error>(self, name: &'de str) -> Result<Self::Value, E> {
+        Ok(name)
     }
 }
 
@@ -307,6 +329,12 @@ mod tests {
         ] {
             assert!(Value::parse(text).is_err(), "{text:.40}");
         }
+    }
+
+    #[test]
+    fn an_escaped_name_is_called_so() {
+        let refusal = Value::parse(r#"{"\u0061":2}"#).expect_err("escaped");
+        assert!(refusal.message.contains("a name without escapes"), "{}", refusal.message);
     }
 
     #[test]

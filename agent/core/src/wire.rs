@@ -357,6 +357,13 @@ pub struct KeyEntry {
     pub created_ms: u64,
     pub expires_ms: Option<u64>,
     pub last_used_ms: Option<u64>,
+    /// The same three moments for people: UTC, ISO 8601.
+    #[serde(default)]
+    pub created: String,
+    #[serde(default)]
+    pub expires: Option<String>,
+    #[serde(default)]
+    pub last_used: Option<String>,
     /// PEM, for asymmetric keys.
     pub public_key: Option<String>,
     /// Whose attestation proves that each signature takes a touch: rung 1.

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use countersign_core::exchange::text::iso8601_ms;
 use countersign_core::exchange::{self, Nonce};
 use countersign_core::key::{Key, KeyName, NonceUnit};
 use countersign_core::refusal::{Code, Refusal};
@@ -104,6 +105,9 @@ impl Keyring {
             created_ms: file.created_ms,
             expires_ms: file.expires_ms,
             last_used_ms,
+            created: iso8601_ms(file.created_ms),
+            expires: file.expires_ms.map(iso8601_ms),
+            last_used: last_used_ms.map(iso8601_ms),
             public_key: file.public_key_pem.clone(),
             touch_attested_by: file.touch_attested_by,
             slot: file.slot.clone(),

@@ -161,7 +161,7 @@ pub struct Draft {
     pub timestamp_ms: u64,
 }
 
-/// A WebSocket login ready to sign: the frame to send first, or headers for the connect request.
+/// A WebSocket login ready to sign: the frame to send first, headers for the connect request, or the POST for a token.
 #[derive(Clone, Debug)]
 pub struct SessionDraft {
     pub algorithm: Algorithm,
@@ -170,6 +170,8 @@ pub struct SessionDraft {
     pub url: String,
     pub frame: Option<Template>,
     pub headers: Vec<(&'static str, Template)>,
+    /// Of the POST for a token.
+    pub body: Option<Template>,
     pub timestamp_ms: u64,
 }
 
@@ -190,6 +192,7 @@ pub struct FinishedSession {
     pub url: String,
     pub frame: Option<String>,
     pub headers: Vec<(String, String)>,
+    pub body: Option<String>,
     pub signature: String,
     pub timestamp_ms: u64,
 }
@@ -252,8 +255,15 @@ impl SessionDraft {
             url: url.to_owned(),
             frame: None,
             headers: Vec::new(),
+            body: None,
             timestamp_ms: stamp.now_ms,
         }
+    }
+
+    /// The login is the request for a token.
+    pub fn token(url: String, draft: Draft) -> Self {
+        let Draft { algorithm, message, encoding, headers, body, timestamp_ms, .. } = draft;
+        Self { algorithm, message, encoding, url, frame: None, headers, body, timestamp_ms }
     }
 
     #[must_use]
@@ -274,6 +284,7 @@ impl SessionDraft {
             url: self.url,
             frame: self.frame.map(|frame| frame.fill(&signature, passphrase)).transpose()?,
             headers: fill_headers(self.headers, &signature, passphrase)?,
+            body: self.body.map(|body| body.fill(&signature, passphrase)).transpose()?,
             timestamp_ms: self.timestamp_ms,
             signature,
         })

@@ -219,6 +219,9 @@ pub struct SessionReply {
     pub url: String,
     pub frame: Option<String>,
     pub headers: Vec<(String, String)>,
+    /// Where the URL is that of a token: the body to POST to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
     pub signature: String,
     pub timestamp_ms: u64,
     pub record: RecordId,
@@ -241,6 +244,7 @@ impl SessionReply {
             url: finished.url,
             frame: finished.frame,
             headers: finished.headers,
+            body: finished.body,
             signature: finished.signature,
             timestamp_ms: finished.timestamp_ms,
             record,

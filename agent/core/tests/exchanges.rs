@@ -12,6 +12,7 @@ use countersign_core::policy::{Client, Decision, Policy, RECEIVE_WINDOW_CAP_MS, 
 use countersign_core::refusal::Code;
 use countersign_core::request::{Method, Params, Path, Request};
 use countersign_core::scope::{Scope, Scopes};
+use secrecy::SecretString;
 
 const STAMP: Stamp = Stamp { now_ms: 1_700_000_000_000, nonce: 1, random: [0; 16], receive_window_ms: Some(5_000) };
 
@@ -427,6 +428,31 @@ fn a_body_that_names_nothing_is_an_empty_one() {
     }
     let judged = judged("bybit", Method::Post, "/v5/order/cancel-all", r#"{"category":"spot"}"#);
     assert_eq!(judged.effective, scopes(&[Scope::Trade]));
+}
+
+/// What is signed for the token of a private WebSocket is what is signed for its endpoint, and needs the same scopes.
+#[test]
+fn a_session_that_is_a_token_is_the_request_for_it() {
+    for (name, path) in [
+        ("bitstamp", "/api/v2/websockets_token/"),
+        ("kraken", "/0/private/GetWebSocketsToken"),
+        ("kucoin", "/api/v1/bullet-private"),
+        ("whitebit", "/api/v4/profile/websocket_token"),
+    ] {
+        let exchange = named(name).expect("in the registry");
+        let (key, asked) = (key(exchange, Environment::Production), request(Method::Post, path, "{}"));
+        let host = exchange.host(&asked, Environment::Production).expect("a host");
+        let request = exchange.draft(&asked, &key, host, &STAMP).expect("a draft");
+        let session = exchange.session(&key, &Login::ws(), &STAMP).expect("a login");
+        assert_eq!(session.message, request.message, "{name}");
+        let passphrase = SecretString::from("p");
+        let session = session.finish(b"signature", Some(&passphrase)).expect("finished");
+        let request = request.finish(b"signature", Some(&passphrase)).expect("finished");
+        let sent = (session.url, session.headers, session.body, session.frame);
+        assert_eq!(sent, (request.url, request.headers, request.body, None), "{name}");
+        let grants = exchange.session_grants(key.algorithm, &Login::ws());
+        assert_eq!(exchange.session_scopes(grants), judged(name, Method::Post, path, "{}").effective, "{name}");
+    }
 }
 
 /// The token of a login on Upbit is that of any request without parameters, the cancelling of open orders among them.

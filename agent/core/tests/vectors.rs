@@ -213,7 +213,7 @@ fn what_cannot_be_done_has_a_code() {
         ("{", "request.malformed"),
         (r#"{"id":"x","exchange":"nowhere","request":{},"auth":{}}"#, "request.unknown_endpoint"),
         (
-            r#"{"id":"x","exchange":"kraken","kind":"ws-login","auth":{"now_ms":1,"secret":"","api_key":"k"}}"#,
+            r#"{"id":"x","exchange":"bitso","kind":"ws-login","auth":{"now_ms":1,"secret":"","api_key":"k"}}"#,
             "request.unknown_endpoint",
         ),
     ] {

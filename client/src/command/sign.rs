@@ -95,8 +95,8 @@ fn describe_request(reply: &SignReply) -> String {
 
 fn describe_session(reply: &SessionReply) -> String {
     let mut text = format!("{}\n{}", plain(&reply.url), describe_headers(&reply.headers));
-    if let Some(frame) = &reply.frame {
-        text.push_str(&format!("{}\n", plain(frame)));
+    if let Some(sent) = reply.frame.as_ref().or(reply.body.as_ref()) {
+        text.push_str(&format!("{}\n", plain(sent)));
     }
     text.push('\n');
     text.push_str(&facts(&[

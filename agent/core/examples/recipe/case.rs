@@ -87,13 +87,17 @@ fn login(case: &Value) -> Result<serde_json::Value, Refusal> {
         // A login that is all headers: cases show them in the frame's place.
         None => finished.headers.iter().map(|(name, value)| (name.clone(), json!(value))).collect(),
     };
-    Ok(json!({
+    let mut shown = json!({
         "scope": Scope::Session,
         "effective_scopes": exchange.session_scopes(exchange.session_grants(key.algorithm, &login)),
         "messages": messages,
         "headers": finished.headers,
         "frame": frame,
-    }))
+    });
+    if let Some(body) = finished.body {
+        shown["body"] = json!(body);
+    }
+    Ok(shown)
 }
 
 /// What the login is for. A case has it in its own words, or only as part of the frame that is to come out.

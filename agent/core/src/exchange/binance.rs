@@ -139,6 +139,7 @@ impl Exchange for Binance {
             },
             frame: Some(Template::text(frame).then(Piece::Signature).then_text("\"}}")),
             headers: Vec::new(),
+            body: None,
             timestamp_ms: now,
         })
     }

@@ -4,12 +4,13 @@
 
 use std::sync::LazyLock;
 
+use super::login::{Login, token};
 use super::parameters::{Place, named, query};
 use super::table::Table;
 use super::worth::{ending_in, priced, quoted};
 use super::{Exchange, Facts, Hosts, Nonce, Stamp};
 use crate::decimal::Amount;
-use crate::draft::{Draft, Encoding, Template};
+use crate::draft::{Draft, Encoding, SessionDraft, Template};
 use crate::exchange::classify::Order;
 use crate::key::{Environment, Key};
 use crate::refusal::Refusal;
@@ -61,6 +62,12 @@ impl Exchange for Bitstamp {
             draft = draft.header("Content-Type", FORM);
         }
         Ok(draft.body(body))
+    }
+
+    /// <https://www.bitstamp.net/websocket/v2/>
+    fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
+        login.plain()?;
+        token(self, "www.bitstamp.net", "/api/v2/websockets_token/", key, stamp)
     }
 
     fn notional<'a>(&self, order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {

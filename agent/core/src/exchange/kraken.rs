@@ -8,12 +8,13 @@ use std::sync::LazyLock;
 use percent_encoding::AsciiSet;
 use sha2::{Digest, Sha256};
 
+use super::login::{Login, token};
 use super::parameters::{Pairs, named, without_separators};
 use super::table::Table;
 use super::{Exchange, Facts, Hosts, Nonce, SecretFormat, Stamp};
 use crate::algorithm::Algorithm;
 use crate::decimal::Amount;
-use crate::draft::{Draft, Encoding, Template, UNRESERVED};
+use crate::draft::{Draft, Encoding, SessionDraft, Template, UNRESERVED};
 use crate::exchange::classify::Order;
 use crate::json::Value;
 use crate::key::{Environment, Key, NonceUnit};
@@ -72,6 +73,12 @@ impl Exchange for Kraken {
             body: Some(body.into()),
             timestamp_ms: stamp.now_ms,
         })
+    }
+
+    /// <https://docs.kraken.com/api/docs/guides/spot-ws-auth>
+    fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
+        login.plain()?;
+        token(self, "api.kraken.com", "/0/private/GetWebSocketsToken", key, stamp)
     }
 
     fn base_quantity<'a>(&self, order: &'a Order<'_>) -> Option<&'a str> {

@@ -4,7 +4,7 @@
 
 use std::sync::LazyLock;
 
-use super::login::{Login, WS};
+use super::login::{Login, WS, token};
 use super::parameters::{Place, named, query_raw};
 use super::table::Table;
 use super::worth::{priced, quote_of, quoted};
@@ -14,7 +14,7 @@ use crate::draft::{Draft, Encoding, SessionDraft, Template};
 use crate::exchange::classify::Order;
 use crate::key::{Environment, Key};
 use crate::refusal::Refusal;
-use crate::request::{Method, Params, ParamsIn, Path, Request};
+use crate::request::{ParamsIn, Request};
 
 #[derive(Debug)]
 pub struct Kucoin;
@@ -79,17 +79,10 @@ impl Exchange for Kucoin {
         Ok(draft.body(body))
     }
 
-    /// Not a login but the request for the token that opens the private WebSocket: a POST with these headers to this URL.
     fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
         let host = if login.one_of(&[WS, "ws-futures"])? == WS { TRADE[0] } else { TRADE[1] };
         login.no_arguments()?;
-        let path = Path::parse("/api/v1/bullet-private")?;
-        let request = Request { method: Method::Post, path, params: Params::empty(), params_in: None, host: None };
-        let draft = self.draft(&request, key, host, stamp)?;
-        let url = format!("https://{host}{}", request.path);
-        let mut session = SessionDraft::new(key, stamp, draft.message, draft.encoding, &url);
-        session.headers = draft.headers;
-        Ok(session)
+        token(self, host, "/api/v1/bullet-private", key, stamp)
     }
 
     fn base_quantity<'a>(&self, order: &'a Order<'_>) -> Option<&'a str> {

@@ -4,6 +4,7 @@
 
 use std::sync::LazyLock;
 
+use super::login::{Login, token};
 use super::parameters::{Place, named};
 use super::table::Table;
 use super::text::base64;
@@ -11,7 +12,7 @@ use super::worth::{priced, quote_of, quoted};
 use super::{Exchange, Facts, Hosts, Nonce, Stamp};
 use crate::algorithm::Algorithm;
 use crate::decimal::Amount;
-use crate::draft::{Draft, Encoding, Template};
+use crate::draft::{Draft, Encoding, SessionDraft, Template};
 use crate::exchange::classify::Order;
 use crate::json::Value;
 use crate::key::{Environment, Key, NonceUnit};
@@ -63,6 +64,12 @@ impl Exchange for Whitebit {
             .header("X-TXC-PAYLOAD", payload)
             .header("X-TXC-SIGNATURE", Template::signature())
             .body(Some(body)))
+    }
+
+    /// <https://docs.whitebit.com/private/websocket/>
+    fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
+        login.plain()?;
+        token(self, "whitebit.com", "/api/v4/profile/websocket_token", key, stamp)
     }
 
     fn notional<'a>(&self, order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {

@@ -3,7 +3,7 @@
 CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
 
-.PHONY: all bench build clean conformance demo deny fmt fuzz golden install-deps lint scopes-diff soak test test-conformance test-kryoptic test-python test-rust try-units
+.PHONY: all bench build clean conformance demo deny fmt fuzz golden install-deps lint scopes-diff soak test test-conformance test-demo test-kryoptic test-python test-rust try-units
 
 all: build
 
@@ -24,7 +24,7 @@ bench:
 	"$(CARGO_TARGET_DIR)/release/countersign-bench" run --python "$$(scripts/python-env)" \
 		--json "$(CARGO_TARGET_DIR)/bench.json" $(BENCH)
 
-test: install-deps lint test-rust test-python test-conformance
+test: install-deps lint test-rust test-python test-conformance test-demo
 
 fmt:
 	cargo fmt --all
@@ -81,6 +81,11 @@ test-conformance:
 try-units: install-deps
 	cargo build --locked -p countersign -p countersign-agent
 	@scripts/try-units
+
+# The half of the demo that no other test walks through, with the programs of the tests. A quarter of a minute.
+test-demo:
+	cargo build --locked --quiet -p countersign -p countersign-agent -p virtual-yubikey
+	@scripts/demo-touch "$(CARGO_TARGET_DIR)/debug" >/dev/null
 
 # Every warning too, such as a crate in two versions.
 deny:

@@ -116,7 +116,7 @@ fn the_sample_means_what_it_says() {
 
     assert!(matches!(&config.approvers[0].proof, ApproverProof::SshKey(_)));
     assert!(matches!(&config.approvers[1].proof, ApproverProof::Unproven { attestation, .. }
-        if attestation == Path::new("/etc/countersign/bob-9c.pem")));
+        if attestation == Path::new("/etc/countersign/bob-9a.pem")));
     assert_eq!(config.policy.destinations.len(), 2);
     assert_eq!(config.policy.destinations[1].memo.as_deref(), Some("104418"));
     assert_eq!(config.policy.transfers["BTC"].approvers[1].count, 2);

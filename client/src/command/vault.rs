@@ -156,7 +156,7 @@ fn approve(asked: &Asked) -> Result<String, Failure> {
 fn describe(result: &Value) -> String {
     let text = |name: &str| result[name].as_str().unwrap_or_default().to_owned();
     if let Some(yubikey) = result["opened_by"].as_str() {
-        return plain(&format!("{yubikey} opens the vault {}; nothing was signed\n", text("token")));
+        return plain(&format!("{yubikey} opens the vault {}; nothing was signed", text("token")));
     }
     let names = |list: &Value| {
         let name = |one: &Value| match (one.as_str(), one["name"].as_str()) {

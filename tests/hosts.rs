@@ -151,6 +151,7 @@ impl Supervised {
         let config = TokenConfig {
             name: "hsm".to_owned(),
             settings: format!("{behaviour}{}", log.path().display()).into_bytes(),
+            keeps_pin: false,
             deadlines: Deadlines {
                 start: Duration::from_secs(5),
                 sign: Duration::from_millis(500),
@@ -421,7 +422,12 @@ fn a_host_that_will_not_stop_is_killed() {
 #[test]
 fn a_program_that_is_not_there_is_reported_and_tried_again() {
     in_runtime(async {
-        let config = TokenConfig { name: "hsm".to_owned(), settings: Vec::new(), deadlines: Deadlines::default() };
+        let config = TokenConfig {
+            name: "hsm".to_owned(),
+            settings: Vec::new(),
+            keeps_pin: false,
+            deadlines: Deadlines::default(),
+        };
         let token = Supervisor::start(config, spawner("as_a_spawner_without_a_program"));
         let mut changes = token.subscribe();
         let down = changes.wait_for(|status| status.next_try_ms.is_some());

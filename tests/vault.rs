@@ -16,6 +16,8 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use countersign::{Client, Error};
+use countersign_agent::host::yubikey::Slot;
+use countersign_agent::vault::sealed::Sealed;
 use countersign_core::scope::Scope;
 use countersign_core::wire::SignReply;
 use countersign_core::wire::admin::{DoneReply, Register};
@@ -42,6 +44,22 @@ pub(crate) struct VaultAgent {
     pub(crate) desk: Desk,
 }
 
+/// What is special about a vault and its agent.
+pub(crate) struct Making<'a> {
+    pub(crate) profile: &'a str,
+    /// The directory that the PINs of the YubiKeys come from, if not from a file.
+    pub(crate) credentials: Option<&'a Path>,
+    /// Of the agent.
+    pub(crate) environment: Vec<(String, String)>,
+    pub(crate) vault: SoftHsm,
+}
+
+impl Default for Making<'_> {
+    fn default() -> Self {
+        Self { profile: "softhsm", credentials: None, environment: Vec::new(), vault: SoftHsm::new() }
+    }
+}
+
 impl VaultAgent {
     /// A vault that was made and holds nothing yet, and an agent that runs.
     pub(crate) fn start() -> Self {
@@ -49,7 +67,12 @@ impl VaultAgent {
     }
 
     pub(crate) fn of_profile(profile: &str) -> Self {
-        let this = Self::unmade(profile, None);
+        Self::made(Making { profile, ..Making::default() })
+    }
+
+    pub(crate) fn made(making: Making<'_>) -> Self {
+        let profile = making.profile;
+        let this = Self::unmade(making);
         let pin_file = this.vault.pin_file().to_owned();
         let made = this.command(&["init", "vault", "--pin-file", pin_file.to_str().expect("UTF-8")]);
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
@@ -58,12 +81,12 @@ impl VaultAgent {
         this
     }
 
-    /// An agent that runs, and a vault that was not made yet. The PINs of the YubiKeys come from this directory of
-    /// credentials, else from a file.
-    pub(crate) fn unmade(profile: &str, credentials: Option<&Path>) -> Self {
+    /// An agent that runs, and a vault that was not made yet.
+    pub(crate) fn unmade(making: Making<'_>) -> Self {
+        let Making { profile, credentials, environment, vault } = making;
         let desk = Desk::new(Firmware::V5_4_3);
         let spare = desk.rig.insert_at(1, Firmware::V5_7_1, SPARE).unwrap_or_else(|error| panic!("{error}"));
-        let (vault, alice) = (SoftHsm::new(), Person::new("alice", 1));
+        let alice = Person::new("alice", 1);
         let shim = Shim::of(vault.module());
         let wrapper = ["nsenter", "--mount", "--net", "--wd=."].map(str::to_owned).to_vec();
         let wrapper = [wrapper, vec![format!("--target={}", desk.rig.pid()), "--".to_owned()]].concat();
@@ -73,9 +96,10 @@ impl VaultAgent {
             Some(_) => "{ credential = \"yk.pin\" }".to_owned(),
             None => format!("{{ file = \"{}\" }}", pin_file.display()),
         };
-        let environment =
+        let credentials =
             credentials.iter().map(|path| ("CREDENTIALS_DIRECTORY".to_owned(), path.display().to_string()));
-        let launch = Launch { wrapper, environment: environment.collect(), ..Launch::default() };
+        let environment = environment.into_iter().chain(credentials).collect();
+        let launch = Launch { wrapper, environment, ..Launch::default() };
         let rest = rest(&desk, &spare, &vault, &shim, &alice).replace("YUBIKEY_PIN", &pin);
         let rest = rest.replace("profile = \"softhsm\"", &format!("profile = \"{profile}\""));
         let agent = Agent::start_with(SoftHsm::new(), launch, BOT, &rest);
@@ -84,7 +108,11 @@ impl VaultAgent {
 
     /// With keys of three exchanges in the vault; both cards are touched as soon as they blink.
     pub(crate) fn with_keys() -> Self {
-        let this = Self::start();
+        Self::start().with_keys_added()
+    }
+
+    pub(crate) fn with_keys_added(self) -> Self {
+        let this = self;
         this.fingers(true);
         this.add("binance-wd", "binance", SECRET, None).expect("enrolled");
         this.add("okx-wd", "okx", "22582BD0CFF14C41EDBF1AB98506286D", Some("p4ss!w0rd")).expect("enrolled");
@@ -179,6 +207,17 @@ impl VaultAgent {
         let pending = admin.pending().expect("answered").pending;
         let entry = pending.iter().find(|entry| entry.id == id).expect("it waits");
         admin.approve(id, &self.alice.approve(&entry.statement, 1))
+    }
+
+    /// What whoever has the agent's uid, the PIV PIN and PC/SC does with one touch: an agreement of their own.
+    pub(crate) fn stolen_pin(&self, token: &str) -> String {
+        let file = self.agent.state_dir().join("vault").join(token).join("sealed");
+        let sealed = Sealed::parse(&fs::read(file).expect("readable")).expect("whole");
+        let point = sealed.point_for(SERIAL).expect("a recipient");
+        let pin = self.desk.pin(PIN, 7);
+        let agreed = self.desk.inside(|| self.desk.yubikey().agree(Slot::KEY_MANAGEMENT, point, &pin, Box::new(|| ())));
+        let contents = sealed.open(SERIAL, &agreed.expect("touched")).expect("opens");
+        String::from_utf8(contents.pin.as_bytes().to_vec()).expect("hex")
     }
 
     /// The touches that both cards gave for an agreement.

@@ -80,7 +80,7 @@ fn carry_out(
     if settings.is_vault() {
         return in_vault(&settings.name, (config, front_writes), (request, new_key), terminal.as_ref());
     }
-    let login = login::log_in(settings, front_writes, terminal.as_ref())?;
+    let login = login::log_in(settings, front_writes, terminal.as_ref(), login::Keeper::None)?;
     confine::follow_parent().map_err(unprotected)?;
     on_token(login, request, new_key)
 }

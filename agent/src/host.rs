@@ -8,6 +8,7 @@ pub(crate) mod code;
 pub mod fault;
 pub mod frame;
 pub mod handle;
+mod keeper;
 mod link;
 pub mod login;
 pub mod mechanism;

@@ -70,6 +70,16 @@ enum Command {
         #[arg(long = "front-writes", value_name = "DIR")]
         front_writes: Vec<PathBuf>,
     },
+    /// Keeps the PIN of a trading token that a touch opened, while the agent runs; started by the agent.
+    #[command(hide = true)]
+    Keeper {
+        /// Descriptor of the connection to the agent.
+        #[arg(long, default_value_t = 0)]
+        control: RawFd,
+        /// Descriptor at which the spawner hands over connections to hosts.
+        #[arg(long, default_value_t = 1)]
+        door: RawFd,
+    },
     /// Make a SoftHSM token with random PINs, for trials; prints where everything lies as JSON.
     InitToken {
         /// Directory to make it in.
@@ -218,6 +228,14 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Host { control, front_writes } => {
             let control = sys::duplicate_descriptor(control).context("there is no connection to the agent")?;
             Ok(ExitCode::from(process::run(control, &front_writes).exit_code()))
+        }
+        Command::Keeper { control, door } => {
+            let control = sys::duplicate_descriptor(control).context("there is no connection to the agent")?;
+            let door = sys::duplicate_descriptor(door).context("there is no door")?;
+            match vault::keeper::run(control, &door) {
+                Ok(()) => Ok(ExitCode::SUCCESS),
+                Err(_) => Ok(ExitCode::from(UNAVAILABLE)), // the host that asked was told
+            }
         }
         Command::Vault { action, config } => vault(action, &config.file),
         Command::VaultHost { control, config, credentials, front_writes } => {

@@ -370,7 +370,8 @@ fn host_of(token: &TokenConfig) -> Result<supervisor::TokenConfig, postcard::Err
         }
         () => Deadlines::default(),
     };
-    Ok(supervisor::TokenConfig { name: token.settings.name.clone(), settings, deadlines })
+    let (name, keeps_pin) = (token.settings.name.clone(), token.settings.keeps_pin());
+    Ok(supervisor::TokenConfig { name, settings, keeps_pin, deadlines })
 }
 
 /// Reads the configuration for the front at the other end of `control`.

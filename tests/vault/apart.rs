@@ -60,7 +60,7 @@ fn a_vault_of_a_user_of_its_own_opens_where_the_agent_cannot_write() {
         path
     };
     let (agents, vaults, directory) = (made("agents"), made("vaults"), made("state"));
-    let mut this = VaultAgent::unmade("softhsm", Some(&agents));
+    let mut this = VaultAgent::unmade(Making { credentials: Some(&agents), ..Making::default() });
     fs::copy(agents.join("yk.pin"), vaults.join("yk.pin")).expect("copied");
     let hsm = this.vault.configuration().parent().expect("a directory").to_owned();
     let shim = this.shim.module().parent().expect("a directory").to_owned();

@@ -1,57 +1,169 @@
 //! A trading token whose PIN is sealed: one touch when its host starts, then none.
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::*;
 use crate::agent::SECRET;
+use crate::agent::secrets::{holds, memory};
+
+/// An agent whose trading token is sealed, and waits for its first touch.
+fn sealed(reopen: &str) -> VaultAgent {
+    let mut this = VaultAgent::start();
+    this.agent.add("okx-wd", "okx", "key-id", SECRET, Some("p4ss")).expect("enrolled, on the trading token");
+    let file = this.agent.config_file();
+    let text = fs::read_to_string(&file).expect("readable");
+    let pin_file = this.agent.token.pin_file().to_owned();
+    let sealed = format!("pin = {{ sealed_by = \"yk\", slot = \"9d\", reopen = \"{reopen}\" }}");
+    let from = format!("pin = {{ file = \"{}\" }}", pin_file.display());
+    assert!(text.contains(&from));
+    fs::write(&file, text.replace(&from, &sealed).replace("\"transfer\", \"withdraw\"]", "\"trade\", \"withdraw\"]"))
+        .expect("written");
+    this.agent.stop(Signal::TERM);
+    // As if it had been so from the first start: it allows more than before.
+    fs::remove_file(this.agent.state_dir().join("accepted.toml")).expect("it was accepted");
+    let made = this.command(&["init", "hsm", "--pin-file", pin_file.to_str().expect("UTF-8")]);
+    assert!(made.status.success() && !pin_file.exists(), "{}", String::from_utf8_lossy(&made.stderr));
+    this.desk.card.set_timeout(Duration::from_secs(8));
+    this.agent.begin();
+    this
+}
 
 fn state(agent: &Agent, token: &str) -> String {
     let status = agent.admin().status().expect("answered");
     status.tokens.iter().find(|entry| entry.name == token).expect("configured").state.clone()
 }
 
-#[test]
-fn a_sealed_trading_token_takes_one_touch_a_start_and_a_stolen_disk_opens_nothing() {
-    let mut this = VaultAgent::start();
-    this.agent.add("okx-wd", "okx", "key-id", SECRET, Some("p4ss")).expect("enrolled, on the trading token");
-    let file = this.agent.config_file();
-    let text = fs::read_to_string(&file).expect("readable");
-    let pin_file = this.agent.token.pin_file().to_owned();
-    let sealed = "pin = { sealed_by = \"yk\", slot = \"9d\", reopen = \"touch\" }";
-    let from = format!("pin = {{ file = \"{}\" }}", pin_file.display());
-    assert!(text.contains(&from));
-    fs::write(&file, text.replace(&from, sealed).replace("\"transfer\", \"withdraw\"]", "\"trade\", \"withdraw\"]"))
-        .expect("written");
-    this.agent.stop(rustix::process::Signal::TERM);
-    // As if it had been so from the first start: it allows more than before.
-    fs::remove_file(this.agent.state_dir().join("accepted.toml")).expect("it was accepted");
-    let made = this.command(&["init", "hsm", "--pin-file", pin_file.to_str().expect("UTF-8")]);
-    assert!(made.status.success() && !pin_file.exists(), "{}", String::from_utf8_lossy(&made.stderr));
-
-    this.desk.card.set_timeout(Duration::from_secs(8));
-    let before = this.agreements();
-    this.agent.begin();
+/// It blinks, and is not open before the touch.
+fn touched(this: &VaultAgent) {
     assert!(this.desk.card.wait_blink(Duration::from_secs(10)), "it blinks: {}", this.agent.log());
     assert_ne!(state(&this.agent, "hsm"), "healthy");
     assert!(this.desk.card.press());
+    is_open(this);
+}
+
+fn is_open(this: &VaultAgent) {
     this.agent.wait_until("the token is open", |agent| state(agent, "hsm") == "healthy");
+}
+
+fn signs(this: &VaultAgent) {
+    this.agent.sign("okx-wd", "GET", "/api/v5/account/balance", "{}").expect("signed without a touch");
+}
+
+fn process(this: &VaultAgent, word: &str) -> Option<i32> {
+    this.agent.children().into_iter().find(|pid| {
+        let is_host = word != "host" || holds_module(*pid);
+        is_host
+            && fs::read_to_string(format!("/proc/{pid}/cmdline"))
+                .is_ok_and(|line| line.split('\0').any(|one| one == word))
+    })
+}
+
+fn holds_module(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/maps")).is_ok_and(|maps| maps.contains("softhsm"))
+}
+
+/// Kills it, as a crash would, and waits until it is gone.
+fn killed(this: &VaultAgent, word: &str) {
+    let pid = process(this, word).unwrap_or_else(|| panic!("no process {word}"));
+    kill_process(Pid::from_raw(pid).expect("a pid"), Signal::KILL).expect("killed");
+    this.agent.wait_until("it is gone", |agent| !agent.children().contains(&pid));
+}
+
+#[test]
+fn a_sealed_trading_token_takes_one_touch_a_start_and_a_stolen_disk_opens_nothing() {
+    let this = sealed("touch");
+    let before = this.agreements();
+    touched(&this);
     assert!(this.agent.log().contains("touch yk: it blinks, and opens the token hsm"), "{}", this.agent.log());
     for _ in 0..5 {
         let params = r#"{"instId":"BTC-USDT","tdMode":"cash","side":"buy","ordType":"limit","sz":"1","px":"1"}"#;
         this.agent.sign("okx-wd", "POST", "/api/v5/trade/order", params).expect("signed without a touch");
     }
     assert_eq!(this.agreements() - before, 1);
+    assert_eq!(process(&this, "keeper"), None, "nobody keeps its PIN");
 
     // Its host dies at night: nothing opens until somebody touches.
-    let host = this.agent.children().into_iter().find(|pid| holds_module(*pid)).expect("a host");
-    rustix::process::kill_process(rustix::process::Pid::from_raw(host).expect("a pid"), rustix::process::Signal::KILL)
-        .expect("killed");
+    killed(&this, "host");
     assert!(this.desk.card.wait_blink(Duration::from_secs(10)), "it asks again");
     assert!(this.agent.sign("okx-wd", "GET", "/api/v5/account/balance", "{}").is_err());
     this.fingers(true);
-    this.agent.wait_until("the token is open", |agent| state(agent, "hsm") == "healthy");
-    this.agent.sign("okx-wd", "GET", "/api/v5/account/balance", "{}").expect("signed");
+    is_open(&this);
+    signs(&this);
     assert_eq!(this.agreements() - before, 2);
 }
 
-fn holds_module(pid: i32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/maps")).is_ok_and(|maps| maps.contains("softhsm"))
+#[test]
+fn a_kept_pin_opens_after_the_host_died_and_not_after_the_agent_did() {
+    let mut this = sealed("keep-while-running");
+    let before = this.agreements();
+    touched(&this);
+    for _ in 0..3 {
+        killed(&this, "host");
+        is_open(&this);
+        signs(&this);
+    }
+    assert_eq!(this.agreements() - before, 1, "one touch for four hosts");
+    this.agent.stop(Signal::TERM);
+    this.agent.begin();
+    touched(&this);
+    signs(&this);
+    assert_eq!(this.agreements() - before, 2, "another start, another touch");
+    // A front that is killed takes the PIN with it.
+    let keeper = process(&this, "keeper").expect("it keeps the PIN");
+    this.agent.stop(Signal::KILL);
+    this.agent.wait_until("nobody keeps it", |_| crate::agent::faults::is_gone(keeper));
+    this.agent.begin();
+    touched(&this);
+}
+
+#[test]
+fn where_the_keeper_died_or_the_sealed_pin_is_another_one_a_touch_opens() {
+    let this = sealed("keep-while-running");
+    touched(&this);
+    killed(&this, "keeper");
+    signs(&this);
+    killed(&this, "host");
+    touched(&this);
+    signs(&this);
+    this.fingers(true);
+    let rotated = this.command(&["rotate", "hsm"]);
+    assert!(rotated.status.success(), "{}", String::from_utf8_lossy(&rotated.stderr));
+    this.fingers(false);
+    killed(&this, "host");
+    touched(&this);
+    signs(&this);
+}
+
+/// The threat model says so: not the front, and nobody else of its uid.
+#[test]
+fn of_all_processes_the_keeper_alone_holds_a_kept_pin() {
+    let this = sealed("keep-while-running");
+    touched(&this);
+    killed(&this, "host"); // the PIN has been on its way once more
+    is_open(&this);
+    signs(&this);
+    this.fingers(true);
+    let pin = this.stolen_pin("hsm");
+    let keeper = process(&this, "keeper").expect("it keeps the PIN");
+    let processes = [vec![this.agent.pid() as i32], this.agent.spawner().into_iter().collect(), this.agent.children()];
+    let processes = processes.concat();
+    assert!(processes.len() >= 5, "front, spawner, keeper, hosts: {processes:?}");
+    for pid in processes {
+        assert_eq!(holds(&memory(pid as u32), pin.as_bytes()), pid == keeper, "process {pid}, the keeper is {keeper}");
+    }
+    let read = |file: &str| fs::read_to_string(format!("/proc/{keeper}/{file}")).expect("readable");
+    let status = read("status");
+    let field = |name: &str| status.lines().find(|line| line.starts_with(name)).expect(name).to_owned();
+    assert_ne!(field("VmLck:").split_whitespace().nth(1), Some("0"), "locked: {status}");
+    assert_eq!((field("Seccomp:"), field("NoNewPrivs:")), ("Seccomp:\t2".to_owned(), "NoNewPrivs:\t1".to_owned()));
+    let limits = read("limits");
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).expect("there");
+    assert_eq!(core.split_whitespace().filter(|word| *word == "0").count(), 2, "{core}");
+    assert!(!read("maps").contains("softhsm"), "it has no module");
+    // Its connections are to the front and to the spawner; a host's is closed once the PIN was given.
+    let descriptors = fs::read_dir(format!("/proc/{keeper}/fd")).expect("readable");
+    let targets = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    let sockets: std::collections::BTreeSet<_> =
+        targets.filter(|target| target.to_string_lossy().starts_with("socket:")).collect();
+    assert_eq!(sockets.len(), 2, "{sockets:?}");
 }

@@ -70,13 +70,8 @@ fn sealed(fields: &mut Fields<'_>, names: Names<'_>) -> Option<PinSource> {
         problems.keep(if slot == "9d" { Ok(()) } else { Err(problem()) })
     });
     let reopens = fields.span("reopen");
-    let reopen = fields.optional("reopen", |value, problems| match value::text(value, problems)? {
-        "keep-while-running" => {
-            let help = "reopen = \"touch\": a host that died waits for a finger again";
-            let expected = "expected another way to open it again";
-            problems.refuse(Problem::new(value.span(), expected, "not available in this version", help))
-        }
-        _ => value::one_of(value, &[("touch", Reopen::Touch)], problems),
+    let reopen = fields.optional("reopen", |value, problems| {
+        value::one_of(value, &[("keep-while-running", Reopen::KeepWhileRunning), ("touch", Reopen::Touch)], problems)
     });
     if let (None, Some(span)) = (&given, reopens) {
         let expected = "expected `reopen` beside `sealed_by` only";

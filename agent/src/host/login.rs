@@ -17,6 +17,7 @@ use super::settings::TokenSettings;
 use crate::confine::{self, Calls, Limits};
 use crate::sys;
 use crate::terminal::Terminal;
+use crate::vault::keeper;
 
 /// What a logged-in process holds: the login lasts as long as a session of it is open.
 #[derive(Debug)]
@@ -25,6 +26,13 @@ pub struct Login {
     pub keeper: Session,
     /// What this process can no longer do.
     pub limits: Limits,
+}
+
+/// Who has the PIN where it is kept from an earlier touch.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Keeper {
+    None,
+    OnStandardOutput,
 }
 
 /// Reads the PIN, loads the module, logs in, and gives up what it took to get there: what follows is confined.
@@ -36,6 +44,7 @@ pub fn log_in(
     settings: &TokenSettings,
     front_writes: &[PathBuf],
     operator: Option<&Terminal<'_>>,
+    keeper: Keeper,
 ) -> Result<Login, HostError> {
     let profile = settings.checked_profile()?;
     code::check_untouched(settings, &profile, front_writes)?;
@@ -46,7 +55,13 @@ pub fn log_in(
     let source = OpenSource::open(settings).map_err(unavailable)?;
     let mut record = TryRecord::open(&settings.state_dir, &settings.name).map_err(blocked)?;
     check(&record, settings, &source.identity(), PinFlags::default())?;
-    let pin = source.read(&settings.name, operator).map_err(unavailable)?;
+    let pin = match keeper {
+        Keeper::None => source.read(&settings.name, operator).map_err(unavailable)?,
+        Keeper::OnStandardOutput => {
+            let source = source.identity();
+            Pin { bytes: keeper::fetch(settings, &source)?, source }
+        }
+    };
     if !(profile.pin.min_length..=profile.pin.max_length).contains(&pin.bytes.as_bytes().len()) {
         return Err(HostError::PinUnavailable(format!("{} takes {}", profile.title, profile.pin.form)));
     }

@@ -16,7 +16,7 @@ use crate::terminal::{Echo, Terminal, TerminalError};
 use crate::trusted_path::{self, Exposure, TrustError};
 use crate::vault::open;
 
-const LONGEST_PIN: usize = 1024;
+pub(crate) const LONGEST_PIN: usize = 1024;
 const PINENTRY: &str = "/usr/bin/pinentry";
 
 /// Why there is no PIN. The texts hold neither the PIN nor where it lies.

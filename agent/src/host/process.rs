@@ -16,7 +16,7 @@ use super::catalogue::Catalogue;
 use super::catalogue::SigningKey;
 use super::fault::Fault;
 use super::frame::{self, FrameError, Frames};
-use super::login::{self, Login};
+use super::login::{self, Keeper, Login};
 use super::protocol::{FromHost, HostError, Passphrase, ToHost};
 use super::self_test::SelfTest;
 use super::settings::TokenSettings;
@@ -69,7 +69,8 @@ fn serve(stream: &mut UnixStream, frames: &mut Frames, front_writes: &[PathBuf])
     if settings.is_yubikey() {
         return yubikey_host::serve(&settings, stream, frames);
     }
-    let login = login::log_in(&settings, front_writes, None)?;
+    let keeper = if settings.keeps_pin() { Keeper::OnStandardOutput } else { Keeper::None };
+    let login = login::log_in(&settings, front_writes, None, keeper)?;
     let unprotected = |error| HostError::Refused(format!("this process cannot be protected: {error}"));
     confine::follow_parent().map_err(unprotected)?;
     confine::leave_terminal();

@@ -65,6 +65,8 @@ pub struct SealedPin {
 /// How a token is opened again whose PIN is sealed.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Reopen {
+    /// Without one: a process of its own keeps the PIN while the agent runs.
+    KeepWhileRunning,
     /// As at the start: by a touch.
     Touch,
 }
@@ -95,6 +97,11 @@ impl TokenSettings {
     /// True where every login takes a touch, and a process of its own.
     pub fn is_vault(&self) -> bool {
         matches!(&self.pin, PinSource::Sealed(sealed) if sealed.reopen.is_none())
+    }
+
+    /// True where a process keeps the PIN for the hosts that come after.
+    pub fn keeps_pin(&self) -> bool {
+        matches!(&self.pin, PinSource::Sealed(sealed) if sealed.reopen == Some(Reopen::KeepWhileRunning))
     }
 
     /// True where the PIN opens with a touch: at each use, or once.

@@ -1,12 +1,15 @@
 //! Keeps one token's host running: starts it, talks to it, kills it when it hangs, starts it again when it died.
 
+use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
+use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::breaker::Breaker;
 use super::handle::{Deadlines, Shared, TokenHandle};
+use super::keeper::Keeper;
 use super::link::append_frame;
 use super::session::{Ended, Session};
 use super::status::{TokenState, unix_ms};
@@ -20,6 +23,8 @@ pub struct TokenConfig {
     pub name: String,
     /// The body of the first frame the host gets; it holds no PIN.
     pub settings: Vec<u8>,
+    /// A process of its own has the PIN, once a touch opened it.
+    pub keeps_pin: bool,
     pub deadlines: Deadlines,
 }
 
@@ -30,13 +35,14 @@ pub struct Supervisor {
     spawner: Spawner,
     handle: TokenHandle,
     breaker: Breaker,
+    keeper: Option<Keeper>,
 }
 
 impl Supervisor {
     /// Starts the first host and returns at once. Must be called inside a `LocalSet`.
     pub fn start(config: TokenConfig, spawner: Spawner) -> TokenHandle {
         let handle = TokenHandle::new(config.name.clone(), config.deadlines);
-        let supervisor = Self { config, spawner, handle: handle.clone(), breaker: Breaker::default() };
+        let supervisor = Self { config, spawner, handle: handle.clone(), breaker: Breaker::default(), keeper: None };
         tokio::task::spawn_local(supervisor.run());
         handle
     }
@@ -71,7 +77,7 @@ impl Supervisor {
     async fn one_host(&mut self, shared: &Shared) -> Ended {
         shared.status.send_if_modified(|status| status.enter(TokenState::Starting));
         shared.pulse.waits_until(Instant::now()); // a spawner that answers does so at once
-        let started = self.spawner.start(Kind::Host, None).await;
+        let started = self.start_host().await;
         let (child, stream) = match started.and_then(|(child, stream)| Ok((child, Stream::new(stream.into_std()?)?))) {
             Ok(spawned) => spawned,
             Err(error) => {
@@ -88,6 +94,20 @@ impl Supervisor {
         shared.pulse.waits_until(Instant::now() + self.config.deadlines.stop);
         reap(child, self.config.deadlines.stop).await;
         ended
+    }
+}
+
+impl Supervisor {
+    async fn start_host(&mut self) -> io::Result<(Child, UnixStream)> {
+        let TokenConfig { name, settings, keeps_pin, .. } = &self.config;
+        if !keeps_pin {
+            return self.spawner.start(Kind::Host, None).await;
+        }
+        let keeper = match self.keeper.take().filter(|keeper| !keeper.is_gone()) {
+            Some(keeper) => keeper,
+            None => Keeper::start(&self.spawner, name, settings).await?,
+        };
+        self.spawner.start_host(self.keeper.insert(keeper).process()).await
     }
 }
 

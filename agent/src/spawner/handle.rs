@@ -121,6 +121,20 @@ impl Spawner {
     }
     /// Starts a child and gives the connection to it. `operator` becomes the child's standard output.
     pub async fn start(&self, kind: Kind, operator: Option<OwnedFd>) -> io::Result<(Child, UnixStream)> {
+        self.begin(kind, operator, None).await
+    }
+
+    /// Starts a host that gets its PIN from `keeper`.
+    pub async fn start_host(&self, keeper: &Child) -> io::Result<(Child, UnixStream)> {
+        self.begin(Kind::Host, None, Some(keeper.id)).await
+    }
+
+    async fn begin(
+        &self,
+        kind: Kind,
+        operator: Option<OwnedFd>,
+        keeper: Option<u64>,
+    ) -> io::Result<(Child, UnixStream)> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let stream = UnixStream::from_std(ours)?;
@@ -135,7 +149,7 @@ impl Spawner {
         desk.children.borrow_mut().insert(id, Expected { started: Some(started), ended });
         let mut child = Child { id, pid: 0, ended: end, spawner: self.clone() };
         let descriptors = [OwnedFd::from(theirs)].into_iter().chain(operator).collect();
-        desk.ask(ToSpawner::Start { id, kind }, descriptors);
+        desk.ask(ToSpawner::Start { id, kind, keeper }, descriptors);
         child.pid = pid.await.unwrap_or_else(|_| Err(gone()))?;
         Ok((child, stream))
     }
@@ -243,6 +257,10 @@ impl Desk {
 impl Child {
     pub const fn pid(&self) -> u32 {
         self.pid
+    }
+
+    pub fn has_ended(&self) -> bool {
+        self.ended.borrow().is_some()
     }
 
     /// Has it killed; nothing happens where it has ended already.

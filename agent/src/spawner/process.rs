@@ -10,9 +10,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::protocol::{FromSpawner, Kind, ToSpawner, receive, send};
+use super::protocol::{FromSpawner, Kind, ToKeeper, ToSpawner, receive, send};
 use crate::confine::{self, Calls, Demand};
 use crate::sys;
 
@@ -23,6 +24,7 @@ pub struct Programs {
     pub configuration: Vec<OsString>,
     pub enrol: Vec<OsString>,
     pub host: Vec<OsString>,
+    pub keeper: Vec<OsString>,
     pub vault: Vec<OsString>,
 }
 
@@ -45,6 +47,7 @@ impl Programs {
             configuration: vec!["configuration".into(), "--config".into(), config_file.into()],
             enrol: [wary("enrol"), reads.clone()].concat(),
             host: wary("host"),
+            keeper: vec!["keeper".into()],
             vault: [wary("vault-host"), reads].concat(),
         }
     }
@@ -83,6 +86,8 @@ struct Process {
 
 struct Running {
     child: Child,
+    /// Of a keeper: where it is handed its ends of connections to hosts.
+    door: Option<OwnedFd>,
     /// Readable once the child has ended.
     pidfd: OwnedFd,
 }
@@ -104,7 +109,9 @@ impl Process {
                         let _ = running.child.kill(); // fails where it has ended already
                     }
                 }
-                Some((ToSpawner::Start { id, kind }, descriptors)) => self.start(id, kind, descriptors)?,
+                Some((ToSpawner::Start { id, kind, keeper }, descriptors)) => {
+                    self.start(id, kind, keeper, descriptors)?;
+                }
             }
         }
     }
@@ -137,8 +144,8 @@ impl Process {
         Ok((ready(&polled[0]), ended.collect()))
     }
 
-    fn start(&mut self, id: u64, kind: Kind, descriptors: Vec<OwnedFd>) -> io::Result<()> {
-        let report = match self.spawn(kind, descriptors) {
+    fn start(&mut self, id: u64, kind: Kind, keeper: Option<u64>, descriptors: Vec<OwnedFd>) -> io::Result<()> {
+        let report = match self.spawn(kind, keeper, descriptors) {
             Ok(running) => {
                 let pid = running.child.id();
                 self.children.insert(id, running);
@@ -149,18 +156,29 @@ impl Process {
         self.tell(&report)
     }
 
-    /// The child finds its connection to the front as standard input and its operator as standard output; of ours, only
-    /// standard error is open in it.
-    fn spawn(&self, kind: Kind, descriptors: Vec<OwnedFd>) -> io::Result<Running> {
+    /// The child finds its connection to the front as standard input, and as standard output its operator, or what connects
+    /// host and keeper; of ours, only standard error is open in it.
+    fn spawn(&self, kind: Kind, keeper: Option<u64>, descriptors: Vec<OwnedFd>) -> io::Result<Running> {
         if self.only_vaults && !matches!(kind, Kind::Enrol | Kind::Vault) {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         let mut descriptors = descriptors.into_iter();
         let connection = descriptors.next().ok_or(io::ErrorKind::InvalidInput)?;
+        let (door, output) = match (kind, keeper) {
+            (Kind::Keeper, None) => {
+                let (ours, theirs) = packets()?;
+                rustix::io::ioctl_fionbio(&ours, true)?; // a keeper that stands still keeps nobody else waiting
+                (Some(ours), Some(theirs))
+            }
+            (Kind::Host, Some(keeper)) => (None, Some(self.visit(keeper)?)),
+            (_, None) => (None, descriptors.next()),
+            (_, Some(_)) => return Err(io::ErrorKind::InvalidInput.into()),
+        };
         let arguments = match kind {
             Kind::Configuration => &self.programs.configuration,
             Kind::Enrol => &self.programs.enrol,
             Kind::Host => &self.programs.host,
+            Kind::Keeper => &self.programs.keeper,
             Kind::Vault => &self.programs.vault,
         };
         let mut child = Command::new(&self.programs.program)
@@ -168,16 +186,24 @@ impl Process {
             .env_clear()
             .current_dir("/")
             .stdin(connection)
-            .stdout(descriptors.next().map_or_else(Stdio::null, Stdio::from))
+            .stdout(output.map_or_else(Stdio::null, Stdio::from))
             .spawn()?;
         match pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {
-            Ok(pidfd) => Ok(Running { child, pidfd }),
+            Ok(pidfd) => Ok(Running { child, door, pidfd }),
             Err(error) => {
                 let _ = child.kill();
                 child.wait()?;
                 Err(error.into())
             }
         }
+    }
+
+    /// The host's end of a connection to a keeper that has been given the other one.
+    fn visit(&self, keeper: u64) -> io::Result<OwnedFd> {
+        let door = self.children.get(&keeper).and_then(|running| running.door.as_ref());
+        let (hosts, keepers) = packets()?;
+        send(door.ok_or(io::ErrorKind::NotFound)?, &ToKeeper::Visit, &[keepers.as_fd()])?;
+        Ok(hosts)
     }
 
     fn reap(&mut self, id: u64) -> io::Result<()> {
@@ -189,4 +215,8 @@ impl Process {
     fn tell(&self, report: &FromSpawner) -> io::Result<()> {
         send(self.control.as_fd(), report, &[])
     }
+}
+
+fn packets() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
 }

@@ -20,6 +20,8 @@ pub enum Kind {
     Configuration,
     Enrol,
     Host,
+    /// Keeps a PIN that a touch opened, for hosts that come later.
+    Keeper,
     /// Lives for one signature with a key of a vault.
     Vault,
 }
@@ -34,7 +36,16 @@ pub(super) enum ToSpawner {
     Start {
         id: u64,
         kind: Kind,
+        /// Of a host: the keeper whose PIN it gets, over a connection that the spawner makes and the front has no end of.
+        keeper: Option<u64>,
     },
+}
+
+/// What the spawner tells a keeper.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) enum ToKeeper {
+    /// Beside it is the keeper's end of a connection to a host.
+    Visit,
 }
 
 /// What the spawner reports: first that it is ready, then for each start either `NotStarted`, or `Started` and later `Ended`.
@@ -50,7 +61,7 @@ const LONGEST_PACKET: usize = 1024;
 const MOST_DESCRIPTORS: usize = 2;
 
 /// Sends one message; it goes whole or, with an error, not at all.
-pub(super) fn send(to: impl AsFd, message: &impl Serialize, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub(crate) fn send(to: impl AsFd, message: &impl Serialize, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut body = [0; LONGEST_PACKET];
     let body = postcard::to_slice(message, &mut body).map_err(io::Error::other)?;
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
@@ -63,7 +74,7 @@ pub(super) fn send(to: impl AsFd, message: &impl Serialize, descriptors: &[Borro
 }
 
 /// Receives one message and its descriptors; `None` where the other side is gone.
-pub(super) fn receive<Message: DeserializeOwned>(from: impl AsFd) -> io::Result<Option<(Message, Vec<OwnedFd>)>> {
+pub(crate) fn receive<Message: DeserializeOwned>(from: impl AsFd) -> io::Result<Option<(Message, Vec<OwnedFd>)>> {
     let mut body = [0; LONGEST_PACKET];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -102,12 +113,12 @@ mod tests {
     fn messages_stay_apart_and_keep_their_descriptors() {
         let (ours, theirs) = pair();
         let (given, _) = pair();
-        let start = |id| ToSpawner::Start { id, kind: Kind::Host };
+        let start = |id| ToSpawner::Start { id, kind: Kind::Host, keeper: None };
         send(&ours, &start(u64::MAX), &[given.as_fd()]).expect("sent");
         send(&ours, &ToSpawner::Kill { id: 2 }, &[]).expect("sent");
         let received = || receive::<ToSpawner>(&theirs).expect("well formed").expect("there");
         let (message, descriptors) = received();
-        assert!(matches!(message, ToSpawner::Start { id: u64::MAX, kind: Kind::Host }), "{message:?}");
+        assert!(matches!(message, ToSpawner::Start { id: u64::MAX, kind: Kind::Host, keeper: None }), "{message:?}");
         assert_eq!(descriptors.len(), 1);
         let (message, descriptors) = received();
         assert!(matches!(message, ToSpawner::Kill { id: 2 }) && descriptors.is_empty(), "{message:?}");

@@ -89,7 +89,7 @@ impl Custody {
         let first = read_pin(&with_file)?;
         yubikey_gone();
         let unconfined = TokenSettings { confinement: confine::Demand::Off, ..with_file };
-        let login = login::log_in(&unconfined, &[], None)?;
+        let login = login::log_in(&unconfined, &[], None, login::Keeper::None)?;
         let (token, rotates) = (std::sync::Arc::clone(&login.token), Closing::rotates(login.token.profile()));
         drop(login);
         let terms = Terms {

@@ -106,6 +106,11 @@ pub fn follow_parent() -> io::Result<()> {
     Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?)
 }
 
+/// Takes back [`follow_parent`]: what begins now has to come to its own end, such as the rewriting of a software token's files.
+pub fn outlive_parent() -> io::Result<()> {
+    Ok(rustix::process::set_parent_process_death_signal(None)?)
+}
+
 /// Takes this process out of its terminal's reach: what is typed there no longer ends or stops it.
 pub fn leave_terminal() {
     // Fails only where this process already leads a session, which is what is wanted.

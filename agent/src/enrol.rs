@@ -100,6 +100,8 @@ fn in_vault(
     let absent = || HostError::Refused(format!("agent.toml has no vault named {name:?}"));
     let settings = &token.ok_or_else(absent)?.settings;
     let prepared = Prepared::new(settings, front_writes, terminal, Some(&config.policy.sha256))?;
+    let unprotected = |error| HostError::Refused(format!("this process cannot be protected: {error}"));
+    confine::follow_parent().map_err(unprotected)?;
     let spent = Spent::open(prepared.place()).map_err(refused)?;
     let text = format!("Touch {}: it blinks, and the vault opens to change {}.\n", prepared.card(), request.name());
     if let Some(terminal) = terminal {
@@ -107,9 +109,9 @@ fn in_vault(
     }
     let unsealed = prepared.touch(Box::new(move || tracing::info!("{}", text.trim_end())))?;
     spent.check(&unsealed.contents.spent).map_err(refused)?;
+    // As in `vault::process`: what begins now comes to its end.
+    confine::outlive_parent().map_err(unprotected)?;
     let (login, closing) = unsealed.log_in()?;
-    confine::follow_parent()
-        .map_err(|error| HostError::Refused(format!("this process cannot be protected: {error}")))?;
     let done = on_token(login, request, new_key);
     closing.finish(spent.mark())?;
     done

@@ -45,6 +45,31 @@ fn every_point_at_which_it_can_be_killed_leaves_a_vault_that_opens() {
 }
 
 #[test]
+fn a_vault_host_in_its_login_comes_to_its_end_when_the_spawner_is_killed() {
+    let mut this = VaultAgent::with_keys();
+    this.wait_until_closed();
+    let sealed = || fs::read(this.directory().join("sealed")).expect("readable");
+    let before = (sealed(), this.shim.calls("C_Login"));
+    this.shim.plan("C_Login sleep 1000 times=1");
+    let mut client = this.agent.client();
+    let (key, path, params) = binance("0.1");
+    let id = this.ask(&mut client, key, path, &params).expect("asked");
+    this.approve(&id).expect("approved");
+    this.agent.wait_until("the login is under way", |_| this.shim.calls("C_Login") == before.1 + 1);
+    let spawner = rustix::process::Pid::from_raw(this.agent.spawner().expect("a spawner")).expect("a pid");
+    rustix::process::kill_process(spawner, rustix::process::Signal::KILL).expect("killed");
+    this.agent.wait_until("it has ended", |_| this.vault_hosts().is_empty());
+    assert_ne!(sealed(), before.0, "it set another PIN");
+    for left in ["sealed.new", "token.copy"] {
+        assert!(!this.directory().join(left).exists(), "{left}: it was cut off");
+    }
+    this.agent.wait();
+    this.agent.begin();
+    this.agent.wait_until("it listens", |agent| countersign::Admin::open(&agent.sockets()).is_ok());
+    this.agent.wait_until("it signs again", |_| this.withdraw(key, path, &params).is_ok());
+}
+
+#[test]
 fn kills_at_any_moment_of_rotations_leave_a_vault_that_opens() {
     let this = VaultAgent::start();
     this.fingers(true);

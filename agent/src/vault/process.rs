@@ -78,6 +78,8 @@ impl Host<'_> {
         judged.still_in_time(policy, clock::wall_ms()).map_err(|refusal| HostError::Refused(refusal.to_string()))?;
         let recorded = spent.check(&unsealed.contents.spent).and_then(|()| spent.add(entry(&judged)));
         recorded.map_err(|error| HostError::Refused(error.to_string()))?;
+        // SoftHSM rewrites its files at C_Login and C_SetPIN: a process whose parent dies now goes on to its end.
+        confine::outlive_parent().map_err(unprotected)?;
         let (login, closing) = unsealed.log_in()?;
         let signed = self.signature(&login, &judged);
         drop(login); // the last session: logged out

@@ -42,6 +42,21 @@ impl SoftHsm {
         Self { directory, made }
     }
 
+    /// A token that an operator initialized, and whose security officer's PIN is known.
+    pub(crate) fn of_operator(so_pin: &str, pin: &str) -> Self {
+        let mut this = Self::new();
+        let label = format!("o{}", std::process::id());
+        let output = Command::new("softhsm2-util")
+            .env("SOFTHSM2_CONF", this.configuration())
+            .args(["--init-token", "--free", "--label", &label, "--so-pin", so_pin, "--pin", pin])
+            .output()
+            .expect("softhsm2-util runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        this.made.label = label;
+        this.made.pin_file = this.another_pin_file(pin);
+        this
+    }
+
     /// The settings a front would send for this token, under the name `hsm`.
     pub(crate) fn settings(&self) -> TokenSettings {
         TokenSettings {
@@ -105,6 +120,20 @@ impl SoftHsm {
     /// OpenSC's tool on this token, logged in: a judge that is not ours.
     pub(crate) fn pkcs11_tool(&self, arguments: &[&str]) -> std::process::Output {
         self.pkcs11_tool_with(&self.pin(), arguments)
+    }
+
+    /// As the security officer.
+    pub(crate) fn officer_tool(&self, so_pin: &str, arguments: &[&str]) -> std::process::Output {
+        let login = ["--login", "--login-type", "so", "--so-pin", so_pin];
+        Command::new("pkcs11-tool")
+            .env("SOFTHSM2_CONF", self.configuration())
+            .arg("--module")
+            .arg(self.module())
+            .args(["--token-label", self.label()])
+            .args(login)
+            .args(arguments)
+            .output()
+            .expect("pkcs11-tool runs")
     }
 
     pub(crate) fn pkcs11_tool_with(&self, pin: &str, arguments: &[&str]) -> std::process::Output {

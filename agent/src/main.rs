@@ -155,6 +155,9 @@ enum VaultAction {
         /// Holds the token's PIN now; removed once there is another one.
         #[arg(long)]
         pin_file: PathBuf,
+        /// Holds the security officer's PIN, which could set that one: it is changed too, and nobody knows it any more.
+        #[arg(long, value_name = "FILE")]
+        so_pin_file: Option<PathBuf>,
         /// Make new keys in slot 9d, over those that are there.
         #[arg(long)]
         overwrite: bool,
@@ -275,8 +278,8 @@ fn main() -> anyhow::Result<ExitCode> {
 fn vault(action: VaultAction, config: &std::path::Path) -> anyhow::Result<ExitCode> {
     let open = |token: &str| Custody::open(config, token);
     let done = match &action {
-        VaultAction::Init { token, pin_file, overwrite, agent_id } => {
-            open(token).and_then(|one| one.init(pin_file, *overwrite, agent_id.as_deref()))
+        VaultAction::Init { token, pin_file, so_pin_file, overwrite, agent_id } => {
+            open(token).and_then(|one| one.init(pin_file, so_pin_file.as_deref(), *overwrite, agent_id.as_deref()))
         }
         VaultAction::Show { token } => open(token).and_then(|one| one.show()),
         VaultAction::Drill { token, yubikey } => open(token).and_then(|one| one.drill(yubikey)),

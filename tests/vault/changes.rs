@@ -126,3 +126,29 @@ fn a_key_that_needs_no_touch_and_pin_each_time_opens_no_vault() {
         );
     }
 }
+
+#[test]
+fn the_security_officers_pin_is_destroyed_with_the_first_pin() {
+    let (so_pin, pin) = ("the-officers-pin", "the-first-pin");
+    let this = VaultAgent::unmade(Making { vault: SoftHsm::of_operator(so_pin, pin), ..Making::default() });
+    let set_by_officer = |this: &VaultAgent, new: &str| {
+        this.vault.officer_tool(so_pin, &["--init-pin", "--new-pin", new]).status.success()
+    };
+    assert!(set_by_officer(&this, pin), "who knows it sets a PIN");
+    let so_pin_file = this.vault.another_file("officer.pin", so_pin);
+    let (pin_file, officer) = (this.vault.pin_file().to_owned(), so_pin_file.to_str().expect("UTF-8"));
+    let made =
+        this.command(&["init", "vault", "--pin-file", pin_file.to_str().expect("UTF-8"), "--so-pin-file", officer]);
+    assert!(made.status.success(), "{}", said(&made));
+    assert!(!pin_file.exists() && !so_pin_file.exists(), "neither is of any use");
+    assert!(!set_by_officer(&this, "mine"), "it is another one");
+    this.fingers(true);
+    this.add("binance-wd", "binance", SECRET, None).expect("the vault opens");
+    // A token that `init-token` made has a PIN of the officer's that is no PIN of the user's, and stands in no file.
+    let trial = SoftHsm::new();
+    assert!(!trial.officer_tool(&trial.pin(), &["--init-pin", "--new-pin", "mine"]).status.success());
+    let beside = fs::read_dir(trial.configuration().parent().expect("a directory")).expect("readable");
+    let mut beside: Vec<_> = beside.map(|entry| entry.expect("an entry").file_name()).collect();
+    beside.sort();
+    assert_eq!(beside, ["softhsm2.conf", "tokens", "user.pin"]);
+}

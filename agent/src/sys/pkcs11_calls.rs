@@ -10,7 +10,7 @@ use cryptoki::object::ObjectHandle;
 use cryptoki::session::Session;
 use cryptoki_sys::{
     CK_BYTE, CK_FUNCTION_LIST, CK_MECHANISM, CK_OBJECT_HANDLE, CK_RV, CK_SESSION_HANDLE, CK_ULONG, CK_USER_TYPE,
-    CKU_USER,
+    CKU_SO, CKU_USER,
 };
 
 use super::LockedMemory;
@@ -68,14 +68,21 @@ impl Pkcs11Calls {
 
     /// C_Login as the user. `session` must be of the module these calls were made from.
     pub fn login(&self, session: &Session, pin: &LockedMemory) -> Result<(), RvError> {
-        let pin = pin.as_bytes();
-        // SAFETY: the module reads `pin.len()` bytes; it takes a mutable pointer by an old convention only.
-        let result =
-            unsafe { (self.login)(session.handle(), CKU_USER, pin.as_ptr().cast_mut(), pin.len() as CK_ULONG) };
-        outcome(result)
+        self.login_as(CKU_USER, session, pin)
     }
 
-    /// C_SetPIN as the user, from one PIN to the other.
+    /// C_Login as the security officer, in a session that can write.
+    pub fn login_as_officer(&self, session: &Session, pin: &LockedMemory) -> Result<(), RvError> {
+        self.login_as(CKU_SO, session, pin)
+    }
+
+    fn login_as(&self, who: CK_USER_TYPE, session: &Session, pin: &LockedMemory) -> Result<(), RvError> {
+        let pin = pin.as_bytes();
+        // SAFETY: the module reads `pin.len()` bytes; it takes a mutable pointer by an old convention only.
+        outcome(unsafe { (self.login)(session.handle(), who, pin.as_ptr().cast_mut(), pin.len() as CK_ULONG) })
+    }
+
+    /// C_SetPIN of whoever is logged in, or else of the user, from one PIN to the other.
     pub fn set_pin(&self, session: &Session, old: &LockedMemory, new: &LockedMemory) -> Result<(), RvError> {
         let set_pin = self.set_pin.ok_or(RvError::FunctionNotSupported)?;
         let (old, new) = (old.as_bytes(), new.as_bytes());

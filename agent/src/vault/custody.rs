@@ -20,6 +20,7 @@ use crate::config::{self, Config};
 use crate::enrol::yubikey::{attest, make_unsealing_key, roots};
 use crate::front::clock;
 use crate::host::login;
+use crate::host::pkcs11::Token;
 use crate::host::protocol::HostError;
 use crate::host::settings::{PinSource, TokenSettings};
 use crate::host::yubikey::{Slot, YubiKey};
@@ -60,9 +61,11 @@ impl Custody {
     }
 
     /// Seals a new vault: takes the token's first PIN from `pin_file`, sets one that nobody knows, and removes the file.
+    /// The same with the security officer's, which could set the other one.
     pub fn init(
         &self,
         pin_file: &Path,
+        so_pin_file: Option<&Path>,
         overwrite: bool,
         agent_id: Option<&str>,
     ) -> Result<serde_json::Value, HostError> {
@@ -76,6 +79,9 @@ impl Custody {
         let recipients: Vec<_> =
             unsealers.iter().map(|settings| recipient(settings, overwrite)).collect::<Result<_, _>>()?;
         let approvers: Vec<_> = self.config.policy.approvers.iter().filter_map(SealedApprover::of).collect();
+        if so_pin_file.is_some() && !self.rotates()? {
+            return Err(HostError::Refused("this token cannot have a PIN set: change it by hand".to_owned()));
+        }
         if approvers.is_empty() && self.settings.is_vault() {
             return Err(HostError::Refused("agent.toml names no approver: nobody could ever have it sign".to_owned()));
         }
@@ -114,10 +120,28 @@ impl Custody {
             set.map_err(|code| crate::host::fault::Fault::of_code(code, "C_SetPIN").error)?;
         }
         self.place.promote().map_err(|error| failed(&error))?;
+        if let Some(file) = so_pin_file {
+            self.forget_officer(&token, file)?;
+        }
         if rotates {
             fs::remove_file(pin_file).map_err(|error| refused("the PIN file is of no use any more", &error))?;
         }
         Ok(shown(&contents.terms, rotates))
+    }
+
+    /// Sets a PIN of the security officer's that nobody knows.
+    fn forget_officer(&self, token: &Token, file: &Path) -> Result<(), HostError> {
+        let failed = |error: &dyn std::fmt::Display| {
+            refused("the vault is made, but the security officer's PIN is what it was", error)
+        };
+        let known = read_pin(&TokenSettings { pin: PinSource::File(file.to_owned()), ..self.settings.clone() })?;
+        let unknown = random_pin(token.profile().pin.max_length).map_err(|error| failed(&error))?;
+        let session = token.open_writing_session().map_err(HostError::from)?;
+        let done = token.calls().login_as_officer(&session, &known);
+        let done = done.and_then(|()| token.calls().set_pin(&session, &known, &unknown));
+        done.map_err(|code| failed(&format!("{code:?}")))?;
+        drop(session);
+        fs::remove_file(file).map_err(|error| refused("the security officer's PIN file is of no use any more", &error))
     }
 
     /// What anybody may see of it.

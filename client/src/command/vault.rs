@@ -2,7 +2,7 @@
 //! approval comes from the operator's own ssh-agent.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
 use clap::{Args, Subcommand};
@@ -27,6 +27,9 @@ pub(crate) enum Command {
         /// Holds the token's PIN now; removed once there is another one
         #[arg(long, value_name = "FILE")]
         pin_file: PathBuf,
+        /// Holds the security officer's PIN, which could set that one: changed too, to one that nobody knows
+        #[arg(long, value_name = "FILE")]
+        so_pin_file: Option<PathBuf>,
         /// Make new keys in slot 9d, over those that are there
         #[arg(long)]
         overwrite: bool,
@@ -93,8 +96,9 @@ pub(crate) fn run(command: &Command, output: &Output) -> Result<Exit, Failure> {
     let mut program = agent_program::command()?;
     program.args(["vault", action, &vault.token]).args(yubikey).arg("--config").arg(&vault.config);
     program.args(overwrite.then_some("--overwrite"));
-    if let Command::Init { pin_file, .. } = command {
+    if let Command::Init { pin_file, so_pin_file, .. } = command {
         program.arg("--pin-file").arg(pin_file);
+        program.args(so_pin_file.iter().flat_map(|file| [Path::new("--so-pin-file"), file]));
     }
     let program = program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
     let failed = |error: std::io::Error| Failure::AgentProgram {

@@ -3,7 +3,9 @@
 mod apart;
 mod attacks;
 mod changes;
+mod claims;
 mod killed;
+mod leaks;
 mod signing;
 mod stays_open;
 

@@ -79,7 +79,7 @@ test-conformance:
 
 # The systemd units under a systemd that is started for this alone; as root, or by sudo. Half a minute once it is built.
 try-units: install-deps
-	cargo build --locked -p countersign -p countersign-agent
+	cargo build --locked -p countersign -p countersign-agent -p virtual-yubikey
 	@scripts/try-units
 
 # The half of the demo that no other test walks through, with the programs of the tests. A quarter of a minute.

@@ -25,6 +25,8 @@ const SECRET: &str = "NhqPtmdSJYdKjVHjA7PZj4Mge3R5YNiP1e3UZjInClVN65XAbvqqM6A7H5
 
 /// A Binance order; `key` is a place to fill.
 pub(crate) const ORDER: &str = r#"{"v":1,"key":"KEY","method":"POST","path":"/api/v3/order","params":{"symbol":"BTCUSDT","side":"BUY","type":"LIMIT","timeInForce":"GTC","quantity":"0.01","price":"30000"}}"#;
+/// A Coinbase order, which a token of P-256 covers.
+const COINBASE_ORDER: &str = r#"{"v":1,"key":"p256","method":"POST","path":"/api/v3/brokerage/orders","params":{"client_order_id":"11111-000000","product_id":"BTC-USD","side":"BUY","order_configuration":{"limit_limit_gtc":{"base_size":"0.001","limit_price":"10000.00","post_only":false}}}}"#;
 
 #[derive(Debug)]
 pub(crate) struct Agent {
@@ -56,7 +58,7 @@ impl Agent {
         let child = command.args(["run", "--config"]).arg(config).stdin(Stdio::null()).stderr(log).spawn()?;
         let agent = Self { child, directory: directory.to_owned() };
         agent.wait_until_healthy()?;
-        agent.enrol()?;
+        agent.add_hmac()?;
         Ok(agent)
     }
 
@@ -72,14 +74,23 @@ impl Agent {
         Ok(())
     }
 
-    fn enrol(&self) -> anyhow::Result<()> {
-        let mut admin = Admin::open(&self.sockets())?;
+    fn add_hmac(&self) -> anyhow::Result<()> {
         let (reader, mut writer) = std::io::pipe()?;
         writer.write_all(serde_json::json!({"api_key": API_KEY, "secret": SECRET}).to_string().as_bytes())?;
         drop(writer);
-        admin.add(&Register::Add(new_key("hmac", None)), reader.as_fd())?;
-        admin.register(&Register::Generate(new_key("ed25519", Some(Algorithm::Ed25519))))?;
-        admin.register(&Register::Activate { v: 1, name: "ed25519".to_owned(), api_key: "id".to_owned() })?;
+        Admin::open(&self.sockets())?.add(&Register::Add(new_key("hmac", "binance", None)), reader.as_fd())?;
+        Ok(())
+    }
+
+    /// Keys of the token's own: `ed25519` for Binance and `p256` for Coinbase.
+    pub(crate) fn generate_keys(&self) -> anyhow::Result<()> {
+        let mut admin = Admin::open(&self.sockets())?;
+        for (name, exchange, algorithm) in
+            [("ed25519", "binance", Algorithm::Ed25519), ("p256", "coinbase", Algorithm::EcdsaP256Sha256)]
+        {
+            admin.register(&Register::Generate(new_key(name, exchange, Some(algorithm))))?;
+            admin.register(&Register::Activate { v: 1, name: name.to_owned(), api_key: "id".to_owned() })?;
+        }
         Ok(())
     }
 
@@ -95,9 +106,17 @@ impl Agent {
         Process { role: "front", pid: self.child.id() }
     }
 
-    /// Orders from `clients` connections with `depth` under way on each.
+    /// Orders at Binance from `clients` connections with `depth` under way on each.
     pub(crate) fn load(&self, name: &str, key: &str, clients: usize, depth: usize) -> anyhow::Result<Load> {
-        let order = ORDER.replace("KEY", key);
+        self.orders(name, &self.socket(), &ORDER.replace("KEY", key), (clients, depth))
+    }
+
+    /// Orders at Coinbase, each a token signed with P-256, one at a time.
+    pub(crate) fn coinbase_load(&self, name: &str) -> anyhow::Result<Load> {
+        self.orders(name, &coinbase_socket(&self.directory), COINBASE_ORDER, (1, 1))
+    }
+
+    fn orders(&self, name: &str, socket: &Path, order: &str, clients: (usize, usize)) -> anyhow::Result<Load> {
         let request = frame(27, &[&string(b"sign@countersign"), &string(order.as_bytes())]);
         let front = self.front();
         let processes = move || {
@@ -106,7 +125,7 @@ impl Agent {
             processes
         };
         let good = |answer: &[u8]| String::from_utf8_lossy(answer).contains("\"signature\":");
-        Load::new(name, &self.socket(), (clients, depth), request, processes, good)
+        Load::new(name, socket, clients, request, processes, good)
     }
 
     /// Serves `requests`, connects a thousand times, and reads the resident memory in between. Nobody else may be
@@ -153,6 +172,11 @@ fn idle_socket(directory: &Path, number: usize) -> PathBuf {
     directory.join(format!("idle-{number}.sock"))
 }
 
+/// Of a client without limits on orders: Coinbase's token does not cover what is ordered.
+fn coinbase_socket(directory: &Path) -> PathBuf {
+    directory.join("coinbase.sock")
+}
+
 impl Drop for Agent {
     fn drop(&mut self) {
         let pid = rustix::process::Pid::from_raw(self.child.id() as i32);
@@ -162,11 +186,11 @@ impl Drop for Agent {
     }
 }
 
-fn new_key(name: &str, algorithm: Option<Algorithm>) -> NewKey {
+fn new_key(name: &str, exchange: &str, algorithm: Option<Algorithm>) -> NewKey {
     NewKey {
         v: 1,
         name: name.to_owned(),
-        exchange: "binance".to_owned(),
+        exchange: exchange.to_owned(),
         token: "hsm".to_owned(),
         scopes: [Scope::Read, Scope::Trade].into_iter().collect(),
         algorithm,
@@ -197,10 +221,12 @@ fn configuration(directory: &Path, token: &SoftHsm) -> String {
          environment = {{ SOFTHSM2_CONF = \"{}\" }}\n\n\
          [client.bot]\nuser = {uid}\nkeys = [\"hmac\", \"ed25519\"]\nscopes = [\"read\", \"trade\"]\n\
          symbols = [\"BTCUSDT\", \"ETHUSDT\"]\nmax_quantity = {{ BTCUSDT = \"0.5\" }}\n\
-         limit.USDT = {{ per_request = \"5000\", per_day = \"1000000000000000\" }}\n{idle}",
+         limit.USDT = {{ per_request = \"5000\", per_day = \"1000000000000000\" }}\n\n\
+         [client.coinbase]\nuser = {uid}\nsocket = \"{}\"\nkeys = [\"p256\"]\nscopes = [\"read\", \"trade\"]\n{idle}",
         token.label,
         token.pin_file.display(),
         token.configuration.display(),
+        coinbase_socket(directory).display(),
         directory = directory.display(),
     )
 }

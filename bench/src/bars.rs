@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::agent::Memory;
-use crate::fleet::{ONE_HOP, TOKEN_COPY, agent_name};
+use crate::fleet::{ONE_HOP, P256, TOKEN_COPY, agent_name};
 use crate::measure::Figure;
 use crate::micro::Step;
 
@@ -24,7 +24,7 @@ impl std::fmt::Display for Bar {
     }
 }
 
-pub(crate) fn bars(figures: &[Figure], steps: &[Step], memory: &Memory) -> Vec<Bar> {
+pub(crate) fn bars(figures: &[Figure], steps: &[Step], memory: Option<&Memory>) -> Vec<Bar> {
     let figure = |name: &str, pinned| figures.iter().find(|figure| figure.name == name && figure.pinned == pinned);
     let p50 = |name: &str| figure(name, true).map(|figure| figure.microseconds(0.5));
     let rate = |name: &str, pinned| figure(name, pinned).map(Figure::per_second);
@@ -44,14 +44,24 @@ pub(crate) fn bars(figures: &[Figure], steps: &[Step], memory: &Memory) -> Vec<B
             "times",
         ),
         most(
-            "Ed25519 of the agent by ssh-agent's P-256 with its PKCS#11 helper",
-            ratio(p50("agent, Ed25519, 1 × 1"), helper),
+            "P-256 of the agent, pinned, by ssh-agent with its PKCS#11 helper",
+            ratio(p50(P256), helper),
             0.5,
             "times",
         ),
         most("parse + classify + decide + draft", together, 3.0, "µs"),
-        most("front with 1,000 idle connections", Some(memory.front_with_idle_kib as f64 / 1024.0), 24.0, "MiB"),
-        most("growth of the front over the requests", Some(memory.growth_kib as f64 / 1024.0), 1.0, "MiB"),
+        most(
+            "front with 1,000 idle connections",
+            memory.map(|memory| memory.front_with_idle_kib as f64 / 1024.0),
+            24.0,
+            "MiB",
+        ),
+        most(
+            "growth of the front over the requests",
+            memory.map(|memory| memory.growth_kib as f64 / 1024.0),
+            1.0,
+            "MiB",
+        ),
     ]
     .into_iter()
     .flatten()

@@ -1,7 +1,8 @@
 //! Everything that is measured, started and ready.
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context;
@@ -21,6 +22,7 @@ pub(crate) struct Fleet {
     pub(crate) agent: Agent,
     /// Peers that this machine does not have.
     pub(crate) left_out: Vec<&'static str>,
+    _other: Option<Agent>,
     _servers: Vec<Server>,
     _directory: tempfile::TempDir,
 }
@@ -30,6 +32,7 @@ pub(crate) const TOKEN_COPY: &str = "raw token, HMAC, working copy";
 pub(crate) const TOKEN_OBJECT: &str = "raw token, HMAC, token object";
 pub(crate) const ONE_HOP: &str = "socket echo, one hop";
 pub(crate) const TWO_HOPS: &str = "socket echo, two hops";
+pub(crate) const P256: &str = "agent, P-256, 1 × 1";
 const CLIENTS_AND_DEPTHS: [(usize, usize); 6] = [(1, 1), (1, 8), (4, 1), (4, 8), (16, 1), (16, 8)];
 
 pub(crate) fn agent_name(clients: usize, depth: usize) -> String {
@@ -45,6 +48,7 @@ impl Fleet {
         let directory = tempfile::Builder::new().prefix("countersign-bench").tempdir()?;
         let path = directory.path();
         let agent = Agent::start(&program, path)?;
+        agent.generate_keys()?;
         let first = agent.load(&agent_name(1, 1), "hmac", 1, 1)?;
         let sizes = first.sizes();
         let (mut servers, mut left_out) = (Vec::new(), Vec::new());
@@ -61,6 +65,7 @@ impl Fleet {
             subjects.push(Box::new(agent.load(&agent_name(clients, depth), "hmac", clients, depth)?));
         }
         subjects.push(Box::new(agent.load("agent, Ed25519, 1 × 1", "ed25519", 1, 1)?));
+        subjects.push(Box::new(agent.coinbase_load(P256)?));
         if Command::new("p11-kit").arg("--version").output().is_ok() && peers::p11_kit_client().is_some() {
             let (server, worker) = peers::p11_kit(&program, path)?;
             servers.push(server);
@@ -76,9 +81,24 @@ impl Fleet {
         } else {
             left_out.push("ccxt");
         }
-        subjects.retain(|subject| subject.name().contains(&run.only));
-        Ok(Self { subjects, agent, left_out, _servers: servers, _directory: directory })
+        let other = run.beside.as_deref().map(|program| other_agent(program, path, &mut subjects)).transpose()?;
+        subjects.retain(|subject| run.wants(subject.name()));
+        Ok(Self { subjects, agent, left_out, _other: other, _servers: servers, _directory: directory })
     }
+}
+
+/// Another build of the agent with the rows of HMAC; each comes right behind the first agent's, to be measured like it.
+fn other_agent(program: &Path, directory: &Path, subjects: &mut Vec<Box<dyn Subject>>) -> anyhow::Result<Agent> {
+    let directory = directory.join("other");
+    fs::create_dir(&directory)?;
+    let other = Agent::start(program, &directory)?;
+    for (clients, depth) in CLIENTS_AND_DEPTHS {
+        let name = agent_name(clients, depth);
+        let place = subjects.iter().position(|subject| subject.name() == name).context("just added")?;
+        let load = other.load(&format!("other {name}"), "hmac", clients, depth)?;
+        subjects.insert(place + 1, Box::new(load));
+    }
+    Ok(other)
 }
 
 /// One hop, and two: from the client to a relay to the last and back.

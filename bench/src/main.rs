@@ -54,9 +54,18 @@ pub(crate) struct Run {
     /// A Python that has ccxt; without it ccxt is left out
     #[arg(long)]
     python: Option<PathBuf>,
-    /// Only subjects whose name contains this
-    #[arg(long, default_value = "")]
-    only: String,
+    /// Another build of the agent, measured in turns with the first: its rows are named "other agent, …"
+    #[arg(long, value_name = "AGENT")]
+    beside: Option<PathBuf>,
+    /// Only these rows, each by a part of its name (x for ×), and neither steps nor memory: "agent, 1 x 1"
+    rows: Vec<String>,
+}
+
+impl Run {
+    fn wants(&self, name: &str) -> bool {
+        let plain = |name: &str| name.replace('×', "x");
+        self.rows.is_empty() || self.rows.iter().any(|row| plain(name).contains(&plain(row)))
+    }
 }
 
 fn main() -> anyhow::Result<()> {
@@ -76,10 +85,14 @@ fn main() -> anyhow::Result<()> {
 fn measure_all(run: &Run) -> anyhow::Result<()> {
     let plan = if run.long { Plan::LONG } else { Plan::SHORT };
     let mut fleet = fleet::Fleet::start(run)?;
+    anyhow::ensure!(!fleet.subjects.is_empty(), "no row has such a name");
     let figures = measure::rounds(plan, &mut fleet.subjects)?;
     fleet.subjects.clear(); // and their connections with them
-    let memory = fleet.agent.memory(if run.long { 1_000_000 } else { 50_000 })?;
-    let report = report::Report::new(figures, micro::measure(), memory, fleet.left_out);
+    let (steps, memory) = match run.rows.is_empty() {
+        true => (micro::measure(), Some(fleet.agent.memory(if run.long { 1_000_000 } else { 50_000 })?)),
+        false => (Vec::new(), None),
+    };
+    let report = report::Report::new(figures, steps, memory, fleet.left_out);
     print!("{report}");
     if let Some(path) = &run.json {
         std::fs::write(path, serde_json::to_vec_pretty(&report)?)?;

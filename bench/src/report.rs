@@ -17,7 +17,8 @@ pub(crate) struct Report {
     machine: String,
     rows: Vec<Row>,
     steps: Vec<Step>,
-    memory: Memory,
+    /// Absent where only some rows were asked for.
+    memory: Option<Memory>,
     bars: Vec<Bar>,
     /// Peers that were not measured, because this machine does not have them.
     left_out: Vec<&'static str>,
@@ -37,8 +38,13 @@ struct Row {
 }
 
 impl Report {
-    pub(crate) fn new(figures: Vec<Figure>, steps: Vec<Step>, memory: Memory, left_out: Vec<&'static str>) -> Self {
-        let bars = bars(&figures, &steps, &memory);
+    pub(crate) fn new(
+        figures: Vec<Figure>,
+        steps: Vec<Step>,
+        memory: Option<Memory>,
+        left_out: Vec<&'static str>,
+    ) -> Self {
+        let bars = bars(&figures, &steps, memory.as_ref());
         let rows = figures.iter().map(Row::of).collect();
         Self { v: 1, machine: machine(), rows, steps, memory, bars, left_out }
     }
@@ -68,14 +74,20 @@ impl Display for Report {
         self.rows.iter().try_for_each(|row| writeln!(f, "{row}"))?;
         writeln!(f)?;
         self.steps.iter().try_for_each(|step| writeln!(f, "{step}"))?;
-        let Memory { front_kib, host_kib, idle_connections, front_with_idle_kib, requests, growth_kib } = &self.memory;
-        writeln!(
-            f,
-            "\nresident: front {front_kib} KiB, token host {host_kib} KiB; front with {idle_connections} idle \
-                     connections {front_with_idle_kib} KiB; grew {growth_kib} KiB over {requests} requests\n"
-        )?;
+        self.memory.iter().try_for_each(|memory| writeln!(f, "\n{memory}\n"))?;
         self.bars.iter().try_for_each(|bar| writeln!(f, "{bar}"))?;
         self.left_out.iter().try_for_each(|peer| writeln!(f, "LEFT OUT, not installed: {peer}"))
+    }
+}
+
+impl Display for Memory {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { front_kib, host_kib, idle_connections, front_with_idle_kib, requests, growth_kib } = self;
+        write!(
+            f,
+            "resident: front {front_kib} KiB, token host {host_kib} KiB; front with {idle_connections} idle connections \
+             {front_with_idle_kib} KiB; grew {growth_kib} KiB over {requests} requests"
+        )
     }
 }
 

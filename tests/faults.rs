@@ -25,6 +25,7 @@ use countersign_core::wire::SignReply;
 use countersign_core::wire::admin::Register;
 
 use crate::agent::{API_KEY, Agent, Launch, SECRET, call};
+use crate::machine;
 use crate::softhsm::SoftHsm;
 pub(crate) use shim::Shim;
 
@@ -39,8 +40,10 @@ struct Scene {
 const BOT: &str = "keys = [\"binance-mm\", \"steady\"]\nscopes = [\"read\", \"trade\"]\n";
 /// How soon a token is back after the fault is gone.
 const BACK: Duration = Duration::from_secs(5);
-/// How soon a client has its answer, whatever the token does; what is over 2 s is room for a busy machine.
-const ANSWERED: Duration = Duration::from_millis(2_300);
+/// How soon a client has its answer, whatever the token does.
+const ANSWERED: Duration = Duration::from_secs(2);
+/// How long 99 of 100 requests to another token take at most meanwhile.
+const UNFELT: Duration = Duration::from_millis(50);
 
 impl Scene {
     fn new() -> Self {
@@ -93,8 +96,9 @@ impl Scene {
         }
     }
 
-    /// Runs `act` while a client of the other token asks all the time: it must feel nothing.
+    /// Runs `act`, with the machine alone, while a client of the other token asks all the time: it must feel nothing.
     fn unfelt<T>(&self, act: impl FnOnce() -> T) -> T {
+        let _alone = machine::alone();
         let quiet = percentile_99(&self.steady_requests(|count| count < 200));
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
@@ -104,9 +108,7 @@ impl Scene {
             drop(stopping);
             let felt = percentile_99(&load.join().expect("every request of the other token is signed"));
             eprintln!("the other token's p99: {felt:?}, {quiet:?} when all was quiet");
-            // By itself, as the long form runs it, the bar is 50 ms; beside other tests on two CPUs it cannot be told so finely.
-            let bar = Duration::from_millis(repetitions(150, 50) as u64).max(quiet * 3);
-            assert!(felt < bar, "the other token's p99 was {felt:?}, {quiet:?} when all was quiet");
+            assert!(felt < UNFELT, "the other token's p99 was {felt:?}, {quiet:?} when all was quiet");
             result
         })
     }
@@ -125,6 +127,13 @@ impl Scene {
     fn token(&self, name: &str) -> countersign_core::wire::TokenEntry {
         let status = self.agent.admin().status().expect("a status");
         status.tokens.into_iter().find(|token| token.name == name).expect("in agent.toml")
+    }
+
+    /// What `status` and the log say went wrong last with the token behind the shim.
+    fn assert_said(&self, what: &str) {
+        let last = self.token("hsm").last_error.unwrap_or_default();
+        assert!(last.contains(what), "status says {last:?}");
+        assert!(self.agent.log().contains(what), "{}", self.agent.log());
     }
 
     /// The journal has an intent for the request, and says that it failed, and why.
@@ -180,7 +189,7 @@ fn percentile_99(times: &[Duration]) -> Duration {
     sorted[sorted.len() * 99 / 100]
 }
 
-/// How often a scenario is repeated, or how fine a bar is: `long` where `COUNTERSIGN_SOAK` is set.
+/// How often a scenario is repeated: `long` where `COUNTERSIGN_SOAK` is set.
 pub(crate) fn repetitions(short: usize, long: usize) -> usize {
     if std::env::var_os("COUNTERSIGN_SOAK").is_some() { long } else { short }
 }

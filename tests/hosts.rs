@@ -18,6 +18,7 @@ use countersign_core::ports::TokenError;
 use secrecy::ExposeSecret;
 use zeroize::Zeroizing;
 
+use crate::machine;
 use crate::transport::served::in_runtime;
 
 /// The fake host: this test program, started again. What it does is its settings, or the message it is to sign.
@@ -147,6 +148,7 @@ struct Supervised {
 
 impl Supervised {
     fn start(behaviour: &str) -> Self {
+        machine::share();
         let log = tempfile::NamedTempFile::new().expect("a file");
         let config = TokenConfig {
             name: "hsm".to_owned(),

@@ -7,6 +7,7 @@ mod faults;
 #[expect(unreachable_pub, reason = "the fuzz targets use these modules from elsewhere")]
 mod fuzzed;
 mod hosts;
+mod machine;
 mod service;
 mod softhsm;
 mod token;

@@ -9,6 +9,8 @@ use countersign_agent::confine::Demand;
 use countersign_agent::host::settings::{PinSource, TokenSettings};
 use serde::Deserialize;
 
+use crate::machine;
+
 /// The program under test.
 pub(crate) const AGENT: &str = env!("CARGO_BIN_EXE_countersign-agent");
 
@@ -30,6 +32,7 @@ pub(crate) struct SoftHsm {
 
 impl SoftHsm {
     pub(crate) fn new() -> Self {
+        machine::share();
         let directory = tempfile::Builder::new().prefix("countersign-token").tempdir().expect("a directory");
         let label = format!("t{}", std::process::id());
         let output = Command::new(AGENT)

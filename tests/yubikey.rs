@@ -16,6 +16,8 @@ use virtual_yubikey::{Card, Firmware, Rig};
 use yubikey::piv::{self, AlgorithmId, SlotId};
 use yubikey::{MgmKey, PinPolicy, TouchPolicy};
 
+use crate::machine;
+
 pub(crate) const SERIAL: u32 = 12_345_678;
 pub(crate) const PIN: &str = "123456";
 pub(crate) const LONG: Duration = Duration::from_secs(20);
@@ -30,6 +32,7 @@ pub(crate) struct Desk {
 
 impl Desk {
     pub(crate) fn new(firmware: Firmware) -> Self {
+        machine::share();
         let directory = tempfile::Builder::new().prefix("countersign-yubikey").tempdir().expect("a directory");
         let rig = Rig::start(&directory.path().join("rig")).unwrap_or_else(|error| panic!("{error}"));
         let card = rig.insert(firmware, SERIAL).unwrap_or_else(|error| panic!("{error}"));

@@ -19,6 +19,7 @@ fn a_signature_that_hangs_is_a_timeout_and_the_token_is_back() {
         scene.assert_failed_on_record(&answer);
         scene.wait_for_signature(BACK);
     });
+    scene.assert_said("hung and was killed");
     assert_eq!(scene.shim.calls("C_Login"), logins + 1, "one new process, one login");
 }
 
@@ -34,6 +35,7 @@ fn one_device_error_is_a_clear_error_and_the_token_is_back() {
         scene.assert_failed_on_record(&answer);
         scene.wait_for_signature(BACK);
     });
+    scene.assert_said("the token reported DeviceError in C_Sign");
     assert_eq!(scene.shim.calls("C_Login"), logins + 1);
 }
 
@@ -88,6 +90,7 @@ fn a_module_that_aborts_takes_its_host_and_nothing_else() {
         scene.assert_failed_on_record(&answer);
         scene.wait_for_signature(BACK);
     });
+    scene.assert_said("the token host closed its socket");
 }
 
 #[test]
@@ -109,6 +112,7 @@ fn a_token_that_goes_away_is_back_when_it_is_there_again() {
         fs::rename(&away, &tokens).expect("moved back");
         scene.wait_for_signature(BACK);
     });
+    scene.assert_said("the token reported GeneralError in C_Initialize");
     assert_eq!(scene.shim.calls("C_Login"), logins + 1, "none while it was gone");
     let journal = scene.agent.journal();
     let told = journal.lines().filter(|line| line.contains("\"kind\":\"token\"") && line.contains("\"hsm\""));

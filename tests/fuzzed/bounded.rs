@@ -6,6 +6,7 @@ use proptest::sample::{Index, select};
 use proptest::test_runner::TestRunner;
 
 use super::{configuration, files, frames, host_frames, journal, json, params, paths, payloads};
+use crate::machine;
 
 #[derive(Clone, Debug)]
 enum Change {
@@ -103,6 +104,7 @@ fn apply(mut bytes: Vec<u8>, change: &Change, seeds: &[Vec<u8>]) -> Vec<u8> {
 
 /// The seeds and old cases as they are, then so many spoilt ones.
 fn run(name: &str, cases: u32, seeds: &[Vec<u8>], check: fn(&[u8])) {
+    machine::share();
     seeds.iter().chain(&files(&format!("fuzzed/cases/{name}"), |_| true)).for_each(|seed| check(seed));
     let spoilt = (any::<Index>(), vec(change(), 1..5)).prop_map(|(seed, changes)| {
         let seed = seeds[seed.index(seeds.len())].clone();

@@ -15,6 +15,8 @@ use countersign_agent::peer::{ListenerKind, Peer};
 use countersign_agent::server::{Endpoint, Server};
 use tokio::sync::oneshot;
 
+use crate::machine;
+
 const CHILD_DIRECTORY: &str = "TRANSPORT_TEST_DIRECTORY";
 const CHILD_DESCRIPTORS: &str = "TRANSPORT_TEST_DESCRIPTORS";
 
@@ -74,6 +76,7 @@ pub(crate) struct Served {
 
 impl Served {
     pub(crate) fn start(limits: Limits) -> Self {
+        machine::share();
         let directory = tempfile::tempdir().expect("a directory");
         let (stop, stopped) = oneshot::channel();
         let (ready, is_ready) = std::sync::mpsc::channel();
@@ -145,6 +148,7 @@ pub(crate) struct ServedApart {
 impl ServedApart {
     /// `descriptors` is the most the process may have open.
     pub(crate) fn start(descriptors: u64) -> Self {
+        machine::share();
         let directory = tempfile::tempdir().expect("a directory");
         let mut process = Command::new(std::env::current_exe().expect("the test program"))
             .args(["transport::served::as_a_process", "--exact", "--ignored", "--nocapture"])

@@ -150,7 +150,7 @@ where
                     self.read()?;
                 }
                 ready = self.stream.writable(), if !self.output.is_empty() => ready?,
-                () = sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => self.check(may_read)?,
+                () = reached(timer), if timer.is_some() => self.check(may_read)?,
                 () = &mut stopped, if self.reading => self.reading = false,
             }
         }
@@ -244,6 +244,13 @@ where
         let now = rustix::event::Timespec::default();
         let polling = rustix::io::retry_on_intr(|| rustix::event::poll(&mut polled, Some(&now)));
         polling.is_ok() && polled[0].revents().contains(PollFlags::HUP)
+    }
+}
+
+/// Arms a timer only once it is waited for, which no request that is answered at once does.
+async fn reached(time: Option<Instant>) {
+    if let Some(time) = time {
+        sleep_until(time).await;
     }
 }
 

@@ -13,7 +13,7 @@ use anyhow::Context;
 use countersign_core::record::{CarriedState, ConfigLoaded, Record, TokenChange};
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::spawn_local;
 use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::accepted::{self, AtStart, NotAccepted};
@@ -71,9 +71,8 @@ pub fn run(config_file: &Path) -> anyhow::Result<()> {
         waiting,
     };
     start.limits.missing.iter().for_each(|what| tracing::warn!("not confined: {what}"));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no IO thread")?;
-    // A task of its own, so that it is polled when it is concerned and not at every request.
-    LocalSet::new().block_on(&runtime, async { spawn_local(serve(start)).await? })
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
+    runtime.context("no IO thread")?.block_on(serve(start))
 }
 
 fn launch_spawner(config_file: &Path, config: &Config, facts: &Facts) -> io::Result<Launched> {

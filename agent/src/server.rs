@@ -23,7 +23,7 @@ pub struct Endpoint {
     pub kind: ListenerKind,
 }
 
-/// Everything between the clients and a [`Handler`]. Lives inside a `LocalSet`.
+/// Everything between the clients and a [`Handler`]. Lives inside a `LocalRuntime`.
 pub struct Server<H> {
     accepting: Rc<Accepting<H>>,
     stopper: Stopper,

@@ -126,8 +126,8 @@ pub(crate) fn endpoints(directory: &Path) -> Vec<Endpoint> {
 }
 
 pub(crate) fn in_runtime(future: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    tokio::task::LocalSet::new().block_on(&runtime, future);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
+    runtime.expect("a runtime").block_on(future);
 }
 
 fn serve(directory: &Path, limits: Limits, until: impl Future<Output = ()>) {

@@ -39,7 +39,7 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Starts the first host and returns at once. Must be called inside a `LocalSet`.
+    /// Starts the first host and returns at once. Must be called inside a `LocalRuntime`.
     pub fn start(config: TokenConfig, spawner: Spawner) -> TokenHandle {
         let handle = TokenHandle::new(config.name.clone(), config.deadlines);
         let supervisor = Self { config, spawner, handle: handle.clone(), breaker: Breaker::default(), keeper: None };

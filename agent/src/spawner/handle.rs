@@ -40,7 +40,7 @@ impl Launched {
         Ok(Self { process, socket: ours })
     }
 
-    /// Opens the conversation with it. Must be called inside a `LocalSet`.
+    /// Opens the conversation with it. Must be called inside a `LocalRuntime`.
     pub fn connect(self) -> io::Result<Spawner> {
         // Tokio has no type for a socket of packets; this one waits for any Unix socket.
         let socket = std::os::unix::net::UnixStream::from(self.socket);
@@ -93,7 +93,7 @@ pub struct Child {
 }
 
 impl Spawner {
-    /// Connects to a spawner that runs as another user, for its children alone. Must be called inside a `LocalSet`.
+    /// Connects to a spawner that runs as another user, for its children alone. Must be called inside a `LocalRuntime`.
     pub fn at(path: &Path) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;

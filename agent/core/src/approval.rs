@@ -22,11 +22,13 @@ use crate::record;
 /// The namespace of the signatures: one made for anything else never counts.
 pub const NAMESPACE: &str = "countersign-approval";
 
-/// A person who may approve, and the key that proves a touch of their hardware.
+/// A key by which a person may approve, and what proves a touch of their hardware.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Approver {
     /// As in `[approver.NAME]`.
     pub name: String,
+    /// Whose key it is: all keys of one person together give one approval. Often the name itself.
+    pub person: String,
     pub key: PublicKey,
     pub touch: Touch,
 }
@@ -65,6 +67,7 @@ pub enum TouchProof {
 #[non_exhaustive]
 pub struct Approval {
     pub approver: String,
+    pub person: String,
     pub touch: Touch,
     /// The key in OpenSSH's form.
     pub public_key: String,
@@ -106,7 +109,8 @@ pub fn verify(approvers: &[Approver], message: &[u8], sshsig: &str) -> Result<Ap
     verify_with(&approver.key, &approver.touch, message, &signature)?;
     let public_key = approver.key.to_openssh().map_err(|_| NotAnApproval::Malformed)?;
     let touch = approver.touch.clone();
-    Ok(Approval { approver: approver.name.clone(), touch, public_key, sshsig: sshsig.to_owned() })
+    let (approver, person) = (approver.name.clone(), approver.person.clone());
+    Ok(Approval { approver, person, touch, public_key, sshsig: sshsig.to_owned() })
 }
 
 fn verify_with(key: &PublicKey, touch: &Touch, message: &[u8], signature: &SshSig) -> Result<(), NotAnApproval> {
@@ -131,6 +135,7 @@ impl Approval {
         record::Approval {
             request_id: request_id.into(),
             approver: self.approver.as_str().into(),
+            person: (self.person != self.approver).then(|| self.person.as_str().into()),
             public_key: self.public_key.as_str().into(),
             touch: self.touch.proof(),
             attestation: attested.map(|attested| attested.chain().into()),
@@ -166,7 +171,8 @@ pub fn verify_record(record: &record::Approval<'_>) -> Result<(), NotAnApproval>
         (TouchProof::InSignature, None) => Touch::InSignature,
         _ => return Err(NotAnApproval::NoTouch),
     };
-    let approver = Approver { name: record.approver.to_string(), key, touch };
+    let (name, person) = (record.approver.to_string(), record.person.as_ref().unwrap_or(&record.approver).to_string());
+    let approver = Approver { name, person, key, touch };
     verify(&[approver], record.statement.as_bytes(), &record.sshsig).map(drop)
 }
 

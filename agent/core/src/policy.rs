@@ -202,6 +202,11 @@ impl Policy {
         match allowed {
             Err(denied) => Decision::Deny(denied),
             Ok(()) => grant(key, Vec::new(), approvals_for_scopes(scopes)),
+    /// How many different persons can approve.
+    pub fn persons(&self) -> usize {
+        self.approvers.iter().map(|approver| &approver.person).collect::<BTreeSet<_>>().len()
+    }
+
         }
     }
 

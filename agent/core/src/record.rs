@@ -163,6 +163,9 @@ pub struct Approval<'a> {
     pub approver: Text<'a>,
     /// In OpenSSH's form.
     #[serde(borrow)]
+    /// Whose key it is, where that is not the approver's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub person: Option<Text<'a>>,
     pub public_key: Text<'a>,
     pub touch: TouchProof,
     /// What proves the touch of an attested key: PEM, the slot's certificate first.

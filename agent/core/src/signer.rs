@@ -180,7 +180,7 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
 
     /// What needs more approvals than there are approvers is refused, not left waiting in vain.
     fn ask(&self, key: &Key, approvals: u32) -> Result<Ask, Refusal> {
-        let named = self.policy.approvers.len();
+        let named = self.policy.persons();
         if named < approvals as usize {
             let message = format!(
                 "this needs the approval of {approvals} person(s), and agent.toml names {named} who can approve"

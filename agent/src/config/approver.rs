@@ -9,13 +9,16 @@ use ssh_key::{Algorithm, HashAlg, PublicKey};
 use super::facts::Facts;
 use super::fields::{Fields, Value};
 use super::problem::{Problem, Problems};
-use super::token::check_name;
+use super::token::{NAMES, check_name};
 use super::value;
+use crate::host::settings::is_plain_name;
 
 /// A person, and what proves a touch of their hardware.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Approver {
     pub name: String,
+    /// Whose key it is: all keys of one person together give one approval.
+    pub person: String,
     pub proof: ApproverProof,
 }
 
@@ -38,7 +41,22 @@ impl Approver {
             ApproverProof::SshKey(key) => (&**key, Touch::InSignature),
             ApproverProof::Unproven { .. } => return None,
         };
-        Some(approval::Approver { name: self.name.clone(), key: key.clone(), touch })
+        Some(approval::Approver { name: self.name.clone(), person: self.person.clone(), key: key.clone(), touch })
+    }
+
+    fn has_key_of(&self, other: &Self) -> bool {
+        let keys = self.as_policy().zip(other.as_policy());
+        keys.is_some_and(|(one, other)| one.key.key_data() == other.key.key_data())
+    }
+
+    /// Both keys live in one YubiKey, as far as that is known: a FIDO key does not say where it lives.
+    fn shares_card(&self, other: &Self) -> bool {
+        match (&self.proof, &other.proof) {
+            (ApproverProof::Attested(one), ApproverProof::Attested(other)) => {
+                one.attestation().serial == other.attestation().serial
+            }
+            _ => false,
+        }
     }
 
     /// What their approvals rest on, for people.
@@ -55,19 +73,26 @@ impl Approver {
     }
 }
 
-/// Refuses one key for two approvers: two approvals have to be two persons'.
+/// Refuses what would let one person give two approvals: two approvals have to be two persons'.
 pub(super) fn check_together(approvers: &[(Range<usize>, Approver)], problems: &Problems) {
+    const TWO_PERSONS: &str = "two approvals have to come from two persons";
     for (index, (at, approver)) in approvers.iter().enumerate() {
-        let Some(approver) = approver.as_policy() else { continue };
-        let same =
-            |other: &Approver| other.as_policy().is_some_and(|other| other.key.key_data() == approver.key.key_data());
-        if let Some((_, earlier)) = approvers[..index].iter().find(|(_, other)| same(other)) {
-            problems.add(Problem::new(
-                at.clone(),
-                "expected a key of their own for each approver",
-                format!("this is also the key of [approver.{}]", earlier.name),
-                "two approvals have to come from two persons",
-            ));
+        let earlier = || approvers[..index].iter().map(|(_, other)| other);
+        let of_person = approvers.iter().map(|(_, other)| other).find(|other| other.name == approver.person);
+        if let Some(other) = of_person.filter(|other| other.person != approver.person) {
+            let found = format!("[approver.{}] is a key of {}", other.name, other.person);
+            let help = format!("write person = \"{}\", or the name of somebody who has no section", other.person);
+            problems.add(Problem::new(at.clone(), "expected `person` to name one", found, help));
+        }
+        if let Some(other) = earlier().find(|other| other.has_key_of(approver)) {
+            let found = format!("this is also the key of [approver.{}]", other.name);
+            problems.add(Problem::new(at.clone(), "expected a key of their own for each approver", found, TWO_PERSONS));
+        } else if let Some(other) =
+            earlier().find(|other| other.person != approver.person && other.shares_card(approver))
+        {
+            let found = format!("[approver.{}] has its key in this YubiKey too", other.name);
+            let help = format!("where both are one person's, say so: person = \"{}\"", other.person);
+            problems.add(Problem::new(at.clone(), "expected a YubiKey of their own for each person", found, help));
         }
     }
 }
@@ -87,6 +112,7 @@ pub(super) fn read(name: &str, mut fields: Fields<'_>, directory: &Path, facts: 
     let ssh_key = fields.optional("ssh_key", |value, problems| ssh_key(value, has_attestation, problems));
     let attestation = fields.optional("attestation", file);
     let root = fields.optional("attestation_root", file);
+    let person = fields.optional("person", person).unwrap_or(name);
     fields.finish();
     let proof = match (ssh_key, attestation) {
         (Some(key), None) => ApproverProof::SshKey(key),
@@ -96,7 +122,13 @@ pub(super) fn read(name: &str, mut fields: Fields<'_>, directory: &Path, facts: 
             Err(reason) => ApproverProof::Unproven { attestation, reason },
         },
     };
-    Some(Approver { name: name.to_owned(), proof })
+    Some(Approver { name: name.to_owned(), person: person.to_owned(), proof })
+}
+
+fn person<'a>(value: Value<'a>, problems: &Problems) -> Option<&'a str> {
+    let name = value::text(value, problems)?;
+    let problem = || Problem::new(value.span(), "expected the name of a person", "this is none", NAMES);
+    problems.keep(if is_plain_name(name) { Ok(name) } else { Err(problem()) })
 }
 
 const FORMS: &str = "ssh_key = \"sk-ssh-ed25519@openssh.com …\", or attestation = \"NAME.pem\" of a PIV key";

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use countersign_core::decimal::Amount;
 use countersign_core::policy::{Client, Rate, Release, TransferRule};
 
-use super::{AgentSettings, Config, TokenConfig};
+use super::{AgentSettings, Approver, Config, TokenConfig};
 use crate::confine::Demand;
 use crate::host::settings::{PinSource, TokenSettings};
 
@@ -104,9 +104,17 @@ fn is_as_before(before: &TokenConfig, after: &TokenConfig) -> bool {
 }
 
 fn approvers(before: &Config, after: &Config, found: &mut Vec<String>) {
-    for approver in &after.approvers {
-        if !before.approvers.contains(approver) {
+    let known = |approver: &Approver| before.approvers.iter().find(|known| known.name == approver.name);
+    for (index, approver) in after.approvers.iter().enumerate() {
+        if known(approver).is_none_or(|known| known.proof != approver.proof) {
             found.push(format!("[approver.{}] is new, or not as it was", approver.name));
+        }
+        let parted = after.approvers[..index].iter().find(|other| {
+            let were = known(approver).zip(known(other)).is_some_and(|(one, other)| one.person == other.person);
+            were && approver.person != other.person
+        });
+        if let Some(other) = parted {
+            found.push(format!("[approver.{}] and [approver.{}] count as two persons", other.name, approver.name));
         }
     }
     // Without one nobody is asked about the next change.
@@ -313,5 +321,20 @@ approvers = [{ above = "1", count = 1 }, { above = "2", count = 2 }]
         }
         let unasked = BASE.split("[approver.alice]").next().expect("text");
         assert_eq!(loosened(&config(BASE), &config(unasked), &BTreeSet::new()).len(), 1);
+    }
+
+    #[test]
+    fn two_keys_that_count_as_two_persons_loosen_and_as_one_tighten() {
+        const SPARE: &str = "sk-ssh-ed25519@openssh.com \
+            AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIAICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAAAABHNzaDo=";
+        let with_spare = |person: &str| {
+            let spare = format!("[approver.spare]\nssh_key = \"{SPARE}\"\n{person}[[destination]]");
+            config(&BASE.replacen("[[destination]]", &spare, 1))
+        };
+        let (one, two) = (with_spare("person = \"alice\"\n"), with_spare(""));
+        assert_eq!((one.policy.persons(), two.policy.persons()), (1, 2));
+        assert_eq!(loosened(&two, &one, &BTreeSet::new()), Vec::<String>::new());
+        let parted = loosened(&one, &two, &BTreeSet::new());
+        assert_eq!(parted, ["[approver.alice] and [approver.spare] count as two persons"]);
     }
 }

@@ -176,14 +176,11 @@ fn yubikey_serial(value: Value<'_>, problems: &Problems) -> Option<String> {
 }
 
 /// Names of tokens and clients stand in file names, labels and records.
+pub(super) const NAMES: &str = "1 to 64 letters, digits, '-', '_' and '.', starting with none of '-' and '.'";
+
 pub(super) fn check_name(name: &str, fields: &Fields<'_>) {
     if !is_plain_name(name) {
-        let problem = Problem::new(
-            fields.at(),
-            "expected a plain name",
-            "this is none",
-            "1 to 64 letters, digits, '-', '_' and '.', starting with none of '-' and '.'",
-        );
+        let problem = Problem::new(fields.at(), "expected a plain name", "this is none", NAMES);
         fields.problems().add(problem);
     }
 }

@@ -26,7 +26,7 @@ pub(super) fn of(config: &Config, own_uid: u32) -> Vec<String> {
         let limit = SpendLimit { per_request: rule.per_request, per_day: rule.per_day };
         warnings.extend(never_reached(&format!("[transfer.{asset}]"), &limit));
         let most = rule.approvers.iter().map(|step| step.count).max().unwrap_or(0);
-        let named = config.policy.approvers.len();
+        let named = config.policy.persons();
         if most as usize > named {
             warnings.push(format!(
                 "[transfer.{asset}] needs {most} approvers, and {named} can approve: such transfers are refused"

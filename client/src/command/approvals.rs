@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::Args;
 use countersign::core::approval::{Statement, review};
-use countersign::core::wire::admin::PendingReply;
+use countersign::core::wire::admin::{ApproverEntry, PendingReply};
 use countersign::known_agents::{self, Acquaintance, StrangeAgent};
 use countersign::ssh_agent::{ApproverError, Candidate, SshAgent};
 use countersign::{Admin, Sockets};
@@ -81,15 +81,17 @@ pub(crate) fn deny(arguments: &Arguments, sockets: &Sockets, output: &Output) ->
     output.show(&done, || plain(&done.done))
 }
 
-/// Approvers who have not approved it yet.
+/// Keys of persons who have not approved it yet.
 fn eligible(
     reply: &PendingReply,
     asked: &Asked<'_>,
     arguments: &ApproveArguments,
-) -> Result<Vec<countersign::core::wire::admin::ApproverEntry>, Failure> {
+) -> Result<Vec<ApproverEntry>, Failure> {
     let wanted = |name: &String| arguments.approver.as_ref().is_none_or(|wanted| wanted == name);
+    let agreed: Vec<_> = reply.approvers.iter().filter(|one| asked.approved_by.contains(&one.name)).collect();
+    let has_agreed = |one: &ApproverEntry| agreed.iter().any(|other| other.person() == one.person());
     let left = reply.approvers.iter().filter(|approver| wanted(&approver.name));
-    let left: Vec<_> = left.filter(|approver| !asked.approved_by.contains(&approver.name)).cloned().collect();
+    let left: Vec<_> = left.filter(|approver| !has_agreed(approver)).cloned().collect();
     if left.is_empty() {
         let named = arguments.approver.as_deref().unwrap_or("nobody");
         return Err(Failure::Usage(format!("{named} is no approver who has not approved yet")));

@@ -147,6 +147,7 @@ fn approve(asked: &Asked) -> Result<String, Failure> {
         ("agent", plain(&asked.statement.agent)),
     ]));
     let entry = |known: &Known| ApproverEntry {
+        person: None,
         name: known.name.clone(),
         public_key: known.public_key.clone(),
         hardware: None,

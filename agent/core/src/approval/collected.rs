@@ -53,9 +53,9 @@ impl Collected {
     /// Judges one more signature; each has to be another person's. It counts once [`Self::take`] has it.
     pub fn judge(&self, approvers: &[Approver], sshsig: &str) -> Result<Approval, NotAnApproval> {
         let approval = verify(approvers, &self.bytes, sshsig)?;
-        let same = |given: &&Approval| given.approver == approval.approver || given.public_key == approval.public_key;
+        let same = |given: &&Approval| given.person == approval.person || given.public_key == approval.public_key;
         match self.given.iter().find(same) {
-            Some(before) => Err(NotAnApproval::Twice(before.approver.clone())),
+            Some(before) => Err(NotAnApproval::Twice(before.person.clone())),
             None => Ok(approval),
         }
     }

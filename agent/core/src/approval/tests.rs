@@ -26,7 +26,12 @@ impl Fido {
     }
 
     pub(crate) fn approver(&self, name: &str) -> Approver {
-        Approver { name: name.to_owned(), key: self.public.clone(), touch: Touch::InSignature }
+        self.approver_of(name, name)
+    }
+
+    pub(crate) fn approver_of(&self, person: &str, name: &str) -> Approver {
+        let (name, person) = (name.to_owned(), person.to_owned());
+        Approver { name, person, key: self.public.clone(), touch: Touch::InSignature }
     }
 
     pub(crate) fn approve(&self, statement: &Statement) -> String {
@@ -105,7 +110,8 @@ impl Piv {
 
     fn approver(&self, name: &str) -> Approver {
         let attested = AttestedKey::prove(&self.chain, Some(&self.root)).expect("attested");
-        Approver { name: name.to_owned(), key: attested.key().clone(), touch: Touch::Attested(Box::new(attested)) }
+        let (name, person) = (name.to_owned(), name.to_owned());
+        Approver { name, person, key: attested.key().clone(), touch: Touch::Attested(Box::new(attested)) }
     }
 
     fn approve(&self, statement: &Statement) -> String {
@@ -156,6 +162,7 @@ pub(crate) fn record() -> crate::record::Approval<'static> {
     crate::record::Approval {
         request_id: "0192".into(),
         approver: "alice".into(),
+        person: None,
         public_key: alice.public.to_openssh().expect("encodes").into(),
         touch: TouchProof::InSignature,
         attestation: None,
@@ -243,6 +250,25 @@ fn a_second_approval_is_another_persons() {
     assert!(!collected.is_complete());
     collected.take(collected.judge(&approvers, &bob.approve(&statement)).expect("the second"));
     assert!(collected.is_complete());
+}
+
+#[test]
+fn two_keys_of_one_person_are_one_approval() {
+    let (alice, spare, bob, statement) = (Fido::new(1), Fido::new(2), Fido::new(3), statement("r-1"));
+    let approvers = [alice.approver("alice"), spare.approver_of("alice", "spare"), bob.approver("bob")];
+    for (first, other) in [(&alice, &spare), (&spare, &alice)] {
+        let mut collected = Collected::new(statement.clone(), 2);
+        collected.take(collected.judge(&approvers, &first.approve(&statement)).expect("the first"));
+        let again = collected.judge(&approvers, &other.approve(&statement));
+        assert_eq!(again, Err(NotAnApproval::Twice("alice".to_owned())));
+        collected.take(collected.judge(&approvers, &bob.approve(&statement)).expect("another person"));
+        assert!(collected.is_complete());
+    }
+    let approval =
+        Collected::new(statement.clone(), 1).judge(&approvers, &spare.approve(&statement)).expect("approves");
+    let record = approval.as_record("r-1", &statement);
+    assert_eq!((record.approver.as_ref(), record.person.as_deref()), ("spare", Some("alice")));
+    assert_eq!(verify_record(&record), Ok(()));
 }
 
 #[test]

@@ -228,15 +228,25 @@ pub struct LimitEntry {
     pub cap: Amount,
 }
 
-/// A person who may approve.
+/// A key by which a person may approve.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct ApproverEntry {
     pub name: String,
+    /// Whose key it is, where that is not the name.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub person: Option<String>,
     /// In OpenSSH's form.
     pub public_key: String,
     /// Which token blinks, and what proves that it does.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub hardware: Option<String>,
+}
+
+impl ApproverEntry {
+    /// Whose key it is.
+    pub fn person(&self) -> &str {
+        self.person.as_deref().unwrap_or(&self.name)
+    }
 }
 
 /// `approve@countersign`: one approver's signature.

@@ -61,7 +61,8 @@ fn approver(approver: &Approver) -> Option<ApproverEntry> {
         Touch::InSignature => "FIDO key, a touch in each signature".to_owned(),
     };
     let public_key = approver.key.to_openssh().ok()?;
-    Some(ApproverEntry { name: approver.name.clone(), public_key, hardware: Some(hardware) })
+    let person = (approver.person != approver.name).then(|| approver.person.clone());
+    Some(ApproverEntry { name: approver.name.clone(), person, public_key, hardware: Some(hardware) })
 }
 
 fn destinations(config: &Config, subject: &Subject) -> Vec<Option<String>> {

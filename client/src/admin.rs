@@ -36,12 +36,13 @@ impl Admin {
         &mut self.connection
     }
 
-    /// Changes the keys: everything but [`Register::Add`], which needs [`Self::add`].
+    /// Changes the keys where nobody has to be asked for anything: [`Register::Add`] needs [`Self::add`], and so does a token
+    /// that asks for its PIN.
     pub fn register(&mut self, change: &Register) -> Result<DoneReply, Error> {
         self.connection.within(GENERATING, |connection| connection.call(admin::REGISTER, change))
     }
 
-    /// Enrols a key whose secret the agent's enrolment process reads from `source`, a terminal or a pipe.
+    /// Changes the keys, where the agent's enrolment process reads a secret or asks for a PIN: from `source`, a terminal or a pipe.
     pub fn add(&mut self, change: &Register, source: BorrowedFd<'_>) -> Result<DoneReply, Error> {
         self.connection.within(TYPING, |connection| {
             connection.send_with_descriptor(admin::REGISTER, change, source)?;

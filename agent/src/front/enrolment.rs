@@ -56,7 +56,7 @@ impl Front {
         match asked {
             Register::Activate { v, name, api_key } => {
                 wire::check_version(v)?;
-                self.activate(&name, api_key, peer).await
+                self.activate(&name, api_key, operator, peer).await
             }
             Register::Add(new) => {
                 let operator = operator.ok_or_else(|| {
@@ -67,7 +67,7 @@ impl Front {
             Register::Generate(new) => self.generate(self.plan(new)?, operator, peer).await,
             Register::Remove { v, name } => {
                 wire::check_version(v)?;
-                self.remove(&name, peer).await
+                self.remove(&name, operator, peer).await
             }
         }
     }
@@ -180,11 +180,17 @@ impl Front {
         Ok(reply)
     }
 
-    async fn activate(&self, name: &str, api_key: String, peer: &Peer) -> Result<DoneReply, Refusal> {
+    async fn activate(
+        &self,
+        name: &str,
+        api_key: String,
+        operator: Option<OwnedFd>,
+        peer: &Peer,
+    ) -> Result<DoneReply, Refusal> {
         let mut file = self.key_file(name)?;
         let (token, _) = self.token_settings(&file.token)?;
         let request = EnrolRequest::Activate { name: file.name.to_string(), api_key };
-        self.on_token(&token, &request, None, peer).await?;
+        self.on_token(&token, &request, operator, peer).await?;
         file.state = KeyFileState::Active;
         self.recorder.synced(&Record::KeyActivated(key_change(&file, uid_of(peer))))?;
         self.save(&file)?;
@@ -195,12 +201,12 @@ impl Front {
         Ok(reply)
     }
 
-    async fn remove(&self, name: &str, peer: &Peer) -> Result<DoneReply, Refusal> {
-        let Some(file) = self.keyring.file(name) else { return self.remove_unfinished(name, peer).await };
+    async fn remove(&self, name: &str, operator: Option<OwnedFd>, peer: &Peer) -> Result<DoneReply, Refusal> {
+        let Some(file) = self.keyring.file(name) else { return self.remove_unfinished(name, operator, peer).await };
         let (token, _) = self.token_settings(&file.token)?;
         // On record first: a removal that fails half-way is seen, and can be done again.
         self.recorder.synced(&Record::KeyRemoved(key_change(&file, uid_of(peer))))?;
-        let objects = match self.ask_token(&token, &remove_request(name), None, peer).await {
+        let objects = match self.ask_token(&token, &remove_request(name), operator, peer).await {
             Ok(EnrolReply::Removed { objects }) => objects,
             // Gone by other hands, or by a removal that was cut off: its file goes too.
             Err(refusal) if refusal.code == Code::KeyUnknown => 0,
@@ -218,10 +224,17 @@ impl Front {
     }
 
     /// Clears what an enrolment that was cut off left on a token: a name there without a file here.
-    async fn remove_unfinished(&self, name: &str, peer: &Peer) -> Result<DoneReply, Refusal> {
+    async fn remove_unfinished(
+        &self,
+        name: &str,
+        operator: Option<OwnedFd>,
+        peer: &Peer,
+    ) -> Result<DoneReply, Refusal> {
         wire::key_name(name)?;
         for token in &self.config().tokens {
-            match self.ask_token(&token.settings, &remove_request(name), None, peer).await {
+            // A descriptor that cannot be copied is one at which nobody can be asked.
+            let operator = operator.as_ref().and_then(|operator| operator.try_clone().ok());
+            match self.ask_token(&token.settings, &remove_request(name), operator, peer).await {
                 Ok(EnrolReply::Removed { objects }) => {
                     let token = &token.settings.name;
                     self.rescan(token).await;

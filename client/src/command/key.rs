@@ -122,7 +122,7 @@ pub(crate) struct RemoveArguments {
 pub(crate) fn run(command: Command, sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
     match command {
         Command::Add(arguments) => add(arguments, sockets, output),
-        Command::Generate(arguments) => generate(arguments, sockets, output),
+        Command::Generate(arguments) => change(&arguments.wire().map(Register::Generate)?, sockets, output),
         Command::Activate(ActivateArguments { name, api_key }) => {
             change(&Register::Activate { v: VERSION, name, api_key }, sockets, output)
         }
@@ -153,19 +153,13 @@ fn add(arguments: AddArguments, sockets: &Sockets, output: &Output) -> Result<Ex
 }
 
 /// The token may ask for its PIN or a management key, and may take minutes.
-fn generate(arguments: GenerateArguments, sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
-    let change = arguments.wire().map(Register::Generate)?;
+fn change(change: &Register, sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
     let mut admin = Admin::open(sockets)?;
     let reply = match OpenOptions::new().read(true).write(true).open("/dev/tty") {
-        Ok(terminal) => admin.add(&change, terminal.as_fd())?,
+        Ok(terminal) => admin.add(change, terminal.as_fd())?,
         // Nobody can be asked there, and often nobody has to be.
-        Err(_) => admin.add(&change, io::stdin().as_fd())?,
+        Err(_) => admin.add(change, io::stdin().as_fd())?,
     };
-    output.show(&reply, || shown::done(&reply, output))
-}
-
-fn change(change: &Register, sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
-    let reply = Admin::open(sockets)?.register(change)?;
     output.show(&reply, || shown::done(&reply, output))
 }
 

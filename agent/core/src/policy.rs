@@ -141,6 +141,23 @@ impl Grant {
     pub fn evidence(&self) -> Option<&Evidence> {
         self.evidence.as_deref()
     }
+
+    /// A token made its signature.
+    #[must_use]
+    pub fn spend(self) -> Spent {
+        Spent(self)
+    }
+}
+
+/// A grant whose signature was made. It is a grant again only for who throws that signature away: see
+/// [`crate::ports::Signed::throw_away`].
+#[derive(Debug)]
+pub struct Spent(Grant);
+
+impl Spent {
+    pub(crate) fn unspent(self) -> Grant {
+        self.0
+    }
 }
 
 /// What policy says of one request.
@@ -185,6 +202,11 @@ impl Policy {
         self.clients.iter().find(|client| client.name == name)
     }
 
+    /// How many different persons can approve.
+    pub fn persons(&self) -> usize {
+        self.approvers.iter().map(|approver| &approver.person).collect::<BTreeSet<_>>().len()
+    }
+
     /// Decides about one classified request. `Release::Signature` is what the agent can give today.
     pub fn decide(&self, client: &Client, key: &Key, exchange: &dyn Exchange, classified: &Classified<'_>) -> Decision {
         match self.judge(client, key, exchange, classified) {
@@ -202,11 +224,6 @@ impl Policy {
         match allowed {
             Err(denied) => Decision::Deny(denied),
             Ok(()) => grant(key, Vec::new(), approvals_for_scopes(scopes)),
-    /// How many different persons can approve.
-    pub fn persons(&self) -> usize {
-        self.approvers.iter().map(|approver| &approver.person).collect::<BTreeSet<_>>().len()
-    }
-
         }
     }
 

@@ -6,7 +6,7 @@ use crate::algorithm::Algorithm;
 use crate::draft::Finished;
 use crate::exchange::classify::Classified;
 use crate::key::Key;
-use crate::policy::{Grant, Spend};
+use crate::policy::{Grant, Spend, Spent};
 use crate::refusal::{Code, Refusal};
 use crate::scope::Scopes;
 use crate::wire::{RecordId, SignRequest};
@@ -32,20 +32,31 @@ pub trait Clock {
     fn random(&self) -> [u8; 16];
 }
 
-/// The thing that computes signatures. One grant, one signature.
+/// The thing that computes signatures. One grant, one signature that leaves the agent.
 #[expect(async_fn_in_trait, reason = "one IO thread; no future crosses threads")]
 pub trait Token {
     /// Whether a signature with this key can be asked for now. Called right before a request is counted against limits,
     /// with nothing in between: what the token was never asked for costs nothing.
     fn ready(&self, key: &Key) -> Result<(), TokenError>;
 
-    async fn sign(
-        &self,
-        grant: Grant,
-        key: &Key,
-        algorithm: Algorithm,
-        message: &[u8],
-    ) -> Result<Signature, TokenError>;
+    async fn sign(&self, grant: Grant, key: &Key, algorithm: Algorithm, message: &[u8]) -> Result<Signed, TokenError>;
+
+    /// Whether each signature of this key takes a person's touch.
+    fn takes_touch(&self, key: &Key) -> bool;
+}
+
+/// A signature, and the grant it was made by.
+#[derive(Debug)]
+pub struct Signed {
+    pub signature: Signature,
+    pub spent: Spent,
+}
+
+impl Signed {
+    /// Nobody sees the signature, so that another may be made in its place.
+    pub(crate) fn throw_away(self) -> Grant {
+        self.spent.unspent()
+    }
 }
 
 /// What came back from a token.
@@ -144,6 +155,8 @@ pub trait Ledger {
     fn nonce(&self, key: &Key) -> Result<u64, Refusal>;
     /// `message` is what was signed.
     fn signed(&self, request_id: &str, key: &Key, message: &[u8]) -> Result<RecordId, Refusal>;
+    /// A signature over `message` came too late for its exchange, and is thrown away.
+    fn thrown_away(&self, request_id: &str, key: &Key, message: &[u8]) -> Result<(), Refusal>;
     /// `returned` is what counted for the intent and is free again; empty once the token was asked.
     fn failed(&self, request_id: &str, key: &Key, refusal: &Refusal, returned: &[Spend]) -> Result<(), Refusal>;
     fn refused(&self, refused: &Refused<'_>) -> Result<(), Refusal>;

@@ -39,6 +39,8 @@ pub enum Record<'a> {
     Returned(Returned<'a>),
     Rotated(Rotated<'a>),
     Segment(Box<SegmentHeader<'a>>),
+    /// A signature came too late for its exchange and left nobody: another may follow for the same intent.
+    ThrownAway(ThrownAway<'a>),
     Token(TokenChange<'a>),
     Unlocked(Locking),
 }
@@ -161,11 +163,11 @@ pub struct Approval<'a> {
     pub request_id: Text<'a>,
     #[serde(borrow)]
     pub approver: Text<'a>,
-    /// In OpenSSH's form.
-    #[serde(borrow)]
     /// Whose key it is, where that is not the approver's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub person: Option<Text<'a>>,
+    /// In OpenSSH's form.
+    #[serde(borrow)]
     pub public_key: Text<'a>,
     pub touch: TouchProof,
     /// What proves the touch of an attested key: PEM, the slot's certificate first.
@@ -201,6 +203,16 @@ pub struct RequestResult<'a> {
 pub enum Outcome {
     Failed,
     Signed,
+}
+
+/// A signature that was made, and handed to nobody.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ThrownAway<'a> {
+    #[serde(borrow)]
+    pub request_id: Text<'a>,
+    /// Hex SHA-256 of the message that was signed.
+    #[serde(borrow)]
+    pub message_sha256: Text<'a>,
 }
 
 /// What an intent counted is free again: it was given up before any token was asked.
@@ -347,6 +359,7 @@ impl<'a> Record<'a> {
             "returned" => Self::Returned(body(line)?),
             "rotated" => Self::Rotated(body(line)?),
             "segment" => Self::Segment(body(line)?),
+            "thrown_away" => Self::ThrownAway(body(line)?),
             "token" => Self::Token(body(line)?),
             "unlocked" => Self::Unlocked(body(line)?),
             _ => return Ok(None),
@@ -447,6 +460,7 @@ pub(crate) mod samples {
                     nonces: Vec::new(),
                 },
             })),
+            Record::ThrownAway(ThrownAway { request_id: "0192".into(), message_sha256: "ab".into() }),
             Record::Token(TokenChange { token: "hsm".into(), state: "ready".into(), detail: None }),
             Record::Unlocked(Locking { uid: 0 }),
         ]
@@ -467,7 +481,7 @@ mod tests {
             assert_eq!(read.as_ref(), Some(&record), "{line}");
             kinds.insert(kind);
         }
-        assert_eq!(kinds.len(), 19, "a kind has no sample");
+        assert_eq!(kinds.len(), 20, "a kind has no sample");
     }
 
     #[test]

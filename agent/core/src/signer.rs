@@ -6,6 +6,7 @@ mod waiting;
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::algorithm::Algorithm;
 use crate::draft::{Draft, SessionDraft};
@@ -15,10 +16,12 @@ use crate::exchange::{self, Exchange, Nonce, Stamp};
 use crate::key::Key;
 use crate::policy::rate::Rates;
 use crate::policy::{self, Client, Decision, Grant, Policy, RECEIVE_WINDOW_CAP_MS, Spend};
-use crate::ports::{Approvals, Asked, Caller, Clock, Durability, Intent, Ledger, Place, Refused, Signature, Token};
+use crate::ports::{
+    Approvals, Asked, Caller, Clock, Durability, Intent, Ledger, Place, Refused, Signature, Signed, Token,
+};
 use crate::refusal::{Code, Refusal};
 use crate::scope::{Scope, Scopes};
-use waiting::{Held, What};
+use waiting::{Held, What, known};
 pub use waiting::{Progress, Waiting};
 
 use crate::wire::{self, RecordId, SessionReply, SessionRequest, SignReply, SignRequest};
@@ -60,7 +63,7 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
             Ok(asked) => asked,
             Err(refusal) => return self.refuse(request_id, "", "", refusal).await,
         };
-        let Prepared { key, classified, permit, draft, window, host } = match self.prepare(keys, &asked, &request_id) {
+        let Prepared { key, classified, permit, stamped, host } = match self.prepare(keys, &asked, &request_id) {
             Ok(prepared) => prepared,
             Err(refusal) => {
                 let endpoint = format!("{} {}", asked.request.method, asked.request.path);
@@ -74,9 +77,8 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
             let what = What::Request { asked, scope, effective };
             return self.wait(request_id, subject, Held { key, grant, spends, what }, ask).await;
         }
-        let outcome = self
-            .finish_request(&request_id, &key, grant, draft, window, (classified.scope, classified.effective))
-            .await;
+        let scopes = (classified.scope, classified.effective);
+        let outcome = self.finish_request(&request_id, &key, grant, &asked, stamped, scopes).await;
         Answered { request_id, outcome: outcome.map(Progress::Finished) }
     }
 
@@ -118,11 +120,10 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         let classified = classify(exchange, key.algorithm, &asked.request)?;
         let decision = self.policy.decide(self.client, &key, exchange, &classified);
         let permit = self.permitted(&key, decision, classified.effective)?;
-        let draft = exchange.draft(&asked.request, &key, host, &self.stamp(&key, exchange)?)?;
-        let window = self.window(exchange, asked);
+        let stamped = self.stamped(&key, exchange, host, asked)?;
         let what = Asked::Request { request: asked, classified: &classified };
         self.record_intent(request_id, &key, what, classified.effective, &permit.spends)?;
-        Ok(Prepared { key, classified, permit, draft, window, host })
+        Ok(Prepared { key, classified, permit, stamped, host })
     }
 
     fn prepare_session(
@@ -221,23 +222,81 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         self.ledger.intend(&intent, durability(effective))
     }
 
-    /// Steps 8 and 9: the token consumes the grant; the reply may leave once intent and result stand.
-    async fn sign_and_record(
+    /// The request as it stands at this moment.
+    fn stamped(
+        &self,
+        key: &Key,
+        exchange: &dyn Exchange,
+        host: &'static str,
+        asked: &SignRequest,
+    ) -> Result<Stamped, Refusal> {
+        let stamp = self.stamp(key, exchange)?;
+        let draft = exchange.draft(&asked.request, key, host, &stamp)?;
+        Ok(Stamped { draft, window: self.window(exchange, asked), nonce: stamp.nonce })
+    }
+
+    /// Until when the exchange takes what is stamped now: what the request asks for itself, or the recipe's own.
+    fn window(&self, exchange: &dyn Exchange, asked: &SignRequest) -> Window {
+        let Some(window) = exchange.facts().receive_window else { return Window::default() };
+        let own = asked.request.params.get(window.name).and_then(|own| own.scalar()?.parse().ok());
+        let length_ms = own.unwrap_or(window.default_ms);
+        Window { length_ms, ends_ms: Some(self.clock.since_boot_ms() + length_ms) }
+    }
+
+    /// Step 8: the token consumes the grant.
+    async fn ask_token(
+        &self,
+        grant: Grant,
+        key: &Key,
+        algorithm: Algorithm,
+        message: &[u8],
+    ) -> Result<Signed, Refusal> {
+        self.ledger.may_ask().await?;
+        self.token.sign(grant, key, algorithm, message).await.map_err(Refusal::from)
+    }
+
+    /// A signature that the exchange would refuse is not handed out: it would only look like one. It is thrown away and, where
+    /// persons approved the request and the key takes no touch, stamped and signed once more under their approval. Nobody
+    /// is asked for a second touch: it would be one they were not told of. What nobody approved is asked for again by
+    /// its client, who is promised an answer sooner than two signatures may take.
+    async fn sign_in_time(
         &self,
         request_id: &str,
         key: &Key,
-        grant: Grant,
-        algorithm: Algorithm,
-        message: &[u8],
-        window: Window,
-    ) -> Result<(Signature, RecordId), Refusal> {
-        self.ledger.may_ask().await?;
-        let signed = self.token.sign(grant, key, algorithm, message).await.map_err(Refusal::from);
-        let outcome = match signed.and_then(|signature| window.judge(self.clock.since_boot_ms(), signature)) {
-            Ok(signature) => {
+        mut grant: Grant,
+        asked: &SignRequest,
+        mut stamped: Stamped,
+    ) -> Result<(Draft, Signature), Refusal> {
+        let takes_touch = self.token.takes_touch(key);
+        let tries = if grant.evidence().is_some() && !takes_touch { 2 } else { 1 };
+        for attempt in 1..=tries {
+            let Stamped { draft, window, .. } = stamped;
+            let signed = self.ask_token(grant, key, draft.algorithm, &draft.message).await?;
+            if signed.signature.drafted.is_some() || window.holds(self.clock.since_boot_ms()) {
+                return Ok((draft, signed.signature));
+            }
+            self.ledger.thrown_away(request_id, key, &draft.message)?;
+            grant = signed.throw_away();
+            if attempt == tries {
+                return Err(window.missed(takes_touch));
+            }
+            let exchange = known(key)?;
+            stamped = self.stamped(key, exchange, exchange.host(&asked.request, key.environment)?, asked)?;
+        }
+        Err(Refusal::new(Code::Internal, "no signature was asked for"))
+    }
+
+    /// Step 9: the reply may leave once intent and result stand. `message` is the agent's, unless the token drafted one itself.
+    async fn record_result(
+        &self,
+        request_id: &str,
+        key: &Key,
+        signed: Result<(&[u8], &Signature), Refusal>,
+    ) -> Result<RecordId, Refusal> {
+        let outcome = match signed {
+            Ok((message, signature)) => {
                 let message = signature.drafted.as_ref().map_or(message, |drafted| &drafted.message);
-                let record = self.ledger.signed(request_id, key, message)?;
-                Ok((signature, record))
+                Ok(self.ledger.signed(request_id, key, message)?)
             }
             Err(refusal) => {
                 self.ledger.failed(request_id, key, &refusal, &[])?;
@@ -248,25 +307,19 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         outcome
     }
 
-    /// Until when the exchange takes what is stamped now: what the request asks for itself, or the recipe's own.
-    fn window(&self, exchange: &dyn Exchange, asked: &SignRequest) -> Window {
-        let Some(window) = exchange.facts().receive_window else { return Window::default() };
-        let own = asked.request.params.get(window.name).and_then(|own| own.scalar()?.parse().ok());
-        let length_ms = own.unwrap_or(window.default_ms);
-        Window { length_ms: Some(length_ms), ends_ms: Some(self.clock.since_boot_ms() + length_ms) }
-    }
-
     async fn finish_request(
         &self,
         request_id: &str,
         key: &Key,
         grant: Grant,
-        draft: Draft,
-        window: Window,
+        asked: &SignRequest,
+        stamped: Stamped,
         (scope, effective): (Scope, Scopes),
     ) -> Result<SignReply, Refusal> {
-        let (signature, record) =
-            self.sign_and_record(request_id, key, grant, draft.algorithm, &draft.message, window).await?;
+        let signed = self.sign_in_time(request_id, key, grant, asked, stamped).await;
+        let result = signed.as_ref().map(|(draft, signature)| (&draft.message[..], signature)).map_err(Clone::clone);
+        let record = self.record_result(request_id, key, result).await?;
+        let (draft, signature) = signed?;
         let finished = match signature.drafted {
             Some(drafted) => drafted.finished,
             None => draft.finish(&signature.bytes, signature.passphrase.as_ref())?,
@@ -282,9 +335,11 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         draft: SessionDraft,
         (exchange, login): (&dyn Exchange, &Login),
     ) -> Result<SessionReply, Refusal> {
-        let window = Window::default(); // a login's time is the exchange's to judge, and another costs nothing but a touch
-        let (signature, record) =
-            self.sign_and_record(request_id, key, grant, draft.algorithm, &draft.message, window).await?;
+        // A login's time is the exchange's to judge, and another costs nothing but a touch.
+        let signed = self.ask_token(grant, key, draft.algorithm, &draft.message).await;
+        let result = signed.as_ref().map(|signed| (&draft.message[..], &signed.signature)).map_err(Clone::clone);
+        let record = self.record_result(request_id, key, result).await?;
+        let signature = signed?.signature;
         let finished = draft.finish(&signature.bytes, signature.passphrase.as_ref())?;
         let grants = exchange.session_grants(key.algorithm, login);
         let (effective, grants) = (exchange.session_scopes(grants), grants.iter().copied().collect::<Scopes>());
@@ -302,26 +357,43 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
     }
 }
 
+/// A request as it stands at one moment.
+#[derive(Debug)]
+struct Stamped {
+    draft: Draft,
+    window: Window,
+    /// Reserved for it, where the exchange wants one.
+    nonce: u64,
+}
+
 /// The time within which an exchange takes a signature, where it has one that is known.
 #[derive(Clone, Copy, Debug, Default)]
 struct Window {
-    length_ms: Option<u64>,
+    length_ms: u64,
     /// By the clock that only passes.
     ends_ms: Option<u64>,
 }
 
 impl Window {
-    /// A signature that the exchange would refuse is not handed out: it would only look like one. That happens to a key
-    /// that takes a touch; any other is answered for within two seconds, or given up.
-    fn judge(self, now_ms: u64, signature: Signature) -> Result<Signature, Refusal> {
-        // What a vault drafted was stamped when its key was at hand.
-        if signature.drafted.is_some() || self.ends_ms.is_none_or(|ends_ms| now_ms < ends_ms) {
-            return Ok(signature);
-        }
-        let seconds = self.length_ms.unwrap_or_default() / 1000;
-        let message =
-            format!("the touch took longer than the {seconds} s the exchange allows: ask again, touch sooner");
-        Err(Refusal::new(Code::TokenTooLate, message))
+    fn holds(self, now_ms: u64) -> bool {
+        self.ends_ms.is_none_or(|ends_ms| now_ms < ends_ms)
+    }
+
+    /// What a person is told, and what they can do.
+    fn missed(self, takes_touch: bool) -> Refusal {
+        let seconds = Duration::from_millis(self.length_ms).as_secs_f64();
+        let message = if takes_touch {
+            format!(
+                "the touch took longer than the {seconds} s the exchange allows: the signature was thrown away; ask again, \
+                 touch sooner"
+            )
+        } else {
+            format!(
+                "the token took longer than the {seconds} s the exchange allows: what it signed was thrown away; ask again, or \
+                 for a longer receive window, and see why the token is slow"
+            )
+        };
+        Refusal::new(Code::TokenTooLate, message)
     }
 }
 
@@ -330,8 +402,7 @@ struct Prepared<'a> {
     key: Rc<Key>,
     classified: Classified<'a>,
     permit: Permit,
-    draft: Draft,
-    window: Window,
+    stamped: Stamped,
     host: &'static str,
 }
 

@@ -15,7 +15,7 @@ use countersign_core::json::Value;
 use countersign_core::key::{Key, KeyName};
 use countersign_core::policy::Spend;
 use countersign_core::ports::{self, Asked, Clock, Durability};
-use countersign_core::record::{self, Outcome, Record, RequestResult, Returned};
+use countersign_core::record::{self, Outcome, Record, RequestResult, Returned, ThrownAway};
 use countersign_core::refusal::{Code, Refusal};
 use countersign_core::scope::{Scope, Scopes};
 use countersign_core::wire::RecordId;
@@ -283,6 +283,12 @@ impl ports::Ledger for Recorder {
         let request_id = request_id.into();
         let result = RequestResult { request_id, outcome: Outcome::Signed, message_sha256, error: None };
         self.append(&Record::Result(result)).map(RecordId::from)
+    }
+
+    fn thrown_away(&self, request_id: &str, key: &Key, message: &[u8]) -> Result<(), Refusal> {
+        self.used(&key.name);
+        let (request_id, message_sha256) = (request_id.into(), sha256(message).into());
+        self.append(&Record::ThrownAway(ThrownAway { request_id, message_sha256 })).map(drop)
     }
 
     fn failed(&self, request_id: &str, _key: &Key, refusal: &Refusal, returned: &[Spend]) -> Result<(), Refusal> {

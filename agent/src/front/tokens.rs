@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use countersign_core::algorithm::Algorithm;
 use countersign_core::key::Key;
 use countersign_core::policy::Grant;
-use countersign_core::ports::{Signature, Token, TokenError};
+use countersign_core::ports::{Signed, Token, TokenError};
 
 use crate::host::handle::TokenHandle;
 use crate::host::status::{TokenState, TokenStatus};
@@ -81,13 +81,7 @@ impl Token for Tokens {
         self.of_key(key)?.ready()
     }
 
-    async fn sign(
-        &self,
-        grant: Grant,
-        key: &Key,
-        algorithm: Algorithm,
-        message: &[u8],
-    ) -> Result<Signature, TokenError> {
+    async fn sign(&self, grant: Grant, key: &Key, algorithm: Algorithm, message: &[u8]) -> Result<Signed, TokenError> {
         if grant.key() != &key.name {
             return Err(TokenError::Unavailable("the grant is for another key".to_owned()));
         }
@@ -95,8 +89,12 @@ impl Token for Tokens {
         let signature = match handle.vault() {
             Some(vault) => vault.sign(&handle, &grant).await,
             None => handle.sign(key.name.as_str(), algorithm, message).await,
-        };
-        drop(grant); // one grant, one signature
-        signature
+        }?;
+        Ok(Signed { signature, spent: grant.spend() })
+    }
+
+    fn takes_touch(&self, key: &Key) -> bool {
+        // Nobody can be asked to touch what is not there.
+        self.of_key(key).is_ok_and(|handle| handle.takes_touch())
     }
 }

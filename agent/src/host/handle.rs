@@ -47,6 +47,11 @@ impl Deadlines {
         let sign = yubikey::TOUCH_TIMEOUT + yubikey::PATIENCE * 2;
         Self { start: Duration::from_secs(30), sign, ..Self::default() }
     }
+
+    /// Nothing but a person is waited for that long.
+    fn wait_for_touch(&self) -> bool {
+        self.sign >= yubikey::TOUCH_TIMEOUT
+    }
 }
 
 /// One token and the process that serves it, whichever that is at the moment.
@@ -137,6 +142,11 @@ impl TokenHandle {
             return Err(self.0.unavailable("it waits for the touch of another request; ask again"));
         }
         if desk.outstanding.is_full() { Err(self.0.unavailable("too many requests are waiting")) } else { Ok(()) }
+    }
+
+    /// Whether each of its signatures takes a person's touch.
+    pub fn takes_touch(&self) -> bool {
+        self.0.deadlines.wait_for_touch()
     }
 
     /// Has the host look for its keys again, after one was enrolled, activated or removed.

@@ -24,6 +24,10 @@ struct World {
     crowded: Cell<bool>,
     locked: Cell<bool>,
     late: Cell<bool>,
+    /// How many of the next signatures take longer than any window.
+    slow: Cell<u64>,
+    took_ms: Cell<u64>,
+    touch: Cell<bool>,
     rekeyed: Cell<bool>,
     used: Cell<u32>,
 }
@@ -40,10 +44,10 @@ impl World {
 
 impl Clock for World {
     fn now_ms(&self) -> u64 {
-        if self.late.get() { 1_700_000_120_000 } else { 1_700_000_000_000 }
+        1_700_000_000_000 + if self.late.get() { 120_000 } else { self.took_ms.get() }
     }
     fn since_boot_ms(&self) -> u64 {
-        5_000
+        5_000 + self.took_ms.get()
     }
     fn doubt(&self) -> Option<String> {
         self.clock_was_set.get().then(|| "it was set ahead".to_owned())
@@ -61,13 +65,22 @@ impl Token for World {
         if self.absent_token.get() { Err(TokenError::Unavailable("its host is gone".to_owned())) } else { Ok(()) }
     }
 
-    async fn sign(&self, grant: Grant, key: &Key, _: Algorithm, message: &[u8]) -> Result<Signature, TokenError> {
+    async fn sign(&self, grant: Grant, key: &Key, _: Algorithm, message: &[u8]) -> Result<Signed, TokenError> {
         assert_eq!(grant.key(), &key.name);
         self.steps.borrow_mut().push("token".to_owned());
         if self.broken_token.get() {
             return Err(TokenError::Unavailable("unplugged".to_owned()));
         }
-        Ok(Signature { bytes: message[..2].to_vec(), passphrase: None, drafted: None })
+        if self.slow.get() > 0 {
+            self.slow.set(self.slow.get() - 1);
+            self.took_ms.set(self.took_ms.get() + 100_000);
+        }
+        let signature = Signature { bytes: message[..2].to_vec(), passphrase: None, drafted: None };
+        Ok(Signed { signature, spent: grant.spend() })
+    }
+
+    fn takes_touch(&self, _: &Key) -> bool {
+        self.touch.get()
     }
 }
 
@@ -84,8 +97,13 @@ impl Ledger for World {
         self.step("nonce").map(|()| 1)
     }
     fn signed(&self, _: &str, _: &Key, message: &[u8]) -> Result<RecordId, Refusal> {
-        assert!(message.starts_with(b"1700000000000"));
+        assert!(message.starts_with(self.now_ms().to_string().as_bytes()), "stamped when it was signed");
         self.step("signed").map(|()| RecordId { seq: 1, hash: "00".to_owned() })
+    }
+    fn thrown_away(&self, _: &str, _: &Key, message: &[u8]) -> Result<(), Refusal> {
+        let stamped_ms: u64 = str::from_utf8(&message[..13]).expect("a stamp").parse().expect("a stamp");
+        assert_eq!(stamped_ms + 100_000, self.now_ms());
+        self.step("thrown away")
     }
     fn failed(&self, _: &str, _: &Key, _: &Refusal, returned: &[Spend]) -> Result<(), Refusal> {
         self.used.set(self.used.get() - returned.len() as u32);
@@ -254,6 +272,18 @@ fn a_token_that_fails_is_recorded_as_such() {
     let (reply, steps) = sign(&world, false, ORDER);
     assert_eq!(reply.err(), Some(Code::TokenUnavailable));
     assert_eq!(steps, ["intent", "may ask", "token", "failed", "written"]);
+}
+
+#[test]
+fn what_comes_too_late_for_the_exchange_is_thrown_away() {
+    for touch in [true, false] {
+        let world = World::default();
+        world.touch.set(touch);
+        world.slow.set(1);
+        let (reply, steps) = sign(&world, false, ORDER);
+        assert_eq!(reply.err(), Some(Code::TokenTooLate));
+        assert_eq!(steps, ["intent", "may ask", "token", "thrown away", "failed", "written"]);
+    }
 }
 
 #[test]

@@ -2,9 +2,9 @@
 
 use std::rc::Rc;
 
-use super::{Answered, Ask, Keyring, Signer, Window};
+use super::{Answered, Ask, Keyring, Signer, Stamped};
 use crate::approval::{Approved, Purpose, Statement, Subject};
-use crate::draft::{Draft, SessionDraft};
+use crate::draft::SessionDraft;
 use crate::exchange::classify::Classified;
 use crate::exchange::login::Login;
 use crate::exchange::{self, Exchange};
@@ -141,28 +141,27 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         let Held { key, grant, spends, what } = held;
         match self.redraft(&key, &what) {
             Err(refusal) => Err(self.drop_intent(request_id, &key, &spends, refusal).await),
-            Ok(Redrafted::Request(draft, window, scope, effective, nonce)) => self
-                .finish_request(request_id, &key, grant.with(approved, nonce), draft, window, (scope, effective))
-                .await
-                .map(FinishedReply::Request),
-            Ok(Redrafted::Session(draft, exchange, login)) => self
-                .finish_session(request_id, &key, grant, draft, (exchange, &login))
-                .await
-                .map(FinishedReply::Session),
+            Ok(Redrafted::Request(stamped, asked, scopes)) => {
+                let grant = grant.with(approved, stamped.nonce);
+                let reply = self.finish_request(request_id, &key, grant, asked, stamped, scopes).await;
+                reply.map(FinishedReply::Request)
+            }
+            Ok(Redrafted::Session(draft, exchange, login)) => {
+                self.finish_session(request_id, &key, grant, draft, (exchange, login)).await.map(FinishedReply::Session)
+            }
         }
     }
 
-    fn redraft(&self, key: &Key, what: &What) -> Result<Redrafted, Refusal> {
+    fn redraft<'a>(&self, key: &Key, what: &'a What) -> Result<Redrafted<'a>, Refusal> {
         let exchange = known(key)?;
-        let stamp = self.stamp(key, exchange)?;
         Ok(match what {
             What::Request { asked, scope, effective } => {
                 let host = exchange.host(&asked.request, key.environment)?;
-                let draft = exchange.draft(&asked.request, key, host, &stamp)?;
-                Redrafted::Request(draft, self.window(exchange, asked), *scope, *effective, stamp.nonce)
+                Redrafted::Request(self.stamped(key, exchange, host, asked)?, asked, (*scope, *effective))
             }
             What::Session { login } => {
-                Redrafted::Session(exchange.session(key, login, &stamp)?, exchange, login.clone())
+                let stamp = self.stamp(key, exchange)?;
+                Redrafted::Session(exchange.session(key, login, &stamp)?, exchange, login)
             }
         })
     }
@@ -217,13 +216,12 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
 }
 
 /// The bytes to sign, stamped after the approval.
-enum Redrafted {
-    /// With the nonce that was reserved for it.
-    Request(Draft, Window, Scope, Scopes, u64),
-    Session(SessionDraft, &'static dyn Exchange, Login),
+enum Redrafted<'a> {
+    Request(Stamped, &'a SignRequest, (Scope, Scopes)),
+    Session(SessionDraft, &'static dyn Exchange, &'a Login),
 }
 
-fn known(key: &Key) -> Result<&'static dyn Exchange, Refusal> {
+pub(super) fn known(key: &Key) -> Result<&'static dyn Exchange, Refusal> {
     exchange::named(key.exchange)
         .ok_or_else(|| Refusal::new(Code::Internal, format!("the exchange {} is not known", key.exchange)))
 }

@@ -175,3 +175,28 @@ fn resumed(world: &World, policy: &Policy, waiting: Waiting, proof: Approved) ->
         .map(drop)
         .map_err(|refusal| refusal.code)
 }
+
+#[test]
+fn an_approval_holds_for_the_signature_that_is_made_in_place_of_one_that_came_too_late() {
+    let sign = |slow, touch, broken_ledger| {
+        let world = World::default();
+        world.slow.set(slow);
+        world.touch.set(touch);
+        world.broken_ledger.set(broken_ledger);
+        let answered = ask(&world, &policy(), async |signer, waiting| {
+            let waiting = waiting.expect("waits");
+            world.steps.take();
+            let proof = approved(&waiting);
+            signer.sign_approved(&world, *waiting, proof).await
+        });
+        (answered.outcome.map(drop).map_err(|refusal| refusal.code), world.steps.take().join(", "))
+    };
+    let late = "may ask, token, thrown away";
+    let too_late = Err(Code::TokenTooLate);
+    assert_eq!(sign(1, false, None), (Ok(()), format!("{late}, may ask, token, signed, written")));
+    assert_eq!(sign(9, false, None), (too_late, format!("{late}, {late}, failed, written")));
+    assert_eq!(sign(9, true, None), (too_late, format!("{late}, failed, written")));
+    // What could not be put on record is not followed by another.
+    let (outcome, steps) = sign(1, false, Some("thrown away"));
+    assert_eq!((outcome, steps), (Err(Code::LedgerUnavailable), format!("{late}, failed, written")));
+}

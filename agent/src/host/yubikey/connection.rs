@@ -33,6 +33,8 @@ static LEFT_BEHIND: AtomicUsize = AtomicUsize::new(0);
 
 const NO_KEY: [u16; 2] = [0x6a88, 0x6a82];
 const MORE: u8 = 0x61;
+/// The instruction is not known. All that are used are the applet's, so it is no longer selected.
+const NOT_SELECTED: u16 = 0x6d00;
 const GET_RESPONSE: [u8; 5] = [0, 0xc0, 0, 0, 0];
 
 /// The YubiKey with its PIV applet selected, and nobody else at it until this is gone.
@@ -285,7 +287,12 @@ impl<'card> Open<'card> {
         let answer = self.transaction.transmit(bytes, &mut buffer[..])?;
         // Some readers answer with nothing for a card that is no longer there.
         let (data, status) = answer.split_last_chunk::<2>().ok_or(CardError::Unplugged)?;
-        Ok(Answered { status: u16::from_be_bytes(*status), data: Zeroizing::new(data.to_vec()) })
+        let status = u16::from_be_bytes(*status);
+        // Before the serial is known, it may be another kind of card.
+        if status == NOT_SELECTED && self.facts.serial != 0 {
+            return Err(CardError::Reset);
+        }
+        Ok(Answered { status, data: Zeroizing::new(data.to_vec()) })
     }
 }
 

@@ -35,7 +35,7 @@ pub enum CardError {
     PinWrong { left: Tries },
     #[error("pcscd reported {0}")]
     Pcsc(pcsc::Error),
-    #[error("another program reset the YubiKey meanwhile; ask again")]
+    #[error("the YubiKey was reset meanwhile, by another program or for want of power; ask again")]
     Reset,
     #[error("the YubiKey answered {status:04x} to {doing}")]
     Status { doing: &'static str, status: u16 },

@@ -1,5 +1,6 @@
 //! Withdrawals that persons approve: with a FIDO key in software behind an ssh-agent of the test, where a touch is a flag.
 
+mod openssh;
 pub(crate) mod person;
 
 use std::sync::Arc;
@@ -9,24 +10,36 @@ use countersign::ssh_agent::{ApproverError, SshAgent};
 use countersign_agent::ledger::segment::SegmentDir;
 use countersign_agent::ledger::storage::Disk;
 use countersign_core::audit;
+use countersign_core::key::Tier;
 use countersign_core::wire::PendingRequest;
 
 use super::*;
 use person::Person;
+
+use crate::faults::Shim;
 
 const PATH: &str = "/sapi/v1/capital/withdraw/apply";
 const ADDRESS: &str = "bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq";
 
 /// An agent whose one client may withdraw up to 2 BTC a day to one place, with alice and bob as approvers.
 fn agent_with(approvers: &[&Person], agent_fields: &str) -> Agent {
-    let mut agent = Agent::start("keys = []\nscopes = [\"read\"]\n", "");
+    agent_on(SoftHsm::new(), Launch::default(), &keys_of(approvers), agent_fields)
+}
+
+/// Names and public keys, as they stand in `agent.toml`.
+fn keys_of(persons: &[&Person]) -> Vec<(&'static str, String)> {
+    persons.iter().map(|person| (person.name, person.public_key())).collect()
+}
+
+fn agent_on(token: SoftHsm, launch: Launch, approvers: &[(&str, String)], agent_fields: &str) -> Agent {
+    let mut agent = Agent::start_with(token, launch, "keys = []\nscopes = [\"read\"]\n", "");
     agent.add("binance-mm", "binance", API_KEY, SECRET, None).expect("enrolled");
     let mut rest = format!(
         "[[destination]]\nlabel = \"cold storage\"\nasset = \"BTC\"\nnetwork = \"BTC\"\naddress = \"{ADDRESS}\"\n\n\
          [transfer.BTC]\nper_day = \"2\"\napprovers = [{{ above = \"0\", count = 1 }}, {{ above = \"1\", count = 2 }}]\n\n"
     );
-    for person in approvers {
-        rest.push_str(&format!("[approver.{}]\nssh_key = \"{}\"\n\n", person.name, person.public_key()));
+    for (name, public_key) in approvers {
+        rest.push_str(&format!("[approver.{name}]\nssh_key = \"{public_key}\"\n\n"));
     }
     agent.configure("keys = [\"binance-mm\"]\nscopes = [\"read\", \"withdraw\"]\n", &rest);
     let text = fs::read_to_string(agent.config_file()).expect("a configuration");
@@ -179,6 +192,75 @@ fn half_the_limit_waits_and_the_rest_cannot_be_spent_twice() {
     assert_eq!(code(result(&mut client, &second.id)), Some(Code::RequestMalformed));
     assert_eq!(code(client.sign(&withdrawal("0.1"))), Some(Code::PolicyLimit));
     assert_eq!(agent.journal().matches("\"outcome\":\"signed\"").count(), 1);
+}
+
+#[test]
+fn two_keys_of_one_person_are_not_two_persons() {
+    let (alice, spare, bob) = (Person::new("alice", 1), Person::new("spare", 2), Person::new("bob", 3));
+    let spare_key = format!("[approver.spare]\nssh_key = \"{}\"\nperson = \"alice\"\n", spare.public_key());
+    let with_spare = |approvers: &[&Person]| {
+        let mut agent = agent_with(approvers, "");
+        let text = fs::read_to_string(agent.config_file()).expect("a configuration");
+        fs::remove_file(agent.state_dir().join("accepted.toml")).expect("as on the first start");
+        fs::write(agent.config_file(), text + &spare_key).expect("written");
+        agent.restart();
+        agent
+    };
+    let agent = with_spare(&[&alice, &bob]);
+    let mut client = agent.client();
+    let pending = ask(&mut client, "1.5");
+    let by_spare = agent.admin().pending().expect("answered").approvers;
+    assert!(by_spare.iter().any(|entry| (entry.name.as_str(), entry.person()) == ("spare", "alice")), "{by_spare:?}");
+    approve(&agent, &spare, &pending.id).expect("the first");
+    let again = approve(&agent, &alice, &pending.id).expect_err("the same person").to_string();
+    assert!(again.contains("alice has approved already"), "{again}");
+    approve(&agent, &bob, &pending.id).expect("another person");
+    result(&mut client, &pending.id).expect("signed");
+    assert_eq!(agent.journal().matches("\"person\":\"alice\"").count(), 1);
+    // Two keys and one person: what takes two persons does not even wait.
+    let agent = with_spare(&[&alice]);
+    assert_eq!(code(agent.client().sign(&withdrawal("1.5"))), Some(Code::ApprovalRequired));
+}
+
+#[test]
+fn what_a_slow_token_signs_too_late_is_signed_again_under_the_same_approval() {
+    let alice = Person::new("alice", 1);
+    let token = SoftHsm::new();
+    let shim = Shim::of(token.module());
+    let launch = Launch { module: Some(shim.module()), ..Launch::default() };
+    let agent = agent_on(token, launch, &keys_of(&[&alice]), "");
+    let mut client = agent.client();
+    let mut sign = |plan: &str| {
+        let signatures = shim.calls("C_Sign");
+        let params =
+            format!(r#"{{"coin":"BTC","network":"BTC","address":"{ADDRESS}","amount":"0.5","recvWindow":600}}"#);
+        let waits = client.sign(&call("binance-mm", "POST", PATH, &params)).expect_err("it waits");
+        let Error::Waits(waits) = waits else { panic!("{waits}") };
+        let id = waits.pending.id;
+        shim.plan(plan);
+        approve(&agent, &alice, &id).expect("approved");
+        let outcome = result(&mut client, &id);
+        shim.plan("");
+        let of_request: Vec<_> = agent.journal().lines().filter(|line| line.contains(&id)).map(str::to_owned).collect();
+        let kinds = of_request.iter().map(|line| line.split("\"kind\":\"").nth(1).expect("a kind"));
+        let kinds: Vec<_> = kinds.map(|rest| rest.split('"').next().expect("its end").to_owned()).collect();
+        (outcome, kinds.join(" "), shim.calls("C_Sign") - signatures, of_request)
+    };
+    let now_ms = || std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_millis() as u64;
+    let begun_ms = now_ms();
+    let (outcome, kinds, signatures, records) = sign("C_Sign sleep 900 times=1");
+    let reply = outcome.expect("signed in time");
+    assert_eq!((kinds.as_str(), signatures), ("intent approval thrown_away result", 2));
+    let hash = |line: &str| line.split("message_sha256\":\"").nth(1).map(|rest| rest[..64].to_owned());
+    assert_ne!(hash(&records[2]), hash(&records[3]), "another stamp");
+    assert!((begun_ms + 900..=now_ms()).contains(&reply.timestamp_ms), "stamped for the second");
+    let (outcome, kinds, signatures, _) = sign("C_Sign sleep 900");
+    assert_eq!(code(outcome), Some(Code::TokenTooLate));
+    assert_eq!((kinds.as_str(), signatures), ("intent approval thrown_away thrown_away result", 2));
+    // Each of the two counts once.
+    ask(&mut client, "1");
+    let used = agent.admin().pending().expect("answered").pending[0].limits[0].used;
+    assert_eq!(used.to_string(), "2.0");
 }
 
 #[test]

@@ -41,7 +41,8 @@ lint:
 test-rust:
 	cargo test --workspace --locked
 
-# The scenarios of faults in their long form, about half an hour: 10,000 kills, 1,000 starts with a wrong PIN. As released,
+# The scenarios of faults in their long form, about an hour: 10,000 kills, 1,000 starts with a wrong PIN of each kind of token,
+# 500 faults at every step of a touch. As released,
 # because it is the restarts that take the time, and one after the other, so that what is timed is not disturbed.
 soak: test-kryoptic
 	COUNTERSIGN_SOAK=1 cargo test --release --locked -p countersign-agent --test e2e -- --nocapture --test-threads 1 \

@@ -51,8 +51,10 @@ pub(crate) struct Launch {
     pub(crate) environment: Vec<(String, String)>,
     /// Empty: required.
     pub(crate) confinement: String,
-    /// The PIN is asked for at this terminal, which is the agent's standard input.
+    /// The agent's standard input.
     pub(crate) terminal: Option<PathBuf>,
+    /// The PIN of its own token is asked for at the terminal.
+    pub(crate) asks_for_hsm: bool,
 }
 
 impl Agent {
@@ -85,9 +87,9 @@ impl Agent {
         let module = self.launch.module.as_ref().map(|path| format!("module = \"{}\"\n", path.display()));
         let module = module.unwrap_or_default();
         let confinement = Some(self.launch.confinement.as_str()).filter(|word| !word.is_empty()).unwrap_or("required");
-        let pin = match self.launch.terminal {
-            Some(_) => "{ prompt = true }".to_owned(),
-            None => format!("{{ file = \"{}\" }}", token.pin_file().display()),
+        let pin = match self.launch.asks_for_hsm {
+            true => "{ prompt = true }".to_owned(),
+            false => format!("{{ file = \"{}\" }}", token.pin_file().display()),
         };
         let text = format!(
             "[agent]\nstate_dir = \"{directory}/state\"\nsocket = \"{directory}/agent.sock\"\n\
@@ -157,6 +159,12 @@ impl Agent {
     /// Starts the agent, which must have ended, and waits for nothing.
     pub(crate) fn begin(&mut self) {
         self.child = Self::spawn(self.path(), &self.launch);
+    }
+
+    /// The same, with another terminal as its standard input.
+    pub(crate) fn begin_at(&mut self, terminal: &Path) {
+        self.launch.terminal = Some(terminal.to_owned());
+        self.begin();
     }
 
     pub(crate) fn tokens_are(&self, state: &str) -> bool {

@@ -2,22 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use countersign_agent::confine::Demand;
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::Signal;
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::agent::{self, Agent, Launch};
 use crate::faults::shim::Shim;
 use crate::softhsm::SoftHsm;
 use crate::token::running::RunningHost;
+use crate::typist::Typist;
 
 /// What every process can still do.
 const ORDINARY: [&str; 2] = ["map_memory", "new_thread"];
@@ -214,29 +211,13 @@ fn a_reload_reads_what_the_front_no_longer_can() {
 fn a_pin_is_asked_for_at_the_agents_terminal() {
     let token = SoftHsm::new();
     let pin = token.pin();
-    let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a pseudo terminal");
-    grantpt(&person).expect("granted");
-    unlockpt(&person).expect("unlocked");
-    let name = ptsname(&person, Vec::new()).expect("has a name").into_string().expect("UTF-8");
-    // Somebody has it open all the time: else it hangs up between two who use it.
-    let kept = rustix::fs::open(&name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).expect("opens");
-    let mut person = fs::File::from(person);
-    let typing = std::thread::spawn(move || {
-        let (mut shown, mut part) = (Vec::new(), [0; 4096]);
-        while memchr::memmem::find(&shown, b"PIN").is_none() {
-            let length = person.read(&mut part).expect("a question");
-            shown.extend_from_slice(&part[..length]);
-        }
-        std::thread::sleep(Duration::from_millis(200)); // a dialog flushes what was typed before it was drawn
-        person.write_all(format!("{}\r", pin.trim_end()).as_bytes()).expect("typed");
-        person
-    });
+    let typist = Typist::of(&pin);
     let wrapper = ["setsid", "--ctty"].map(str::to_owned).to_vec();
-    let launch = Launch { wrapper, terminal: Some(name.into()), ..Launch::default() };
+    let terminal = Some(typist.terminal().to_owned());
+    let launch = Launch { wrapper, terminal, asks_for_hsm: true, ..Launch::default() };
     let agent = Agent::start_with(token, launch, agent::BOT, "");
-    typing.join().expect("asked");
+    assert!(typist.was_asked());
     assert!(agent.tokens_are("healthy"), "logged in with what was typed");
-    drop(kept);
 }
 
 #[test]

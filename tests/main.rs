@@ -12,5 +12,6 @@ mod service;
 mod softhsm;
 mod token;
 mod transport;
+mod typist;
 mod vault;
 mod yubikey;

@@ -52,6 +52,8 @@ fn every_algorithm_signs_with_one_blink() {
         (0x9a, AlgorithmId::EccP256, P256),
         (0x82, AlgorithmId::Ed25519, Algorithm::Ed25519),
         (0x83, AlgorithmId::Rsa2048, Algorithm::RsaPkcs1v15Sha256),
+        (0x84, AlgorithmId::Rsa3072, Algorithm::RsaPkcs1v15Sha256),
+        (0x85, AlgorithmId::Rsa4096, Algorithm::RsaPkcs1v15Sha256),
     ];
     for (slot, kind, algorithm) in made {
         desk.generate(slot, kind, PinPolicy::Always, TouchPolicy::Always);

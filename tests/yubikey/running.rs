@@ -1,6 +1,7 @@
 //! The whole agent with a YubiKey beside its HSM: keys born in it, one touch for each signature.
 
 mod faults;
+mod pin;
 mod withdrawal;
 
 use std::fs;
@@ -10,6 +11,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 use countersign::Error;
+use countersign_agent::enrol::public_key::PublicKey;
 use countersign_core::algorithm::Algorithm;
 use countersign_core::attestation::Root;
 use countersign_core::key::Tier;
@@ -31,6 +33,8 @@ const BOT: &str = "keys = [\"hot\", \"cold\"]\nscopes = [\"read\", \"trade\", \"
 struct TouchAgent {
     agent: Agent,
     desk: Desk,
+    /// Of the key named `cold`, where there is one.
+    public_key: Option<PublicKey>,
 }
 
 impl TouchAgent {
@@ -39,18 +43,17 @@ impl TouchAgent {
     }
 
     fn with(desk: Desk, pin: &str, rest: &str) -> Self {
-        let wrapper = ["nsenter", "--mount", "--net", "--wd=."].map(str::to_owned).to_vec();
-        let wrapper = [wrapper, vec![format!("--target={}", desk.rig.pid()), "--".to_owned()]].concat();
-        let launch = Launch { wrapper, ..Launch::default() };
+        let launch = Launch { wrapper: inside(&desk), ..Launch::default() };
         write_pin(&desk, pin);
         let agent = Agent::start_with(SoftHsm::new(), launch, BOT, &format!("{}\n{rest}", token(&desk, "")));
-        Self { agent, desk }
+        Self { agent, desk, public_key: None }
     }
 
     /// A key named `cold`, made in the YubiKey and active.
     fn with_cold_key(firmware: Firmware, algorithm: Algorithm, rest: &str) -> Self {
-        let this = Self::start(firmware, rest);
-        this.generate(algorithm, &[Scope::Read, Scope::Withdraw], None, false).expect("made");
+        let mut this = Self::start(firmware, rest);
+        let made = this.generate(algorithm, &[Scope::Read, Scope::Withdraw], None, false).expect("made");
+        this.public_key = made.public_key.and_then(|pem| PublicKey::from_der(algorithm, &der(&pem)));
         this.activate();
         this
     }
@@ -62,22 +65,16 @@ impl TouchAgent {
         slot: Option<&str>,
         overwrite: bool,
     ) -> Result<DoneReply, Error> {
-        let new = NewKey {
-            v: 1,
-            name: "cold".to_owned(),
-            exchange: "binance".to_owned(),
-            token: "yk".to_owned(),
-            scopes: scopes.iter().copied().collect(),
-            algorithm: Some(algorithm),
-            environment: Default::default(),
-            expires_ms: None,
-            nonce_unit: None,
-            rsa_bits: None,
-            slot: slot.map(str::to_owned),
-            overwrite,
-        };
+        let new = NewKey { slot: slot.map(str::to_owned), overwrite, ..cold_key(algorithm, scopes) };
         let nobody = fs::File::open("/dev/null").expect("a device");
         self.agent.admin().add(&Register::Generate(new), nobody.as_fd())
+    }
+
+    /// With as many bits, for a person who is asked at this terminal.
+    fn generate_rsa(&self, bits: u32) -> Result<DoneReply, Error> {
+        let new = cold_key(Algorithm::RsaPkcs1v15Sha256, &[Scope::Read, Scope::Withdraw]);
+        let nobody = fs::File::open("/dev/null").expect("a device");
+        self.agent.admin().add(&Register::Generate(NewKey { rsa_bits: Some(bits), ..new }), nobody.as_fd())
     }
 
     fn activate(&self) {
@@ -88,6 +85,16 @@ impl TouchAgent {
     /// One request with the cold key; a finger is for the test.
     fn ask(&self) -> Result<SignReply, Error> {
         self.agent.client().sign(&call("cold", "GET", "/api/v3/account", "{}"))
+    }
+
+    /// What was signed is what is sent, by the key that was made.
+    fn verify(&self, reply: &SignReply) {
+        let Some(public_key) = &self.public_key else { return };
+        let query = reply.url.split_once('?').expect("a query").1;
+        let (message, signature) = query.split_once("&signature=").expect("a signature at the end");
+        let signature = signature.replace("%2B", "+").replace("%2F", "/").replace("%3D", "=");
+        let signature = data_encoding::BASE64.decode(signature.as_bytes()).expect("Base64");
+        assert!(public_key.verifies(message.as_bytes(), &signature), "{}", reply.url);
     }
 
     /// A request that is touched once, and signed.
@@ -102,6 +109,7 @@ impl TouchAgent {
         let after = self.desk.card.status();
         assert_eq!(after.blinks - before.blinks, 1, "one blink");
         assert_eq!(after.counts.signatures - before.counts.signatures, 1, "one signature");
+        self.verify(&reply);
         reply
     }
 
@@ -109,6 +117,34 @@ impl TouchAgent {
         let status = self.agent.admin().status().expect("answered");
         status.tokens.iter().find(|entry| entry.name == token).expect("configured").state.clone()
     }
+}
+
+/// What starts a program in the desk's namespaces.
+fn inside(desk: &Desk) -> Vec<String> {
+    let target = format!("--target={}", desk.rig.pid());
+    ["nsenter", "--mount", "--net", "--wd=.", &target, "--"].map(str::to_owned).to_vec()
+}
+
+fn cold_key(algorithm: Algorithm, scopes: &[Scope]) -> NewKey {
+    NewKey {
+        v: 1,
+        name: "cold".to_owned(),
+        exchange: "binance".to_owned(),
+        token: "yk".to_owned(),
+        scopes: scopes.iter().copied().collect(),
+        algorithm: Some(algorithm),
+        environment: Default::default(),
+        expires_ms: None,
+        nonce_unit: None,
+        rsa_bits: None,
+        slot: None,
+        overwrite: false,
+    }
+}
+
+fn der(pem: &str) -> Vec<u8> {
+    let base64: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+    data_encoding::BASE64.decode(base64.as_bytes()).expect("PEM")
 }
 
 fn write_pin(desk: &Desk, pin: &str) {
@@ -122,10 +158,12 @@ fn pin_file(desk: &Desk) -> PathBuf {
 }
 
 fn token(desk: &Desk, more: &str) -> String {
+    token_with(desk, &format!("{{ file = \"{}\" }}", pin_file(desk).display()), more)
+}
+
+fn token_with(desk: &Desk, pin: &str, more: &str) -> String {
     format!(
-        "[token.yk]\nprofile = \"yubikey-piv\"\nserial = {SERIAL}\npin = {{ file = \"{}\" }}\n\
-         attestation_root = \"{}\"\n{more}",
-        pin_file(desk).display(),
+        "[token.yk]\nprofile = \"yubikey-piv\"\nserial = {SERIAL}\npin = {pin}\nattestation_root = \"{}\"\n{more}",
         desk.card.authority().display()
     )
 }
@@ -163,6 +201,26 @@ fn a_key_is_born_in_the_yubikey_attested_and_signs_with_one_touch_each() {
 }
 
 #[test]
+fn long_rsa_keys_are_born_where_the_firmware_makes_them() {
+    let mut this = TouchAgent::start(Firmware::V5_7_1, "");
+    for bits in [3072, 4096] {
+        let made = this.generate_rsa(bits).expect("made");
+        this.public_key = made.public_key.and_then(|pem| {
+            let der = der(&pem);
+            // Nearly all of it is the modulus.
+            assert!((bits as usize / 8..bits as usize / 8 + 64).contains(&der.len()), "{bits}: {} bytes", der.len());
+            PublicKey::from_der(Algorithm::RsaPkcs1v15Sha256, &der)
+        });
+        this.activate();
+        this.touched();
+        let removed = this.agent.admin().register(&Register::Remove { v: 1, name: "cold".to_owned() });
+        removed.expect("its name is free");
+    }
+    let odd = this.generate_rsa(1024).expect_err("too short").to_string();
+    assert!(odd.contains("2048, 3072 or 4096"), "{odd}");
+}
+
+#[test]
 fn what_must_not_be_enrolled_is_refused() {
     let this = TouchAgent::start(Firmware::V5_4_3, "");
     let rsa = Algorithm::RsaPkcs1v15Sha256;
@@ -173,23 +231,14 @@ fn what_must_not_be_enrolled_is_refused() {
     for slot in ["f9", "9b", "xx"] {
         assert_eq!(code(this.generate(rsa, &[Scope::Withdraw], Some(slot), false)), Some(Code::RequestMalformed));
     }
-    let imported = this.agent.admin().add(
-        &Register::Add(NewKey {
-            v: 1,
-            name: "cold".to_owned(),
-            exchange: "binance".to_owned(),
-            token: "yk".to_owned(),
-            scopes: [Scope::Read].into_iter().collect(),
-            algorithm: Some(rsa),
-            environment: Default::default(),
-            expires_ms: None,
-            nonce_unit: None,
-            rsa_bits: None,
-            slot: None,
-            overwrite: false,
-        }),
-        fs::File::open("/dev/null").expect("a device").as_fd(),
-    );
+    for bits in [3072, 4096] {
+        let newer = this.generate_rsa(bits).expect_err("firmware 5.4").to_string();
+        assert!(newer.contains("firmware 5.7, and this is 5.4.3"), "{newer}");
+    }
+    let imported = this
+        .agent
+        .admin()
+        .add(&Register::Add(cold_key(rsa, &[Scope::Read])), fs::File::open("/dev/null").expect("a device").as_fd());
     assert!(imported.expect_err("nothing is imported").to_string().contains("key generate"));
     // Another program's key, in the slot that would be taken.
     this.desk.generate(0x9a, AlgorithmId::EccP256, PinPolicy::Once, TouchPolicy::Never);

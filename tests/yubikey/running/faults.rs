@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use virtual_yubikey::Step;
+
 use super::*;
 
 /// In `make test`, and in the long form.
@@ -10,64 +12,107 @@ fn rounds(short: u32, long: u32) -> u32 {
     if std::env::var_os("COUNTERSIGN_SOAK").is_some() { long } else { short }
 }
 
-/// What happens while it blinks.
+/// What happens to the YubiKey at one step of its work.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
-    NoPress,
-    Unplugged,
     KilledPcscd,
-    /// By another program, again and again.
-    Reset,
+    /// For a moment, which no reader notices.
+    LostPower,
+    Unplugged,
+}
+
+impl Fault {
+    /// What a person is told.
+    fn says(self) -> &'static str {
+        match self {
+            Self::KilledPcscd => "pcscd does not answer",
+            Self::LostPower => "was reset meanwhile",
+            Self::Unplugged => "was unplugged",
+        }
+    }
+
+    /// The steps at which it can happen: without power a card does not blink, nor answer.
+    fn steps(self) -> impl Iterator<Item = Step> {
+        let works_on =
+            move |step: &Step| !matches!(self, Self::LostPower) || !matches!(step, Step::Blinking | Step::Touched);
+        Step::ALL.into_iter().filter(works_on)
+    }
+
+    /// Whether the YubiKey has signed by then, or does when it goes on, which nobody hears.
+    fn leaves_a_signature(self, step: Step) -> bool {
+        match step {
+            Step::Signed | Step::BetweenAnswers => true,
+            Step::Touched => matches!(self, Self::KilledPcscd),
+            _ => false,
+        }
+    }
+}
+
+/// Whether a finger has to be there for the YubiKey to come to this step.
+fn takes_a_touch(step: Step) -> bool {
+    matches!(step, Step::Touched | Step::Signed | Step::BetweenAnswers)
 }
 
 impl TouchAgent {
-    /// A request that comes to nothing, for a reason a person understands, and leaves no signature.
-    fn comes_to_nothing(&mut self, fault: Fault, says: &[&str]) {
-        let signatures = self.desk.card.status().counts.signatures;
-        let pcscd = self.desk.rig.pcscd();
-        let hammering = AtomicBool::new(matches!(fault, Fault::Reset));
-        let error = std::thread::scope(|scope| {
-            scope.spawn(|| self.reset_while(&hammering));
-            let _ends = EndsHammering(&hammering);
+    /// With a key whose messages and signatures go in pieces.
+    fn with_long_key() -> Self {
+        Self::with_cold_key(Firmware::V5_7_1, Algorithm::RsaPkcs1v15Sha256, "")
+    }
+
+    /// Asks, has the YubiKey stop at this step, does something to it there, and waits for the outcome.
+    fn ask_and_stop_at(&self, step: Step, act: impl FnOnce()) -> Result<SignReply, Error> {
+        let card = &self.desk.card;
+        card.stop_at(step);
+        std::thread::scope(|scope| {
             let asking = scope.spawn(|| self.ask());
-            // Who is reset all the time may never come so far.
-            let blinks = matches!(fault, Fault::Reset) || self.desk.card.wait_blink(LONG);
-            assert!(blinks, "{fault:?}; log:\n{}", self.agent.log());
-            match fault {
-                Fault::NoPress | Fault::Reset => {}
-                Fault::Unplugged => self.desk.card.unplug(),
-                Fault::KilledPcscd => kill(pcscd.expect("it runs")),
+            if takes_a_touch(step) {
+                assert!(card.wait_blink(LONG), "{step:?}; log:\n{}", self.agent.log());
+                assert!(card.press());
             }
-            asking.join().expect("no panic").expect_err("no touch, no signature").to_string()
+            assert!(card.wait_stopped(LONG), "{step:?}; log:\n{}", self.agent.log());
+            act();
+            asking.join().expect("no panic")
+        })
+    }
+
+    /// A request that comes to nothing, for a reason a person understands.
+    fn comes_to_nothing(&mut self, fault: Fault, step: Step) {
+        let (card, pcscd) = (&self.desk.card, self.desk.rig.pcscd().expect("it runs"));
+        let (signatures, released) = (card.status().counts.signatures, self.signed_on_record());
+        let outcome = self.ask_and_stop_at(step, || match fault {
+            Fault::KilledPcscd => {
+                kill(pcscd);
+                card.go_on();
+            }
+            Fault::LostPower => card.go_on_without_memory(),
+            Fault::Unplugged => card.unplug(),
         });
-        assert!(says.iter().any(|says| error.contains(says)), "{fault:?}: {error}");
-        // A card that was cut off in the middle looks only now and then whether it still has its line.
+        let error = outcome.expect_err("no signature").to_string();
+        assert!(error.contains(fault.says()), "{fault:?} at {step:?}: {error}");
+        self.blinks_no_more();
+        assert!(!card.press(), "a late press reaches nothing");
+        // What the card was still doing when its line ended is done when it has another.
+        self.mend(fault);
+        let made = self.desk.card.status().counts.signatures - signatures;
+        assert_eq!(made, u64::from(fault.leaves_a_signature(step)), "{fault:?} at {step:?}");
+        assert_eq!(self.signed_on_record(), released, "{fault:?} at {step:?}");
+    }
+
+    fn signed_on_record(&self) -> usize {
+        self.agent.journal().matches("\"outcome\":\"signed\"").count()
+    }
+
+    /// A card that was cut off in the middle looks only now and then whether it still has its line.
+    fn blinks_no_more(&self) {
         let begun = Instant::now();
         while self.desk.card.status().blinking && begun.elapsed() < LONG {
             std::thread::sleep(Duration::from_millis(10));
-        }
-        assert!(!self.desk.card.press(), "a late press reaches nothing");
-        assert_eq!(self.desk.card.status().counts.signatures, signatures);
-    }
-
-    /// Another program that resets the card as often as it can, at every step of what the agent does.
-    fn reset_while(&self, hammering: &AtomicBool) {
-        if !hammering.load(Ordering::Relaxed) {
-            return;
-        }
-        let context = self.desk.inside(|| pcsc::Context::establish(pcsc::Scope::System)).expect("a pcscd");
-        let reader = context.list_readers_owned().expect("readers").remove(0);
-        while hammering.load(Ordering::Relaxed) {
-            if let Ok(card) = context.connect(&reader, pcsc::ShareMode::Shared, pcsc::Protocols::ANY) {
-                let _ = card.disconnect(pcsc::Disposition::ResetCard);
-            }
-            std::thread::sleep(Duration::from_millis(3));
         }
     }
 
     fn mend(&mut self, fault: Fault) {
         match fault {
-            Fault::NoPress | Fault::Reset => {}
+            Fault::LostPower => {}
             Fault::Unplugged => self.desk.card.plug(),
             Fault::KilledPcscd => {
                 self.desk.rig.kill_pcscd().expect("reaped");
@@ -75,6 +120,36 @@ impl TouchAgent {
                 self.desk.card.plug();
             }
         }
+    }
+
+    fn survives(mut self, fault: Fault, long: u32) {
+        let pid = self.agent.pid();
+        for round in 0..rounds(1, long) {
+            for step in fault.steps() {
+                self.comes_to_nothing(fault, step);
+                self.touched();
+                assert_eq!(self.agent.pid(), pid, "round {round}, {step:?}");
+            }
+        }
+        assert_eq!(self.state("yk"), "healthy");
+    }
+
+    /// Another program that resets the card as often as it can.
+    fn reset_while(&self, hammering: &AtomicBool) {
+        while hammering.load(Ordering::Relaxed) {
+            let _ = self.desk.reset_by_another();
+            std::thread::sleep(Duration::from_millis(3));
+        }
+    }
+}
+
+impl Desk {
+    /// Whether another program can reset the card now.
+    fn reset_by_another(&self) -> Result<(), pcsc::Error> {
+        let context = self.inside(|| pcsc::Context::establish(pcsc::Scope::System))?;
+        let reader = context.list_readers_owned()?.into_iter().next().ok_or(pcsc::Error::NoReadersAvailable)?;
+        let card = context.connect(&reader, pcsc::ShareMode::Shared, pcsc::Protocols::ANY)?;
+        card.disconnect(pcsc::Disposition::ResetCard).map_err(|(_, error)| error)
     }
 }
 
@@ -87,32 +162,79 @@ impl Drop for EndsHammering<'_> {
     }
 }
 
+/// Returns when it can do nothing any more.
 fn kill(pid: u32) {
-    let pid = rustix::process::Pid::from_raw(pid as i32).expect("a pid");
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("ours");
+    let process = rustix::process::Pid::from_raw(pid as i32).expect("a pid");
+    rustix::process::kill_process(process, rustix::process::Signal::KILL).expect("ours");
+    let begun = Instant::now();
+    let stat = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    while stat().rsplit_once(')').is_some_and(|(_, after)| !after.starts_with(" Z")) && begun.elapsed() < LONG {
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 #[test]
-fn whatever_happens_during_a_touch_the_next_signs_without_a_restart() {
-    let mut this = TouchAgent::with_cold_key(Firmware::V5_7_1, Algorithm::Ed25519, "");
-    let pid = this.agent.pid();
-    for round in 0..rounds(5, 125) {
-        for fault in [Fault::NoPress, Fault::Unplugged, Fault::KilledPcscd, Fault::Reset] {
-            this.desk.card.set_timeout(Duration::from_millis(400));
-            let says: &[&str] = match fault {
-                Fault::NoPress => &["nobody touched"],
-                Fault::Unplugged => &["unplugged"],
-                Fault::KilledPcscd => &["pcscd"],
-                Fault::Reset => &["nobody touched", "reset"],
-            };
-            this.comes_to_nothing(fault, says);
-            this.mend(fault);
-            this.desk.card.set_timeout(Duration::from_secs(15));
-            this.touched();
-            assert_eq!(this.agent.pid(), pid, "round {round}");
-        }
+fn unplugged_at_any_step_of_a_touch_it_signs_nothing_and_the_next_signs_without_a_restart() {
+    TouchAgent::with_long_key().survives(Fault::Unplugged, 18);
+}
+
+#[test]
+fn whenever_pcscd_is_killed_during_a_touch_nothing_is_signed_and_the_next_signs_without_a_restart() {
+    TouchAgent::with_long_key().survives(Fault::KilledPcscd, 18);
+}
+
+#[test]
+fn reset_at_any_step_of_a_touch_it_signs_nothing_and_the_next_signs_without_a_restart() {
+    TouchAgent::with_long_key().survives(Fault::LostPower, 18);
+}
+
+/// The agent's transaction keeps others out, from before the PIN until the answer is there.
+#[test]
+fn no_other_program_can_reset_the_yubikey_during_a_touch() {
+    const A_MOMENT: Duration = Duration::from_millis(100);
+    let this = TouchAgent::with_long_key();
+    let card = &this.desk.card;
+    for step in Step::ALL.into_iter().cycle().take(Step::ALL.len() * rounds(1, 18) as usize) {
+        let signatures = card.status().counts.signatures;
+        std::thread::scope(|scope| {
+            let reply = this.ask_and_stop_at(step, || {
+                scope.spawn(|| this.desk.reset_by_another());
+                // pcscd has it wait, or refuses it.
+                std::thread::sleep(A_MOMENT);
+                card.go_on();
+                if !takes_a_touch(step) {
+                    assert!(card.wait_blink(LONG), "{step:?}; log:\n{}", this.agent.log());
+                    assert!(card.press());
+                }
+            });
+            this.verify(&reply.unwrap_or_else(|error| panic!("{step:?}: {error}; log:\n{}", this.agent.log())));
+        });
+        assert_eq!(card.status().counts.signatures - signatures, 1);
     }
-    assert_eq!(this.state("yk"), "healthy");
+}
+
+#[test]
+fn reset_all_the_time_or_not_touched_it_signs_nothing_and_the_next_signs_without_a_restart() {
+    let this = TouchAgent::with_cold_key(Firmware::V5_7_1, Algorithm::Ed25519, "");
+    let (pid, card) = (this.agent.pid(), &this.desk.card);
+    for round in 0..rounds(3, 60) {
+        let signatures = card.status().counts.signatures;
+        card.set_timeout(Duration::from_millis(400));
+        let hammering = AtomicBool::new(round % 2 == 1);
+        let error = std::thread::scope(|scope| {
+            scope.spawn(|| this.reset_while(&hammering));
+            let _ends = EndsHammering(&hammering);
+            this.ask().expect_err("no touch, no signature").to_string()
+        });
+        // Who is reset all the time may never come so far.
+        assert!(error.contains("nobody touched") || (round % 2 == 1 && error.contains("reset")), "{round}: {error}");
+        this.blinks_no_more();
+        assert!(!card.press(), "a late press reaches nothing");
+        assert_eq!(card.status().counts.signatures, signatures);
+        card.set_timeout(Duration::from_secs(15));
+        this.touched();
+        assert_eq!(this.agent.pid(), pid);
+    }
 }
 
 #[test]

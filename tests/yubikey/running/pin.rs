@@ -1,0 +1,68 @@
+//! A PIN that a person types: `pin = { prompt = true }`.
+
+use std::os::fd::BorrowedFd;
+
+use rustix::process::Signal;
+
+use super::*;
+use crate::typist::Typist;
+
+/// An agent that asks at the typist's terminal, and waits for nothing.
+fn asking(desk: Desk, typist: &Typist) -> TouchAgent {
+    let wrapper = [vec!["setsid".to_owned(), "--ctty".to_owned()], inside(&desk)].concat();
+    let launch = Launch { wrapper, terminal: Some(typist.terminal().to_owned()), ..Launch::default() };
+    let mut agent = Agent::start_with(SoftHsm::new(), launch, BOT, "");
+    agent.stop(Signal::TERM);
+    agent.configure(BOT, &token_with(&desk, "{ prompt = true }", ""));
+    agent.begin_at(typist.terminal());
+    TouchAgent { agent, desk, public_key: None }
+}
+
+impl TouchAgent {
+    fn generate_at(&self, terminal: BorrowedFd<'_>) -> Result<DoneReply, Error> {
+        let new = cold_key(Algorithm::Ed25519, &[Scope::Read, Scope::Withdraw]);
+        self.agent.admin().add(&Register::Generate(new), terminal)
+    }
+
+    fn wait_for(&self, state: &str) {
+        self.agent.wait_until(state, |agent| {
+            let status = countersign::Admin::open(&agent.sockets()).and_then(|mut admin| admin.status());
+            let is = |status: countersign_core::wire::StatusReply| {
+                status.tokens.iter().any(|token| token.name == "yk" && token.state == state)
+            };
+            status.is_ok_and(is)
+        });
+    }
+}
+
+#[test]
+fn it_is_asked_for_at_the_agents_terminal_and_at_the_operators() {
+    let [at_start, at_generation, at_activation] = [(); 3].map(|()| Typist::of(PIN));
+    let mut this = asking(Desk::new(Firmware::V5_7_1), &at_start);
+    this.wait_for("healthy");
+    assert!(at_start.was_asked());
+    let made = this.generate_at(at_generation.device()).expect("made");
+    assert!(at_generation.was_asked());
+    this.public_key = made.public_key.and_then(|pem| PublicKey::from_der(Algorithm::Ed25519, &der(&pem)));
+    let activate = Register::Activate { v: 1, name: "cold".to_owned(), api_key: "theid".to_owned() };
+    this.agent.admin().add(&activate, at_activation.device()).expect("active");
+    assert!(at_activation.was_asked());
+    this.touched();
+    this.touched();
+}
+
+#[test]
+fn a_wrong_one_is_tried_once_and_nobody_is_asked_again() {
+    let typist = Typist::of("999999");
+    let mut this = asking(Desk::new(Firmware::V5_4_3), &typist);
+    this.wait_for("down");
+    assert!(typist.was_asked());
+    let verifies = this.desk.card.status().counts.verifies;
+    assert_eq!((verifies, this.desk.card.status().pin_tries), (1, 2));
+    let next = Typist::of("999999");
+    this.agent.stop(Signal::TERM);
+    this.agent.begin_at(next.terminal());
+    this.wait_for("down");
+    assert!(!next.was_asked());
+    assert_eq!(this.desk.card.status().counts.verifies, verifies);
+}

@@ -149,8 +149,7 @@ impl Grant {
     }
 }
 
-/// A grant whose signature was made. It is a grant again only for who throws that signature away: see
-/// [`crate::ports::Signed::throw_away`].
+/// A grant whose signature was made. It is a grant again only for who throws that signature away.
 #[derive(Debug)]
 pub struct Spent(Grant);
 

@@ -1,6 +1,7 @@
 //! The whole agent: real sockets, a real SoftHSM token, the real journal; and a client of it.
 
 pub(crate) mod approvals;
+mod check;
 mod enrolment;
 pub(crate) mod faults;
 mod loosening;

@@ -1,6 +1,8 @@
-//! `countersign-agent check`: reads the configuration and looks at every place it names. Signs nothing, logs in nowhere.
+//! `countersign-agent check`: reads the configuration, looks at every place it names, and whether the tokens are there. Signs
+//! nothing, logs in nowhere.
 
 mod places;
+mod tokens;
 
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};
@@ -13,6 +15,8 @@ use serde::Serialize;
 use crate::config::{self, Approver, ApproverProof, Config, ConfigError, Finding};
 use crate::host::settings::PinSource;
 use places::Places;
+use tokens::Found;
+pub use tokens::look;
 
 /// The exit code of a configuration that cannot be used.
 pub const BAD_CONFIGURATION: u8 = 78;
@@ -26,6 +30,13 @@ enum Format {
     Json,
     /// For files, pipes and journals.
     Plain,
+}
+
+/// Whether the tokens are looked for, which loads their modules.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Tokens {
+    LeaveAlone,
+    LookFor,
 }
 
 /// What was found. `sound` is true where the agent would start with it, as far as can be seen without a PIN.
@@ -67,6 +78,8 @@ struct TokenReport<'a> {
     module: Option<PathBuf>,
     /// Where the PIN comes from.
     pin: String,
+    /// What it says of itself; `None` where it is not there, or was not looked for.
+    found: Option<Found>,
 }
 
 #[derive(Debug, Serialize)]
@@ -92,7 +105,7 @@ struct ApproverReport<'a> {
 /// Checks a configuration and says what was found; returns the exit code, 0 or [`BAD_CONFIGURATION`].
 ///
 /// To be run as the user the agent runs as: who owns what, and who may read what, is judged for that user.
-pub fn check(config_file: &Path, json: bool) -> u8 {
+pub fn check(config_file: &Path, tokens: Tokens, json: bool) -> u8 {
     let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
     let format = match json {
         true => Format::Json,
@@ -100,15 +113,21 @@ pub fn check(config_file: &Path, json: bool) -> u8 {
         false => Format::Plain,
     };
     // Where nobody reads what is said, nobody was told that it is sound.
-    write(config_file, format, &mut out, &mut err).unwrap_or(BAD_CONFIGURATION)
+    write(config_file, tokens, format, &mut out, &mut err).unwrap_or(BAD_CONFIGURATION)
 }
 
 /// The same, written anywhere.
-fn write(config_file: &Path, format: Format, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<u8> {
+fn write(
+    config_file: &Path,
+    tokens: Tokens,
+    format: Format,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> io::Result<u8> {
     let uid = rustix::process::geteuid().as_raw();
     let loaded = config::load(config_file);
     let report = match &loaded {
-        Ok(config) => of_config(config, config_file, uid),
+        Ok(config) => of_config(config, config_file, tokens, uid),
         Err(error) => of_error(error, config_file, uid),
     };
     if format == Format::Json {
@@ -123,15 +142,19 @@ fn write(config_file: &Path, format: Format, out: &mut dyn Write, err: &mut dyn 
     Ok(if report.sound { 0 } else { BAD_CONFIGURATION })
 }
 
-fn of_config<'a>(config: &'a Config, config_file: &'a Path, uid: u32) -> Report<'a> {
+fn of_config<'a>(config: &'a Config, config_file: &'a Path, look: Tokens, uid: u32) -> Report<'a> {
     let mut places = Places::default();
     places.confinement(config.agent.confinement);
-    let tokens = config.tokens.iter().map(|token| TokenReport {
-        name: &token.settings.name,
-        profile: &token.settings.profile,
-        tier: token.tier,
-        module: places.token(token),
-        pin: pin_source(&token.settings.pin),
+    let tokens = config.tokens.iter().map(|token| {
+        let module = places.token(token);
+        TokenReport {
+            name: &token.settings.name,
+            profile: &token.settings.profile,
+            tier: token.tier,
+            found: (look == Tokens::LookFor).then(|| places.look_for(token, module.as_deref())).flatten(),
+            module,
+            pin: pin_source(&token.settings.pin),
+        }
     });
     let tokens = tokens.collect();
     places.directories(config);
@@ -195,9 +218,10 @@ fn error_report(message: String) -> Option<ErrorReport> {
 fn write_text(report: &Report<'_>, config: &Config, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "{}: {}, checked as uid {}", report.config.display(), config.summary(), report.uid)?;
     for token in &report.tokens {
-        let TokenReport { name, profile, tier, module, pin } = token;
+        let TokenReport { name, profile, tier, module, pin, found } = token;
         let module = module.as_ref().map_or("no module".to_owned(), |path| path.display().to_string());
-        writeln!(out, "token {name}: {profile}, tier {tier}, {module}, PIN from {pin}")?;
+        let there = found.as_ref().map(|Found { model, serial }| format!(", there: {model}, serial {serial}"));
+        writeln!(out, "token {name}: {profile}, tier {tier}, {module}, PIN from {pin}{}", there.unwrap_or_default())?;
     }
     for client in &report.clients {
         let ClientReport { name, uid, scopes, keys, socket, .. } = client;
@@ -213,7 +237,7 @@ fn write_text(report: &Report<'_>, config: &Config, out: &mut dyn Write, err: &m
     for problem in &report.problems {
         writeln!(err, "error: {problem}")?;
     }
-    if report.sound { writeln!(out, "sound") } else { writeln!(err, "the agent would not start with this") }
+    if report.sound { writeln!(out, "sound") } else { writeln!(err, "the agent cannot work with this") }
 }
 
 fn in_words(error: &ConfigError, format: Format) -> String {

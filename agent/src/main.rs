@@ -28,10 +28,13 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Parse the configuration, verify permissions and modules; sign nothing, try no PIN. Exits with 0 or 78.
+    /// Parse the configuration, verify permissions and look for the tokens; sign nothing, try no PIN. Exits with 0 or 78.
     Check {
         #[command(flatten)]
         config: ConfigFile,
+        /// Load no module and ask no YubiKey: for a configuration of another machine.
+        #[arg(long)]
+        without_tokens: bool,
         /// One versioned object on stdout.
         #[arg(long)]
         json: bool,
@@ -95,6 +98,9 @@ enum Command {
         #[arg(long, default_value = "/var/lib/countersign")]
         state_dir: PathBuf,
     },
+    /// Looks for one token; started by `check`.
+    #[command(hide = true)]
+    Look,
     /// List the token profiles, and where their modules were found.
     Profiles {
         /// One versioned object on stdout.
@@ -208,7 +214,11 @@ fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     log_to_stderr();
     match arguments.command {
-        Command::Check { config, json } => Ok(ExitCode::from(check::check(&config.file, json))),
+        Command::Check { config, without_tokens, json } => {
+            let tokens = if without_tokens { check::Tokens::LeaveAlone } else { check::Tokens::LookFor };
+            Ok(ExitCode::from(check::check(&config.file, tokens, json)))
+        }
+        Command::Look => Ok(check::look()),
         Command::Profiles { json } => profiles::list(json).map(|()| ExitCode::SUCCESS),
         Command::Run { config } => Ok(match run::run(&config.file) {
             Ok(()) => ExitCode::SUCCESS,

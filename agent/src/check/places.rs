@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::Access;
 
+use super::tokens::{self, Found};
 use super::with_causes;
 use crate::config::{Config, TokenConfig};
 use crate::confine::{self, Demand};
@@ -63,6 +64,29 @@ impl Places {
         };
         self.trusted(&format!("{section} module"), module, Kind::File(Exposure::Public));
         Some(module.clone())
+    }
+
+    /// Looks for the token itself, where what it takes to find it is there.
+    ///
+    /// One that is plugged in only when it is wanted is no problem while it is away.
+    pub(super) fn look_for(&mut self, token: &TokenConfig, module: Option<&Path>) -> Option<Found> {
+        let settings = &token.settings;
+        if module.is_none() && !settings.is_yubikey() {
+            return None; // That is said already.
+        }
+        match tokens::find(settings) {
+            Ok(found) => Some(found),
+            Err(why) => {
+                let said = format!("[token.{}]: {why}", settings.name);
+                let comes_and_goes = settings.is_yubikey() || settings.is_vault();
+                if comes_and_goes {
+                    self.warnings.push(said)
+                } else {
+                    self.problems.push(said)
+                }
+                None
+            }
+        }
     }
 
     /// Existence, owner and mode: the PIN is not read, and not tried.
@@ -152,7 +176,7 @@ mod tests {
     use std::fs::{self, Permissions};
     use std::os::unix::fs::PermissionsExt;
 
-    use crate::check::{BAD_CONFIGURATION, Format, write};
+    use crate::check::{BAD_CONFIGURATION, Format, Tokens, write};
 
     /// A directory with everything a configuration needs, and a module that is none: it is not loaded.
     struct Trial {
@@ -197,7 +221,8 @@ mod tests {
         fn check(&self, text: &str, format: Format) -> (u8, String, String) {
             fs::write(self.path("agent.toml"), text).expect("written");
             let (mut out, mut err) = (Vec::new(), Vec::new());
-            let code = write(&self.path("agent.toml"), format, &mut out, &mut err).expect("written to memory");
+            let code = write(&self.path("agent.toml"), Tokens::LeaveAlone, format, &mut out, &mut err);
+            let code = code.expect("written to memory");
             (code, String::from_utf8(out).expect("text"), String::from_utf8(err).expect("text"))
         }
     }

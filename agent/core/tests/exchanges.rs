@@ -308,6 +308,19 @@ fn the_same_money_is_one_transfer() {
     assert_eq!(hidden.transfers[0].asset.as_deref(), Some("XRP"));
 }
 
+/// Which wallet deposits go to is chosen by a name that withdrawals have as well.
+#[test]
+fn a_withdrawal_needs_no_right_to_choose_a_wallet() {
+    let withdrawal = r#"{"coin":"XRP","chain":"XRP","address":"r","amount":"25","accountType":"FUND"}"#;
+    let withdrawal = judged("bybit", Method::Post, "/v5/asset/withdraw/create", withdrawal);
+    assert_eq!((withdrawal.effective, withdrawal.transfers.len()), (Scopes::only(Scope::Withdraw), 1));
+    for path in ["/v5/order/create", "/v5/asset/deposit/deposit-to-account"] {
+        let chosen = judged("bybit", Method::Post, path, r#"{"category":"spot","accountType":"FUND"}"#);
+        assert!(chosen.effective.contains(Scope::Transfer), "{path}: {}", chosen.effective);
+        assert!(chosen.transfers.iter().any(|transfer| transfer.asset.is_none()), "{path}: no limit fits it");
+    }
+}
+
 #[test]
 fn exchanges_that_bind_everything_are_judged_by_path() {
     use Scope::{Account, Admin, Read, Session, Trade, Transfer, Withdraw};

@@ -193,10 +193,12 @@ impl<'a> Classified<'a> {
         read: &mut Vec<usize>,
     ) {
         let neighbour = table.endpoint(opening);
-        // Asset and amount are all that staking or a loan asks for. Who may send that amount away gains nothing by them.
-        let sends_anyway = matches!(self.scope, Scope::Transfer | Scope::Withdraw);
-        if neighbour.scope != Scope::Account || !sends_anyway {
-            self.effective = self.effective.with(neighbour.scope);
+        // Asset and amount are all that staking or a loan asks for. Who may send that amount away gains nothing by them, nor
+        // by a setting of transfers that moves nothing itself.
+        match (self.scope, neighbour.scope) {
+            (Scope::Transfer | Scope::Withdraw, Scope::Account) => return,
+            (Scope::Withdraw, Scope::Transfer) if opening.roles.is_empty() => return,
+            (_, scope) => self.effective = self.effective.with(scope),
         }
         if neighbour.moves_money() && !own {
             let transfer = transfer(table, neighbour, Some(opening), request);

@@ -21,6 +21,11 @@ impl Segments for Memory {
     }
 }
 
+/// How many records are in a segment of [`journal`].
+fn in_a_segment() -> u64 {
+    1 + samples::all().len() as u64
+}
+
 /// Three segments, each a header and all the samples.
 fn journal() -> (Memory, Chain) {
     let (memory, mut chain) = (Memory::default(), Chain::GENESIS);
@@ -44,11 +49,12 @@ fn verified(memory: &Memory, from: Option<u64>) -> VerifyReport {
 #[test]
 fn a_sound_journal_has_no_problems() {
     let (memory, chain) = journal();
+    let (each, all) = (in_a_segment(), 3 * in_a_segment());
     let report = verified(&memory, None);
-    assert_eq!((report.problems, report.records, report.segments), (vec![], 60, 3));
+    assert_eq!((report.problems, report.records, report.segments), (vec![], all, 3));
     assert_eq!((report.last_hash, report.anchor), (Some(chain.last_hash()), Some(Hash::GENESIS)));
-    let late = verified(&memory, Some(45));
-    assert_eq!((late.first_seq, late.last_seq, late.segments), (Some(41), Some(60), 1));
+    let late = verified(&memory, Some(2 * each + 5));
+    assert_eq!((late.first_seq, late.last_seq, late.segments), (Some(2 * each + 1), Some(all), 1));
 }
 
 #[test]
@@ -81,36 +87,37 @@ fn replace(all: &mut BTreeMap<SegmentName, Vec<u8>>, segment: u32, from: &str, t
 #[test]
 fn an_unfinished_last_line_is_in_progress() {
     let (memory, _) = journal();
-    memory.0.borrow_mut().entry(SegmentName(3)).or_default().extend_from_slice(b"{\"seq\":61,");
+    memory.0.borrow_mut().entry(SegmentName(3)).or_default().extend_from_slice(b"{\"seq\":99,");
     let report = verified(&memory, None);
-    assert_eq!((report.problems, report.unfinished_bytes, report.records), (vec![], 10, 60));
+    assert_eq!((report.problems, report.unfinished_bytes, report.records), (vec![], 10, 3 * in_a_segment()));
 }
 
 #[test]
 fn tail_follows_over_segments_and_waits_for_whole_lines() {
     let (memory, mut chain) = journal();
-    let mut tail = Tail::after(30);
+    let last = 3 * in_a_segment();
+    let mut tail = Tail::after(last / 2);
     let mut seen: Vec<u64> = Vec::new();
     while let entries @ [_, ..] = tail.read(&memory, 5).expect("reads").as_slice() {
         seen.extend(entries.iter().map(|entry| entry.seq));
     }
-    assert_eq!(seen, (31..=60).collect::<Vec<_>>());
+    assert_eq!(seen, (last / 2 + 1..=last).collect::<Vec<_>>());
     let mut bytes = Vec::new();
     chain.write(&mut bytes, 1, &samples::all()[0]).expect("serialises");
     let (head, rest) = bytes.split_at(20);
     memory.0.borrow_mut().entry(SegmentName(3)).or_default().extend_from_slice(head);
     assert_eq!(tail.read(&memory, 5).expect("reads"), vec![]);
     memory.0.borrow_mut().entry(SegmentName(3)).or_default().extend_from_slice(rest);
-    let last = tail.read(&memory, 5).expect("reads");
-    assert_eq!(last.iter().map(|entry| entry.seq).collect::<Vec<_>>(), [61]);
-    assert_eq!(last[0].record(), Some(samples::all().remove(0)));
+    let new = tail.read(&memory, 5).expect("reads");
+    assert_eq!(new.iter().map(|entry| entry.seq).collect::<Vec<_>>(), [last + 1]);
+    assert_eq!(new[0].record(), Some(samples::all().remove(0)));
 }
 
 #[test]
 fn show_finds_one_record() {
     let (memory, _) = journal();
     assert_eq!(show(&memory, 20).expect("reads").map(|entry| entry.seq), Some(20));
-    for seq in [0, 61] {
+    for seq in [0, 3 * in_a_segment() + 1] {
         assert_eq!(show(&memory, seq).expect("reads"), None);
     }
 }

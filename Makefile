@@ -45,13 +45,13 @@ test-rust:
 # 500 faults at every step of a touch. As released,
 # because it is the restarts that take the time, and one after the other, so that what is timed is not disturbed.
 soak: test-kryoptic
-	COUNTERSIGN_SOAK=1 cargo test --release --locked -p countersign-agent --test e2e -- --nocapture --test-threads 1 \
+	COUNTERSIGN_SOAK=1 cargo test --workspace --release --locked --test e2e -- --nocapture --test-threads 1 \
 		faults:: transport::thousands vault::killed
 
 # A token that locks its PIN, which SoftHSM never does. Not in `make test`: the module takes a minute to build.
 test-kryoptic:
 	COUNTERSIGN_KRYOPTIC="$$(scripts/kryoptic)" \
-		cargo test --locked -p countersign-agent --test e2e -- --ignored --nocapture faults::lock_out
+		cargo test --workspace --locked --test e2e -- --ignored --nocapture faults::lock_out
 
 # Against a running agent with a SoftHSM token; the programs are those that the Rust tests build.
 test-python:
@@ -59,16 +59,17 @@ test-python:
 	cd client/python && "$$(../../scripts/python-env)" -W error -m unittest discover --start-directory tests --top-level-directory .
 
 # Every recipe against ccxt's own sign(), on COUNT random requests to each exchange and kind of key that SEED gives.
+# Programs come from what the Rust tests build, as with test-python: building them alone would build all crates once more.
 COUNT ?= 200
 SEED ?= 1
 conformance:
-	cargo build --locked --quiet -p countersign-core --example recipe
+	cargo test --workspace --locked --no-run --quiet
 	cd tests && "$$(../scripts/python-env)" -W error -m conformance --count $(COUNT) --seed "$(SEED)" \
 		--recipe "$(CARGO_TARGET_DIR)/debug/examples/recipe"
 
 # What decides on every endpoint, as text to be reviewed: tests/scopes.golden, which a test compares.
 golden:
-	cargo test --locked --quiet -p countersign-core --test golden -- --ignored --exact write
+	cargo test --workspace --locked --quiet --test golden -- --ignored --exact write
 	git status --short tests/scopes.golden
 
 # Endpoints that the installed ccxt has and the tables do not.
@@ -80,12 +81,12 @@ test-conformance:
 
 # The systemd units under a systemd that is started for this alone; as root, or by sudo. Half a minute once it is built.
 try-units: install-deps
-	cargo build --locked -p countersign -p countersign-agent -p virtual-yubikey
+	cargo test --workspace --locked --no-run --quiet
 	@scripts/try-units
 
 # The half of the demo that no other test walks through, with the programs of the tests. A quarter of a minute.
 test-demo:
-	cargo build --locked --quiet -p countersign -p countersign-agent -p virtual-yubikey
+	cargo test --workspace --locked --no-run --quiet
 	@scripts/demo-touch "$(CARGO_TARGET_DIR)/debug" >/dev/null
 
 # Every warning too, such as a crate in two versions.

@@ -57,8 +57,8 @@ struct NewKey {
     /// The token's name in agent.toml
     #[arg(long)]
     token: String,
-    /// What the key may be used for; give it several times
-    #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',', value_parser = scope)]
+    /// What the key may be used for, such as: read trade
+    #[arg(long = "scope", value_name = "SCOPE", num_args = 1.., value_delimiter = ',', value_parser = scope)]
     scopes: Vec<Scope>,
     /// production or testnet
     #[arg(long, default_value = "production", value_parser = named::<Environment>)]
@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn arguments_become_payloads() {
         assert_eq!(
-            payload("add mm --exchange binance --token hsm --scope trade,read --expires 2030-01-01").as_deref(),
+            payload("add mm --exchange binance --token hsm --scope trade read --expires 2030-01-01").as_deref(),
             Ok(
                 r#"{"operation":"add","v":1,"name":"mm","exchange":"binance","token":"hsm","scopes":["read","trade"],"algorithm":null,"environment":"production","expires_ms":1893456000000,"nonce_unit":null}"#
             )

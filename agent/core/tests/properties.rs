@@ -1,50 +1,62 @@
 //! What holds for every exchange, endpoint and set of parameters: more of them opens no less, and no other spelling opens
 //! what one is refused for.
 
-use countersign_core::exchange::classify::classify;
-use countersign_core::exchange::table::{Endpoint, Opening, Spelling};
+mod asked;
+
+use asked::{draft, filled, request};
+use countersign_core::algorithm::Algorithm;
+use countersign_core::exchange::classify::{check_managed, classify};
+use countersign_core::exchange::table::{Endpoint, Opening, Role, Spelling, WHOLE_BODY};
 use countersign_core::exchange::{ALL, Exchange};
 use countersign_core::json::Value;
-use countersign_core::request::{Method, Params, Path, Request};
+use countersign_core::policy::RECEIVE_WINDOW_CAP_MS;
+use countersign_core::request::{ParamsIn, Request};
 use countersign_core::scope::{Scope, Scopes};
 use proptest::collection::vec;
+use proptest::option;
 use proptest::prelude::*;
-use proptest::sample::Index;
+use proptest::sample::{Index, select, subsequence};
 
 const CASES: u32 = 4096;
 
-/// A row's path with something in its places.
-fn filled(path: &str) -> String {
-    path.replace(['{', '}'], "")
-}
-
-fn request(method: Method, path: &str, members: Vec<(String, Value)>) -> Option<Request> {
-    let params = Params::new(Value::Object(members)).ok()?;
-    Some(Request { method, path: Path::parse(path).ok()?, params, params_in: None, host: None })
-}
-
 /// What it opens; `None` where it is refused.
-fn opens(exchange: &'static dyn Exchange, request: &Request) -> Option<Scopes> {
-    Some(classify(exchange, exchange.facts().algorithms[0], request).ok()?.effective)
+fn opens(exchange: &'static dyn Exchange, algorithm: Algorithm, request: &Request) -> Option<Scopes> {
+    check_managed(exchange, &request.params, RECEIVE_WINDOW_CAP_MS).ok()?;
+    Some(classify(exchange, algorithm, request).ok()?.effective)
 }
 
 /// Every name an opening gives a meaning.
 fn names(opening: &Opening) -> impl Iterator<Item = &'static str> {
     let roles = opening.roles.iter().filter_map(|(_, source)| source.parameter());
-    opening.required.iter().copied().chain(roles)
+    opening.required.iter().copied().chain(roles).filter(|name| *name != WHOLE_BODY)
 }
 
-/// Parameters that fit some openings of the exchange, whichever row is asked for.
+/// Parameters that fit some openings of the exchange, whichever row is asked for; lists of orders where they take some.
 fn members(exchange: &dyn Exchange, chosen: &[Index]) -> Vec<(String, Value)> {
     let openings: Vec<_> =
         exchange.table().openings().iter().filter(|opening| names(opening).next().is_some()).collect();
     let mut members: Vec<(String, Value)> = Vec::new();
-    for name in chosen.iter().flat_map(|index| names(openings[index.index(openings.len())])) {
-        if !members.iter().any(|(known, _)| known == name) {
-            members.push((name.to_owned(), "1".into()));
+    for opening in chosen.iter().map(|index| openings[index.index(openings.len())]) {
+        for name in names(opening) {
+            let list = opening.name_of(Role::List) == Some(name);
+            let value = if list { Value::Array(vec![order(opening)]) } else { "1".into() };
+            if !members.iter().any(|(known, _)| known == name) {
+                members.push((name.to_owned(), value));
+            }
         }
     }
     members
+}
+
+/// One order of a list, as far as its roles say what that is.
+fn order(opening: &Opening) -> Value {
+    let list = opening.name_of(Role::List);
+    let roles = opening.roles.iter().filter_map(|(_, source)| source.parameter());
+    Value::object(roles.filter(|name| Some(*name) != list).map(|name| (name, "1".into())))
+}
+
+fn algorithm(exchange: &dyn Exchange, chosen: &Index) -> Algorithm {
+    *chosen.get(exchange.facts().algorithms)
 }
 
 fn row<'a>(exchange: &'a dyn Exchange, chosen: &Index) -> &'a Endpoint {
@@ -57,27 +69,48 @@ proptest! {
     /// What takes a request without any telling name and no other is out of reach as soon as one tells which row is meant.
     #[test]
     fn a_parameter_more_never_opens_less(
-        of in 0..ALL.len(), asked in any::<Index>(), chosen in vec(any::<Index>(), 1..4), left_out in any::<Index>(),
+        (of, key) in (0..ALL.len(), any::<Index>()), asked in any::<Index>(), chosen in vec(any::<Index>(), 1..4),
+        left_out in any::<Index>(), unknown in any::<bool>(),
     ) {
         let exchange = ALL[of];
-        let row = row(exchange, &asked);
-        let more = members(exchange, &chosen);
+        let (row, key) = (row(exchange, &asked), algorithm(exchange, &key));
+        let mut more = members(exchange, &chosen);
+        if unknown {
+            more.push(("unknown".to_owned(), "1".into()));
+        }
         let mut fewer = more.clone();
         let (name, _) = fewer.remove(left_out.index(more.len()));
         let tells = |(name, _): &(String, Value)| matches!(exchange.table().spelling(name), Spelling::Known(_));
         let nameless = exchange.table().nameless().next().is_some();
         let path = filled(row.path);
-        let both = request(row.method, &path, more).zip(request(row.method, &path, fewer.clone()));
-        let (Some(more), Some(fewer_request)) = both.unzip() else { return Ok(()) };
+        let asked = |members| request(row.method, &path, Value::Object(members));
+        let (Some(more), Some(fewer_request)) = (asked(more), asked(fewer.clone())) else { return Ok(()) };
         // Refused is the least that can be opened.
-        if let (Some(opened), Some(before)) = (opens(exchange, &more), opens(exchange, &fewer_request)) {
+        if let (Some(opened), Some(before)) = (opens(exchange, key, &more), opens(exchange, key, &fewer_request)) {
             let told = !nameless || fewer.iter().any(tells);
             prop_assert!(!told || before.without(opened).is_empty(), "{name} took {} away", before.without(opened));
         }
     }
 
+    /// The same of one item more in a body that is a list.
     #[test]
-    fn a_path_has_one_spelling(of in 0..ALL.len(), asked in any::<Index>(), at in any::<Index>(), how in 0_usize..10) {
+    fn an_item_more_never_opens_less(
+        (of, key) in (0..ALL.len(), any::<Index>()), asked in any::<Index>(), chosen in vec(any::<Index>(), 2..4),
+    ) {
+        let exchange = ALL[of];
+        let (row, key) = (row(exchange, &asked), algorithm(exchange, &key));
+        let items: Vec<_> = chosen.iter().map(|one| Value::Object(members(exchange, &[*one]))).collect();
+        let asked = |items: &[Value]| request(row.method, &filled(row.path), Value::Array(items.to_vec()));
+        let (Some(more), Some(fewer)) = (asked(&items), asked(&items[1..])) else { return Ok(()) };
+        if let (Some(opened), Some(before)) = (opens(exchange, key, &more), opens(exchange, key, &fewer)) {
+            prop_assert!(before.without(opened).is_empty(), "{}", before.without(opened));
+        }
+    }
+
+    #[test]
+    fn a_path_has_one_spelling(
+        of in 0..ALL.len(), key in any::<Index>(), asked in any::<Index>(), at in any::<Index>(), how in 0_usize..10,
+    ) {
         let exchange = ALL[of];
         let row = row(exchange, &asked);
         let path = filled(row.path);
@@ -85,7 +118,7 @@ proptest! {
         if other == path {
             return Ok(());
         }
-        let Some(request) = request(row.method, &other, Vec::new()) else { return Ok(()) };
+        let Some(request) = request(row.method, &other, Value::Object(Vec::new())) else { return Ok(()) };
         // Another row, or another name in a place of the same one.
         let found = exchange.table().find(row.method, &other);
         let fits = |pattern: &str| {
@@ -95,30 +128,46 @@ proptest! {
         };
         match found {
             Some((_, found)) => prop_assert!(fits(found.path), "{other} is taken for {}", found.path),
-            None => prop_assert_eq!(opens(exchange, &request), None),
+            None => prop_assert_eq!(opens(exchange, algorithm(exchange, &key), &request), None),
         }
     }
 
-    /// A client that may only read is refused whichever way it spells what does more.
+    /// Whatever scopes a client lacks, or only those that one parameter takes: it gets no signature by spelling a name, a value
+    /// or a list in another way, nor by asking for its parameters in another place.
     #[test]
     fn what_is_refused_by_one_spelling_is_accepted_by_no_other(
-        of in 0..ALL.len(), asked in any::<Index>(), meant in any::<Index>(), at in any::<Index>(), how in 0_usize..9,
+        (of, key) in (0..ALL.len(), any::<Index>()), asked in any::<Index>(), meant in vec(any::<Index>(), 1..3),
+        (at, how) in (any::<Index>(), 0_usize..SPELLINGS), params_in in select(&PLACES[..]),
+        held in option::of(subsequence(Scope::ALL.to_vec(), 0..=Scope::ALL.len())),
     ) {
         let exchange = ALL[of];
-        let row = row(exchange, &asked);
-        let members = members(exchange, &[meant]);
-        let path = filled(row.path);
-        let Some(plain) = request(row.method, &path, members.clone()) else { return Ok(()) };
-        let read: Scopes = [Scope::Read].into_iter().collect();
-        let allowed = |request: &Request| opens(exchange, request).is_some_and(|opened| opened.without(read).is_empty());
-        if allowed(&plain) {
+        let (row, key) = (row(exchange, &asked), algorithm(exchange, &key));
+        let members = members(exchange, &meant);
+        let changed = at.index(members.len());
+        let asked = |members| request(row.method, &filled(row.path), Value::Object(members));
+        let mut without = members.clone();
+        without.remove(changed);
+        let enough = || asked(without).and_then(|without| opens(exchange, key, &without)).unwrap_or(Scopes::NONE);
+        let held = held.map_or_else(enough, |held| held.into_iter().collect());
+        let allowed = |asked: &Request| opens(exchange, key, asked).is_some_and(|opened| opened.without(held).is_empty());
+        if asked(members.clone()).is_none_or(|plain| allowed(&plain)) {
             return Ok(());
         }
-        let (changed, index) = (at.index(members.len()), how);
-        let Some(other) = request(row.method, &path, spelled(members, changed, index)) else { return Ok(()) };
-        prop_assert!(!allowed(&other), "{other:?}");
+        let Some(mut other) = asked(spelled(members, changed, how)) else { return Ok(()) };
+        other.params_in = params_in;
+        prop_assert!(!allowed(&other) || draft(exchange, key, &other).is_err(), "{other:?}");
     }
 }
+
+const PLACES: [Option<ParamsIn>; 7] = [
+    None,
+    Some(ParamsIn::Form),
+    Some(ParamsIn::Json),
+    Some(ParamsIn::None),
+    Some(ParamsIn::PayloadJson),
+    Some(ParamsIn::Query),
+    Some(ParamsIn::QueryAndJson),
+];
 
 /// Other texts that a server could take for the same path.
 fn respelled(path: &str, at: Index, how: usize) -> String {
@@ -143,9 +192,14 @@ fn respelled(path: &str, at: Index, how: usize) -> String {
     }
 }
 
+const SPELLINGS: usize = 16;
+
 /// The same parameters in another spelling: of a name, of a value, or twice.
 fn spelled(mut members: Vec<(String, Value)>, at: usize, how: usize) -> Vec<(String, Value)> {
     let (name, value) = members[at].clone();
+    let list = || Value::Array(vec![value.clone()]);
+    // Without what a list holds it would be another request.
+    let how = if value.is_plain() { how } else { how % 5 };
     match how {
         0 => members[at].0 = name.to_uppercase(),
         1 => members[at].0 = name.to_lowercase(),
@@ -155,7 +209,14 @@ fn spelled(mut members: Vec<(String, Value)>, at: usize, how: usize) -> Vec<(Str
         5 => members[at].1 = Value::Number("1".to_owned()),
         6 => members[at].1 = Value::Number("1.0".to_owned()),
         7 => members[at].1 = Value::Bool(true),
-        _ => members[at].1 = Value::Array(vec![value]),
+        8 => members[at].1 = list(),
+        9 => members[at].1 = Value::String(value.to_json()),
+        10 => members[at].1 = Value::String(list().to_json()),
+        11 => members[at].1 = Value::object([("value", value)]),
+        12 => members[at].1 = Value::Null,
+        13 => members[at].1 = "".into(),
+        14 => members.reverse(),
+        _ => members.rotate_left(1),
     }
     members
 }

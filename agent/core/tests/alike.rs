@@ -1,0 +1,130 @@
+//! A second reading of what signatures cover, from the bytes that are signed and not from what the data says: what is signed
+//! alike is judged alike.
+
+mod asked;
+
+use std::collections::HashMap;
+
+use asked::{STAMP, algorithms, draft, filled, key, request};
+use countersign_core::algorithm::Algorithm;
+use countersign_core::exchange::classify::classify;
+use countersign_core::exchange::login::Login;
+use countersign_core::exchange::table::{Endpoint, Role, WHOLE_BODY};
+use countersign_core::exchange::{ALL, Exchange};
+use countersign_core::json::Value;
+use countersign_core::scope::{Scope, Scopes};
+
+/// Where the requests of two rows have the same message, the one asked for needs what the other may do.
+#[test]
+fn what_is_signed_alike_is_judged_alike() {
+    let mut alike = 0;
+    for exchange in ALL {
+        let name = exchange.facts().name;
+        for algorithm in kinds(*exchange) {
+            for (params, rows) in openings(*exchange) {
+                let by_message = by_message(*exchange, algorithm, &params);
+                for other in rows {
+                    let Some(message) = message(*exchange, algorithm, other, &params) else { continue };
+                    for asked in by_message[&message].iter().filter(|asked| !std::ptr::eq(**asked, other)) {
+                        let Some(needed) = judged(*exchange, algorithm, asked, &params) else { continue };
+                        let is_told = needed.contains(other.scope) || gains_nothing(*exchange, asked, other);
+                        assert!(is_told, "{name} {} {} is {} {}", asked.method, asked.path, other.method, other.path);
+                        alike += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert!(alike > 200_000, "{alike}");
+}
+
+/// The kinds of keys whose signatures cover different things.
+fn kinds(exchange: &dyn Exchange) -> impl Iterator<Item = Algorithm> {
+    let differ = exchange.facts().schemes.iter().any(|scheme| !scheme.algorithms.is_empty());
+    algorithms(exchange).take(if differ { usize::MAX } else { 1 })
+}
+
+/// Parameters that open some rows beyond reads, and those rows.
+fn openings(exchange: &dyn Exchange) -> Vec<(Value, Vec<&'static Endpoint>)> {
+    let table = exchange.table();
+    let mut openings: Vec<(Value, Vec<&'static Endpoint>)> = Vec::new();
+    for opening in table.openings().iter().filter(|opening| table.counts(opening)) {
+        let members = opening.required.iter().map(|name| ((*name).to_owned(), "1".into())).collect();
+        let is_list = opening.name_of(Role::List) == Some(WHOLE_BODY);
+        let params = if is_list { Value::Array(vec!["1".into()]) } else { Value::Object(members) };
+        let row = table.endpoint(opening);
+        match openings.iter_mut().find(|(known, _)| *known == params) {
+            Some((_, rows)) => rows.push(row),
+            None => openings.push((params, vec![row])),
+        }
+    }
+    openings
+}
+
+/// Every row of the exchange, by what is signed where it is asked with these parameters.
+fn by_message(
+    exchange: &'static dyn Exchange,
+    algorithm: Algorithm,
+    params: &Value,
+) -> HashMap<Vec<u8>, Vec<&'static Endpoint>> {
+    let mut by_message: HashMap<Vec<u8>, Vec<&Endpoint>> = HashMap::new();
+    for row in exchange.table().endpoints() {
+        if let Some(message) = message(exchange, algorithm, row, params) {
+            by_message.entry(message).or_default().push(row);
+        }
+    }
+    by_message
+}
+
+fn message(exchange: &dyn Exchange, algorithm: Algorithm, row: &Endpoint, params: &Value) -> Option<Vec<u8>> {
+    let asked = request(row.method, &filled(row.path), params.clone()).expect("plain names");
+    Some(draft(exchange, algorithm, &asked).ok()?.message)
+}
+
+fn judged(exchange: &dyn Exchange, algorithm: Algorithm, row: &Endpoint, params: &Value) -> Option<Scopes> {
+    let asked = request(row.method, &filled(row.path), params.clone()).expect("plain names");
+    Some(classify(exchange, algorithm, &asked).ok()?.effective)
+}
+
+/// Who may send money away gains nothing by staking it, nor by a setting of transfers (decision 0004).
+fn gains_nothing(exchange: &dyn Exchange, asked: &Endpoint, other: &Endpoint) -> bool {
+    let openings = exchange.table().openings().iter();
+    let mut openings = openings.filter(|opening| std::ptr::eq(exchange.table().endpoint(opening), other));
+    match (asked.scope, other.scope) {
+        (Scope::Transfer | Scope::Withdraw, Scope::Account) => true,
+        (Scope::Withdraw, Scope::Transfer) => openings.all(|opening| opening.roles.is_empty()),
+        _ => false,
+    }
+}
+
+/// Where a login is signed as a request is, each needs what the other may do, but for reading.
+#[test]
+fn what_is_signed_as_a_login_is_judged_as_one() {
+    let (nothing, read) = (Value::Object(Vec::new()), Scopes::only(Scope::Read));
+    let mut alike = Vec::new();
+    for exchange in ALL {
+        let (name, login) = (exchange.facts().name, Login::ws());
+        for algorithm in algorithms(*exchange) {
+            let Ok(session) = exchange.session(&key(*exchange, algorithm), &login, &STAMP) else { continue };
+            let granted: Scopes = exchange.session_grants(algorithm, &login).iter().copied().collect();
+            let needed = exchange.session_scopes(exchange.session_grants(algorithm, &login)).union(read);
+            let rows = by_message(*exchange, algorithm, &nothing).remove(&session.message).unwrap_or_default();
+            for row in rows.into_iter().filter(|row| takes_nothing(*exchange, row)) {
+                let Some(opened) = judged(*exchange, algorithm, row, &nothing) else { continue };
+                let (method, path) = (row.method, row.path);
+                assert!(opened.without(needed).is_empty(), "a login to {name} is {method} {path}");
+                assert!(granted.without(opened.union(read)).is_empty(), "{method} {path} is a login to {name}");
+                alike.push(name);
+            }
+        }
+    }
+    alike.dedup();
+    assert_eq!(alike, ["mexc", "upbit", "woo"]);
+}
+
+/// Whether a row takes a request without parameters, as far as is known.
+fn takes_nothing(exchange: &dyn Exchange, row: &Endpoint) -> bool {
+    let table = exchange.table();
+    let mut own = table.openings().iter().filter(|opening| std::ptr::eq(table.endpoint(opening), row));
+    row.scope == Scope::Read || own.any(|opening| opening.required.is_empty())
+}

@@ -1,0 +1,51 @@
+//! Requests, keys and drafts that several tests ask every exchange for.
+
+#![allow(dead_code)] // each test is a program of its own, and uses some of it
+
+use countersign_core::algorithm::Algorithm;
+use countersign_core::draft::Draft;
+use countersign_core::exchange::{Exchange, Stamp};
+use countersign_core::json::Value;
+use countersign_core::key::{Environment, Key, KeyName, NonceUnit, Tier};
+use countersign_core::refusal::Refusal;
+use countersign_core::request::{Method, Params, Path, Request};
+use countersign_core::scope::Scope;
+
+pub(crate) const STAMP: Stamp =
+    Stamp { now_ms: 1_700_000_000_123, nonce: 1_700_000_000_777, random: [0xa5; 16], receive_window_ms: Some(4_321) };
+
+/// `None` where a name is not plain.
+pub(crate) fn request(method: Method, path: &str, params: Value) -> Option<Request> {
+    let (path, params) = (Path::parse(path).ok()?, Params::new(params).ok()?);
+    Some(Request { method, path, params, params_in: None, host: None })
+}
+
+pub(crate) fn key(exchange: &dyn Exchange, algorithm: Algorithm) -> Key {
+    Key {
+        name: KeyName::parse("key").expect("a plain name"),
+        exchange: exchange.facts().name,
+        environment: Environment::Production,
+        algorithm,
+        api_key: "Id0fTheKey".to_owned(),
+        scopes: Scope::ALL.into_iter().collect(),
+        tier: Tier::Software,
+        token: "none".to_owned(),
+        nonce_unit: NonceUnit::Milliseconds,
+        in_vault: false,
+    }
+}
+
+pub(crate) fn draft(exchange: &dyn Exchange, algorithm: Algorithm, request: &Request) -> Result<Draft, Refusal> {
+    let host = exchange.host(request, Environment::Production)?;
+    exchange.draft(request, &key(exchange, algorithm), host, &STAMP)
+}
+
+/// A row's path with something in its places.
+pub(crate) fn filled(path: &str) -> String {
+    path.replace(['{', '}'], "")
+}
+
+/// All kinds of keys of the exchange.
+pub(crate) fn algorithms(exchange: &dyn Exchange) -> impl Iterator<Item = Algorithm> {
+    exchange.facts().algorithms.iter().copied()
+}

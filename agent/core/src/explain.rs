@@ -28,7 +28,8 @@ pub fn explain(policy: &Policy, client: &Client, key: &Key, asked: ExplainReques
             let decision = policy.decide(client, key, exchange, &classified);
             let neighbours = neighbours(exchange, key.algorithm, &request).into_iter().map(neighbour).collect();
             let residual = residual(exchange).map(neighbour).collect();
-            ExplainReply { neighbours, residual, ..decided(client, classified, decision) }
+            let unsigned = classified.binding.unsigned(request.method).map(str::to_owned).collect();
+            ExplainReply { unsigned, neighbours, residual, ..decided(client, classified, decision) }
         }
     })
 }
@@ -49,6 +50,7 @@ fn refused(refusal: Refusal) -> ExplainReply {
         message: Some(refusal.message),
         scope: None,
         effective_scopes: Scopes::NONE,
+        unsigned: Vec::new(),
         neighbours: Vec::new(),
         transfers: Vec::new(),
         residual: Vec::new(),
@@ -74,6 +76,7 @@ fn decided(client: &Client, classified: Classified<'_>, decision: Decision) -> E
         message: refusal.map(|refusal| refusal.message),
         scope: Some(classified.scope),
         effective_scopes: classified.effective,
+        unsigned: Vec::new(),
         neighbours: Vec::new(),
         transfers: classified.transfers,
         residual: Vec::new(),

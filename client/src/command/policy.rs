@@ -95,6 +95,8 @@ fn describe(reply: &ExplainReply, all: bool) -> String {
             ("effective scopes", reply.effective_scopes.to_string()),
         ]));
     }
+    let unsigned = reply.unsigned.iter().map(|part| format!("{part}: whoever sends the request may change it"));
+    text.push_str(&section("Not signed", unsigned));
     text.push_str(&section("The same signature would also open", reply.neighbours.iter().map(endpoint)));
     let transfers = reply.transfers.iter().map(|one| format!("{} ({})", one.summary(), one.endpoint));
     text.push_str(&section("Money it would move", transfers));
@@ -128,7 +130,7 @@ mod tests {
     #[test]
     fn an_explanation_says_rule_reason_and_consequences() {
         let reply = r#"{"v":1,"decision":"deny","rule":"[client.bot] scopes","code":"policy.effective_scope",
-            "message":"would also open withdraw","scope":"read","effective_scopes":["read","withdraw"],
+            "message":"would also open withdraw","scope":"read","effective_scopes":["read","withdraw"],"unsigned":["path"],
             "neighbours":[{"method":"POST","path":"/w","scope":"withdraw"}],
             "transfers":[{"endpoint":"POST /w","asset":"BTC","amount":"1","network":null,"address":"bc1q","memo":null,"from":null,"to":null}],
             "residual":[{"method":"POST","path":"/x","scope":"account"}],
@@ -139,6 +141,7 @@ mod tests {
             "denied by [client.bot] scopes",
             "policy.effective_scope: would also open withdraw",
             "effective scopes  read, withdraw",
+            "path: whoever sends the request may change it",
             "withdraw  POST /w",
             "1 BTC to bc1q (POST /w)",
             "1 of 2 in transfer/BTC",

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use percent_encoding::percent_decode_str;
 
 use super::login::{Login, WS};
-use super::parameters::{Pairs, Place, named, raw, scalar};
+use super::parameters::{Pairs, Place, after_number, named, raw, scalar};
 use super::table::Table;
 use super::worth::{ending_in, priced, quoted};
 use super::{Binding, Exchange, Facts, Hosts, Scheme, Stamp};
@@ -137,11 +137,7 @@ fn encoding(key: &Key) -> Encoding {
 /// query, so that nothing hangs on how it is decoded.
 fn query(request: &Request) -> Result<String, Refusal> {
     let mut pairs = Pairs::empty();
-    for (name, value) in named(request)? {
-        // A digit in front would be one of the receive window.
-        if name.starts_with(|first: char| first.is_ascii_digit()) {
-            return Err(Refusal::malformed(format!("no parameter of this exchange begins with a digit: {name:?}")));
-        }
+    for (name, value) in after_number(named(request)?)? {
         let text = scalar(name, value)?;
         if !is_escaped(text) {
             return Err(Refusal::malformed(format!("the parameter {name:?} has a % that escapes nothing")));

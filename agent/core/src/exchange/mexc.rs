@@ -5,7 +5,7 @@
 use std::sync::LazyLock;
 
 use super::login::Login;
-use super::parameters::{Pairs, Place, named, query, scalar, sorted};
+use super::parameters::{Pairs, Place, after_number, named, query, scalar, sorted};
 use super::table::Table;
 use super::worth::{ending_in, priced, quoted};
 use super::{Binding, Exchange, Facts, Hosts, ReceiveWindow, Scheme, Stamp};
@@ -67,7 +67,7 @@ impl Exchange for Mexc {
         let place = Place::but_get(request.method);
         place.check(request)?;
         let (payload, body) = match place {
-            Place::Query => (query(&sorted(named(request)?))?, None),
+            Place::Query => (query(&sorted(after_number(named(request)?)?))?, None),
             Place::Body(_) => (request.params.value().to_json(), Some(request.params.value().to_json())),
         };
         let url = if body.is_some() || payload.is_empty() { url } else { format!("{url}?{payload}") };

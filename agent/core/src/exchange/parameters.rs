@@ -190,6 +190,16 @@ impl Written {
     }
 }
 
+/// Refuses names that would go on with the number that is signed right before them.
+pub fn after_number(params: &[(String, Value)]) -> Result<&[(String, Value)], Refusal> {
+    match params.iter().find(|(name, _)| name.starts_with(|first: char| first.is_ascii_digit())) {
+        Some((name, _)) => {
+            Err(Refusal::malformed(format!("no parameter of this exchange begins with a digit: {name:?}")))
+        }
+        None => Ok(params),
+    }
+}
+
 /// Refuses a JSON body that, sent as a form or a query, would begin parameters of its own: for exchanges whose signature
 /// covers the text but not how it is read.
 pub fn without_separators(json: String) -> Result<String, Refusal> {

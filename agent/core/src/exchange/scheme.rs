@@ -29,6 +29,12 @@ impl Binding {
             Method::Patch | Method::Post | Method::Put => self.body,
         }
     }
+
+    /// What whoever sends a request with this method may change in it, in words.
+    pub fn unsigned(self, method: Method) -> impl Iterator<Item = &'static str> {
+        let parts = [("method", self.method), ("path", self.path), ("parameters", self.covers_parameters(method))];
+        parts.into_iter().filter(|(_, covered)| !covered).map(|(part, _)| part)
+    }
 }
 
 /// One way of signing: signatures of two schemes of one exchange are never taken for each other.

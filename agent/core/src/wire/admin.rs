@@ -132,6 +132,9 @@ pub struct ExplainReply {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub scope: Option<Scope>,
     pub effective_scopes: Scopes,
+    /// What the exchange does not sign of this request: `method`, `path`, `parameters`.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub unsigned: Vec<String>,
     /// Other endpoints the exchange would accept the same signature for.
     pub neighbours: Vec<Neighbour>,
     pub transfers: Vec<Transfer>,

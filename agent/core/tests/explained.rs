@@ -1,0 +1,171 @@
+//! `policy explain` says what a signature leaves open: for every scheme that covers less than the request, on every exchange
+//! that has one.
+
+mod asked;
+
+use std::collections::BTreeMap;
+
+use asked::{algorithms, filled, key};
+use countersign_core::algorithm::Algorithm;
+use countersign_core::exchange::{ALL, Exchange, Scheme, named};
+use countersign_core::explain::explain;
+use countersign_core::json::Value;
+use countersign_core::policy::{Client, Policy, Release};
+use countersign_core::scope::Scope;
+use countersign_core::wire::VERSION;
+use countersign_core::wire::admin::{ExplainReply, ExplainRequest};
+
+use Algorithm::{EcdsaP256Sha256, Ed25519, HmacSha256, HmacSha512, RsaPkcs1v15Sha256};
+
+/// Exchange, kind of key, request; what is not signed of it; an endpoint that the same signature opens, where one does.
+type Row = (&'static str, Algorithm, &'static str, &'static str, &'static [&'static str], Option<&'static str>);
+
+const METHOD: &[&str] = &["method"];
+const PARAMETERS: &[&str] = &["parameters"];
+const PATH: &[&str] = &["path"];
+const METHOD_AND_PATH: &[&str] = &["method", "path"];
+const WITHDRAWAL: &str = r#"{"coin":"BTC","address":"x","amount":"1"}"#;
+
+const EXPLAINED: &[Row] = &[
+    (
+        "binance",
+        HmacSha256,
+        "GET /api/v3/account",
+        WITHDRAWAL,
+        METHOD_AND_PATH,
+        Some("POST /sapi/v1/capital/withdraw/apply"),
+    ),
+    (
+        "binance",
+        Ed25519,
+        "GET /api/v3/order",
+        r#"{"symbol":"BTCUSDT","orderId":1}"#,
+        METHOD_AND_PATH,
+        Some("DELETE /api/v3/order"),
+    ),
+    ("bybit", HmacSha256, "POST /v5/order/cancel-all", "{}", PATH, Some("POST /v5/user/delete-api")),
+    ("bybit", RsaPkcs1v15Sha256, "POST /v5/order/create", WITHDRAWAL, PATH, Some("POST /v5/asset/withdraw/create")),
+    ("coinbase", EcdsaP256Sha256, "POST /api/v3/brokerage/orders", "{}", PARAMETERS, None),
+    ("coinbase", Ed25519, "POST /v2/accounts/a/transactions", "{}", PARAMETERS, None),
+    ("coinbase", HmacSha256, "GET /api/v3/brokerage/accounts", "{}", PARAMETERS, None),
+    ("htx", HmacSha256, "POST /v1/dw/withdraw/api/create", WITHDRAWAL, PARAMETERS, None),
+    (
+        "krakenfutures",
+        HmacSha512,
+        "GET /derivatives/api/v3/leveragepreferences",
+        "{}",
+        METHOD,
+        Some("PUT /derivatives/api/v3/leveragepreferences"),
+    ),
+    (
+        "mexc",
+        HmacSha256,
+        "GET /api/v3/openOrders",
+        r#"{"symbol":"BTCUSDT"}"#,
+        METHOD_AND_PATH,
+        Some("DELETE /api/v3/openOrders"),
+    ),
+    (
+        "mexc",
+        HmacSha256,
+        "POST /api/v1/private/order/cancel_all",
+        "{}",
+        PATH,
+        Some("POST /api/v1/private/position/close_all"),
+    ),
+    ("phemex", HmacSha256, "GET /spot/orders", r#"{"symbol":"sBTCUSDT"}"#, METHOD, Some("DELETE /spot/orders")),
+    (
+        "phemex",
+        HmacSha256,
+        "GET /orders/activeList",
+        r#"{"symbol":"BTCUSD","orderID":"1"}"#,
+        METHOD,
+        Some("DELETE /orders"),
+    ),
+    ("upbit", HmacSha256, "GET /v1/accounts", "{}", METHOD_AND_PATH, Some("DELETE /v1/orders/open")),
+    ("woo", HmacSha256, "GET /v1/orders", r#"{"symbol":"SPOT_BTC_USDT"}"#, METHOD_AND_PATH, Some("DELETE /v1/orders")),
+];
+
+fn explained(row: &Row) -> ExplainReply {
+    let (name, algorithm, request, params, ..) = row;
+    let exchange = named(name).expect("in the registry");
+    let (method, path) = request.split_once(' ').expect("METHOD PATH");
+    let asked = ExplainRequest {
+        v: VERSION,
+        client: "bot".to_owned(),
+        key: "key".to_owned(),
+        method: method.to_owned(),
+        path: path.to_owned(),
+        params: Some(Value::parse(params).expect("JSON")),
+        host: None,
+    };
+    let key = key(exchange, *algorithm);
+    let client = Client {
+        name: "bot".to_owned(),
+        uid: 1,
+        keys: [key.name.clone()].into(),
+        scopes: Scope::ALL.into_iter().collect(),
+        symbols: None,
+        max_quantity: BTreeMap::new(),
+        limits: BTreeMap::new(),
+        rate: None,
+        unbound: Release::Signature,
+    };
+    explain(&Policy::default(), &client, &key, asked).expect("explained")
+}
+
+#[test]
+fn what_a_signature_leaves_open_is_said() {
+    for row @ (name, _, request, _, unsigned, neighbour) in EXPLAINED {
+        let reply = explained(row);
+        assert_eq!(reply.unsigned, *unsigned, "{name} {request}");
+        let told: Vec<_> = reply.neighbours.iter().map(|other| format!("{} {}", other.method, other.path)).collect();
+        let found = neighbour.is_none_or(|neighbour| told.iter().any(|other| other == neighbour));
+        assert!(found, "{name} {request}: {neighbour:?} is not among {told:?}");
+    }
+}
+
+/// The schemes of an exchange that cover less than the request, and that some row and kind of key has.
+fn partial(exchange: &'static dyn Exchange) -> Vec<&'static Scheme> {
+    let mut partial: Vec<&Scheme> = Vec::new();
+    for (algorithm, row) in
+        algorithms(exchange).flat_map(|algorithm| exchange.table().endpoints().iter().map(move |row| (algorithm, row)))
+    {
+        let scheme = exchange.facts().scheme(algorithm, &filled(row.path));
+        if !scheme.binding.is_full() && !partial.iter().any(|known| std::ptr::eq(*known, scheme)) {
+            partial.push(scheme);
+        }
+    }
+    partial
+}
+
+#[test]
+fn every_scheme_that_covers_less_than_the_request_is_tried() {
+    for exchange in ALL {
+        let name = exchange.facts().name;
+        for scheme in partial(*exchange) {
+            let binding = scheme.binding;
+            let tried = EXPLAINED.iter().any(|(of, algorithm, request, _, unsigned, neighbour)| {
+                let path = request.split_once(' ').expect("METHOD PATH").1;
+                let is_its = *of == name && std::ptr::eq(exchange.facts().scheme(*algorithm, path), scheme);
+                // Another endpoint, where a signature fits one; else what the exchange does not sign of this one.
+                is_its && (if binding.method && binding.path { !unsigned.is_empty() } else { neighbour.is_some() })
+            });
+            assert!(tried, "no row for {name}, {scheme:?}");
+        }
+    }
+}
+
+#[test]
+fn where_everything_is_signed_nothing_is_open() {
+    let row = (
+        "okx",
+        HmacSha256,
+        "POST /api/v5/trade/order",
+        r#"{"ccy":"BTC","amt":"1","dest":"4","toAddr":"x"}"#,
+        &[] as &[&str],
+        None,
+    );
+    let reply = explained(&row);
+    assert!(reply.unsigned.is_empty() && reply.neighbours.is_empty(), "{reply:?}");
+}

@@ -68,17 +68,27 @@ def compare(subject, recipe, count, seed):
     return tally, unexplained
 
 
+def at_least_one(text):
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError("nothing would be compared")
+    return number
+
+
 def main():
+    all_subjects = list(subjects())
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--recipe", required=True, help="the built example of countersign-core")
-    parser.add_argument("--count", type=int, default=20, help="signed requests of each exchange and kind of key")
+    parser.add_argument("--count", type=at_least_one, default=20, help="signed requests of each exchange and kind of key")
     parser.add_argument("--seed", default="1")
-    parser.add_argument("--only", help="one exchange and kind of key, such as binance_rsa")
+    parser.add_argument(
+        "--only", metavar="NAME", choices=[subject.name for subject in all_subjects],
+        help="one exchange and kind of key, such as binance_rsa",
+    )  # fmt: skip
     parser.add_argument("--show", type=int, default=5, help="unexplained differences to print of each")
     options = parser.parse_args()
 
     failed = False
-    for subject in subjects():
+    for subject in all_subjects:
         if options.only not in (None, subject.name):
             continue
         if not subject.known_to_ccxt():

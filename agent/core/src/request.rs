@@ -93,6 +93,8 @@ pub enum ParamsIn {
     Query,
     #[serde(rename = "query+json")]
     QueryAndJson,
+    /// In a frame of the exchange's WebSocket API.
+    WsApi,
 }
 
 impl ParamsIn {
@@ -104,9 +106,10 @@ impl ParamsIn {
             "payload-json" => Self::PayloadJson,
             "query" => Self::Query,
             "query+json" => Self::QueryAndJson,
+            "ws-api" => Self::WsApi,
             _ => {
                 return Err(Refusal::malformed(
-                    "params_in is not one of none, query, form, json, query+json, payload-json",
+                    "params_in is not one of none, query, form, json, query+json, payload-json, ws-api",
                 ));
             }
         })

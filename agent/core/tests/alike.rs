@@ -5,13 +5,14 @@ mod asked;
 
 use std::collections::HashMap;
 
-use asked::{STAMP, algorithms, draft, filled, key, request};
+use asked::{STAMP, algorithms, draft, draft_at, filled, key, request};
 use countersign_core::algorithm::Algorithm;
 use countersign_core::exchange::classify::classify;
 use countersign_core::exchange::login::Login;
 use countersign_core::exchange::table::{Endpoint, Role, WHOLE_BODY};
-use countersign_core::exchange::{ALL, Exchange};
+use countersign_core::exchange::{ALL, Exchange, Stamp};
 use countersign_core::json::Value;
+use countersign_core::request::{ParamsIn, Request};
 use countersign_core::scope::{Scope, Scopes};
 
 /// Where the requests of two rows have the same message, the one asked for needs what the other may do.
@@ -97,29 +98,42 @@ fn gains_nothing(exchange: &dyn Exchange, asked: &Endpoint, other: &Endpoint) ->
     }
 }
 
-/// Where a login is signed as a request is, each needs what the other may do, but for reading.
+/// Where a login is signed as a request or frame is, each needs what the other may do, but for reading.
 #[test]
 fn what_is_signed_as_a_login_is_judged_as_one() {
-    let (nothing, read) = (Value::Object(Vec::new()), Scopes::only(Scope::Read));
+    let stamp = Stamp { receive_window_ms: None, ..STAMP };
     let mut alike = Vec::new();
     for exchange in ALL {
-        let (name, login) = (exchange.facts().name, Login::ws());
-        for algorithm in algorithms(*exchange) {
-            let Ok(session) = exchange.session(&key(*exchange, algorithm), &login, &STAMP) else { continue };
-            let granted: Scopes = exchange.session_grants(algorithm, &login).iter().copied().collect();
-            let needed = exchange.session_scopes(exchange.session_grants(algorithm, &login)).union(read);
-            let rows = by_message(*exchange, algorithm, &nothing).remove(&session.message).unwrap_or_default();
-            for row in rows.into_iter().filter(|row| takes_nothing(*exchange, row)) {
-                let Some(opened) = judged(*exchange, algorithm, row, &nothing) else { continue };
-                let (method, path) = (row.method, row.path);
-                assert!(opened.without(needed).is_empty(), "a login to {name} is {method} {path}");
-                assert!(granted.without(opened.union(read)).is_empty(), "{method} {path} is a login to {name}");
-                alike.push(name);
+        for (algorithm, row) in algorithms(*exchange).flat_map(|key| rows(*exchange).map(move |row| (key, row))) {
+            let Ok(session) = exchange.session(&key(*exchange, algorithm), &Login::ws(), &stamp) else { continue };
+            for place in [None, Some(ParamsIn::WsApi)] {
+                let mut asked = request(row.method, &filled(row.path), Value::Object(Vec::new())).expect("plain");
+                asked.params_in = place;
+                let drafted = draft_at(*exchange, algorithm, &asked, &stamp);
+                if drafted.is_ok_and(|draft| draft.message == session.message) && takes_nothing(*exchange, row) {
+                    check_login(*exchange, algorithm, &asked);
+                    alike.push((exchange.facts().name, place));
+                }
             }
         }
     }
     alike.dedup();
-    assert_eq!(alike, ["mexc", "upbit", "woo"]);
+    let frames = Some(ParamsIn::WsApi);
+    assert_eq!(alike, [("binance", frames), ("mexc", None), ("upbit", None), ("woo", None)]);
+}
+
+fn check_login(exchange: &dyn Exchange, algorithm: Algorithm, asked: &Request) {
+    let (name, read) = (exchange.facts().name, Scopes::only(Scope::Read));
+    let grants = exchange.session_grants(algorithm, &Login::ws());
+    let Ok(classified) = classify(exchange, algorithm, asked) else { return };
+    let (granted, needed) = (grants.iter().copied().collect::<Scopes>(), exchange.session_scopes(grants).union(read));
+    let (opened, path) = (classified.effective, &asked.path);
+    assert!(opened.without(needed).is_empty(), "a login to {name} is {} {path}", asked.method);
+    assert!(granted.without(opened.union(read)).is_empty(), "{} {path} is a login to {name}", asked.method);
+}
+
+fn rows(exchange: &'static dyn Exchange) -> impl Iterator<Item = &'static Endpoint> {
+    exchange.table().endpoints().iter()
 }
 
 /// Whether a row takes a request without parameters, as far as is known.

@@ -139,8 +139,11 @@ fn own_words(exchange: &dyn Exchange, algorithm: Algorithm, asked: &Request) -> 
     let paths = std::iter::once(asked.path.to_string()).chain(rows.map(|row| filled(row.path)));
     let empty = [Value::Object(Vec::new()), Value::Array(Vec::new())];
     let drafts = paths.flat_map(|path| empty.clone().map(|params| request(asked.method, &path, params)));
-    let first =
-        drafts.flatten().find_map(|empty| draft(exchange, algorithm, &empty).ok()).expect("some row takes nothing");
+    let in_its_place = |mut empty: Request| {
+        empty.params_in = asked.params_in.filter(|_| empty.path == asked.path);
+        draft(exchange, algorithm, &empty).ok()
+    };
+    let first = drafts.flatten().find_map(in_its_place).expect("some row takes nothing");
     let written = Written::of(first);
     let own = written.texts().into_iter().flat_map(|text| words(&decoded(&text)).collect::<Vec<_>>());
     own.chain(words(asked.path.as_str())).chain(FORMAT.iter().map(|word| (*word).to_owned())).collect()
@@ -274,7 +277,6 @@ fn listed(name: &str, value: &Value, into: &mut Vec<(String, String)>) {
 fn sent_otherwise(exchange: &dyn Exchange, algorithm: Algorithm, asked: &Request, drafted: Draft) -> Option<String> {
     let mut own = asked.clone();
     own.params = Params::empty();
-    own.params_in = None;
     let own = draft(exchange, algorithm, &own).map(|own| sent(&Written::of(own))).unwrap_or_default();
     let sent = sent(&Written::of(drafted));
     // Some clients in Python write these so, and some exchanges want it.
@@ -293,7 +295,7 @@ fn sent_otherwise(exchange: &dyn Exchange, algorithm: Algorithm, asked: &Request
     sent.into_iter().find(|(name, _)| !known(name)).map(|(name, _)| format!("{name} was not asked for"))
 }
 
-const PLACES: [Option<ParamsIn>; 7] = [
+const PLACES: [Option<ParamsIn>; 8] = [
     None,
     Some(ParamsIn::Form),
     Some(ParamsIn::Json),
@@ -301,6 +303,7 @@ const PLACES: [Option<ParamsIn>; 7] = [
     Some(ParamsIn::PayloadJson),
     Some(ParamsIn::Query),
     Some(ParamsIn::QueryAndJson),
+    Some(ParamsIn::WsApi),
 ];
 
 fn scalar() -> impl Strategy<Value = Value> {

@@ -10,7 +10,7 @@ use countersign_core::json::Value;
 use countersign_core::key::{Environment, Key, KeyName, NonceUnit, Tier};
 use countersign_core::policy::{Client, Decision, Policy, RECEIVE_WINDOW_CAP_MS, Release, SpendLimit};
 use countersign_core::refusal::Code;
-use countersign_core::request::{Method, Params, Path, Request};
+use countersign_core::request::{Method, Params, ParamsIn, Path, Request};
 use countersign_core::scope::{Scope, Scopes};
 use secrecy::SecretString;
 
@@ -318,6 +318,50 @@ fn a_withdrawal_needs_no_right_to_choose_a_wallet() {
         let chosen = judged("bybit", Method::Post, path, r#"{"category":"spot","accountType":"FUND"}"#);
         assert!(chosen.effective.contains(Scope::Transfer), "{path}: {}", chosen.effective);
         assert!(chosen.transfers.iter().any(|transfer| transfer.asset.is_none()), "{path}: no limit fits it");
+    }
+}
+
+/// A frame of Binance's WebSocket API is the same request in another place, and a login to that socket, where Ed25519 keys then
+/// place orders without a signature.
+#[test]
+fn a_frame_is_judged_as_the_request_and_the_login_that_it_is() {
+    use Scope::{Session, Trade, Withdraw};
+    let binance = named("binance").expect("in the registry");
+    let order = r#"{"symbol":"BTCUSDT","side":"BUY","type":"LIMIT","quantity":"0.1","price":"10"}"#;
+    let withdrawal = r#"{"symbol":"BTCUSDT","coin":"BTC","address":"x","amount":"9"}"#;
+    for (algorithm, params, needed, countable) in [
+        (Algorithm::HmacSha256, order, scopes(&[Session, Trade]), true),
+        (Algorithm::Ed25519, order, scopes(&[Session, Trade]), false),
+        (Algorithm::HmacSha256, withdrawal, scopes(&[Session, Trade, Withdraw]), true),
+    ] {
+        let mut asked = request(Method::Post, "/api/v3/order", params);
+        asked.params_in = Some(ParamsIn::WsApi);
+        let judged = classify(binance, algorithm, &asked).expect("an order");
+        assert_eq!((judged.effective, judged.orders.is_ok()), (needed, countable), "{algorithm} {params}");
+    }
+}
+
+#[test]
+fn frames_are_of_binance_spot_alone() {
+    let binance = named("binance").expect("in the registry");
+    for exchange in ALL {
+        let key = key(*exchange, Environment::Production);
+        for row in exchange.table().endpoints() {
+            let mut asked = request(row.method, &row.path.replace(['{', '}'], ""), "{}");
+            asked.params_in = Some(ParamsIn::WsApi);
+            let host = exchange.host(&asked, Environment::Production).expect("a host");
+            let drafted = exchange.draft(&asked, &key, host, &STAMP);
+            let is_binances = exchange.facts().name == "binance" && row.path.starts_with("/api/v3/");
+            assert!(drafted.is_err() || is_binances, "{} {}", exchange.facts().name, row.path);
+        }
+    }
+    for (params, host) in
+        [(r#"{"symbol":"A&B"}"#, None), (r#"{"symbols":["A"]}"#, None), ("{}", Some("api.binance.com"))]
+    {
+        let mut asked = request(Method::Get, "/api/v3/openOrders", params);
+        (asked.params_in, asked.host) = (Some(ParamsIn::WsApi), host.map(str::to_owned));
+        let drafted = binance.draft(&asked, &key(binance, Environment::Production), "api.binance.com", &STAMP);
+        assert!(drafted.is_err(), "{params} {host:?}");
     }
 }
 

@@ -159,7 +159,7 @@ proptest! {
     }
 }
 
-const PLACES: [Option<ParamsIn>; 7] = [
+const PLACES: [Option<ParamsIn>; 8] = [
     None,
     Some(ParamsIn::Form),
     Some(ParamsIn::Json),
@@ -167,6 +167,7 @@ const PLACES: [Option<ParamsIn>; 7] = [
     Some(ParamsIn::PayloadJson),
     Some(ParamsIn::Query),
     Some(ParamsIn::QueryAndJson),
+    Some(ParamsIn::WsApi),
 ];
 
 /// Other texts that a server could take for the same path.

@@ -207,6 +207,38 @@ fn krakens_own_example_comes_out_of_the_recipe() {
     assert_eq!(answer["headers"][1][1], official["signature"]);
 }
 
+/// The worked example of <https://developers.binance.com/docs/binance-spot-api-docs/web-socket-api/request-security>, through
+/// the recipe.
+#[test]
+fn binances_own_example_of_its_socket_comes_out_of_the_recipe() {
+    let line = vectors!("official").lines().find(|line| line.contains("order.place")).expect("Binance's example");
+    let official: Value = serde_json::from_str(line).expect("a line is JSON");
+    let message = data_encoding::HEXLOWER.decode(text(&official["message_hex"]).as_bytes()).expect("hex");
+    let message = String::from_utf8(message).expect("text");
+    let said = |name: &str| {
+        let pair = message.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+        pair.expect(name).to_owned()
+    };
+    let params: serde_json::Map<_, _> = ["symbol", "side", "type", "timeInForce", "quantity", "price", "recvWindow"]
+        .map(|name| (name.to_owned(), Value::String(said(name))))
+        .into_iter()
+        .collect();
+    let now: u64 = said("timestamp").parse().expect("a number");
+    let case = serde_json::json!({
+        "id": "official", "exchange": "binance",
+        "request": {"method": "POST", "path": "/api/v3/order", "params": params, "params_in": "ws-api"},
+        "auth": {"alg": "hmac-sha256", "api_key": said("apiKey"), "secret": official["secret"], "secret_encoding": "ascii", "now_ms": now},
+    });
+    let answer: Value = serde_json::from_str(&case::answer(&case.to_string())).expect("JSON");
+    assert_eq!(answer["messages"][0]["message_hex"], official["message_hex"], "{answer}");
+    let sent = (&answer["url"], &answer["headers"]);
+    assert_eq!(sent, (&"wss://ws-api.binance.com:443/ws-api/v3".into(), &serde_json::json!([])));
+    let frame: Value = serde_json::from_str(&text(&answer["body"])).expect("a frame is JSON");
+    assert_eq!((&frame["method"], &frame["params"]["signature"]), (&"order.place".into(), &official["signature"]));
+    assert_eq!((&frame["params"]["timestamp"], &frame["params"]["price"]), (&now.into(), &said("price").into()));
+    assert_eq!(answer["effective_scopes"], serde_json::json!(["trade", "session"]));
+}
+
 #[test]
 fn what_cannot_be_done_has_a_code() {
     for (line, code) in [

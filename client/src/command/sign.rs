@@ -12,7 +12,9 @@ use crate::failure::Failure;
 use crate::output::{Output, plain};
 use crate::table::facts;
 
-const PLACES: [&str; 6] = ["none", "query", "form", "json", "query+json", "payload-json"];
+const PLACES: [&str; 7] = ["none", "query", "form", "json", "query+json", "payload-json", WS_API];
+/// A frame of a socket, which curl cannot send.
+const WS_API: &str = "ws-api";
 
 #[derive(Args, Debug)]
 pub(crate) struct SignArguments {
@@ -53,6 +55,9 @@ pub(crate) struct SessionArguments {
 }
 
 pub(crate) fn sign(arguments: SignArguments, sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
+    if arguments.curl && arguments.place.as_deref() == Some(WS_API) {
+        return Err(Failure::Usage("--curl cannot send a frame of a WebSocket: leave it out".to_owned()));
+    }
     let params = arguments.request.params()?;
     let request = arguments.request;
     let mut call = SignCall::new(request.key, request.method, request.path);

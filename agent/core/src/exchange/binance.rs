@@ -4,6 +4,7 @@
 
 mod payload;
 mod worth;
+mod ws_api;
 
 use std::sync::LazyLock;
 
@@ -79,6 +80,9 @@ impl Exchange for Binance {
     }
 
     fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+        if request.params_in == Some(ParamsIn::WsApi) {
+            return ws_api::draft(request, key, stamp);
+        }
         let place = Place::of(request.method, ParamsIn::Form);
         place.check(request)?;
         if UNSIGNED.contains(&request.path.as_str()) {
@@ -133,10 +137,7 @@ impl Exchange for Binance {
             // Sorted by name, not escaped.
             message: format!("apiKey={}&timestamp={now}", raw("apiKey", api_key)?).into_bytes(),
             encoding: if key.algorithm.is_hmac() { Encoding::Hex } else { Encoding::Base64 },
-            url: match key.environment {
-                Environment::Production => "wss://ws-api.binance.com:443/ws-api/v3".to_owned(),
-                Environment::Testnet => "wss://ws-api.testnet.binance.vision/ws-api/v3".to_owned(),
-            },
+            url: ws_api::socket(key.environment).to_owned(),
             frame: Some(Template::text(frame).then(Piece::Signature).then_text("\"}}")),
             headers: Vec::new(),
             body: None,

@@ -4,11 +4,12 @@ use std::borrow::Cow;
 
 use crate::algorithm::Algorithm;
 use crate::decimal::Amount;
+use crate::exchange::login::Login;
 use crate::exchange::table::{Endpoint, NameId, NameSet, Opening, Role, Source, Spelling, Table, WHOLE_BODY};
 use crate::exchange::{Binding, Exchange, Scheme};
 use crate::json::Value;
 use crate::refusal::{Code, Refusal};
-use crate::request::{Method, Params, Request};
+use crate::request::{Method, Params, ParamsIn, Request};
 use crate::scope::{Scope, Scopes};
 use crate::transfer::Transfer;
 
@@ -153,6 +154,10 @@ pub fn classify<'a>(
     if !binding.covers_parameters(request.method) {
         classified.forget_parameters();
     }
+    if request.params_in == Some(ParamsIn::WsApi) {
+        let grants = exchange.session_grants(algorithm, &Login::ws());
+        classified.count_login(exchange.session_scopes(grants));
+    }
     Ok(classified)
 }
 
@@ -221,6 +226,14 @@ impl<'a> Classified<'a> {
         }
         if row.scope == Scope::Trade {
             self.add_orders(orders(table, openings, request));
+        }
+    }
+
+    /// What is signed of a frame may be sent as a login to its socket: it names key and time, as every frame does.
+    fn count_login(&mut self, scopes: Scopes) {
+        self.effective = self.effective.union(scopes);
+        if scopes.contains(Scope::Trade) {
+            self.orders = Err("the same signature is a login, after which orders need none".to_owned());
         }
     }
 

@@ -36,8 +36,17 @@ pub(crate) fn key(exchange: &dyn Exchange, algorithm: Algorithm) -> Key {
 }
 
 pub(crate) fn draft(exchange: &dyn Exchange, algorithm: Algorithm, request: &Request) -> Result<Draft, Refusal> {
+    draft_at(exchange, algorithm, request, &STAMP)
+}
+
+pub(crate) fn draft_at(
+    exchange: &dyn Exchange,
+    algorithm: Algorithm,
+    request: &Request,
+    stamp: &Stamp,
+) -> Result<Draft, Refusal> {
     let host = exchange.host(request, Environment::Production)?;
-    exchange.draft(request, &key(exchange, algorithm), host, &STAMP)
+    exchange.draft(request, &key(exchange, algorithm), host, stamp)
 }
 
 /// A row's path with something in its places.

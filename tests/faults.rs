@@ -4,6 +4,7 @@
 mod clock;
 mod crowd;
 mod disk;
+mod documented;
 mod full;
 mod killed;
 mod lock_out;

@@ -68,9 +68,15 @@ class Agent:
             payload = f'{payload[:-1]},"params":{_json_text(params)}}}'
         return self._finished(self._ask("sign@countersign", payload))
 
-    def session(self, key, purpose="ws"):
-        """Asks for the login of a WebSocket session."""
-        return self._finished(self._ask("session@countersign", _dump({"v": 1, "key": key, "purpose": purpose})))
+    def session(self, key, purpose="ws", channel=None, challenge=None, symbols=None):
+        """Asks for the login of a WebSocket session: a dict with `url`, and `frame` (JSON text) or `headers`.
+
+        Where each channel is signed for, it is named, with its `symbols`; `challenge` is what the exchange sent.
+        """
+        question = {"v": 1, "key": key, "purpose": purpose}
+        optional = {"channel": channel, "challenge": challenge, "symbols": symbols}
+        question.update((name, value) for name, value in optional.items() if value is not None)
+        return self._finished(self._ask("session@countersign", _dump(question)))
 
     def keys(self):
         """Lists the keys this client may use."""

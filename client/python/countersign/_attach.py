@@ -16,6 +16,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from ccxt.base.errors import ExchangeNotAvailable, NotSupported, PermissionDenied
 
+from . import _sockets
 from ._agent import Refused, Unavailable
 
 # Stands where ccxt insists on a credential. Base64, because Kraken's secrets are: "countersign: no secret here".
@@ -100,14 +101,6 @@ VENUES = {
     "woo": Venue(_headers("x-api-key x-api-signature x-api-timestamp")),
 }
 
-# Exchanges whose private WebSockets begin with a login frame. Others take a token that a REST request fetches, which is
-# signed like any request; logins in headers or in every subscription are not taken over.
-LOGIN_FRAMES = frozenset(
-    ("bitfinex", "bitget", "bitvavo", "bybit", "cryptocom", "deribit", "htx", "okx", "phemex", "woo")
-)
-# What says of a frame which message it is.
-FRAME_KINDS = ("action", "ch", "event", "method", "op")
-
 NESTED_NAME = re.compile(r"([^\[\]]+)((?:\[[^\[\]]+\])*)")
 JSON_IN_A_FORM = "json="  # a batch of orders of Kraken Futures
 
@@ -133,14 +126,16 @@ class HttpRequest(NamedTuple):
 
 def attach(exchange, key, agent):
     """Replaces the exchange object's credentials, its `sign` and its `fetch`."""
-    if exchange.id not in VENUES:
+    name = known_as(exchange)
+    if name is None:
         raise NotSupported(f"countersign does not know {exchange.id}; it knows {', '.join(VENUES)}")
     if STAND_IN in (exchange.apiKey or ""):
         raise ValueError("this exchange object is attached already")
-    venue = VENUES[exchange.id]
+    venue, log_in = VENUES[name], _sockets.LOGINS.get(name)
     signer = _Signer(agent, key, venue, _default_receive_window(exchange))
     exchange.apiKey, exchange.secret, exchange.password = venue.api_key, STAND_IN, STAND_IN
-    _refuse_to_sign_here(exchange)
+    watches = hasattr(exchange, "watch")
+    _refuse_to_sign_here(exchange, at_sockets=watches and log_in is not None)
     send = exchange.fetch
 
     def fetch(url, method="GET", headers=None, body=None):
@@ -153,9 +148,15 @@ def attach(exchange, key, agent):
         return await send(*request)
 
     exchange.fetch = fetch_without_blocking if inspect.iscoroutinefunction(send) else fetch
-    if exchange.id in LOGIN_FRAMES and hasattr(exchange, "watch"):
-        _log_in_by_the_agent(exchange, signer)
+    if watches:
+        _sockets.Sockets(exchange, log_in, _sockets.Login(key, agent, ask), STAND_IN)
     return exchange
+
+
+def known_as(exchange):
+    """The name of an exchange object's venue; a regional class is known by what it is made of. None where nothing is known."""
+    names = (exchange.id, *(kind.__name__ for kind in type(exchange).__mro__))
+    return next((name for name in names if name in VENUES), None)
 
 
 def _default_receive_window(exchange):
@@ -163,32 +164,8 @@ def _default_receive_window(exchange):
     return None if window is None else str(window)
 
 
-def _log_in_by_the_agent(exchange, signer):
-    """Sends the agent's login frame in place of the one that ccxt built."""
-    watch = exchange.watch
-
-    def watch_logged_in(url, message_hash, message=None, *arguments, **named):
-        if message is None or STAND_IN not in json.dumps(message, default=str):
-            return watch(url, message_hash, message, *arguments, **named)
-
-        async def logged_in():
-            try:
-                frame = await asyncio.get_running_loop().run_in_executor(None, signer.login, url, message)
-            except Exception as error:
-                exchange.client(url).reject(error, message_hash)
-                raise
-            return await watch(url, message_hash, frame, *arguments, **named)
-
-        task = asyncio.ensure_future(logged_in())
-        # Whoever does not wait for it waits for the future that was rejected.
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return task
-
-    exchange.watch = watch_logged_in
-
-
-def _refuse_to_sign_here(exchange):
-    """Makes every signature of `sign` the stand-in, and any other signature an error."""
+def _refuse_to_sign_here(exchange, at_sockets):
+    """Makes every signature of `sign`, and of sockets the agent logs in to, the stand-in, and any other an error."""
     build, building = exchange.sign, threading.local()
 
     def sign(*arguments, **named):
@@ -199,12 +176,24 @@ def _refuse_to_sign_here(exchange):
             building.now = False
 
     def no_signature(*_arguments, **_named):
-        if getattr(building, "now", False) or exchange.id in LOGIN_FRAMES:
+        if at_sockets or getattr(building, "now", False):
             return STAND_IN
         raise NotSupported(f"{exchange.id}: this login is not signed by the agent yet")
 
     exchange.sign = sign
     exchange.hmac = exchange.rsa = exchange.eddsa = exchange.ecdsa = exchange.jwt = no_signature
+
+
+def ask(call, *arguments, **named):
+    """Asks the agent; what it refuses is ccxt's error as well."""
+    try:
+        return call(*arguments, **named)
+    except Refused as refusal:
+        later = refusal.code.startswith(("clock.", "ledger.", "token.")) or refusal.code == "policy.rate"
+        kind = RequestUnavailable if later else RequestRefused
+        raise kind(refusal.code, refusal.message, refusal.request_id) from refusal
+    except Unavailable as error:
+        raise AgentUnavailable(str(error)) from error
 
 
 class _Signer:
@@ -229,32 +218,10 @@ class _Signer:
             raise NotSupported(f"the agent signed another request than ccxt built for {urlsplit(built.url).path}")
         return signed
 
-    def login(self, url, built):
-        """The agent's login frame in place of the one that ccxt built for this socket."""
-        purpose = "ws-trade" if urlsplit(url).path.endswith("/v5/trade") else "ws"
-        frame = json.loads(self._ask(self._agent.session, self._key, purpose)["frame"])
-        differ = [name for name in FRAME_KINDS if built.get(name) != frame.get(name)]
-        if differ:
-            raise NotSupported(f"the agent's login differs from what ccxt built in {', '.join(differ)}")
-        # By its number ccxt finds the answer; where that is the nonce as well, it is signed.
-        own = {"id": built["id"]} if "id" in built and built["id"] != built.get("nonce") else {}
-        return {**built, **frame, **own}
-
     def _asked(self, built):
         url = urlsplit(built.url)
         params, params_in = self._params(url, built)
-        return self._ask(self._agent.sign, self._key, built.method, url.path, params, params_in, url.netloc)
-
-    @staticmethod
-    def _ask(call, *arguments):
-        try:
-            return call(*arguments)
-        except Refused as refusal:
-            later = refusal.code.startswith(("clock.", "ledger.", "token.")) or refusal.code == "policy.rate"
-            kind = RequestUnavailable if later else RequestRefused
-            raise kind(refusal.code, refusal.message, refusal.request_id) from refusal
-        except Unavailable as error:
-            raise AgentUnavailable(str(error)) from error
+        return ask(self._agent.sign, self._key, built.method, url.path, params, params_in, url.netloc)
 
     def _params(self, url, built):
         """The business parameters, and where they stand if that is not the exchange's usual place."""

@@ -254,17 +254,6 @@ class Async(unittest.TestCase):
         self.assertNotIn(threading.get_ident(), recorder.threads)
         self.assertTrue(sent[0][0].endswith("?symbol=A&signature=real"), sent)
 
-    def test_a_websocket_login_in_headers_is_refused_not_signed_here(self):
-        async def login():
-            exchange = attach(ccxt.pro.upbit(), "k", Recorder())
-            try:
-                with self.assertRaises(ccxt.NotSupported):
-                    await exchange.authenticate()
-            finally:
-                await exchange.close()
-
-        asyncio.run(login())
-
 
 if __name__ == "__main__":
     unittest.main()

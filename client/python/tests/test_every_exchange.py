@@ -4,61 +4,22 @@ The recipes stand in for the agent (the `recipe` example of the core), with the 
 requests are those of `make conformance`.
 """
 
-import asyncio
 import copy
 import json
-import os
 import random
-import subprocess
-import sys
 import unittest
-from pathlib import Path
 
 import ccxt
-import ccxt.pro
 
 from countersign import Refused, attach
-from countersign._attach import LOGIN_FRAMES, STAND_IN
+from countersign._attach import STAND_IN
 
-ROOT = Path(__file__).resolve().parents[3]
-RECIPE = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "debug" / "examples" / "recipe"
-sys.path.insert(0, str(ROOT / "tests"))
+from .recipes import Recipes, comparison, explained, signed_by_ccxt, subjects
 
-from conformance import comparison, explained, signed_by_ccxt  # noqa: E402
-from conformance.subject import subjects  # noqa: E402
-
-HTX = "wss://api.huobi.pro/ws/v2"
 REQUESTS = 15
 TRIES = 60
 # What no exchange writes in two ways: where ccxt signs another spelling than it sends, the agent signs what is sent.
 PLAIN = ("1", "0.01", "BTCUSDT")
-
-
-class Recipes:
-    """Answers as an agent with one key would, without its policy."""
-
-    def __init__(self, subject):
-        self._subject = subject
-
-    def sign(self, _key, method, path, params, params_in, host):
-        text = params if isinstance(params, str) else json.dumps(params if params is not None else {})
-        request = {"method": method, "host": host, "path": path}
-        if params_in:
-            request["params_in"] = params_in
-        case = json.dumps({"id": "", "exchange": self._subject.name, "auth": self._subject.auth, "request": request})
-        answer = self._answer(f'{case[:-2]},"params":{text}}}}}\n')
-        return {"method": method, **{name: answer[name] for name in ("url", "headers", "body")}}
-
-    def session(self, _key, purpose="ws"):
-        case = {"id": "", "exchange": self._subject.name, "auth": self._subject.auth, "purpose": purpose}
-        return {"frame": json.dumps(self._answer(json.dumps(case) + "\n")["frame"])}
-
-    def _answer(self, line):
-        ended = subprocess.run([RECIPE], input=line.encode(), stdout=subprocess.PIPE, check=True)
-        answer = json.loads(ended.stdout)
-        if "error" in answer:
-            raise Refused(answer["error"]["code"], answer["error"]["message"])
-        return answer
 
 
 class EveryExchange(unittest.TestCase):
@@ -109,57 +70,6 @@ class EveryExchange(unittest.TestCase):
         other.options["lastNonce"] = 0
         built = other.sign(endpoint.path, endpoint.api, endpoint.method, whole)
         other.fetch(built["url"], built["method"], built["headers"], built["body"])
-
-
-class EveryLoginFrame(unittest.TestCase):
-    def test_what_is_sent_is_what_ccxt_would_have_signed(self):
-        found = {subject.name: subject for subject in subjects()}
-        for name in sorted(LOGIN_FRAMES):
-            with self.subTest(name):
-                own = asyncio.run(self.login(found[name]))
-                self.assertNotIn(STAND_IN, json.dumps(own))
-                self.assertEqual(asyncio.run(self.login(found[name], Recipes(found[name]))), own)
-
-    def test_a_refusal_ends_the_wait(self):
-        class Refusing:
-            def session(self, *_):
-                raise Refused("policy.scope", "no sessions")
-
-        (okx,) = (subject for subject in subjects() if subject.name == "okx")
-        with self.assertRaises(ccxt.PermissionDenied):
-            asyncio.run(self.login(okx, Refusing()))
-
-    async def login(self, subject, agent=None):
-        """The first message on a private socket."""
-        sent, made = [], signed_by_ccxt.exchange(subject.class_name, subject.auth, ccxt.pro)
-
-        def watch(_url, _hash, message=None, *_):
-            sent.append(message)
-            return asyncio.get_running_loop().create_future()
-
-        made.watch, made.uid = watch, "1"
-        if agent:
-            attach(made, "k", agent)
-        arguments = {
-            "bybit": ("wss://stream.bybit.com/v5/private",),
-            "htx": ({"type": "spot", "url": HTX, "hostname": "api.huobi.pro"},),
-        }
-        logged_in = asyncio.ensure_future(made.authenticate(*arguments.get(subject.name, ())))
-        try:
-            await asyncio.wait([logged_in], timeout=0.5)
-            if logged_in.done():
-                await logged_in
-            return texts(sent[0])
-        finally:
-            logged_in.cancel()
-            await made.close()
-
-
-def texts(value):
-    """Numbers as texts: which of the two an exchange's page has, ccxt does not always follow."""
-    if isinstance(value, dict):
-        return {name: texts(member) for name, member in value.items()}
-    return [texts(item) for item in value] if isinstance(value, list) else str(value)
 
 
 def comparable(subject, method, url, headers, body):

@@ -92,6 +92,7 @@ fn login(case: &Value) -> Result<serde_json::Value, Refusal> {
         "effective_scopes": exchange.session_scopes(exchange.session_grants(key.algorithm, &login)),
         "messages": messages,
         "headers": finished.headers,
+        "url": finished.url,
         "frame": frame,
     });
     if let Some(body) = finished.body {
@@ -107,9 +108,14 @@ fn login_of(case: &Value) -> Result<Login, Refusal> {
         let found = places.into_iter().flatten().flat_map(|place| names.iter().map(|name| place.member(name)));
         found.flatten().find_map(Value::scalar).map(str::to_owned)
     };
+    let symbols = match case.member("symbols") {
+        Some(Value::Array(symbols)) => symbols.iter().filter_map(Value::scalar).map(str::to_owned).collect(),
+        _ => Vec::new(),
+    };
     Login::parse(&SessionRequest {
         channel: given(&["channel"]),
         challenge: given(&["challenge", "original_challenge"]),
+        symbols,
         ..SessionRequest::new("case", given(&["purpose"]).as_deref().unwrap_or(WS))
     })
 }

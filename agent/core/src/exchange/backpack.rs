@@ -4,13 +4,14 @@
 
 use std::sync::LazyLock;
 
+use super::login::Login;
 use super::parameters::{Place, named, query, sorted};
 use super::table::Table;
 use super::worth::{priced, quote_of, quoted};
 use super::{Exchange, Facts, Hosts, SecretFormat, Stamp};
 use crate::algorithm::Algorithm;
 use crate::decimal::Amount;
-use crate::draft::{Draft, Encoding, Template};
+use crate::draft::{Draft, Encoding, SIGNATURE, SessionDraft, Template};
 use crate::exchange::classify::Order;
 use crate::json::Value;
 use crate::key::{Environment, Key};
@@ -78,6 +79,22 @@ impl Exchange for Backpack {
             draft = draft.header("Content-Type", "application/json");
         }
         Ok(draft.body(body))
+    }
+
+    /// Private streams have no login of their own: each subscription shows this signature.
+    fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
+        login.plain()?;
+        let now = stamp.now_ms.to_string();
+        let message = format!("instruction=subscribe&timestamp={now}&window={WINDOW_MS}");
+        let shown =
+            vec![key.api_key.as_str().into(), SIGNATURE.into(), now.into(), WINDOW_MS.to_string().as_str().into()];
+        let frame = Value::object([
+            ("method", "SUBSCRIBE".into()),
+            ("params", Value::Array(Vec::new())),
+            ("signature", Value::Array(shown)),
+        ]);
+        let url = "wss://ws.backpack.exchange";
+        Ok(SessionDraft::new(key, stamp, message, Encoding::Base64, url).frame(Template::json(&frame)))
     }
 
     fn notional<'a>(&self, order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {

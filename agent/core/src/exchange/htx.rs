@@ -4,7 +4,7 @@
 
 use std::sync::LazyLock;
 
-use super::login::Login;
+use super::login::{Login, WS};
 use super::parameters::{Pairs, Place, named, query_repeated, sorted};
 use super::table::Table;
 use super::text::iso8601;
@@ -79,26 +79,37 @@ impl Exchange for Htx {
         Ok(draft.header("Content-Type", content).body(body))
     }
 
-    /// The account's own events of spot (<https://www.htx.com/en-us/opend/newApiPages/?id=662>).
+    /// The account's own events of spot (<https://www.htx.com/en-us/opend/newApiPages/?id=662>), or of contracts.
     fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
-        login.plain()?;
+        login.no_arguments()?;
+        let purpose = login.one_of(&SOCKETS.map(|(purpose, ..)| purpose))?;
+        let (_, host, path) = SOCKETS.into_iter().find(|(name, ..)| *name == purpose).unwrap_or(SOCKETS[0]);
         let timestamp = iso8601(nearest_second(stamp.now_ms));
+        // The same four names, written in two ways.
+        let (names, version): ([&'static str; 4], _) = match purpose {
+            WS => (["accessKey", "signatureMethod", "signatureVersion", "timestamp"], "2.1"),
+            _ => (["AccessKeyId", "SignatureMethod", "SignatureVersion", "Timestamp"], "2"),
+        };
         let mut query = Pairs::empty();
-        query.push_percent("accessKey", &key.api_key);
-        query.push("signatureMethod", "HmacSHA256");
-        query.push("signatureVersion", "2.1");
-        query.push_percent("timestamp", &timestamp);
-        let params = Value::object([
-            ("authType", "api".into()),
-            ("accessKey", key.api_key.as_str().into()),
-            ("signatureMethod", "HmacSHA256".into()),
-            ("signatureVersion", "2.1".into()),
-            ("timestamp", timestamp.into()),
-            ("signature", SIGNATURE.into()),
-        ]);
-        let frame = Value::object([("action", "req".into()), ("ch", "auth".into()), ("params", params)]);
-        let message = format!("GET\n{}\n/ws/v2\n{}", SPOT[0], query.into_text());
-        let url = format!("wss://{}/ws/v2", SPOT[0]);
+        query.push_percent(names[0], &key.api_key);
+        query.push(names[1], "HmacSHA256");
+        query.push(names[2], version);
+        query.push_percent(names[3], &timestamp);
+        let values = [key.api_key.as_str(), "HmacSHA256", version, timestamp.as_str()];
+        let shown = names.into_iter().zip(values.map(Value::from));
+        let frame = match purpose {
+            WS => {
+                let params = [("authType", "api".into())].into_iter().chain(shown);
+                let params = Value::object(params.chain([("signature", SIGNATURE.into())]));
+                Value::object([("action", "req".into()), ("ch", "auth".into()), ("params", params)])
+            }
+            _ => {
+                let kind = [("op", "auth".into()), ("type", "api".into())];
+                Value::object(kind.into_iter().chain(shown).chain([("Signature", SIGNATURE.into())]))
+            }
+        };
+        let message = format!("GET\n{host}\n{path}\n{}", query.into_text());
+        let url = format!("wss://{host}{path}");
         Ok(SessionDraft::new(key, stamp, message, Encoding::Base64, &url).frame(Template::json(&frame)))
     }
 
@@ -110,6 +121,15 @@ impl Exchange for Htx {
         Err("its body is not signed")
     }
 }
+
+/// Purpose, host and path of each private WebSocket.
+const SOCKETS: [(&str, &str, &str); 5] = [
+    (WS, SPOT[0], "/ws/v2"),
+    ("ws-futures", CONTRACTS[0], "/notification"),
+    ("ws-inverse", CONTRACTS[0], "/swap-notification"),
+    ("ws-linear", CONTRACTS[0], "/linear-swap-notification"),
+    ("ws-linear-v5", CONTRACTS[0], "/ws/v5/notification"),
+];
 
 /// The clients in Python round to seconds, halves to the even one.
 fn nearest_second(ms: u64) -> u64 {

@@ -1,0 +1,48 @@
+"""The recipes in an agent's place (the `recipe` example of the core), with the keys and the clock of the vectors."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from countersign import Refused
+
+ROOT = Path(__file__).resolve().parents[3]
+RECIPE = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "debug" / "examples" / "recipe"
+sys.path.insert(0, str(ROOT / "tests"))
+
+from conformance import comparison, explained, signed_by_ccxt  # noqa: E402, F401
+from conformance.subject import subjects  # noqa: E402, F401
+
+
+class Recipes:
+    """Answers as an agent with one key would, without its policy."""
+
+    def __init__(self, subject):
+        self._subject = subject
+
+    def sign(self, _key, method, path, params, params_in, host):
+        text = params if isinstance(params, str) else json.dumps(params if params is not None else {})
+        request = {"method": method, "host": host, "path": path}
+        if params_in:
+            request["params_in"] = params_in
+        case = json.dumps({"id": "", "exchange": self._subject.name, "auth": self._subject.auth, "request": request})
+        answer = self._answer(f'{case[:-2]},"params":{text}}}}}\n')
+        return {"method": method, **{name: answer[name] for name in ("url", "headers", "body")}}
+
+    def session(self, _key, purpose="ws", **arguments):
+        case = {"id": "", "exchange": self._subject.name, "auth": self._subject.auth, "purpose": purpose, **arguments}
+        answer = self._answer(json.dumps(case) + "\n")
+        frame = None if answer["headers"] else json.dumps(answer["frame"])
+        return {"url": answer["url"], "headers": answer["headers"], "frame": frame}
+
+    def keys(self):
+        return [{"name": "k", "api_key": self._subject.auth["api_key"]}]
+
+    def _answer(self, line):
+        ended = subprocess.run([RECIPE], input=line.encode(), stdout=subprocess.PIPE, check=True)
+        answer = json.loads(ended.stdout)
+        if "error" in answer:
+            raise Refused(answer["error"]["code"], answer["error"]["message"])
+        return answer

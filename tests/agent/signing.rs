@@ -35,6 +35,32 @@ fn a_binance_order_is_signed_and_recorded() {
     assert_eq!(reply.record.hash, HEXLOWER.encode(&Sha256::digest(result.as_bytes())));
 }
 
+/// A frame of the WebSocket API: the same order, for a client that may log in there as well.
+#[test]
+fn a_binance_order_is_a_frame_for_who_may_log_in() {
+    let frame = |agent: &Agent| {
+        let mut call = call("binance-mm", "POST", "/api/v3/order", ORDER);
+        call.params_in = Some("ws-api".to_owned());
+        agent.client().sign(&call)
+    };
+    let agent = Agent::with_binance(BOT);
+    assert_eq!(code(frame(&agent)), Some(Code::PolicyEffectiveScope));
+    drop(agent);
+    let agent = Agent::with_binance(&BOT.replace("\"trade\"", "\"trade\", \"session\""));
+    let reply = frame(&agent).expect("signed");
+    assert_eq!(reply.url, "wss://ws-api.binance.com:443/ws-api/v3");
+    assert!(reply.headers.is_empty() && reply.effective_scopes == [Scope::Trade, Scope::Session].into_iter().collect());
+    let frame: serde_json::Value = serde_json::from_str(reply.body.as_deref().expect("a frame")).expect("JSON");
+    let params = frame["params"].as_object().expect("an object");
+    let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let mut signed: Vec<_> = params.iter().filter(|(name, _)| *name != "signature").collect();
+    signed.sort_by_key(|(name, _)| *name);
+    let signed: Vec<_> = signed.into_iter().map(|(name, value)| format!("{name}={}", text(value))).collect();
+    let signature = HEXLOWER.encode(&hmac_sha256(SECRET.as_bytes(), signed.join("&").as_bytes()));
+    assert_eq!((frame["method"].as_str(), text(&params["signature"])), (Some("order.place"), signature));
+    assert!(signed[0] == format!("apiKey={API_KEY}") && frame["id"].as_str().is_some_and(|id| id.len() == 32));
+}
+
 #[test]
 fn an_okx_request_carries_its_passphrase() {
     let agent = Agent::start(BOT, "");

@@ -14,7 +14,7 @@ use countersign_core::request::{Params, Path, Request};
 use countersign_core::scope::Scopes;
 
 const HEAD: &str = "\
-# METHOD PATH SCOPE | what decides | what its signature opens, where that is more [# reason]
+# METHOD PATH SCOPE | what decides | what its signature opens, where that is more | no order, no size to judge [# reason]
 # Written by `make golden`, to be read before it is committed.
 ";
 
@@ -39,7 +39,10 @@ fn line(exchange: &dyn Exchange, index: usize, row: &Endpoint) -> String {
             format!("{algorithms}{rule}{more}")
         })
         .collect();
-    format!("{} {} {} | {}{reason}\n", row.method, row.path, row.scope, kinds.join("; "))
+    let mut openings = exchange.table().openings_of(index).peekable();
+    let places_none = openings.peek().is_some() && openings.all(|opening| opening.places_no_order);
+    let order = if places_none { " | no order" } else { "" };
+    format!("{} {} {} | {}{order}{reason}\n", row.method, row.path, row.scope, kinds.join("; "))
 }
 
 /// The ways of signing for a path: names of the kinds of keys where there are several, one of the kinds, what is signed.

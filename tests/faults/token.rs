@@ -23,6 +23,24 @@ fn a_signature_that_hangs_is_a_timeout_and_the_token_is_back() {
     assert_eq!(scene.shim.calls("C_Login"), logins + 1, "one new process, one login");
 }
 
+/// Together they take longer than one request may: a token that is slow is no token that hangs.
+#[test]
+fn a_slow_token_answers_each_of_many_requests_when_it_is_signed() {
+    let scene = Scene::new();
+    let logins = scene.shim.calls("C_Login");
+    let calls = [(); 8].map(|()| call("binance-mm", "GET", "/api/v3/account", "{}"));
+    scene.shim.plan("C_Sign sleep 400");
+    let replies = scene.agent.client().sign_all(&calls).expect("answers");
+    scene.shim.plan("");
+    assert!(replies[0].is_ok() && replies[1].is_ok(), "{replies:?}");
+    for reply in replies.iter().filter_map(|reply| reply.as_ref().err()) {
+        let Error::Refused(refused) = reply else { panic!("{reply:?}") };
+        assert_eq!(refused.known_code(), Some(Code::TokenTimeout), "{reply:?}");
+    }
+    scene.wait_for_signature(BACK);
+    assert_eq!(scene.shim.calls("C_Login"), logins, "the same process; log:\n{}", scene.agent.log());
+}
+
 #[test]
 fn one_device_error_is_a_clear_error_and_the_token_is_back() {
     let scene = Scene::new();

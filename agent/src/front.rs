@@ -47,8 +47,8 @@ use tokens::Tokens;
 pub enum Reload {
     /// Of `agent.toml`, for this uid.
     FromFile(u32, oneshot::Sender<Result<Loaded, String>>),
-    /// Of a configuration that an approver agreed to; a summary, or what is wrong.
-    Approved(Rc<Config>, oneshot::Sender<Result<String, String>>),
+    /// Of a configuration that an approver agreed to load over the one with this hash; a summary, or what is wrong.
+    Approved(Rc<Config>, String, oneshot::Sender<Result<String, String>>),
 }
 
 /// What became of a configuration that is sound.
@@ -163,7 +163,7 @@ impl Front {
             agent_id: &self.agent_id,
             policy,
             rates: &self.rates,
-            locked: self.locked.get(),
+            locked: &self.locked,
             client,
             caller,
         }

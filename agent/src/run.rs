@@ -148,7 +148,7 @@ async fn serve(start: Start) -> anyhow::Result<()> {
             },
             Some(asked) = reloads.recv() => match asked {
                 Reload::FromFile(uid, answer) => drop(answer.send(agent.reload(Some(uid)).await)),
-                Reload::Approved(config, answer) => drop(answer.send(agent.load_approved(config).await)),
+                Reload::Approved(config, over, answer) => drop(answer.send(agent.load_approved(config, &over).await)),
             },
             _ = tick.tick() => agent.tick(),
             () = spawner.gone() => {
@@ -247,7 +247,11 @@ impl Agent {
     }
 
     /// What an approver agreed to. Where it takes a restart, the next one finds it accepted.
-    async fn load_approved(&mut self, config: Rc<Config>) -> Result<String, String> {
+    async fn load_approved(&mut self, config: Rc<Config>, over: &str) -> Result<String, String> {
+        // A reload may have been under way when it was approved.
+        if self.front.config().policy.sha256 != over {
+            return Err("another configuration is in force since; ask for the change again".to_owned());
+        }
         if config.agent.needs_restart(&self.front.config().agent) {
             keep_accepted(&config)?;
             return Ok("it is in force after the next start of the agent".to_owned());

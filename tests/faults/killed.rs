@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicUsize;
 
 use countersign_agent::ledger::storage::Disk;
 use countersign_agent::ledger::verify;
+use countersign_core::audit::Tail;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::*;
@@ -121,7 +122,7 @@ pub(super) struct Journal {
 impl Journal {
     pub(super) fn below(state_dir: &Path) -> Self {
         let mut journal = Self { intents: BTreeSet::new(), signed: BTreeSet::new(), orders: 0 };
-        for entry in verify::records_after(state_dir, 0, usize::MAX).expect("readable") {
+        for entry in Tail::after(0).read(&verify::journal(state_dir), usize::MAX).expect("readable") {
             let record: serde_json::Value = serde_json::from_str(&entry.line).expect("JSON");
             let id = || record["request_id"].as_str().expect("an id").to_owned();
             match record["kind"].as_str() {

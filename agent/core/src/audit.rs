@@ -258,6 +258,11 @@ impl Tail {
         Self { after: seq, place: None }
     }
 
+    /// The number of the last record that was read, or passed over.
+    pub fn last(&self) -> u64 {
+        self.after
+    }
+
     /// The next records, at most `limit`; none where nothing new was written. Lines that are no records are passed over:
     /// to judge the journal is the business of [`verify`].
     pub fn read(&mut self, segments: &impl Segments, limit: usize) -> io::Result<Vec<Entry>> {

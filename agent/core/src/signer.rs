@@ -4,7 +4,7 @@
 
 mod waiting;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -20,11 +20,15 @@ use crate::ports::{
     Approvals, Asked, Caller, Clock, Durability, Intent, Ledger, Place, Refused, Signature, Signed, Token,
 };
 use crate::refusal::{Code, Refusal};
+use crate::request::Params;
 use crate::scope::{Scope, Scopes};
 use waiting::{Held, What, known};
 pub use waiting::{Progress, Waiting};
 
 use crate::wire::{self, RecordId, SessionReply, SessionRequest, SignReply, SignRequest};
+
+/// The longest parameters of a request that persons approve, in bytes of JSON.
+const MOST_TO_APPROVE: usize = 4 * 1024;
 
 /// The ports a request passes through.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +40,7 @@ pub struct Signer<'a, C, L, T, A> {
     pub policy: &'a Policy,
     pub rates: &'a RefCell<Rates>,
     /// `lock` was called: nothing is signed.
-    pub locked: bool,
+    pub locked: &'a Cell<bool>,
     pub client: &'a Client,
     pub caller: &'a Caller,
     /// Stands in everything approvers sign: an approval for one agent is none for another.
@@ -120,6 +124,9 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         let classified = classify(exchange, key.algorithm, &asked.request)?;
         let decision = self.policy.decide(self.client, &key, exchange, &classified);
         let permit = self.permitted(&key, decision, classified.effective)?;
+        if permit.ask.is_some() {
+            can_be_read(&asked.request.params)?;
+        }
         let stamped = self.stamped(&key, exchange, host, asked)?;
         let what = Asked::Request { request: asked, classified: &classified };
         self.record_intent(request_id, &key, what, classified.effective, &permit.spends)?;
@@ -146,7 +153,7 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
 
     /// Nothing is signed while locked, nor above the client's rate.
     fn admit(&self) -> Result<(), Refusal> {
-        if self.locked {
+        if self.locked.get() {
             return Err(Refusal::new(Code::AgentLocked, "the agent is locked; the operator has to unlock it"));
         }
         self.rates.borrow_mut().take(self.client, self.clock.since_boot_ms())
@@ -255,6 +262,18 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         self.token.sign(grant, key, algorithm, message).await.map_err(Refusal::from)
     }
 
+    /// A token may take long, above all one that waits for a touch. What it signs after `lock` is thrown away.
+    fn not_locked_meanwhile(&self, request_id: &str, key: &Key, message: &[u8]) -> Result<(), Refusal> {
+        if !self.locked.get() {
+            return Ok(());
+        }
+        self.ledger.thrown_away(request_id, key, message)?;
+        Err(Refusal::new(
+            Code::AgentLocked,
+            "the agent was locked while the token signed: the signature was thrown away",
+        ))
+    }
+
     /// A signature that the exchange would refuse is not handed out: it would only look like one. It is thrown away and, where
     /// persons approved the request and the key takes no touch, stamped and signed once more under their approval. Nobody
     /// is asked for a second touch: it would be one they were not told of. What nobody approved is asked for again by
@@ -272,6 +291,7 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         for attempt in 1..=tries {
             let Stamped { draft, window, .. } = stamped;
             let signed = self.ask_token(grant, key, draft.algorithm, &draft.message).await?;
+            self.not_locked_meanwhile(request_id, key, &draft.message)?;
             if signed.signature.drafted.is_some() || window.holds(self.clock.since_boot_ms()) {
                 return Ok((draft, signed.signature));
             }
@@ -337,6 +357,10 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
     ) -> Result<SessionReply, Refusal> {
         // A login's time is the exchange's to judge, and another costs nothing but a touch.
         let signed = self.ask_token(grant, key, draft.algorithm, &draft.message).await;
+        let signed = signed.and_then(|signed| {
+            self.not_locked_meanwhile(request_id, key, &draft.message)?;
+            Ok(signed)
+        });
         let result = signed.as_ref().map(|signed| (&draft.message[..], &signed.signature)).map_err(Clone::clone);
         let record = self.record_result(request_id, key, result).await?;
         let signature = signed?.signature;
@@ -431,6 +455,17 @@ struct Permit {
 struct Ask {
     approvals: u32,
     place: Place,
+}
+
+/// A person reads all of what is approved, and `pending` shows all that waits at once.
+fn can_be_read(params: &Params) -> Result<(), Refusal> {
+    let length = params.value().to_json().len();
+    if length <= MOST_TO_APPROVE {
+        return Ok(());
+    }
+    let message =
+        format!("{length} bytes of parameters are more than a person can approve, which is {MOST_TO_APPROVE}");
+    Err(Refusal::malformed(message))
 }
 
 fn parse_session(payload: &[u8]) -> Result<SessionRequest, Refusal> {

@@ -151,13 +151,14 @@ impl Front {
 
     /// Takes an approver's signature over a change, puts it on record, and makes the change. `None`: no change has this id.
     pub(super) async fn approve_change(&self, id: &str, sshsig: &str, uid: u32) -> Option<Result<DoneReply, Refusal>> {
+        let over = self.config().policy.sha256.clone();
         let (effect, approver) = match self.take_approved(id, sshsig)? {
             Ok(approved) => approved,
             Err(refusal) => return Some(Err(refusal)),
         };
         let made = match effect {
             Effect::Unlock => self.unlock_now(uid).map(|reply| reply.done),
-            Effect::Load(config) => self.ask_load(config).await,
+            Effect::Load(config) => self.ask_load(config, over).await,
         };
         Some(made.map(|sentence| done(format!("approved by {approver}: {sentence}"))))
     }
@@ -185,10 +186,10 @@ impl Front {
         Ok(approval.approver)
     }
 
-    async fn ask_load(&self, config: Rc<Config>) -> Result<String, Refusal> {
+    async fn ask_load(&self, config: Rc<Config>, over: String) -> Result<String, Refusal> {
         let (answer, outcome) = tokio::sync::oneshot::channel();
         let stopping = || Refusal::new(Code::Internal, "the agent is stopping");
-        self.reload.send(Reload::Approved(config, answer)).await.map_err(|_| stopping())?;
+        self.reload.send(Reload::Approved(config, over, answer)).await.map_err(|_| stopping())?;
         let loaded = outcome.await.map_err(|_| stopping())?;
         loaded.map_err(|reason| Refusal::malformed(format!("the configuration was not loaded: {reason}")))
     }

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use countersign_core::audit::Tail;
 use countersign_core::chain::Link;
 use countersign_core::decimal::Amount;
 use countersign_core::json::Value;
@@ -43,6 +44,8 @@ pub struct Recorder {
     unwritten: Cell<bool>,
     written: Notify,
     last_used_ms: RefCell<BTreeMap<KeyName, u64>>,
+    /// Where the last page of records ended.
+    followed: RefCell<Option<Tail>>,
 }
 
 /// How the ledger is, for `status`.
@@ -77,6 +80,7 @@ impl Recorder {
             unwritten: Cell::new(false),
             written: Notify::new(),
             last_used_ms: RefCell::default(),
+            followed: RefCell::default(),
         }
     }
 
@@ -87,11 +91,12 @@ impl Recorder {
 
     /// Takes the last use of each key from the journal's last records before `opened`.
     pub fn recall_uses(&self, opened: u64) -> io::Result<()> {
-        let mut after = opened.saturating_sub(RECALLED);
+        let mut tail = Tail::after(opened.saturating_sub(RECALLED));
         loop {
-            let page = verify::records_after(&self.state_dir, after, PAGE)?;
-            let Some(last) = page.last() else { return Ok(()) };
-            after = last.seq;
+            let page = tail.read(&verify::journal(&self.state_dir), PAGE)?;
+            if page.is_empty() {
+                return Ok(());
+            }
             for entry in page.iter().filter(|entry| entry.kind == "intent") {
                 let Some(Record::Intent(intent)) = entry.record() else { continue };
                 let Ok(key) = KeyName::parse(&intent.key) else { continue };
@@ -185,17 +190,21 @@ impl Recorder {
     }
 
     fn page(&self, after: u64) -> Result<(Vec<Value>, u64), Refusal> {
-        let entries = verify::records_after(&self.state_dir, after, MOST_RECORDS);
+        // Who follows asks for what comes after the last page: it is not looked for from the start of a segment again.
+        let tail = self.followed.take().filter(|tail| tail.last() == after);
+        let mut tail = tail.unwrap_or_else(|| Tail::after(after));
+        let entries = tail.read(&verify::journal(&self.state_dir), MOST_RECORDS);
         let entries = entries.map_err(|error| unavailable(format!("the journal cannot be read: {error}")))?;
         let (mut records, mut bytes, mut last) = (Vec::new(), 0, after);
         for entry in entries {
             bytes += entry.line.len();
             if bytes > MOST_BYTES && !records.is_empty() {
-                break;
+                return Ok((records, last));
             }
             last = entry.seq;
             records.push(Value::parse(&entry.line)?);
         }
+        self.followed.replace(Some(tail));
         Ok((records, last))
     }
 
@@ -257,7 +266,7 @@ impl From<ReserveError> for Refusal {
     fn from(error: ReserveError) -> Self {
         match error {
             ReserveError::Ledger(error) => error.into(),
-            ReserveError::Limit(error) => Self::new(Code::PolicyLimit, error.to_string()),
+            ReserveError::Limit(error) => Self::new(Code::PolicyLimit, error.for_a_client()),
         }
     }
 }

@@ -71,12 +71,17 @@ impl Front {
         let Some(client) = self.client(&config, peer) else {
             return self.unknown_client(name, &caller("")).await;
         };
-        let caller = caller(&client.name);
-        let signer = self.signer(&config.policy, client, &caller);
         let _place = match name {
             wire::SIGN | wire::SESSION => Some(self.shares.place(&client.name).await),
             _ => None,
         };
+        // What is in force once it is its turn, which may be tighter than when it came.
+        let config = self.config();
+        let Some(client) = self.client(&config, peer) else {
+            return self.unknown_client(name, &caller("")).await;
+        };
+        let caller = caller(&client.name);
+        let signer = self.signer(&config.policy, client, &caller);
         match name {
             wire::SIGN => self.progress(name, peer, &config, signer.sign(&self.keyring, payload).await),
             wire::SESSION => self.progress(name, peer, &config, signer.session(&self.keyring, payload).await),

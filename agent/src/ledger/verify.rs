@@ -4,12 +4,12 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use countersign_core::audit::{self, Entry, Tail, VerifyReport};
+use countersign_core::audit::{self, VerifyReport};
 
 use super::segment::SegmentDir;
 use super::storage::{Disk, Storage};
 
-/// The journal below a state directory on the real disk, for [`Tail`], [`audit::verify`] and [`audit::show`].
+/// The journal below a state directory on the real disk, for [`audit::Tail`], [`audit::verify`] and [`audit::show`].
 pub fn journal(state_dir: &Path) -> SegmentDir {
     SegmentDir::new(Arc::new(Disk), state_dir)
 }
@@ -22,9 +22,4 @@ pub fn verify(
     progress: &mut dyn FnMut(u64, u64),
 ) -> io::Result<VerifyReport> {
     audit::verify(&SegmentDir::new(storage, state_dir), from, progress)
-}
-
-/// The records after number `after`, at most `limit`: one page of `audit tail`.
-pub fn records_after(state_dir: &Path, after: u64, limit: usize) -> io::Result<Vec<Entry>> {
-    Tail::after(after).read(&journal(state_dir), limit)
 }

@@ -15,6 +15,11 @@ const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 /// A block is this fraction of the cap: one sync for each twentieth of a day's limit.
 const BLOCKS_PER_CAP: u32 = 20;
 
+/// Windows of what is transferred or withdrawn, of one asset each.
+const TRANSFERS: &str = "transfer/";
+/// What is given back was counted at most so long before: the longest time that persons have to approve, and what it takes to end.
+const GIVEN_BACK_WITHIN_MS: u64 = 70 * 60 * 1000;
+
 /// Why a spend was not admitted.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum WindowError {
@@ -22,6 +27,21 @@ pub enum WindowError {
     Limit { window: String, cap: Amount, used: Amount, asked: Amount },
     #[error("{window}: {asked} cannot be added exactly to the {used} used")]
     Inexact { window: String, used: Amount, asked: Amount },
+}
+
+impl WindowError {
+    /// The same, without what other clients moved: a window of transfers is one for all of them.
+    pub fn for_a_client(&self) -> String {
+        match self {
+            Self::Limit { window, cap, asked, .. } if window.starts_with(TRANSFERS) => {
+                format!("{window}: {asked} more would pass the limit of {cap} in 24 hours")
+            }
+            Self::Inexact { window, asked, .. } if window.starts_with(TRANSFERS) => {
+                format!("{window}: {asked} cannot be added exactly to what is used")
+            }
+            own => own.to_string(),
+        }
+    }
 }
 
 /// All windows, by name. Time comes from the caller and must not go back.
@@ -157,11 +177,12 @@ impl Window {
         self.spent = add(self.spent, amount);
     }
 
-    /// From the newest buckets: it was counted minutes ago at most, and a later bucket stays closed longer.
+    /// From the oldest buckets in which it can have been counted: what others spent since is not freed before its time.
     fn give_back(&mut self, now_ms: u64, amount: Amount) {
         self.expire(now_ms);
         let mut left = amount;
-        for (_, counted) in self.buckets.iter_mut().rev() {
+        let since = now_ms.saturating_sub(GIVEN_BACK_WITHIN_MS + BUCKET_MS);
+        for (_, counted) in self.buckets.iter_mut().filter(|bucket| bucket.0 >= since) {
             let part = left.min(*counted);
             *counted = counted.checked_sub(part).unwrap_or(*counted);
             left = left.checked_sub(part).unwrap_or(Amount::ZERO);
@@ -263,6 +284,28 @@ mod tests {
             assert_eq!(windows.used(EVENING + hours * HOUR_MS, "w"), amount("100"), "after {hours} hours");
         }
         assert_eq!(windows.used(EVENING + 24 * HOUR_MS + BUCKET_MS, "w"), Amount::ZERO);
+    }
+
+    #[test]
+    fn what_is_given_back_frees_nothing_of_what_was_spent_since() {
+        let (mut windows, minute) = (Windows::default(), 60 * 1000);
+        take(&mut windows, EVENING, &[spend("w", "1", "2")]).expect("fits, and waits for a person");
+        take(&mut windows, EVENING + 55 * minute, &[spend("w", "1", "2")]).expect("fits, and is signed");
+        windows.give_back(EVENING + 60 * minute, "w", amount("1"));
+        for minutes in [60, 24 * 60 + 30, 24 * 60 + 54] {
+            assert_eq!(windows.used(EVENING + minutes * minute, "w"), amount("1"), "after {minutes} minutes");
+        }
+        assert_eq!(windows.used(EVENING + (25 * 60 + 10) * minute, "w"), Amount::ZERO);
+    }
+
+    #[test]
+    fn no_client_is_told_what_others_moved() {
+        let mut windows = Windows::default();
+        for (window, told) in [("transfer/BTC", false), ("client/bot/USDT", true)] {
+            take(&mut windows, EVENING, &[spend(window, "77", "100")]).expect("fits");
+            let refused = take(&mut windows, EVENING, &[spend(window, "50", "100")]).expect_err("too much");
+            assert_eq!(refused.for_a_client().contains("77"), told, "{window}");
+        }
     }
 
     #[test]

@@ -23,6 +23,8 @@ struct World {
     clock_was_set: Cell<bool>,
     crowded: Cell<bool>,
     locked: Cell<bool>,
+    /// The operator locks while the token signs.
+    locks_meanwhile: Cell<bool>,
     late: Cell<bool>,
     /// How many of the next signatures take longer than any window.
     slow: Cell<u64>,
@@ -71,6 +73,9 @@ impl Token for World {
         if self.broken_token.get() {
             return Err(TokenError::Unavailable("unplugged".to_owned()));
         }
+        if self.locks_meanwhile.get() {
+            self.locked.set(true);
+        }
         if self.slow.get() > 0 {
             self.slow.set(self.slow.get() - 1);
             self.took_ms.set(self.took_ms.get() + 100_000);
@@ -102,7 +107,8 @@ impl Ledger for World {
     }
     fn thrown_away(&self, _: &str, _: &Key, message: &[u8]) -> Result<(), Refusal> {
         let stamped_ms: u64 = str::from_utf8(&message[..13]).expect("a stamp").parse().expect("a stamp");
-        assert_eq!(stamped_ms + 100_000, self.now_ms());
+        let wait_ms = if self.locks_meanwhile.get() { 0 } else { 100_000 };
+        assert_eq!(stamped_ms + wait_ms, self.now_ms());
         self.step("thrown away")
     }
     fn failed(&self, _: &str, _: &Key, _: &Refusal, returned: &[Spend]) -> Result<(), Refusal> {
@@ -170,12 +176,13 @@ fn sign(world: &World, locked: bool, payload: &str) -> (Result<SignReply, Code>,
         token: world,
         policy: &policy,
         rates: &rates,
-        locked,
+        locked: &world.locked,
         client: &client,
         caller: &caller,
         approvals: world,
         agent_id: "agent-1",
     };
+    world.locked.set(locked);
     let answered = now(signer.sign(world, payload.as_bytes()));
     assert_eq!(answered.request_id, "id-1");
     let finished = |progress| match progress {
@@ -187,6 +194,14 @@ fn sign(world: &World, locked: bool, payload: &str) -> (Result<SignReply, Code>,
 
 const ORDER: &str = r#"{"v":1,"key":"fake-key","method":"POST","path":"/order",
     "params":{"symbol":"B","side":"BUY","type":"LIMIT","quantity":"1","price":"2"}}"#;
+
+#[test]
+fn what_a_token_signs_after_lock_is_thrown_away() {
+    let world = World { locks_meanwhile: Cell::new(true), ..World::default() };
+    let (reply, steps) = sign(&world, false, ORDER);
+    assert_eq!(reply.map(|_| ()), Err(Code::AgentLocked));
+    assert!(steps.contains(&"thrown away".to_owned()), "{steps:?}");
+}
 
 #[test]
 fn the_intent_is_recorded_before_the_token_is_asked_and_both_are_written_before_the_reply() {

@@ -107,7 +107,7 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         if let Some(doubt) = self.clock.doubt() {
             return Err(Refusal::new(Code::ClockUntrusted, doubt));
         }
-        if self.locked {
+        if self.locked.get() {
             return cancelled("the agent was locked");
         }
         if self.clock.now_ms() >= waiting.statement.expires_ms {

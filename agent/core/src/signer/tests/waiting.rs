@@ -36,6 +36,15 @@ fn ask<R>(
     policy: &Policy,
     then: impl AsyncFnOnce(&Signer<'_, World, World, World, World>, Result<Box<Waiting>, Code>) -> R,
 ) -> R {
+    ask_for(world, policy, WITHDRAW, then)
+}
+
+fn ask_for<R>(
+    world: &World,
+    policy: &Policy,
+    payload: &str,
+    then: impl AsyncFnOnce(&Signer<'_, World, World, World, World>, Result<Box<Waiting>, Code>) -> R,
+) -> R {
     let client = Client {
         name: "bot".to_owned(),
         uid: 1,
@@ -55,14 +64,14 @@ fn ask<R>(
         token: world,
         policy,
         rates: &rates,
-        locked: world.locked.get(),
+        locked: &world.locked,
         client: &client,
         caller: &caller,
         approvals: world,
         agent_id: "agent-1",
     };
     now(async {
-        let answered = signer.sign(world, WITHDRAW.as_bytes()).await;
+        let answered = signer.sign(world, payload.as_bytes()).await;
         let waiting = answered.outcome.map_err(|refusal| refusal.code).map(|progress| match progress {
             Progress::Waiting(waiting) => waiting,
             Progress::Finished(_) => panic!("a withdrawal without an approval"),
@@ -153,6 +162,16 @@ fn an_approval_counts_only_while_everything_is_as_it_was_shown() {
         assert_eq!(outcome, Err(code), "{name}");
         assert!(!world.steps.borrow().contains(&"token".to_owned()), "{name}");
     }
+}
+
+#[test]
+fn what_nobody_can_read_is_not_shown_to_anybody() {
+    let note = |length| WITHDRAW.replace(r#""network""#, &format!(r#""name":"{}","network""#, "x".repeat(length)));
+    let asked = |world: &World, length| ask_for(world, &policy(), &note(length), async |_, waiting| waiting.map(drop));
+    assert_eq!(asked(&World::default(), 3_900), Ok(()));
+    let world = World::default();
+    assert_eq!(asked(&world, 4_096), Err(Code::RequestMalformed));
+    assert_eq!((world.steps.take(), world.used.get()), (vec!["refused".to_owned(), "written".to_owned()], 0));
 }
 
 #[test]

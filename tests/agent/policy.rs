@@ -172,6 +172,7 @@ fn an_explanation_names_the_rule_and_what_else_would_open() {
             method: "GET".to_owned(),
             path: path.to_owned(),
             params: Some(Value::parse(params).expect("JSON")),
+            params_in: None,
             host: None,
         };
         agent.admin().explain(&request).expect("explained")

@@ -6,7 +6,7 @@ use crate::exchange::{self, Exchange};
 use crate::key::Key;
 use crate::policy::{Client, Decision, Policy, RECEIVE_WINDOW_CAP_MS};
 use crate::refusal::Refusal;
-use crate::request::{Method, Params, Path, Request};
+use crate::request::{Method, Params, ParamsIn, Path, Request};
 use crate::scope::Scopes;
 use crate::wire::VERSION;
 use crate::wire::admin::{ExplainReply, ExplainRequest, Neighbour};
@@ -19,7 +19,7 @@ pub fn explain(policy: &Policy, client: &Client, key: &Key, asked: ExplainReques
         method: Method::parse(&asked.method)?,
         path: Path::parse(&asked.path)?,
         params: asked.params.map_or_else(|| Ok(Params::empty()), Params::new)?,
-        params_in: None,
+        params_in: asked.params_in.as_deref().map(ParamsIn::parse).transpose()?,
         host: asked.host,
     };
     Ok(match examine(exchange, key, &request) {

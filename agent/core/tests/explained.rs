@@ -87,6 +87,10 @@ const EXPLAINED: &[Row] = &[
 ];
 
 fn explained(row: &Row) -> ExplainReply {
+    explained_in(row, None)
+}
+
+fn explained_in(row: &Row, params_in: Option<&str>) -> ExplainReply {
     let (name, algorithm, request, params, ..) = row;
     let exchange = named(name).expect("in the registry");
     let (method, path) = request.split_once(' ').expect("METHOD PATH");
@@ -97,6 +101,7 @@ fn explained(row: &Row) -> ExplainReply {
         method: method.to_owned(),
         path: path.to_owned(),
         params: Some(Value::parse(params).expect("JSON")),
+        params_in: params_in.map(str::to_owned),
         host: None,
     };
     let key = key(exchange, *algorithm);
@@ -154,6 +159,15 @@ fn every_scheme_that_covers_less_than_the_request_is_tried() {
             assert!(tried, "no row for {name}, {scheme:?}");
         }
     }
+}
+
+#[test]
+fn a_frame_is_explained_as_a_login() {
+    let row = &EXPLAINED[1];
+    let frame = explained_in(row, Some("ws-api"));
+    assert!(
+        frame.effective_scopes.contains(Scope::Session) && !explained(row).effective_scopes.contains(Scope::Session)
+    );
 }
 
 #[test]

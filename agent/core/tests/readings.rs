@@ -46,6 +46,13 @@ fn transfers_say_what_moves_where() {
             "100 EUR sepa - - - GB29",
         ),
         (
+            "binance",
+            Post,
+            "/sapi/v1/portfolio/bnb-transfer",
+            r#"{"amount":"2","transferSide":"TO_UM"}"#,
+            "2 BNB - - - - -",
+        ),
+        (
             "bybit",
             Post,
             "/v5/asset/withdraw/create",

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 use countersign::core::json::Value;
 use countersign::core::wire::MAX_PAYLOAD;
 
@@ -29,7 +30,15 @@ pub(crate) struct RequestArguments {
     /// The exchange's host, where the usual one is not wanted
     #[arg(long)]
     pub(crate) host: Option<String>,
+    /// Where the parameters go, where the usual place is not wanted
+    #[arg(long = "in", value_name = "PLACE", value_parser = PossibleValuesParser::new(PLACES))]
+    pub(crate) place: Option<String>,
 }
+
+const PLACES: [&str; 7] = ["none", "query", "form", "json", "query+json", "payload-json", WS_API];
+
+/// A frame of a socket, which curl cannot send.
+pub(crate) const WS_API: &str = "ws-api";
 
 impl RequestArguments {
     /// The parameters, those of the document first; a name that stands twice is refused.

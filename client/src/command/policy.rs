@@ -70,8 +70,8 @@ fn check(arguments: &CheckArguments, output: &Output) -> Result<Exit, Failure> {
 fn explain(arguments: ExplainArguments, sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
     let ExplainArguments { client, request, all } = arguments;
     let params = request.params()?;
-    let RequestArguments { key, method, path, host, .. } = request;
-    let call = ExplainRequest { v: VERSION, client, key, method, path, params, host };
+    let RequestArguments { key, method, path, host, place, .. } = request;
+    let call = ExplainRequest { v: VERSION, client, key, method, path, params, params_in: place, host };
     let reply = Admin::open(sockets)?.explain(&call)?;
     output.show(&reply, || describe(&reply, all))
 }

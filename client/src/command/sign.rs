@@ -1,28 +1,20 @@
 //! `sign` and `session`: finished requests and logins.
 
 use clap::Args;
-use clap::builder::PossibleValuesParser;
 use countersign::core::wire::{SessionReply, SessionRequest, SignReply};
 use countersign::{Client, SignCall, Sockets};
 
-use super::parameters::RequestArguments;
+use super::parameters::{RequestArguments, WS_API};
 use super::wait::{self, WaitArguments};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Output, plain};
 use crate::table::facts;
 
-const PLACES: [&str; 7] = ["none", "query", "form", "json", "query+json", "payload-json", WS_API];
-/// A frame of a socket, which curl cannot send.
-const WS_API: &str = "ws-api";
-
 #[derive(Args, Debug)]
 pub(crate) struct SignArguments {
     #[command(flatten)]
     request: RequestArguments,
-    /// Where the parameters go, where the usual place is not wanted
-    #[arg(long = "in", value_name = "PLACE", value_parser = PossibleValuesParser::new(PLACES))]
-    place: Option<String>,
     /// Free text for the journal
     #[arg(long)]
     reason: Option<String>,
@@ -55,14 +47,14 @@ pub(crate) struct SessionArguments {
 }
 
 pub(crate) fn sign(arguments: SignArguments, sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
-    if arguments.curl && arguments.place.as_deref() == Some(WS_API) {
+    if arguments.curl && arguments.request.place.as_deref() == Some(WS_API) {
         return Err(Failure::Usage("--curl cannot send a frame of a WebSocket: leave it out".to_owned()));
     }
     let params = arguments.request.params()?;
     let request = arguments.request;
     let mut call = SignCall::new(request.key, request.method, request.path);
     call.params = params;
-    call.params_in = arguments.place;
+    call.params_in = request.place;
     call.host = request.host;
     call.reason = arguments.reason;
     let mut client = Client::open(sockets)?;

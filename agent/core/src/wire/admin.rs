@@ -112,6 +112,9 @@ pub struct ExplainRequest {
     pub path: String,
     #[serde(default)]
     pub params: Option<Value>,
+    /// Only a frame of a WebSocket API is judged as more than the request it is of.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub params_in: Option<String>,
     #[serde(default)]
     pub host: Option<String>,
 }

@@ -218,3 +218,23 @@ fn next_after(code: Code) -> Option<&'static str> {
         | Code::RequestMalformed => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_code_is_in_the_documentation() {
+        let source = include_str!("failure.rs");
+        let code =
+            source.split("fn code(").nth(1).and_then(|rest| rest.split("\n    }\n").next()).expect("it is there");
+        let codes: Vec<&str> = code.split("=> \"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        assert!(codes.len() > 10, "{codes:?}");
+        let documented = include_str!("../../docs/protocol.md");
+        for code in codes {
+            let stands = |line: &str| line.starts_with("| `") && line.contains(&format!("`{code}`"));
+            // Several of one beginning stand in one line: `approval.denied`, `.expired`.
+            let short = code.split_once('.').map(|(_, end)| format!(", `.{end}`"));
+            let shortened = |line: &str| short.as_ref().is_some_and(|short| line.contains(short.as_str()));
+            assert!(documented.lines().any(|line| stands(line) || shortened(line)), "{code}");
+        }
+    }
+}

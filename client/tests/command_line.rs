@@ -21,7 +21,9 @@ fn good(extension: &str) -> String {
             .replace("\"body\":\"a=\\\"1\\\"\\n\"", "\"frame\":\"{}\""),
         "keys@countersign" => format!(r#"{{"v":1,"keys":[{KEY}]}}"#),
         "status@countersign" => r#"{"v":1,"version":"0.1.0","locked":false,"started_ms":1,"tokens":[{"name":"hsm","profile":"softhsm","state":"healthy","since_ms":1,"last_error":null,"next_try_ms":null,"keys":["mm"],"tier":"software"}],"ledger":{"state":"healthy","directory":"/nowhere","last":{"seq":3,"hash":"ab"},"free_bytes":1048576},"warnings":["no isolation"]}"#.to_owned(),
-        "pending@countersign" => r#"{"v":1,"pending":[],"approvers":[]}"#.to_owned(),
+        "pending@countersign" => {
+            format!(r#"{{"v":1,"pending":[],"changes":[{}],"approvers":[]}}"#, CHANGE.replace("0193", "7"))
+        }
         "events@countersign" => r#"{"v":1,"records":[{"seq":3,"time_ms":1,"kind":"closed","prev":"00"}],"last":3}"#.to_owned(),
         "explain@countersign" => r#"{"v":1,"decision":"allow","rule":"[client.a] scopes","scope":"read","effective_scopes":["read"],"neighbours":[],"transfers":[],"residual":[],"spends":[]}"#.to_owned(),
         _ => format!(r#"{{"v":1,"done":"done","key":{KEY}}}"#),
@@ -357,11 +359,52 @@ fn unlocking_waits_for_its_approver() {
 }
 
 #[test]
-fn what_does_not_wait_is_not_approved() {
+fn what_does_not_wait_is_neither_approved_nor_denied() {
     let (_fake, program) = good_agent();
-    let ran = program.run(&["approve", "7"]);
-    assert_eq!(ran.exit, 4, "{ran:?}");
-    assert!(ran.err.contains("no request 7 waits for approval"), "{ran:?}");
+    for command in ["approve", "deny"] {
+        let ran = program.run(&[command, "8"]);
+        assert_eq!(ran.exit, 4, "{ran:?}");
+        assert!(ran.err.contains("no request 8 waits for approval"), "{ran:?}");
+        assert_eq!(program.run(&[command, "8", "--json"]).error_code(), "approval.unknown");
+    }
+}
+
+/// Whoever speaks at the socket shows a withdrawal as what it is not: under another id, as an unlocking, as moving less.
+#[test]
+fn what_an_agent_lies_about_is_not_approved() {
+    const STATEMENT: &str = r#"{"purpose":"countersign-approval/1","agent":"a","request_id":"0194","expires_ms":4000000000000,"policy_sha256":"00","subject":{"kind":"request","client":"bot","key":"k","exchange":"binance","environment":"production","host":"api.binance.com","method":"POST","path":"/sapi/v1/capital/withdraw/apply","params":"{\"coin\":\"BTC\",\"address\":\"bc1q\",\"amount\":\"2\",\"network\":\"BTC\"}","effective_scopes":["withdraw"],"transfers":[{"endpoint":"POST /sapi/v1/capital/withdraw/apply","asset":"BTC","amount":"2","network":"BTC","address":"bc1q"}]}}"#;
+    let entry = |id: &str, statement: &str| {
+        format!(
+            r#"{{"id":"{id}","statement":{statement},"approvals_needed":1,"approved_by":[],"caller":{{"client":"bot","uid":1000,"pid":7,"processes":["bot"]}},"token":"yk","tier":"device","rung":1,"destinations":["cold"],"limits":[]}}"#
+        )
+    };
+    let change =
+        |statement: &str| format!(r#"{{"id":"0194","statement":{statement},"approvals_needed":1,"uid":1000}}"#);
+    let unlock = STATEMENT.replace("countersign-approval", "countersign-change");
+    let honest = (entry("0194", STATEMENT), String::new(), 4, "approval.approver");
+    let lies = [
+        (entry("0195", STATEMENT), String::new()),
+        (String::new(), change(STATEMENT)),
+        (String::new(), change(&unlock)),
+        (entry("0194", &unlock), String::new()),
+        (entry("0194", &STATEMENT.replace(r#""amount":"2","network""#, r#""amount":"1","network""#)), String::new()),
+        (
+            entry("0194", &STATEMENT.replace(r#""effective_scopes":["withdraw"]"#, r#""effective_scopes":["read"]"#)),
+            String::new(),
+        ),
+        (entry("0194", &STATEMENT.replace("api.binance.com", "api.binance.org")), String::new()),
+    ];
+    let lies = lies.map(|(pending, changes)| (pending, changes, 3, "approval.statement"));
+    for (pending, changes, exit, code) in lies.into_iter().chain([honest]) {
+        let id = if pending.contains(r#""id":"0195""#) { "0195" } else { "0194" };
+        let reply = format!(r#"{{"v":1,"pending":[{pending}],"changes":[{changes}],"approvers":[]}}"#);
+        let (fake, program) = agent_answering(Act::Json(reply));
+        let ran = program.run(&["approve", id, "--json"]);
+        assert_eq!((ran.exit, ran.error_code().as_str()), (exit, code), "{pending}{changes}: {ran:?}");
+        assert!(fake.seen().iter().all(|seen| seen.extension != "approve@countersign"), "nothing is handed in");
+        let shown = program.run(&["pending"]).out;
+        assert!(!shown.contains("signs again"), "{shown}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_core::decimal::Amount;
-use countersign_core::policy::{Client, Rate, Release, TransferRule};
+use countersign_core::policy::{Client, Policy, Rate, Release, TransferRule};
 
 use super::{AgentSettings, Approver, Config, TokenConfig};
 use crate::confine::Demand;
@@ -13,14 +13,15 @@ use crate::host::settings::{PinSource, TokenSettings};
 
 /// What `after` loosens, one sentence each; empty where it allows nothing that `before` would not. `in_use` are the tokens
 /// that hold keys.
+///
+/// Here and below every field is taken apart by its name: a new one does not compile before it is judged.
 pub fn loosened(before: &Config, after: &Config, in_use: &BTreeSet<String>) -> Vec<String> {
+    let Config { agent: _, tokens: _, policy, client_sockets: _, approvers: _, warnings: _, text: _ } = after;
+    let Policy { clients: _, destinations: _, transfers: _, approvers: _, approval_timeout_ms: _, sha256: _ } = policy;
     let mut found = Vec::new();
     agent(&before.agent, &after.agent, &mut found);
     tokens(before, after, in_use, &mut found);
     approvers(before, after, &mut found);
-    if after.policy.approval_timeout_ms > before.policy.approval_timeout_ms {
-        found.push("[agent] approval_timeout_s is longer".to_owned());
-    }
     for client in &after.policy.clients {
         let name = &client.name;
         match before.policy.client(name) {
@@ -54,16 +55,29 @@ fn agent(before: &AgentSettings, after: &AgentSettings, found: &mut Vec<String>)
         Demand::Available => 1,
         Demand::Required => 2,
     };
+    let AgentSettings {
+        state_dir,
+        socket,
+        admin_socket,
+        approval_timeout,
+        allow_software_tokens,
+        allow_same_user,
+        synced,
+        confinement,
+        vault_dir,
+        vault_socket,
+    } = after;
     let looser = [
-        ("allow_software_tokens", after.allow_software_tokens && !before.allow_software_tokens),
-        ("allow_same_user", after.allow_same_user && !before.allow_same_user),
-        ("durability", before.synced && !after.synced),
-        ("confinement", strength(after.confinement) < strength(before.confinement)),
-        ("admin_socket", after.admin_socket != before.admin_socket),
-        ("socket", after.socket != before.socket),
-        ("state_dir", after.state_dir != before.state_dir),
-        ("vault_dir", after.vault_dir != before.vault_dir),
-        ("vault_socket", after.vault_socket != before.vault_socket),
+        ("allow_software_tokens", *allow_software_tokens && !before.allow_software_tokens),
+        ("allow_same_user", *allow_same_user && !before.allow_same_user),
+        ("approval_timeout_s", *approval_timeout > before.approval_timeout),
+        ("durability", before.synced && !synced),
+        ("confinement", strength(*confinement) < strength(before.confinement)),
+        ("admin_socket", *admin_socket != before.admin_socket),
+        ("socket", *socket != before.socket),
+        ("state_dir", *state_dir != before.state_dir),
+        ("vault_dir", *vault_dir != before.vault_dir),
+        ("vault_socket", *vault_socket != before.vault_socket),
     ];
     let sentences = looser.into_iter().filter(|(_, looser)| *looser);
     found.extend(sentences.map(|(field, _)| format!("[agent] {field} is not as it was")));
@@ -88,26 +102,33 @@ fn loads_anything(token: &TokenConfig) -> bool {
     token.settings.module.is_some() || token.settings.profile.starts_with('/')
 }
 
-/// What every token has from `[agent]` is compared there.
 fn is_as_before(before: &TokenConfig, after: &TokenConfig) -> bool {
-    let sealed = |token: &TokenConfig| matches!(token.settings.pin, PinSource::Sealed(_));
-    let (before_pin, after_pin) = (&before.settings.pin, &after.settings.pin);
-    let settings = TokenSettings {
-        // A PIN that is sealed lies nowhere any more.
-        pin: if sealed(after) && !sealed(before) { after_pin.clone() } else { before_pin.clone() },
-        allow_software_tokens: after.settings.allow_software_tokens,
-        confinement: after.settings.confinement,
-        state_dir: after.settings.state_dir.clone(),
-        ..before.settings.clone()
-    };
-    settings == after.settings && before.profile == after.profile && before.tier == after.tier
+    let (mut known, settings) = (apart(&before.settings), apart(&after.settings));
+    // A PIN that is sealed lies nowhere any more.
+    if settings.is_sealed() && !known.is_sealed() {
+        known.pin = settings.pin.clone();
+    }
+    known == settings && before.profile == after.profile && before.tier == after.tier
+}
+
+/// Without what every token has from `[agent]`, which is compared there.
+fn apart(settings: &TokenSettings) -> TokenSettings {
+    let mut settings = settings.clone();
+    settings.allow_software_tokens = false;
+    settings.confinement = Demand::default();
+    settings.state_dir.clear();
+    if let PinSource::Sealed(sealed) = &mut settings.pin {
+        sealed.by = sealed.by.iter().map(apart).collect();
+    }
+    settings
 }
 
 fn approvers(before: &Config, after: &Config, found: &mut Vec<String>) {
     let known = |approver: &Approver| before.approvers.iter().find(|known| known.name == approver.name);
     for (index, approver) in after.approvers.iter().enumerate() {
-        if known(approver).is_none_or(|known| known.proof != approver.proof) {
-            found.push(format!("[approver.{}] is new, or not as it was", approver.name));
+        let Approver { name, person: _, proof } = approver;
+        if known(approver).is_none_or(|known| known.proof != *proof) {
+            found.push(format!("[approver.{name}] is new, or not as it was"));
         }
         let parted = after.approvers[..index].iter().find(|other| {
             let were = known(approver).zip(known(other)).is_some_and(|(one, other)| one.person == other.person);
@@ -124,20 +145,25 @@ fn approvers(before: &Config, after: &Config, found: &mut Vec<String>) {
 }
 
 fn client(before: &Client, after: &Client, found: &mut Vec<String>) {
-    let symbols = match (&before.symbols, &after.symbols) {
+    let Client { name: _, uid, keys, scopes, symbols, max_quantity, limits, rate, unbound } = after;
+    let symbols = match (&before.symbols, symbols) {
+        // A symbol without a quantity may be traded once it is in a list, and only then.
+        (None, Some(listed)) if !before.max_quantity.is_empty() => {
+            listed.iter().any(|symbol| !max_quantity.contains_key(symbol))
+        }
         (None, _) => false,
         (Some(_), None) => true,
         (Some(before), Some(after)) => !after.is_subset(before),
     };
-    let forward = before.unbound == Release::Forward && after.unbound != Release::Forward;
+    let forward = before.unbound == Release::Forward && *unbound != Release::Forward;
     let looser = [
-        ("user", before.uid != after.uid),
-        ("keys", !after.keys.is_subset(&before.keys)),
-        ("scopes", !after.scopes.without(before.scopes).is_empty()),
+        ("user", before.uid != *uid),
+        ("keys", !keys.is_subset(&before.keys)),
+        ("scopes", !scopes.without(before.scopes).is_empty()),
         ("symbols", symbols),
-        ("max_quantity", !caps(&before.max_quantity, &after.max_quantity)),
-        ("limit", !caps(&before.limits, &after.limits)),
-        ("rate", !rate(before.rate, after.rate)),
+        ("max_quantity", !caps(&before.max_quantity, max_quantity)),
+        ("limit", !caps(&before.limits, limits)),
+        ("rate", !self::rate(before.rate, *rate)),
         ("unbound", forward),
     ];
     let sentences = looser.into_iter().filter(|(_, looser)| *looser);
@@ -163,7 +189,8 @@ impl Bound for Option<Amount> {
 
 impl Bound for countersign_core::policy::SpendLimit {
     fn holds(&self, after: &Self) -> bool {
-        self.per_request.holds(&after.per_request) && self.per_day.holds(&after.per_day)
+        let Self { per_request, per_day } = after;
+        self.per_request.holds(per_request) && self.per_day.holds(per_day)
     }
 }
 
@@ -182,16 +209,17 @@ fn rate(before: Option<Rate>, after: Option<Rate>) -> bool {
 }
 
 fn transfer(asset: &str, before: &TransferRule, after: &TransferRule, found: &mut Vec<String>) {
-    if !before.per_request.holds(&after.per_request) {
+    let TransferRule { per_request, per_day, approvers } = after;
+    if !before.per_request.holds(per_request) {
         found.push(format!("[transfer.{asset}] per_request is higher"));
     }
-    if !before.per_day.holds(&after.per_day) {
+    if !before.per_day.holds(per_day) {
         found.push(format!("[transfer.{asset}] per_day is higher"));
     }
     let kept = before.approvers.iter().all(|step| {
         let as_strict =
             |other: &&countersign_core::policy::ApproverStep| other.above <= step.above && other.count >= step.count;
-        after.approvers.iter().find(as_strict).is_some()
+        approvers.iter().find(as_strict).is_some()
     });
     if !kept {
         found.push(format!("[transfer.{asset}] approvers asks fewer persons"));
@@ -272,6 +300,12 @@ approvers = [{ above = "1", count = 1 }, { above = "2", count = 2 }]
         ] {
             assert_eq!(loosens(from, to), Vec::<String>::new(), "{to}");
         }
+        let listed = config(BASE);
+        let mut unlisted = listed.clone();
+        unlisted.policy.clients[0].symbols = None;
+        assert_eq!(loosened(&unlisted, &listed, &BTreeSet::new()), ["[client.bot] symbols allows more"], "ETHUSDT");
+        unlisted.policy.clients[0].max_quantity.clear();
+        assert_eq!(loosened(&unlisted, &listed, &BTreeSet::new()), Vec::<String>::new(), "all of them had no bound");
         let less = BASE.split("[[destination]]").next().expect("text");
         assert_eq!(loosened(&config(BASE), &config(less), &BTreeSet::new()), Vec::<String>::new());
     }

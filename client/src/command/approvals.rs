@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Args;
-use countersign::core::approval::{Statement, review};
+use countersign::core::approval::{Statement, Subject, Unlike, review};
 use countersign::core::wire::admin::{ApproverEntry, PendingReply};
 use countersign::known_agents::{self, Acquaintance, StrangeAgent};
 use countersign::ssh_agent::{ApproverError, Candidate, SshAgent};
@@ -47,6 +47,7 @@ pub(crate) fn approve(arguments: &ApproveArguments, sockets: &Sockets, output: &
     let mut admin = Admin::open(sockets)?;
     let reply = admin.pending()?;
     let asked = Asked::find(&reply, &arguments.id, output)?;
+    check_listed(&asked, &arguments.id)?;
     review(asked.statement).map_err(Failure::Statement)?;
     check_agent(asked.statement, arguments.agent.as_deref(), sockets)?;
     say(&asked.description);
@@ -59,6 +60,7 @@ pub(crate) fn approve(arguments: &ApproveArguments, sockets: &Sockets, output: &
 
 /// What waits for this approver: a request, or a change of the agent.
 struct Asked<'a> {
+    is_change: bool,
     statement: &'a Statement,
     approved_by: &'a [String],
     description: String,
@@ -68,16 +70,31 @@ impl<'a> Asked<'a> {
     fn find(reply: &'a PendingReply, id: &str, output: &Output) -> Result<Self, Failure> {
         if let Some(entry) = reply.pending.iter().find(|entry| entry.id == id) {
             let description = shown::describe(entry, output);
-            return Ok(Self { statement: &entry.statement, approved_by: &entry.approved_by, description });
+            let (statement, approved_by) = (&entry.statement, &*entry.approved_by);
+            return Ok(Self { is_change: false, statement, approved_by, description });
         }
         let change = reply.changes.iter().find(|change| change.id == id);
         let change = change.ok_or_else(|| Failure::NotPending(id.to_owned()))?;
-        Ok(Self { statement: &change.statement, approved_by: &[], description: shown::describe_change(change, output) })
+        let description = shown::describe_change(change, output);
+        Ok(Self { is_change: true, statement: &change.statement, approved_by: &[], description })
     }
 }
 
+/// What is signed is what the list says it is, by the id that was asked for: whoever speaks at the socket may have written
+/// the one about another.
+fn check_listed(asked: &Asked<'_>, id: &str) -> Result<(), Failure> {
+    let belongs = match &asked.statement.subject {
+        Subject::Request { .. } | Subject::Session { .. } => !asked.is_change,
+        Subject::Configuration { .. } | Subject::Unlock => asked.is_change,
+        Subject::Vault { .. } => false,
+    };
+    if belongs && asked.statement.request_id == id { Ok(()) } else { Err(Failure::Statement(Unlike::Listed)) }
+}
+
 pub(crate) fn deny(arguments: &Arguments, sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
-    let done = Admin::open(sockets)?.deny(&arguments.id)?;
+    let mut admin = Admin::open(sockets)?;
+    Asked::find(&admin.pending()?, &arguments.id, output)?;
+    let done = admin.deny(&arguments.id)?;
     output.show(&done, || plain(&done.done))
 }
 

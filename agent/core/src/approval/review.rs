@@ -29,6 +29,8 @@ pub enum Unlike {
     Transfers,
     #[error("it is signed for another purpose than it has: do not approve it, and look at the agent")]
     Purpose,
+    #[error("it is listed as something else than would be signed: do not approve it, and look at the agent")]
+    Listed,
     #[error("the agent says it opens less than its parameters open: do not approve it, and look at the agent")]
     Scopes,
 }

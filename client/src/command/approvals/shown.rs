@@ -1,6 +1,6 @@
 //! One request that waits, with everything a person needs to decide: nothing shortened, nothing a terminal would obey.
 
-use countersign::core::approval::{Subject, review};
+use countersign::core::approval::{Subject, Unlike, review};
 use countersign::core::exchange::table::Endpoint;
 use countersign::core::transfer::Transfer;
 use countersign::core::wire::admin::{ChangeEntry, PendingEntry};
@@ -46,13 +46,18 @@ pub(super) fn describe_change(change: &ChangeEntry, output: &Output) -> String {
 }
 
 fn changes(subject: &Subject) -> Vec<(&'static str, String)> {
-    let Subject::Configuration { to_sha256, loosens, diff, .. } = subject else {
-        return vec![("does", "the agent, which is locked, signs again".to_owned())];
-    };
-    let does = ("does", format!("another agent.toml comes into force: {to_sha256}"));
-    let loosens = loosens.iter().map(|sentence| ("loosens", sentence.clone()));
-    let lines = diff.lines().map(|line| ("", line.to_owned()));
-    std::iter::once(does).chain(loosens).chain(lines).collect()
+    match subject {
+        Subject::Unlock => vec![("does", "the agent, which is locked, signs again".to_owned())],
+        Subject::Configuration { to_sha256, loosens, diff, .. } => {
+            let does = ("does", format!("another agent.toml comes into force: {to_sha256}"));
+            let loosens = loosens.iter().map(|sentence| ("loosens", sentence.clone()));
+            let lines = diff.lines().map(|line| ("", line.to_owned()));
+            std::iter::once(does).chain(loosens).chain(lines).collect()
+        }
+        Subject::Request { .. } | Subject::Session { .. } | Subject::Vault { .. } => {
+            vec![("WRONG", Unlike::Listed.to_string())]
+        }
+    }
 }
 
 fn asker(entry: &PendingEntry) -> String {
@@ -97,14 +102,8 @@ fn subject(entry: &PendingEntry) -> Vec<(&'static str, String)> {
             ("signs", format!("a login: {session}; nothing in that session is signed or limited")),
             ("opens", effective_scopes.to_string()),
         ],
-        subject @ (Subject::Configuration { .. } | Subject::Unlock) => changes(subject),
-        Subject::Vault { token, recipients, policy_sha256, .. } => {
-            let opens = recipients.iter().map(|(name, serial)| format!("{name} (YubiKey {serial})"));
-            vec![
-                ("does", format!("the vault {token} is sealed anew")),
-                ("opens", opens.collect::<Vec<_>>().join(", ")),
-                ("policy", policy_sha256.clone()),
-            ]
+        Subject::Configuration { .. } | Subject::Unlock | Subject::Vault { .. } => {
+            vec![("WRONG", Unlike::Listed.to_string())]
         }
     }
 }

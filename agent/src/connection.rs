@@ -5,6 +5,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
+use countersign_core::wire;
 use rustix::event::{PollFd, PollFlags};
 use tokio::time::{Instant, sleep_until};
 
@@ -51,8 +52,10 @@ impl Default for ConnectionLimits {
     }
 }
 
-/// Payload bytes of started requests, and bytes of answers not yet written, beyond which nothing is read.
+/// Payload bytes of started requests, lists that were asked for, and bytes of answers not yet written, beyond which nothing is read.
 const MAX_HELD: usize = MAX_FRAME;
+/// What a list counts for among the bytes held.
+const LONG_ANSWER: usize = MAX_HELD / 4;
 /// How often a peer that is not being read from is checked for having gone.
 const HANG_UP_CHECK: Duration = Duration::from_secs(1);
 
@@ -204,8 +207,11 @@ where
 
     fn start(&mut self, incoming: Incoming) {
         let bytes = match &incoming {
+            // A few bytes ask for lists as long as the operator's keys are many.
+            Incoming::Extension { name, .. } if name == wire::KEYS || name == wire::STATUS => LONG_ANSWER,
+            Incoming::RequestIdentities => LONG_ANSWER,
             Incoming::Extension { payload, .. } => payload.len(),
-            Incoming::Oversized { .. } | Incoming::Refused(_) | Incoming::RequestIdentities => 0,
+            Incoming::Oversized { .. } | Incoming::Refused(_) => 0,
         };
         self.in_flight.push(bytes, (self.start)(incoming));
     }

@@ -221,6 +221,16 @@ impl Agent {
         secret: &str,
         passphrase: Option<&str>,
     ) -> Result<DoneReply, Error> {
+        self.enter(&self.register(name, exchange, None), api_key, secret, passphrase)
+    }
+
+    fn enter(
+        &self,
+        change: &Register,
+        api_key: &str,
+        secret: &str,
+        passphrase: Option<&str>,
+    ) -> Result<DoneReply, Error> {
         let mut entered = serde_json::json!({"api_key": api_key, "secret": secret});
         if let Some(passphrase) = passphrase {
             entered["passphrase"] = passphrase.into();
@@ -228,7 +238,7 @@ impl Agent {
         let (reader, mut writer) = std::io::pipe().expect("a pipe");
         std::io::Write::write_all(&mut writer, entered.to_string().as_bytes()).expect("a small text");
         drop(writer);
-        self.admin().add(&self.register(name, exchange, None), reader.as_fd())
+        self.admin().add(change, reader.as_fd())
     }
 
     pub(crate) fn register(&self, name: &str, exchange: &str, algorithm: Option<Algorithm>) -> Register {

@@ -1,5 +1,7 @@
 //! Keys come, are shown, and go; what is wrong changes nothing.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use countersign_core::exchange::text::iso8601_ms;
 use countersign_core::key::Tier;
 use countersign_core::wire::KeyState;
@@ -19,6 +21,24 @@ fn a_key_is_listed_shown_with_its_tier_and_removed() {
     assert_eq!(code(agent.admin().register(&remove)), Some(Code::KeyUnknown));
     agent.add("binance-mm", "binance", API_KEY, SECRET, None).expect("the name is free again");
     assert!(agent.sign("binance-mm", "GET", "/api/v3/account", "{}").is_ok());
+}
+
+#[test]
+fn the_operator_is_told_before_a_key_expires_and_after() {
+    const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+    let agent = Agent::start(BOT, "");
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as u64;
+    let add = |name: &str, expires_ms| {
+        let Register::Add(mut new) = agent.register(name, "binance", None) else { unreachable!() };
+        new.expires_ms = Some(expires_ms);
+        agent.enter(&Register::Add(new), API_KEY, SECRET, None).expect("enrolled");
+    };
+    add("later", now_ms + 15 * DAY_MS);
+    add("soon", now_ms + 13 * DAY_MS);
+    let warnings = agent.admin().status().expect("status").warnings;
+    let of = |name: &str| warnings.iter().filter(|warning| warning.contains(&format!("the key {name} "))).count();
+    assert_eq!((of("soon"), of("later")), (1, 0), "{warnings:?}");
+    assert!(warnings.iter().any(|warning| warning.contains("enrol the next one before")), "{warnings:?}");
 }
 
 #[test]

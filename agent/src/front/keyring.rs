@@ -14,6 +14,9 @@ use countersign_core::wire::{KeyEntry, KeyState};
 use crate::host::protocol::HostedKey;
 use crate::ledger::keys::{KeyFile, KeyFileState, Rung};
 
+/// From when on the operator is told that the exchange lets a key expire: two weeks before.
+const EXPIRES_SOON_MS: u64 = 14 * 24 * 60 * 60 * 1000;
+
 /// All keys of this agent, by name.
 #[derive(Debug, Default)]
 pub struct Keyring {
@@ -56,6 +59,23 @@ impl Keyring {
     /// The tokens that hold keys.
     pub fn tokens(&self) -> BTreeSet<String> {
         self.keys.borrow().values().map(|key| key.file.token.clone()).collect()
+    }
+
+    /// What the operator has to know of keys that the exchange lets expire soon, or did: the exchange judges it, not the agent.
+    pub fn expiring(&self, now_ms: u64) -> Vec<String> {
+        let enrolled = self.keys.borrow();
+        let soon = enrolled.values().filter_map(|enrolled| {
+            let (name, expires_ms) = (&enrolled.file.name, enrolled.file.expires_ms?);
+            let moment = iso8601_ms(expires_ms);
+            match expires_ms.checked_sub(now_ms) {
+                None => Some(format!("the exchange let the key {name} expire at {moment}: enrol another one")),
+                Some(left_ms) if left_ms < EXPIRES_SOON_MS => {
+                    Some(format!("the exchange lets the key {name} expire at {moment}: enrol the next one before"))
+                }
+                Some(_) => None,
+            }
+        });
+        soon.collect()
     }
 
     pub fn names(&self) -> Vec<KeyName> {

@@ -2,6 +2,7 @@
 
 use countersign_core::key::KeyName;
 use countersign_core::policy::Client;
+use countersign_core::ports::Clock;
 use countersign_core::wire::{ConfinementEntry, KeyEntry, LedgerEntry, StatusReply, TokenEntry, VERSION};
 use ssh_agent_lib::proto::Identity;
 
@@ -35,6 +36,7 @@ impl Front {
         for change in self.waiting_changes() {
             status.warnings.push(format!("a change waits for approval: countersign approve {}", change.id));
         }
+        status.warnings.extend(self.keyring.expiring(self.clock.now_ms()));
         let health = self.recorder.health();
         status.warnings.extend(health.warnings);
         status.ledger = Some(LedgerEntry {

@@ -188,9 +188,10 @@ enum Look<R> {
 
 impl<'card> Open<'card> {
     fn begin(card: &'card mut Card) -> Result<Self, CardError> {
-        // A card that is only now powered up may have no protocol yet, over which `transmit` panics.
+        // A card that is only now powered up, after another program reset it, may have no protocol yet, over which
+        // `transmit` panics.
         if card.status2_owned()?.protocol2().is_none() {
-            return Err(CardError::Unplugged);
+            return Err(CardError::Reset);
         }
         let mut open = Self { transaction: card.transaction()?, facts: Facts { serial: 0, firmware: [0; 3] } };
         open.select()?;

@@ -11,7 +11,7 @@ use crate::ledger::keys::{KeyFileError, KeyFiles};
 use crate::ledger::storage::Disk;
 
 const FILE: &str = "accepted.toml";
-/// The first line: what the text and the certificates it leads to were, hashed as [`countersign_core::policy::Policy::sha256`] is.
+/// The first line: what the text, the certificates and the profiles it leads to were, hashed as [`countersign_core::policy::Policy::sha256`] is.
 const HEAD: &str = "# accepted, sha256 ";
 
 /// What a start has to do with.
@@ -28,7 +28,7 @@ pub enum NotAccepted {
     #[error("{path} cannot be read", path = .0.display())]
     Io(PathBuf, #[source] io::Error),
     #[error(
-        "{path} is not what was accepted: {reason}. Put agent.toml, and the certificates it names, back to what they were; where \
+        "{path} is not what was accepted: {reason}. Put agent.toml, and the certificates and profiles it names, back to what they were; where \
          that cannot be, remove {path}: the agent then takes agent.toml as it is, without an approver's signature",
         path = .0.display(), reason = .1
     )]
@@ -56,7 +56,7 @@ pub fn at_start(loaded: Config, config_file: &Path, facts: &Facts) -> Result<AtS
     let before = config::parse(text, config_file, facts);
     let before = before.map_err(|error: ConfigError| changed(&format!("it is no configuration any more: {error}")))?;
     if sha256 != before.policy.sha256 {
-        return Err(changed("its text, or a certificate it leads to, is another"));
+        return Err(changed("its text, or a certificate or profile it leads to, is another"));
     }
     let loosens = match before.policy.approvers.is_empty() {
         true => Vec::new(),

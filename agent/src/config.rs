@@ -107,18 +107,21 @@ pub fn parse(text: impl Into<String>, path: &Path, facts: &Facts) -> Result<Conf
     let mut config = sections(&tree(&text, &problems), path, facts, &problems);
     problems.into_result(&text, path).map_err(|report| ConfigError::Invalid { report: Box::new(report) })?;
     config.warnings = warnings::of(&config, facts.own_uid);
-    config.policy.sha256 = sha256(&text, &config.policy.approvers);
+    config.policy.sha256 = sha256(&text, &config.policy.approvers, &config.tokens);
     config.text = text;
     Ok(config)
 }
 
-/// Of the text; and of the attestations it leads to, since a key may come from one.
-fn sha256(text: &str, approvers: &[approval::Approver]) -> String {
+/// Of the text; and of the attestations and profiles it leads to, since a key and the strength of a token may come from one.
+fn sha256(text: &str, approvers: &[approval::Approver], tokens: &[TokenConfig]) -> String {
     let mut hash = Sha256::new_with_prefix(text);
     for approver in approvers {
         if let Touch::Attested(attested) = &approver.touch {
             hash.update(attested.chain());
         }
+    }
+    for token in tokens {
+        hash.update(&token.profile_text);
     }
     HEXLOWER.encode(&hash.finalize())
 }

@@ -4,14 +4,12 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use pkcs11_profiles::Profile;
-
 use crate::host::settings;
 use crate::trusted_path::{self, Exposure};
 
 type UserId = dyn Fn(&str) -> Option<u32>;
 type AttestationFile = dyn Fn(&Path) -> Result<String, String>;
-type ProfileFile = dyn Fn(&Path) -> Result<Profile, String>;
+type ProfileFile = dyn Fn(&Path) -> Result<String, String>;
 
 /// Gathered before a file is read, so that reading it is a function of its arguments.
 #[derive(Clone)]
@@ -27,7 +25,7 @@ pub struct Facts {
     pub attestation_file: Rc<AttestationFile>,
     /// The uid of a user's name.
     pub user_id: Rc<UserId>,
-    /// Reads a profile from a file of the operator's, or says why not.
+    /// Reads a profile file of the operator's, or says why not.
     pub profile_file: Rc<ProfileFile>,
 }
 
@@ -42,7 +40,7 @@ impl Facts {
             credentials_directory: path("CREDENTIALS_DIRECTORY"),
             attestation_file: Rc::new(|path| read_certificates(path).map_err(|error| error.to_string())),
             user_id: Rc::new(|name| uzers::get_user_by_name(name).map(|user| user.uid())),
-            profile_file: Rc::new(|path| settings::read_profile(path).map_err(|error| error.to_string())),
+            profile_file: Rc::new(|path| settings::read_profile_text(path).map_err(|error| error.to_string())),
         }
     }
 }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use pkcs11_profiles::Profile;
 use serde::{Deserialize, Serialize};
 
 use super::facts::Facts;
@@ -16,7 +15,7 @@ use super::{Config, ConfigError, parse, read_text};
 pub struct Sources {
     text: String,
     users: BTreeMap<String, Option<u32>>,
-    profiles: BTreeMap<PathBuf, Result<Profile, String>>,
+    profiles: BTreeMap<PathBuf, Result<String, String>>,
     attestations: BTreeMap<PathBuf, Result<String, String>>,
 }
 
@@ -92,5 +91,10 @@ mod tests {
             postcard::from_bytes(&postcard::to_stdvec(&gathered).expect("encodes")).expect("decodes");
         let made = gathered.into_config(&file, &facts).expect("sound");
         assert_eq!(format!("{made:?}"), format!("{direct:?}"));
+        // What a restart compares with what was accepted.
+        let changed = format!("{}\n# another", include_str!("../../../pkcs11-profiles/softhsm.toml"));
+        std::fs::write(path("own.toml"), changed).expect("written");
+        let another = Sources::gather(&file).expect("readable").into_config(&file, &facts).expect("sound");
+        assert_ne!(another.policy.sha256, direct.policy.sha256);
     }
 }

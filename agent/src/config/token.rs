@@ -19,6 +19,8 @@ use crate::host::settings::{PinSource, TokenSettings, is_plain_name};
 pub struct TokenConfig {
     pub settings: TokenSettings,
     pub profile: Profile,
+    /// Of a profile file of the operator's; else empty.
+    pub profile_text: String,
     /// The best that an imported key on it can be.
     pub tier: Tier,
 }
@@ -89,10 +91,10 @@ fn read(
     check_name(name, &fields);
     let profile_span = fields.span("profile");
     let profile = fields.required("profile", "\"softhsm\"", |value, problems| profile(value, facts, problems));
-    if let (Some((profile, _)), Some(span)) = (&profile, profile_span) {
+    if let (Some((profile, ..)), Some(span)) = (&profile, profile_span) {
         check_tier(profile, span, agent, fields.problems());
     }
-    let is_yubikey = profile.as_ref().is_some_and(|(profile, _)| profile.is_yubikey());
+    let is_yubikey = profile.as_ref().is_some_and(|(profile, ..)| profile.is_yubikey());
     if is_yubikey {
         check_yubikey(&fields);
     } else if let Some(span) = fields.span("attestation_root") {
@@ -124,10 +126,10 @@ fn read(
         fields.problems().add(Problem::new(span, "expected another source of a YubiKey's PIN", "sealed_by", help));
     }
     let environment = fields.optional("environment", |value, problems| {
-        environment(value, profile.as_ref().map(|(profile, _)| profile), problems)
+        environment(value, profile.as_ref().map(|(profile, ..)| profile), problems)
     });
     fields.finish();
-    let (profile, profile_name) = profile?;
+    let (profile, profile_name, profile_text) = profile?;
     let settings = TokenSettings {
         name: name.to_owned(),
         profile: profile_name,
@@ -146,7 +148,7 @@ fn read(
         pkcs11_profiles::Tier::Hardware => Tier::Imported,
         pkcs11_profiles::Tier::Software => Tier::Software,
     };
-    Some(TokenConfig { settings, profile, tier })
+    Some(TokenConfig { settings, profile, profile_text, tier })
 }
 
 /// A YubiKey is named by its serial alone, and has nothing to load.
@@ -185,17 +187,23 @@ pub(super) fn check_name(name: &str, fields: &Fields<'_>) {
     }
 }
 
-fn profile(value: Value<'_>, facts: &Facts, problems: &Problems) -> Option<(Profile, String)> {
+fn profile(value: Value<'_>, facts: &Facts, problems: &Problems) -> Option<(Profile, String, String)> {
     let name = value::text(value, problems)?;
     let refused =
         |found: &str, help: String| Err(Problem::new(value.span(), "expected the profile of a token", found, help));
     let profile = if name.starts_with('/') {
-        (facts.profile_file)(Path::new(name)).or_else(|error| refused("this file cannot be used", error))
+        let text = (facts.profile_file)(Path::new(name));
+        let read = text.and_then(|text| match Profile::from_toml(&text) {
+            Ok(profile) => Ok((profile, text)),
+            Err(error) => Err(format!("profile {name}: {error}")),
+        });
+        read.or_else(|error| refused("this file cannot be used", error))
     } else {
         let names: Vec<&str> = Profile::all().iter().map(|profile| profile.name.as_str()).collect();
-        Profile::named(name).cloned().map_or_else(|| refused("no profile of that name", choose(name, &names)), Ok)
+        let found = Profile::named(name).cloned().map(|profile| (profile, String::new()));
+        found.map_or_else(|| refused("no profile of that name", choose(name, &names)), Ok)
     };
-    problems.keep(profile).map(|profile| (profile, name.to_owned()))
+    problems.keep(profile).map(|(profile, text)| (profile, name.to_owned(), text))
 }
 
 fn check_tier(profile: &Profile, span: std::ops::Range<usize>, agent: &AgentSettings, problems: &Problems) {

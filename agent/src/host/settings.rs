@@ -122,10 +122,16 @@ impl TokenSettings {
 /// Reads a profile file of the operator's.
 pub fn read_profile(path: &Path) -> Result<Profile, HostError> {
     let refused = |error: &dyn std::fmt::Display| HostError::Refused(format!("profile {}: {error}", path.display()));
+    Profile::from_toml(&read_profile_text(path)?).map_err(|error| refused(&error))
+}
+
+/// The same, before it is made sense of.
+pub fn read_profile_text(path: &Path) -> Result<String, HostError> {
+    let refused = |error: &dyn std::fmt::Display| HostError::Refused(format!("profile {}: {error}", path.display()));
     let file = trusted_path::open(path, Exposure::Public).map_err(|error| refused(&error))?;
     let mut text = String::new();
     file.take(LONGEST_PROFILE).read_to_string(&mut text).map_err(|error| refused(&error))?;
-    Profile::from_toml(&text).map_err(|error| refused(&error))
+    Ok(text)
 }
 
 /// True for a name that is safe in a file name and in a label on a token.

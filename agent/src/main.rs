@@ -94,7 +94,9 @@ enum Command {
     /// Allow one more attempt with a token's PIN after it was refused and has been corrected.
     PinReset {
         /// The token's name in the configuration.
+        #[arg(value_parser = plain_name)]
         token: String,
+        /// The agent's, as its agent.toml names it.
         #[arg(long, default_value = "/var/lib/countersign")]
         state_dir: PathBuf,
     },
@@ -210,23 +212,24 @@ struct ConfigFile {
     file: PathBuf,
 }
 
-fn main() -> anyhow::Result<ExitCode> {
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
     log_to_stderr();
-    match arguments.command {
+    carry_out(arguments.command).unwrap_or_else(|error| {
+        let _ = writeln!(std::io::stderr(), "countersign-agent: {error:#}");
+        ExitCode::from(if run::is_configuration(&error) { BAD_CONFIGURATION } else { UNAVAILABLE })
+    })
+}
+
+fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
         Command::Check { config, without_tokens, json } => {
             let tokens = if without_tokens { check::Tokens::LeaveAlone } else { check::Tokens::LookFor };
             Ok(ExitCode::from(check::check(&config.file, tokens, json)))
         }
         Command::Look => Ok(check::look()),
         Command::Profiles { json } => profiles::list(json).map(|()| ExitCode::SUCCESS),
-        Command::Run { config } => Ok(match run::run(&config.file) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                let _ = writeln!(std::io::stderr(), "countersign-agent: {error:#}");
-                ExitCode::from(if run::is_configuration(&error) { BAD_CONFIGURATION } else { UNAVAILABLE })
-            }
-        }),
+        Command::Run { config } => run::run(&config.file).map(|()| ExitCode::SUCCESS),
         Command::Enrol { control, operator, config, credentials, front_writes } => {
             let control = sys::duplicate_descriptor(control).context("there is no connection to the agent")?;
             let operator = sys::duplicate_descriptor(operator).context("there is no operator")?;
@@ -274,15 +277,21 @@ fn main() -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::PinReset { token, state_dir } => {
-            anyhow::ensure!(settings::is_plain_name(&token), "{token} is not the name of a token");
             let text = match pin_try::reset(&state_dir, &token)? {
                 true => format!("the PIN of token {token} may be tried once more"),
-                false => format!("no attempts with the PIN of token {token} are on record"),
+                false => format!(
+                    "no attempts with the PIN of token {token} are on record in {}; --state-dir names another state directory",
+                    state_dir.display()
+                ),
             };
             writeln!(std::io::stdout(), "{text}")?;
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+fn plain_name(text: &str) -> Result<String, &'static str> {
+    settings::is_plain_name(text).then(|| text.to_owned()).ok_or("it is not the name of a token")
 }
 
 fn vault(action: VaultAction, config: &std::path::Path) -> anyhow::Result<ExitCode> {

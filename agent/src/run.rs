@@ -24,6 +24,7 @@ use crate::confine;
 use crate::front::clock;
 use crate::front::keyring::Keyring;
 use crate::front::life;
+use crate::front::limits::LimitsError;
 use crate::front::recorder::{Recorder, lock_file};
 use crate::front::session::Session;
 use crate::front::{Front, Loaded, Reload, limits};
@@ -43,8 +44,9 @@ use crate::spawner::{Kind, Launched, Spawner};
 
 /// How long requests under way may take after a stop was asked for.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long reading the configuration may take at a reload: names of users may come from elsewhere.
-const READING: Duration = Duration::from_secs(20);
+/// How long reading the configuration may take at a reload: names of users may come from elsewhere. No sign of life is given
+/// meanwhile, so it ends well within the time after which the service manager kills (30 s in the packaged unit).
+const READING: Duration = Duration::from_secs(10);
 /// How often counted refusals are written down.
 const TICK: Duration = Duration::from_secs(5);
 
@@ -99,7 +101,7 @@ struct Start {
 
 async fn serve(start: Start) -> anyhow::Result<()> {
     let Start { manager, sockets, config_file, facts, config, waiting, spawner, limits } = start;
-    let mut signals = Signals::listen().context("the signals cannot be listened to")?;
+    let signals = Signals::listen().context("the signals cannot be listened to")?;
     let (reload_asked, mut reloads) = mpsc::channel(1);
     let spawner = spawner.connect().context("the spawner cannot be talked to")?;
     let front = Rc::new(assemble(&config, (spawner.clone(), limits), reload_asked)?);
@@ -109,6 +111,7 @@ async fn serve(start: Start) -> anyhow::Result<()> {
         server: Server::new(Rc::new(Session(Rc::clone(&front))), Limits::default(), sockets),
         front,
         manager,
+        signals,
     };
     agent.server.listen(&config.endpoints())?;
     agent.start_tokens(&config);
@@ -142,7 +145,7 @@ async fn serve(start: Start) -> anyhow::Result<()> {
                 agent.manager.ready(&life::in_one_line(&agent.front));
             }
             () = signs_of_life.next() => agent.give_sign_of_life(),
-            wish = signals.next() => match wish {
+            wish = agent.signals.next() => match wish {
                 Wish::Stop => break,
                 Wish::Reload => drop(agent.reload(None).await),
             },
@@ -212,11 +215,13 @@ struct Agent {
     server: Server<Session>,
     front: Rc<Front>,
     manager: Rc<ServiceManager>,
+    signals: Signals,
 }
 
 impl Agent {
     /// All or nothing: on an error the configuration in force stays.
     async fn reload(&mut self, uid: Option<u32>) -> Result<Loaded, String> {
+        self.give_sign_of_life();
         self.manager.reloading();
         let loaded = self.try_reload(uid).await;
         self.manager.ready(&life::in_one_line(&self.front));
@@ -274,10 +279,11 @@ impl Agent {
         Ok(config.summary())
     }
 
-    /// Has the configuration read by a process that can reach it.
-    async fn read_sources(&self) -> Result<Sources, String> {
+    /// Has the configuration read by a process that can reach it. A stop does not wait for it.
+    async fn read_sources(&mut self) -> Result<Sources, String> {
+        let spawner = self.front.spawner.clone();
         let read = async {
-            let (mut child, mut stream) = self.front.spawner.start(Kind::Configuration, None).await?;
+            let (mut child, mut stream) = spawner.start(Kind::Configuration, None).await?;
             let (mut told, mut frames) = (Vec::new(), Frames::default());
             stream.read_to_end(&mut told).await?;
             child.wait().await;
@@ -285,7 +291,10 @@ impl Agent {
             let told = frames.take::<Result<Sources, String>>().map_err(io::Error::other)?;
             told.ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "it ended without an answer"))
         };
-        let read = tokio::time::timeout(READING, read).await.map_err(io::Error::from);
+        let read = tokio::select! {
+            read = tokio::time::timeout(READING, read) => read.map_err(io::Error::from),
+            () = self.signals.stop() => return Err("the agent stops".to_owned()),
+        };
         read.flatten().map_err(|error| format!("the configuration could not be read: {error}"))?
     }
 
@@ -418,6 +427,7 @@ pub fn is_configuration(error: &anyhow::Error) -> bool {
         || error.is::<NoToken>()
         || error.is::<NotAccepted>()
         || matches!(error.downcast_ref(), Some(LedgerError::Damaged { .. }))
-        || matches!(error.downcast_ref(), Some(SocketError::Given(_)))
+        || error.downcast_ref().is_some_and(SocketError::is_configuration)
+        || matches!(error.downcast_ref(), Some(LimitsError::Directory(..) | LimitsError::Socket(_)))
         || error.is::<crate::ledger::keys::KeyFileError>()
 }

@@ -41,6 +41,7 @@ pub struct Signals {
     hang_up: Signal,
     interrupt: Signal,
     terminate: Signal,
+    stop_came: bool,
 }
 
 /// What the operator or the service manager wants.
@@ -56,16 +57,32 @@ impl Signals {
             hang_up: signal(SignalKind::hangup())?,
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            stop_came: false,
         })
     }
 
-    /// The next signal; a stop is never held up by a reload.
+    /// The next signal, a stop before a reload.
     pub async fn next(&mut self) -> Wish {
+        if self.stop_came {
+            return Wish::Stop;
+        }
         tokio::select! {
             biased;
-            _ = self.terminate.recv() => Wish::Stop,
-            _ = self.interrupt.recv() => Wish::Stop,
-            _ = self.hang_up.recv() => Wish::Reload,
+            _ = self.terminate.recv() => self.stop_came = true,
+            _ = self.interrupt.recv() => self.stop_came = true,
+            _ = self.hang_up.recv() => return Wish::Reload,
+        }
+        Wish::Stop
+    }
+
+    /// Returns once the agent is to stop, so that what takes long can be given up for it; [`Self::next`] says so afterwards too.
+    pub async fn stop(&mut self) {
+        if !self.stop_came {
+            tokio::select! {
+                _ = self.terminate.recv() => {}
+                _ = self.interrupt.recv() => {}
+            }
+            self.stop_came = true;
         }
     }
 }
@@ -80,6 +97,16 @@ mod tests {
         let own = rustix::process::getpid();
         rustix::process::kill_process(own, rustix::process::Signal::HUP).expect("a signal to oneself");
         assert_eq!(signals.next().await, Wish::Reload);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_stop_that_ended_something_is_told_afterwards_too() {
+        let mut signals = Signals::listen().expect("signals can be listened to");
+        let own = rustix::process::getpid();
+        rustix::process::kill_process(own, rustix::process::Signal::INT).expect("a signal to oneself");
+        signals.stop().await;
+        signals.stop().await;
+        assert_eq!(signals.next().await, Wish::Stop);
     }
 
     #[tokio::test(flavor = "current_thread")]

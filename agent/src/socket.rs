@@ -37,6 +37,16 @@ pub enum SocketError {
     Path(PathBuf),
 }
 
+impl SocketError {
+    /// True where no other start can do better before the place of the socket is put right.
+    pub const fn is_configuration(&self) -> bool {
+        match self {
+            Self::Directory(_) | Self::Given(_) | Self::Occupied(_) | Self::Path(_) => true,
+            Self::AnotherAgent(_) | Self::Io { .. } | Self::KindChanged(_) => false,
+        }
+    }
+}
+
 pub(crate) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SocketError {
     let path = path.to_owned();
     move |cause| SocketError::Io { action, path, cause }

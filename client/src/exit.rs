@@ -87,7 +87,7 @@ Exit codes:
   2   usage: the arguments cannot be made into a request
   3   refused: request.*, policy.*, key.unknown, client.unknown, approval.required, agent.locked
   4   approval denied, expired or cancelled
-  5   token.*, ledger.*, clock.*, internal, no answer in time, or a journal that does not verify
+  5   token.*, ledger.*, clock.*, internal, no answer in time, a journal that does not verify, a file that cannot be written
   6   agent not reachable
   78  bad configuration
 

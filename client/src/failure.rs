@@ -61,8 +61,8 @@ impl Failure {
             Self::Agent(error) => error.into(),
             Self::AgentProgram { exit, .. } => return *exit,
             Self::AgentProgramAbsent => Exit::NotReachable,
-            Self::Configuration { .. } | Self::Write { .. } => Exit::Configuration,
-            Self::Journal(_) => Exit::Unavailable,
+            Self::Configuration { .. } => Exit::Configuration,
+            Self::Journal(_) | Self::Write { .. } => Exit::Unavailable,
             Self::Approver(_) | Self::NotPending(_) | Self::NotUnlocked | Self::TouchTooLate => Exit::Approval,
             Self::Statement(_) | Self::StrangeAgent(_) => Exit::Refused,
             // Whoever read the output has enough of it.
@@ -118,7 +118,7 @@ impl Failure {
     /// What to do next, where that can be said.
     pub(crate) fn next(&self) -> Option<String> {
         match self {
-            Self::Agent(Error::Refused(refused)) => refused.known_code().and_then(next_after).map(str::to_owned),
+            Self::Agent(Error::Refused(refused)) => refused.known_code().map(|code| next_after(code).to_owned()),
             Self::Agent(error) => next_after_error(error),
             Self::AgentProgramAbsent => Some("install countersign-agent beside countersign, or on PATH".to_owned()),
             Self::Configuration { next, .. } => Some(next.clone()),
@@ -191,14 +191,18 @@ fn next_after_error(error: &Error) -> Option<String> {
     })
 }
 
-fn next_after(code: Code) -> Option<&'static str> {
-    Some(match code {
+fn next_after(code: Code) -> &'static str {
+    match code {
         Code::AgentLocked => "countersign unlock",
+        Code::ApprovalCancelled | Code::ApprovalDenied | Code::ApprovalExpired => {
+            "ask again, and have an approver run countersign approve while it waits"
+        }
         Code::ApprovalRequired => {
             "approvers stand in [approver.NAME] of agent.toml, with the key that touches for them"
         }
         Code::ClientUnknown => "name this user in a [client.*] of agent.toml and reload the agent",
         Code::ClockUntrusted => "set the machine's clock right; countersign status says when it is trusted again",
+        Code::Internal => "the agent's log says more; report it",
         Code::KeyUnknown => "countersign key list; a client's keys stand in its [client.*] of agent.toml",
         Code::LedgerUnavailable => "countersign audit verify, then restart the agent",
         Code::PolicyDestination
@@ -206,17 +210,13 @@ fn next_after(code: Code) -> Option<&'static str> {
         | Code::PolicyLimit
         | Code::PolicyScope
         | Code::RequestUnknownEndpoint => "the operator sees which rule decided with countersign policy explain",
-        Code::TokenTooLate => "ask again, and touch the token sooner",
+        Code::PolicyRate => "slow down: ask less often, and for less at once; the client's rate stands in agent.toml",
+        Code::RequestAmbiguous => "send each parameter once",
+        Code::RequestForbiddenParameter => "leave the parameter out: the agent sets it",
+        Code::RequestMalformed => "the message names what is wrong: put the request right",
+        Code::TokenTooLate => "ask again, or for a longer receive window",
         Code::TokenTimeout | Code::TokenUnavailable => "countersign status shows the state of the tokens",
-        Code::ApprovalCancelled
-        | Code::ApprovalDenied
-        | Code::ApprovalExpired
-        | Code::Internal
-        | Code::PolicyRate
-        | Code::RequestAmbiguous
-        | Code::RequestForbiddenParameter
-        | Code::RequestMalformed => return None,
-    })
+    }
 }
 
 #[cfg(test)]

@@ -199,6 +199,7 @@ fn each_code_has_its_exit() {
         assert_eq!((ran.exit, ran.out.as_str()), (exit, ""), "{code}");
         assert!(ran.err.contains(&format!("countersign: {code}: why \\u{{1b}}[2J")), "{ran:?}");
         assert!(ran.err.contains("0193"), "{ran:?}");
+        assert_eq!(ran.err.contains("next: "), code != "policy.of_tomorrow", "{ran:?}");
         let json = program.run(&[&words[..], &["--json"]].concat());
         assert_eq!((json.exit, json.error_code().as_str()), (exit, code));
     }

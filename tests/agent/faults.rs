@@ -85,6 +85,41 @@ fn a_bad_configuration_shows_the_place_and_exits_with_78() {
 }
 
 #[test]
+fn a_place_where_no_socket_can_be_exits_with_78() {
+    let mut agent = Agent::with_binance(BOT);
+    agent.stop(Signal::TERM);
+    let socket = agent.path().join("agent.sock");
+    fs::write(&socket, "no socket").expect("written");
+    let run = Command::new(AGENT).args(["run", "--config"]).arg(agent.config_file()).output().expect("runs");
+    let text = String::from_utf8_lossy(&run.stderr);
+    assert_eq!(run.status.code(), Some(78), "{text}");
+    assert!(text.contains("is in the way"), "{text}");
+}
+
+#[test]
+fn a_command_that_fails_has_an_exit_code_that_is_documented() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("file");
+    fs::write(&file, "").expect("written");
+    let run = |words: &[&str]| {
+        let ran = Command::new(AGENT).args(words).output().expect("runs");
+        (ran.status.code(), String::from_utf8_lossy(&[ran.stdout, ran.stderr].concat()).into_owned())
+    };
+    let file = file.to_str().expect("UTF-8");
+    let here = directory.path().to_str().expect("UTF-8");
+    for (words, code, said) in [
+        (&["pin-reset", "../hsm", "--state-dir", here][..], 2, "not the name of a token"),
+        (&["pin-reset", "hsm", "--state-dir", here], 0, here),
+        (&["pin-reset", "hsm", "--state-dir", file], 5, "cannot be kept"),
+        (&["init-token", "--dir", file, "--label", "x"], 5, "countersign-agent: "),
+    ] {
+        let (ended, text) = run(words);
+        assert_eq!(ended, Some(code), "{words:?}: {text}");
+        assert!(text.contains(said), "{words:?}: {text}");
+    }
+}
+
+#[test]
 fn a_damaged_journal_stops_the_start_with_78() {
     let mut agent = Agent::with_binance(BOT);
     agent.sign("binance-mm", "GET", "/api/v3/account", "{}").expect("signed");

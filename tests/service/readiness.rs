@@ -1,9 +1,9 @@
 //! `sd_notify`: ready, reloading, stopping, one line on how it is.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use countersign::{Admin, Client};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::ServiceManager;
 use crate::agent::{Agent, BOT, Launch};
@@ -45,6 +45,25 @@ fn a_life_is_told_from_ready_to_stopping() {
     manager.until("READY=1"); // whatever came of it, the reload is over
     assert_eq!(agent.stop(Signal::TERM), Some(0));
     manager.until("STOPPING=1");
+}
+
+#[test]
+fn a_reload_begins_with_a_sign_of_life_and_gives_way_to_a_stop() {
+    let manager = ServiceManager::new();
+    let environment = manager.environment(Some(Duration::from_secs(600)));
+    let mut agent = Agent::start_with(SoftHsm::new(), Launch { environment, ..Launch::default() }, BOT, "");
+    manager.until("READY=1");
+    let spawner = Pid::from_raw(agent.spawner().expect("there is one")).expect("a pid");
+    kill_process(spawner, Signal::STOP).expect("it runs"); // so that nothing reads the configuration
+    agent.signal(Signal::HUP);
+    let begun = manager.until("RELOADING=1");
+    assert!(begun.iter().any(|message| message == "WATCHDOG=1"), "{begun:?}");
+    let asked = Instant::now();
+    agent.signal(Signal::TERM);
+    manager.until("STOPPING=1");
+    assert!(asked.elapsed() < Duration::from_secs(5), "it waited for the reload");
+    kill_process(spawner, Signal::CONT).expect("it is there");
+    assert_eq!(agent.wait(), Some(0));
 }
 
 #[test]

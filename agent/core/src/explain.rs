@@ -29,7 +29,7 @@ pub fn explain(policy: &Policy, client: &Client, key: &Key, asked: ExplainReques
             let neighbours = neighbours(exchange, key.algorithm, &request).into_iter().map(neighbour).collect();
             let residual = residual(exchange).map(neighbour).collect();
             let unsigned = classified.binding.unsigned(request.method).map(str::to_owned).collect();
-            ExplainReply { unsigned, neighbours, residual, ..decided(client, classified, decision) }
+            ExplainReply { unsigned, neighbours, residual, ..decided(client, classified, enough(policy, decision)) }
         }
     })
 }
@@ -55,6 +55,14 @@ fn refused(refusal: Refusal) -> ExplainReply {
         transfers: Vec::new(),
         residual: Vec::new(),
         spends: Vec::new(),
+    }
+}
+
+/// What would wait for more persons than can approve is refused at once.
+fn enough(policy: &Policy, decision: Decision) -> Decision {
+    match &decision {
+        Decision::Ask { approvals, .. } => policy.too_few_persons(*approvals).map_or(decision, Decision::Deny),
+        Decision::Allow { .. } | Decision::Deny(_) => decision,
     }
 }
 

@@ -206,6 +206,18 @@ impl Policy {
         self.approvers.iter().map(|approver| &approver.person).collect::<BTreeSet<_>>().len()
     }
 
+    /// Why what needs so many approvals would wait in vain.
+    pub(crate) fn too_few_persons(&self, approvals: u32) -> Option<Denied> {
+        let named = self.persons();
+        (named < approvals as usize).then(|| {
+            let message = format!(
+                "this needs the approval of {approvals} person(s), and agent.toml names {named} who can approve: add an \
+                 [approver.NAME]; countersign-agent check says who cannot and why"
+            );
+            Denied::new("[approver]", Code::ApprovalRequired, message)
+        })
+    }
+
     /// Decides about one classified request. `Release::Signature` is what the agent can give today.
     pub fn decide(&self, client: &Client, key: &Key, exchange: &dyn Exchange, classified: &Classified<'_>) -> Decision {
         match self.judge(client, key, exchange, classified) {

@@ -188,12 +188,8 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
 
     /// What needs more approvals than there are approvers is refused, not left waiting in vain.
     fn ask(&self, key: &Key, approvals: u32) -> Result<Ask, Refusal> {
-        let named = self.policy.persons();
-        if named < approvals as usize {
-            let message = format!(
-                "this needs the approval of {approvals} person(s), and agent.toml names {named} who can approve"
-            );
-            return Err(Refusal::new(Code::ApprovalRequired, message));
+        if let Some(denied) = self.policy.too_few_persons(approvals) {
+            return Err(denied.refusal);
         }
         Ok(Ask { approvals, place: self.approvals.place(key)? })
     }

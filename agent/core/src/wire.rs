@@ -97,6 +97,7 @@ impl SignRequest {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct SessionRequest {
+    #[serde(default = "current")]
     pub v: u32,
     pub key: String,
     /// `ws`: the exchange's private WebSocket.
@@ -124,6 +125,7 @@ impl SessionRequest {
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlainRequest {
+    #[serde(default = "current")]
     pub v: u32,
 }
 
@@ -452,6 +454,14 @@ mod tests {
         let full = r#"{"v":1,"key":"k","method":"POST","path":"/a","params":{"a":1.0},"params_in":"form","host":"h","reason":"r"}"#;
         let parsed = SignRequest::parse(full.as_bytes()).expect("full form");
         assert_eq!(parsed.request.scalar("a"), Some("1.0"));
+    }
+
+    #[test]
+    fn a_login_and_what_says_nothing_may_leave_the_version_out() {
+        let login: SessionRequest = parse(br#"{"key":"k","purpose":"ws"}"#).expect("the contract's form");
+        assert_eq!(login.v, VERSION);
+        assert_eq!(parse::<PlainRequest>(b"{}").expect("nothing").v, VERSION);
+        assert!(parse::<PlainRequest>(b"{\"w\":1}").is_err());
     }
 
     #[test]

@@ -10,7 +10,9 @@ use countersign_core::algorithm::Algorithm;
 use countersign_core::exchange::{ALL, Exchange, Scheme, named};
 use countersign_core::explain::explain;
 use countersign_core::json::Value;
+use countersign_core::key::Key;
 use countersign_core::policy::{Client, Policy, Release};
+use countersign_core::refusal::Code;
 use countersign_core::scope::Scope;
 use countersign_core::wire::VERSION;
 use countersign_core::wire::admin::{ExplainReply, ExplainRequest};
@@ -91,8 +93,11 @@ fn explained(row: &Row) -> ExplainReply {
 }
 
 fn explained_in(row: &Row, params_in: Option<&str>) -> ExplainReply {
-    let (name, algorithm, request, params, ..) = row;
-    let exchange = named(name).expect("in the registry");
+    explained_with(row, params_in, &key(named(row.0).expect("in the registry"), row.1))
+}
+
+fn explained_with(row: &Row, params_in: Option<&str>, key: &Key) -> ExplainReply {
+    let (_, _, request, params, ..) = row;
     let (method, path) = request.split_once(' ').expect("METHOD PATH");
     let asked = ExplainRequest {
         v: VERSION,
@@ -104,7 +109,6 @@ fn explained_in(row: &Row, params_in: Option<&str>) -> ExplainReply {
         params_in: params_in.map(str::to_owned),
         host: None,
     };
-    let key = key(exchange, *algorithm);
     let client = Client {
         name: "bot".to_owned(),
         uid: 1,
@@ -116,7 +120,7 @@ fn explained_in(row: &Row, params_in: Option<&str>) -> ExplainReply {
         rate: None,
         unbound: Release::Signature,
     };
-    explain(&Policy::default(), &client, &key, asked).expect("explained")
+    explain(&Policy::default(), &client, key, asked).expect("explained")
 }
 
 #[test]
@@ -168,6 +172,23 @@ fn a_frame_is_explained_as_a_login() {
     assert!(
         frame.effective_scopes.contains(Scope::Session) && !explained(row).effective_scopes.contains(Scope::Session)
     );
+}
+
+#[test]
+fn what_more_persons_have_to_approve_than_are_named_is_denied() {
+    let row = (
+        "okx",
+        HmacSha256,
+        "POST /api/v5/account/set-position-mode",
+        r#"{"posMode":"net_mode"}"#,
+        &[] as &[&str],
+        None,
+    );
+    assert_eq!(explained(&row).decision, "allow");
+    let sealed = Key { in_vault: true, ..key(named("okx").expect("in the registry"), HmacSha256) };
+    let reply = explained_with(&row, None, &sealed);
+    assert_eq!((reply.decision.as_str(), reply.code), ("deny", Some(Code::ApprovalRequired)));
+    assert!(reply.message.is_some_and(|message| message.contains("[approver.NAME]")));
 }
 
 #[test]

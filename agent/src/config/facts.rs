@@ -32,11 +32,13 @@ pub struct Facts {
 impl Facts {
     pub fn of_this_process() -> Self {
         let path = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        // As the command line takes them: from the directory it was started in.
+        let socket = |name| std::path::absolute(std::env::var_os(name)?).ok(); // an empty one is none
         let runtime_directory = || path("XDG_RUNTIME_DIR").unwrap_or_else(|| PathBuf::from("/run"));
         Self {
             own_uid: rustix::process::geteuid().as_raw(),
-            socket: path("COUNTERSIGN_SOCK").unwrap_or_else(|| runtime_directory().join("countersign/agent.sock")),
-            admin_socket: path("COUNTERSIGN_ADMIN_SOCK"),
+            socket: socket("COUNTERSIGN_SOCK").unwrap_or_else(|| runtime_directory().join("countersign/agent.sock")),
+            admin_socket: socket("COUNTERSIGN_ADMIN_SOCK"),
             credentials_directory: path("CREDENTIALS_DIRECTORY"),
             attestation_file: Rc::new(|path| read_certificates(path).map_err(|error| error.to_string())),
             user_id: Rc::new(|name| uzers::get_user_by_name(name).map(|user| user.uid())),

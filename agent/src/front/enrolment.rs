@@ -320,7 +320,7 @@ impl<'a> Turn<'a> {
             return Ok(Self { names, name: name.to_owned() });
         }
         Err(Refusal::malformed(format!(
-            "another change of {name:?} is under way; it ends with the command that began it"
+            "another change of {name:?} is under way: wait for its end, which may come after the command that began it"
         )))
     }
 }

@@ -153,10 +153,25 @@ impl Enrolled {
                 format!("the exchange's id for {name} is not known yet: countersign key activate {name} --api-key ID")
             }
             (None, _) => format!("the token {} has not shown the key {name} since the agent started", self.file.token),
-            (Some(_), _) => format!("what the token {} holds under {name} is not what was enrolled", self.file.token),
+            (Some(hosted), _) => {
+                let (token, unlike) = (&self.file.token, unlike(&self.file, hosted));
+                format!(
+                    "what the token {token} holds under {name} is not what was enrolled, {unlike}: countersign key remove \
+                     {name}, and enrol it again"
+                )
+            }
         };
         Refusal::new(Code::TokenUnavailable, message)
     }
+}
+
+/// What makes [`ready`] none.
+fn unlike(file: &KeyFile, hosted: &HostedKey) -> String {
+    if hosted.algorithm != file.algorithm {
+        return format!("a key for {} and not {}", hosted.algorithm.name(), file.algorithm.name());
+    }
+    let missing = if hosted.api_key.is_none() { "API key id" } else { "passphrase" };
+    format!("there is no {missing} beside the key")
 }
 
 /// The key the core works with, where file and token agree.

@@ -110,7 +110,10 @@ impl Front {
 
     async fn unknown_client(&self, name: &str, caller: &Caller) -> Answer {
         let request_id = self.clock.request_id();
-        let message = format!("uid {} is no client of this socket", caller.uid);
+        let message = match caller.uid {
+            u32::MAX => "this user has no uid in the agent's user namespace: see PrivateUsers= of its unit".to_owned(),
+            uid => format!("uid {uid} is no client of this socket"),
+        };
         let refusal = Refusal::new(Code::ClientUnknown, message);
         let refused = Refused { request_id: &request_id, caller, key: "", endpoint: name, refusal: &refusal };
         let recorded = match self.recorder.refused(&refused) {

@@ -92,8 +92,11 @@ pub enum Outcome {
 /// Why the record could not be kept; no attempt is made without it.
 #[derive(Debug, thiserror::Error)]
 pub enum TryError {
-    #[error("the record of PIN attempts in {path} is damaged; `countersign-agent pin-reset {token}` clears it")]
-    Damaged { path: PathBuf, token: String },
+    #[error(
+        "the record of PIN attempts in {path} is damaged; `countersign-agent pin-reset {token} --state-dir {}` clears it",
+        state_dir.display()
+    )]
+    Damaged { path: PathBuf, token: String, state_dir: PathBuf },
     #[error("the record of PIN attempts in {path} cannot be kept")]
     Storage { path: PathBuf, source: io::Error },
 }
@@ -174,7 +177,8 @@ impl TryRecord {
         rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(|error| storage(error.into()))?;
         let record = match fs::read(&path) {
             Ok(bytes) => {
-                let damaged = |_| TryError::Damaged { path: path.clone(), token: token.to_owned() };
+                let (token, state_dir) = (token.to_owned(), state_dir.to_owned());
+                let damaged = |_| TryError::Damaged { path: path.clone(), token, state_dir };
                 serde_json::from_slice(&bytes).map_err(damaged)?
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Record { v: 1, ..Record::default() },

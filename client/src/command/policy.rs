@@ -18,7 +18,7 @@ use crate::table::facts;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Check an agent.toml as the agent would: syntax, permissions, tokens; nothing is signed
+    /// Check an agent.toml as the agent would: syntax and permissions; tokens are left alone (countersign-agent check looks for them)
     Check(CheckArguments),
     /// Which rule decides about a request, and what its signature would open; nothing is signed
     Explain(ExplainArguments),

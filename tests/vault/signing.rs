@@ -98,7 +98,7 @@ fn without_a_touch_there_is_no_signature_and_the_wait_is_shown() {
         assert!(begun.elapsed() < Duration::from_secs(20));
     };
     assert!(seen.contains("touch 2 of 2"), "{seen}");
-    assert_eq!(code(outcome), Some(Code::TokenUnavailable));
+    assert_eq!(code(outcome), Some(Code::TokenTimeout));
     this.wait_until_closed();
     assert_eq!(this.shim.calls("C_Login"), logins, "nobody logged in");
     // Nothing was signed for it: the same may be asked for again.

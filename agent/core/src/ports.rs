@@ -75,6 +75,8 @@ pub struct Drafted {
     /// What was signed.
     pub message: Vec<u8>,
     pub finished: Finished,
+    /// When it was stamped, by the machine's clock that only passes.
+    pub stamped_since_boot_ms: u64,
 }
 
 #[derive(Clone, Debug, thiserror::Error)]

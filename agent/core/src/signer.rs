@@ -287,14 +287,19 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         for attempt in 1..=tries {
             let Stamped { draft, window, .. } = stamped;
             let signed = self.ask_token(grant, key, draft.algorithm, &draft.message).await?;
-            self.not_locked_meanwhile(request_id, key, &draft.message)?;
-            if signed.signature.drafted.is_some() || window.holds(self.clock.since_boot_ms()) {
+            let drafted = signed.signature.drafted.as_deref();
+            let message = drafted.map_or(&draft.message, |drafted| &drafted.message);
+            let window = drafted.map_or(window, |drafted| window.stamped_at(drafted.stamped_since_boot_ms));
+            // A vault stamps after the touch.
+            let touched_late = takes_touch && drafted.is_none();
+            self.not_locked_meanwhile(request_id, key, message)?;
+            if window.holds(self.clock.since_boot_ms()) {
                 return Ok((draft, signed.signature));
             }
-            self.ledger.thrown_away(request_id, key, &draft.message)?;
+            self.ledger.thrown_away(request_id, key, message)?;
             grant = signed.throw_away();
             if attempt == tries {
-                return Err(window.missed(takes_touch));
+                return Err(window.missed(touched_late));
             }
             let exchange = known(key)?;
             stamped = self.stamped(key, exchange, exchange.host(&asked.request, key.environment)?, asked)?;
@@ -395,14 +400,19 @@ struct Window {
 }
 
 impl Window {
+    /// The same for what was stamped at another moment.
+    fn stamped_at(self, since_boot_ms: u64) -> Self {
+        Self { ends_ms: self.ends_ms.map(|_| since_boot_ms + self.length_ms), ..self }
+    }
+
     fn holds(self, now_ms: u64) -> bool {
         self.ends_ms.is_none_or(|ends_ms| now_ms < ends_ms)
     }
 
     /// What a person is told, and what they can do.
-    fn missed(self, takes_touch: bool) -> Refusal {
+    fn missed(self, touched_late: bool) -> Refusal {
         let seconds = Duration::from_millis(self.length_ms).as_secs_f64();
-        let message = if takes_touch {
+        let message = if touched_late {
             format!(
                 "the touch took longer than the {seconds} s the exchange allows: the signature was thrown away; ask again, \
                  touch sooner"

@@ -60,7 +60,7 @@ pub fn wall_ms() -> u64 {
 }
 
 /// Counts on while the machine sleeps.
-fn since_boot_ms() -> u64 {
+pub fn since_boot_ms() -> u64 {
     let since = rustix::time::clock_gettime(ClockId::Boottime);
     since.tv_sec as u64 * 1_000 + since.tv_nsec as u64 / 1_000_000
 }

@@ -63,6 +63,8 @@ pub(crate) struct Outstanding {
     last_id: u64,
     lanes: [Lane; 2],
     rescans: VecDeque<(Instant, oneshot::Sender<Vec<HostedKey>>)>,
+    /// The request that waits for a touch.
+    blinks_for: Option<u64>,
 }
 
 impl Outstanding {
@@ -104,7 +106,9 @@ impl Outstanding {
     pub(crate) fn answer(&mut self, answer: FromHost, now: Instant) -> Option<Answered> {
         match answer {
             FromHost::Blinking { id } => {
-                self.lanes.iter().any(|lane| lane.waiting.contains_key(&id)).then_some(Answered::Blinking)
+                let known = self.lanes.iter().any(|lane| lane.waiting.contains_key(&id));
+                self.blinks_for = known.then_some(id).or(self.blinks_for);
+                known.then_some(Answered::Blinking)
             }
             FromHost::Broken(_) | FromHost::Ready { .. } => None,
             FromHost::Keys(keys) => {
@@ -140,6 +144,11 @@ impl Outstanding {
         }
     }
 
+    /// Whether the request that it blinked for still waits for its answer.
+    pub(crate) fn blinks(&self) -> bool {
+        self.blinks_for.is_some()
+    }
+
     /// When the host counts as hanging if it stays silent. A rescan is one long task, with a deadline of its own.
     pub(crate) fn stuck_at(&self, deadline: Duration, rescan_deadline: Duration) -> Option<Instant> {
         match self.rescans.front() {
@@ -169,6 +178,7 @@ impl Outstanding {
     /// Nothing will be answered any more.
     pub(crate) fn fail(&mut self, error: &TokenError) {
         self.rescans.clear();
+        self.blinks_for = None;
         for lane in &mut self.lanes {
             for (_, (_, reply)) in std::mem::take(&mut lane.waiting) {
                 if let Reply::Sign(waiting) = reply {
@@ -188,6 +198,7 @@ impl Outstanding {
         for lane in &mut self.lanes {
             if let Some((_, reply)) = lane.waiting.remove(&id) {
                 lane.last_answer = Some(now);
+                self.blinks_for = self.blinks_for.filter(|blinking| *blinking != id);
                 return Some(reply);
             }
         }
@@ -292,6 +303,19 @@ mod tests {
         assert!(matches!(first_answer.try_recv(), Ok(Err(TokenError::Unavailable(_)))));
         assert!(matches!(outstanding.answer(failed(test), now), Some(Answered::SelfTestFailed(_))));
         assert_eq!(stuck_at(&outstanding), None, "nothing waits");
+    }
+
+    #[test]
+    fn a_token_blinks_until_the_request_that_it_blinks_for_is_answered() {
+        let now = Instant::now();
+        let mut outstanding = Outstanding::default();
+        let ask = |outstanding: &mut Outstanding| outstanding.sign(Algorithm::Ed25519, now).expect("room").0;
+        let (first, second) = (ask(&mut outstanding), ask(&mut outstanding));
+        assert!(outstanding.answer(FromHost::Blinking { id: 99 }, now).is_none() && !outstanding.blinks());
+        assert!(outstanding.answer(FromHost::Blinking { id: first }, now).is_some() && outstanding.blinks());
+        let error = HostError::Card("it waits for the touch of another".into());
+        assert!(outstanding.answer(FromHost::Failed { id: second, error }, now).is_some() && outstanding.blinks());
+        assert!(outstanding.answer(signed(first), now).is_some() && !outstanding.blinks());
     }
 
     #[test]

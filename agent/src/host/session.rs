@@ -118,23 +118,23 @@ impl<'a> Session<'a> {
             _ if !self.ready => return Err(LinkError::Garbage.into()),
             _ => {}
         }
-        let answered =
-            self.shared.desk.borrow_mut().outstanding.answer(message, self.heard).ok_or(LinkError::Garbage)?;
+        let (answered, blinks) = {
+            let outstanding = &mut self.shared.desk.borrow_mut().outstanding;
+            (outstanding.answer(message, self.heard).ok_or(LinkError::Garbage)?, outstanding.blinks())
+        };
+        if !blinks {
+            self.shared.status.send_if_modified(|status| status.blinks_until_ms.take().is_some());
+        }
         self.note(answered);
         Ok(())
     }
 
     fn note(&mut self, answered: Answered) {
-        let blinking = matches!(answered, Answered::Blinking);
-        // Whatever else is answered to a token that blinks for one request at a time ends the blinking, but for a self-test.
-        if blinking || matches!(answered, Answered::RequestFailed | Answered::Signed) {
-            let until = blinking.then(|| unix_ms(yubikey::TOUCH_TIMEOUT));
-            self.shared
-                .status
-                .send_if_modified(|status| std::mem::replace(&mut status.blinks_until_ms, until) != until);
-        }
         match answered {
-            Answered::Blinking => {}
+            Answered::Blinking => {
+                let until = unix_ms(yubikey::TOUCH_TIMEOUT);
+                self.shared.status.send_modify(|status| status.blinks_until_ms = Some(until));
+            }
             Answered::KeysFound(keys) => self.shared.status.send_modify(|status| status.keys = keys),
             Answered::RequestFailed => {}
             Answered::SelfTestFailed(error) => {

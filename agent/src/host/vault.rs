@@ -100,8 +100,9 @@ impl Vault {
             nonce: evidence.nonce,
         };
         let failed = |error: io::Error| unavailable(&format!("its process failed: {error}"));
-        let (mut child, mut stream) =
-            self.spawner.ready().map_err(failed)?.start(Kind::Vault, None).await.map_err(failed)?;
+        let spawner = self.spawner.ready().map_err(failed)?;
+        let started = started(spawner.start(Kind::Vault, None), WORK).await;
+        let (mut child, mut stream) = started.map_err(failed)?;
         let answered = converse(handle, &mut stream, &request).await;
         handle.0.status.send_if_modified(|status| status.blinks_until_ms.take().is_some());
         // It changes the PIN now; the answer need not wait for that.
@@ -115,12 +116,19 @@ impl Vault {
                 tracing::info!(token = handle.name(), own_share_us = signed.own_share_us, "a vault signed");
                 signature(*signed).ok_or_else(|| unavailable("its answer makes no sense"))
             }
-            Ok(VaultReply::Refused(reason) | VaultReply::TouchTooLate(reason)) => Err(unavailable(&reason)),
+            Ok(VaultReply::Refused(reason)) => Err(unavailable(&reason)),
+            Ok(VaultReply::TouchTooLate(reason)) => Err(TokenError::Timeout(format!("{}: {reason}", handle.name()))),
             Ok(VaultReply::Touch { .. }) => Err(unavailable("its answer makes no sense")),
             Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(TokenError::Timeout(handle.name().to_owned())),
             Err(error) => Err(failed(error)),
         }
     }
+}
+
+/// A spawner that runs as another user may hang, or be another program.
+async fn started<T>(start: impl Future<Output = io::Result<T>>, longest: Duration) -> io::Result<T> {
+    let late = |_| io::Error::new(io::ErrorKind::TimedOut, "nobody started it in time");
+    timeout(longest, start).await.map_err(late)?
 }
 
 /// Until the last answer; says meanwhile what blinks.
@@ -157,7 +165,21 @@ async fn end(child: &mut Child, deadline: Instant) {
 }
 
 fn signature(signed: SignedRequest) -> Option<Signature> {
-    let SignedRequest { message, signature_bytes, method, url, headers, body, signature, timestamp_ms, .. } = signed;
+    let SignedRequest { message, signature_bytes, stamped_since_boot_ms, .. } = signed;
+    let SignedRequest { method, url, headers, body, signature, timestamp_ms, .. } = signed;
     let finished = Finished { method: Method::parse(&method).ok()?, url, headers, body, signature, timestamp_ms };
-    Some(Signature { bytes: signature_bytes, passphrase: None, drafted: Some(Box::new(Drafted { message, finished })) })
+    let drafted = Some(Box::new(Drafted { message, finished, stamped_since_boot_ms }));
+    Some(Signature { bytes: signature_bytes, passphrase: None, drafted })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_spawner_that_never_answers_is_not_waited_for() {
+        let late = started(std::future::pending::<io::Result<()>>(), Duration::from_millis(10)).await;
+        assert_eq!(late.map_err(|error| error.kind()), Err(io::ErrorKind::TimedOut));
+        started(async { Ok(()) }, WORK).await.expect("started");
+    }
 }

@@ -60,6 +60,14 @@ struct Host<'a> {
     stream: &'a UnixStream,
 }
 
+/// A signature, and what it was made over.
+struct Made {
+    draft: Draft,
+    signature_bytes: Vec<u8>,
+    passphrase: Option<SecretString>,
+    stamped_since_boot_ms: u64,
+}
+
 impl Host<'_> {
     fn sign(self) -> Result<(), HostError> {
         let unprotected = |error| HostError::Refused(format!("this process cannot be protected: {error}"));
@@ -121,7 +129,7 @@ impl Host<'_> {
     }
 
     /// One C_Sign, by the key that the approvers named, for what it was enrolled for.
-    fn signature(&self, login: &Login, judged: &Judged) -> Result<(Draft, Vec<u8>, Option<SecretString>), HostError> {
+    fn signature(&self, login: &Login, judged: &Judged) -> Result<Made, HostError> {
         let (name, session) = (judged.key_name(), &login.keeper);
         let unknown = || HostError::KeyUnknown(name.to_owned());
         let stored = objects::stored_record(session, name).map_err(HostError::from)?.ok_or_else(unknown)?;
@@ -136,7 +144,8 @@ impl Host<'_> {
             return Err(HostError::Refused("the token could give this key away".to_owned()));
         }
         let receive_window_ms = judged.exchange().facts().receive_window.map(|window| window.default_ms);
-        let (now_ms, nonce) = (clock::wall_ms(), self.request.nonce);
+        let (now_ms, stamped_since_boot_ms) = (clock::wall_ms(), clock::since_boot_ms());
+        let nonce = self.request.nonce;
         let stamp = Stamp { now_ms, nonce, random: random::bytes(), receive_window_ms };
         let draft = judged.draft(enrolled, api_key, &stamp);
         let draft = draft.map_err(|refusal| HostError::Refused(refusal.to_string()))?;
@@ -145,14 +154,11 @@ impl Host<'_> {
         let signed = login.token.calls().sign(session, mechanism.kind(), key, &input, &mut signature);
         let length = signed.map_err(|code| Fault::of_code(code, "C_Sign").error)?;
         let passphrase = record.passphrase.as_ref().map(|passphrase| SecretString::from(passphrase.as_str()));
-        Ok((draft, signature[..length].to_vec(), passphrase))
+        Ok(Made { draft, signature_bytes: signature[..length].to_vec(), passphrase, stamped_since_boot_ms })
     }
 
-    fn answer(
-        &self,
-        (draft, signature_bytes, passphrase): (Draft, Vec<u8>, Option<SecretString>),
-        own_share: Duration,
-    ) -> Result<(), HostError> {
+    fn answer(&self, made: Made, own_share: Duration) -> Result<(), HostError> {
+        let Made { draft, signature_bytes, passphrase, stamped_since_boot_ms } = made;
         let message = draft.message.clone();
         let finished = draft.finish(&signature_bytes, passphrase.as_ref());
         let finished = finished.map_err(|refusal| HostError::Refused(refusal.to_string()))?;
@@ -165,6 +171,7 @@ impl Host<'_> {
             body: finished.body,
             signature: finished.signature,
             timestamp_ms: finished.timestamp_ms,
+            stamped_since_boot_ms,
             own_share_us: own_share.as_micros() as u64,
         };
         let sent = frame::send(&mut &*self.stream, &VaultReply::Signed(Box::new(signed)));

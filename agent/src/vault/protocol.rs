@@ -43,6 +43,8 @@ pub struct SignedRequest {
     pub body: Option<String>,
     pub signature: String,
     pub timestamp_ms: u64,
+    /// When it was stamped, by the clock of the machine that only passes.
+    pub stamped_since_boot_ms: u64,
     /// From the request to this answer without the wait for the card and the finger.
     pub own_share_us: u64,
 }

@@ -8,10 +8,12 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use super::*;
+use crate::draft::Finished;
 use crate::exchange::fake::key;
 use crate::key::KeyName;
 use crate::policy::SpendLimit;
-use crate::ports::TokenError;
+use crate::ports::{Drafted, TokenError};
+use crate::request::Method;
 
 /// Every port in one, writing down what was called.
 #[derive(Default)]
@@ -30,6 +32,8 @@ struct World {
     slow: Cell<u64>,
     took_ms: Cell<u64>,
     touch: Cell<bool>,
+    /// How long a vault waits for the touch before it stamps; none is there where it is none.
+    vault: Cell<Option<u64>>,
     rekeyed: Cell<bool>,
     used: Cell<u32>,
 }
@@ -41,6 +45,22 @@ impl World {
             return Err(Refusal::new(Code::LedgerUnavailable, "the disk is gone"));
         }
         Ok(())
+    }
+}
+
+impl World {
+    /// As a vault does it at this moment.
+    fn drafted(&self) -> Drafted {
+        let finished = Finished {
+            method: Method::Post,
+            url: "https://fake.example/order".to_owned(),
+            headers: Vec::new(),
+            body: None,
+            signature: "by the vault".to_owned(),
+            timestamp_ms: self.now_ms(),
+        };
+        let message = format!("{} by the vault", self.now_ms()).into_bytes();
+        Drafted { message, finished, stamped_since_boot_ms: self.since_boot_ms() }
     }
 }
 
@@ -76,11 +96,15 @@ impl Token for World {
         if self.locks_meanwhile.get() {
             self.locked.set(true);
         }
+        let drafted = self.vault.get().map(|touched_after_ms| {
+            self.took_ms.set(self.took_ms.get() + touched_after_ms);
+            Box::new(self.drafted())
+        });
         if self.slow.get() > 0 {
             self.slow.set(self.slow.get() - 1);
             self.took_ms.set(self.took_ms.get() + 100_000);
         }
-        let signature = Signature { bytes: message[..2].to_vec(), passphrase: None, drafted: None };
+        let signature = Signature { bytes: message[..2].to_vec(), passphrase: None, drafted };
         Ok(Signed { signature, spent: grant.spend() })
     }
 
@@ -298,6 +322,19 @@ fn what_comes_too_late_for_the_exchange_is_thrown_away() {
         let (reply, steps) = sign(&world, false, ORDER);
         assert_eq!(reply.err(), Some(Code::TokenTooLate));
         assert_eq!(steps, ["intent", "may ask", "token", "thrown away", "failed", "written"]);
+    }
+}
+
+/// A vault stamps after the touch: however long that took, what counts is what came after it.
+#[test]
+fn what_a_vault_signs_too_late_after_its_stamp_is_thrown_away() {
+    for (slow, expected) in [(0, None), (1, Some(Code::TokenTooLate))] {
+        let world = World { touch: Cell::new(true), vault: Cell::new(Some(100_000)), ..World::default() };
+        world.slow.set(slow);
+        let (reply, steps) = sign(&world, false, ORDER);
+        assert_eq!(reply.as_ref().err(), expected.as_ref());
+        assert_eq!(reply.is_ok_and(|reply| reply.signature == "by the vault"), expected.is_none());
+        assert_eq!(steps.contains(&"thrown away".to_owned()), expected.is_some(), "{steps:?}");
     }
 }
 

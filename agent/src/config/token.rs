@@ -43,13 +43,13 @@ pub(super) fn read_all<'a>(
         if problems.count() > before {
             continue; // What is wrong with it may be what tells it apart.
         }
-        match tokens.iter().find(|other| is_same_token(&other.settings, &token.settings)) {
+        match tokens.iter().find(|other| may_be_same_token(&other.settings, &token.settings)) {
             None => tokens.push(token),
             Some(other) => problems.add(Problem::new(
                 at,
                 "expected a token of its own",
-                format!("the same as [token.{}]", other.settings.name),
-                "one token has one section: give it another label, serial, module or environment",
+                format!("the same as [token.{}], as far as can be told", other.settings.name),
+                "one token has one section: give both a label, or both a serial, or another module or environment",
             )),
         }
     }
@@ -73,12 +73,11 @@ fn find_unsealers(tokens: &mut [TokenConfig], agent: &AgentSettings) {
     }
 }
 
-fn is_same_token(one: &TokenSettings, other: &TokenSettings) -> bool {
-    let place = |token: &TokenSettings| {
-        let TokenSettings { profile, module, label, serial, environment, .. } = token.clone();
-        (profile, module, label, serial, environment)
-    };
-    place(one) == place(other)
+/// Unless something that both say tells them apart: a label and a serial may be one token's.
+fn may_be_same_token(one: &TokenSettings, other: &TokenSettings) -> bool {
+    let differ = |one: &Option<String>, other: &Option<String>| one.is_some() && other.is_some() && one != other;
+    let place = |token: &TokenSettings| (token.profile.clone(), token.module.clone(), token.environment.clone());
+    place(one) == place(other) && !differ(&one.label, &other.label) && !differ(&one.serial, &other.serial)
 }
 
 fn read(

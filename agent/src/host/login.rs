@@ -10,7 +10,7 @@ use pkcs11_profiles::Profile;
 use super::code;
 use super::fault::Fault;
 use super::pin::{OpenSource, Pin};
-use super::pin_try::{Outcome, PinFlags, Reason, TryRecord, Verdict};
+use super::pin_try::{Outcome, PinFlags, Reason, TryError, TryRecord, Verdict};
 use super::pkcs11::Token;
 use super::protocol::HostError;
 use super::settings::TokenSettings;
@@ -53,8 +53,9 @@ pub fn log_in(
         error => HostError::PinUnavailable(error.to_string()),
     };
     let source = OpenSource::open(settings).map_err(unavailable)?;
-    let mut record = TryRecord::open(&settings.state_dir, &settings.name).map_err(blocked)?;
-    check(&record, settings, &source.identity(), PinFlags::default())?;
+    let record = || TryRecord::open(&settings.state_dir, &settings.name).map_err(blocked);
+    // Not held while a person is asked: the others do not wait for one.
+    check(&record()?, settings, &source.identity(), PinFlags::default())?;
     let pin = match keeper {
         Keeper::None => source.read(&settings.name, operator).map_err(unavailable)?,
         Keeper::OnStandardOutput => {
@@ -65,6 +66,7 @@ pub fn log_in(
     if !(profile.pin.min_length..=profile.pin.max_length).contains(&pin.bytes.as_bytes().len()) {
         return Err(HostError::PinUnavailable(format!("{} takes {}", profile.title, profile.pin.form)));
     }
+    let mut record = record()?;
     sys::replace_environment(&settings.environment).map_err(|error| HostError::Module(error.to_string()))?;
     let token = Token::find(settings, profile)?;
     let keeper = token.open_session().map_err(HostError::from)?;
@@ -118,7 +120,7 @@ pub(crate) fn cure_of(reason: Reason, settings: &TokenSettings) -> String {
     let cure = match reason {
         Reason::FinalTry => FINAL_TRY_CURE.to_owned(),
         Reason::Locked => LOCKED_CURE.to_owned(),
-        Reason::Interrupted | Reason::RefusedBefore | Reason::TooManyRefusals => cure(settings),
+        Reason::Elsewhere | Reason::Interrupted | Reason::RefusedBefore | Reason::TooManyRefusals => cure(settings),
     };
     format!("{reason}; {cure}")
 }
@@ -136,8 +138,11 @@ fn cure(settings: &TokenSettings) -> String {
     )
 }
 
-pub(crate) fn blocked(error: super::pin_try::TryError) -> HostError {
-    HostError::PinBlocked(error.to_string())
+pub(crate) fn blocked(error: TryError) -> HostError {
+    match error {
+        TryError::Busy { .. } => HostError::Busy(error.to_string()),
+        error => HostError::PinBlocked(error.to_string()),
+    }
 }
 
 pub(crate) fn outcome(result: Result<(), RvError>) -> Outcome {

@@ -10,6 +10,8 @@ use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
@@ -66,6 +68,8 @@ pub enum Verdict {
 /// Why a PIN is not tried.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Reason {
+    #[error("the token counts a wrong PIN that is not on this record")]
+    Elsewhere,
     #[error("the token is one wrong PIN from locking itself")]
     FinalTry,
     #[error("an attempt was cut off before and may have been refused")]
@@ -93,6 +97,11 @@ pub enum Outcome {
 #[derive(Debug, thiserror::Error)]
 pub enum TryError {
     #[error(
+        "another process is about to log in to {token}, or waits for a person: see to its end (countersign vault, key add), \
+         then ask again"
+    )]
+    Busy { token: String },
+    #[error(
         "the record of PIN attempts in {path} is damaged; `countersign-agent pin-reset {token} --state-dir {}` clears it",
         state_dir.display()
     )]
@@ -110,9 +119,16 @@ struct Record {
     unclear: u32,
     refused: Vec<SourceIdentity>,
     refusals_in_a_row: u32,
+    /// A person allowed the next attempt, whatever the token counts.
+    #[serde(default)]
+    cleared: bool,
 }
 
 impl Record {
+    fn fresh() -> Self {
+        Self { v: 1, ..Self::default() }
+    }
+
     /// What a C_Login cut off before it was recorded must be taken for, seen with the token's flags.
     fn with_pending_judged(&self, flags: PinFlags) -> Self {
         let mut record = self.clone();
@@ -142,6 +158,9 @@ impl Record {
             Verdict::Blocked(if interrupted { Reason::Interrupted } else { Reason::RefusedBefore })
         } else if judged.refusals_in_a_row >= MOST_REFUSALS_IN_A_ROW {
             Verdict::Blocked(Reason::TooManyRefusals)
+        } else if flags.exact && flags.count_low && judged.refusals_in_a_row == 0 && !self.cleared {
+            // Another process, with a record of its own, may have tried this very PIN.
+            Verdict::Blocked(Reason::Elsewhere)
         } else {
             Verdict::Attempt
         }
@@ -167,21 +186,27 @@ pub struct TryRecord {
 }
 
 impl TryRecord {
-    /// Waits for other processes that log in to the same token.
+    /// Waits for other processes that log in to the same token, but not for a person whom they ask.
     pub fn open(state_dir: &Path, token: &str) -> Result<Self, TryError> {
+        Self::open_within(PATIENCE, state_dir, token)
+    }
+
+    fn open_within(patience: Duration, state_dir: &Path, token: &str) -> Result<Self, TryError> {
         let directory = directory(state_dir);
         let path = directory.join(format!("{token}.json"));
         let storage = |source| TryError::Storage { path: path.clone(), source };
         DirBuilder::new().mode(0o700).recursive(true).create(&directory).map_err(storage)?;
         let lock = private_file(&directory.join(format!("{token}.lock"))).map_err(storage)?;
-        rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(|error| storage(error.into()))?;
+        if !locked_within(patience, &lock).map_err(storage)? {
+            return Err(TryError::Busy { token: token.to_owned() });
+        }
         let record = match fs::read(&path) {
             Ok(bytes) => {
                 let (token, state_dir) = (token.to_owned(), state_dir.to_owned());
                 let damaged = |_| TryError::Damaged { path: path.clone(), token, state_dir };
                 serde_json::from_slice(&bytes).map_err(damaged)?
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Record { v: 1, ..Record::default() },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Record::fresh(),
             Err(error) => return Err(storage(error)),
         };
         Ok(Self { path, record, _lock: lock })
@@ -195,6 +220,7 @@ impl TryRecord {
     /// Records that C_Login is about to be called; it must not be called if this fails.
     pub fn begin(&mut self, source: &SourceIdentity, flags: PinFlags) -> Result<(), TryError> {
         self.record = self.record.with_pending_judged(flags);
+        self.record.cleared = false;
         self.record.pending = Some(source.clone());
         self.write()
     }
@@ -225,13 +251,45 @@ pub fn directory(state_dir: &Path) -> PathBuf {
     state_dir.join(DIRECTORY)
 }
 
-/// Forgets every attempt made on this token; true if there was a record.
+/// Forgets every attempt made on this token and allows one more; true if there was anything to forget.
 pub fn reset(state_dir: &Path, token: &str) -> Result<bool, TryError> {
-    let path = state_dir.join(DIRECTORY).join(format!("{token}.json"));
-    match fs::remove_file(&path).and_then(|()| sync_parent(&path)) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(source) => Err(TryError::Storage { path, source }),
+    let directory = directory(state_dir);
+    let path = directory.join(format!("{token}.json"));
+    let lock = path.with_extension("lock");
+    if !lock.exists() && !path.exists() {
+        return Ok(false);
+    }
+    let storage = |source| TryError::Storage { path: path.clone(), source };
+    let lock = private_file(&lock).map_err(storage)?;
+    if !locked_within(PATIENCE, &lock).map_err(storage)? {
+        return Err(TryError::Busy { token: token.to_owned() });
+    }
+    let cleared = Record { cleared: true, ..Record::fresh() };
+    let known = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
+    if known.as_ref() == Some(&cleared) {
+        return Ok(false);
+    }
+    TryRecord { path: path.clone(), record: cleared, _lock: lock }.write()?;
+    // The agent's, where root does this for it.
+    let (owner, made) = (fs::metadata(&directory).map_err(storage)?, fs::metadata(&path).map_err(storage)?);
+    if made.uid() != owner.uid() {
+        std::os::unix::fs::lchown(&path, Some(owner.uid()), Some(owner.gid())).map_err(storage)?;
+    }
+    Ok(true)
+}
+
+/// Longer than any login of another process takes, and shorter than a host has for its start.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+fn locked_within(patience: Duration, lock: &File) -> io::Result<bool> {
+    let until = Instant::now() + patience;
+    loop {
+        match rustix::fs::flock(lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(true),
+            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < until => sleep(Duration::from_millis(10)),
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 

@@ -26,12 +26,13 @@ fn all_records() -> impl Iterator<Item = Record> {
             let pending = pending.clone();
             (0..3).flat_map(move |unclear| {
                 let (pending, refused) = (pending.clone(), refused.clone());
-                (0..3).map(move |refusals_in_a_row| Record {
+                (0..6).map(move |number| Record {
                     v: 1,
                     pending: pending.clone(),
                     unclear,
                     refused: refused.clone(),
-                    refusals_in_a_row,
+                    refusals_in_a_row: number / 2,
+                    cleared: number % 2 == 1,
                 })
             })
         })
@@ -45,7 +46,9 @@ fn an_attempt_is_allowed_in_exactly_these_states() {
             let pending_counts = record.pending.is_some() && (flags.count_low || (record.unclear >= 1 && !flags.exact));
             let refused = record.refused.contains(&source(1)) || (pending_counts && record.pending == Some(source(1)));
             let refusals = record.refusals_in_a_row + u32::from(pending_counts);
-            let allowed = !flags.locked && !flags.final_try && !refused && refusals < MOST_REFUSALS_IN_A_ROW;
+            let elsewhere = flags.exact && flags.count_low && refusals == 0 && !record.cleared;
+            let allowed =
+                !flags.locked && !flags.final_try && !refused && !elsewhere && refusals < MOST_REFUSALS_IN_A_ROW;
             assert_eq!(record.verdict(&source(1), flags) == Verdict::Attempt, allowed, "{record:?} {flags:?}");
         }
     }
@@ -64,6 +67,7 @@ fn the_reason_says_what_happened() {
         (&fresh, PinFlags { final_try: true, ..TRY_SPENT }, Reason::FinalTry),
         (&refused, NO_TRY_SPENT, Reason::RefusedBefore),
         (&pending, TRY_SPENT, Reason::Interrupted),
+        (&fresh, PinFlags { exact: true, ..TRY_SPENT }, Reason::Elsewhere),
     ] {
         assert_eq!(record.verdict(&source(1), flags), Verdict::Blocked(reason));
     }
@@ -169,6 +173,44 @@ fn a_corrected_source_is_tried_and_success_clears_the_count_but_not_the_refused_
     assert!(reset(token.state.path(), "hsm").expect("removable"));
     assert!(!reset(token.state.path(), "hsm").expect("nothing left"));
     assert_eq!(token.start(1, Outcome::Accepted, Killed::Never), Verdict::Attempt);
+}
+
+/// The agent and a vault keep a record each for one YubiKey, which counts what both did.
+#[test]
+fn of_two_records_one_tries_a_wrong_pin_until_a_person_allows_one_more() {
+    let (agent, vault) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    let mut spent = 0;
+    let mut attempt = |state: &Path, outcome| {
+        let flags = PinFlags { count_low: spent > 0, exact: true, ..NO_TRY_SPENT };
+        let mut record = TryRecord::open(state, "yk").expect("opens");
+        let verdict = record.verdict(&source(1), flags);
+        if verdict == Verdict::Attempt {
+            record.begin(&source(1), flags).expect("writes");
+            record.settle(outcome).expect("writes");
+            spent = if outcome == Outcome::Refused { spent + 1 } else { 0 };
+        }
+        verdict
+    };
+    assert_eq!(attempt(vault.path(), Outcome::Accepted), Verdict::Attempt);
+    assert_eq!(attempt(agent.path(), Outcome::Refused), Verdict::Attempt);
+    assert_eq!(attempt(vault.path(), Outcome::Refused), Verdict::Blocked(Reason::Elsewhere));
+    assert!(reset(vault.path(), "yk").expect("writable"));
+    assert_eq!(attempt(vault.path(), Outcome::Refused), Verdict::Attempt, "a person allowed it");
+    assert_eq!(attempt(vault.path(), Outcome::Refused), Verdict::Blocked(Reason::RefusedBefore));
+    assert!(reset(vault.path(), "yk").expect("writable"));
+    assert_eq!(attempt(vault.path(), Outcome::Accepted), Verdict::Attempt, "it was set right");
+    assert!(reset(agent.path(), "yk").expect("writable"));
+    assert_eq!(attempt(agent.path(), Outcome::Refused), Verdict::Attempt);
+}
+
+#[test]
+fn a_record_that_another_holds_is_not_waited_for_without_end() {
+    let state = tempfile::tempdir().expect("a directory");
+    let held = TryRecord::open(state.path(), "hsm").expect("opens");
+    let busy = TryRecord::open_within(Duration::from_millis(50), state.path(), "hsm");
+    assert!(matches!(busy, Err(TryError::Busy { .. })), "{busy:?}");
+    drop(held);
+    TryRecord::open_within(Duration::ZERO, state.path(), "hsm").expect("free");
 }
 
 #[test]

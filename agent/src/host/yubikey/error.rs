@@ -9,6 +9,8 @@ use super::slot::{Slot, TouchPolicy};
 /// Why an operation was not done. Whatever it is, no signature was made that anybody gets.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum CardError {
+    #[error("{0}")]
+    Busy(String),
     #[error("firmware {}.{}.{} is too old: 5.3 or later is needed", .0[0], .0[1], .0[2])]
     Firmware([u8; 3]),
     #[error("the YubiKey is held by another program; close it (gpg, a browser, ykman) and ask again")]

@@ -7,7 +7,7 @@ use super::apdu::{Answered, Command, PIN_REFERENCE, find};
 use super::connection::Open;
 use super::error::{CardError, Tries};
 use crate::host::pin::Pin;
-use crate::host::pin_try::{Outcome, PinFlags, Reason, SourceIdentity, TryRecord, Verdict};
+use crate::host::pin_try::{Outcome, PinFlags, Reason, SourceIdentity, TryError, TryRecord, Verdict};
 use crate::sys::LockedMemory;
 
 const GOOD: u16 = 0x9000;
@@ -83,8 +83,11 @@ fn judge(verdict: Verdict, state_dir: &Path, token: &str) -> Result<(), CardErro
     )))
 }
 
-fn blocked(error: crate::host::pin_try::TryError) -> CardError {
-    CardError::PinBlocked(error.to_string())
+fn blocked(error: TryError) -> CardError {
+    match error {
+        TryError::Busy { .. } => CardError::Busy(error.to_string()),
+        error => CardError::PinBlocked(error.to_string()),
+    }
 }
 
 impl Open<'_> {

@@ -135,8 +135,15 @@ fn the_security_officers_pin_is_destroyed_with_the_first_pin() {
         this.vault.officer_tool(so_pin, &["--init-pin", "--new-pin", new]).status.success()
     };
     assert!(set_by_officer(&this, pin), "who knows it sets a PIN");
+    let pin_file = this.vault.pin_file().to_owned();
+    // Where it cannot be changed, nothing is made: the same is asked for again.
+    let wrong = this.vault.another_file("wrong.pin", "no-officers-pin");
+    let made = ["init", "vault", "--pin-file", pin_file.to_str().expect("UTF-8"), "--so-pin-file"];
+    let refused = this.command(&[&made[..], &[wrong.to_str().expect("UTF-8")]].concat());
+    assert!(!refused.status.success() && said(&refused).contains("the vault is not made"), "{}", said(&refused));
+    assert!(pin_file.exists() && !this.directory().join("sealed").exists());
     let so_pin_file = this.vault.another_file("officer.pin", so_pin);
-    let (pin_file, officer) = (this.vault.pin_file().to_owned(), so_pin_file.to_str().expect("UTF-8"));
+    let officer = so_pin_file.to_str().expect("UTF-8");
     let made =
         this.command(&["init", "vault", "--pin-file", pin_file.to_str().expect("UTF-8"), "--so-pin-file", officer]);
     assert!(made.status.success(), "{}", said(&made));

@@ -69,6 +69,7 @@ impl Custody {
         overwrite: bool,
         agent_id: Option<&str>,
     ) -> Result<serde_json::Value, HostError> {
+        self.owned()?;
         if self.place.exists() {
             return Err(HostError::Refused("this vault was made already: countersign vault show".to_owned()));
         }
@@ -98,6 +99,9 @@ impl Custody {
         let login = login::log_in(&unconfined, &[], None, login::Keeper::None)?;
         let (token, rotates) = (std::sync::Arc::clone(&login.token), Closing::rotates(login.token.profile()));
         drop(login);
+        if let Some(file) = so_pin_file {
+            self.forget_officer(&token, file)?;
+        }
         let terms = Terms {
             v: 1,
             agent,
@@ -120,19 +124,17 @@ impl Custody {
             set.map_err(|code| crate::host::fault::Fault::of_code(code, "C_SetPIN").error)?;
         }
         self.place.promote().map_err(|error| failed(&error))?;
-        if let Some(file) = so_pin_file {
-            self.forget_officer(&token, file)?;
-        }
         if rotates {
             fs::remove_file(pin_file).map_err(|error| refused("the PIN file is of no use any more", &error))?;
         }
         Ok(shown(&contents.terms, rotates))
     }
 
-    /// Sets a PIN of the security officer's that nobody knows.
+    /// Sets a PIN of the security officer's that nobody knows: before anything is sealed, so that where it fails the same can
+    /// be asked for again.
     fn forget_officer(&self, token: &Token, file: &Path) -> Result<(), HostError> {
         let failed = |error: &dyn std::fmt::Display| {
-            refused("the vault is made, but the security officer's PIN is what it was", error)
+            refused("the vault is not made: the security officer's PIN could not be changed", error)
         };
         let known = read_pin(&TokenSettings { pin: PinSource::File(file.to_owned()), ..self.settings.clone() })?;
         let unknown = random_pin(token.profile().pin.max_length).map_err(|error| failed(&error))?;
@@ -141,7 +143,12 @@ impl Custody {
         let done = done.and_then(|()| token.calls().set_pin(&session, &known, &unknown));
         done.map_err(|code| failed(&format!("{code:?}")))?;
         drop(session);
-        fs::remove_file(file).map_err(|error| refused("the security officer's PIN file is of no use any more", &error))
+        fs::remove_file(file).map_err(|error| {
+            refused(
+                "the security officer's PIN is another one now; remove its file, and make the vault without it",
+                &error,
+            )
+        })
     }
 
     /// What anybody may see of it.
@@ -156,6 +163,7 @@ impl Custody {
     /// Proves that a YubiKey opens the vault, with a touch: nothing is signed, and the token is not even loaded.
     pub fn drill(&self, yubikey: &str) -> Result<serde_json::Value, HostError> {
         let found = self.place.read().map_err(|error| HostError::Refused(error.to_string()))?;
+        self.owned()?;
         let settings = self.yubikey(yubikey)?;
         let serial = serial_of(&settings)?;
         let opened = |error| HostError::Refused(format!("{yubikey} does not open the vault: {error}"));
@@ -169,10 +177,12 @@ impl Custody {
     /// Seals anew: with a touch, and an approval unless only the PIN changes. The statement to approve goes to standard
     /// output, one line; the signature is read from standard input, PEM, until its end.
     pub fn change(&self, change: &Change, overwrite: bool) -> Result<serde_json::Value, HostError> {
+        self.owned()?;
         let prepared = Prepared::new(&self.settings, &[], None, None)?;
         let before = prepared.terms().clone();
         let terms = self.changed(&before, change, overwrite)?;
-        if *change != Change::Rotate {
+        // A trading token may be sealed by whom nobody has to ask.
+        if *change != Change::Rotate && !before.approvers.is_empty() {
             approved(&before, &terms)?;
         }
         let (card, spent) = (prepared.card().to_owned(), Spent::open(prepared.place()));
@@ -212,6 +222,11 @@ impl Custody {
         Ok(terms)
     }
 
+    /// What this process writes has to be its user's whose processes open the vault later.
+    fn owned(&self) -> Result<(), HostError> {
+        owned_by(&self.settings.state_dir, rustix::process::geteuid().as_raw())
+    }
+
     fn unsealers(&self) -> &[TokenSettings] {
         match &self.settings.pin {
             PinSource::Sealed(sealed) => &sealed.by,
@@ -227,6 +242,18 @@ impl Custody {
 
     fn rotates(&self) -> Result<bool, HostError> {
         Ok(Closing::rotates(&self.settings.checked_profile()?))
+    }
+}
+
+fn owned_by(directory: &Path, user: u32) -> Result<(), HostError> {
+    use std::os::unix::fs::MetadataExt as _;
+    match fs::metadata(directory) {
+        Ok(found) if found.uid() != user => Err(HostError::Refused(format!(
+            "{} belongs to uid {}, and this is uid {user}: run this as its owner (sudo -u)",
+            directory.display(),
+            found.uid()
+        ))),
+        _ => Ok(()), // what is not there yet is made by this user, and will be seen when it cannot be
     }
 }
 
@@ -314,4 +341,20 @@ fn shown(terms: &Terms, rotates: bool) -> serde_json::Value {
 
 fn refused(what: &str, error: &dyn std::fmt::Display) -> HostError {
     HostError::Refused(format!("{what}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_owner_of_the_directory_writes_into_it() {
+        use std::os::unix::fs::MetadataExt as _;
+        let directory = tempfile::tempdir().expect("a directory");
+        let owner = fs::metadata(directory.path()).expect("there").uid();
+        owned_by(directory.path(), owner).expect("its own");
+        let refused = owned_by(directory.path(), owner + 1).expect_err("another's").to_string();
+        assert!(refused.contains(&format!("belongs to uid {owner}")), "{refused}");
+        owned_by(&directory.path().join("none"), owner + 1).expect("not there yet");
+    }
 }

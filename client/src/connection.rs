@@ -17,15 +17,18 @@ use serde::de::DeserializeOwned;
 use crate::error::{Error, Refused};
 use crate::frame::{self, Answer, LENGTH_FIELD};
 
-/// How long a call waits for its answer unless it is told otherwise: more than the agent gives a token.
+/// How long a call waits for its answer unless it is told otherwise.
 pub const DEADLINE: Duration = Duration::from_secs(10);
+/// The same for a signature: more than the agent gives a token, where one is signed for with a touch.
+pub const SIGNING_DEADLINE: Duration = Duration::from_secs(25);
 
 /// A connection to one of the agent's sockets.
 #[derive(Debug)]
 pub struct Connection {
     stream: UnixStream,
     socket: PathBuf,
-    deadline: Duration,
+    /// None: as long as the call in question usually takes.
+    deadline: Option<Duration>,
     received: Vec<u8>,
     /// Extensions sent and not answered yet, oldest first.
     awaited: VecDeque<&'static str>,
@@ -34,23 +37,17 @@ pub struct Connection {
 impl Connection {
     pub fn open(socket: &Path) -> Result<Self, Error> {
         let stream = connect(socket).map_err(|error| Error::from_io(socket, error, DEADLINE))?;
-        Ok(Self {
-            stream,
-            socket: socket.to_owned(),
-            deadline: DEADLINE,
-            received: Vec::new(),
-            awaited: VecDeque::new(),
-        })
+        Ok(Self { stream, socket: socket.to_owned(), deadline: None, received: Vec::new(), awaited: VecDeque::new() })
     }
 
     /// Sets how long each later [`Self::receive`] and each write may take.
     pub fn set_deadline(&mut self, deadline: Duration) {
-        self.deadline = deadline;
+        self.deadline = Some(deadline);
     }
 
     /// Makes `calls` with another deadline.
     pub(crate) fn within<R>(&mut self, deadline: Duration, calls: impl FnOnce(&mut Self) -> R) -> R {
-        let usual = std::mem::replace(&mut self.deadline, deadline);
+        let usual = self.deadline.replace(deadline);
         let result = calls(self);
         self.deadline = usual;
         result
@@ -86,7 +83,8 @@ impl Connection {
         let Some(extension) = self.awaited.pop_front() else {
             return Err(Error::Answer { extension: "nothing", reason: "no message waits for an answer".to_owned() });
         };
-        let frame = self.next_frame().map_err(|error| self.closed_by(error))?;
+        let usual = if may_take_a_touch(extension) { SIGNING_DEADLINE } else { DEADLINE };
+        let frame = self.next_frame(self.deadline.unwrap_or(usual)).map_err(|error| self.closed_by(error))?;
         match frame::decode(&frame) {
             Ok(Answer::Extension { name, payload }) if name == extension => understand(extension, payload),
             Ok(Answer::Extension { .. }) => {
@@ -115,19 +113,20 @@ impl Connection {
     }
 
     fn write(&mut self, frame: &[u8], descriptor: Option<BorrowedFd<'_>>) -> Result<(), Error> {
-        let written = self.stream.set_write_timeout(Some(self.deadline)).and_then(|()| {
+        let deadline = self.deadline.unwrap_or(DEADLINE);
+        let written = self.stream.set_write_timeout(Some(deadline)).and_then(|()| {
             let sent = match descriptor {
                 Some(descriptor) => send_descriptor(&self.stream, frame, descriptor)?,
                 None => 0,
             };
             self.stream.write_all(&frame[sent..])
         });
-        written.map_err(|error| Error::from_io(&self.socket, error, self.deadline))
+        written.map_err(|error| Error::from_io(&self.socket, error, deadline))
     }
 
     /// The next complete frame, without its length field.
-    fn next_frame(&mut self) -> Result<Vec<u8>, Error> {
-        let until = Instant::now() + self.deadline;
+    fn next_frame(&mut self, deadline: Duration) -> Result<Vec<u8>, Error> {
+        let until = (Instant::now() + deadline, deadline);
         self.fill(LENGTH_FIELD, until)?;
         let field = std::array::from_fn(|index| self.received[index]);
         let length = frame::length(field).map_err(|source| Error::Frame { socket: self.socket.clone(), source })?;
@@ -136,19 +135,19 @@ impl Connection {
     }
 
     /// Reads until `wanted` bytes are there. A byte now and then does not move the deadline.
-    fn fill(&mut self, wanted: usize, until: Instant) -> Result<(), Error> {
+    fn fill(&mut self, wanted: usize, (until, deadline): (Instant, Duration)) -> Result<(), Error> {
         let mut chunk = [0; 16 * 1024];
         while self.received.len() < wanted {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(Error::TimedOut { socket: self.socket.clone(), deadline: self.deadline });
+                return Err(Error::TimedOut { socket: self.socket.clone(), deadline });
             }
             let read = self.stream.set_read_timeout(Some(left)).and_then(|()| self.stream.read(&mut chunk));
             match read {
                 Ok(0) => return Err(Error::Closed { socket: self.socket.clone() }),
                 Ok(count) => self.received.extend_from_slice(&chunk[..count]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Error::from_io(&self.socket, error, self.deadline)),
+                Err(error) => return Err(Error::from_io(&self.socket, error, deadline)),
             }
         }
         Ok(())
@@ -181,6 +180,11 @@ fn send_descriptor(stream: &UnixStream, frame: &[u8], descriptor: BorrowedFd<'_>
     }
     let sent = net::sendmsg(stream.as_fd(), &[IoSlice::new(frame)], &mut control, SendFlags::NOSIGNAL)?;
     Ok(sent)
+}
+
+/// Requests that a YubiKey may sign at once, which takes as long as it waits for its touch.
+fn may_take_a_touch(extension: &str) -> bool {
+    matches!(extension, wire::SESSION | wire::SIGN)
 }
 
 /// Requests that persons may have to approve.

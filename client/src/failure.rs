@@ -81,6 +81,7 @@ impl Failure {
             Self::Agent(Error::TimedOut { .. }) => "agent.timeout",
             Self::Agent(Error::Answer { .. } | Error::Frame { .. } | Error::Unsupported { .. }) => "agent.protocol",
             Self::Agent(_) | Self::AgentProgramAbsent => "agent.not_reachable",
+            Self::AgentProgram { exit, .. } if *exit == Exit::Unavailable as u8 => "token.unavailable",
             Self::AgentProgram { .. } | Self::Configuration { .. } => "configuration",
             Self::Journal(_) => "ledger.unavailable",
             Self::Approver(_) => "approval.approver",

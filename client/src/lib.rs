@@ -24,7 +24,7 @@ pub mod ssh_agent;
 
 pub use admin::Admin;
 pub use client::{Client, SignCall};
-pub use connection::{Connection, DEADLINE};
+pub use connection::{Connection, DEADLINE, SIGNING_DEADLINE};
 pub use countersign_core as core;
 pub use error::{Error, Refused};
 pub use frame::{FrameError, MAX_FRAME};

@@ -206,6 +206,19 @@ fn each_code_has_its_exit() {
 }
 
 #[test]
+fn what_does_not_wait_is_approved_and_denied_alike() {
+    let fake = FakeAgent::start(|extension, _| {
+        let refused = r#"{"v":1,"error":{"code":"request.malformed","message":"no request of that id waits"}}"#;
+        Act::Json(if extension == "deny@countersign" { refused.to_owned() } else { good(extension) })
+    });
+    let program = Program::new(Some(fake.socket()));
+    for command in ["approve", "deny"] {
+        let ran = program.run(&[command, "nope", "--json"]);
+        assert_eq!((ran.exit, ran.error_code().as_str()), (4, "approval.unknown"), "{command}: {ran:?}");
+    }
+}
+
+#[test]
 fn an_agent_that_cannot_be_reached_is_said_with_what_to_do() {
     let program = Program::new(Some("/nowhere/agent.sock".into()));
     for words in [&["sign", "--key", "mm", "GET", "/x"][..], &["key", "list"], &["lock"], &["pending"], &["status"]] {

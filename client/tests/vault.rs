@@ -57,4 +57,11 @@ fn a_vault_is_shown_and_changed_with_an_approval() {
     assert!(out.contains("yk-spare (YubiKey 2)"), "{out}");
     let refused = program.run(&["vault", "rotate", "none"]);
     assert!(refused.exit == 5 && refused.err.contains("no vault"), "{refused:?}");
+    assert!(refused.err.starts_with("touch yk: it blinks\n"), "{refused:?}");
+    let json = program.run(&["vault", "rotate", "none", "--json"]);
+    assert_eq!((json.exit, json.error_code().as_str()), (5, "token.unavailable"));
+    assert!(
+        json.out.contains("has no vault of that name") || json.err.contains("has no vault of that name"),
+        "{json:?}"
+    );
 }

@@ -44,10 +44,18 @@ def default_socket():
     return SYSTEM_SOCKET
 
 
-class Agent:
-    """A countersign agent. Safe to share between threads; a fork gets a connection of its own."""
+# How long an answer may take, in seconds; a signature more, since a YubiKey waits for its touch.
+TIMEOUT = 10.0
+SIGNING_TIMEOUT = 25.0
 
-    def __init__(self, path=None, timeout=10.0):
+
+class Agent:
+    """A countersign agent. Safe to share between threads; a fork gets a connection of its own.
+
+    `timeout` is for each answer, in seconds; without one, as long as the agent may take.
+    """
+
+    def __init__(self, path=None, timeout=None):
         self.path = path or default_socket()
         self.timeout = timeout
         self._lock = threading.Lock()
@@ -66,7 +74,7 @@ class Agent:
         payload = _dump(question)
         if params is not None:
             payload = f'{payload[:-1]},"params":{_json_text(params)}}}'
-        return self._finished(self._ask("sign@countersign", payload))
+        return self._finished(self._ask("sign@countersign", payload, SIGNING_TIMEOUT))
 
     def session(self, key, purpose="ws", channel=None, challenge=None, symbols=None):
         """Asks for the login of a WebSocket session: a dict with `url`, and `frame` (JSON text) or `headers`.
@@ -76,7 +84,7 @@ class Agent:
         question = {"v": 1, "key": key, "purpose": purpose}
         optional = {"channel": channel, "challenge": challenge, "symbols": symbols}
         question.update((name, value) for name, value in optional.items() if value is not None)
-        return self._finished(self._ask("session@countersign", _dump(question)))
+        return self._finished(self._ask("session@countersign", _dump(question), SIGNING_TIMEOUT))
 
     def keys(self):
         """Lists the keys this client may use."""
@@ -87,7 +95,7 @@ class Agent:
         return self._ask("status@countersign", '{"v":1}')
 
     def _finished(self, answer):
-        wait_ms = int(self.timeout * 500)
+        wait_ms = int(self._patience(TIMEOUT) * 500)
         while "pending" in answer:
             pending = answer["pending"]
             if time.time() * 1000 > pending["expires_ms"] + EXPIRY_GRACE_MS:
@@ -95,6 +103,9 @@ class Agent:
             question = {"v": 1, "id": pending["id"], "wait_ms": wait_ms}
             answer = self._ask("result@countersign", _dump(question))
         return answer
+
+    def _patience(self, usual):
+        return usual if self.timeout is None else self.timeout
 
     def close(self):
         """Closes the connection; the next question opens another."""
@@ -107,10 +118,10 @@ class Agent:
     def __exit__(self, *_exception):
         self.close()
 
-    def _ask(self, extension, payload):
+    def _ask(self, extension, payload, usual=None):
         frame = _frame(extension, payload)
         with self._lock:
-            deadline = time.monotonic() + self.timeout
+            deadline = time.monotonic() + self._patience(usual or TIMEOUT)
             try:
                 self._send(frame, deadline)
                 answer = _Body(self._receive(deadline))

@@ -8,7 +8,7 @@ import time
 import unittest
 from unittest import mock
 
-from countersign import Agent, Refused, Unavailable
+from countersign import Agent, Refused, Unavailable, _agent
 from countersign._agent import default_socket
 
 from .fake_agent import FakeAgent, answer, frame
@@ -182,6 +182,18 @@ class Connections(unittest.TestCase):
             agent.timeout = 5
             self.assertEqual(agent.sign("k", "GET", "/next")["path"], "/next")
             release.set()
+
+    def test_a_signature_may_take_as_long_as_a_touch_and_nothing_else_may(self):
+        def late(connection, extension, payload):
+            time.sleep(0.4)
+            connection.sendall(frame(extension, json.dumps(dict(SIGNED, keys=[])).encode()))
+
+        with FakeAgent(late) as fake, Agent(fake.path) as agent, mock.patch.object(_agent, "TIMEOUT", 0.1):
+            self.assertGreaterEqual(_agent.SIGNING_TIMEOUT, 25)
+            agent.sign("k", "GET", "/slow")
+            agent.session("k")
+            with self.assertRaisesRegex(Unavailable, "timed out"):
+                agent.keys()
 
     def test_threads_get_their_own_answers(self):
         def echo(connection, extension, payload):

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use clap::Args;
 use countersign::core::approval::{Statement, Subject, Unlike, review};
+use countersign::core::refusal::Code;
 use countersign::core::wire::admin::{ApproverEntry, PendingReply};
 use countersign::known_agents::{self, Acquaintance, StrangeAgent};
 use countersign::ssh_agent::{ApproverError, Candidate, SshAgent};
-use countersign::{Admin, Sockets};
+use countersign::{Admin, Error, Sockets};
 
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -92,9 +93,13 @@ fn check_listed(asked: &Asked<'_>, id: &str) -> Result<(), Failure> {
 }
 
 pub(crate) fn deny(arguments: &Arguments, sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
-    let mut admin = Admin::open(sockets)?;
-    Asked::find(&admin.pending()?, &arguments.id, output)?;
-    let done = admin.deny(&arguments.id)?;
+    let done = Admin::open(sockets)?.deny(&arguments.id).map_err(|error| match error {
+        // What an agent says of an id that does not wait.
+        Error::Refused(refused) if refused.known_code() == Some(Code::RequestMalformed) => {
+            Failure::NotPending(arguments.id.clone())
+        }
+        error => error.into(),
+    })?;
     output.show(&done, || plain(&done.done))
 }
 

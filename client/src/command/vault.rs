@@ -3,7 +3,8 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, ChildStderr, Stdio};
+use std::thread;
 
 use clap::{Args, Subcommand};
 use countersign::core::approval::{Statement, Subject};
@@ -33,6 +34,9 @@ pub(crate) enum Command {
         /// Make new keys in slot 9d, over those that are there
         #[arg(long)]
         overwrite: bool,
+        /// The agent's id, as `countersign pending` shows it, where this user cannot read it
+        #[arg(long, value_name = "ID")]
+        agent_id: Option<String>,
     },
     /// Who opens it, and what a touch is worth
     Show(Vault),
@@ -96,11 +100,12 @@ pub(crate) fn run(command: &Command, output: &Output) -> Result<Exit, Failure> {
     let mut program = agent_program::command()?;
     program.args(["vault", action, &vault.token]).args(yubikey).arg("--config").arg(&vault.config);
     program.args(overwrite.then_some("--overwrite"));
-    if let Command::Init { pin_file, so_pin_file, .. } = command {
+    if let Command::Init { pin_file, so_pin_file, agent_id, .. } = command {
+        program.args(agent_id.iter().flat_map(|id| ["--agent-id", id.as_str()]));
         program.arg("--pin-file").arg(pin_file);
         program.args(so_pin_file.iter().flat_map(|file| [Path::new("--so-pin-file"), file]));
     }
-    let program = program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+    let program = program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let failed = |error: std::io::Error| Failure::AgentProgram {
         exit: Exit::NotReachable as u8,
         message: format!("could not run countersign-agent: {error}"),
@@ -112,6 +117,7 @@ pub(crate) fn run(command: &Command, output: &Output) -> Result<Exit, Failure> {
 /// The last line of the program is its result; one before it asks for an approval.
 fn converse(mut program: Child) -> Result<Value, Failure> {
     let mut result = Value::Null;
+    let words = program.stderr.take().map(|stderr| thread::spawn(move || pass_on(stderr)));
     let lines = program.stdout.take().map(BufReader::new).into_iter().flat_map(BufRead::lines);
     let mut input = program.stdin.take();
     for line in lines.map_while(Result::ok) {
@@ -130,9 +136,23 @@ fn converse(mut program: Child) -> Result<Value, Failure> {
         Some(0) => Ok(result),
         code => Err(Failure::AgentProgram {
             exit: code.unwrap_or(Exit::Unavailable as u8),
-            message: "the vault is as it was; countersign-agent says why above".to_owned(),
+            message: words
+                .and_then(|words| words.join().ok().flatten())
+                .unwrap_or_else(|| "countersign-agent ended without a word".to_owned()),
         }),
     }
+}
+
+/// Shows what the agent's program says as it says it; its last words, where it failed, are for the caller to show.
+fn pass_on(stderr: ChildStderr) -> Option<String> {
+    let mut last = None;
+    for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+        match line.strip_prefix("countersign-agent: ") {
+            Some(reason) => last = Some(plain(reason)),
+            None => say(&format!("{}\n", plain(&line))),
+        }
+    }
+    last
 }
 
 fn approve(asked: &Asked) -> Result<String, Failure> {

@@ -1,7 +1,6 @@
 //! What an approver is shown of a request beside its statement.
 
 use countersign_core::approval::{Approver, Subject, Touch};
-use countersign_core::ports::Clock;
 use countersign_core::wire::VERSION;
 use countersign_core::wire::admin::{ApproverEntry, CallerEntry, LimitEntry, PendingEntry, PendingReply};
 
@@ -28,7 +27,7 @@ impl Front {
         let state = pending.state.borrow();
         let State::Waiting { collected, waiting } = &*state else { return None };
         let (statement, key) = (collected.statement(), waiting.key());
-        let now_ms = self.clock.now_ms();
+        let now_ms = self.clock.ledger_ms();
         let limit = |spend: &countersign_core::policy::Spend| LimitEntry {
             window: spend.window.clone(),
             used: self.recorder.spent(now_ms, &spend.window),

@@ -166,7 +166,7 @@ fn next_after_stranger(error: &StrangeAgent) -> Option<String> {
             file.display()
         )),
         StrangeAgent::Homeless => Some("name the agent with --agent".to_owned()),
-        StrangeAgent::File { .. } | StrangeAgent::NotThat { .. } => None,
+        StrangeAgent::File { .. } | StrangeAgent::NoId { .. } | StrangeAgent::NotThat { .. } => None,
     }
 }
 

@@ -8,6 +8,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+const LONGEST_ID: usize = 128;
+
 /// What is known of an agent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Acquaintance {
@@ -21,6 +23,8 @@ pub enum Acquaintance {
 pub enum StrangeAgent {
     #[error("the agent at {} is {found}, but {} knows {known} there", socket.display(), file.display())]
     Changed { socket: PathBuf, found: String, known: String, file: PathBuf },
+    #[error("the agent's id {found:?} is none: it would be taken down as something else")]
+    NoId { found: String },
     #[error("the request is for the agent {found}, not {expected}")]
     NotThat { found: String, expected: String },
     #[error("could not read or write {}", file.display())]
@@ -42,6 +46,10 @@ pub fn file() -> Result<PathBuf, StrangeAgent> {
 
 /// Compares the id that a request names with the one known for its socket, and takes it down where there is none.
 pub fn check(file: &Path, socket: &Path, found: &str) -> Result<Acquaintance, StrangeAgent> {
+    // It comes from whoever speaks at the socket, and is written into a file of lines and onto a terminal.
+    if found.is_empty() || found.len() > LONGEST_ID || !found.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(StrangeAgent::NoId { found: found.chars().take(LONGEST_ID).collect() });
+    }
     let failed = |source| StrangeAgent::File { file: file.to_owned(), source };
     let known = match fs::read_to_string(file) {
         Ok(text) => text,
@@ -85,6 +93,12 @@ mod tests {
         let changed = check(&file, one, "id-2").expect_err("changed");
         assert!(matches!(changed, StrangeAgent::Changed { .. }), "{changed}");
         assert_eq!(check(&file, one, "id-1").expect("still known"), Acquaintance::Known);
+        // Nobody writes a line about another agent's socket.
+        for found in ["", "id 3", "id-3\n/run/d/admin.sock id-4", "id-\u{1b}[2J", "ïd", &"x".repeat(129)] {
+            let none = check(&file, Path::new("/run/e/admin.sock"), found).expect_err("no id");
+            assert!(matches!(none, StrangeAgent::NoId { .. }), "{none}");
+        }
+        assert_eq!(fs::read_to_string(&file).expect("written").lines().count(), 2);
         fs::remove_dir_all(directory).expect("removed");
     }
 }

@@ -21,9 +21,7 @@ fn good(extension: &str) -> String {
             .replace("\"body\":\"a=\\\"1\\\"\\n\"", "\"frame\":\"{}\""),
         "keys@countersign" => format!(r#"{{"v":1,"keys":[{KEY}]}}"#),
         "status@countersign" => r#"{"v":1,"version":"0.1.0","locked":false,"started_ms":1,"tokens":[{"name":"hsm","profile":"softhsm","state":"healthy","since_ms":1,"last_error":null,"next_try_ms":null,"keys":["mm"],"tier":"software"}],"ledger":{"state":"healthy","directory":"/nowhere","last":{"seq":3,"hash":"ab"},"free_bytes":1048576},"warnings":["no isolation"]}"#.to_owned(),
-        "pending@countersign" => {
-            format!(r#"{{"v":1,"pending":[],"changes":[{}],"approvers":[]}}"#, CHANGE.replace("0193", "7"))
-        }
+        "pending@countersign" => r#"{"v":1,"pending":[],"approvers":[]}"#.to_owned(),
         "events@countersign" => r#"{"v":1,"records":[{"seq":3,"time_ms":1,"kind":"closed","prev":"00"}],"last":3}"#.to_owned(),
         "explain@countersign" => r#"{"v":1,"decision":"allow","rule":"[client.a] scopes","scope":"read","effective_scopes":["read"],"neighbours":[],"transfers":[],"residual":[],"spends":[]}"#.to_owned(),
         _ => format!(r#"{{"v":1,"done":"done","key":{KEY}}}"#),
@@ -374,7 +372,14 @@ fn unlocking_waits_for_its_approver() {
 
 #[test]
 fn what_does_not_wait_is_neither_approved_nor_denied() {
-    let (_fake, program) = good_agent();
+    let fake = FakeAgent::start(|extension, _| match extension {
+        "deny@countersign" => Act::Json(
+            r#"{"v":1,"error":{"code":"request.malformed","message":"no request with that id waits for approval"}}"#
+                .into(),
+        ),
+        extension => Act::Json(good(extension)),
+    });
+    let program = Program::new(Some(fake.socket()));
     for command in ["approve", "deny"] {
         let ran = program.run(&[command, "8"]);
         assert_eq!(ran.exit, 4, "{ran:?}");

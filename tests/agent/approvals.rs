@@ -4,7 +4,7 @@ mod openssh;
 pub(crate) mod person;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use countersign::ssh_agent::{ApproverError, SshAgent};
 use countersign_agent::ledger::segment::SegmentDir;
@@ -174,6 +174,39 @@ fn what_is_not_approved_ends_and_is_free_again() {
     // Nothing of all that was signed, so the whole day's limit is there.
     ask(&mut client, "2");
     assert_eq!(agent.journal().matches("\"kind\":\"returned\"").count(), 4);
+}
+
+#[test]
+fn who_does_not_ask_for_the_result_has_lost_interest() {
+    let agent = agent_with(&[&Person::new("alice", 1)], "");
+    let mut client = agent.client();
+    let (asked, begun) = (ask(&mut client, "1"), Instant::now());
+    // A call for the result counts from its end.
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(matches!(client.result::<SignReply>(&asked.id, Duration::from_secs(1)), Err(Error::Waits(_))));
+    while agent.admin().pending().is_ok_and(|reply| !reply.pending.is_empty()) {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it waits on");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert!(begun.elapsed() > Duration::from_secs(32), "{:?}", begun.elapsed());
+    let ended = result(&mut client, &asked.id).expect_err("it was given up");
+    assert!(ended.to_string().contains("has not asked for the result"), "{ended}");
+    assert_eq!(code(Err::<SignReply, _>(ended)), Some(Code::ApprovalCancelled));
+}
+
+#[test]
+fn a_key_asks_persons_thirty_times_within_an_hour() {
+    let agent = agent_with(&[&Person::new("alice", 1)], "");
+    let mut client = agent.client();
+    for _ in 0..30 {
+        let asked = ask(&mut client, "0.1");
+        client.cancel(&asked.id).expect("cancelled");
+        assert_eq!(code(result(&mut client, &asked.id)), Some(Code::ApprovalCancelled));
+    }
+    let refused = client.sign(&withdrawal("0.1")).expect_err("too often");
+    assert!(refused.to_string().contains("within an hour"), "{refused}");
+    assert_eq!(code(Err::<SignReply, _>(refused)), Some(Code::PolicyRate));
+    assert_eq!(agent.admin().pending().expect("answered").pending.len(), 0);
 }
 
 #[test]

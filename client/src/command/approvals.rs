@@ -94,7 +94,7 @@ fn check_listed(asked: &Asked<'_>, id: &str) -> Result<(), Failure> {
 
 pub(crate) fn deny(arguments: &Arguments, sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
     let done = Admin::open(sockets)?.deny(&arguments.id).map_err(|error| match error {
-        // What an agent says of an id that does not wait.
+        // What is asked is well-formed: nothing with this id waits.
         Error::Refused(refused) if refused.known_code() == Some(Code::RequestMalformed) => {
             Failure::NotPending(arguments.id.clone())
         }

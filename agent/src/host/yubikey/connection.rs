@@ -134,12 +134,16 @@ impl<R> Operation<R> {
         let mut last = CardError::Reset;
         for _ in 0..CONNECTS {
             let events = events(context, reader)?;
-            let mut card = context.connect(reader, ShareMode::Shared, Protocols::ANY)?;
-            let looked = self.look_at(&mut card, work);
-            leave(card);
+            let connected = context.connect(reader, ShareMode::Shared, Protocols::ANY).map_err(CardError::from);
+            let looked = connected.and_then(|mut card| {
+                let looked = self.look_at(&mut card, work);
+                leave(card);
+                looked
+            });
             match looked {
-                // Before anything was done with it: what another program resets is there again.
-                Err(CardError::Reset) if work.is_some() => last = CardError::Reset,
+                // Before anything was done with it: what another program resets is there again, and in the middle of that
+                // it is there without power.
+                Err(error @ (CardError::Reset | CardError::Unplugged)) if work.is_some() => last = error,
                 Ok(Look::Done(result)) => {
                     *self.yubikey.place() = Some(Place { reader: reader.clone(), events });
                     return Ok(Look::Done(result));

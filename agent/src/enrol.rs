@@ -15,6 +15,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use countersign_core::exchange::Passphrase;
+
 use crate::config::{self, Facts};
 use crate::confine;
 use crate::host::frame::{self, FrameError, Frames};
@@ -159,11 +161,16 @@ fn on_yubikey(
 
 /// Asks the operator for what an `Add` needs, before the login: people are slow, and tokens drop unused sessions.
 fn enter(request: &EnrolRequest, operator: &Operator<'_>) -> Result<Option<NewKey>, EnrolError> {
-    let EnrolRequest::Add { name, exchange, algorithm, secret_encoding, needs_passphrase, .. } = request else {
+    let EnrolRequest::Add { name, exchange, algorithm, secret_encoding, passphrase, .. } = request else {
         return Ok(None);
     };
-    let wanted = Wanted { name, exchange, secret_encoding: *secret_encoding, needs_passphrase: *needs_passphrase };
+    let needs_passphrase = passphrase.is_needed();
+    let wanted = Wanted { name, exchange, secret_encoding: *secret_encoding, needs_passphrase };
     let entered = operator.credentials(wanted)?;
     let material = KeyMaterial::decode(*algorithm, *secret_encoding, entered.secret.as_bytes())?;
-    Ok(Some(NewKey { material, api_key: entered.api_key, passphrase: entered.passphrase }))
+    let passphrase = match (*passphrase, entered.passphrase) {
+        (Passphrase::Mac, Some(typed)) => Some(material.mac_of(&typed)?),
+        (_, typed) => typed,
+    };
+    Ok(Some(NewKey { material, api_key: entered.api_key, passphrase }))
 }

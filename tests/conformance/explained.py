@@ -117,6 +117,10 @@ def loses_brackets_of_lists(case, built):
     return case.path.endswith("/asset/dust") and loses_brackets(case, built)
 
 
+def batch_elsewhere(case, built):
+    return isinstance(case.params.get("batchOrders"), list) and not case.path.endswith("/batchOrders")
+
+
 # Refused by the agent, signed by ccxt: exchange ("*": every one), code, whether that is why, reason.
 REFUSED = (
     ("*", "request.malformed", nested_in_a_query, "an array, an object or null in a query or a form"),
@@ -154,6 +158,7 @@ DIFFERENT = (
     ("cryptocom", has_exponent, "ccxt signs a number in another spelling than it sends"),
     ("htx", names_in_capitals, "for contracts ccxt does not sort names in capitals among its own"),
     ("krakenfutures", loses_brackets, "ccxt takes brackets out of values"),
+    ("mexc", batch_elsewhere, "ccxt spells a list as Python does where the path takes no batch of orders"),
     ("phemex", loses_brackets, "ccxt takes brackets out of values"),
     ("upbit", has_exponent, "ccxt signs a number in another spelling than it sends"),
 )

@@ -3,6 +3,8 @@
 use countersign_agent::enrol::protocol::{EnrolError, EnrolReply, EnrolRequest, SecretEncoding};
 use countersign_agent::host::protocol::{Bytes, FromHost, ToHost};
 use countersign_core::algorithm::Algorithm;
+use countersign_core::exchange::Passphrase;
+use data_encoding::BASE64;
 use p256::ecdsa::signature::Verifier;
 use p256::pkcs8::DecodePublicKey;
 
@@ -27,7 +29,11 @@ fn named(name: &str) -> String {
 fn the_front_sees_no_byte_of_secret_or_passphrase_and_neither_is_on_disk() {
     let token = SoftHsm::new();
     let input = serde_json::json!({"api_key": "id", "secret": SECRET, "passphrase": PASSPHRASE}).to_string();
-    let exchange = enrol(&token.settings(), &adding("okx", Algorithm::HmacSha256, SecretEncoding::Ascii, true), &input);
+    let exchange = enrol(
+        &token.settings(),
+        &adding("okx", Algorithm::HmacSha256, SecretEncoding::Ascii, Passphrase::Plain),
+        &input,
+    );
     assert!(done(exchange.reply).has_passphrase);
     let found =
         |bytes: &[u8], text: &str| bytes.windows(8).any(|window| text.as_bytes().windows(8).any(|w| w == window));
@@ -60,11 +66,28 @@ fn the_front_sees_no_byte_of_secret_or_passphrase_and_neither_is_on_disk() {
 }
 
 #[test]
+fn a_passphrase_that_goes_out_as_a_mac_is_kept_as_one() {
+    let token = SoftHsm::new();
+    let input = serde_json::json!({"api_key": "id", "secret": SECRET, "passphrase": PASSPHRASE}).to_string();
+    let request = adding("kc", Algorithm::HmacSha256, SecretEncoding::Ascii, Passphrase::Mac);
+    done(enrol(&token.settings(), &request, &input).reply);
+    let (mut host, _) = RunningHost::ready(&token.settings());
+    host.send(&ToHost::Sign {
+        id: 1,
+        key: "kc",
+        algorithm: Algorithm::HmacSha256,
+        message: Bytes(PASSPHRASE.as_bytes()),
+    });
+    let FromHost::Signed { passphrase: Some(passphrase), signature, .. } = host.receive() else { panic!("not signed") };
+    assert_eq!(*passphrase.0, BASE64.encode(&signature));
+}
+
+#[test]
 fn a_name_is_used_once_until_it_is_removed() {
     let token = SoftHsm::new();
     let settings = token.settings();
     add(&settings, "mm", Algorithm::HmacSha256, SecretEncoding::Ascii, SECRET);
-    let again = adding("mm", Algorithm::HmacSha512, SecretEncoding::Ascii, false);
+    let again = adding("mm", Algorithm::HmacSha512, SecretEncoding::Ascii, Passphrase::None);
     let input = serde_json::json!({"api_key": "id", "secret": SECRET}).to_string();
     assert_eq!(refused(enrol(&settings, &again, &input).reply), EnrolError::NameTaken(named("mm")));
     let (mut host, keys) = RunningHost::ready(&settings);
@@ -90,7 +113,7 @@ fn bad_input_leaves_nothing_on_the_token_and_is_not_quoted() {
         (Algorithm::Ed25519, SecretEncoding::Ascii, SECRET.to_owned()),
     ] {
         let input = serde_json::json!({"api_key": "id", "secret": secret}).to_string();
-        let exchange = enrol(&token.settings(), &adding("mm", algorithm, encoding, false), &input);
+        let exchange = enrol(&token.settings(), &adding("mm", algorithm, encoding, Passphrase::None), &input);
         let reason = refused(exchange.reply);
         assert!(matches!(reason, EnrolError::Input(_)), "{reason:?}");
         assert!(!reason.to_string().contains(&SECRET[..8]));
@@ -104,7 +127,7 @@ fn bad_input_leaves_nothing_on_the_token_and_is_not_quoted() {
 fn names_that_are_no_names_are_refused_before_anything_is_read() {
     let token = SoftHsm::new();
     for name in ["", "../x", "a b", "a:b"] {
-        let request = adding(name, Algorithm::HmacSha256, SecretEncoding::Ascii, false);
+        let request = adding(name, Algorithm::HmacSha256, SecretEncoding::Ascii, Passphrase::None);
         assert_eq!(refused(enrol(&token.settings(), &request, "").reply), EnrolError::Name(named(name)));
     }
 }
@@ -151,7 +174,7 @@ fn a_key_whose_record_is_missing_is_neither_hosted_nor_overwritten() {
     let (_host, keys) = RunningHost::ready(&token.settings());
     assert!(keys.is_empty());
     let input = serde_json::json!({"api_key": "id", "secret": SECRET}).to_string();
-    let again = adding("mm", Algorithm::HmacSha256, SecretEncoding::Ascii, false);
+    let again = adding("mm", Algorithm::HmacSha256, SecretEncoding::Ascii, Passphrase::None);
     assert_eq!(refused(enrol(&token.settings(), &again, &input).reply), EnrolError::Unfinished(named("mm")));
     let removed = enrol(&token.settings(), &EnrolRequest::Remove { name: named("mm") }, "").reply;
     assert_eq!(removed, EnrolReply::Removed { objects: 1 });

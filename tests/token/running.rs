@@ -11,6 +11,7 @@ use countersign_agent::host::frame::{self, Frames};
 use countersign_agent::host::protocol::{Bytes, FromHost, HostError, HostedKey, ToHost};
 use countersign_agent::host::settings::TokenSettings;
 use countersign_core::algorithm::Algorithm;
+use countersign_core::exchange::Passphrase;
 
 use crate::softhsm::AGENT;
 
@@ -133,21 +134,21 @@ pub(crate) fn add(
     secret: &str,
 ) -> KeyFacts {
     let input = serde_json::json!({"api_key": format!("id-{name}"), "secret": secret}).to_string();
-    done(enrol(settings, &adding(name, algorithm, encoding, false), &input).reply)
+    done(enrol(settings, &adding(name, algorithm, encoding, Passphrase::None), &input).reply)
 }
 
 pub(crate) fn adding(
     name: &str,
     algorithm: Algorithm,
     secret_encoding: SecretEncoding,
-    needs_passphrase: bool,
+    passphrase: Passphrase,
 ) -> EnrolRequest {
     EnrolRequest::Add {
         name: name.to_owned(),
         exchange: "test".to_owned(),
         algorithm,
         secret_encoding,
-        needs_passphrase,
+        passphrase,
         enrolled_for: None,
     }
 }

@@ -10,6 +10,7 @@ use countersign_agent::enrol::protocol::{EnrolError, EnrolReply, EnrolRequest, S
 use countersign_agent::host::frame::{self, Frames};
 use countersign_agent::host::settings::TokenSettings;
 use countersign_core::algorithm::Algorithm;
+use countersign_core::exchange::Passphrase;
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, tcgetattr};
@@ -72,7 +73,7 @@ impl Desk {
 #[test]
 fn secret_and_passphrase_are_asked_for_unseen() {
     let token = SoftHsm::new();
-    let request = adding("okx", Algorithm::HmacSha256, SecretEncoding::Ascii, true);
+    let request = adding("okx", Algorithm::HmacSha256, SecretEncoding::Ascii, Passphrase::Plain);
     let mut desk = Desk::start(&token.settings(), &request);
     desk.answer("API key of okx (test): ", "the-id");
     desk.answer("API secret (not shown): ", "hunter2hunter2");
@@ -91,7 +92,7 @@ fn a_private_key_is_pasted_line_by_line() {
     let token = SoftHsm::new();
     let key = ed25519_dalek::SigningKey::from_bytes(&[1; 32]);
     let pem = ed25519_dalek::pkcs8::EncodePrivateKey::to_pkcs8_pem(&key, Default::default()).expect("encodes");
-    let request = adding("ed", Algorithm::Ed25519, SecretEncoding::Pem, false);
+    let request = adding("ed", Algorithm::Ed25519, SecretEncoding::Pem, Passphrase::None);
     let mut desk = Desk::start(&token.settings(), &request);
     desk.answer("API key of ed (test): ", "the-id");
     desk.answer("Private key, from -----BEGIN to -----END (not shown):\r\n", pem.trim_end());
@@ -102,7 +103,7 @@ fn a_private_key_is_pasted_line_by_line() {
 #[test]
 fn echo_comes_back_when_the_child_is_told_to_end_or_the_front_is_gone() {
     let token = SoftHsm::new();
-    let request = adding("mm", Algorithm::HmacSha256, SecretEncoding::Ascii, false);
+    let request = adding("mm", Algorithm::HmacSha256, SecretEncoding::Ascii, Passphrase::None);
     for signal in [Some(Signal::TERM), Some(Signal::INT), Some(Signal::HUP), None] {
         let mut desk = Desk::start(&token.settings(), &request);
         desk.answer("API key of mm (test): ", "the-id");

@@ -38,6 +38,8 @@ pub mod whitebit;
 pub mod woo;
 pub mod worth;
 
+use serde::{Deserialize, Serialize};
+
 use crate::algorithm::Algorithm;
 use crate::decimal::Amount;
 use crate::draft::{Draft, SessionDraft};
@@ -178,7 +180,8 @@ pub enum Nonce {
 }
 
 /// What the exchange wants beside the signature that only its owner knows.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Passphrase {
     /// Goes out as the MAC of what was typed, base64, under the key itself: computed once, at enrolment. What the token keeps
     /// as passphrase is that MAC.

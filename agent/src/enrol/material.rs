@@ -78,6 +78,14 @@ impl KeyMaterial {
             _ => self.public_key().is_some_and(|key| key.verifies(message, signature)),
         }
     }
+
+    /// The MAC of `text` as an exchange wants it for a passphrase: base64.
+    pub fn mac_of(&self, text: &str) -> Result<Zeroizing<String>, EnrolError> {
+        match self {
+            Self::Hmac(algorithm, block) => Ok(Zeroizing::new(BASE64.encode(&mac(*algorithm, block, text.as_bytes())))),
+            _ => Err(not("an HMAC secret, which the passphrase needs")),
+        }
+    }
 }
 
 impl std::fmt::Debug for KeyMaterial {

@@ -6,6 +6,7 @@
 
 use countersign_core::algorithm::Algorithm;
 use countersign_core::attestation::Root;
+use countersign_core::exchange::Passphrase;
 use countersign_core::vault::EnrolledFor;
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +24,7 @@ pub enum EnrolRequest {
         exchange: String,
         algorithm: Algorithm,
         secret_encoding: SecretEncoding,
-        needs_passphrase: bool,
+        passphrase: Passphrase,
         /// In a vault, the token itself keeps what its key signs for.
         enrolled_for: Option<EnrolledFor>,
     },

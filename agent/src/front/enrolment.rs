@@ -115,7 +115,7 @@ impl Front {
             exchange: facts.name.to_owned(),
             algorithm: plan.algorithm,
             secret_encoding: secret_encoding(plan.algorithm, facts.secret),
-            needs_passphrase: facts.passphrase.is_needed(),
+            passphrase: facts.passphrase,
             enrolled_for: plan.token.is_vault().then(|| EnrolledFor {
                 exchange: facts.name.to_owned(),
                 environment: plan.environment,

@@ -47,7 +47,8 @@ KEYS = {
 class RealAgent:
     """A running agent whose only client is this user; `socket` is where it listens."""
 
-    def __init__(self):
+    def __init__(self, keys=KEYS):
+        self._keys = keys
         self._directory = tempfile.TemporaryDirectory(prefix="countersign-test.", dir="/tmp")
         self._process = None
         self.directory = Path(self._directory.name)
@@ -67,11 +68,11 @@ class RealAgent:
         self._start()
 
     def _set_up(self):
-        names = [word for name in KEYS for word in ("--key", name)]
+        names = [word for name in self._keys for word in ("--key", name)]
         self._command("init", "--dir", str(self.directory), "--yes", "--client", "bot", *names)
         self._start()
         (token,) = json.loads(self._command("--json", "status"))["tokens"]
-        for name, key in KEYS.items():
+        for name, key in self._keys.items():
             self._enrol(name, key, token["name"])
 
     def _enrol(self, name, key, token):

@@ -307,9 +307,9 @@ fn a_length_of_600_mib_costs_no_memory() {
 
 #[test]
 fn thousands_of_idle_connections_cost_little_memory_and_slow_nobody() {
-    let connections = repetitions(2_000, 10_000);
+    let connections = repetitions(2_000, 10_000).min(served::most_connections());
     served::raise_descriptors();
-    let served = ServedApart::start(connections as u64 * 2 + 1_000);
+    let served = ServedApart::start(served::descriptors(connections));
     assert_eq!(served.connect().ask("echo@countersign", "warm"), "warm");
     let before = served.resident();
     let mut idle: Vec<_> = (0..connections).map(|_| served.connect()).collect();

@@ -203,6 +203,20 @@ pub(crate) fn raise_descriptors() {
     countersign_agent::server::raise_descriptor_limit();
 }
 
+/// How many connections another process can have: a server holds a descriptor of the socket and one of the peer's process for
+/// each, and not even root may take more than the hard limit everywhere.
+pub(crate) fn most_connections() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    limit.map_or(usize::MAX, |limit| limit.saturating_sub(OTHER_DESCRIPTORS) as usize / 2)
+}
+
+/// Of a process that serves so many connections.
+pub(crate) fn descriptors(connections: usize) -> u64 {
+    connections as u64 * 2 + OTHER_DESCRIPTORS
+}
+
+const OTHER_DESCRIPTORS: u64 = 1_000;
+
 fn limit_descriptors(soft: u64) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     // More than the hard limit is for root to take.

@@ -47,8 +47,8 @@ KEYS = {
 class RealAgent:
     """A running agent whose only client is this user; `socket` is where it listens."""
 
-    def __init__(self, keys=KEYS):
-        self._keys = keys
+    def __init__(self, keys=KEYS, scopes=("read", "trade")):
+        self._keys, self._scopes = keys, scopes
         self._directory = tempfile.TemporaryDirectory(prefix="countersign-test.", dir="/tmp")
         self._process = None
         self.directory = Path(self._directory.name)
@@ -70,16 +70,24 @@ class RealAgent:
     def _set_up(self):
         names = [word for name in self._keys for word in ("--key", name)]
         self._command("init", "--dir", str(self.directory), "--yes", "--client", "bot", *names)
+        self._grant()
         self._start()
         (token,) = json.loads(self._command("--json", "status"))["tokens"]
         for name, key in self._keys.items():
             self._enrol(name, key, token["name"])
 
+    def _grant(self):
+        """Gives the client the scopes in place of those that a first client gets."""
+        configuration, granted = self.directory / "agent.toml", '\nscopes = ["read", "trade"]\n'
+        text = configuration.read_text()
+        assert text.count(granted) == 1, "not one client that may read and trade"
+        configuration.write_text(text.replace(granted, f"\nscopes = {json.dumps(self._scopes)}\n"))
+
     def _enrol(self, name, key, token):
         names = {"api_key": "apiKey", "secret": "secret", "passphrase": "password"}
         secret = {ours: key.credentials[ccxts] for ours, ccxts in names.items() if ccxts in key.credentials}
         place = ["--exchange", key.exchange, "--token", token, "--algorithm", key.algorithm]
-        scopes = ["--scope", "read", "--scope", "trade"]
+        scopes = [word for scope in self._scopes for word in ("--scope", scope)]
         self._command("key", "add", name, *place, *scopes, "--stdin", stdin=json.dumps(secret))
 
     def _command(self, *arguments, stdin=""):

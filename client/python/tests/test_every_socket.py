@@ -76,7 +76,7 @@ class Sent(Exception):
     """Ends a login once its first message would have left."""
 
 
-async def first_sent(subject, start, agent=None):
+async def first_sent(subject, start, agent=None, key="k"):
     """The first message on a private socket, or the headers that it is opened with."""
     sent, made = [], signed_by_ccxt.exchange(subject.class_name, subject.auth, ccxt.pro)
     made.options["recvWindow"] = None  # what ccxt would sign of it at a login is not needed, and the agent signs none
@@ -100,7 +100,7 @@ async def first_sent(subject, start, agent=None):
     made.uid = "1"
     made.set_markets([market("BTC/USD", "BTC-USD")])
     if agent:
-        attach(made, "k", agent)
+        attach(made, key, agent)
     connect, opened = made.client, {}
 
     def client(url):

@@ -256,10 +256,10 @@ pub fn reset(state_dir: &Path, token: &str) -> Result<bool, TryError> {
     let directory = directory(state_dir);
     let path = directory.join(format!("{token}.json"));
     let lock = path.with_extension("lock");
-    if !lock.exists() && !path.exists() {
+    let storage = |source| TryError::Storage { path: path.clone(), source };
+    if !lock.try_exists().map_err(storage)? && !path.try_exists().map_err(storage)? {
         return Ok(false);
     }
-    let storage = |source| TryError::Storage { path: path.clone(), source };
     let lock = private_file(&lock).map_err(storage)?;
     if !locked_within(PATIENCE, &lock).map_err(storage)? {
         return Err(TryError::Busy { token: token.to_owned() });

@@ -29,10 +29,18 @@ class EveryExchange(unittest.TestCase):
                 with self.subTest(subject.name):
                     self.compare(subject)
 
-    def compare(self, subject):
+    def test_regional_classes_are_signed_for_at_their_own_hosts(self):
+        found = {subject.name: subject for subject in subjects()}
+        regional = {"bybiteu": "bybit", "bybitid": "bybit", "gateeu": "gate", "myokx": "okx", "okxus": "okx"}
+        for name, known in regional.items():
+            with self.subTest(name):
+                self.compare(found[known], name)
+
+    def compare(self, subject, class_name=None):
+        class_name = class_name or subject.class_name
         chance = random.Random(subject.name)
-        plain = signed_by_ccxt.exchange(subject.class_name, subject.auth)
-        other, sent = signed_by_ccxt.exchange(subject.class_name, subject.auth), []
+        plain = signed_by_ccxt.exchange(class_name, subject.auth)
+        other, sent = signed_by_ccxt.exchange(class_name, subject.auth), []
         other.fetch = lambda url, method="GET", headers=None, body=None: sent.append((method, url, headers, body))
         attach(other, "k", Recipes(subject))
         endpoints, alike, tried = list(signed_by_ccxt.endpoints(plain)), 0, 0

@@ -34,7 +34,14 @@ static FACTS: Facts = Facts {
         Hosts {
             environment: Environment::Production,
             path_prefix: "/v5/",
-            hosts: &["api.bybit.com", "api.bytick.com", "api.bybit.nl", "api.bybit-tr.com"],
+            hosts: &[
+                "api.bybit.com",
+                "api.bytick.com",
+                "api.bybit.nl",
+                "api.bybit-tr.com",
+                "api.bybit.eu",
+                "api.bybit.id",
+            ],
         },
         Hosts {
             environment: Environment::Testnet,

@@ -32,7 +32,7 @@ static FACTS: Facts = Facts {
     algorithms: &[Algorithm::HmacSha512],
     hosts: &[
         production("/api/v4/futures/", &["api.gateio.ws", "fx-api.gateio.ws"]),
-        production("/", &["api.gateio.ws"]),
+        production("/", &["api.gateio.ws", "api.gateeu.com"]),
         testnet("/api/v4/account/"),
         testnet("/api/v4/delivery/"),
         testnet("/api/v4/futures/"),

@@ -50,7 +50,7 @@ soak: test-kryoptic
 
 # A token that locks its PIN, which SoftHSM never does. Not in `make test`: the module takes a minute to build.
 test-kryoptic:
-	COUNTERSIGN_KRYOPTIC="$$(scripts/kryoptic)" \
+	module="$$(scripts/kryoptic)" && COUNTERSIGN_KRYOPTIC="$$module" \
 		cargo test --workspace --locked --test e2e -- --ignored --nocapture faults::lock_out
 
 # Against a running agent with a SoftHSM token; the programs are those that the Rust tests build.

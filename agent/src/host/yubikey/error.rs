@@ -81,7 +81,8 @@ impl From<pcsc::Error> for CardError {
             | Pcsc::UnknownReader
             | Pcsc::UnpoweredCard
             | Pcsc::UnresponsiveCard => Self::Unplugged,
-            Pcsc::ResetCard => Self::Reset,
+            // In the middle of a reset it speaks no protocol yet.
+            Pcsc::ProtoMismatch | Pcsc::ResetCard => Self::Reset,
             Pcsc::SharingViolation => Self::Held,
             other => Self::Pcsc(other),
         }

@@ -46,9 +46,15 @@ fn plainly<'a>(exchange: &dyn Exchange, request: &'a Request) -> Classified<'a> 
     }
     for (_, opening) in opened_plainly(exchange, request, own) {
         let row = table.endpoint(opening);
-        if row.scope != Scope::Account || !matches!(endpoint.scope, Scope::Transfer | Scope::Withdraw) {
-            classified.effective = classified.effective.with(row.scope);
+        let gains_nothing = match endpoint.scope {
+            Scope::Transfer => row.scope == Scope::Account,
+            Scope::Withdraw => row.scope == Scope::Account || row.scope == Scope::Transfer && opening.roles.is_empty(),
+            _ => false,
+        };
+        if gains_nothing {
+            continue;
         }
+        classified.effective = classified.effective.with(row.scope);
         if matches!(row.scope, Scope::Transfer | Scope::Withdraw) {
             let transfer = transfer(table, row, Some(opening), request);
             if !classified.transfers.iter().any(|known| known.same_movement(&transfer)) {

@@ -25,7 +25,7 @@ use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 use toml::de::DeTable;
 
-pub use agent::AgentSettings;
+pub use agent::{AgentSettings, LONGEST_APPROVAL_S};
 pub use approver::{Approver, ApproverProof};
 pub use facts::Facts;
 pub use loosening::loosened;

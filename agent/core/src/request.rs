@@ -98,20 +98,25 @@ pub enum ParamsIn {
 }
 
 impl ParamsIn {
+    pub const ALL: [Self; 7] =
+        [Self::None, Self::Query, Self::Form, Self::Json, Self::QueryAndJson, Self::PayloadJson, Self::WsApi];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Form => "form",
+            Self::Json => "json",
+            Self::None => "none",
+            Self::PayloadJson => "payload-json",
+            Self::Query => "query",
+            Self::QueryAndJson => "query+json",
+            Self::WsApi => "ws-api",
+        }
+    }
+
     pub fn parse(text: &str) -> Result<Self, Refusal> {
-        Ok(match text {
-            "form" => Self::Form,
-            "json" => Self::Json,
-            "none" => Self::None,
-            "payload-json" => Self::PayloadJson,
-            "query" => Self::Query,
-            "query+json" => Self::QueryAndJson,
-            "ws-api" => Self::WsApi,
-            _ => {
-                return Err(Refusal::malformed(
-                    "params_in is not one of none, query, form, json, query+json, payload-json, ws-api",
-                ));
-            }
+        let known = Self::ALL.into_iter().find(|place| place.name() == text);
+        known.ok_or_else(|| {
+            Refusal::malformed(format!("params_in is not one of {}", Self::ALL.map(Self::name).join(", ")))
         })
     }
 }

@@ -2,13 +2,13 @@
 
 mod asked;
 
-use asked::{STAMP, algorithms, draft, filled, request};
+use asked::{STAMP, algorithms, draft, filled, places, request};
 use countersign_core::algorithm::Algorithm;
 use countersign_core::draft::Draft;
 use countersign_core::exchange::table::{Endpoint, Opening, Role, WHOLE_BODY};
 use countersign_core::exchange::{ALL, Exchange};
 use countersign_core::json::Value;
-use countersign_core::request::{Params, ParamsIn, Request};
+use countersign_core::request::{Params, Request};
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER};
 use percent_encoding::percent_decode_str;
 use proptest::collection::vec;
@@ -295,17 +295,6 @@ fn sent_otherwise(exchange: &dyn Exchange, algorithm: Algorithm, asked: &Request
     sent.into_iter().find(|(name, _)| !known(name)).map(|(name, _)| format!("{name} was not asked for"))
 }
 
-const PLACES: [Option<ParamsIn>; 8] = [
-    None,
-    Some(ParamsIn::Form),
-    Some(ParamsIn::Json),
-    Some(ParamsIn::None),
-    Some(ParamsIn::PayloadJson),
-    Some(ParamsIn::Query),
-    Some(ParamsIn::QueryAndJson),
-    Some(ParamsIn::WsApi),
-];
-
 fn scalar() -> impl Strategy<Value = Value> {
     const NUMBERS: [&str; 6] = ["0", "7", "-1.50", "219.0", "1e-05", "98765432109876543210"];
     prop_oneof![
@@ -336,7 +325,7 @@ fn object(members: Vec<(String, Value)>) -> Value {
 /// A row of an exchange, a kind of key, and parameters under names that this row, another or none has.
 fn asked(value: impl Strategy<Value = Value>) -> impl Strategy<Value = (usize, Algorithm, Request)> {
     let names = vec((any::<Index>(), any::<Index>(), any::<bool>(), value), 0..5);
-    (0..ALL.len(), any::<[Index; 2]>(), names, select(&PLACES[..]), any::<bool>()).prop_filter_map(
+    (0..ALL.len(), any::<[Index; 2]>(), names, select(places()), any::<bool>()).prop_filter_map(
         "a name stands twice",
         |(of, [row, algorithm], chosen, params_in, in_list)| {
             let (exchange, table) = (ALL[of], ALL[of].table());

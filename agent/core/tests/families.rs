@@ -8,7 +8,7 @@ mod software;
 
 use countersign_core::exchange::table::Endpoint;
 use countersign_core::exchange::{ALL, Exchange};
-use countersign_core::request::Method;
+use countersign_core::request::{Method, ParamsIn};
 use countersign_core::scope::Scope;
 use serde_json::{Value, json};
 
@@ -224,16 +224,9 @@ fn wrapped(params: &str) -> Vec<String> {
     wrapped
 }
 
-const PLACES: [Option<&str>; 8] = [
-    None,
-    Some("form"),
-    Some("json"),
-    Some("none"),
-    Some("payload-json"),
-    Some("query"),
-    Some("query+json"),
-    Some("ws-api"),
-];
+fn places() -> impl Iterator<Item = Option<String>> {
+    std::iter::once(None).chain(ParamsIn::ALL.map(|place| Some(place.name().to_owned())))
+}
 
 fn exchange_of(name: &str) -> &'static dyn Exchange {
     let name = if name.starts_with("binance") { "binance" } else { name };
@@ -254,7 +247,7 @@ fn every_attack_stays_refused_in_its_other_forms() {
         let places: Vec<Asked> = others
             .iter()
             .chain([&attack])
-            .flat_map(|asked| PLACES.map(|place| Asked { params_in: place.map(str::to_owned), ..asked.clone() }))
+            .flat_map(|asked| places().map(|place| Asked { params_in: place, ..asked.clone() }))
             .collect();
         for method in ["DELETE", "GET", "PATCH", "POST", "PUT", "HEAD", "OPTIONS", "get", "Post", "POST ", "POST\n", ""]
         {

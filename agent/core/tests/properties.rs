@@ -3,14 +3,14 @@
 
 mod asked;
 
-use asked::{draft, filled, request};
+use asked::{draft, filled, places, request};
 use countersign_core::algorithm::Algorithm;
 use countersign_core::exchange::classify::{check_managed, classify};
 use countersign_core::exchange::table::{Endpoint, Opening, Role, Spelling, WHOLE_BODY};
 use countersign_core::exchange::{ALL, Exchange};
 use countersign_core::json::Value;
 use countersign_core::policy::RECEIVE_WINDOW_CAP_MS;
-use countersign_core::request::{ParamsIn, Request};
+use countersign_core::request::Request;
 use countersign_core::scope::{Scope, Scopes};
 use proptest::collection::vec;
 use proptest::option;
@@ -137,7 +137,7 @@ proptest! {
     #[test]
     fn what_is_refused_by_one_spelling_is_accepted_by_no_other(
         (of, key) in (0..ALL.len(), any::<Index>()), asked in any::<Index>(), meant in vec(any::<Index>(), 1..3),
-        (at, how) in (any::<Index>(), 0_usize..SPELLINGS), params_in in select(&PLACES[..]),
+        (at, how) in (any::<Index>(), 0_usize..SPELLINGS), params_in in select(places()),
         held in option::of(subsequence(Scope::ALL.to_vec(), 0..=Scope::ALL.len())),
     ) {
         let exchange = ALL[of];
@@ -158,17 +158,6 @@ proptest! {
         prop_assert!(!allowed(&other) || draft(exchange, key, &other).is_err(), "{other:?}");
     }
 }
-
-const PLACES: [Option<ParamsIn>; 8] = [
-    None,
-    Some(ParamsIn::Form),
-    Some(ParamsIn::Json),
-    Some(ParamsIn::None),
-    Some(ParamsIn::PayloadJson),
-    Some(ParamsIn::Query),
-    Some(ParamsIn::QueryAndJson),
-    Some(ParamsIn::WsApi),
-];
 
 /// Other texts that a server could take for the same path.
 fn respelled(path: &str, at: Index, how: usize) -> String {

@@ -75,8 +75,7 @@ pub fn look() -> ExitCode {
 fn look_for(settings: &TokenSettings) -> Result<Found, String> {
     let profile = settings.checked_profile().map_err(in_words)?;
     if settings.is_yubikey() {
-        let serial = settings.serial.as_deref().and_then(|serial| serial.parse().ok());
-        let yubikey = YubiKey::new(serial.ok_or("it has no serial of a YubiKey")?);
+        let yubikey = YubiKey::new(settings.yubikey_serial().map_err(in_words)?);
         let Facts { serial, firmware: [major, minor, patch] } = yubikey.facts().map_err(|error| error.to_string())?;
         return Ok(Found { model: format!("YubiKey {major}.{minor}.{patch}"), serial: serial.to_string() });
     }

@@ -11,6 +11,8 @@ use crate::confine::Demand;
 
 const DEFAULT_STATE_DIR: &str = "/var/lib/countersign";
 const DEFAULT_APPROVAL_TIMEOUT_S: u32 = 120;
+/// How long persons may be given at most.
+pub const LONGEST_APPROVAL_S: u32 = 3600;
 
 /// What `[agent]` says.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -65,7 +67,9 @@ impl AgentSettings {
             admin_socket: admin_socket.unwrap_or_else(|| admin_socket_beside(&socket, facts)),
             socket,
             approval_timeout: fields
-                .optional("approval_timeout_s", |value, problems| value::integer(value, 1..=3600, problems))
+                .optional("approval_timeout_s", |value, problems| {
+                    value::integer(value, 1..=LONGEST_APPROVAL_S, problems)
+                })
                 .map_or(default.approval_timeout, |seconds| Duration::from_secs(seconds.into())),
             allow_software_tokens: fields.optional("allow_software_tokens", value::boolean).unwrap_or(false),
             allow_same_user: fields.optional("allow_same_user", value::boolean).unwrap_or(false),

@@ -91,9 +91,9 @@ impl Recorder {
 
     /// Takes the last use of each key from the journal's last records before `opened`.
     pub fn recall_uses(&self, opened: u64) -> io::Result<()> {
-        let mut tail = Tail::after(opened.saturating_sub(RECALLED));
+        let (journal, mut tail) = (verify::journal(&self.state_dir), Tail::after(opened.saturating_sub(RECALLED)));
         loop {
-            let page = tail.read(&verify::journal(&self.state_dir), PAGE)?;
+            let page = tail.read(&journal, PAGE)?;
             if page.is_empty() {
                 return Ok(());
             }

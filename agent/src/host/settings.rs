@@ -94,6 +94,12 @@ impl TokenSettings {
         self.profile == pkcs11_profiles::YUBIKEY
     }
 
+    /// The serial of a YubiKey, which is a number.
+    pub fn yubikey_serial(&self) -> Result<u32, HostError> {
+        let serial = self.serial.as_deref().and_then(|serial| serial.parse().ok());
+        serial.ok_or_else(|| HostError::Refused(format!("{} has no serial of a YubiKey", self.name)))
+    }
+
     /// True where every login takes a touch, and a process of its own.
     pub fn is_vault(&self) -> bool {
         matches!(&self.pin, PinSource::Sealed(sealed) if sealed.reopen.is_none())

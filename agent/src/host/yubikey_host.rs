@@ -37,8 +37,7 @@ pub(crate) struct CardLogin {
 pub(crate) fn log_in(settings: &TokenSettings, operator: Option<&Terminal<'_>>) -> Result<CardLogin, HostError> {
     let profile = settings.checked_profile()?;
     let unavailable = |error: PinError| HostError::PinUnavailable(error.to_string());
-    let serial = settings.serial.as_deref().and_then(|serial| serial.parse().ok());
-    let serial = serial.ok_or_else(|| HostError::Refused("it has no serial of a YubiKey".to_owned()))?;
+    let serial = settings.yubikey_serial()?;
     let source = OpenSource::open(settings).map_err(unavailable)?;
     yubikey::pin::may_be_tried(&settings.state_dir, &settings.name, &source.identity())?;
     let yubikey = YubiKey::new(serial);

@@ -8,17 +8,18 @@ use std::collections::{BTreeMap, VecDeque};
 
 use countersign_core::decimal::Amount;
 use countersign_core::policy::Spend;
+use countersign_core::policy::limits::TRANSFERS;
 use countersign_core::record::{CarriedWindow, WindowBlock};
+
+use crate::config::LONGEST_APPROVAL_S;
 
 const BUCKET_MS: u64 = 10 * 60 * 1000;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 /// A block is this fraction of the cap: one sync for each twentieth of a day's limit.
 const BLOCKS_PER_CAP: u32 = 20;
 
-/// Windows of what is transferred or withdrawn, of one asset each.
-const TRANSFERS: &str = "transfer/";
 /// What is given back was counted at most so long before: the longest time that persons have to approve, and what it takes to end.
-const GIVEN_BACK_WITHIN_MS: u64 = 70 * 60 * 1000;
+const GIVEN_BACK_WITHIN_MS: u64 = LONGEST_APPROVAL_S as u64 * 1000 + BUCKET_MS;
 
 /// Why a spend was not admitted.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]

@@ -12,7 +12,7 @@ use countersign_core::attestation::PinPolicy;
 use data_encoding::BASE64;
 use serde_json::json;
 
-use super::open::{Closing, Prepared, card_pin, serial_of, yubikey_gone};
+use super::open::{Closing, Prepared, card_pin, yubikey_gone};
 use super::place::Place;
 use super::sealed::{Contents, Mark, Recipient, SealedApprover, Terms, random_pin};
 use super::spent::Spent;
@@ -165,7 +165,7 @@ impl Custody {
         let found = self.place.read().map_err(|error| HostError::Refused(error.to_string()))?;
         self.owned()?;
         let settings = self.yubikey(yubikey)?;
-        let serial = serial_of(&settings)?;
+        let serial = settings.yubikey_serial()?;
         let opened = |error| HostError::Refused(format!("{yubikey} does not open the vault: {error}"));
         let point = found.sealed.point_for(serial).map_err(opened)?;
         let (card, pin) = (YubiKey::new(serial), card_pin(&settings, None)?);
@@ -265,7 +265,7 @@ fn read_pin(settings: &TokenSettings) -> Result<LockedMemory, HostError> {
 
 /// A YubiKey whose key in 9d is proven to take PIN and touch each time; made there where the slot is empty.
 fn recipient(settings: &TokenSettings, overwrite: bool) -> Result<Recipient, HostError> {
-    let serial = serial_of(settings)?;
+    let serial = settings.yubikey_serial()?;
     let slot = Slot::KEY_MANAGEMENT;
     let roots = roots(settings).map_err(|error| HostError::Refused(error.to_string()))?;
     let yubikey = YubiKey::new(serial);

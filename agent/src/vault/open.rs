@@ -239,7 +239,7 @@ fn choose_card(
     };
     let mut missing = Vec::new();
     for unsealer in &sealed.by {
-        let serial = serial_of(unsealer)?;
+        let serial = unsealer.yubikey_serial()?;
         if !recipients.iter().any(|recipient| recipient.serial == serial) {
             missing.push(format!("{} is none of its recipients: countersign vault add", unsealer.name));
             continue;
@@ -281,12 +281,6 @@ pub fn unsealed_pin(settings: &TokenSettings, operator: Option<&Terminal<'_>>) -
     let contents = found.sealed.open(serial, &agreed).map_err(opened)?;
     yubikey_gone();
     Ok(contents.pin)
-}
-
-/// The serial of a YubiKey's section.
-pub fn serial_of(settings: &TokenSettings) -> Result<u32, HostError> {
-    let serial = settings.serial.as_deref().and_then(|serial| serial.parse().ok());
-    serial.ok_or_else(|| HostError::Refused(format!("{} has no serial of a YubiKey", settings.name)))
 }
 
 /// The PIN of a YubiKey, if an attempt is left for it.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use countersign::core::json::Value;
+use countersign::core::request::ParamsIn;
 use countersign::core::wire::MAX_PAYLOAD;
 
 use crate::failure::Failure;
@@ -31,14 +32,12 @@ pub(crate) struct RequestArguments {
     #[arg(long)]
     pub(crate) host: Option<String>,
     /// Where the parameters go, where the usual place is not wanted
-    #[arg(long = "in", value_name = "PLACE", value_parser = PossibleValuesParser::new(PLACES))]
+    #[arg(long = "in", value_name = "PLACE", value_parser = PossibleValuesParser::new(ParamsIn::ALL.map(ParamsIn::name)))]
     pub(crate) place: Option<String>,
 }
 
-const PLACES: [&str; 7] = ["none", "query", "form", "json", "query+json", "payload-json", WS_API];
-
 /// A frame of a socket, which curl cannot send.
-pub(crate) const WS_API: &str = "ws-api";
+pub(crate) const WS_API: &str = ParamsIn::WsApi.name();
 
 impl RequestArguments {
     /// The parameters, those of the document first; a name that stands twice is refused.

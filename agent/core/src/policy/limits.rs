@@ -8,6 +8,9 @@ use crate::refusal::Code;
 use crate::scope::{Scope, Scopes};
 use crate::transfer::Transfer;
 
+/// What the name of a window begins with that counts what is transferred or withdrawn of one asset, for all clients together.
+pub const TRANSFERS: &str = "transfer/";
+
 /// Checks symbols, quantities and notional of every order a request places; returns what to count.
 pub(super) fn orders(
     client: &Client,
@@ -73,7 +76,7 @@ pub(super) fn transfer(policy: &Policy, transfer: &Transfer) -> Result<(Option<S
         return deny("[transfer]".to_owned(), format!("no [transfer.{asset}] allows it"));
     };
     let limit = SpendLimit { per_request: limits.per_request, per_day: limits.per_day };
-    let spend = against(&limit, || format!("transfer/{asset}"), asset, amount)
+    let spend = against(&limit, || format!("{TRANSFERS}{asset}"), asset, amount)
         .map_err(|message| Denied::new(format!("[transfer.{asset}]"), Code::PolicyLimit, message))?;
     let steps = limits.approvers.iter().filter(|step| amount > step.above);
     Ok((spend, steps.map(|step| step.count).max().unwrap_or(0)))

@@ -8,7 +8,7 @@ use countersign_core::exchange::{Exchange, Stamp};
 use countersign_core::json::Value;
 use countersign_core::key::{Environment, Key, KeyName, NonceUnit, Tier};
 use countersign_core::refusal::Refusal;
-use countersign_core::request::{Method, Params, Path, Request};
+use countersign_core::request::{Method, Params, ParamsIn, Path, Request};
 use countersign_core::scope::Scope;
 
 pub(crate) const STAMP: Stamp =
@@ -18,6 +18,11 @@ pub(crate) const STAMP: Stamp =
 pub(crate) fn request(method: Method, path: &str, params: Value) -> Option<Request> {
     let (path, params) = (Path::parse(path).ok()?, Params::new(params).ok()?);
     Some(Request { method, path, params, params_in: None, host: None })
+}
+
+/// Where parameters may be asked for, the usual place first.
+pub(crate) fn places() -> Vec<Option<ParamsIn>> {
+    std::iter::once(None).chain(ParamsIn::ALL.map(Some)).collect()
 }
 
 pub(crate) fn key(exchange: &dyn Exchange, algorithm: Algorithm) -> Key {

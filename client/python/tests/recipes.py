@@ -46,3 +46,19 @@ class Recipes:
         if "error" in answer:
             raise Refused(answer["error"]["code"], answer["error"]["message"])
         return answer
+
+
+# What no exchange writes in two ways: where ccxt signs another spelling than it sends, the agent signs what is sent.
+PLAIN = ("1", "0.01", "BTCUSDT")
+
+
+def random_request(chance, subject, made, endpoints):
+    """An endpoint and parameters that ccxt signs, or None where it signs nothing of them."""
+    endpoint = chance.choice(endpoints)
+    names = [name for name in subject.names if name not in made.extract_params(endpoint.path)]
+    params = {name: chance.choice(PLAIN) for name in chance.sample(names, min(2, len(names)))} if names else {}
+    built = signed_by_ccxt.build(made, endpoint, params)
+    if built is None or not built.messages:
+        return None
+    more = explained.given(subject.name, built.url.partition("?")[0], built, subject.auth["random16_hex"])
+    return endpoint, {**params, **more}

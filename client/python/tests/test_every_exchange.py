@@ -14,12 +14,10 @@ import ccxt
 from countersign import Refused, attach
 from countersign._attach import STAND_IN
 
-from .recipes import Recipes, comparison, explained, signed_by_ccxt, subjects
+from .recipes import Recipes, comparison, explained, random_request, signed_by_ccxt, subjects
 
 REQUESTS = 15
 TRIES = 60
-# What no exchange writes in two ways: where ccxt signs another spelling than it sends, the agent signs what is sent.
-PLAIN = ("1", "0.01", "BTCUSDT")
 
 
 class EveryExchange(unittest.TestCase):
@@ -47,14 +45,10 @@ class EveryExchange(unittest.TestCase):
         for _ in range(REQUESTS * TRIES):
             if tried == REQUESTS:
                 break
-            endpoint = chance.choice(endpoints)
-            names = [name for name in subject.names if name not in plain.extract_params(endpoint.path)]
-            params = {name: chance.choice(PLAIN) for name in chance.sample(names, min(2, len(names)))} if names else {}
-            built = signed_by_ccxt.build(plain, endpoint, params)
-            if built is None or not built.messages:
+            found = random_request(chance, subject, plain, endpoints)
+            if found is None:
                 continue
-            more = explained.given(subject.name, built.url.partition("?")[0], built, subject.auth["random16_hex"])
-            params = {**params, **more}
+            endpoint, params = found
             built = signed_by_ccxt.build(plain, endpoint, params)
             del sent[:]
             try:

@@ -20,8 +20,8 @@ from countersign import Refused, attach
 from countersign._attach import STAND_IN
 
 from .real_agent import Key, RealAgent
-from .recipes import comparison, explained, signed_by_ccxt, subjects
-from .test_every_exchange import PLAIN, comparable, send
+from .recipes import comparison, explained, random_request, signed_by_ccxt, subjects
+from .test_every_exchange import comparable, send
 from .test_real_agent import Recording
 
 REQUESTS = 5
@@ -118,13 +118,10 @@ class EveryExchangeForReal(unittest.TestCase):
         attach(other, subject.name, self.agent)
         endpoints, alike = list(signed_by_ccxt.endpoints(plain)), 0
         for _ in range(TRIES):
-            endpoint = chance.choice(endpoints)
-            names = [name for name in subject.names if name not in plain.extract_params(endpoint.path)]
-            params = {name: chance.choice(PLAIN) for name in chance.sample(names, min(2, len(names)))} if names else {}
-            built = signed_by_ccxt.build(plain, endpoint, params)
-            if built is None or not built.messages:
+            found = random_request(chance, subject, plain, endpoints)
+            if found is None:
                 continue
-            params |= explained.given(subject.name, built.url.partition("?")[0], built, auth["random16_hex"])
+            endpoint, params = found
             del sent[:]
             try:
                 send(other, endpoint, params)

@@ -57,6 +57,26 @@ fn one_byte_at_a_time_is_answered() {
     assert_eq!(client.answer().as_deref(), Some("slow"));
 }
 
+/// The kernel ends a read behind each message that carries descriptors, however much follows it.
+#[test]
+fn every_request_of_a_connection_that_passes_descriptors_is_answered() {
+    let served = Served::start(quick());
+    for socket in ["agent.sock", "bot.sock", "admin.sock"] {
+        // The admin socket takes one descriptor beside a message; on the others they are dropped.
+        let most = if socket == "admin.sock" { 1 } else { 3 };
+        for descriptors in 0..=most {
+            let client = &mut Client::connect(&served.path(socket));
+            for number in 0..40 {
+                client.send_with(&extension("echo@countersign", &number.to_string()), descriptors);
+            }
+            for number in 0..40 {
+                let answer = client.answer();
+                assert_eq!(answer, Some(number.to_string()), "{socket}, {descriptors} descriptors");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_bad_frame_ends_its_connection_after_the_answers_before_it_and_no_other() {
     let served = Served::start(quick());

@@ -1,4 +1,4 @@
-//! A socket of the front: registered for reading only, and read with one system call.
+//! A socket of the front: registered for reading only.
 //!
 //! Whenever a peer reads, the socket becomes writable once more. Registered for that as well, the front would be woken in
 //! the middle of every request to find nothing to do.
@@ -37,13 +37,12 @@ impl Stream {
 
     /// Appends what has arrived, as far as `buffer` has room; 0 is the end of the stream.
     pub(crate) fn append_to(&self, buffer: &mut Vec<u8>) -> io::Result<usize> {
-        let room = buffer.capacity() - buffer.len();
-        self.read(room, spare_capacity(buffer))
+        self.read(spare_capacity(buffer))
     }
 
     /// As [`Self::append_to`], into the beginning of a slice.
     pub(crate) fn fill(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.read(buffer.len(), buffer)
+        self.read(buffer)
     }
 
     /// Reads in a way of the caller's own; `WouldBlock` where nothing has arrived.
@@ -57,16 +56,11 @@ impl Stream {
         stream.write(bytes)
     }
 
-    /// A read that leaves room has emptied the socket: saying `WouldBlock` to tokio, which clears its readiness, saves the
-    /// second read that would only find that out. New data sets it again, and the end of a stream is never cleared.
-    fn read(&self, room: usize, buffer: impl Buffer<u8, Output = usize>) -> io::Result<usize> {
-        let mut received = None;
-        let outcome = self.read_with(|stream| {
-            let bytes = rustix::io::read(stream, buffer)?;
-            received = Some(bytes);
-            if (1..room).contains(&bytes) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(bytes) }
-        });
-        received.map_or(outcome, Ok)
+    /// A read that leaves room does not mean that the socket is empty: the kernel also ends a read
+    /// behind a message that carried descriptors, and before an urgent byte. Only `WouldBlock` clears
+    /// the readiness.
+    fn read(&self, buffer: impl Buffer<u8, Output = usize>) -> io::Result<usize> {
+        self.read_with(|stream| Ok(rustix::io::read(stream, buffer)?))
     }
 }
 
@@ -78,7 +72,11 @@ impl AsFd for Stream {
 
 #[cfg(test)]
 mod tests {
+    use std::io::IoSlice;
+    use std::mem::MaybeUninit;
     use std::time::Duration;
+
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
     use super::*;
 
@@ -112,6 +110,46 @@ mod tests {
             lengths.extend(ours.fill(&mut [0; 100]));
         }
         assert_eq!(lengths, [10, 0]);
+    }
+
+    /// Sends `first` in a way that ends a read behind it, and `second` right after.
+    type Boundary = fn(&net::UnixStream, &[u8], &[u8]);
+
+    fn with_descriptors(theirs: &net::UnixStream, first: &[u8], second: &[u8]) {
+        let passed = [theirs.as_fd(); 3];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        assert!(ancillary.push(SendAncillaryMessage::ScmRights(&passed)));
+        let sent = sendmsg(theirs, &[IoSlice::new(first)], &mut ancillary, SendFlags::empty());
+        assert_eq!(sent.expect("there is room"), first.len());
+        (&*theirs).write_all(second).expect("there is room");
+    }
+
+    fn with_an_urgent_byte(theirs: &net::UnixStream, first: &[u8], second: &[u8]) {
+        (&*theirs).write_all(first).expect("there is room");
+        rustix::net::send(theirs, b"!", SendFlags::OOB).expect("there is room");
+        (&*theirs).write_all(second).expect("there is room");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_stands_behind_the_boundary_of_a_read_is_found_without_another_wake_up() {
+        let boundaries: [(&str, Boundary); 2] =
+            [("descriptors", with_descriptors), ("an urgent byte", with_an_urgent_byte)];
+        for (name, send) in boundaries {
+            let (ours, theirs) = net::UnixStream::pair().expect("a socket pair");
+            let ours = Stream::new(ours).expect("registered");
+            send(&theirs, b"first", b"second");
+            let mut received = Vec::with_capacity(100);
+            while received.len() < "firstsecond".len() {
+                let ready = tokio::time::timeout(Duration::from_secs(2), ours.readable()).await;
+                ready.unwrap_or_else(|_| panic!("{name}: {received:?} arrived")).expect("readable");
+                match ours.append_to(&mut received) {
+                    Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{name}"),
+                    Ok(bytes) => assert!(bytes > 0, "{name}"),
+                }
+            }
+            assert_eq!(received, b"firstsecond", "{name}");
+        }
     }
 
     #[tokio::test(flavor = "current_thread")]

@@ -1,6 +1,8 @@
 //! A server with a handler made for tests, in a thread of this process or in a process of its own.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, IoSlice, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -237,6 +239,19 @@ impl Client {
 
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.0.write_all(bytes).expect("the server reads");
+    }
+
+    /// Sends `bytes` in one message, with so many descriptors beside it.
+    pub(crate) fn send_with(&mut self, bytes: &[u8], descriptors: usize) {
+        use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+        let passed = vec![self.0.as_fd(); descriptors];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        if descriptors > 0 {
+            assert!(ancillary.push(SendAncillaryMessage::ScmRights(&passed)), "three at most");
+        }
+        let sent = sendmsg(&self.0, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::empty());
+        assert_eq!(sent.expect("the server reads"), bytes.len());
     }
 
     pub(crate) fn ask(&mut self, name: &str, payload: &str) -> String {

@@ -157,6 +157,7 @@ fn weaknesses_are_said() {
         user = 0
         keys = ["binance-mm"]
         scopes = ["read"]
+        rate = "1/s"
         [client.nobody]
         user = 65534
         keys = ["binance-mm"]
@@ -170,13 +171,15 @@ fn weaknesses_are_said() {
         "no isolation: bots share the agent's user: [client.me]",
         "[client.me] may use no key yet",
         "[client.me] limit.USDT: per_request 2 is above per_day 1",
+        "[client.me] has no rate: it alone can fill the disk",
+        "[client.nobody] has no rate",
         "[client.root] is root",
         "[client.nobody] is uid 65534",
         "[transfer.BTC] needs 2 approvers, and 0 can approve",
     ] {
         assert!(warnings.iter().any(|warning| warning.starts_with(said)), "{said}: {warnings:#?}");
     }
-    assert_eq!(warnings.len(), 7, "{warnings:#?}");
+    assert_eq!(warnings.len(), 9, "{warnings:#?}");
     let empty = parse("").expect("taken").warnings;
     assert!(empty.iter().any(|warning| warning.contains("nothing can be signed")), "{empty:#?}");
 }

@@ -67,6 +67,11 @@ fn of_client(client: &Client, own_uid: u32) -> Vec<String> {
     if client.keys.is_empty() {
         warnings.push(format!("{section} may use no key yet"));
     }
+    if client.rate.is_none() {
+        warnings.push(format!(
+            "{section} has no rate: it alone can fill the disk of the journal, and it pushes old records out of it;              set rate = \"50/s\", or as much as it needs"
+        ));
+    }
     for (asset, limit) in &client.limits {
         warnings.extend(never_reached(&format!("{section} limit.{asset}"), limit));
     }

@@ -86,7 +86,8 @@ fn client_section(
     // A name may hold a dot, which would make two of it.
     Ok(format!(
         "\n[client.{}]\nuser = {}\n# Enrol a key with countersign key add, then name it here and reload the agent.\n\
-         keys = [{keys}]\nscopes = [\"read\", \"trade\"]\n",
+         keys = [{keys}]\nscopes = [\"read\", \"trade\"]\n\
+         # Without a rate one client can fill the disk of the journal.\nrate = \"50/s\"\n",
         quoted(name)?,
         quoted(user)?
     ))
@@ -135,6 +136,7 @@ mod tests {
             r#"environment = { SOFTHSM2_CONF = "/x/conf" }"#,
             r#"user = "me""#,
             r#"keys = ["binance-mm"]"#,
+            r#"rate = "50/s""#,
         ] {
             assert!(text.lines().any(|candidate| candidate == line), "{line} is missing in\n{text}");
         }

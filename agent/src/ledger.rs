@@ -1,8 +1,10 @@
 //! The ledger: the durable, hash-chained record of intents and results, and the limits and nonces that follow from it.
 //!
-//! One owner, no threads but the one that syncs, nothing asynchronous. After any failure to write or sync it refuses
-//! everything until a restart has verified the chain.
+//! One owner, no threads but the one that syncs, nothing asynchronous. After a failure to write or sync nothing is signed:
+//! where the disk was full, until there is room and the chain was verified; else until a restart has verified it.
 
+mod ballast;
+mod full;
 mod group_sync;
 mod journal;
 pub mod keys;
@@ -14,6 +16,7 @@ mod state;
 pub mod storage;
 pub mod verify;
 pub mod windows;
+mod writers;
 
 #[cfg(test)]
 mod simulated_disk;
@@ -35,6 +38,8 @@ use countersign_core::record::{
     CarriedState, Closed, Intent, NonceBlock, Opened, Record, Refused, Reserve, WindowBlock,
 };
 
+use ballast::Ballast;
+use full::{Reach, Stopped};
 use journal::Journal;
 use recovery::{Recovered, recover};
 use refusals::{Floods, Recording, shortened};
@@ -42,8 +47,11 @@ use segment::SegmentDir;
 use state::State;
 use storage::{Space, Storage};
 use windows::WindowError;
+use writers::Writers;
 
+pub use ballast::ballast_file;
 pub use recovery::Torn;
+pub use writers::Crowded;
 
 /// Why the ledger could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +62,8 @@ pub enum LedgerError {
          what was spent in the last 24 hours is then forgotten, so lower the limits for a day", journal.display()
     )]
     Damaged { journal: PathBuf, segment: String, line: u64, reason: String },
+    #[error("{0}; nothing is signed until there is room and the journal was verified, which the agent tries by itself")]
+    Full(String),
     #[error("another agent works on {}", .0.display())]
     InUse(PathBuf),
     #[error("could not {doing}")]
@@ -78,6 +88,8 @@ impl LedgerError {
 #[derive(Debug, thiserror::Error)]
 pub enum ReserveError {
     #[error(transparent)]
+    Crowded(#[from] Crowded),
+    #[error(transparent)]
     Ledger(#[from] LedgerError),
     #[error(transparent)]
     Limit(#[from] WindowError),
@@ -97,7 +109,7 @@ pub enum Durability {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Retention {
     pub age_ms: u64,
-    /// Of all segments together.
+    /// Of all segments together; less on a disk that has not so much room.
     pub bytes: u64,
 }
 
@@ -121,6 +133,10 @@ pub struct Options {
     /// A segment that is longer or older is followed by a new one.
     pub segment_bytes: u64,
     pub segment_age_ms: u64,
+    /// Room that is set aside for a full disk; less on a small one.
+    pub ballast_bytes: u64,
+    /// On a full disk, nothing is tried again sooner than so long after it failed.
+    pub try_again: Duration,
     /// False: no thread; the owner calls [`Ledger::sync`] when [`Ledger::sync_due`] says.
     pub background_sync: bool,
 }
@@ -136,6 +152,8 @@ impl Options {
             retention: Retention::default(),
             segment_bytes: 64 << 20,
             segment_age_ms: DAY_MS,
+            ballast_bytes: 4 << 20,
+            try_again: Duration::from_millis(250),
             background_sync: true,
         }
     }
@@ -162,6 +180,8 @@ pub struct OpenReport {
 pub struct Health {
     /// Why nothing is signed any more.
     pub unavailable: Option<String>,
+    /// Which clients have to make way, where the disk is nearly full.
+    pub crowded: Option<String>,
     /// Absent where the file system does not say.
     pub space: Option<Space>,
 }
@@ -180,7 +200,9 @@ pub struct Ledger {
     state: State,
     options: Options,
     floods: Floods,
-    unavailable: Option<String>,
+    ballast: Ballast,
+    writers: Writers,
+    stopped: Option<Stopped>,
     /// Held as long as the ledger lives.
     _lock: Box<dyn Debug + Send>,
 }
@@ -190,16 +212,21 @@ impl Ledger {
     pub fn open(
         state_dir: &Path,
         storage: Arc<dyn Storage>,
-        options: Options,
+        mut options: Options,
         now_ms: u64,
     ) -> Result<(Self, OpenReport), LedgerError> {
         let lock = prepare(state_dir, &storage)?;
+        let ballast = Ballast::open(Arc::clone(&storage), state_dir, options.ballast_bytes);
+        if let Ok(space) = storage.space(state_dir) {
+            options.segment_bytes = options.segment_bytes.min(space.segment());
+        }
         let segments = SegmentDir::new(storage, state_dir);
         let Recovered { end, state, segments: count, torn } = recover(&segments, now_ms)?;
         let journal = Journal::new(segments, end, options.background_sync)
             .map_err(|error| LedgerError::io("start the thread that syncs the journal", error))?;
         let carried = state.carried_into(&options.boot_id);
-        let mut ledger = Self { journal, state, options, floods: Floods::default(), unavailable: None, _lock: lock };
+        let (floods, writers) = (Floods::default(), Writers::default());
+        let mut ledger = Self { journal, state, options, floods, ballast, writers, stopped: None, _lock: lock };
         let opened = ledger.begin(now_ms, carried, torn)?;
         let report = OpenReport { carried, segments: count, opened, torn, health: ledger.health() };
         Ok((ledger, report))
@@ -212,23 +239,54 @@ impl Ledger {
         let opened = self.append(now_ms, &Record::Opened(Opened { version, boot_id, pid, carried, cut_bytes }))?;
         self.sync()?;
         let removed = self.journal.remove_old(now_ms, &mut self.state, retention);
-        self.sticky(removed)?;
-        Ok(opened)
+        let set_aside = removed.and_then(|()| self.set_room_aside());
+        match self.judged(set_aside) {
+            // The agent starts, says that the disk is full, and signs once there is room.
+            Ok(()) | Err(LedgerError::Full(_)) => Ok(opened),
+            Err(error) => Err(error),
+        }
     }
 
     /// Puts a record at the end of the journal; [`Ledger::flush`] or [`Ledger::sync`] makes it stand.
     ///
     /// The spends of an intent are counted by this, whatever their caps: [`Ledger::intend`] judges them first.
     pub fn append(&mut self, time_ms: u64, record: &Record<'_>) -> Result<Link, LedgerError> {
-        self.available()?;
-        let appended = self.journal.append(time_ms, record, &mut self.state, &self.options);
-        self.sticky(appended)
+        self.may_append(record)?;
+        let appended = match self.is_full() {
+            true => self.journal.append_here(time_ms, record, &mut self.state),
+            false => self.journal.append(time_ms, record, &mut self.state, &self.options),
+        };
+        self.judged(appended)
     }
 
     /// Judges the spends of an intent, reserves for them on the disk, counts them and appends the intent: all or nothing.
     pub fn intend(&mut self, time_ms: u64, intent: Intent<'_>) -> Result<Link, ReserveError> {
+        let now_ms = self.state.time_ms(time_ms);
+        self.look_at_space(now_ms);
+        self.writers.admit(&intent.client, now_ms)?;
         self.reserve(time_ms, &intent.spends)?;
-        Ok(self.append(time_ms, &Record::Intent(Box::new(intent)))?)
+        let (client, before) = (intent.client.clone().into_owned(), self.journal.pending());
+        let link = self.append(time_ms, &Record::Intent(Box::new(intent)))?;
+        let bytes = self.journal.pending().saturating_sub(before) as u64;
+        self.writers.wrote(&client, bytes, now_ms);
+        Ok(link)
+    }
+
+    /// How long the next request of a client waits before anything is done for it: the disk is nearly full, and the client
+    /// writes more than its share.
+    pub fn wait_of(&mut self, client: &str, now_ms: u64) -> Duration {
+        self.writers.wait(client, self.state.time_ms(now_ms))
+    }
+
+    fn look_at_space(&mut self, now_ms: u64) {
+        if self.writers.wants_look(now_ms) {
+            self.writers.look(self.space(), now_ms);
+        }
+    }
+
+    fn space(&self) -> Option<Space> {
+        let segments = &self.journal.segments;
+        segments.storage.space(&segments.dir).ok()
     }
 
     /// Judges `spends` and reserves for them on the disk. They are counted when their intent is appended.
@@ -263,16 +321,33 @@ impl Ledger {
 
     /// Records a refusal; of a flood, the first ones singly and the rest as a count that [`Ledger::tick`] records.
     pub fn refuse(&mut self, time_ms: u64, refused: &Refused<'_>) -> Result<(), LedgerError> {
-        self.available()?;
-        self.tick(time_ms)?;
-        match self.floods.admit(self.state.time_ms(time_ms), &refused.client, &refused.code) {
+        self.writable()?;
+        self.record_floods(time_ms)?;
+        let now_ms = self.state.time_ms(time_ms);
+        match self.floods.admit(now_ms, &refused.client, &refused.code, self.is_full()) {
             Recording::Counted => Ok(()),
             Recording::Singly => self.append(time_ms, &Record::Refused(shortened(refused))).map(drop),
         }
     }
 
-    /// To be called every few seconds: records what was counted. Appends only; flush as usual.
+    /// To be called every few seconds: records what was counted, looks at the space, and comes back where the disk was full.
     pub fn tick(&mut self, now_ms: u64) -> Result<(), LedgerError> {
+        self.record_floods(now_ms)?;
+        if self.is_full() {
+            return self.come_back();
+        }
+        self.look_at_space(self.state.time_ms(now_ms));
+        if self.space().is_some_and(Space::is_below_floor) {
+            let removed = self.journal.remove_old(now_ms, &mut self.state, self.options.retention);
+            self.judged(removed)?;
+        }
+        Ok(())
+    }
+
+    fn record_floods(&mut self, now_ms: u64) -> Result<(), LedgerError> {
+        if !self.has_place_for_counts() {
+            return Ok(());
+        }
         for refusals in self.floods.ended(self.state.time_ms(now_ms)) {
             self.append(now_ms, &Record::Refusals(refusals))?;
         }
@@ -284,16 +359,12 @@ impl Ledger {
         if self.options.durability == Durability::Synced {
             return self.sync();
         }
-        self.available()?;
-        let flushed = self.journal.flush();
-        self.sticky(flushed)
+        self.stand(Reach::Kernel)
     }
 
     /// Returns when all that was appended is on the disk: before a token is asked to transfer, withdraw or administer.
     pub fn sync(&mut self) -> Result<(), LedgerError> {
-        self.available()?;
-        let synced = self.journal.sync();
-        self.sticky(synced)
+        self.stand(Reach::Disk)
     }
 
     pub fn durability(&self) -> Durability {
@@ -307,7 +378,7 @@ impl Ledger {
 
     /// Why the thread that syncs has failed; cheap enough to ask often. From then on everything is refused.
     pub fn sync_failure(&self) -> Option<String> {
-        self.journal.sync_failure()
+        self.journal.sync_failure().map(|failure| failure.reason)
     }
 
     /// What is used of a limit's window.
@@ -321,11 +392,17 @@ impl Ledger {
     }
 
     pub fn health(&self) -> Health {
-        let segments = &self.journal.segments;
+        let stopped = self.stopped.as_ref().map(|stopped| stopped.reason.clone());
         Health {
-            unavailable: self.unavailable.clone().or_else(|| self.journal.sync_failure()),
-            space: segments.storage.space(&segments.dir).ok(),
+            unavailable: stopped.or_else(|| self.sync_failure()),
+            crowded: self.writers.warning(self.latest_ms()),
+            space: self.space(),
         }
+    }
+
+    /// Records wait in memory for room on the disk.
+    pub fn holds_records_back(&self) -> bool {
+        self.is_full() && self.journal.pending() > 0
     }
 
     /// Ends the run in order: what was reserved and not used is free again.
@@ -334,22 +411,7 @@ impl Ledger {
             self.append(now_ms, &Record::Refusals(refusals))?;
         }
         self.append(now_ms, &Record::Closed(Closed {}))?;
-        self.sync()
-    }
-
-    fn available(&mut self) -> Result<(), LedgerError> {
-        if self.unavailable.is_none() {
-            self.unavailable = self.journal.sync_failure();
-        }
-        self.unavailable.clone().map_or(Ok(()), |reason| Err(LedgerError::Unavailable(reason)))
-    }
-
-    fn sticky<T>(&mut self, done: io::Result<T>) -> Result<T, LedgerError> {
-        done.map_err(|error| {
-            let reason = format!("the journal could not be written: {error}");
-            self.unavailable = Some(reason.clone());
-            LedgerError::Unavailable(reason)
-        })
+        self.write_out(Reach::Disk)
     }
 }
 

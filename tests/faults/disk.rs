@@ -1,4 +1,4 @@
-//! Disks that are full or broken: nothing more is signed, status goes on, and a restart goes on where it stopped.
+//! Disks that are full or broken: nothing more is signed and status goes on; room, or a restart, goes on where it stopped.
 
 use rustix::io::Errno;
 use rustix::process::Signal;
@@ -63,8 +63,8 @@ fn a_sync_that_fails_keeps_a_transfer_from_the_token() {
 
 #[test]
 fn a_disk_that_fails_ends_signing_until_a_restart_and_nothing_else() {
-    let (full, broken) = (Errno::NOSPC.raw_os_error(), Errno::IO.raw_os_error());
-    for plan in [format!("write {full}"), format!("write {broken}"), format!("sync {broken}")] {
+    let broken = Errno::IO.raw_os_error();
+    for plan in [format!("write {broken}"), format!("sync {broken}")] {
         let mut mercy = Mercy::new(agent::BOT);
         assert_eq!(mercy.read(), None);
         mercy.plan(&plan);
@@ -86,5 +86,29 @@ fn a_disk_that_fails_ends_signing_until_a_restart_and_nothing_else() {
         mercy.agent.wait_until("the agent is back", |agent| agent.tokens_are("healthy"));
         assert_eq!(mercy.read(), None, "{plan}; log:\n{}", mercy.agent.log());
         killed::assert_verified(&mercy.agent.state_dir());
+    }
+}
+
+/// Write and sync fail for want of room, in turns, and nobody restarts anything.
+#[test]
+fn a_disk_without_room_ends_signing_until_there_is_some() {
+    let mercy = Mercy::new(agent::BOT);
+    for (cycle, call) in ["write", "sync", "write", "sync"].into_iter().enumerate() {
+        for error in [Errno::NOSPC, Errno::DQUOT] {
+            assert_eq!(mercy.read(), None);
+            mercy.plan(&format!("{call} {}", error.raw_os_error()));
+            let failing = Instant::now();
+            while mercy.read().is_none() {
+                assert!(failing.elapsed() < Duration::from_secs(1), "{call}, {error}: goes on signing");
+            }
+            assert_eq!(mercy.read(), Some(Code::LedgerUnavailable), "{call}, {error}");
+            assert!(mercy.agent.admin().lock().is_ok(), "{call}, {error}: locked; log:\n{}", mercy.agent.log());
+            mercy.plan("");
+            mercy.agent.wait_until("unlocked", |agent| agent.admin().unlock().is_ok());
+            mercy.agent.wait_until("it signs again", |_| mercy.read().is_none());
+            killed::assert_verified(&mercy.agent.state_dir());
+        }
+        let locks = mercy.agent.journal().matches("\"kind\":\"locked\"").count();
+        assert_eq!(locks, 2 * (cycle + 1), "every lock is on record");
     }
 }

@@ -4,77 +4,222 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command};
 
+use countersign::Client;
 use rustix::process::Signal;
 
 use super::*;
 use crate::agent;
 
-/// Holds the mount namespace in which the agents of a test see a state directory of one mebibyte.
-struct Namespace(Child);
+/// Holds the mount namespace in which the agents of a test see a state directory on a file system of its own.
+struct Namespace {
+    holder: Child,
+    size: &'static str,
+}
 
 /// Mounts the file system where it is not yet, beside the configuration that is the agent's last argument.
-const MOUNT: &str = "state=$(dirname \"$4\")/state; \
-    mountpoint -q \"$state\" || mount -t tmpfs -o size=1m,mode=700 tmpfs \"$state\"; exec \"$@\"";
+const MOUNT: &str = "size=$1; shift; state=$(dirname \"$4\")/state; \
+    mountpoint -q \"$state\" || mount -t tmpfs -o \"$size,mode=700\" tmpfs \"$state\"; exec \"$@\"";
 
 impl Namespace {
-    fn new() -> Self {
+    /// `None` without the rights to mount one: the failing disk of the other tests stands for it then.
+    fn new(size: &'static str) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("not root: no file system of its own can be mounted");
+            return None;
+        }
         let mut holder = Command::new("unshare");
         holder.args(["--mount", "--propagation", "private", "sleep", "600"]).process_group(0);
-        Self(holder.spawn().expect("util-linux"))
+        Some(Self { holder: holder.spawn().expect("util-linux"), size })
     }
 
     fn launch(&self) -> Launch {
-        let enter = ["nsenter", "--mount", "--target", &self.0.id().to_string(), "sh", "-c", MOUNT, "sh"];
+        let holder = self.holder.id().to_string();
+        let enter = ["nsenter", "--mount", "--target", &holder, "sh", "-c", MOUNT, "sh", self.size];
         Launch { wrapper: enter.map(str::to_owned).to_vec(), ..Launch::default() }
     }
 
     /// The state directory as the agent sees it.
     fn state_dir(&self, agent: &Agent) -> PathBuf {
         let state = agent.state_dir();
-        Path::new(&format!("/proc/{}/root", self.0.id())).join(state.strip_prefix("/").expect("absolute"))
+        Path::new(&format!("/proc/{}/root", self.holder.id())).join(state.strip_prefix("/").expect("absolute"))
     }
 }
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
     }
 }
 
-#[test]
-fn a_full_disk_ends_signing_and_with_room_a_restart_goes_on() {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("not root: no file system of its own can be mounted; the failing disk above stands for it");
-        return;
-    }
-    let namespace = Namespace::new();
-    let mut agent = Agent::start_with(SoftHsm::new(), namespace.launch(), agent::BOT, "");
+fn read(client: &mut Client) -> Result<SignReply, Error> {
+    client.sign(&call("binance-mm", "GET", "/api/v3/account", "{}"))
+}
+
+fn started(namespace: &Namespace) -> (Agent, PathBuf) {
+    let agent = Agent::start_with(SoftHsm::new(), namespace.launch(), agent::BOT, "");
     agent.add("binance-mm", "binance", API_KEY, SECRET, None).expect("enrolled");
     let state_dir = namespace.state_dir(&agent);
-    let filler = state_dir.join("filler");
-    fs::write(&filler, vec![0; 900 * 1024]).expect("room for it");
-    let read = |agent: &Agent| agent.sign("binance-mm", "GET", "/api/v3/account", "{}");
-    let mut signed = Vec::new();
-    let refused = loop {
-        match read(&agent) {
+    (agent, state_dir)
+}
+
+/// Writes into a file of another program until nothing more fits.
+fn fill(file: &Path) {
+    use std::io::Write;
+    let mut filler = fs::File::create(file).expect("a file");
+    while filler.write_all(&[7; 512]).is_ok() {}
+}
+
+/// Asks until a request is refused with `ledger.unavailable`; keeps the ids of what was signed.
+fn ask_until_full(client: &mut Client, signed: &mut Vec<String>) {
+    for _ in 0..20_000 {
+        match read(client) {
             Ok(reply) => signed.push(reply.request_id),
-            refused => break agent::code(refused),
+            refused => match agent::code(refused) {
+                Some(Code::LedgerUnavailable) => return,
+                Some(Code::PolicyRate) => thread::sleep(Duration::from_millis(5)),
+                other => panic!("{other:?}"),
+            },
         }
-        assert!(signed.len() < 2_000, "the disk should be full");
-    };
-    assert_eq!(refused, Some(Code::LedgerUnavailable));
-    assert!(signed.len() > 10, "{}", signed.len());
-    fs::remove_file(&filler).expect("removed");
-    assert_eq!(agent::code(read(&agent)), Some(Code::LedgerUnavailable), "room alone proves nothing");
-    let status = agent.admin().status().expect("status goes on");
-    assert_eq!(status.ledger.expect("a ledger").state, "unavailable");
-    assert!(status.warnings.iter().any(|warning| warning.contains("journal")), "{:?}", status.warnings);
-    agent.stop(Signal::TERM);
-    agent.begin();
-    agent.wait_until("the agent is back", |agent| agent.tokens_are("healthy"));
-    assert!(read(&agent).is_ok(), "log:\n{}", agent.log());
+    }
+    panic!("the disk should be full");
+}
+
+#[test]
+fn a_full_disk_ends_signing_and_room_brings_it_back_without_a_restart() {
+    let Some(namespace) = Namespace::new("size=2m") else { return };
+    let (mut agent, state_dir) = started(&namespace);
+    let (mut client, mut signed) = (agent.client(), Vec::new());
+    let filler = state_dir.join("filler");
+    for cycle in 0..3 {
+        fill(&filler);
+        ask_until_full(&mut client, &mut signed);
+        let status = agent.admin().status().expect("status goes on");
+        assert_eq!(status.ledger.expect("a ledger").state, "unavailable");
+        assert!(
+            status.warnings.iter().any(|warning| warning.contains("room for the journal")),
+            "{:?}",
+            status.warnings
+        );
+        assert!(agent.admin().lock().is_ok(), "cycle {cycle}: locked on a full disk");
+        assert_eq!(agent::code(read(&mut client)), Some(Code::AgentLocked), "a refusal is recorded");
+        assert!(state_dir.join("locked").exists(), "also after a restart");
+        fs::remove_file(&filler).expect("removed");
+        agent.wait_until("the journal is written again", |agent| {
+            agent.admin().status().is_ok_and(|status| status.ledger.is_some_and(|ledger| ledger.state == "healthy"))
+        });
+        agent.admin().unlock().expect("there is room");
+        signed.push(read(&mut client).expect("signed without a restart").request_id);
+        killed::assert_verified(&state_dir);
+    }
+    // The end of the run is recorded on a full disk, too.
+    fill(&filler);
+    ask_until_full(&mut client, &mut signed);
+    assert_eq!(agent.stop(Signal::TERM), Some(0), "{}", agent.log());
     killed::assert_verified(&state_dir);
     let journal = killed::Journal::below(&state_dir);
     assert!(signed.iter().all(|id| journal.signed.contains(id) && journal.intents.contains(id)));
+    assert!(signed.len() > 4, "{}", signed.len());
+    agent.begin();
+    agent.wait_until("the agent starts on a full disk", |agent| agent.tokens_are("healthy"));
+    assert_eq!(agent::code(read(&mut agent.client())), Some(Code::LedgerUnavailable));
+    fs::remove_file(&filler).expect("removed");
+    agent.wait_until("it signs", |agent| read(&mut agent.client()).is_ok());
+    killed::assert_verified(&state_dir);
+}
+
+/// A disk can be full of names as well.
+#[test]
+fn a_disk_without_room_for_a_file_more_still_takes_a_lock() {
+    let Some(namespace) = Namespace::new("size=4m,nr_inodes=60") else { return };
+    let (agent, state_dir) = started(&namespace);
+    let mut made = Vec::new();
+    loop {
+        let path = state_dir.join(format!("other-{}", made.len()));
+        match fs::File::create(&path) {
+            Ok(_) => made.push(path),
+            Err(error) => break assert_eq!(error.kind(), std::io::ErrorKind::StorageFull),
+        }
+    }
+    assert!(agent.admin().lock().is_ok(), "{}", agent.log());
+    assert_eq!(agent::code(read(&mut agent.client())), Some(Code::AgentLocked));
+    assert!(state_dir.join("locked").exists());
+    made.into_iter().for_each(|path| fs::remove_file(path).expect("removed"));
+    agent.wait_until("unlocked", |agent| agent.admin().unlock().is_ok());
+    agent.wait_until("it signs", |agent| read(&mut agent.client()).is_ok());
+    killed::assert_verified(&state_dir);
+}
+
+#[test]
+fn retention_keeps_up_with_a_client_without_a_rate_on_a_small_disk() {
+    let Some(namespace) = Namespace::new("size=4m") else { return };
+    let (agent, state_dir) = started(&namespace);
+    let calls = vec![call("binance-mm", "GET", "/api/v3/account", "{}"); 50];
+    let mut client = agent.client();
+    let start = Instant::now();
+    let mut signed = 0;
+    // 880 bytes each: more than the file system holds.
+    while signed < 6_000 {
+        let replies = client.sign_all(&calls).expect("answered");
+        signed += replies.into_iter().map(|reply| reply.expect("no request is refused")).count();
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    eprintln!("{signed} requests, {:.0} KiB a second", signed as f64 * 880.0 / 1024.0 / seconds);
+    killed::assert_verified(&state_dir);
+    let space = rustix::fs::statvfs(&state_dir).expect("mounted");
+    assert!(space.f_bavail * 4 > space.f_blocks, "a quarter at least is free");
+}
+
+/// While other programs leave little, the client that writes most makes way and another feels nothing.
+#[test]
+fn below_the_floor_the_client_that_writes_most_is_slowed_and_then_refused() {
+    let Some(namespace) = Namespace::new("size=16m") else { return };
+    let uid = rustix::process::getuid().as_raw();
+    let quiet = format!(
+        "\n[client.quiet]\nuser = {uid}\nkeys = [\"binance-mm\"]\nscopes = [\"read\"]\nsocket = \"DIR/quiet.sock\"\n"
+    );
+    let agent = Agent::start_with(SoftHsm::new(), namespace.launch(), agent::BOT, &quiet);
+    agent.add("binance-mm", "binance", API_KEY, SECRET, None).expect("enrolled");
+    let state_dir = namespace.state_dir(&agent);
+    let free = || {
+        let space = rustix::fs::statvfs(&state_dir).expect("mounted");
+        space.f_bavail * space.f_frsize
+    };
+    // The floor is a sixteenth.
+    fs::write(state_dir.join("filler"), vec![7; (free() - 512 * 1024) as usize]).expect("room for it");
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let ending = StopAtEnd(&stop);
+        let flood = scope.spawn(|| {
+            let calls = vec![call("binance-mm", "GET", "/api/v3/account", "{}"); 20];
+            let (mut client, mut signed, mut refused) = (agent.client(), 0, Vec::new());
+            while !stop.load(Ordering::Relaxed) {
+                for reply in client.sign_all(&calls).expect("answered") {
+                    match reply {
+                        Ok(_) => signed += 1,
+                        Err(refusal) => refused.push(format!("{refusal:?}")),
+                    }
+                }
+            }
+            (signed, refused)
+        });
+        thread::sleep(Duration::from_secs(2));
+        let mut other = Client::open(&countersign::Sockets::at(agent.path().join("quiet.sock"))).expect("listens");
+        for _ in 0..5 {
+            read(&mut other).expect("whoever writes little is not refused");
+            thread::sleep(Duration::from_secs(1));
+        }
+        let status = agent.admin().status().expect("a status");
+        let said = status.warnings.iter().any(|warning| warning.contains("the client bot writes most"));
+        assert!(said, "{:?}", status.warnings);
+        drop(ending);
+        let (signed, refused) = flood.join().expect("the flood ends");
+        eprintln!("the flood: {signed} signed, {} refused", refused.len());
+        assert!(refused.len() > signed, "{signed} signed, {} refused", refused.len());
+        let reason =
+            |text: &&String| text.contains("policy.rate") && text.contains("the disk of the journal is nearly full");
+        assert!(refused.iter().all(|text| reason(&text)), "{:?}", refused.iter().find(|text| !reason(text)));
+    });
+    assert!(free() > 256 * 1024, "{} bytes are free", free());
+    killed::assert_verified(&state_dir);
 }

@@ -88,8 +88,12 @@ impl Front {
         self.locked.set(true);
         self.forget_unlocking();
         self.keep_locked(true)?;
-        self.recorder.synced(&Record::Locked(Locking { uid }))?;
-        Ok(done("locked: nothing is signed until `countersign unlock`, also after a restart"))
+        let locked = "locked: nothing is signed until `countersign unlock`, also after a restart";
+        let later = "the disk of the journal is full, and the record of it is written when there is room";
+        match self.recorder.synced_or_held_back(&Record::Locked(Locking { uid }))? {
+            true => Ok(done(format!("{locked}; {later}"))),
+            false => Ok(done(locked)),
+        }
     }
 
     pub(super) fn unlock_now(&self, uid: u32) -> Result<DoneReply, Refusal> {

@@ -25,7 +25,8 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
 use super::clock::SystemClock;
-use crate::ledger::{self, Ledger, LedgerError, ReserveError, verify};
+use crate::ledger::storage::is_full;
+use crate::ledger::{self, Ledger, LedgerError, ReserveError, ballast_file, verify};
 
 /// The ledger of the running agent.
 #[derive(Debug)]
@@ -38,6 +39,8 @@ pub struct Recorder {
     clock: Rc<SystemClock>,
     /// What was said of the clock was said in the log.
     clock_doubted: Cell<bool>,
+    /// The same of the disk.
+    disk_doubted: Cell<bool>,
     /// Number of the last record, for those who wait for the next.
     last: Cell<Option<Link>>,
     /// Records were appended and not written yet.
@@ -76,6 +79,7 @@ impl Recorder {
             state_dir: state_dir.to_owned(),
             clock,
             clock_doubted: Cell::new(false),
+            disk_doubted: Cell::new(false),
             last: Cell::new(None),
             unwritten: Cell::new(false),
             written: Notify::new(),
@@ -121,6 +125,25 @@ impl Recorder {
         Ok(link.into())
     }
 
+    /// As [`Self::synced`]; true where the record waits in memory for room on a full disk.
+    pub fn synced_or_held_back(&self, record: &Record<'_>) -> Result<bool, Refusal> {
+        self.append(record)?;
+        match self.sync() {
+            Ok(()) => Ok(false),
+            Err(_) if self.ledger.borrow().as_ref().is_some_and(Ledger::holds_records_back) => Ok(true),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// Slows a client that writes more than its share while the disk is nearly full.
+    pub async fn slow(&self, client: &str) {
+        let now_ms = self.clock.ledger_ms();
+        let wait = self.ledger.borrow_mut().as_mut().map(|ledger| ledger.wait_of(client, now_ms));
+        if let Some(wait) = wait.filter(|wait| !wait.is_zero()) {
+            tokio::time::sleep(wait).await;
+        }
+    }
+
     /// A record of something that happened; where it cannot be written, the ledger refuses all that follows.
     pub fn note(&self, record: &Record<'_>) {
         if let Err(refusal) = self.append(record).and_then(|_| self.flush()) {
@@ -136,6 +159,18 @@ impl Recorder {
         self.unwritten.set(true);
         if let Err(refusal) = ticked.and_then(|()| self.flush()) {
             tracing::error!("{}", refusal.message);
+        }
+        self.watch_disk();
+    }
+
+    fn watch_disk(&self) {
+        let health = self.ledger.borrow().as_ref().map(Ledger::health);
+        let Some(health) = health else { return };
+        let doubt = health.unavailable.as_ref().or(health.crowded.as_ref());
+        match doubt {
+            _ if self.disk_doubted.replace(doubt.is_some()) == doubt.is_some() => {}
+            Some(doubt) => tracing::warn!("{doubt}"),
+            None => tracing::info!("the journal has room again"),
         }
     }
 
@@ -160,7 +195,7 @@ impl Recorder {
         let Some(health) = health else {
             return LedgerHealth { state: "closed", last: None, free_bytes: None, warnings: Vec::new() };
         };
-        let mut warnings: Vec<String> = health.unavailable.iter().cloned().collect();
+        let mut warnings: Vec<String> = health.unavailable.iter().chain(&health.crowded).cloned().collect();
         if health.is_space_low() {
             warnings.push("the disk of the journal is nearly full; when it is full nothing more is signed".to_owned());
         }
@@ -265,6 +300,7 @@ impl From<LedgerError> for Refusal {
 impl From<ReserveError> for Refusal {
     fn from(error: ReserveError) -> Self {
         match error {
+            ReserveError::Crowded(error) => Self::new(Code::PolicyRate, error.to_string()),
             ReserveError::Ledger(error) => error.into(),
             ReserveError::Limit(error) => Self::new(Code::PolicyLimit, error.for_a_client()),
         }
@@ -418,11 +454,34 @@ impl Recorder {
     /// Makes the lock survive a restart.
     pub fn keep_locked(&self, locked: bool) -> io::Result<()> {
         let path = lock_file(&self.state_dir);
-        if locked {
-            std::fs::File::create(&path)?.sync_all()?;
-        } else if path.exists() {
-            std::fs::remove_file(&path)?;
+        if !locked {
+            if path.exists() {
+                std::fs::remove_file(&path)?;
+            }
+            return self.sync_state_dir();
         }
+        match self.make_lock_file(&path) {
+            Err(error) if is_full(&error) => self.make_lock_file_of_ballast(&path),
+            made => made,
+        }
+    }
+
+    fn make_lock_file(&self, path: &Path) -> io::Result<()> {
+        std::fs::File::create(path)?.sync_all()?;
+        self.sync_state_dir()
+    }
+
+    /// The room that was set aside is freed; where even that is not enough, its file becomes the lock.
+    fn make_lock_file_of_ballast(&self, path: &Path) -> io::Result<()> {
+        self.ledger.borrow_mut().as_mut().map(Ledger::make_room);
+        if self.make_lock_file(path).is_ok() {
+            return Ok(());
+        }
+        std::fs::rename(ballast_file(&self.state_dir), path)?;
+        self.sync_state_dir()
+    }
+
+    fn sync_state_dir(&self) -> io::Result<()> {
         std::fs::File::open(&self.state_dir)?.sync_all()
     }
 }

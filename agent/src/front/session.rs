@@ -71,10 +71,13 @@ impl Front {
         let Some(client) = self.client(&config, peer) else {
             return self.unknown_client(name, &caller("")).await;
         };
-        let _place = match name {
+        let place = match name {
             wire::SIGN | wire::SESSION => Some(self.shares.place(&client.name).await),
             _ => None,
         };
+        if place.is_some() {
+            self.recorder.slow(&client.name).await;
+        }
         // What is in force once it is its turn, which may be tighter than when it came.
         let config = self.config();
         let Some(client) = self.client(&config, peer) else {

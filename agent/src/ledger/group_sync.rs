@@ -1,11 +1,11 @@
 //! Syncs the journal from a thread of its own, soon after the first write that is not yet on the disk.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::storage::Syncer;
+use super::storage::{Syncer, is_full};
 
 /// The sync starts this long after the first unsynced write: early enough to be done within 50 ms on an ordinary disk.
 pub(super) const DELAY: Duration = Duration::from_millis(30);
@@ -14,7 +14,17 @@ pub(super) const DELAY: Duration = Duration::from_millis(30);
 #[derive(Debug)]
 pub(super) struct GroupSync {
     shared: Arc<Shared>,
+    /// The file the journal writes to.
+    current: Arc<Syncing>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// One file, how much of it was written, and how much is known to be on the disk.
+#[derive(Debug)]
+struct Syncing {
+    file: Box<dyn Syncer>,
+    written: AtomicU64,
+    synced: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -29,14 +39,37 @@ struct Shared {
 #[derive(Debug)]
 struct Work {
     due: Option<Instant>,
-    file: Arc<dyn Syncer>,
-    failure: Option<String>,
+    file: Arc<Syncing>,
+    failure: Option<Failure>,
     stop: bool,
 }
 
+#[derive(Debug)]
+struct Failure {
+    reason: String,
+    full: bool,
+    file: Arc<Syncing>,
+}
+
+/// Why a sync of the thread failed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct SyncFailure {
+    pub(super) reason: String,
+    /// There was no room for the bytes of the file that is written now: they can be written again.
+    pub(super) full: bool,
+}
+
+impl Syncing {
+    fn new(file: Box<dyn Syncer>, length: u64) -> Arc<Self> {
+        Arc::new(Self { file, written: AtomicU64::new(length), synced: AtomicU64::new(length) })
+    }
+}
+
 impl GroupSync {
-    pub(super) fn start(file: Box<dyn Syncer>) -> std::io::Result<Self> {
-        let work = Work { due: None, file: file.into(), failure: None, stop: false };
+    /// `length` is how much of the file is on the disk already.
+    pub(super) fn start(file: Box<dyn Syncer>, length: u64) -> std::io::Result<Self> {
+        let current = Syncing::new(file, length);
+        let work = Work { due: None, file: Arc::clone(&current), failure: None, stop: false };
         let shared = Arc::new(Shared {
             work: Mutex::new(work),
             wake: Condvar::new(),
@@ -45,11 +78,12 @@ impl GroupSync {
         });
         let theirs = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("journal-sync".to_owned()).spawn(move || theirs.run())?;
-        Ok(Self { shared, thread: Some(thread) })
+        Ok(Self { shared, current, thread: Some(thread) })
     }
 
-    /// Tells the thread that bytes were written.
-    pub(super) fn written(&self) {
+    /// Tells the thread that the file was written up to `length`.
+    pub(super) fn written(&self, length: u64) {
+        self.current.written.store(length, Ordering::SeqCst);
         if self.shared.armed.swap(true, Ordering::SeqCst) {
             return;
         }
@@ -57,17 +91,31 @@ impl GroupSync {
         self.shared.wake.notify_one();
     }
 
-    /// The journal goes on in another file; the old one is synced already.
-    pub(super) fn follow(&self, file: Box<dyn Syncer>) {
-        self.shared.lock().file = file.into();
+    /// How much of the file is on the disk, as far as the thread knows.
+    pub(super) fn synced(&self) -> u64 {
+        self.current.synced.load(Ordering::SeqCst)
+    }
+
+    /// The journal goes on in another file, of which `length` is synced; so is all of the old one.
+    pub(super) fn follow(&mut self, file: Box<dyn Syncer>, length: u64) {
+        self.current = Syncing::new(file, length);
+        self.shared.lock().file = Arc::clone(&self.current);
     }
 
     /// Why a sync failed, from the first failure on.
-    pub(super) fn failure(&self) -> Option<String> {
+    pub(super) fn failure(&self) -> Option<SyncFailure> {
         if !self.shared.failed.load(Ordering::SeqCst) {
             return None;
         }
-        self.shared.lock().failure.clone()
+        let work = self.shared.lock();
+        let Failure { reason, full, file } = work.failure.as_ref()?;
+        Some(SyncFailure { reason: reason.clone(), full: *full && Arc::ptr_eq(file, &self.current) })
+    }
+
+    /// The bytes that were not synced were written again, and are on the disk.
+    pub(super) fn forget_failure(&self) {
+        self.shared.lock().failure = None;
+        self.shared.failed.store(false, Ordering::SeqCst);
     }
 }
 
@@ -88,16 +136,23 @@ impl Shared {
     }
 
     fn run(&self) {
-        while let Some(file) = self.next() {
-            if let Err(error) = file.sync() {
-                self.lock().failure.get_or_insert(format!("the journal could not be synced: {error}"));
-                self.failed.store(true, Ordering::SeqCst);
+        while let Some(syncing) = self.next() {
+            let covered = syncing.written.load(Ordering::SeqCst);
+            match syncing.file.sync() {
+                Ok(()) => drop(syncing.synced.fetch_max(covered, Ordering::SeqCst)),
+                Err(error) => self.fail(&error, syncing),
             }
         }
     }
 
+    fn fail(&self, error: &std::io::Error, file: Arc<Syncing>) {
+        let (reason, full) = (format!("the journal could not be synced: {error}"), is_full(error));
+        self.lock().failure.get_or_insert(Failure { reason, full, file });
+        self.failed.store(true, Ordering::SeqCst);
+    }
+
     /// Waits until a sync is due; `None` where the thread has to end.
-    fn next(&self) -> Option<Arc<dyn Syncer>> {
+    fn next(&self) -> Option<Arc<Syncing>> {
         let mut work = self.lock();
         loop {
             if work.stop {

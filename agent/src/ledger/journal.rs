@@ -1,19 +1,21 @@
 //! Appends lines to the newest segment: one buffer, one write, and syncs that nothing unsynced outlives for long.
 
-use std::io;
+use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
 use countersign_core::audit::{SegmentName, Segments as _};
 use countersign_core::chain::{Chain, Link};
 use countersign_core::record::{Record, Rotated};
 
-use super::group_sync::{DELAY, GroupSync};
+use super::group_sync::{DELAY, GroupSync, SyncFailure};
+use super::recovery;
 use super::segment::SegmentDir;
 use super::state::State;
-use super::storage::Appender;
+use super::storage::{Appender, Space, is_full};
 use super::{Options, Retention};
 
-/// The journal's end. After an error it is of no more use: what of the buffer was written is not known.
+/// The journal's end. Where a write or sync fails for want of room it may be tried again, and goes on behind the last
+/// byte that arrived. After any other error the journal is of no more use.
 #[derive(Debug)]
 pub(super) struct Journal {
     pub(super) segments: SegmentDir,
@@ -24,6 +26,16 @@ pub(super) struct Journal {
     pub(super) file: Box<dyn Appender>,
     pub(super) chain: Chain,
     buffer: Vec<u8>,
+    /// A write failed: some of the buffer may have arrived.
+    torn: bool,
+    /// A sync failed: what was written since the last one may have been lost on its way to the disk.
+    unsynced: bool,
+    /// A segment has been begun whose name may not be on the disk.
+    unnamed: bool,
+    /// How much of the segment is known to be on the disk.
+    synced: u64,
+    /// No new segment is begun before this one is so long: there was no room for it.
+    next_rotation: u64,
     /// When the first write that is not synced was made.
     unsynced_since: Option<Instant>,
     group_sync: Option<GroupSync>,
@@ -42,9 +54,23 @@ pub(super) struct End {
 impl Journal {
     pub(super) fn new(segments: SegmentDir, end: End, background_sync: bool) -> io::Result<Self> {
         let End { name, length, begun_ms, file, chain } = end;
-        let group_sync = background_sync.then(|| GroupSync::start(file.syncer()?)).transpose()?;
-        let buffer = Vec::with_capacity(64 * 1024);
-        Ok(Self { segments, name, length, begun_ms, file, chain, buffer, unsynced_since: None, group_sync })
+        let group_sync = background_sync.then(|| GroupSync::start(file.syncer()?, length)).transpose()?;
+        Ok(Self {
+            segments,
+            name,
+            length,
+            begun_ms,
+            file,
+            chain,
+            buffer: Vec::with_capacity(64 * 1024),
+            torn: false,
+            unsynced: false,
+            unnamed: false,
+            synced: length,
+            next_rotation: 0,
+            unsynced_since: None,
+            group_sync,
+        })
     }
 
     /// Puts a record at the end of the buffer, in a new segment where the old one is full or old.
@@ -56,10 +82,20 @@ impl Journal {
         options: &Options,
     ) -> io::Result<Link> {
         let old = state.time_ms(time_ms) >= self.begun_ms.saturating_add(options.segment_age_ms);
-        if old || self.length >= options.segment_bytes {
+        if (old || self.length >= options.segment_bytes) && self.length >= self.next_rotation {
             self.rotate(time_ms, state, options)?;
         }
         self.put(time_ms, record, state)
+    }
+
+    /// As [`Self::append`], in this segment however long it is.
+    pub(super) fn append_here(&mut self, time_ms: u64, record: &Record<'_>, state: &mut State) -> io::Result<Link> {
+        self.put(time_ms, record, state)
+    }
+
+    /// Bytes that were appended and not written.
+    pub(super) fn pending(&self) -> usize {
+        self.buffer.len()
     }
 
     /// Whatever changes the state is applied here and nowhere else, as a restart will apply it.
@@ -73,22 +109,104 @@ impl Journal {
 
     /// Hands the buffer to the kernel in one write.
     pub(super) fn flush(&mut self) -> io::Result<()> {
+        if self.torn || self.unsynced || self.unnamed {
+            self.mend()?;
+        }
         if self.buffer.is_empty() {
             return Ok(());
         }
-        self.file.write(&self.buffer)?;
+        if let Err(error) = self.file.write(&self.buffer) {
+            self.torn = true;
+            return Err(error);
+        }
         self.buffer.clear();
         self.unsynced_since.get_or_insert_with(Instant::now);
-        self.group_sync.iter().for_each(GroupSync::written);
+        if let Some(group_sync) = &self.group_sync {
+            group_sync.written(self.length);
+        }
         Ok(())
     }
 
     /// Returns when all that was appended is on the disk.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         self.flush()?;
-        self.file.sync()?;
+        if let Err(error) = self.file.sync() {
+            self.unsynced = true;
+            return Err(error);
+        }
+        if let Some(SyncFailure { reason, full }) = self.sync_failure() {
+            // The thread was told of bytes that were lost; the sync above was not.
+            self.unsynced = true;
+            let kind = if full { io::ErrorKind::StorageFull } else { io::ErrorKind::Other };
+            return Err(io::Error::new(kind, reason));
+        }
+        self.synced = self.length;
         self.unsynced_since = None;
         Ok(())
+    }
+
+    /// Takes note that the thread failed to sync for want of room: the bytes have to be written again.
+    pub(super) fn sync_failed(&mut self) {
+        self.unsynced = true;
+    }
+
+    /// Puts right what operations that failed have left.
+    fn mend(&mut self) -> io::Result<()> {
+        if self.torn {
+            self.take_up()?;
+            self.torn = false;
+        }
+        if self.unnamed {
+            self.segments.sync_names()?;
+            self.unnamed = false;
+        }
+        if self.unsynced {
+            self.write_again()?;
+            self.group_sync.iter().for_each(GroupSync::forget_failure);
+            self.unsynced = false;
+        }
+        Ok(())
+    }
+
+    /// Leaves in the buffer what has not arrived in the file.
+    fn take_up(&mut self) -> io::Result<()> {
+        let written = self.written();
+        let arrived = self.file.length()?.checked_sub(written).and_then(|more| usize::try_from(more).ok());
+        let arrived = arrived.filter(|more| *more <= self.buffer.len()).ok_or_else(not_as_written)?;
+        if self.read(written, arrived)? != self.buffer[..arrived] {
+            return Err(not_as_written());
+        }
+        self.buffer.drain(..arrived);
+        Ok(())
+    }
+
+    /// Writes anew, in their places, the bytes that no sync is known to cover: after a sync that failed, the kernel may take
+    /// them for written. Wherever this is cut off, the file is the same.
+    fn write_again(&mut self) -> io::Result<()> {
+        let synced = self.group_sync.as_ref().map_or(0, GroupSync::synced).max(self.synced);
+        let length = usize::try_from(self.written().saturating_sub(synced)).map_err(|_| not_as_written())?;
+        let bytes = self.read(synced, length)?;
+        self.segments.storage.rewrite(&self.segments.path(self.name), synced, &bytes)?;
+        self.synced = synced + bytes.len() as u64;
+        Ok(())
+    }
+
+    /// How much of the segment was handed to the kernel.
+    fn written(&self) -> u64 {
+        self.length - self.buffer.len() as u64
+    }
+
+    fn read(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(length);
+        let file = self.segments.storage.open(&self.segments.path(self.name), offset)?;
+        file.take(length as u64).read_to_end(&mut bytes)?;
+        if bytes.len() == length { Ok(bytes) } else { Err(not_as_written()) }
+    }
+
+    /// Reads the journal as a start does, and compares its end with what was written.
+    pub(super) fn verify(&self) -> Result<(), String> {
+        let found = recovery::end(&self.segments).map_err(|error| error.to_string())?;
+        if found == (self.name, self.length, self.chain) { Ok(()) } else { Err(not_as_written().to_string()) }
     }
 
     /// How long until a sync is due; `None` where nothing waits for one, or the thread does it.
@@ -97,18 +215,28 @@ impl Journal {
         Some(DELAY.saturating_sub(since.elapsed()))
     }
 
-    pub(super) fn sync_failure(&self) -> Option<String> {
+    pub(super) fn sync_failure(&self) -> Option<SyncFailure> {
         self.group_sync.as_ref().and_then(GroupSync::failure)
     }
 
+    /// Goes on in a new segment. Where there is no room for one, the old one grows.
     fn rotate(&mut self, time_ms: u64, state: &mut State, options: &Options) -> io::Result<()> {
         self.sync()?;
         let (previous, next) = (self.name, self.name.next());
-        let (file, length) = self.segments.create(next, Some(previous), &mut self.chain, time_ms, state)?;
-        if let Some(group_sync) = &self.group_sync {
-            group_sync.follow(file.syncer()?);
+        let (file, length) = match self.segments.create(next, Some(previous), &mut self.chain, time_ms, state) {
+            Err(error) if is_full(&error) => {
+                self.next_rotation = self.length + options.segment_bytes / 16;
+                return Ok(());
+            }
+            created => created?,
+        };
+        if let Some(group_sync) = &mut self.group_sync {
+            group_sync.follow(file.syncer()?, length);
         }
         (self.file, self.name, self.length, self.begun_ms) = (file, next, length, state.time_ms(time_ms));
+        (self.synced, self.next_rotation) = (length, 0);
+        self.unnamed = true;
+        self.mend()?;
         self.remove_old(time_ms, state, options.retention)
     }
 
@@ -126,21 +254,28 @@ impl Journal {
         removed.into_iter().try_for_each(|name| self.segments.storage.remove(&self.segments.path(name)))
     }
 
-    /// The oldest segments, as far as they are too old or too much.
+    /// The oldest segments, as far as they are too old or too much, also for the disk they are on.
     fn outlived(&self, now_ms: u64, retention: Retention) -> io::Result<Vec<SegmentName>> {
+        let space = self.segments.storage.space(&self.segments.dir).ok();
         let files = self.segments.list()?;
         let mut total: u64 = files.iter().map(|file| file.length).sum();
-        let mut outlived = Vec::new();
+        let (mut outlived, mut freed) = (Vec::new(), 0);
         for pair in files.windows(2) {
             // A segment ends when the next one begins; one that cannot be read is kept.
             let ended_ms = self.segments.first_head(pair[1].name)?.map_or(u64::MAX, |head| head.time_ms);
             let too_old = ended_ms.saturating_add(retention.age_ms) <= now_ms;
-            if !too_old && total <= retention.bytes {
+            let most = space.map_or(u64::MAX, |space| Space { free: space.free + freed, ..space }.journal());
+            if !too_old && total <= retention.bytes.min(most) {
                 break;
             }
             total -= pair[0].length;
+            freed += pair[0].length;
             outlived.push(pair[0].name);
         }
         Ok(outlived)
     }
+}
+
+fn not_as_written() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the journal is not what was written")
 }

@@ -35,8 +35,7 @@ pub(super) fn recover(segments: &SegmentDir, now_ms: u64) -> Result<Recovered, L
     let files = segments.list().map_err(reading)?;
     let Some(newest) = files.last() else { return begin(segments, now_ms) };
     check_links(segments, &files)?;
-    let mut scan =
-        Scan { segments, name: newest.name, line: 0, done: 0, chain: Chain::GENESIS, state: State::default() };
+    let mut scan = Scan::of(segments, newest.name);
     let begun_ms = scan.header()?;
     let unfinished = scan.records()?;
     let torn = unfinished.map(|bytes| scan.repair(&bytes)).transpose()?;
@@ -45,10 +44,26 @@ pub(super) fn recover(segments: &SegmentDir, now_ms: u64) -> Result<Recovered, L
     Ok(Recovered { end: End { name, length, begun_ms, file, chain }, state, segments: files.len(), torn })
 }
 
+/// Verifies what a start verifies, and changes nothing: the newest segment, how much of it is whole lines, and the chain's
+/// end. An unfinished line is damage here.
+pub(super) fn end(segments: &SegmentDir) -> Result<(SegmentName, u64, Chain), LedgerError> {
+    let files = segments.list().map_err(|error| LedgerError::io("read the journal", error))?;
+    check_links(segments, &files)?;
+    let newest = files.last().map_or(SegmentName::FIRST, |file| file.name);
+    let mut scan = Scan::of(segments, newest);
+    scan.header()?;
+    match scan.records()? {
+        None => Ok((scan.name, scan.done, scan.chain)),
+        Some(_) => Err(scan.damaged("its last line is unfinished")),
+    }
+}
+
 fn begin(segments: &SegmentDir, now_ms: u64) -> Result<Recovered, LedgerError> {
     let (mut chain, mut state, name) = (Chain::GENESIS, State::default(), SegmentName::FIRST);
     let created = segments.create(name, None, &mut chain, now_ms, &mut state);
-    let (file, length) = created.map_err(|error| LedgerError::io("begin the journal", error))?;
+    let beginning = |error| LedgerError::io("begin the journal", error);
+    let (file, length) = created.map_err(beginning)?;
+    segments.sync_names().map_err(beginning)?;
     Ok(Recovered { end: End { name, length, begun_ms: now_ms, file, chain }, state, segments: 1, torn: None })
 }
 
@@ -85,6 +100,12 @@ struct Scan<'a> {
     done: u64,
     chain: Chain,
     state: State,
+}
+
+impl<'a> Scan<'a> {
+    fn of(segments: &'a SegmentDir, name: SegmentName) -> Self {
+        Self { segments, name, line: 0, done: 0, chain: Chain::GENESIS, state: State::default() }
+    }
 }
 
 impl Scan<'_> {

@@ -6,6 +6,8 @@ use countersign_core::record::{Refusals, Refused};
 
 /// So many refusals of one client and code are recorded singly in each period.
 const SINGLY: u64 = 20;
+/// The same, on a full disk.
+const SINGLY_WHEN_FULL: u64 = 1;
 const PERIOD_MS: u64 = 10_000;
 /// So many clients and codes are told apart at once; the rest is counted together.
 const KINDS: usize = 256;
@@ -34,9 +36,9 @@ pub(super) enum Recording {
 }
 
 impl Floods {
-    pub(super) fn admit(&mut self, now_ms: u64, client: &str, code: &str) -> Recording {
+    pub(super) fn admit(&mut self, now_ms: u64, client: &str, code: &str, full: bool) -> Recording {
         let flood = self.flood(now_ms, client, code);
-        if flood.singly < SINGLY {
+        if flood.singly < if full { SINGLY_WHEN_FULL } else { SINGLY } {
             flood.singly += 1;
             return Recording::Singly;
         }
@@ -112,23 +114,24 @@ mod tests {
     #[test]
     fn the_first_are_recorded_and_the_rest_counted() {
         let mut floods = Floods::default();
-        let singly = (0..1_000).filter(|now| floods.admit(*now, "bot", "policy.rate") == Recording::Singly).count();
+        let singly =
+            (0..1_000).filter(|now| floods.admit(*now, "bot", "policy.rate", false) == Recording::Singly).count();
         assert_eq!(singly as u64, SINGLY);
-        assert_eq!(floods.admit(999, "other", "policy.rate"), Recording::Singly);
+        assert_eq!(floods.admit(999, "other", "policy.rate", false), Recording::Singly);
         assert_eq!(floods.ended(PERIOD_MS - 1), vec![]);
         let counted = floods.ended(PERIOD_MS);
         assert_eq!(
             counted.iter().map(|one| (one.count, one.first_ms, one.last_ms)).collect::<Vec<_>>(),
             [(980, 20, 999)]
         );
-        assert_eq!(floods.admit(PERIOD_MS, "bot", "policy.rate"), Recording::Singly);
+        assert_eq!(floods.admit(PERIOD_MS, "bot", "policy.rate", false), Recording::Singly);
     }
 
     #[test]
     fn many_kinds_are_counted_together_and_none_is_lost() {
         let mut floods = Floods::default();
-        let recorded =
-            (0..10_000u64).filter(|n| floods.admit(1, &format!("uid {n}"), "client.unknown") == Recording::Singly);
+        let recorded = (0..10_000u64)
+            .filter(|n| floods.admit(1, &format!("uid {n}"), "client.unknown", false) == Recording::Singly);
         let recorded = recorded.count() as u64;
         let counted: u64 = floods.all().iter().map(|one| one.count).sum();
         assert_eq!(recorded + counted, 10_000);

@@ -41,7 +41,9 @@ impl SegmentDir {
         Ok(())
     }
 
-    /// Makes a segment whose first line carries `state`. When this returns, segment and line are on the disk.
+    /// Makes a segment whose first line carries `state`. Where that fails, nothing of it is left and `chain` is as it was.
+    ///
+    /// The line is on the disk when this returns, and the name once [`Self::sync_names`] has returned.
     pub(super) fn create(
         &self,
         name: SegmentName,
@@ -54,15 +56,34 @@ impl SegmentDir {
         let previous =
             previous.map(|segment| PreviousSegment { segment: segment.to_string(), last_hash: last_hash.to_string() });
         let header = SegmentHeader { segment: name.to_string().into(), previous, carried: state.carry() };
-        let mut line = Vec::new();
-        chain.write(&mut line, time_ms, &Record::Segment(Box::new(header)))?;
+        let (mut line, mut after) = (Vec::new(), *chain);
+        after.write(&mut line, time_ms, &Record::Segment(Box::new(header)))?;
         let temporary = self.dir.join(format!("{name}{UNFINISHED}"));
-        let mut file = self.storage.create(&temporary)?;
-        file.write(&line)?;
-        file.sync()?;
-        self.storage.rename(&temporary, &self.path(name))?;
-        self.storage.sync_dir(&self.dir)?;
+        let file = self.place(&temporary, &self.path(name), &line).inspect_err(|_| {
+            // A start removes it too. It is left only where it cannot be removed.
+            let _ = self.storage.remove(&temporary);
+        })?;
+        *chain = after;
         Ok((file, line.len() as u64))
+    }
+
+    fn place(&self, temporary: &Path, path: &Path, line: &[u8]) -> io::Result<Box<dyn Appender>> {
+        let mut file = match self.storage.create(temporary) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.storage.remove(temporary)?;
+                self.storage.create(temporary)?
+            }
+            created => created?,
+        };
+        file.write(line)?;
+        file.sync()?;
+        self.storage.rename(temporary, path)?;
+        Ok(file)
+    }
+
+    /// Returns when the names of all segments are on the disk.
+    pub(super) fn sync_names(&self) -> io::Result<()> {
+        self.storage.sync_dir(&self.dir)
     }
 
     /// The head of the first line; `None` where there is no whole one.

@@ -38,6 +38,10 @@ struct Inner {
     /// From this operation on, each fails. A write that fails leaves half of its bytes.
     fails_after: Option<u64>,
     error: Option<io::ErrorKind>,
+    /// How many bytes all files together may have, where that is bounded.
+    capacity: Option<u64>,
+    /// Bytes of other programs.
+    of_others: u64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -56,6 +60,39 @@ impl SimulatedDisk {
     pub(super) fn fail_with(&self, error: io::ErrorKind) {
         self.inner().error = Some(error);
         self.fail_after(0);
+    }
+
+    /// Every change succeeds again.
+    pub(super) fn works_again(&self) {
+        let mut inner = self.inner();
+        (inner.fails_after, inner.error) = (None, None);
+    }
+
+    /// Bounds the bytes of all files together; more than there are is free.
+    pub(super) fn set_capacity(&self, bytes: u64) {
+        self.inner().capacity = Some(bytes);
+    }
+
+    /// Other programs take what is free, but for so many bytes.
+    pub(super) fn leave_free(&self, bytes: u64) {
+        let mut inner = self.inner();
+        let free = inner.capacity.unwrap_or_default().saturating_sub(inner.used());
+        inner.of_others += free.saturating_sub(bytes);
+    }
+
+    /// Other programs give back what they took.
+    pub(super) fn others_go(&self) {
+        self.inner().of_others = 0;
+    }
+
+    /// How many changes were made.
+    pub(super) fn operations(&self) -> u64 {
+        self.inner().operations
+    }
+
+    /// The bytes of all files together.
+    pub(super) fn used(&self) -> u64 {
+        self.inner().used()
     }
 
     /// The disk as the next boot finds it.
@@ -121,6 +158,17 @@ impl Inner {
         Ok(())
     }
 
+    fn used(&self) -> u64 {
+        let own: u64 = self.names.values().map(|index| self.files[*index].bytes.len() as u64).sum();
+        own + self.of_others
+    }
+
+    /// How many of `bytes` find room.
+    fn room_for(&self, bytes: usize) -> usize {
+        let free = self.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(self.used()));
+        bytes.min(usize::try_from(free).unwrap_or(usize::MAX))
+    }
+
     fn find(&self, path: &Path) -> io::Result<usize> {
         self.names.get(path).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
@@ -171,6 +219,16 @@ impl Storage for SimulatedDisk {
         Ok(Box::new(Handle { disk: self.clone(), index }))
     }
 
+    fn rewrite(&self, path: &Path, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut inner = self.change()?;
+        let index = inner.find(path)?;
+        let file = &mut inner.files[index];
+        let offset = offset as usize;
+        file.bytes[offset..offset + bytes.len()].copy_from_slice(bytes);
+        file.synced = file.bytes.len();
+        Ok(())
+    }
+
     fn truncate(&self, path: &Path, length: u64) -> io::Result<()> {
         let mut inner = self.change()?;
         let index = inner.find(path)?;
@@ -203,7 +261,9 @@ impl Storage for SimulatedDisk {
     }
 
     fn space(&self, _dir: &Path) -> io::Result<Space> {
-        Ok(Space { free: 1 << 40, total: 1 << 41 })
+        let inner = self.inner();
+        let Some(total) = inner.capacity else { return Ok(Space { free: 1 << 40, total: 1 << 41 }) };
+        Ok(Space { free: total.saturating_sub(inner.used()), total })
     }
 }
 
@@ -226,9 +286,15 @@ impl Appender for Handle {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut inner = self.disk.inner();
         let allowed = inner.may_change();
-        let written = if allowed.is_ok() { bytes } else { &bytes[..bytes.len() / 2] };
+        let room = inner.room_for(bytes.len());
+        let written = if allowed.is_ok() { &bytes[..room] } else { &bytes[..bytes.len() / 2] };
         inner.files[self.index].bytes.extend_from_slice(written);
-        allowed
+        allowed?;
+        if room < bytes.len() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.disk.inner().files[self.index].bytes.len() as u64)
     }
 
     fn syncer(&self) -> io::Result<Box<dyn Syncer>> {

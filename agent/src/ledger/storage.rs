@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, OFlags};
@@ -22,6 +22,8 @@ pub trait Storage: Debug + Send + Sync {
     fn create(&self, path: &Path) -> io::Result<Box<dyn Appender>>;
     /// Opens a file for writing at its end.
     fn append(&self, path: &Path) -> io::Result<Box<dyn Appender>>;
+    /// Writes bytes over those that stand at `offset`, and syncs them.
+    fn rewrite(&self, path: &Path, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// Shortens a file and syncs that.
     fn truncate(&self, path: &Path, length: u64) -> io::Result<()>;
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
@@ -33,7 +35,9 @@ pub trait Storage: Debug + Send + Sync {
 
 /// A file that only grows.
 pub trait Appender: Syncer {
+    /// Writes all of `bytes`. Where that fails, [`Self::length`] says how many arrived.
     fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
+    fn length(&self) -> io::Result<u64>;
     /// A second handle, with which another thread syncs.
     fn syncer(&self) -> io::Result<Box<dyn Syncer>>;
 }
@@ -50,11 +54,49 @@ pub struct Space {
     pub total: u64,
 }
 
+/// True where an operation failed for want of room and nothing else: once there is room, it may work.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 impl Space {
     /// The agent stops signing when the journal cannot be written: warn long before.
     pub const fn is_low(self) -> bool {
-        self.free < 256 * 1024 * 1024 || self.free < self.total / 20
+        self.free < 256 * MEBIBYTE || self.free < self.total / 20
     }
+
+    /// Below so much free space, the clients that write most have to make way.
+    pub const fn floor(self) -> u64 {
+        smaller(256 * MEBIBYTE, self.total / 16)
+    }
+
+    pub const fn is_below_floor(self) -> bool {
+        self.free < self.floor()
+    }
+
+    /// So much may be set aside: enough for days of refusals, and a small part of a small disk.
+    pub const fn ballast(self) -> u64 {
+        smaller(4 * MEBIBYTE, self.total / 32)
+    }
+
+    /// The longest segment: short enough that retention finds something to remove on a small disk.
+    pub const fn segment(self) -> u64 {
+        let least = 64 * 1024;
+        if self.total / 128 < least { least } else { self.total / 128 }
+    }
+
+    /// How long a journal may be here: as long as what is left free, and not shorter for what other
+    /// programs keep on the disk than 1 GiB or a quarter of it.
+    pub const fn journal(self) -> u64 {
+        let least = smaller(1024 * MEBIBYTE, self.total / 4);
+        if self.free < least { least } else { self.free }
+    }
+}
+
+const MEBIBYTE: u64 = 1024 * 1024;
+
+const fn smaller(one: u64, other: u64) -> u64 {
+    if one < other { one } else { other }
 }
 
 /// The real file system.
@@ -94,6 +136,12 @@ impl Storage for Disk {
         Ok(Box::new(plain().append(true).open(path)?))
     }
 
+    fn rewrite(&self, path: &Path, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let file = plain().write(true).open(path)?;
+        file.write_all_at(bytes, offset)?;
+        file.sync_data()
+    }
+
     fn truncate(&self, path: &Path, length: u64) -> io::Result<()> {
         let file = plain().write(true).open(path)?;
         file.set_len(length)?;
@@ -130,6 +178,10 @@ fn plain() -> OpenOptions {
 impl Appender for File {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.write_all(bytes)
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
     }
 
     fn syncer(&self) -> io::Result<Box<dyn Syncer>> {

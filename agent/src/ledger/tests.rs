@@ -2,6 +2,7 @@
 
 mod crashes;
 mod damage;
+mod full;
 mod running;
 
 use std::path::Path;
@@ -36,6 +37,8 @@ fn options(boot_id: &str) -> Options {
         retention: Retention::default(),
         segment_bytes: 64 << 20,
         segment_age_ms: DAY_MS,
+        ballast_bytes: 0,
+        try_again: Duration::from_millis(2),
         background_sync: false,
     }
 }

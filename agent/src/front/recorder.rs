@@ -40,7 +40,7 @@ pub struct Recorder {
     /// What was said of the clock was said in the log.
     clock_doubted: Cell<bool>,
     /// The same of the disk.
-    disk_doubted: Cell<bool>,
+    disk_said: Cell<DiskState>,
     /// Number of the last record, for those who wait for the next.
     last: Cell<Option<Link>>,
     /// Records were appended and not written yet.
@@ -49,6 +49,17 @@ pub struct Recorder {
     last_used_ms: RefCell<BTreeMap<KeyName, u64>>,
     /// Where the last page of records ended.
     followed: RefCell<Option<Tail>>,
+}
+
+/// What there is to say of the journal's disk.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum DiskState {
+    /// Clients have to make way.
+    Crowded,
+    #[default]
+    Roomy,
+    /// Nothing is signed.
+    Stopped,
 }
 
 /// How the ledger is, for `status`.
@@ -79,7 +90,7 @@ impl Recorder {
             state_dir: state_dir.to_owned(),
             clock,
             clock_doubted: Cell::new(false),
-            disk_doubted: Cell::new(false),
+            disk_said: Cell::default(),
             last: Cell::new(None),
             unwritten: Cell::new(false),
             written: Notify::new(),
@@ -157,8 +168,11 @@ impl Recorder {
         let now_ms = self.clock.ledger_ms();
         let ticked = self.with(|ledger| ledger.tick(now_ms));
         self.unwritten.set(true);
-        if let Err(refusal) = ticked.and_then(|()| self.flush()) {
-            tracing::error!("{}", refusal.message);
+        match ticked.and_then(|()| self.flush()) {
+            // It was said when it began.
+            Err(_) if self.disk_said.get() == DiskState::Stopped => {}
+            Err(refusal) => tracing::error!("{}", refusal.message),
+            Ok(()) => {}
         }
         self.watch_disk();
     }
@@ -166,11 +180,15 @@ impl Recorder {
     fn watch_disk(&self) {
         let health = self.ledger.borrow().as_ref().map(Ledger::health);
         let Some(health) = health else { return };
-        let doubt = health.unavailable.as_ref().or(health.crowded.as_ref());
-        match doubt {
-            _ if self.disk_doubted.replace(doubt.is_some()) == doubt.is_some() => {}
-            Some(doubt) => tracing::warn!("{doubt}"),
-            None => tracing::info!("the journal has room again"),
+        let (state, doubt) = match (health.unavailable, health.crowded) {
+            (Some(reason), _) => (DiskState::Stopped, reason),
+            (None, Some(reason)) => (DiskState::Crowded, reason),
+            (None, None) => (DiskState::Roomy, String::new()),
+        };
+        match state {
+            _ if self.disk_said.replace(state) == state => {}
+            DiskState::Roomy => tracing::info!("the journal has room again"),
+            DiskState::Crowded | DiskState::Stopped => tracing::warn!("{doubt}"),
         }
     }
 

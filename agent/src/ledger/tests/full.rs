@@ -133,6 +133,11 @@ fn what_waits_in_memory_is_bounded() {
     ledger.append(NOW, &Record::Locked(countersign_core::record::Locking { uid: 0 })).expect("comes once");
 }
 
+/// Retention has removed what stood at the beginning.
+fn retained(disk: &SimulatedDisk) -> bool {
+    names(disk)[0] != "000001.jsonl"
+}
+
 /// Each change to the disk fails for want of room, one after the other; then there is room.
 #[test]
 fn whichever_change_finds_no_room_the_ledger_comes_back_and_nothing_is_lost() {
@@ -152,9 +157,15 @@ fn whichever_change_finds_no_room_the_ledger_comes_back_and_nothing_is_lost() {
                 released += u64::from(nonce.is_ok() && trade(&mut ledger, now_ms).is_ok());
             }
             let finished = disk.operations() - before < failing;
-            disk.works_again();
             let end = NOW + 30 * 60_000;
             let what = format!("change {failing}, {durability:?}");
+            // Killed on the full disk: what left the agent is on record and counts.
+            let killed = disk.after_kill();
+            let (after, _) = open(&killed, "boot 1", end).unwrap_or_else(|error| panic!("{what}: {error}"));
+            assert!(after.used(end, USDT) >= amount(&released.to_string()), "{what}");
+            let results = kinds(&killed).iter().filter(|kind| *kind == "result").count() as u64;
+            assert!(retained(&killed) || results >= released, "{what}: {results} of {released}");
+            disk.works_again();
             assert!(finished || comes_back(&mut ledger, end), "{what}: {:?}", ledger.health());
             released += u64::from(!finished);
             assert_sound(&disk);

@@ -1,7 +1,8 @@
 //! The ledger: the durable, hash-chained record of intents and results, and the limits and nonces that follow from it.
 //!
-//! One owner, no threads but the one that syncs, nothing asynchronous. After a failure to write or sync nothing is signed:
-//! where the disk was full, until there is room and the chain was verified; else until a restart has verified it.
+//! One owner, no threads but the one that syncs, nothing asynchronous. After a failure to write or
+//! sync nothing is signed: where the disk was full, until there is room and the chain was verified;
+//! else until a restart has verified it.
 
 mod ballast;
 mod full;
@@ -272,8 +273,8 @@ impl Ledger {
         Ok(link)
     }
 
-    /// How long the next request of a client waits before anything is done for it: the disk is nearly full, and the client
-    /// writes more than its share.
+    /// How long the next request of a client waits before anything is done for it: the disk is
+    /// nearly full, and the client writes more than its share.
     pub fn wait_of(&mut self, client: &str, now_ms: u64) -> Duration {
         self.writers.wait(client, self.state.time_ms(now_ms))
     }
@@ -330,7 +331,8 @@ impl Ledger {
         }
     }
 
-    /// To be called every few seconds: records what was counted, looks at the space, and comes back where the disk was full.
+    /// To be called every few seconds: records what was counted, looks at the space, and comes back
+    /// where the disk was full.
     pub fn tick(&mut self, now_ms: u64) -> Result<(), LedgerError> {
         self.record_floods(now_ms)?;
         if self.is_full() {

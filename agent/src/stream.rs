@@ -57,8 +57,8 @@ impl Stream {
     }
 
     /// A read that leaves room does not mean that the socket is empty: the kernel also ends a read
-    /// behind a message that carried descriptors, and before an urgent byte. Only `WouldBlock` clears
-    /// the readiness.
+    /// behind a message that carried descriptors, and before an urgent byte. Only `WouldBlock`
+    /// clears the readiness.
     fn read(&self, buffer: impl Buffer<u8, Output = usize>) -> io::Result<usize> {
         self.read_with(|stream| Ok(rustix::io::read(stream, buffer)?))
     }

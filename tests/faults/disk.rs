@@ -1,4 +1,5 @@
-//! Disks that are full or broken: nothing more is signed and status goes on; room, or a restart, goes on where it stopped.
+//! Disks that are full or broken: nothing more is signed and status goes on; room, or a restart,
+//! goes on where it stopped.
 
 use rustix::io::Errno;
 use rustix::process::Signal;

@@ -10,7 +10,8 @@ use rustix::process::Signal;
 use super::*;
 use crate::agent;
 
-/// Holds the mount namespace in which the agents of a test see a state directory on a file system of its own.
+/// Holds the mount namespace in which the agents of a test see a state directory on a file system
+/// of its own.
 struct Namespace {
     holder: Child,
     size: &'static str,
@@ -21,7 +22,8 @@ const MOUNT: &str = "size=$1; shift; state=$(dirname \"$4\")/state; \
     mountpoint -q \"$state\" || mount -t tmpfs -o \"$size,mode=700\" tmpfs \"$state\"; exec \"$@\"";
 
 impl Namespace {
-    /// `None` without the rights to mount one: the failing disk of the other tests stands for it then.
+    /// `None` without the rights to mount one: the failing disk of the other tests stands for it
+    /// then.
     fn new(size: &'static str) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             eprintln!("not root: no file system of its own can be mounted");
@@ -170,7 +172,8 @@ fn retention_keeps_up_with_a_client_without_a_rate_on_a_small_disk() {
     assert!(space.f_bavail * 4 > space.f_blocks, "a quarter at least is free");
 }
 
-/// While other programs leave little, the client that writes most makes way and another feels nothing.
+/// While other programs leave little, the client that writes most makes way and another feels
+/// nothing.
 #[test]
 fn below_the_floor_the_client_that_writes_most_is_slowed_and_then_refused() {
     let Some(namespace) = Namespace::new("size=16m") else { return };

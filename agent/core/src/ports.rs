@@ -145,15 +145,16 @@ pub enum Durability {
     Written,
 }
 
-/// The durable record. After a failure it takes no intent: until there is room again and it was verified, where the disk
-/// was full; else until a restart has verified it.
+/// The durable record. After a failure it takes no intent: until there is room again and it was
+/// verified, where the disk was full; else until a restart has verified it.
 ///
 /// No token is asked before [`Ledger::may_ask`] and no answer leaves before [`Ledger::written`] has returned: then the
 /// records stand as far as their durability says.
 #[expect(async_fn_in_trait, reason = "one IO thread; no future crosses threads")]
 pub trait Ledger {
-    /// Counts the spends of an intent and records it: all or nothing. A cap that would be passed is `policy.limit`; a client
-    /// that writes too much for a disk that is nearly full gets `policy.rate`.
+    /// Counts the spends of an intent and records it: all or nothing. A cap that would be passed is
+    /// `policy.limit`; a client that writes too much for a disk that is nearly full gets
+    /// `policy.rate`.
     fn intend(&self, intent: &Intent<'_>, durability: Durability) -> Result<(), Refusal>;
     /// The next nonce of a key: only grows, also over crashes.
     fn nonce(&self, key: &Key) -> Result<u64, Refusal>;

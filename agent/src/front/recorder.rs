@@ -489,7 +489,8 @@ impl Recorder {
         self.sync_state_dir()
     }
 
-    /// The room that was set aside is freed; where even that is not enough, its file becomes the lock.
+    /// The room that was set aside is freed; where even that is not enough, its file becomes the
+    /// lock.
     fn make_lock_file_of_ballast(&self, path: &Path) -> io::Result<()> {
         self.ledger.borrow_mut().as_mut().map(Ledger::make_room);
         if self.make_lock_file(path).is_ok() {

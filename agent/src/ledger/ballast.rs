@@ -1,5 +1,5 @@
-//! Room on the disk that is set aside: thrown off when the disk is full, it lets refusals, a lock and the end of the run be
-//! recorded.
+//! Room on the disk that is set aside: thrown off when the disk is full, it lets refusals, a lock
+//! and the end of the run be recorded.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use super::storage::{Space, Storage};
 
-/// The file that holds the room, below the state directory. It may be emptied or removed at any time.
+/// The file that holds the room, below the state directory. It may be emptied or removed at any
+/// time.
 pub fn ballast_file(state_dir: &Path) -> PathBuf {
     state_dir.join("ballast")
 }
@@ -30,8 +31,8 @@ impl Ballast {
         ballast
     }
 
-    /// How much free space there has to be before it is set aside again: as much again is left, so that the first records
-    /// do not use it up at once.
+    /// How much free space there has to be before it is set aside again: as much again is left, so
+    /// that the first records do not use it up at once.
     pub(super) fn missing(&self, space: Space) -> Option<u64> {
         let wanted = if self.held { self.size } else { 2 * self.size };
         (space.free < wanted).then_some(wanted)

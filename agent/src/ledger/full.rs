@@ -1,7 +1,8 @@
-//! A full disk: nothing more is signed, refusals and the end of the run are still recorded, and signing comes back by itself.
+//! A full disk: nothing more is signed, refusals and the end of the run are still recorded, and
+//! signing comes back by itself.
 //!
-//! What could not be written stays in the buffer, counted; so no limit is reset and no intent is lost that a later result
-//! belongs to. Any other error of the disk takes a restart.
+//! What could not be written stays in the buffer, counted; so no limit is reset and no intent is
+//! lost that a later result belongs to. Any other error of the disk takes a restart.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -11,7 +12,8 @@ use countersign_core::record::Record;
 use super::storage::is_full;
 use super::{Ledger, LedgerError};
 
-/// Appended and not written, at most, while the disk is full: refusals and the ends of requests under way.
+/// Appended and not written, at most, while the disk is full: refusals and the ends of requests
+/// under way.
 const MOST_PENDING: usize = 256 * 1024;
 
 /// Why nothing is signed any more.
@@ -131,7 +133,8 @@ impl Ledger {
         !self.is_full() || self.journal.pending() < MOST_PENDING / 2
     }
 
-    /// Gets all that was appended as far as `reach`; on a full disk with the room that was set aside.
+    /// Gets all that was appended as far as `reach`; on a full disk with the room that was set
+    /// aside.
     pub(super) fn stand(&mut self, reach: Reach) -> Result<(), LedgerError> {
         self.writable()?;
         if let Some(stopped) = self.stopped.as_ref().filter(|_| self.journal.pending() > 0)
@@ -168,7 +171,8 @@ impl Ledger {
         }
     }
 
-    /// Frees the room that was set aside, for a file that has to be written; true where there was some.
+    /// Frees the room that was set aside, for a file that has to be written; true where there was
+    /// some.
     pub fn make_room(&mut self) -> bool {
         let freed = self.ballast.throw_off();
         if freed {
@@ -197,7 +201,8 @@ impl Ledger {
         }
     }
 
-    /// Signing goes on once everything is on the disk, the room is set aside again, and the journal verifies.
+    /// Signing goes on once everything is on the disk, the room is set aside again, and the journal
+    /// verifies.
     pub(super) fn come_back(&mut self) -> Result<(), LedgerError> {
         if !self.is_full() {
             return self.writable();
@@ -223,9 +228,7 @@ impl Ledger {
         self.stopped = None;
         Ok(())
     }
-}
 
-impl Ledger {
     /// Sets room aside where there is twice as much.
     pub(super) fn set_room_aside(&mut self) -> io::Result<()> {
         let missing = self.space().and_then(|space| self.ballast.missing(space));

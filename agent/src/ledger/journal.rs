@@ -14,8 +14,8 @@ use super::state::State;
 use super::storage::{Appender, Space, is_full};
 use super::{Options, Retention};
 
-/// The journal's end. Where a write or sync fails for want of room it may be tried again, and goes on behind the last
-/// byte that arrived. After any other error the journal is of no more use.
+/// The journal's end. Where a write or sync fails for want of room it may be tried again, and goes
+/// on behind the last byte that arrived. After any other error the journal is of no more use.
 #[derive(Debug)]
 pub(super) struct Journal {
     pub(super) segments: SegmentDir,
@@ -28,7 +28,8 @@ pub(super) struct Journal {
     buffer: Vec<u8>,
     /// A write failed: some of the buffer may have arrived.
     torn: bool,
-    /// A sync failed: what was written since the last one may have been lost on its way to the disk.
+    /// A sync failed: what was written since the last one may have been lost on its way to the
+    /// disk.
     unsynced: bool,
     /// A segment has been begun whose name may not be on the disk.
     unnamed: bool,
@@ -145,7 +146,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Takes note that the thread failed to sync for want of room: the bytes have to be written again.
+    /// Takes note that the thread failed to sync for want of room: the bytes have to be written
+    /// again.
     pub(super) fn sync_failed(&mut self) {
         self.unsynced = true;
     }
@@ -180,8 +182,9 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes anew, in their places, the bytes that no sync is known to cover: after a sync that failed, the kernel may take
-    /// them for written. Wherever this is cut off, the file is the same.
+    /// Writes anew, in their places, the bytes that no sync is known to cover: after a sync that
+    /// failed, the kernel may take them for written. Wherever this is cut off, the file is the
+    /// same.
     fn write_again(&mut self) -> io::Result<()> {
         let synced = self.group_sync.as_ref().map_or(0, GroupSync::synced).max(self.synced);
         let length = usize::try_from(self.written().saturating_sub(synced)).map_err(|_| not_as_written())?;

@@ -44,8 +44,8 @@ pub(super) fn recover(segments: &SegmentDir, now_ms: u64) -> Result<Recovered, L
     Ok(Recovered { end: End { name, length, begun_ms, file, chain }, state, segments: files.len(), torn })
 }
 
-/// Verifies what a start verifies, and changes nothing: the newest segment, how much of it is whole lines, and the chain's
-/// end. An unfinished line is damage here.
+/// Verifies what a start verifies, and changes nothing: the newest segment, how much of it is whole
+/// lines, and the chain's end. An unfinished line is damage here.
 pub(super) fn end(segments: &SegmentDir) -> Result<(SegmentName, u64, Chain), LedgerError> {
     let files = segments.list().map_err(|error| LedgerError::io("read the journal", error))?;
     check_links(segments, &files)?;

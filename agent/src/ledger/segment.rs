@@ -41,9 +41,11 @@ impl SegmentDir {
         Ok(())
     }
 
-    /// Makes a segment whose first line carries `state`. Where that fails, nothing of it is left and `chain` is as it was.
+    /// Makes a segment whose first line carries `state`. Where that fails, nothing of it is left
+    /// and `chain` is as it was.
     ///
-    /// The line is on the disk when this returns, and the name once [`Self::sync_names`] has returned.
+    /// The line is on the disk when this returns, and the name once [`Self::sync_names`] has
+    /// returned.
     pub(super) fn create(
         &self,
         name: SegmentName,

@@ -54,7 +54,8 @@ pub struct Space {
     pub total: u64,
 }
 
-/// True where an operation failed for want of room and nothing else: once there is room, it may work.
+/// True where an operation failed for want of room and nothing else: once there is room, it may
+/// work.
 pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

@@ -1,14 +1,16 @@
-//! Clients as writers of the journal: while the disk is nearly full, those that write most are slowed, then refused.
+//! Clients as writers of the journal: while the disk is nearly full, those that write most are
+//! slowed, then refused.
 //!
-//! What is left is shared out so that it lasts. A client that writes less than its share is not touched; the others
-//! have equal shares of the rest.
+//! What is left is shared out so that it lasts. A client that writes less than its share is not
+//! touched; the others have equal shares of the rest.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use super::storage::Space;
 
-/// What is free would last so long if all of it were shared out at once; it shrinks, and so do the shares.
+/// What is free would last so long if all of it were shared out at once; it shrinks, and so do the
+/// shares.
 const LASTS_S: u64 = 15 * 60;
 /// Bytes a second that every client may write as long as anything can be written: a few requests.
 const LEAST_SHARE: u64 = 4 * 1024;
@@ -158,7 +160,8 @@ impl Writer {
     }
 }
 
-/// The most that each may have, so that those that want more get equal parts and all together get `budget`; `rates` is sorted.
+/// The most that each may have, so that those that want more get equal parts and all together get
+/// `budget`; `rates` is sorted.
 fn share(rates: &[u64], budget: u64) -> u64 {
     let mut left = budget;
     for (index, rate) in rates.iter().enumerate() {
@@ -182,8 +185,8 @@ mod tests {
         Some(Space { free, total: DISK })
     }
 
-    /// Lets clients ask so many times a second each for `seconds`; gives how many requests of each were admitted in the
-    /// last ten of them.
+    /// Lets clients ask so many times a second each for `seconds`; gives how many requests of each
+    /// were admitted in the last ten of them.
     fn run(writers: &mut Writers, free: u64, clients: &[(&str, u64)], seconds: u64) -> Vec<u64> {
         let mut admitted = vec![0; clients.len()];
         for now_ms in 0..seconds * 1000 {

@@ -183,7 +183,8 @@ fn whichever_change_finds_no_room_the_ledger_comes_back_and_nothing_is_lost() {
     }
 }
 
-/// A sync that fails may have lost what was written: it is written again, so that a power cut later loses none of it.
+/// A sync that fails may have lost what was written: it is written again, so that a power cut later
+/// loses none of it.
 #[test]
 fn after_a_sync_without_room_the_bytes_are_written_again() {
     let disk = SimulatedDisk::default();

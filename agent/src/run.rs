@@ -118,11 +118,11 @@ async fn serve(start: Start) -> anyhow::Result<()> {
     accepted::keep(&config).context("what was accepted cannot be kept in the state directory")?;
     agent.record_config(&config);
     if let Some((looser, loosens)) = waiting {
-        let pending = agent.front.propose_config(None, Rc::new(looser), loosens);
-        tracing::warn!(
-            "agent.toml is not in force, what was accepted before it is: countersign approve {}",
-            pending.id
-        );
+        let kept = "agent.toml is not in force, what was accepted before it is";
+        match agent.front.propose_config(None, Rc::new(looser), loosens) {
+            Ok(pending) => tracing::warn!("{kept}: countersign approve {}", pending.id),
+            Err(reason) => tracing::error!("{kept}: {reason}"),
+        }
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "the agent serves");
     let mut tick = tokio::time::interval(TICK);
@@ -245,7 +245,8 @@ impl Agent {
             false => config::loosened(&before, &config, &self.front.keyring.tokens()),
         };
         if !loosens.is_empty() {
-            return Ok(Loaded::Waits(self.front.propose_config(uid, config, loosens)));
+            let proposed = self.front.propose_config(uid, config, loosens);
+            return proposed.map(Loaded::Waits).map_err(|reason| reason.to_string());
         }
         self.front.forget_proposed_config();
         self.load(config).await.map(Loaded::InForce)

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
+pub(crate) use countersign::core::legible::plain;
 use countersign::core::wire;
 use serde::Serialize;
 
@@ -115,28 +116,9 @@ pub(crate) fn say(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
-/// Text that others may have chosen, on one line and without what a terminal would obey or reorder.
-pub(crate) fn plain(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut safe, character| {
-        if is_obeyed(character) {
-            safe.extend(character.escape_default())
-        } else {
-            safe.push(character)
-        }
-        safe
-    })
-}
-
-/// The same, where the text has lines.
+/// [`plain`] text, where it has lines.
 pub(crate) fn plain_lines(text: &str) -> String {
     text.lines().map(plain).collect::<Vec<_>>().join("\n")
-}
-
-/// Control characters, and the invisible ones that change the order or joining of others.
-fn is_obeyed(character: char) -> bool {
-    character.is_control()
-        || matches!(character, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 #[cfg(test)]

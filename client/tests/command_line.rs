@@ -321,15 +321,31 @@ fn a_signed_request_reads_well_and_can_be_sent_by_curl() {
     );
 }
 
-const CHANGE: &str = r#"{"id":"0193","statement":{"purpose":"countersign-change/1","agent":"a","request_id":"0193","expires_ms":1700000000000,"policy_sha256":"00","subject":{"kind":"configuration","from_sha256":"00","to_sha256":"11","loosens":["[transfer.BTC] per_day is higher"],"diff":"@@ -1 +1 @@\n-per_day = \"1\"\n+per_day = \"3\"\u001b[2J\n"}},"approvals_needed":1,"uid":1000}"#;
+const CHANGE: &str = r#"{"id":"0193","statement":{"purpose":"countersign-change/1","agent":"a","request_id":"0193","expires_ms":4700000000000,"policy_sha256":"00","subject":{"kind":"configuration","from_sha256":"00","to_sha256":"11","loosens":["[transfer.BTC] per_day: from 1 to 3","[[destination]] \"c\u202eld\" is new: address \"bc1q ar0s\""],"diff":"@@ -1 +1 @@\nCOMMENTS-per_day = \"1\"\n+per_day = \"3\"\u001b[2J\r\n+\u0301\u3164\n"}},"approvals_needed":1,"uid":1000}"#;
 
 #[test]
-fn a_change_is_shown_with_every_line_that_differs() {
-    let reply = format!(r#"{{"v":1,"pending":[],"changes":[{CHANGE}],"approvers":[]}}"#);
+fn a_change_is_shown_whole_and_what_it_loosens_last() {
+    let comments = "+# a comment of the operator's\\n".repeat(400);
+    let change = CHANGE.replace("COMMENTS", &comments);
+    let reply = format!(r#"{{"v":1,"pending":[],"changes":[{change}],"approvers":[]}}"#);
     let (_fake, program) = agent_answering(Act::Json(reply));
-    let shown = program.run(&["pending"]).out;
-    for line in ["loosens", "[transfer.BTC] per_day is higher", "-per_day = \"1\"", "+per_day = \"3\"\\u{1b}[2J"] {
-        assert!(shown.contains(line), "{line}: {shown}");
+    let pending = program.run(&["pending"]).out;
+    // Nobody is named who could approve, so that it is shown, and not signed.
+    let approve = program.run(&["approve", "0193", "--agent", "a"]);
+    assert_ne!(approve.exit, 0, "{approve:?}");
+    for shown in [pending, approve.err] {
+        for line in [
+            "loosens  [transfer.BTC] per_day: from 1 to 3\n",
+            "loosens  [[destination]] \"c\\u{202e}ld\" is new: address \"bc1q ar0s\"\n",
+            "loosens  2 sentences in all, each shown above\n",
+            "-per_day = \"1\"\n",
+            "+per_day = \"3\"\\u{1b}[2J\\r\n",
+            "+\\u{301}\\u{3164}\n",
+        ] {
+            assert!(shown.contains(line.trim_start_matches("loosens ")), "{line}: {shown}");
+        }
+        assert_eq!(shown.matches("+# a comment of the operator's\n").count(), 400);
+        assert!(shown.find("+per_day") < shown.find("[transfer.BTC] per_day: from"), "{shown}");
     }
 }
 

@@ -15,6 +15,7 @@ pub mod exchange;
 pub mod explain;
 pub mod json;
 pub mod key;
+pub mod legible;
 pub mod policy;
 pub mod ports;
 pub mod record;

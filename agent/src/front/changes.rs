@@ -21,13 +21,32 @@ use crate::config::Config;
 
 /// A person has to read it first.
 const PATIENCE: Duration = Duration::from_secs(600);
-/// More of a diff is no easier to judge; what was left out is said.
-const LONGEST_DIFF: usize = 24 * 1024;
+/// More sentences, or more of the lines that differ, nobody judges: such a change is not proposed.
+/// A frame of `pending` holds it.
 const MOST_SENTENCES: usize = 200;
+const LONGEST_STATEMENT: usize = 64 * 1024;
 
 /// At most one change of each kind waits: a newer one takes the place of an older.
 #[derive(Debug, Default)]
-pub struct Changes(RefCell<Vec<Change>>);
+pub struct Changes {
+    waiting: RefCell<Vec<Change>>,
+    /// Why `agent.toml`, as it was read last, does not wait although it is looser.
+    unshown: RefCell<Option<TooMuch>>,
+}
+
+/// A change that no approver could be shown whole, and that therefore waits for nobody.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum TooMuch {
+    #[error("it loosens {0} things, and an approver is shown {MOST_SENTENCES} at most: {SPLIT}")]
+    Sentences(usize),
+    #[error(
+        "what it loosens and the lines that differ take {0} bytes, and an approver is shown {LONGEST_STATEMENT} at most: {SPLIT}"
+    )]
+    Statement(usize),
+}
+
+const SPLIT: &str = "split it. First load what loosens nothing, such as comments and another order, which asks nobody; then \
+                     the rest in parts. Nothing was changed";
 
 #[derive(Debug)]
 struct Change {
@@ -52,22 +71,22 @@ impl Change {
 impl Changes {
     fn put(&self, change: Change) {
         self.withdraw(&change.effect);
-        self.0.borrow_mut().push(change);
+        self.waiting.borrow_mut().push(change);
     }
 
     fn withdraw(&self, effect: &Effect) {
         let kind = std::mem::discriminant(effect);
-        self.0.borrow_mut().retain(|change| std::mem::discriminant(&change.effect) != kind);
+        self.waiting.borrow_mut().retain(|change| std::mem::discriminant(&change.effect) != kind);
     }
 
     fn forget_expired(&self) {
-        self.0.borrow_mut().retain(|change| change.opened.elapsed() < PATIENCE);
+        self.waiting.borrow_mut().retain(|change| change.opened.elapsed() < PATIENCE);
     }
 
     /// Takes a change away: it is denied.
     pub(super) fn deny(&self, id: &str) -> bool {
         self.forget_expired();
-        let mut changes = self.0.borrow_mut();
+        let mut changes = self.waiting.borrow_mut();
         let before = changes.len();
         changes.retain(|change| change.id() != id);
         changes.len() < before
@@ -85,7 +104,7 @@ impl Front {
         if !(self.is_locked() && self.asks_approvers()) {
             return self.unlock_now(uid);
         }
-        let pending = self.propose(Some(uid), Subject::Unlock, Effect::Unlock);
+        let pending = self.propose(Some(uid), self.statement(Subject::Unlock), Effect::Unlock);
         let sentence = format!("an approver has to agree to unlocking: countersign approve {}", pending.id);
         Ok(DoneReply { pending: Some(pending), ..done(sentence) })
     }
@@ -95,37 +114,49 @@ impl Front {
         self.changes.withdraw(&Effect::Unlock);
     }
 
-    /// A looser configuration waits; the one in force stays.
-    pub fn propose_config(&self, uid: Option<u32>, config: Rc<Config>, mut loosens: Vec<String>) -> PendingRequest {
+    /// A looser configuration waits, if an approver can be shown all of it; the one in force stays.
+    pub fn propose_config(
+        &self,
+        uid: Option<u32>,
+        config: Rc<Config>,
+        loosens: Vec<String>,
+    ) -> Result<PendingRequest, TooMuch> {
         let before = self.config();
-        if loosens.len() > MOST_SENTENCES {
-            let more = loosens.len() - MOST_SENTENCES;
-            loosens.truncate(MOST_SENTENCES);
-            loosens.push(format!("and {more} more"));
-        }
-        let subject = Subject::Configuration {
+        let sentences = loosens.len();
+        let statement = self.statement(Subject::Configuration {
             from_sha256: before.policy.sha256.clone(),
             to_sha256: config.policy.sha256.clone(),
             loosens,
             diff: diff(&before.text, &config.text),
-        };
-        self.propose(uid, subject, Effect::Load(config))
+        });
+        let checked = fits(sentences, &statement);
+        self.changes.unshown.replace(checked.clone().err());
+        checked.map(|()| self.propose(uid, statement, Effect::Load(config)))
     }
 
     /// What was read since has taken its place.
     pub fn forget_proposed_config(&self) {
+        self.changes.unshown.take();
         self.changes.withdraw(&Effect::Load(self.config()));
     }
 
-    fn propose(&self, uid: Option<u32>, subject: Subject, effect: Effect) -> PendingRequest {
-        let statement = Statement {
+    /// Why a looser `agent.toml` does not wait for an approver.
+    pub(super) fn unshown_config(&self) -> Option<TooMuch> {
+        self.changes.unshown.borrow().clone()
+    }
+
+    fn statement(&self, subject: Subject) -> Statement {
+        Statement {
             purpose: subject.purpose(),
             agent: self.agent_id.clone(),
             request_id: self.clock.request_id(),
             expires_ms: self.clock.now_ms() + PATIENCE.as_millis() as u64,
             policy_sha256: self.config().policy.sha256.clone(),
             subject,
-        };
+        }
+    }
+
+    fn propose(&self, uid: Option<u32>, statement: Statement, effect: Effect) -> PendingRequest {
         let pending = PendingRequest {
             id: statement.request_id.clone(),
             expires_ms: statement.expires_ms,
@@ -146,7 +177,7 @@ impl Front {
             approvals_needed: change.collected.needed(),
             uid: change.uid,
         };
-        self.changes.0.borrow().iter().map(entry).collect()
+        self.changes.waiting.borrow().iter().map(entry).collect()
     }
 
     /// Takes an approver's signature over a change, puts it on record, and makes the change. `None`: no change has this id.
@@ -166,7 +197,7 @@ impl Front {
     /// One signature makes one change, once.
     fn take_approved(&self, id: &str, sshsig: &str) -> Option<Result<(Effect, String), Refusal>> {
         self.changes.forget_expired();
-        let mut changes = self.changes.0.borrow_mut();
+        let mut changes = self.changes.waiting.borrow_mut();
         let index = changes.iter().position(|change| change.id() == id)?;
         let judged = self.judge(&changes[index], sshsig);
         Some(judged.map(|approver| (changes.remove(index).effect, approver)))
@@ -195,14 +226,20 @@ impl Front {
     }
 }
 
-/// The lines that differ, as `diff -u` writes them.
+/// An approver signs what they are shown, so all of it is shown or nothing is signed.
+fn fits(sentences: usize, statement: &Statement) -> Result<(), TooMuch> {
+    let length = statement.bytes().len();
+    if sentences > MOST_SENTENCES {
+        Err(TooMuch::Sentences(sentences))
+    } else if length > LONGEST_STATEMENT {
+        Err(TooMuch::Statement(length))
+    } else {
+        Ok(())
+    }
+}
+
+/// The lines that differ, as `diff -u` writes them: all of them.
 fn diff(before: &str, after: &str) -> String {
     let diff = TextDiff::from_lines(before, after);
-    let text = diff.unified_diff().context_radius(1).header("in force", "agent.toml").to_string();
-    if text.len() <= LONGEST_DIFF {
-        return text;
-    }
-    let end = text.floor_char_boundary(LONGEST_DIFF);
-    let whole = text[..end].rfind('\n').map_or(0, |at| at + 1);
-    format!("{}… {} more lines: read agent.toml itself\n", &text[..whole], text[whole..].lines().count())
+    diff.unified_diff().context_radius(1).header("in force", "agent.toml").to_string()
 }

@@ -36,6 +36,8 @@ impl Front {
         for change in self.waiting_changes() {
             status.warnings.push(format!("a change waits for approval: countersign approve {}", change.id));
         }
+        let unshown = self.unshown_config();
+        status.warnings.extend(unshown.map(|reason| format!("agent.toml is looser than what is in force: {reason}")));
         status.warnings.extend(self.keyring.expiring(self.clock.now_ms()));
         let health = self.recorder.health();
         status.warnings.extend(health.warnings);

@@ -2,6 +2,7 @@
 
 use countersign::core::approval::{Subject, Unlike, review};
 use countersign::core::exchange::table::Endpoint;
+use countersign::core::legible::in_fours;
 use countersign::core::transfer::Transfer;
 use countersign::core::wire::admin::{ChangeEntry, PendingEntry};
 
@@ -29,7 +30,8 @@ pub(super) fn describe(entry: &PendingEntry, output: &Output) -> String {
     facts(&lines)
 }
 
-/// A change of the agent itself, with every line that differs.
+/// A change of the agent itself, with every line that differs; what it loosens stands below, next
+/// to where a touch is asked for.
 pub(super) fn describe_change(change: &ChangeEntry, output: &Output) -> String {
     let statement = &change.statement;
     let asks = match change.uid {
@@ -50,14 +52,19 @@ fn changes(subject: &Subject) -> Vec<(&'static str, String)> {
         Subject::Unlock => vec![("does", "the agent, which is locked, signs again".to_owned())],
         Subject::Configuration { to_sha256, loosens, diff, .. } => {
             let does = ("does", format!("another agent.toml comes into force: {to_sha256}"));
+            let lines = diff.split_terminator('\n').map(|line| ("", line.to_owned()));
             let loosens = loosens.iter().map(|sentence| ("loosens", sentence.clone()));
-            let lines = diff.lines().map(|line| ("", line.to_owned()));
-            std::iter::once(does).chain(loosens).chain(lines).collect()
+            let all = ("loosens", format!("{} in all, each shown above", counted(loosens.len())));
+            std::iter::once(does).chain(lines).chain(loosens).chain([all]).collect()
         }
         Subject::Request { .. } | Subject::Session { .. } | Subject::Vault { .. } => {
             vec![("WRONG", Unlike::Listed.to_string())]
         }
     }
+}
+
+fn counted(sentences: usize) -> String {
+    if sentences == 1 { "1 sentence".to_owned() } else { format!("{sentences} sentences") }
 }
 
 fn asker(entry: &PendingEntry) -> String {
@@ -126,12 +133,6 @@ fn moves(transfer: &Transfer, label: Option<String>) -> Vec<(&'static str, Strin
     lines
 }
 
-/// The whole address in groups of four, which people can compare.
-fn in_fours(address: &str) -> String {
-    let letters: Vec<char> = address.chars().collect();
-    letters.chunks(4).map(|group| group.iter().collect::<String>()).collect::<Vec<_>>().join(" ")
-}
-
 /// What the signature would open beyond the request: worked out here, not taken from the agent.
 fn opens(entry: &PendingEntry) -> Vec<(&'static str, String)> {
     let reviewed = match review(&entry.statement) {
@@ -165,15 +166,4 @@ fn approvals(entry: &PendingEntry) -> String {
     let given = entry.approved_by.len();
     let by = if given == 0 { String::new() } else { format!(", by {}", entry.approved_by.join(", ")) };
     format!("{given} of {}{by}", entry.approvals_needed)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_is_whole_and_in_fours() {
-        assert_eq!(in_fours("bc1qar0srrr7x"), "bc1q ar0s rrr7 x");
-        assert_eq!(in_fours(""), "");
-    }
 }

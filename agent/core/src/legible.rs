@@ -1,0 +1,205 @@
+//! Text that somebody may have chosen to mislead, as a person is shown it: whole, and with nothing
+//! in it that is not seen.
+
+/// True for a character that a person does not see as itself: control characters, blanks other than
+/// the plain one, and those that reorder, join, hide or overlay others.
+pub fn is_unseen(character: char) -> bool {
+    // Unicode counts these among letters and symbols; nothing is drawn for them.
+    let is_empty_glyph = matches!(character, '\u{115f}' | '\u{1160}' | '\u{2800}' | '\u{3164}' | '\u{ffa0}');
+    is_empty_glyph || !matches!(character, '\\' | '"' | '\'') && character.escape_debug().len() > 1
+}
+
+/// Text on one line, without what a terminal would obey or reorder.
+pub fn plain(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for character in text.chars() {
+        match is_unseen(character) {
+            true => safe.extend(character.escape_default()),
+            false => safe.push(character),
+        }
+    }
+    safe
+}
+
+/// Text in quotes, so that it ends where it ends; blanks that could be overlooked are spelled out.
+/// Where it is not plain ASCII its spelling follows, since other letters may look the same.
+pub fn quoted(text: &str) -> String {
+    let shown = format!("\"{}\"", escaped(text, is_unseen));
+    if text.is_ascii() {
+        return shown;
+    }
+    format!("{shown} (spelled \"{}\")", escaped(text, |character| !character.is_ascii() || is_unseen(character)))
+}
+
+/// A name as it is where it can be nothing else, else in quotes.
+pub fn word(text: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/');
+    if !text.is_empty() && text.bytes().all(is_plain) { text.to_owned() } else { quoted(text) }
+}
+
+fn escaped(text: &str, is_escaped: impl Fn(char) -> bool) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut characters = text.chars().peekable();
+    let mut after_blank = true;
+    while let Some(character) = characters.next() {
+        let is_overlooked = character == ' ' && (after_blank || characters.peek().is_none());
+        match character {
+            _ if is_overlooked || is_escaped(character) => shown.extend(character.escape_unicode()),
+            '"' | '\\' => shown.extend(['\\', character]),
+            _ => shown.push(character),
+        }
+        after_blank = character == ' ';
+    }
+    shown
+}
+
+/// The whole address in groups of four, which people can compare.
+pub fn in_fours(address: &str) -> String {
+    let letters: Vec<char> = address.chars().collect();
+    letters.chunks(4).map(|group| group.iter().collect::<String>()).collect::<Vec<_>>().join(" ")
+}
+
+/// Two names that are not the same, and that a person may take for it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Likeness {
+    /// They differ in blanks, or in characters that are not seen.
+    Blanks,
+    /// They differ in letters or signs that look alike.
+    Letters,
+}
+
+/// A name made ready to be compared with many others.
+#[derive(Debug)]
+pub struct Look<'a> {
+    name: &'a str,
+    seen: String,
+    drawn: Vec<char>,
+}
+
+impl<'a> Look<'a> {
+    pub fn of(name: &'a str) -> Self {
+        let seen: String = name.chars().filter(|one| !one.is_whitespace() && !is_unseen(*one)).collect();
+        Self { name, drawn: drawn(&seen), seen }
+    }
+
+    pub fn name(&self) -> &'a str {
+        self.name
+    }
+
+    /// `None` where the two are the same, or tell themselves apart.
+    pub fn like(&self, other: &Self) -> Option<Likeness> {
+        if self.name == other.name {
+            None
+        } else if self.seen == other.seen {
+            Some(Likeness::Blanks)
+        } else {
+            let pairs = || self.drawn.iter().zip(&other.drawn);
+            let alike = self.drawn.len() == other.drawn.len() && pairs().all(|(one, other)| looks_like(*one, *other));
+            alike.then_some(Likeness::Letters)
+        }
+    }
+}
+
+/// One sign for all that look alike in ASCII.
+fn drawn(seen: &str) -> Vec<char> {
+    let one = |letter: char| match letter.to_ascii_lowercase() {
+        '0' => 'o',
+        '1' | 'i' | '|' | '!' => 'l',
+        '2' => 'z',
+        '5' | '$' => 's',
+        '8' => 'b',
+        '_' | '.' | ',' => '-',
+        letter => letter,
+    };
+    let text: String = seen.chars().map(one).collect();
+    text.replace("rn", "m").replace("vv", "w").chars().collect()
+}
+
+/// A letter of another script may look like any one of these; those of East Asia look like none.
+fn looks_like(one: char, other: char) -> bool {
+    let may_be_any = |letter: char| {
+        !letter.is_ascii() && !matches!(letter, '\u{2e80}'..='\u{a63f}' | '\u{ac00}'..='\u{faff}' | '\u{20000}'..)
+    };
+    one == other || may_be_any(one) || may_be_any(other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_unseen_is_left() {
+        assert_eq!(plain("a\u{1b}[2Jb\r\n"), "a\\u{1b}[2Jb\\r\\n");
+        assert_eq!(plain("Zürich 1 000 \"\\'"), "Zürich 1 000 \"\\'");
+        for hidden in "\u{0}\u{7f}\u{85}\u{a0}\u{ad}\u{300}\u{34f}\u{61c}\u{115f}\u{1160}\u{17b4}\u{180e}\u{2003}\u{200b}\u{200d}\
+            \u{200f}\u{2028}\u{202e}\u{2060}\u{2066}\u{2069}\u{206a}\u{2800}\u{3000}\u{3164}\u{fe0f}\u{feff}\u{ffa0}\u{fff9}\
+            \u{e0041}\u{e0100}\u{e000}"
+            .chars()
+        {
+            assert_eq!(plain(&format!("a{hidden}b")), format!("a{}b", hidden.escape_default()), "{hidden:?}");
+            let shown = quoted(&format!("a{hidden}b"));
+            assert!(!shown.contains(hidden) && shown.contains(&hidden.escape_unicode().to_string()), "{shown}");
+        }
+    }
+
+    #[test]
+    fn what_is_quoted_ends_where_it_ends() {
+        for (text, shown) in [
+            ("cold storage", "\"cold storage\""),
+            (" cold  storage ", "\"\\u{20}cold \\u{20}storage\\u{20}\""),
+            ("cold\", memo \"7", "\"cold\\\", memo \\\"7\""),
+            ("a\\u{20}b\n", "\"a\\\\u{20}b\\u{a}\""),
+            ("c\u{43e}ld", "\"c\u{43e}ld\" (spelled \"c\\u{43e}ld\")"),
+            ("a\u{202e}b", "\"a\\u{202e}b\" (spelled \"a\\u{202e}b\")"),
+            ("", "\"\""),
+        ] {
+            assert_eq!(quoted(text), shown);
+        }
+        assert_eq!(
+            (word("BTC-USD_P.1/2"), word("BTC,memo"), word("")),
+            ("BTC-USD_P.1/2".to_owned(), quoted("BTC,memo"), quoted(""))
+        );
+    }
+
+    #[test]
+    fn an_address_is_whole_and_in_fours() {
+        assert_eq!(in_fours("bc1qar0srrr7x"), "bc1q ar0s rrr7 x");
+        assert_eq!(in_fours(""), "");
+    }
+
+    #[test]
+    fn names_that_look_alike_are_found() {
+        let like = |one: &str, other: &str| {
+            let (one, other) = (Look::of(one), Look::of(other));
+            assert_eq!(one.like(&other), other.like(&one), "{one:?} {other:?}");
+            one.like(&other)
+        };
+        for (one, other) in [
+            ("cold", "cold "),
+            ("cold 1", "cold1"),
+            ("cold  1", "cold 1"),
+            ("cold", "co\u{200b}ld"),
+            ("a b", "a\u{a0}b"),
+        ] {
+            assert_eq!(like(one, other), Some(Likeness::Blanks), "{one:?} {other:?}");
+        }
+        for (one, other) in [
+            ("cold", "c\u{43e}ld"),
+            ("cold", "Cold"),
+            ("cold", "co1d"),
+            ("cold", "c0Id"),
+            ("cold-1", "cold_l"),
+            ("storm", "storrn"),
+            ("cold", "\u{ff43}old"),
+            ("c\u{3bf}ld", "c\u{43e}ld"),
+            ("c\u{43e}ld ", "cold"),
+        ] {
+            assert_eq!(like(one, other), Some(Likeness::Letters), "{one:?} {other:?}");
+        }
+        for (one, other) in
+            [("cold", "cold"), ("cold", "warm"), ("cold", "cold 3"), ("\u{51b7}", "\u{6696}"), ("cold 3", "cold 4")]
+        {
+            assert_eq!(like(one, other), None, "{one:?} {other:?}");
+        }
+    }
+}

@@ -7,8 +7,10 @@ pub mod import;
 pub mod material;
 mod operation;
 pub mod operator;
+mod pem;
 pub mod protocol;
 pub mod public_key;
+mod secret;
 pub(crate) mod yubikey;
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -28,7 +30,6 @@ use crate::sys;
 use crate::terminal::Terminal;
 use crate::vault::open::Prepared;
 use crate::vault::spent::Spent;
-use material::KeyMaterial;
 use operation::{Enrolment, NewKey};
 use operator::{Operator, Wanted};
 use protocol::{EnrolError, EnrolReply, EnrolRequest, SlotChoice};
@@ -138,9 +139,10 @@ fn on_yubikey(
     request: &EnrolRequest,
     operator: &Operator<'_>,
 ) -> Result<EnrolReply, EnrolError> {
-    if let EnrolRequest::Add { algorithm, .. } = request {
+    if let EnrolRequest::Add { algorithms, .. } = request {
         let reason = "its keys are made in it: countersign key generate".to_owned();
-        return Err(EnrolError::ImportUnsupported { algorithm: *algorithm, reason });
+        let algorithm = *algorithms.first().ok_or(EnrolError::Cancelled)?;
+        return Err(EnrolError::ImportUnsupported { algorithm, reason });
     }
     // Read before the process gives up the files of the system.
     let roots = yubikey::roots(settings)?;
@@ -161,13 +163,13 @@ fn on_yubikey(
 
 /// Asks the operator for what an `Add` needs, before the login: people are slow, and tokens drop unused sessions.
 fn enter(request: &EnrolRequest, operator: &Operator<'_>) -> Result<Option<NewKey>, EnrolError> {
-    let EnrolRequest::Add { name, exchange, algorithm, secret_encoding, passphrase, .. } = request else {
+    let EnrolRequest::Add { name, exchange, algorithms, secret_encoding, passphrase, .. } = request else {
         return Ok(None);
     };
     let needs_passphrase = passphrase.is_needed();
-    let wanted = Wanted { name, exchange, secret_encoding: *secret_encoding, needs_passphrase };
+    let wanted = Wanted { name, exchange, algorithms, needs_passphrase };
     let entered = operator.credentials(wanted)?;
-    let material = KeyMaterial::decode(*algorithm, *secret_encoding, entered.secret.as_bytes())?;
+    let material = secret::read(algorithms, *secret_encoding, entered.secret.as_bytes())?;
     let passphrase = match (*passphrase, entered.passphrase) {
         (Passphrase::Mac, Some(typed)) => Some(material.mac_of(&typed)?),
         (_, typed) => typed,

@@ -2,11 +2,16 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::termios::{LocalModes, OptionalActions, QueueSelector, Termios, tcflush, tcgetattr, tcsetattr};
+use zeroize::Zeroize;
 
 use crate::sys::LockedMemory;
+
+/// So long after its last byte a paste is over.
+const PASTE_PAUSE: Duration = Duration::from_millis(100);
 
 /// Whether what is typed can be seen.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -22,6 +27,8 @@ pub enum TerminalError {
     Closed,
     #[error("the question was cancelled")]
     Cancelled,
+    #[error("it is not complete: nothing more came for {} s", .0.as_secs())]
+    Incomplete(Duration),
     #[error("the terminal cannot be used")]
     Terminal(#[from] io::Error),
     #[error("the answer is too long")]
@@ -46,12 +53,12 @@ impl<'fd> Terminal<'fd> {
         Self { device, cancel }
     }
 
-    /// Shows `text`.
+    /// Shows `text`. A terminal that is held is waited for as an answer is.
     pub fn show(&self, text: &str) -> Result<(), TerminalError> {
-        let mut rest = text.as_bytes();
-        while !rest.is_empty() {
-            let written = rustix::io::retry_on_intr(|| rustix::io::write(self.device, rest))?;
-            rest = &rest[written..];
+        // One that is ready takes a byte, and may keep a longer text waiting where nothing ends the wait.
+        for byte in text.as_bytes().chunks(1) {
+            self.wait(PollFlags::OUT, None)?;
+            rustix::io::retry_on_intr(|| rustix::io::write(self.device, byte))?;
         }
         Ok(())
     }
@@ -60,7 +67,7 @@ impl<'fd> Terminal<'fd> {
     pub fn ask(&self, question: &str, echo: Echo, answer: &mut LockedMemory) -> Result<(), TerminalError> {
         let quiet = (echo == Echo::Off).then(|| EchoOff::start(self.device)).transpose()?;
         self.show(question)?;
-        let result = self.read_line(answer);
+        let result = self.read_line(answer, None);
         if quiet.is_some() {
             drop(quiet);
             self.show("\n")?;
@@ -68,36 +75,71 @@ impl<'fd> Terminal<'fd> {
         result
     }
 
-    /// Asks for text of several lines, up to and with the first line for which `is_last` holds.
+    /// Asks for text of one line or several, until `is_whole` holds for what came. A line after the first has to come within
+    /// `patience`. Each line keeps its newline.
     pub fn ask_lines(
         &self,
         question: &str,
         answer: &mut LockedMemory,
-        is_last: impl Fn(&[u8]) -> bool,
+        patience: Duration,
+        is_whole: impl Fn(&[u8]) -> bool,
     ) -> Result<(), TerminalError> {
-        let _quiet = EchoOff::start(self.device)?;
+        let quiet = EchoOff::start(self.device)?;
         self.show(question)?;
+        let result = self.read_lines(answer, patience, is_whole);
+        self.forget_the_rest();
+        drop(quiet);
+        self.show("\n")?;
+        result
+    }
+
+    fn read_lines(
+        &self,
+        answer: &mut LockedMemory,
+        patience: Duration,
+        is_whole: impl Fn(&[u8]) -> bool,
+    ) -> Result<(), TerminalError> {
+        let mut limit = None;
         loop {
-            let start = answer.as_bytes().len();
-            self.read_line(answer)?;
-            let last = is_last(&answer.as_bytes()[start..]);
+            self.read_line(answer, limit)?;
             if !answer.append(b"\n") {
                 return Err(TerminalError::TooLong);
             }
-            if last {
-                return self.show("\n");
+            if is_whole(answer.as_bytes()) {
+                return Ok(());
             }
+            limit = Some(patience);
         }
     }
 
+    /// Reads what is left of a paste: a shell would take it for commands, and keep a secret among those it remembers.
+    fn forget_the_rest(&self) {
+        let mut rest = [0; 512];
+        while matches!(self.wait(PollFlags::IN, Some(PASTE_PAUSE)), Ok(true)) {
+            let read = rustix::io::retry_on_intr(|| rustix::io::read(self.device, &mut rest));
+            rest.zeroize();
+            if !matches!(read, Ok(1..)) {
+                break;
+            }
+        }
+        // A line that was not finished.
+        let _ = tcflush(self.device, QueueSelector::IFlush);
+    }
+
     /// A terminal in its usual mode gives at most one line to a read.
-    fn read_line(&self, line: &mut LockedMemory) -> Result<(), TerminalError> {
+    fn read_line(&self, line: &mut LockedMemory, limit: Option<Duration>) -> Result<(), TerminalError> {
+        let start = line.as_bytes().len();
         loop {
-            self.wait()?;
+            if let (false, Some(limit)) = (self.wait(PollFlags::IN, limit)?, limit) {
+                return Err(TerminalError::Incomplete(limit));
+            }
             if line.spare().is_empty() {
                 return Err(TerminalError::TooLong);
             }
             let read = rustix::io::retry_on_intr(|| rustix::io::read(self.device, &mut *line.spare()))?;
+            if read == 0 && line.as_bytes().len() > start {
+                return Ok(()); // ended by a person instead of by a newline
+            }
             if read == 0 {
                 return Err(TerminalError::Closed);
             }
@@ -110,14 +152,16 @@ impl<'fd> Terminal<'fd> {
         }
     }
 
-    fn wait(&self) -> Result<(), TerminalError> {
-        let mut descriptors = vec![PollFd::from_borrowed_fd(self.device, PollFlags::IN)];
+    /// Waits until the terminal is ready for `what`; false where it was not within `limit`.
+    fn wait(&self, what: PollFlags, limit: Option<Duration>) -> Result<bool, TerminalError> {
+        let mut descriptors = vec![PollFd::from_borrowed_fd(self.device, what)];
         descriptors.extend(self.cancel.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
-        rustix::io::retry_on_intr(|| poll(&mut descriptors, None))?;
+        let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
+        rustix::io::retry_on_intr(|| poll(&mut descriptors, limit.as_ref()))?;
         if descriptors[1..].iter().any(|descriptor| !descriptor.revents().is_empty()) {
             return Err(TerminalError::Cancelled);
         }
-        Ok(())
+        Ok(!descriptors[0].revents().is_empty())
     }
 }
 
@@ -133,16 +177,17 @@ impl<'fd> EchoOff<'fd> {
         let mut quiet = before.clone();
         quiet.local_modes.remove(LocalModes::ECHO | LocalModes::ECHONL);
         quiet.local_modes.insert(LocalModes::ICANON);
-        // Flush: what was typed before the question is not its answer.
-        tcsetattr(device, OptionalActions::Flush, &quiet)?;
+        // What was typed before the question is not its answer.
+        tcflush(device, QueueSelector::IFlush)?;
+        tcsetattr(device, OptionalActions::Now, &quiet)?;
         Ok(Self { device, before })
     }
 }
 
 impl Drop for EchoOff<'_> {
     fn drop(&mut self) {
-        // Where the terminal is gone there is nothing left to restore.
-        let _ = tcsetattr(self.device, OptionalActions::Drain, &self.before);
+        // Where the terminal is gone there is nothing left to restore; one that is held would be waited for by a drain.
+        let _ = tcsetattr(self.device, OptionalActions::Now, &self.before);
     }
 }
 

@@ -124,3 +124,42 @@ fn only_the_operator_is_served_on_the_admin_socket() {
     let sockets = Sockets { agent: agent.path().join("agent.sock"), admin: agent.path().join("agent.sock") };
     assert!(Admin::open(&sockets).expect("connects").lock().is_err());
 }
+
+#[test]
+fn the_key_says_which_it_is() {
+    let agent = Agent::start("keys = [\"a\", \"b\", \"c\", \"d\"]\nscopes = [\"read\"]\n", "");
+    let ed25519 = ed25519_dalek::SigningKey::from_bytes(&[1; 32]);
+    let halves = data_encoding::BASE64.encode(&[ed25519.to_bytes(), ed25519.verifying_key().to_bytes()].concat());
+    let pem = ed25519_dalek::pkcs8::EncodePrivateKey::to_pkcs8_pem(&ed25519, Default::default()).expect("encodes");
+    for (name, exchange, secret, algorithm) in [
+        ("a", "binance", pem.as_str(), Algorithm::Ed25519),
+        ("b", "binance", SECRET, Algorithm::HmacSha256),
+        ("c", "coinbase", &halves, Algorithm::Ed25519),
+        ("d", "backpack", &halves, Algorithm::Ed25519),
+    ] {
+        let done = agent.add(name, exchange, "id", secret, None).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(done.key.expect("it is there").algorithm, algorithm, "{name}");
+    }
+    let path = "/api/v3/brokerage/accounts";
+    assert!(agent.sign("c", "GET", path, "{}").is_ok());
+    let error = agent.add("e", "bybit", "id", &pem, None).expect_err("not at Bybit").to_string();
+    assert!(error.contains("for ed25519") && error.contains("hmac-sha256, rsa-pkcs1v15-sha256"), "{error}");
+}
+
+#[test]
+fn the_file_of_coinbases_portal_is_enrolled_as_it_is() {
+    let agent = Agent::start("keys = [\"cb\"]\nscopes = [\"read\"]\n", "");
+    let pem =
+        p256::SecretKey::from_slice(&[3; 32]).expect("a scalar").to_sec1_pem(Default::default()).expect("encodes");
+    let file = serde_json::json!({"name": "organizations/o/apiKeys/k", "privateKey": *pem, "keyType": "TRADING_KEY"});
+    let (reader, mut writer) = std::io::pipe().expect("a pipe");
+    std::io::Write::write_all(&mut writer, file.to_string().as_bytes()).expect("a small text");
+    drop(writer);
+    let done = agent.admin().add(&agent.register("cb", "coinbase", None), reader.as_fd()).expect("enrolled");
+    let key = done.key.expect("it is there");
+    assert_eq!(
+        (key.api_key.as_deref(), key.algorithm),
+        (Some("organizations/o/apiKeys/k"), Algorithm::EcdsaP256Sha256)
+    );
+    assert!(agent.sign("cb", "GET", "/api/v3/brokerage/accounts", "{}").is_ok());
+}

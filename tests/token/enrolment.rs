@@ -109,7 +109,7 @@ fn bad_input_leaves_nothing_on_the_token_and_is_not_quoted() {
     for (algorithm, encoding, secret) in [
         (Algorithm::HmacSha512, SecretEncoding::Base64, SECRET.to_owned() + "="),
         (Algorithm::HmacSha256, SecretEncoding::Ascii, SECRET.to_owned() + " "),
-        (Algorithm::EcdsaP256Sha256, SecretEncoding::Pem, SECRET.to_owned()),
+        (Algorithm::EcdsaP256Sha256, SecretEncoding::Ascii, SECRET.to_owned()),
         (Algorithm::Ed25519, SecretEncoding::Ascii, SECRET.to_owned()),
     ] {
         let input = serde_json::json!({"api_key": "id", "secret": secret}).to_string();

@@ -27,7 +27,7 @@ fn requests_written_at_once_are_all_answered() {
     let token = token_with_key();
     let key = rsa::RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 2048).expect("made");
     let pem = rsa::pkcs8::EncodePrivateKey::to_pkcs8_pem(&key, Default::default()).expect("encodes");
-    add(&token.settings(), "rsa", Algorithm::RsaPkcs1v15Sha256, SecretEncoding::Pem, &pem);
+    add(&token.settings(), "rsa", Algorithm::RsaPkcs1v15Sha256, SecretEncoding::Ascii, &pem);
     let (mut host, _) = RunningHost::ready(&token.settings());
     let mut burst = Vec::new();
     for id in 0..300 {

@@ -146,7 +146,7 @@ pub(crate) fn adding(
     EnrolRequest::Add {
         name: name.to_owned(),
         exchange: "test".to_owned(),
-        algorithm,
+        algorithms: vec![algorithm],
         secret_encoding,
         passphrase,
         enrolled_for: None,

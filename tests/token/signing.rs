@@ -60,7 +60,7 @@ fn ed25519_signs_as_software_does() {
     let seed = BASE64.encode(&key.to_bytes());
     let pem = key.to_pkcs8_pem(Default::default()).expect("encodes");
     add(&token.settings(), "seed", Algorithm::Ed25519, SecretEncoding::Base64, &seed);
-    let facts = add(&token.settings(), "pem", Algorithm::Ed25519, SecretEncoding::Pem, &pem);
+    let facts = add(&token.settings(), "pem", Algorithm::Ed25519, SecretEncoding::Ascii, &pem);
     let (mut host, keys) = RunningHost::ready(&token.settings());
     for name in ["seed", "pem"] {
         let expected = ed25519_dalek::Signer::sign(&key, MESSAGE).to_bytes();
@@ -77,7 +77,7 @@ fn p256_signs_as_r_and_s_and_software_verifies_it() {
     let token = SoftHsm::new();
     let key = p256::SecretKey::random(&mut OsRng);
     let pem = key.to_sec1_pem(Default::default()).expect("encodes");
-    add(&token.settings(), "p256", Algorithm::EcdsaP256Sha256, SecretEncoding::Pem, &pem);
+    add(&token.settings(), "p256", Algorithm::EcdsaP256Sha256, SecretEncoding::Ascii, &pem);
     let (mut host, _) = RunningHost::ready(&token.settings());
     let verifying = p256::ecdsa::VerifyingKey::from(key.public_key());
     for _ in 0..20 {
@@ -93,7 +93,7 @@ fn rsa_signs_as_software_does() {
     let token = SoftHsm::new();
     let key = rsa::RsaPrivateKey::new(&mut OsRng, 2048).expect("made");
     let pem = key.to_pkcs8_pem(Default::default()).expect("encodes");
-    add(&token.settings(), "rsa", Algorithm::RsaPkcs1v15Sha256, SecretEncoding::Pem, &pem);
+    add(&token.settings(), "rsa", Algorithm::RsaPkcs1v15Sha256, SecretEncoding::Ascii, &pem);
     let (mut host, _) = RunningHost::ready(&token.settings());
     let signature = host.sign("rsa", Algorithm::RsaPkcs1v15Sha256, MESSAGE);
     let expected = rsa::pkcs1v15::SigningKey::<Sha256>::new(key.clone());

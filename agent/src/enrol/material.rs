@@ -2,10 +2,8 @@
 
 use countersign_core::algorithm::Algorithm;
 use data_encoding::BASE64;
-use ed25519_dalek::pkcs8::DecodePrivateKey;
 use hmac::{Hmac, Mac};
 use rsa::RsaPrivateKey;
-use rsa::pkcs1::DecodeRsaPrivateKey;
 use rsa::traits::PublicKeyParts;
 use sha2::{Digest, Sha256, Sha384, Sha512};
 use zeroize::{Zeroize, Zeroizing};
@@ -23,8 +21,8 @@ pub enum KeyMaterial {
 }
 
 impl KeyMaterial {
-    /// Decodes `secret`, which the exchange wrote in `encoding`. Errors quote nothing of it.
-    pub fn decode(algorithm: Algorithm, encoding: SecretEncoding, secret: &[u8]) -> Result<Self, EnrolError> {
+    /// Decodes an HMAC `secret`, which the exchange wrote in `encoding`. Errors quote nothing of it.
+    pub(super) fn decode(algorithm: Algorithm, encoding: SecretEncoding, secret: &[u8]) -> Result<Self, EnrolError> {
         match (algorithm, encoding) {
             (Algorithm::HmacSha256 | Algorithm::HmacSha384 | Algorithm::HmacSha512, SecretEncoding::Ascii) => {
                 hmac(algorithm, ascii(secret)?)
@@ -32,23 +30,17 @@ impl KeyMaterial {
             (Algorithm::HmacSha256 | Algorithm::HmacSha384 | Algorithm::HmacSha512, SecretEncoding::Base64) => {
                 hmac(algorithm, &base64(secret)?)
             }
-            (Algorithm::Ed25519, SecretEncoding::Base64) => ed25519_seed(&base64(secret)?),
-            // Some exchanges give out the seed, alone or with its public key, instead of PEM.
-            (Algorithm::Ed25519, SecretEncoding::Pem) if !secret.starts_with(b"-----BEGIN") => {
-                ed25519_seed(&base64(secret)?)
-            }
-            (Algorithm::Ed25519, SecretEncoding::Pem) => {
-                let key = ed25519_dalek::SigningKey::from_pkcs8_pem(pem(secret)?);
-                Ok(Self::Ed25519(Box::new(key.map_err(|_| not("an Ed25519 private key in PKCS#8 PEM"))?)))
-            }
-            (Algorithm::EcdsaP256Sha256, SecretEncoding::Pem) => {
-                let text = pem(secret)?;
-                let key =
-                    p256::SecretKey::from_pkcs8_pem(text).ok().or_else(|| p256::SecretKey::from_sec1_pem(text).ok());
-                Ok(Self::EcdsaP256(key.ok_or_else(|| not("a P-256 private key in PKCS#8 or SEC1 PEM"))?))
-            }
-            (Algorithm::RsaPkcs1v15Sha256, SecretEncoding::Pem) => rsa(pem(secret)?),
             (algorithm, encoding) => Err(not(&format!("a {algorithm} key: those are not written as {encoding:?}"))),
+        }
+    }
+
+    /// Where tokens and exchanges take only some of its kind, this is one of them.
+    pub(super) fn checked(self) -> Result<Self, EnrolError> {
+        match &self {
+            Self::Rsa(key) if ![2048, 3072, 4096].contains(&(key.size() * 8)) => {
+                Err(not("an RSA key of 2048, 3072 or 4096 bits"))
+            }
+            _ => Ok(self),
         }
     }
 
@@ -132,7 +124,7 @@ fn finish(mac: impl Mac, message: &[u8]) -> Vec<u8> {
     mac.chain_update(message).finalize().into_bytes().to_vec()
 }
 
-fn ed25519_seed(bytes: &[u8]) -> Result<KeyMaterial, EnrolError> {
+pub(super) fn ed25519_seed(bytes: &[u8]) -> Result<KeyMaterial, EnrolError> {
     let form = || not("an Ed25519 seed of 32 bytes, alone or followed by its public key");
     let (seed, public) = bytes.split_first_chunk::<32>().ok_or_else(form)?;
     let key = ed25519_dalek::SigningKey::from_bytes(seed);
@@ -142,21 +134,12 @@ fn ed25519_seed(bytes: &[u8]) -> Result<KeyMaterial, EnrolError> {
     Ok(KeyMaterial::Ed25519(Box::new(key)))
 }
 
-fn rsa(text: &str) -> Result<KeyMaterial, EnrolError> {
-    let key = RsaPrivateKey::from_pkcs8_pem(text).ok().or_else(|| RsaPrivateKey::from_pkcs1_pem(text).ok());
-    let key = key.ok_or_else(|| not("an RSA private key in PKCS#8 or PKCS#1 PEM"))?;
-    if ![2048, 3072, 4096].contains(&(key.size() * 8)) {
-        return Err(not("an RSA key of 2048, 3072 or 4096 bits"));
-    }
-    Ok(KeyMaterial::Rsa(Box::new(key)))
-}
-
 fn ascii(secret: &[u8]) -> Result<&[u8], EnrolError> {
     // A space or newline at the end comes from copying, and would sign wrongly for ever.
     if secret.iter().all(u8::is_ascii_graphic) { Ok(secret) } else { Err(not("printable ASCII without spaces")) }
 }
 
-fn base64(secret: &[u8]) -> Result<Zeroizing<Vec<u8>>, EnrolError> {
+pub(super) fn base64(secret: &[u8]) -> Result<Zeroizing<Vec<u8>>, EnrolError> {
     let invalid = || not("base64 with its padding");
     // The decoder takes several padded texts in a row, which no exchange gives out.
     if secret.iter().skip_while(|byte| **byte != b'=').any(|byte| *byte != b'=') {
@@ -167,10 +150,6 @@ fn base64(secret: &[u8]) -> Result<Zeroizing<Vec<u8>>, EnrolError> {
     decoded[length..].zeroize();
     decoded.truncate(length);
     Ok(decoded)
-}
-
-fn pem(secret: &[u8]) -> Result<&str, EnrolError> {
-    std::str::from_utf8(secret).map_err(|_| not("PEM text"))
 }
 
 fn not(what: &str) -> EnrolError {

@@ -1,7 +1,5 @@
 //! Secrets as exchanges write them, checked against other ways to compute the same.
 
-use rsa::pkcs8::EncodePrivateKey;
-
 use super::*;
 
 const HMACS: [(Algorithm, usize); 3] =
@@ -46,37 +44,6 @@ fn ascii_secrets_with_spaces_or_other_characters_are_refused() {
         let error = KeyMaterial::decode(Algorithm::HmacSha256, SecretEncoding::Ascii, text.as_bytes());
         assert!(error.is_err(), "{text:?}");
     }
-}
-
-#[test]
-fn ed25519_seeds_alone_and_with_their_public_key() {
-    let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]);
-    let with_public = [key.to_bytes(), key.verifying_key().to_bytes()].concat();
-    let with_another = [key.to_bytes(), [9; 32]].concat();
-    let decode =
-        |bytes: &[u8]| KeyMaterial::decode(Algorithm::Ed25519, SecretEncoding::Base64, BASE64.encode(bytes).as_bytes());
-    let signature = ed25519_dalek::Signer::sign(&key, b"m").to_bytes();
-    assert!(decode(&key.to_bytes()).expect("a seed").agrees(b"m", &signature));
-    assert!(decode(&with_public).expect("a seed and its key").agrees(b"m", &signature));
-    for bytes in [&with_another[..], &[7; 31], &[7; 33]] {
-        assert!(decode(bytes).is_err());
-    }
-}
-
-#[test]
-fn private_keys_in_pem() {
-    let p256 = p256::SecretKey::from_slice(&[3; 32]).expect("a scalar");
-    let sec1 = p256.to_sec1_pem(Default::default()).expect("encodes");
-    let pkcs8 = p256.to_pkcs8_pem(Default::default()).expect("encodes");
-    for text in [&sec1, &pkcs8] {
-        let material = KeyMaterial::decode(Algorithm::EcdsaP256Sha256, SecretEncoding::Pem, text.as_bytes());
-        assert!(matches!(material, Ok(KeyMaterial::EcdsaP256(_))));
-        assert!(KeyMaterial::decode(Algorithm::Ed25519, SecretEncoding::Pem, text.as_bytes()).is_err());
-        assert!(KeyMaterial::decode(Algorithm::RsaPkcs1v15Sha256, SecretEncoding::Pem, text.as_bytes()).is_err());
-    }
-    let ed25519 = ed25519_dalek::SigningKey::from_bytes(&[7; 32]).to_pkcs8_pem(Default::default()).expect("encodes");
-    assert!(KeyMaterial::decode(Algorithm::Ed25519, SecretEncoding::Pem, ed25519.as_bytes()).is_ok());
-    assert!(KeyMaterial::decode(Algorithm::HmacSha256, SecretEncoding::Pem, ed25519.as_bytes()).is_err());
 }
 
 #[test]

@@ -1,18 +1,23 @@
 //! What the operator enters: typed at a terminal unseen, or JSON from a pipe. Nothing of it is ever echoed or quoted.
 
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
+use countersign_core::algorithm::Algorithm;
 use rustix::event::{PollFd, PollFlags, poll};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::protocol::{EnrolError, SecretEncoding};
+use super::pem;
+use super::protocol::EnrolError;
 use crate::sys::LockedMemory;
 use crate::terminal::{self, Echo, Terminal, TerminalError};
 
 /// Longest input from a pipe, in bytes.
 const LONGEST_INPUT: usize = 64 * 1024;
 const LONGEST_CREDENTIAL: usize = 512;
+/// So long may the next line of a paste take.
+const NEXT_LINE: Duration = Duration::from_secs(10);
 
 /// An API key as the exchange gave it.
 pub struct Credentials {
@@ -32,7 +37,8 @@ impl std::fmt::Debug for Credentials {
 pub struct Wanted<'a> {
     pub name: &'a str,
     pub exchange: &'a str,
-    pub secret_encoding: SecretEncoding,
+    /// The secret is a key for one of them.
+    pub algorithms: &'a [Algorithm],
     pub needs_passphrase: bool,
 }
 
@@ -53,7 +59,7 @@ impl Operator<'_> {
     pub fn credentials(&self, wanted: Wanted<'_>) -> Result<Credentials, EnrolError> {
         let credentials = match self.terminal() {
             Some(terminal) => ask(&terminal, wanted)?,
-            None => self.read_json()?,
+            None => self.read_json(wanted.exchange)?,
         };
         check_text("the API key", &credentials.api_key)?;
         match (&credentials.passphrase, wanted.needs_passphrase) {
@@ -65,7 +71,7 @@ impl Operator<'_> {
         Ok(credentials)
     }
 
-    fn read_json(&self) -> Result<Credentials, EnrolError> {
+    fn read_json(&self, exchange: &str) -> Result<Credentials, EnrolError> {
         let mut bytes = LockedMemory::with_capacity(LONGEST_INPUT + 1).map_err(no_memory)?;
         loop {
             self.wait()?;
@@ -78,7 +84,7 @@ impl Operator<'_> {
                 return Err(input(format!("more than {LONGEST_INPUT} bytes")));
             }
         }
-        parse(bytes.as_bytes())
+        parse(bytes.as_bytes(), exchange)
     }
 
     fn wait(&self) -> Result<(), EnrolError> {
@@ -98,12 +104,52 @@ struct Entered {
     passphrase: Option<Zeroizing<String>>,
 }
 
-fn parse(bytes: &[u8]) -> Result<Credentials, EnrolError> {
-    let entered: Entered = serde_json::from_slice(bytes).map_err(|error| {
-        // The parser's own text may quote a value.
-        let place = format!("line {} column {}", error.line(), error.column());
-        input(format!("expected {{\"api_key\",\"secret\",\"passphrase\"}} as JSON, stopped at {place}"))
-    })?;
+/// The file that Coinbase's portal gives out, `cdp_api_key.json`. It may say more, which is not needed here.
+#[derive(Deserialize)]
+struct PortalFile {
+    /// Of keys that have a name, which is what requests are signed under.
+    name: Option<Zeroizing<String>>,
+    id: Option<Zeroizing<String>>,
+    #[serde(rename = "privateKey")]
+    private_key: Zeroizing<String>,
+}
+
+impl PortalFile {
+    /// Those without a name have an id instead.
+    fn into_entered(self, exchange: &str) -> Result<Entered, EnrolError> {
+        if exchange != PORTAL_OF {
+            return Err(input(format!(
+                "it is a file of {PORTAL_OF}'s portal, and the key is to be one for {exchange}"
+            )));
+        }
+        let absent = || input("the portal's file has neither \"name\" nor \"id\"".to_owned());
+        let api_key = self.name.or(self.id).ok_or_else(absent)?;
+        Ok(Entered { api_key, secret: self.private_key, passphrase: None })
+    }
+}
+
+const PORTAL_OF: &str = "coinbase";
+
+fn parse(bytes: &[u8], exchange: &str) -> Result<Credentials, EnrolError> {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    if bytes.trim_ascii_start().starts_with(b"-----BEGIN") {
+        return Err(input(
+            "it is a private key alone, which does not say its API key: the input is {\"api_key\",\"secret\"} as JSON, with \
+             the whole PEM text as the secret"
+                .to_owned(),
+        ));
+    }
+    let entered = match serde_json::from_slice::<PortalFile>(bytes) {
+        Ok(file) => file.into_entered(exchange)?,
+        Err(_) => serde_json::from_slice::<Entered>(bytes).map_err(|error| {
+            // The parser's own text may quote a value.
+            let place = format!("line {} column {}", error.line(), error.column());
+            input(format!(
+                "expected {{\"api_key\",\"secret\",\"passphrase\"}} as JSON, or the file cdp_api_key.json of {PORTAL_OF}'s \
+                 portal, stopped at {place}"
+            ))
+        })?,
+    };
     let mut secret = LockedMemory::with_capacity(entered.secret.len()).map_err(no_memory)?;
     if !secret.append(entered.secret.as_bytes()) {
         return Err(input("the secret is too long".to_owned()));
@@ -112,23 +158,47 @@ fn parse(bytes: &[u8]) -> Result<Credentials, EnrolError> {
 }
 
 fn ask(terminal: &Terminal<'_>, wanted: Wanted<'_>) -> Result<Credentials, EnrolError> {
-    let Wanted { name, exchange, .. } = wanted;
+    let Wanted { name, exchange, algorithms, .. } = wanted;
     let api_key = ask_text(terminal, &format!("API key of {name} ({exchange}): "), Echo::On)?;
+    if api_key.starts_with('{') {
+        return Err(input("it is JSON: enter a file with --stdin < FILE, and the API key alone here".to_owned()));
+    }
     let mut secret = LockedMemory::with_capacity(LONGEST_INPUT).map_err(no_memory)?;
-    match wanted.secret_encoding {
-        SecretEncoding::Pem => {
-            let question = "Private key, from -----BEGIN to -----END (not shown):\n";
-            terminal.ask_lines(question, &mut secret, |line| line.starts_with(b"-----END")).map_err(unanswered)?;
-        }
-        SecretEncoding::Ascii | SecretEncoding::Base64 => {
-            terminal.ask("API secret (not shown): ", Echo::Off, &mut secret).map_err(unanswered)?;
-        }
+    match terminal.ask_lines(&question(algorithms), &mut secret, NEXT_LINE, is_whole) {
+        // A person said that this was all.
+        Err(TerminalError::Closed) if !secret.as_bytes().is_empty() => {}
+        asked => asked.map_err(unanswered)?,
+    }
+    if !pem::is_meant(secret.as_bytes()) {
+        let length = secret.as_bytes().len().saturating_sub(1); // one line, without its end
+        secret.truncate(length);
     }
     let passphrase = match wanted.needs_passphrase {
         true => Some(ask_text(terminal, "Passphrase (not shown): ", Echo::Off)?),
         false => None,
     };
     Ok(Credentials { api_key, secret, passphrase })
+}
+
+/// A secret of one line is whole at its end; a key in PEM at its last line.
+fn is_whole(entered: &[u8]) -> bool {
+    !pem::is_meant(entered) || pem::is_whole(entered)
+}
+
+fn question(algorithms: &[Algorithm]) -> String {
+    let has = |wanted: fn(&Algorithm) -> bool| algorithms.iter().any(wanted);
+    let private_key = "Private key, from -----BEGIN to -----END (not shown):\n";
+    match algorithms.first() {
+        Some(first) if first.is_hmac() && has(|other| !other.is_hmac()) => {
+            "A private key may be entered instead, in PEM from -----BEGIN to -----END.\nAPI secret (not shown): "
+                .to_owned()
+        }
+        Some(first) if first.is_hmac() => "API secret (not shown): ".to_owned(),
+        _ if has(|other| *other == Algorithm::Ed25519) => {
+            format!("An Ed25519 key may be one line of base64 as well.\n{private_key}")
+        }
+        _ => private_key.to_owned(),
+    }
 }
 
 fn ask_text(terminal: &Terminal<'_>, question: &str, echo: Echo) -> Result<Zeroizing<String>, EnrolError> {
@@ -176,7 +246,7 @@ mod tests {
     use super::*;
 
     const WANTED: Wanted<'_> =
-        Wanted { name: "k", exchange: "okx", secret_encoding: SecretEncoding::Ascii, needs_passphrase: true };
+        Wanted { name: "k", exchange: "okx", algorithms: &[Algorithm::HmacSha256], needs_passphrase: true };
 
     fn enter(json: &str, wanted: Wanted<'_>) -> Result<Credentials, EnrolError> {
         let (reader, writer) = rustix::pipe::pipe().expect("made");
@@ -215,6 +285,33 @@ mod tests {
             let error = enter(json, WANTED).expect_err(json);
             assert!(matches!(error, EnrolError::Input(_)), "{error}");
             assert!(!error.to_string().contains("918273645"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_file_of_coinbases_portal_is_taken_as_it_is() {
+        let wanted = Wanted { exchange: "coinbase", needs_passphrase: false, ..WANTED };
+        let pem = "-----BEGIN EC PRIVATE KEY-----\nMHc\n-----END EC PRIVATE KEY-----\n";
+        let named = serde_json::json!({
+            "name": "organizations/o/apiKeys/k", "privateKey": pem, "principalType": "USER", "scopes": [], "enabled": true,
+        });
+        for (json, api_key, secret) in [
+            (named.to_string(), "organizations/o/apiKeys/k", pem),
+            (format!("\u{feff}{named:#}"), "organizations/o/apiKeys/k", pem),
+            (r#"{"id":"0-1-2","privateKey":"c2VlZA=="}"#.to_owned(), "0-1-2", "c2VlZA=="),
+            (r#"{"id":"0-1-2","name":"n","privateKey":"c2VlZA=="}"#.to_owned(), "n", "c2VlZA=="),
+        ] {
+            let entered = enter(&json, wanted).expect(&json);
+            assert_eq!((entered.api_key.as_str(), entered.secret.as_bytes()), (api_key, secret.as_bytes()));
+        }
+        for (json, wanted, says) in [
+            (r#"{"id":"0","privateKey":"918273645"}"#, Wanted { exchange: "binance", ..wanted }, "coinbase's portal"),
+            (r#"{"privateKey":"918273645"}"#, wanted, "neither"),
+            (r#"{"id":"0","id":"1","privateKey":"918273645"}"#, wanted, "stopped at"),
+            (pem, wanted, "a private key alone"),
+        ] {
+            let error = enter(json, wanted).expect_err(json).to_string();
+            assert!(error.contains(says) && !error.contains("918273645"), "{error}");
         }
     }
 

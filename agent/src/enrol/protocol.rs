@@ -22,7 +22,8 @@ pub enum EnrolRequest {
     Add {
         name: String,
         exchange: String,
-        algorithm: Algorithm,
+        /// The secret is a key for one of them.
+        algorithms: Vec<Algorithm>,
         secret_encoding: SecretEncoding,
         passphrase: Passphrase,
         /// In a vault, the token itself keeps what its key signs for.
@@ -54,16 +55,14 @@ pub struct SlotChoice {
     pub overwrite: bool,
 }
 
-/// How the exchange writes the secret.
+/// How the exchange writes its HMAC secrets.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SecretEncoding {
     /// The characters are the secret.
     Ascii,
-    /// Standard base64 with padding; for Ed25519 the seed, or the seed followed by the public key.
+    /// Standard base64 with padding.
     Base64,
-    /// A private key: PKCS#8, SEC1 (P-256) or PKCS#1 (RSA), not encrypted.
-    Pem,
 }
 
 /// Where a key was made and whether it can have left.

@@ -35,7 +35,8 @@ struct Plan {
     name: KeyName,
     exchange: &'static dyn Exchange,
     environment: Environment,
-    algorithm: Algorithm,
+    /// The key is for one of them: the one that was asked for, or all that the exchange takes.
+    algorithms: Vec<Algorithm>,
     scopes: Scopes,
     expires_ms: Option<u64>,
     nonce_unit: Option<NonceUnit>,
@@ -81,8 +82,8 @@ impl Front {
         }
         let exchange = known_exchange(&new.exchange)?;
         let facts = exchange.facts();
-        let algorithm = new.algorithm.unwrap_or(facts.algorithms[0]);
-        if !facts.algorithms.contains(&algorithm) {
+        let algorithms = new.algorithm.map_or_else(|| facts.algorithms.to_vec(), |algorithm| vec![algorithm]);
+        if let Some(algorithm) = algorithms.iter().find(|algorithm| !facts.algorithms.contains(algorithm)) {
             let known: Vec<_> = facts.algorithms.iter().map(|algorithm| algorithm.name()).collect();
             return Err(Refusal::malformed(format!("{} takes {} keys, not {algorithm}", facts.name, known.join(", "))));
         }
@@ -98,7 +99,7 @@ impl Front {
         let slot = slot.as_deref().map(Slot::parse).transpose();
         let slot = slot.map_err(|error| Refusal::malformed(error.to_string()))?;
         let slot = SlotChoice { slot, overwrite };
-        Ok(Plan { name, exchange, environment, algorithm, scopes, expires_ms, nonce_unit, modulus_bits, slot, token })
+        Ok(Plan { name, exchange, environment, algorithms, scopes, expires_ms, nonce_unit, modulus_bits, slot, token })
     }
 
     fn token_settings(&self, name: &str) -> Result<(TokenSettings, Tier), Refusal> {
@@ -113,8 +114,11 @@ impl Front {
         let request = EnrolRequest::Add {
             name: plan.name.to_string(),
             exchange: facts.name.to_owned(),
-            algorithm: plan.algorithm,
-            secret_encoding: secret_encoding(plan.algorithm, facts.secret),
+            algorithms: plan.algorithms.clone(),
+            secret_encoding: match facts.secret {
+                SecretFormat::Ascii => SecretEncoding::Ascii,
+                SecretFormat::Base64 => SecretEncoding::Base64,
+            },
             passphrase: facts.passphrase,
             enrolled_for: plan.token.is_vault().then(|| EnrolledFor {
                 exchange: facts.name.to_owned(),
@@ -132,11 +136,11 @@ impl Front {
             let message = "a vault is for keys that come from an exchange: generate others in a YubiKey";
             return Err(Refusal::malformed(message));
         }
-        if plan.algorithm.is_hmac() {
+        let Some(algorithm) = plan.algorithms.first().copied().filter(|algorithm| !algorithm.is_hmac()) else {
             let message = "an HMAC secret is made by the exchange: use `countersign key add`";
             return Err(Refusal::malformed(message));
-        }
-        let (name, algorithm) = (plan.name.to_string(), plan.algorithm);
+        };
+        let name = plan.name.to_string();
         let (modulus_bits, slot) = (plan.modulus_bits, plan.slot);
         let request = EnrolRequest::Generate { name, algorithm, modulus_bits, slot };
         let generated = self.on_token(&plan.token, &request, operator, peer).await?;
@@ -145,12 +149,15 @@ impl Front {
 
     /// The token has the key: now its file, the journal and the host.
     async fn enrolled(&self, plan: Plan, facts: &KeyFacts, peer: &Peer, how: &str) -> Result<DoneReply, Refusal> {
+        if !plan.algorithms.contains(&facts.algorithm) {
+            return Err(unexpected());
+        }
         let file = KeyFile {
             name: plan.name,
             exchange: plan.exchange.facts().name.to_owned(),
             environment: plan.environment,
             token: plan.token.name.clone(),
-            algorithm: plan.algorithm,
+            algorithm: facts.algorithm,
             cka_id: CkaId(HEXLOWER.decode(facts.cka_id.as_bytes()).unwrap_or_default()),
             scopes: plan.scopes,
             tier: tier(facts.tier),
@@ -396,14 +403,6 @@ fn check_rung(scopes: Scopes, tier: Tier, token: &TokenSettings) -> Result<(), R
         );
     }
     Ok(())
-}
-
-fn secret_encoding(algorithm: Algorithm, format: SecretFormat) -> SecretEncoding {
-    match (algorithm.is_hmac(), format) {
-        (true, SecretFormat::Ascii) => SecretEncoding::Ascii,
-        (true, SecretFormat::Base64) => SecretEncoding::Base64,
-        (false, _) => SecretEncoding::Pem,
-    }
 }
 
 const fn tier(tier: CustodyTier) -> Tier {

@@ -4,13 +4,14 @@ pub(crate) mod approvals;
 mod check;
 mod enrolment;
 pub(crate) mod faults;
+mod log_sinks;
 mod loosening;
 mod policy;
 pub(crate) mod secrets;
 mod signing;
 
 use std::fs;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -56,6 +57,8 @@ pub(crate) struct Launch {
     pub(crate) terminal: Option<PathBuf>,
     /// The PIN of its own token is asked for at the terminal.
     pub(crate) asks_for_hsm: bool,
+    /// Where its log goes instead of into its directory.
+    pub(crate) log: Option<OwnedFd>,
 }
 
 impl Agent {
@@ -145,7 +148,7 @@ impl Agent {
             .arg(directory.join("agent.toml"))
             .envs(launch.environment.iter().cloned())
             .stdin(launch.terminal.as_ref().map_or_else(Stdio::null, |path| open_terminal(path).into()))
-            .stderr(log)
+            .stderr(launch.log.as_ref().map_or(Stdio::from(log), |other| other.try_clone().expect("copied").into()))
             .spawn()
             .expect("the agent starts")
     }

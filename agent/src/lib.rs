@@ -15,6 +15,7 @@ pub mod host;
 mod in_flight;
 pub mod ledger;
 pub mod listener;
+pub mod log;
 pub mod peer;
 pub mod profiles;
 pub mod random;

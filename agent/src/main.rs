@@ -11,7 +11,7 @@ use countersign_agent::config::Facts;
 use countersign_agent::confine::Demand;
 use countersign_agent::host::{pin_try, process, settings, softhsm_init};
 use countersign_agent::vault::custody::{Change, Custody};
-use countersign_agent::{check, enrol, profiles, run, spawner, sys, vault};
+use countersign_agent::{check, enrol, log, profiles, run, spawner, sys, vault};
 use tracing_subscriber::EnvFilter;
 
 const UNAVAILABLE: u8 = 5;
@@ -214,11 +214,14 @@ struct ConfigFile {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    log_to_stderr();
-    carry_out(arguments.command).unwrap_or_else(|error| {
-        let _ = writeln!(std::io::stderr(), "countersign-agent: {error:#}");
+    sys::survive_file_size_limits();
+    log_to_stderr(&arguments.command);
+    let code = carry_out(arguments.command).unwrap_or_else(|error| {
+        log::say(&format!("countersign-agent: {error:#}\n"));
         ExitCode::from(if run::is_configuration(&error) { BAD_CONFIGURATION } else { UNAVAILABLE })
-    })
+    });
+    log::settle();
+    code
 }
 
 fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
@@ -228,7 +231,7 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::from(check::check(&config.file, tokens, json)))
         }
         Command::Look => Ok(check::look()),
-        Command::Profiles { json } => profiles::list(json).map(|()| ExitCode::SUCCESS),
+        Command::Profiles { json } => show(&profiles::list(json)?),
         Command::Run { config } => run::run(&config.file).map(|()| ExitCode::SUCCESS),
         Command::Enrol { control, operator, config, credentials, front_writes } => {
             let control = sys::duplicate_descriptor(control).context("there is no connection to the agent")?;
@@ -271,10 +274,7 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::InitToken { dir, label } => {
             let token = softhsm_init::init_token(&dir, &label)?;
-            let mut out = std::io::stdout().lock();
-            serde_json::to_writer_pretty(&mut out, &token)?;
-            writeln!(out)?;
-            Ok(ExitCode::SUCCESS)
+            show(&serde_json::to_string_pretty(&token)?)
         }
         Command::PinReset { token, state_dir } => {
             let text = match pin_try::reset(&state_dir, &token)? {
@@ -284,9 +284,19 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
                     state_dir.display()
                 ),
             };
-            writeln!(std::io::stdout(), "{text}")?;
-            Ok(ExitCode::SUCCESS)
+            show(&text)
         }
+    }
+}
+
+/// What a command found, on standard output.
+fn show(text: &str) -> anyhow::Result<ExitCode> {
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        // A reader that has gone has enough of it.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        Err(error) => Err(error).context("standard output cannot be written"),
     }
 }
 
@@ -312,12 +322,9 @@ fn vault(action: VaultAction, config: &std::path::Path) -> anyhow::Result<ExitCo
         VaultAction::Rotate { token } => open(token).and_then(|one| one.change(&Change::Rotate, false)),
     };
     match done {
-        Ok(shown) => {
-            writeln!(std::io::stdout(), "{shown}")?;
-            Ok(ExitCode::SUCCESS)
-        }
+        Ok(shown) => show(&shown.to_string()),
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "countersign-agent: {error}");
+            log::say(&format!("countersign-agent: {error}\n"));
             Ok(ExitCode::from(UNAVAILABLE))
         }
     }
@@ -326,14 +333,25 @@ fn vault(action: VaultAction, config: &std::path::Path) -> anyhow::Result<ExitCo
 /// RUST_LOG is one level, for our own crates. Dependencies log at `warn` at most: some of them trace PINs and whole
 /// requests. The PKCS#11 binding calls each mechanism it has no name for an error; what goes wrong with a token comes
 /// back as a value.
-fn log_to_stderr() {
+///
+/// What serves others has a relay between itself and standard error; a command that a person runs waits for its reader.
+fn log_to_stderr(command: &Command) {
     let wanted = std::env::var("RUST_LOG").unwrap_or_default();
     let level = ["error", "warn", "info", "debug", "trace"].into_iter().find(|level| *level == wanted);
     let level = level.unwrap_or("info");
     let filter = format!("warn,countersign_agent={level},countersign_core={level},cryptoki=off");
+    let colour = std::io::stderr().is_terminal();
+    let relayed = match command {
+        Command::Run { .. } | Command::Spawner { only_vaults: true, .. } => log::install(),
+        _ => Ok(()),
+    };
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(|| log::Lines)
+        .log_internal_errors(false) // it would print them to standard error, and end the process where it cannot
+        .with_ansi(colour)
         .init();
+    if let Err(error) = relayed {
+        tracing::warn!(%error, "a standard error that blocks will block the agent");
+    }
 }

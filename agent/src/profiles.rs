@@ -1,6 +1,5 @@
 //! `countersign-agent profiles`: the token types that are known, and which of their modules lie on this machine.
 
-use std::io::Write;
 use std::path::Path;
 
 use pkcs11_profiles::{Profile, Tier};
@@ -21,21 +20,18 @@ struct Row {
     library: Option<&'static Path>,
 }
 
-/// Prints all profiles.
-pub fn list(json: bool) -> anyhow::Result<()> {
+/// All profiles, one a line, or as one JSON object.
+pub fn list(json: bool) -> serde_json::Result<String> {
     let profiles: Vec<_> = Profile::all().iter().map(row).collect();
-    let mut out = std::io::stdout().lock();
     if json {
-        serde_json::to_writer(&mut out, &Listing { v: 1, profiles })?;
-        writeln!(out)?;
-        return Ok(());
+        return serde_json::to_string(&Listing { v: 1, profiles });
     }
-    for row in profiles {
+    let line = |row: Row| {
         let none = if row.name == pkcs11_profiles::YUBIKEY { "by PC/SC" } else { "not installed" };
         let library = row.library.map_or_else(|| none.to_owned(), |path| path.display().to_string());
-        writeln!(out, "{:<16} {:<10} {library}", row.name, row.tier)?;
-    }
-    Ok(())
+        format!("{:<16} {:<10} {library}\n", row.name, row.tier)
+    };
+    Ok(profiles.into_iter().map(line).collect())
 }
 
 fn row(profile: &'static Profile) -> Row {

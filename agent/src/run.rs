@@ -36,11 +36,13 @@ use crate::ledger::keys::KeyFiles;
 use crate::ledger::storage::Disk;
 use crate::ledger::{Durability, Ledger, LedgerError, Options};
 use crate::listener::Limits;
+use crate::log;
 use crate::server::{self, Server};
 use crate::service_manager::ServiceManager;
 use crate::shutdown::{Signals, Wish};
 use crate::socket::SocketError;
 use crate::spawner::{Kind, Launched, Spawner};
+use crate::sys;
 
 /// How long requests under way may take after a stop was asked for.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -53,6 +55,7 @@ const TICK: Duration = Duration::from_secs(5);
 /// Runs the agent until it is told to stop.
 pub fn run(config_file: &Path) -> anyhow::Result<()> {
     confine::hide_memory().context("the agent's memory cannot be hidden")?;
+    sys::keep_hang_ups(); // a terminal that is closed while the agent starts asks for a reload, too
     let manager = Rc::new(ServiceManager::of_this_process());
     let sockets = GivenSockets::of_this_process().map_err(SocketError::Given)?;
     server::raise_descriptor_limit();
@@ -72,6 +75,7 @@ pub fn run(config_file: &Path) -> anyhow::Result<()> {
         config,
         waiting,
     };
+    log::begin();
     start.limits.missing.iter().for_each(|what| tracing::warn!("not confined: {what}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
     runtime.context("no IO thread")?.block_on(serve(start))
@@ -102,6 +106,7 @@ struct Start {
 async fn serve(start: Start) -> anyhow::Result<()> {
     let Start { manager, sockets, config_file, facts, config, waiting, spawner, limits } = start;
     let signals = Signals::listen().context("the signals cannot be listened to")?;
+    sys::take_hang_ups();
     let (reload_asked, mut reloads) = mpsc::channel(1);
     let spawner = spawner.connect().context("the spawner cannot be talked to")?;
     let front = Rc::new(assemble(&config, (spawner.clone(), limits), reload_asked)?);

@@ -13,7 +13,7 @@ pub use locked_memory::LockedMemory;
 pub use peer::peer_pidfd;
 pub use pkcs11_calls::{Pkcs11Calls, Pkcs11CallsError};
 pub use process::{
-    close_inherited, duplicate_descriptor, forget_environment, outlive_termination_signals, replace_environment,
-    termination_signals,
+    close_inherited, duplicate_descriptor, forget_environment, keep_hang_ups, outlive_termination_signals,
+    replace_environment, survive_file_size_limits, take_hang_ups, termination_signals, write_from_the_background,
 };
 pub(crate) use registered::registered;

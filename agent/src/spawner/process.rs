@@ -15,6 +15,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::protocol::{FromSpawner, Kind, ToKeeper, ToSpawner, receive, send};
 use crate::confine::{self, Calls, Demand};
+use crate::log;
 use crate::sys;
 
 /// What is started for each kind of child.
@@ -68,6 +69,7 @@ pub fn run(control: OwnedFd, programs: Programs, demand: Demand, only_vaults: bo
     // The front decides when its processes end, not a key pressed at its terminal or a signal to the whole service.
     sys::outlive_termination_signals()?;
     let limits = confine::enter(demand, None, Calls::Spawner)?;
+    log::begin();
     let mut process = Process { control, programs, only_vaults, children: BTreeMap::new() };
     let result = match process.tell(&FromSpawner::Ready(limits)).and_then(|()| process.serve()) {
         Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => Ok(()),

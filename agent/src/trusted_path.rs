@@ -5,9 +5,10 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
+use countersign_core::shell;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 
 /// Who may read the file.
@@ -29,7 +30,7 @@ pub enum Kind {
 /// Why a file is not believed. The texts name the offending path and, where there is one, the command that mends it.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
-    #[error("{} can be read or written by others; mend it with: chmod 0600 {}", .0.display(), quoted(.0))]
+    #[error("{} can be read or written by others; mend it with: chmod 0600 {}", .0.display(), shell::path(.0))]
     Exposed(PathBuf),
     #[error("{} is not a {}", path.display(), expected.word())]
     Irregular { path: PathBuf, expected: Kind },
@@ -37,7 +38,7 @@ pub enum TrustError {
     Link(PathBuf),
     #[error(
         "{} belongs to uid {owner}, neither root nor the agent's user; mend it with: chown root {}",
-        path.display(), quoted(path)
+        path.display(), shell::path(path)
     )]
     Owner { path: PathBuf, owner: u32 },
     #[error("{} is not an absolute path", .0.display())]
@@ -46,7 +47,7 @@ pub enum TrustError {
     TooManyLinks(PathBuf),
     #[error("{} cannot be opened", path.display())]
     Unreadable { path: PathBuf, source: io::Error },
-    #[error("{} can be changed by others; mend it with: chmod go-w {}", .0.display(), quoted(.0))]
+    #[error("{} can be changed by others; mend it with: chmod go-w {}", .0.display(), shell::path(.0))]
     Writable(PathBuf),
 }
 
@@ -239,16 +240,6 @@ impl Kind {
             Self::Directory => "directory",
             Self::File(_) => "regular file",
         }
-    }
-}
-
-/// The path as a shell takes it.
-fn quoted(path: &Path) -> String {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+@,:".contains(byte);
-    let text = path.to_string_lossy();
-    match path.as_os_str().as_bytes().iter().all(plain) {
-        true => text.into_owned(),
-        false => format!("'{}'", text.replace('\'', r"'\''")),
     }
 }
 

@@ -54,6 +54,45 @@ fn everything_may_be_in_one_directory() {
 }
 
 #[test]
+fn what_comes_next_can_be_copied_into_a_shell_whatever_the_path_holds() {
+    let program = Program::new(None);
+    for name in ["plain", "with blank", "it's $HOME", "a;b&c"] {
+        let directory = program.home().join(name);
+        let ran = program.run(&["init", "--dir", directory.to_str().expect("UTF-8"), "--yes"]);
+        assert_eq!(ran.exit, 0, "{ran:?}");
+        let next: Vec<_> = ran.out.lines().skip_while(|line| *line != "next:").skip(1).map(str::trim).collect();
+        let export = next.iter().find(|step| step.starts_with("export ")).expect("it is said");
+        let start = next.iter().find(|step| step.starts_with("countersign-agent run ")).expect("it is said");
+        // A shell's own reading of them.
+        let script = format!(
+            "{export}; countersign-agent() {{ printf '%s\\n' \"$COUNTERSIGN_SOCK\" \"$#\" \"$@\"; }}\n{}",
+            start.trim_end_matches('&')
+        );
+        let run = std::process::Command::new("bash").args(["-c", &script]).output().expect("bash runs");
+        let read = String::from_utf8(run.stdout).expect("UTF-8");
+        let (socket, config) = (directory.join("run/agent.sock"), directory.join("agent.toml"));
+        assert_eq!(read, format!("{}\n3\nrun\n--config\n{}\n", socket.display(), config.display()), "{script}");
+    }
+}
+
+#[test]
+fn a_user_whom_the_machine_has_no_name_for_is_named_by_number() {
+    let program = Program::new(None);
+    let nobody_known = program.home().join("bin");
+    fs::create_dir(&nobody_known).expect("makes");
+    fs::write(nobody_known.join("getent"), "#!/bin/sh\nexit 2\n").expect("writes");
+    fs::set_permissions(nobody_known.join("getent"), fs::Permissions::from_mode(0o755)).expect("own file");
+    let directory = program.home().join("trial");
+    let mut command = program.command(&["init", "--yes", "--dir", directory.to_str().expect("UTF-8")]);
+    command.env("PATH", format!("{}:/usr/bin:/bin", nobody_known.display()));
+    let ran = command.output().expect("runs");
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let line = format!("user = {}", rustix::process::geteuid().as_raw());
+    let config = text(&directory.join("agent.toml"));
+    assert!(config.lines().any(|candidate| candidate == line), "{line}\n{config}");
+}
+
+#[test]
 fn an_interrupted_run_is_gone_on_with() {
     let program = Program::new(None);
     let directory = program.home().join("trial");

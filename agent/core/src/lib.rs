@@ -22,6 +22,7 @@ pub mod record;
 pub mod refusal;
 pub mod request;
 pub mod scope;
+pub mod shell;
 pub mod signer;
 pub mod transfer;
 pub mod vault;

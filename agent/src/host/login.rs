@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use countersign_core::shell;
 use cryptoki::error::RvError;
 use cryptoki::session::Session;
 use pkcs11_profiles::Profile;
@@ -134,7 +135,7 @@ fn cure(settings: &TokenSettings) -> String {
     format!(
         "when the PIN is right, `countersign-agent pin-reset {} --state-dir {}` allows one more attempt",
         settings.name,
-        settings.state_dir.display()
+        shell::path(&settings.state_dir)
     )
 }
 

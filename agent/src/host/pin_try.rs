@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use countersign_core::shell;
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
@@ -103,7 +104,7 @@ pub enum TryError {
     Busy { token: String },
     #[error(
         "the record of PIN attempts in {path} is damaged; `countersign-agent pin-reset {token} --state-dir {}` clears it",
-        state_dir.display()
+        shell::path(state_dir)
     )]
     Damaged { path: PathBuf, token: String, state_dir: PathBuf },
     #[error("the record of PIN attempts in {path} cannot be kept")]

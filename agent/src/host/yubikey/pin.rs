@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use countersign_core::shell;
+
 use super::apdu::{Answered, Command, PIN_REFERENCE, find};
 use super::connection::Open;
 use super::error::{CardError, Tries};
@@ -79,7 +81,7 @@ fn judge(verdict: Verdict, state_dir: &Path, token: &str) -> Result<(), CardErro
     };
     Err(CardError::PinBlocked(format!(
         "{cure}; when the PIN is right, `countersign-agent pin-reset {token} --state-dir {}` allows one more attempt",
-        state_dir.display()
+        shell::path(state_dir)
     )))
 }
 

@@ -10,17 +10,18 @@ use crate::failure::Failure;
 /// A user of this machine.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Account {
-    pub(super) name: String,
+    /// None where the machine has no name for it, as in many a container.
+    pub(super) name: Option<String>,
     pub(super) uid: u32,
     pub(super) gid: u32,
 }
 
 impl Account {
-    /// The user who runs this program; named by number where the machine has no name for it.
+    /// The user who runs this program.
     pub(super) fn own() -> Self {
         let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let named = look_up(&uid.to_string()).filter(|account| account.uid == uid);
-        Self { name: named.map_or_else(|| uid.to_string(), |account| account.name), uid, gid }
+        Self { name: named.and_then(|account| account.name), uid, gid }
     }
 
     pub(super) fn existing(name: &str) -> Option<Self> {
@@ -69,7 +70,16 @@ fn parse(line: &str) -> Option<Account> {
     let mut fields = line.trim_end().split(':');
     let name = fields.next().filter(|name| !name.is_empty())?.to_owned();
     let (uid, gid) = (fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?);
-    Some(Account { name, uid, gid })
+    Some(Account { name: Some(name), uid, gid })
+}
+
+impl std::fmt::Display for Account {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.name {
+            Some(name) => f.write_str(name),
+            None => write!(f, "uid {}", self.uid),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -78,7 +88,7 @@ mod tests {
 
     #[test]
     fn accounts_are_read_as_getent_writes_them() {
-        let account = Account { name: "bot".to_owned(), uid: 1001, gid: 1002 };
+        let account = Account { name: Some("bot".to_owned()), uid: 1001, gid: 1002 };
         assert_eq!(parse("bot:x:1001:1002:Bot:/home/bot:/bin/sh\n"), Some(account));
         for line in ["", "bot", "bot:x", "bot:x:y:1", ":x:1:1"] {
             assert_eq!(parse(line), None, "{line}");

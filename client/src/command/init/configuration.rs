@@ -81,15 +81,18 @@ fn client_section(
             .to_owned());
     }
     let name = client.map_or("me", KeyName::as_str);
-    let user = if place.is_system() { name } else { &owner.name };
+    let user = match &owner.name {
+        _ if place.is_system() => quoted(name)?,
+        Some(user) => quoted(user)?,
+        None => owner.uid.to_string(), // in quotes it would be a name, which is looked up
+    };
     let keys = keys.iter().map(|key| quoted(key.as_str())).collect::<Result<Vec<_>, _>>()?.join(", ");
     // A name may hold a dot, which would make two of it.
     Ok(format!(
-        "\n[client.{}]\nuser = {}\n# Enrol a key with countersign key add, then name it here and reload the agent.\n\
+        "\n[client.{}]\nuser = {user}\n# Enrol a key with countersign key add, then name it here and reload the agent.\n\
          keys = [{keys}]\nscopes = [\"read\", \"trade\"]\n\
          # Without a rate one client can fill the disk of the journal.\nrate = \"50/s\"\n",
-        quoted(name)?,
-        quoted(user)?
+        quoted(name)?
     ))
 }
 
@@ -125,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_trial_says_what_it_gives_up() {
-        let owner = Account { name: "me".into(), uid: 1000, gid: 1000 };
+        let owner = Account { name: Some("me".into()), uid: 1000, gid: 1000 };
         let keys = [KeyName::parse("binance-mm").expect("a name")];
         let text = text(&place(), &token(true), None, &keys, &owner).expect("written");
         for line in [
@@ -141,6 +144,15 @@ mod tests {
             assert!(text.lines().any(|candidate| candidate == line), "{line} is missing in\n{text}");
         }
         assert!(text.contains("no isolation") && text.contains("for tests and trials"));
+    }
+
+    #[test]
+    fn a_user_without_a_name_is_a_number_and_one_whose_name_is_a_number_is_a_name() {
+        for (name, line) in [(None, "user = 1500"), (Some("1500".to_owned()), "user = \"1500\"")] {
+            let owner = Account { name, uid: 1500, gid: 1500 };
+            let text = text(&place(), &token(true), None, &[], &owner).expect("written");
+            assert!(text.lines().any(|candidate| candidate == line), "{line} is missing in\n{text}");
+        }
     }
 
     #[test]

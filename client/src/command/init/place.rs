@@ -3,6 +3,8 @@
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 
+use countersign::core::shell;
+
 use super::account::Account;
 use super::file::make_directory;
 use super::token::Token;
@@ -140,7 +142,7 @@ impl Place {
         }
         if !self.is_system() || now != 0 {
             return Err(Failure::Configuration {
-                message: format!("{} belongs to uid {now}, not to {}", self.state.display(), owner.name),
+                message: format!("{} belongs to uid {now}, not to {owner}", self.state.display()),
                 next: "look whose it is; give it away or remove it, and run this again".to_owned(),
             });
         }
@@ -158,13 +160,13 @@ impl Place {
                 "systemctl --user daemon-reload && systemctl --user enable --now countersign-agent".to_owned(),
                 "systemctl --user reload countersign-agent",
             ),
-            _ => (format!("countersign-agent run --config {} &", self.config.display()), "kill -HUP its process"),
+            _ => (format!("countersign-agent run --config {} &", shell::path(&self.config)), "kill -HUP its process"),
         };
         let token = token.map_or("TOKEN", |token| token.name.as_str());
         let name = key.unwrap_or("NAME");
         let mut steps = Vec::new();
         if !self.has_runtime_directory() {
-            steps.push(format!("export COUNTERSIGN_SOCK={}", self.socket().display()));
+            steps.push(format!("export COUNTERSIGN_SOCK={}", shell::path(&self.socket())));
         }
         steps.push(start);
         steps

@@ -10,8 +10,12 @@ all: build
 install-deps:
 	@scripts/install-deps
 
+# What takes longer than a few seconds says what it is, how long it takes, and that it goes on. Times are those of 2 cores.
+progress := scripts/progress
+built := the first time about five minutes, then seconds
+
 build: install-deps
-	cargo build --release --locked
+	@$(progress) 'Building' '$(built)' cargo build --release --locked
 
 demo:
 	@scripts/demo
@@ -19,8 +23,9 @@ demo:
 # Half a minute once it is built; `make bench BENCH=--long` takes ten.
 bench:
 	@scripts/install-deps bench
-	cargo build --release --locked
-	cargo build --release --locked -p countersign-bench
+	@$(progress) 'Building' '$(built)' cargo build --release --locked
+	@$(progress) 'Building what measures' 'the first time about two minutes, then seconds' \
+		cargo build --release --locked -p countersign-bench
 	"$(CARGO_TARGET_DIR)/release/countersign-bench" run --python "$$(scripts/python-env)" \
 		--json "$(CARGO_TARGET_DIR)/bench.json" $(BENCH)
 
@@ -31,15 +36,20 @@ fmt:
 
 # The last one is offline; it wants the crates of other platforms too, which cargo does not fetch for building.
 lint:
-	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --locked -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
-	cargo fetch --locked --quiet
-	scripts/cargo-deny --offline --log-level error check bans licenses sources
-	scripts/check-units
+	@$(progress) 'Looking at the format' 'seconds' cargo fmt --all --check
+	@$(progress) 'Looking for lints' 'the first time about three minutes, then half a minute' \
+		cargo clippy --workspace --all-targets --locked -- -D warnings
+	@RUSTDOCFLAGS="-D warnings" $(progress) 'Building the documentation' 'the first time about two minutes, then seconds' \
+		cargo doc --workspace --no-deps --locked --quiet
+	@$(progress) 'Fetching the crates of other platforms' 'the first time half a minute, then seconds' \
+		cargo fetch --locked --quiet
+	@$(progress) 'Looking at licences and sources of crates' 'seconds, after its tool was built' \
+		scripts/cargo-deny --offline --log-level error check bans licenses sources
+	@$(progress) 'Looking at the systemd units' 'seconds' scripts/check-units
 
 test-rust:
-	cargo test --workspace --locked
+	@$(progress) 'Building the tests' '$(built)' cargo test --workspace --locked --no-run --quiet
+	@$(progress) 'Testing in Rust' 'about five minutes' cargo test --workspace --locked
 
 # The scenarios of faults in their long form, about an hour: 10,000 kills, 1,000 starts with a wrong PIN of each kind of token,
 # 500 faults at every step of a touch. As released,
@@ -55,16 +65,20 @@ test-kryoptic:
 
 # Against a running agent with a SoftHSM token; the programs are those that the Rust tests build.
 test-python:
-	cargo test --workspace --locked --no-run --quiet
-	cd client/python && "$$(../../scripts/python-env)" -W error -m unittest discover --start-directory tests --top-level-directory .
+	@$(progress) 'Building the programs of the tests' '$(built)' cargo test --workspace --locked --no-run --quiet
+	@python="$$(scripts/python-env)" && cd client/python && \
+		../../$(progress) 'Testing in Python, with ccxt' 'about five minutes' \
+		"$$python" -W error -m unittest discover --start-directory tests --top-level-directory .
 
 # Every recipe against ccxt's own sign(), on COUNT random requests to each exchange and kind of key that SEED gives.
 # Programs come from what the Rust tests build, as with test-python: building them alone would build all crates once more.
 COUNT ?= 200
 SEED ?= 1
 conformance:
-	cargo test --workspace --locked --no-run --quiet
-	cd tests && "$$(../scripts/python-env)" -W error -m conformance --count $(COUNT) --seed "$(SEED)" \
+	@$(progress) 'Building the programs of the tests' '$(built)' cargo test --workspace --locked --no-run --quiet
+	@python="$$(scripts/python-env)" && cd tests && \
+		../$(progress) 'Comparing $(COUNT) requests to each exchange with ccxt' 'a minute for 20, ten for 200' \
+		"$$python" -W error -m conformance --count $(COUNT) --seed "$(SEED)" \
 		--recipe "$(CARGO_TARGET_DIR)/debug/examples/recipe"
 
 # What decides on every endpoint, as text to be reviewed: tests/scopes.golden, which a test compares.
@@ -86,8 +100,8 @@ try-units: install-deps
 
 # The half of the demo that no other test walks through, with the programs of the tests. A quarter of a minute.
 test-demo:
-	cargo test --workspace --locked --no-run --quiet
-	@scripts/demo-touch "$(CARGO_TARGET_DIR)/debug" >/dev/null
+	@$(progress) 'Building the programs of the tests' '$(built)' cargo test --workspace --locked --no-run --quiet
+	@$(progress) 'Walking through the demo' 'half a minute' scripts/demo-touch "$(CARGO_TARGET_DIR)/debug" >/dev/null
 
 # Every warning too, such as a crate in two versions.
 deny:

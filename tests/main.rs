@@ -4,6 +4,7 @@ mod agent;
 mod config;
 mod confined;
 mod faults;
+mod first_run;
 #[expect(unreachable_pub, reason = "the fuzz targets use these modules from elsewhere")]
 mod fuzzed;
 mod hosts;

@@ -158,3 +158,29 @@ fn a_wrong_pin_is_tried_once_and_exits_with_78() {
     agent.restart();
     assert!(agent.sign("binance-mm", "GET", "/api/v3/account", "{}").is_ok(), "a corrected file is another source");
 }
+
+#[test]
+fn the_directory_of_a_clients_socket_is_what_outlives_a_restart() {
+    let uid = rustix::process::getuid().as_raw();
+    let client = format!(
+        "\n[client.boxed]\nuser = {uid}\nsocket = \"DIR/boxed/agent.sock\"\nkeys = [\"binance-mm\"]\nscopes = [\"read\"]\n"
+    );
+    let mut agent = Agent::start(BOT, &client);
+    agent.add("binance-mm", "binance", API_KEY, SECRET, None).expect("enrolled");
+    // As a container has them mounted: by what they are, not by their names.
+    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
+    let open = |name: &str| {
+        let path = agent.path().join(name);
+        rustix::fs::open(path, flags, rustix::fs::Mode::empty()).expect("it is there")
+    };
+    let (directory, socket) = (open("boxed"), open("boxed/agent.sock"));
+    let reached = |descriptor: &OwnedFd, rest: &str| {
+        let number = std::os::fd::AsRawFd::as_raw_fd(descriptor);
+        let sockets = Sockets::at(PathBuf::from(format!("/proc/self/fd/{number}{rest}")));
+        Client::open(&sockets).is_ok_and(|mut client| client.keys().is_ok())
+    };
+    assert!(reached(&directory, "/agent.sock") && reached(&socket, ""));
+    agent.restart();
+    assert!(reached(&directory, "/agent.sock"), "the directory");
+    assert!(!reached(&socket, ""), "the socket of before");
+}

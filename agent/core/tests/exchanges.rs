@@ -140,6 +140,16 @@ fn hosts_are_a_closed_list_per_environment() {
     assert_eq!(ask("binance", Testnet, "/sapi/v1/account/info", None), Err(Code::RequestUnknownEndpoint));
     assert_eq!(ask("okx", Production, "/api/v5/account/balance", Some("eea.okx.com")), Ok("eea.okx.com"));
     assert_eq!(ask("kraken", Testnet, "/0/private/Balance", None), Err(Code::RequestUnknownEndpoint));
+    for site in ["bybit.ae", "bybit.eu", "bybit.id", "bybit.kz", "bybit.nl", "bybit.tr", "bybitgeorgia.ge", "manepa.jp"]
+    {
+        let host = format!("api.{site}");
+        assert_eq!(ask("bybit", Production, "/v5/order/realtime", Some(&host)), Ok(host.as_str()));
+        assert_eq!(ask("bybit", Testnet, "/v5/order/realtime", Some(&host)), Err(Code::RequestMalformed), "{host}");
+    }
+    for host in ["api-demo.bybit.eu", "api-demo.bybit.id", "api-testnet.bybit.eu", "api-testnet.bybit.id"] {
+        assert_eq!(ask("bybit", Testnet, "/v5/order/realtime", Some(host)), Ok(host));
+        assert_eq!(ask("bybit", Production, "/v5/order/realtime", Some(host)), Err(Code::RequestMalformed), "{host}");
+    }
     for (exchange, host) in [
         ("binance", "testnet.binance.vision"),
         ("binance", "fapi.binance.com"),

@@ -30,6 +30,7 @@ static FACTS: Facts = Facts {
     algorithms: &[Algorithm::HmacSha256, Algorithm::RsaPkcs1v15Sha256],
     // What is signed is a query or a JSON body, which tells GET from POST.
     schemes: &[Scheme::of("/", Binding { path: false, ..Binding::FULL }).with_objects()],
+    // Of the guide, of regional sites as it and ccxt name them. A key is known only at the site it was made at.
     hosts: &[
         Hosts {
             environment: Environment::Production,
@@ -37,16 +38,28 @@ static FACTS: Facts = Facts {
             hosts: &[
                 "api.bybit.com",
                 "api.bytick.com",
-                "api.bybit.nl",
-                "api.bybit-tr.com",
+                "api.bybit.ae",
                 "api.bybit.eu",
                 "api.bybit.id",
+                "api.bybit.kz",
+                "api.bybit.nl",
+                "api.bybit.tr",
+                "api.bybit-tr.com",
+                "api.bybitgeorgia.ge",
+                "api.manepa.jp",
             ],
         },
         Hosts {
             environment: Environment::Testnet,
             path_prefix: "/v5/",
-            hosts: &["api-testnet.bybit.com", "api-demo.bybit.com"],
+            hosts: &[
+                "api-testnet.bybit.com",
+                "api-demo.bybit.com",
+                "api-demo.bybit.eu",
+                "api-demo.bybit.id",
+                "api-testnet.bybit.eu",
+                "api-testnet.bybit.id",
+            ],
         },
     ],
     // The trade socket takes orders without a signature.

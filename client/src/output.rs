@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 pub(crate) use countersign::core::legible::plain;
 use countersign::core::wire;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
 use crate::exit::Exit;
@@ -60,7 +61,7 @@ impl Output {
             // Nothing can be said where standard output is gone; the exit code remains.
             let _ = self.show(&Report::of(failure), String::new);
         } else if exit != 0 {
-            let _ = io::stderr().lock().write_all(describe(failure).as_bytes());
+            say(&describe(failure));
         }
         ExitCode::from(exit)
     }
@@ -111,10 +112,22 @@ fn describe(failure: &Failure) -> String {
 }
 
 /// For the person, on standard error: standard output holds the result.
+///
+/// Nothing can be said where standard error is gone, or is not read for a second; the result tells. A request that waits for
+/// approval is not held up by that.
 pub(crate) fn say(text: &str) {
-    // Nothing can be said where standard error is gone; the result tells.
-    let _ = io::stderr().lock().write_all(text.as_bytes());
+    let second = Timespec { tv_sec: 1, tv_nsec: 0 };
+    for part in text.as_bytes().chunks(AT_ONCE) {
+        let mut stderr = io::stderr().lock();
+        let ready = rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], Some(&second)));
+        if !matches!(ready, Ok(1..)) || stderr.write_all(part).is_err() {
+            return;
+        }
+    }
 }
+
+/// What is ready to be written to takes so much without waiting.
+const AT_ONCE: usize = 512;
 
 /// [`plain`] text, where it has lines.
 pub(crate) fn plain_lines(text: &str) -> String {

@@ -451,6 +451,53 @@ fn an_early_end_of_the_reader_is_no_error() {
 }
 
 #[test]
+fn output_that_cannot_be_written_ends_no_command_with_a_signal() {
+    let (fake, program) = good_agent();
+    for words in [
+        &["status"][..],
+        &["key", "list"],
+        &["audit", "tail"],
+        &["audit", "verify", "--state-dir", "/nowhere"],
+        &["sign", "--key", "mm", "POST", "/o"],
+        &["sign", "--key", "mm", "POST", "/o", "--curl"],
+        &["completions", "zsh"],
+        &["man"],
+        &["--help"],
+        &["no-such-command"],
+        &["no-such-command", "--json"],
+    ] {
+        let whole = program.run(words).exit;
+        for (redirection, done) in
+            [(">/dev/full", 5), (">&-", whole), ("2>/dev/full", whole), ("2>&-", whole), ("| true", whole)]
+        {
+            let script = format!("\"$0\" \"$@\" {redirection}; exit ${{PIPESTATUS[0]}}");
+            let mut command = std::process::Command::new("bash");
+            command.args(["-c", &script]).arg(program.path()).args(words).env("COUNTERSIGN_SOCK", fake.socket());
+            let exit = command.stdout(std::process::Stdio::null()).status().expect("runs").code();
+            let fine = exit == Some(whole) || exit == Some(done);
+            assert!(fine, "{words:?} {redirection}: {exit:?}, not {whole}");
+        }
+    }
+}
+
+#[test]
+fn nobody_who_reads_standard_error_does_not_hold_up_a_command() {
+    let (_fake, program) =
+        agent_answering(Act::Json(r#"{"v":1,"error":{"code":"agent.locked","message":"m"}}"#.to_owned()));
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let writer = std::os::fd::OwnedFd::from(writer);
+    rustix::io::ioctl_fionbio(&writer, true).expect("set");
+    while rustix::io::write(&writer, &[b'.'; 4096]).is_ok() {}
+    rustix::io::ioctl_fionbio(&writer, false).expect("set");
+    let mut command = program.command(&["status"]);
+    let started = std::time::Instant::now();
+    let status = command.stderr(writer).status().expect("runs");
+    assert!(!status.success() && status.code().is_some(), "{status}");
+    assert!(started.elapsed() < std::time::Duration::from_secs(10));
+    drop(reader);
+}
+
+#[test]
 fn a_configuration_is_checked_by_the_agents_program() {
     let program = Program::new(None);
     let path = program.home().join("agent.toml");

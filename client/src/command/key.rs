@@ -75,10 +75,10 @@ struct NewKey {
 pub(crate) struct AddArguments {
     #[command(flatten)]
     key: NewKey,
-    /// Where the exchange has several
+    /// Where the exchange takes several and the secret itself does not say which it is
     #[arg(long, value_parser = named::<Algorithm>)]
     algorithm: Option<Algorithm>,
-    /// Read {"api_key", "secret", "passphrase"} as JSON from standard input
+    /// Read {"api_key", "secret", "passphrase"} as JSON from standard input, or the cdp_api_key.json of Coinbase's portal
     #[arg(long)]
     stdin: bool,
 }

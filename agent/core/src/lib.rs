@@ -13,6 +13,7 @@ pub mod decimal;
 pub mod draft;
 pub mod exchange;
 pub mod explain;
+pub mod instrument;
 pub mod json;
 pub mod key;
 pub mod legible;

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
+use crate::instrument::is_foreign;
 use crate::json::{Value, twice};
 use crate::refusal::Refusal;
 
@@ -59,8 +60,10 @@ impl Path {
         let Some(rest) = text.strip_prefix('/') else {
             return Err(Refusal::malformed("the path does not start with '/'"));
         };
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'_' | b'.' | b':' | b'-');
-        if text.len() > MAX_PATH || !text.bytes().all(plain) {
+        let plain =
+            |character: char| character.is_ascii_alphanumeric() || matches!(character, '/' | '_' | '.' | ':' | '-');
+        // The table says which segments are instruments' names, and takes others in ASCII only.
+        if text.len() > MAX_PATH || !text.chars().all(|character| plain(character) || is_foreign(character)) {
             return Err(Refusal::malformed("the path may hold letters, digits, '/', '_', '.', ':' and '-' only"));
         }
         // One trailing slash is a spelling of its own; the endpoint table says which paths have it.
@@ -216,14 +219,39 @@ mod tests {
 
     #[test]
     fn a_path_has_one_spelling() {
-        for path in
-            ["/", "/api/v3/order", "/0/private/Balance", "/api/v2/btc_withdrawal/", "/v2/auth/r/trades/t:BTC-F0/hist"]
-        {
+        for path in [
+            "/",
+            "/api/v3/order",
+            "/0/private/Balance",
+            "/api/v2/btc_withdrawal/",
+            "/v2/auth/r/trades/t:BTC-F0/hist",
+            "/v/龙虾_USDT",
+        ] {
             assert!(Path::parse(path).is_ok(), "{path}");
         }
         for path in [
-            "", "api", "//", "/a//", "/a//b", "/a/../b", "/a/./b", "/a/b/..", "/a%2e", "/a;x=1", "/a?b", "/a#b",
-            "/a b", "/a\nb", "/a\\b", "/é", "/a{b}", "/a\"", "/..", "/a\0",
+            "",
+            "api",
+            "//",
+            "/a//",
+            "/a//b",
+            "/a/../b",
+            "/a/./b",
+            "/a/b/..",
+            "/a%2e",
+            "/a;x=1",
+            "/a?b",
+            "/a#b",
+            "/a b",
+            "/a\nb",
+            "/a\\b",
+            "/\u{200b}",
+            "/a\u{3000}",
+            "/a／b",
+            "/a{b}",
+            "/a\"",
+            "/..",
+            "/a\0",
         ] {
             assert!(Path::parse(path).is_err(), "{path:?}");
         }

@@ -4,7 +4,7 @@ use countersign_core::algorithm::Algorithm;
 use countersign_core::decimal::Amount;
 use countersign_core::exchange::classify::{Classified, check_managed, classify};
 use countersign_core::exchange::login::Login;
-use countersign_core::exchange::table::{Role, WHOLE_BODY};
+use countersign_core::exchange::table::{Endpoint, Role, WHOLE_BODY};
 use countersign_core::exchange::{ALL, Exchange, Stamp, named};
 use countersign_core::json::Value;
 use countersign_core::key::{Environment, Key, KeyName, NonceUnit, Tier};
@@ -61,6 +61,28 @@ fn tables_are_sorted_and_without_duplicates() {
         let openings = table.openings().iter().map(|opening| table.endpoint(opening));
         let rows: Vec<_> = openings.map(|row| (row.path, row.method.name())).collect();
         assert!(rows.is_sorted(), "{}.params", exchange.facts().name);
+    }
+}
+
+/// What a value is that the exchange gave out, nobody judges: it may open reads only.
+#[test]
+fn opaque_values_stand_in_signatures_that_open_nothing_but_reads() {
+    for exchange in ALL.iter().filter(|exchange| exchange.table().has_opaque()) {
+        let (name, schemes) = (exchange.facts().name, exchange.facts().schemes);
+        let rows = exchange.table().endpoints();
+        let reads = || rows.iter().filter(|row| row.method == Method::Get && row.scope == Scope::Read);
+        for scheme in schemes {
+            assert!(!scheme.joined && !scheme.runs_on, "{name}");
+        }
+        for row in rows.iter().filter(|row| row.scope != Scope::Read) {
+            let shared = |read: &&Endpoint| {
+                let binding = schemes[read.group].binding;
+                read.group == row.group
+                    && (!binding.method || read.method == row.method)
+                    && (!binding.path || read.path == row.path)
+            };
+            assert!(!reads().any(|read| shared(&read)), "{name}: {} {}", row.method, row.path);
+        }
     }
 }
 

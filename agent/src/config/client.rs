@@ -83,7 +83,7 @@ fn scopes<'a>(value: Value<'a>, problems: &'a Problems) -> Option<Scopes> {
 
 fn symbols<'a>(value: Value<'a>, problems: &'a Problems) -> Option<BTreeSet<String>> {
     value::filled_list(value, "name the symbols, or leave the field out to allow any", problems, |value, problems| {
-        value::word(value, problems).map(str::to_owned)
+        value::instrument(value, problems).map(str::to_owned)
     })
 }
 
@@ -104,7 +104,7 @@ fn quantities(
     }
     let mut quantities = BTreeMap::new();
     for (key, value) in table {
-        let (Some(symbol), Some(limit)) = (value::word_key(key, problems), value::limit(value, problems)) else {
+        let (Some(symbol), Some(limit)) = (value::instrument_key(key, problems), value::limit(value, problems)) else {
             continue;
         };
         if let (Some(symbols), Some(at)) = (symbols, symbols_at)
@@ -133,7 +133,7 @@ fn limits(client: &str, value: Value<'_>, problems: &Problems) -> Option<BTreeMa
     }
     let mut limits = BTreeMap::new();
     for (asset, table) in assets {
-        let Some(name) = value::word_key(asset, problems) else { continue };
+        let Some(name) = value::instrument_key(asset, problems) else { continue };
         let Some(entries) = value::table(table, problems) else { continue };
         let mut fields = Fields::new(format!("[client.{client}] limit.{name}"), asset.span(), entries, problems);
         limits.insert(name.to_owned(), spend_limit(&mut fields));

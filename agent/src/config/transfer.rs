@@ -37,7 +37,8 @@ fn destination(mut fields: Fields<'_>) -> Option<Destination> {
     let word = |value, problems: &_| value::word(value, problems).map(str::to_owned);
     let label =
         fields.required("label", "\"cold storage\"", |value, problems| value::text(value, problems).map(str::to_owned));
-    let asset = fields.required("asset", "\"BTC\"", word);
+    let asset =
+        fields.required("asset", "\"BTC\"", |value, problems| value::instrument(value, problems).map(str::to_owned));
     let network = fields.required("network", "\"BTC\"", word);
     let address = fields.required("address", "\"…\"", word);
     let memo = fields.optional("memo", word);
@@ -49,11 +50,11 @@ fn destination(mut fields: Fields<'_>) -> Option<Destination> {
 pub(super) fn rules(tables: Vec<(&str, Fields<'_>)>) -> BTreeMap<String, TransferRule> {
     let mut rules = BTreeMap::new();
     for (asset, fields) in tables {
-        if !asset.bytes().all(|byte| byte.is_ascii_graphic()) || asset.is_empty() {
+        if let Err(found) = value::is_instrument(asset) {
             let problem = Problem::new(
                 fields.at(),
                 "expected the name of an asset",
-                "blanks or not ASCII",
+                found,
                 "write it exactly as the exchange does",
             );
             fields.problems().add(problem);

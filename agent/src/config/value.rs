@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::{Component, Path, PathBuf};
 
 use countersign_core::decimal::Amount;
+use countersign_core::instrument;
 use countersign_core::key::{KeyName, NotAName};
 use countersign_core::policy::Rate;
 use toml::de::{DeTable, DeValue};
@@ -34,16 +35,35 @@ fn is_text(text: &str) -> Result<(), &'static str> {
     }
 }
 
-/// A word of printable ASCII: what exchanges call their assets, symbols, networks and addresses.
+/// A word of printable ASCII: what exchanges call their networks and addresses.
 pub(super) fn word<'a>(value: Value<'a>, problems: &Problems) -> Option<&'a str> {
     let word = text(value, problems)?;
     problems.keep(is_word(word).map(|()| word).map_err(|found| not_a_word(value.span(), found)))
 }
 
-/// The name of a field that is one of the operator's or the exchange's words.
-pub(super) fn word_key<'a>(key: Key<'a>, problems: &Problems) -> Option<&'a str> {
-    let word = key.get_ref().as_ref();
-    problems.keep(is_word(word).map(|()| word).map_err(|found| not_a_word(key.span(), found)))
+/// What an exchange calls an asset or a symbol, which may have letters of any script.
+pub(super) fn instrument<'a>(value: Value<'a>, problems: &Problems) -> Option<&'a str> {
+    let name = text(value, problems)?;
+    problems.keep(is_instrument(name).map(|()| name).map_err(|found| not_an_instrument(value.span(), found)))
+}
+
+/// The name of a field that is a symbol.
+pub(super) fn instrument_key<'a>(key: Key<'a>, problems: &Problems) -> Option<&'a str> {
+    let name = key.get_ref().as_ref();
+    problems.keep(is_instrument(name).map(|()| name).map_err(|found| not_an_instrument(key.span(), found)))
+}
+
+/// Whether a text can be the name of an asset or a symbol; the error says what it has that none has.
+pub(super) fn is_instrument(name: &str) -> Result<(), &'static str> {
+    match name {
+        "" => Err("it is empty"),
+        name if instrument::is_name(name) => Ok(()),
+        _ => Err("it has blanks, controls or characters that are neither ASCII nor letters"),
+    }
+}
+
+fn not_an_instrument(span: std::ops::Range<usize>, found: &str) -> Problem {
+    Problem::new(span, "expected the name of an asset or a symbol", found, "write it exactly as the exchange does")
 }
 
 fn is_word(word: &str) -> Result<(), &'static str> {
@@ -249,6 +269,16 @@ mod tests {
         assert!(is_word("BTC-USD_P:1000").is_ok());
         for word in ["", "BTC USDT", "bc1q…", "a\tb"] {
             assert!(is_word(word).is_err(), "{word:?}");
+        }
+    }
+
+    #[test]
+    fn instruments() {
+        for name in ["BTC-USD_P:1000", "币安人生USDT", "龙虾USDT", "MØTHUSDT"] {
+            assert!(is_instrument(name).is_ok(), "{name:?}");
+        }
+        for name in ["", "BTC USDT", "币 USDT", "BTC\u{200b}USDT", "\u{202e}BTC", "a\tb", "BTC＆", "BTC\u{3000}"] {
+            assert!(is_instrument(name).is_err(), "{name:?}");
         }
     }
 }

@@ -4,10 +4,8 @@
 
 use std::sync::LazyLock;
 
-use percent_encoding::percent_decode_str;
-
 use super::login::{Login, WS};
-use super::parameters::{Pairs, Place, after_number, named, raw, scalar};
+use super::parameters::{Place, after_number, named, query_raw};
 use super::table::Table;
 use super::worth::{ending_in, priced, quoted};
 use super::{Binding, Exchange, Facts, Hosts, Scheme, Stamp};
@@ -84,7 +82,9 @@ impl Exchange for Bybit {
         place.check(request)?;
         let (now, window) = (stamp.now_ms, stamp.receive_window_ms.unwrap_or(WINDOW));
         let (query, body) = match place {
-            Place::Query => (format!("?{}", query(request)?), None),
+            // Signed as it is sent. Page cursors come percent-encoded from the exchange and go back as they came; only reads
+            // have a query, so that nothing hangs on how it is decoded.
+            Place::Query => (format!("?{}", query_raw(request, &TABLE, after_number(named(request)?)?)?), None),
             Place::Body(_) => (String::new(), Some(body(request, now)?)),
         };
         let payload = body.as_deref().unwrap_or(query.trim_start_matches('?'));
@@ -151,28 +151,6 @@ fn body(request: &Request, now_ms: u64) -> Result<String, Refusal> {
 /// Hexadecimal for HMAC, base64 for RSA.
 fn encoding(key: &Key) -> Encoding {
     if key.algorithm.is_hmac() { Encoding::Hex } else { Encoding::Base64 }
-}
-
-/// Signed as it is sent. Page cursors come percent-encoded from the exchange and go back as they came; only reads have a
-/// query, so that nothing hangs on how it is decoded.
-fn query(request: &Request) -> Result<String, Refusal> {
-    let mut pairs = Pairs::empty();
-    for (name, value) in after_number(named(request)?)? {
-        let text = scalar(name, value)?;
-        if !is_escaped(text) {
-            return Err(Refusal::malformed(format!("the parameter {name:?} has a % that escapes nothing")));
-        }
-        raw(name, text.replace('%', ""))?;
-        pairs.push(name, text);
-    }
-    Ok(pairs.into_text())
-}
-
-/// Every % begins an escape, and what they say is text.
-fn is_escaped(text: &str) -> bool {
-    let escapes = text.split('%').skip(1);
-    let hex = |escape: &str| escape.len() >= 2 && escape.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
-    escapes.into_iter().all(hex) && percent_decode_str(text).decode_utf8().is_ok()
 }
 
 /// A market buy on spot is sized in what it costs, unless it says otherwise.

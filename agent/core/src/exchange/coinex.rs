@@ -46,7 +46,7 @@ impl Exchange for Coinex {
         match place {
             Place::Body(_) => body = Some(Value::Object(params).to_json()),
             Place::Query if params.is_empty() => {}
-            Place::Query => target += &format!("?{}", query_raw(&params)?),
+            Place::Query => target += &format!("?{}", query_raw(request, &TABLE, &params)?),
         }
         let now = stamp.now_ms;
         let message = format!("{}{target}{}{now}", request.method, body.as_deref().unwrap_or_default());

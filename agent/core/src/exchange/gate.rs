@@ -8,7 +8,7 @@ use percent_encoding::AsciiSet;
 use sha2::{Digest, Sha512};
 
 use super::login::{Login, WS};
-use super::parameters::{Pairs, Place, named, raw, scalar};
+use super::parameters::{Pairs, Place, named, raw_of, scalar};
 use super::table::Table;
 use super::text::hex;
 use super::worth::{priced, quote_of, quoted};
@@ -211,9 +211,9 @@ fn queries(request: &Request) -> Result<(String, String), Refusal> {
     let listed = request.params.members().iter().any(|(name, _)| name.ends_with("currencies"));
     let (mut signed, mut sent) = (Pairs::empty(), Pairs::empty());
     for (name, value) in named(request)? {
-        let text = raw(name, scalar(name, value)?)?;
-        signed.push(name, &text);
-        sent.push_encoded(name, &text, if listed { LIST } else { UNRESERVED });
+        let text = raw_of(TABLE.content(request, name), name, scalar(name, value)?)?;
+        signed.push(name, text);
+        sent.push_encoded(name, text, if listed { LIST } else { UNRESERVED });
     }
     Ok((signed.into_text(), sent.into_text()))
 }

@@ -55,14 +55,14 @@ impl Exchange for Kucoin {
         let (mut target, mut body) = (request.path.to_string(), None);
         match place {
             Place::Query if request.params.is_empty() => {}
-            Place::Query => target += &format!("?{}", query_raw(named(request)?)?),
+            Place::Query => target += &format!("?{}", query_raw(request, &TABLE, named(request)?)?),
             // An empty object is no body at all.
             Place::Body(_) if named(request).is_ok_and(<[_]>::is_empty) => {}
             Place::Body(_) => body = Some(request.params.value().to_json()),
         }
         if IN_BOTH.contains(&request.path.as_str()) && body.is_some() {
             let trade_type = request.params.members().iter().filter(|(name, _)| name == "tradeType");
-            target += &format!("?{}", query_raw(&trade_type.cloned().collect::<Vec<_>>())?);
+            target += &format!("?{}", query_raw(request, &TABLE, &trade_type.cloned().collect::<Vec<_>>())?);
         }
         let timestamp = stamp.now_ms.to_string();
         let message = format!("{timestamp}{}{target}{}", request.method, body.as_deref().unwrap_or_default());

@@ -3,9 +3,11 @@
 use std::borrow::Cow;
 use std::fmt::{Display, Write};
 
-use percent_encoding::{AsciiSet, utf8_percent_encode};
+use percent_encoding::{AsciiSet, percent_decode_str, utf8_percent_encode};
 
+use super::table::{Content, Table};
 use crate::draft::UNRESERVED;
+use crate::instrument::is_foreign;
 use crate::json::Value;
 use crate::refusal::Refusal;
 use crate::request::{Method, ParamsIn, Request};
@@ -128,13 +130,26 @@ pub fn query_repeated(params: &[(String, Value)]) -> Result<String, Refusal> {
     Ok(pairs.into_text())
 }
 
-/// `name=value&…` of scalars as they are; a value that holds a delimiter is refused.
-pub fn query_raw(params: &[(String, Value)]) -> Result<String, Refusal> {
+/// `name=value&…` of scalars as they are; a value that holds a delimiter is refused, as far as the table does not say that
+/// it may.
+pub fn query_raw(request: &Request, table: &Table, params: &[(String, Value)]) -> Result<String, Refusal> {
     let mut pairs = Pairs::empty();
     for (name, value) in params {
-        pairs.push(name, raw(name, scalar(name, value)?)?);
+        let content = table.content(request, name);
+        let text = raw_of(content, name, scalar(name, value)?)?;
+        if content == Content::Opaque && !is_escaped(text) {
+            return Err(Refusal::malformed(format!("the parameter {name:?} has a % that escapes no text")));
+        }
+        pairs.push(name, text);
     }
     Ok(pairs.into_text())
+}
+
+/// Whether a text can be sent as it is: every % begins an escape, and what they say is text without controls.
+fn is_escaped(text: &str) -> bool {
+    let hex = |escape: &str| escape.len() >= 2 && escape.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
+    let decoded = percent_decode_str(text).decode_utf8();
+    text.split('%').skip(1).all(hex) && decoded.is_ok_and(|text| !text.chars().any(char::is_control))
 }
 
 /// The parameters in the order of their names' bytes.
@@ -209,17 +224,35 @@ pub fn without_separators(json: String) -> Result<String, Refusal> {
     Ok(json)
 }
 
-/// A value that goes out unescaped; one that could end its parameter, or be read in two ways, is refused.
+/// A value that is signed unescaped; one that could end its parameter, or be read in two ways, is refused.
 pub fn raw<'a>(name: &str, text: impl Into<Cow<'a, str>>) -> Result<Cow<'a, str>, Refusal> {
     let text = text.into();
-    let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'#' | b'%' | b'&' | b'+' | b';' | b'=' | b'?');
-    if text.bytes().all(plain) {
-        return Ok(text);
-    }
-    Err(Refusal::malformed(format!(
-        "the parameter {name:?} goes to the exchange unescaped and may not hold any of & = # % + ; ? or space, control or \
-         non-ASCII characters"
-    )))
+    if holds(Content::Plain, &text) { Ok(text) } else { Err(not_raw(Content::Plain, name)) }
+}
+
+/// The same of a value that may hold what its table says of its name.
+pub fn raw_of<'a>(content: Content, name: &str, text: &'a str) -> Result<&'a str, Refusal> {
+    if holds(content, text) { Ok(text) } else { Err(not_raw(content, name)) }
+}
+
+/// Whether a value can be signed unescaped. `&`, `#` and `;` end a parameter somewhere, so that no value holds them; `=`
+/// does not, once the name is over, and what `%` and `+` say is decoded after the parameters are told apart.
+pub fn holds(content: Content, text: &str) -> bool {
+    text.chars().all(|character| match character {
+        '#' | '&' | ';' | '?' => false,
+        '%' | '+' | '=' => content == Content::Opaque,
+        character if character.is_ascii_graphic() => true,
+        character => content == Content::Instrument && is_foreign(character),
+    })
+}
+
+fn not_raw(content: Content, name: &str) -> Refusal {
+    let refused = match content {
+        Content::Instrument => "any of & = # % + ; ? or blanks, controls or signs other than ASCII's and letters",
+        Content::Opaque => "any of & # ; ? or blanks, controls or non-ASCII characters",
+        Content::Plain => "any of & = # % + ; ? or space, control or non-ASCII characters",
+    };
+    Refusal::malformed(format!("the parameter {name:?} is signed unescaped and may not hold {refused}"))
 }
 
 #[cfg(test)]
@@ -233,6 +266,34 @@ mod tests {
         }
         for text in ["1&amount=9", "a=b", "a;b", "%26", "a+b", "a#b", "a?b", "a b", "a\0", "a\r\n", "é", "\u{ff11}"] {
             assert!(raw("p", text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_value_may_hold_hangs_on_what_it_is() {
+        let delimited =
+            ["1&amount=9", "a;b", "a#b", "a?b", "a b", "a\0", "a\r\n", "a\u{200b}", "a\u{202e}b", "a\u{3000}b"];
+        for content in [Content::Instrument, Content::Opaque, Content::Plain] {
+            assert!(delimited.iter().all(|text| !holds(content, text)), "{content:?}");
+            assert!(holds(content, "BTC-USDT_1/2:3,4"), "{content:?}");
+        }
+        for text in ["币安人生USDT", "龙虾USDT", "MØTHUSDT"] {
+            assert!(holds(Content::Instrument, text) && !holds(Content::Plain, text), "{text}");
+            assert!(!holds(Content::Opaque, text), "{text}");
+        }
+        for text in ["1321052653536515584%3A1672217748287%2C", "page_token%3D39380%26", "a+b/c==", "%"] {
+            assert!(holds(Content::Opaque, text), "{text}");
+            assert!(!holds(Content::Instrument, text) && !holds(Content::Plain, text), "{text}");
+        }
+    }
+
+    #[test]
+    fn escapes_that_are_sent_as_they_are_say_text() {
+        for text in ["", "abc", "page_token%3D39380%26", "%2525", "%E5%B8%81", "a+b/c=="] {
+            assert!(is_escaped(text), "{text}");
+        }
+        for text in ["%", "%4", "%zz", "a%", "%E5", "%FF", "%00", "a%0D%0Ab", "%C2%85"] {
+            assert!(!is_escaped(text), "{text}");
         }
     }
 

@@ -1,15 +1,18 @@
 //! An exchange's endpoints as data: what each can do, what it needs, and what its parameters mean.
 
+mod content;
 mod names;
 
 use std::collections::HashMap;
 
+pub use content::Content;
+use content::Contents;
 use names::Names;
 pub use names::{NameId, NameSet, Spelling};
 
 use super::{Facts, Scheme, scheme};
 use crate::json::Value;
-use crate::request::{Method, Params};
+use crate::request::{Method, Params, Request};
 use crate::scope::Scope;
 
 /// One endpoint: exact method and path, `{name}` for one segment.
@@ -172,6 +175,7 @@ pub struct Table {
     telling: Vec<Vec<usize>>,
     /// Openings that need no name and count: of a request without parameters, of an array.
     nameless: Vec<usize>,
+    contents: Contents,
 }
 
 impl Table {
@@ -181,6 +185,9 @@ impl Table {
     /// what they mean. `role={segment}` stands in the path, `role='text'` is always the same. A leading `~` marks a residual
     /// row, a leading `-` a row of scope trade that places no order; `{}` among the names one that takes a request without
     /// any.
+    ///
+    /// `opaque NAME # source` and `instrument NAME # source` say what a value may hold that is signed unescaped: see
+    /// [`Content`].
     ///
     /// What the agent sets itself has one spelling too.
     ///
@@ -200,6 +207,7 @@ impl Table {
             openings_of: vec![Vec::new(); endpoints.len()],
             telling: Vec::new(),
             nameless: Vec::new(),
+            contents: Contents::parse(params, &openings),
             endpoints,
             openings,
             exact,
@@ -230,6 +238,17 @@ impl Table {
             candidates.iter().copied().find(|index| matches_pattern(self.endpoints[*index].path, path))
         })?;
         Some((index, &self.endpoints[index]))
+    }
+
+    /// What the value of this parameter may hold where it is signed unescaped.
+    pub fn content(&self, request: &Request, name: &str) -> Content {
+        let row = self.find(request.method, request.path.as_str());
+        self.contents.of(name, row.is_some_and(|(_, endpoint)| endpoint.scope == Scope::Read))
+    }
+
+    /// Whether some names may hold what the exchange gave out: then only reads may share a signature with a read.
+    pub fn has_opaque(&self) -> bool {
+        self.contents.has_opaque()
     }
 
     /// Whether a path is one of its endpoint.
@@ -365,7 +384,10 @@ impl Table {
 }
 
 fn lines(text: &'static str) -> impl Iterator<Item = &'static str> {
-    text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
+    text.lines().map(str::trim).filter(|line| {
+        let is_row = !content::says_content(line);
+        is_row && !line.is_empty() && !line.starts_with('#')
+    })
 }
 
 fn parse_endpoint(line: &'static str, schemes: &[Scheme]) -> Endpoint {
@@ -429,9 +451,13 @@ pub const WHOLE_BODY: &str = ".";
 fn matches_pattern(pattern: &str, path: &str) -> bool {
     pattern.split('/').zip(path.split('/')).all(|(wanted, found)| {
         let placeholder = wanted.starts_with('{') && wanted.ends_with('}');
-        if placeholder { !found.is_empty() } else { wanted == found }
+        let fits = !found.is_empty() && (found.is_ascii() || INSTRUMENTS.contains(&wanted));
+        if placeholder { fits } else { wanted == found }
     })
 }
+
+/// Segments that may have letters of other scripts.
+const INSTRUMENTS: &[&str] = &["{contract}", "{currency}", "{pair}", "{symbol}"];
 
 #[cfg(test)]
 mod tests {

@@ -64,7 +64,7 @@ impl Exchange for Upbit {
             Place::Body(_) => Some(request.params.value().to_json()),
         };
         // Of a body too the hash is that of a query, unescaped.
-        let hashed = if params.is_empty() { None } else { Some(query_raw(params)?) };
+        let hashed = if params.is_empty() { None } else { Some(query_raw(request, &TABLE, params)?) };
         let input = token(key, stamp, hashed);
         let bearer = jwt::token("Bearer ", &input);
         let draft = Draft::new(request, key, stamp, input, Encoding::Base64Url, url).header("Authorization", bearer);

@@ -77,6 +77,38 @@ fn scopes_are_a_set_and_all_effective_ones_are_needed() {
 }
 
 #[test]
+fn a_symbol_is_a_listed_one_byte_for_byte() {
+    let policy = Policy::default();
+    let listed = ["BTCUSDT", "币安人生USDT", "MØTHUSDT", "龙虾USDT"];
+    let mut trader = client(&[Scope::Read, Scope::Trade]);
+    trader.symbols = Some(listed.map(str::to_owned).into());
+    trader.max_quantity = [("龙虾USDT".to_owned(), amount("1"))].into();
+    let order = |symbol: &str, quantity| {
+        let text = r#"POST /order {"symbol":"_","side":"BUY","type":"LIMIT","quantity":"QUANTITY","price":"1"}"#;
+        decide(&policy, &trader, &text.replace("QUANTITY", quantity).replace('_', symbol)).map(|_| ())
+    };
+    for symbol in listed {
+        assert_eq!(order(symbol, "1"), Ok(()), "{symbol}");
+    }
+    assert_eq!(order("龙虾USDT", "1.1"), Err(Code::PolicyLimit));
+    // Full-width, Cyrillic, another sign, a sign and its stroke apart, one that is not seen, another case.
+    for alike in [
+        "ＢＴＣＵＳＤＴ",
+        "ВТСUSDT",
+        "BTCUSDТ",
+        "币安人牛USDT",
+        "龍蝦USDT",
+        "MO\u{338}THUSDT",
+        "BTCUSDT\u{200b}",
+        "\u{2066}BTCUSDT",
+        "møthusdt",
+        "MOTHUSDT",
+    ] {
+        assert_eq!(order(alike, "1"), Err(Code::PolicyLimit), "{alike:?}");
+    }
+}
+
+#[test]
 fn a_client_uses_its_own_keys_within_the_keys_scopes() {
     let policy = Policy::default();
     let request = request(ORDER);

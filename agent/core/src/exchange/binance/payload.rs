@@ -2,13 +2,14 @@
 
 use percent_encoding::{AsciiSet, utf8_percent_encode};
 
-use super::WINDOW;
+use super::{TABLE, WINDOW};
 use crate::draft::UNRESERVED;
 use crate::exchange::Stamp;
-use crate::exchange::parameters::{Pairs, named, raw, scalar};
+use crate::exchange::parameters::{Pairs, Place, holds, named, raw, scalar};
+use crate::exchange::table::Content;
 use crate::json::Value;
 use crate::refusal::Refusal;
-use crate::request::{Method, Request};
+use crate::request::{Method, ParamsIn, Request};
 
 /// The bytes to sign: `timestamp`, the parameters in the caller's order, the receive window last.
 pub(super) fn payload(request: &Request, stamp: &Stamp) -> Result<String, Refusal> {
@@ -22,7 +23,7 @@ pub(super) fn payload(request: &Request, stamp: &Stamp) -> Result<String, Refusa
         None => pairs.push("timestamp", stamp.now_ms),
     }
     for (name, value) in params.iter().filter(|(name, _)| name != "timestamp" && !writing.is_list(name)) {
-        writing.push(&mut pairs, name, value)?;
+        writing.push(&mut pairs, name, value, content(request, name))?;
     }
     if let Some(window) = stamp.receive_window_ms.filter(|_| !given(WINDOW)) {
         pairs.push(WINDOW, window);
@@ -38,11 +39,12 @@ pub(super) fn payload(request: &Request, stamp: &Stamp) -> Result<String, Refusa
 /// How one endpoint wants its values written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Writing {
-    /// Unescaped, `batchOrders` as JSON text.
+    /// As `Raw`, `batchOrders` as JSON text.
     Batch,
-    /// Lists of ids at the end, in escaped brackets; everything else unescaped but the symbol.
+    /// Lists of ids at the end, in escaped brackets; the symbol escaped, everything else as `Raw`.
     CancelBatch,
     Percent,
+    /// Unescaped where the exchange reads that as what it is, escaped where it does not.
     Raw,
     /// A list is its name repeated.
     Repeat,
@@ -80,10 +82,10 @@ impl Writing {
         self.lists().contains(&name)
     }
 
-    fn push(self, pairs: &mut Pairs, name: &str, value: &Value) -> Result<(), Refusal> {
+    fn push(self, pairs: &mut Pairs, name: &str, value: &Value, content: Content) -> Result<(), Refusal> {
         match (self, value) {
             (Self::Batch, Value::Array(_)) if name == "batchOrders" || name == "orders" => {
-                pairs.push(name, raw(name, value.to_json())?);
+                push_as_read(pairs, name, &value.to_json(), content);
             }
             (Self::CancelBatch, _) if name == "symbol" => {
                 pairs.push(name, utf8_percent_encode(scalar(name, value)?, COMPONENT));
@@ -94,10 +96,24 @@ impl Writing {
                 }
             }
             (Self::Percent | Self::Repeat, _) => pairs.push_percent(name, scalar(name, value)?),
-            (Self::Batch | Self::CancelBatch | Self::Raw, _) => pairs.push(name, raw(name, scalar(name, value)?)?),
+            (Self::Batch | Self::CancelBatch | Self::Raw, _) => {
+                push_as_read(pairs, name, scalar(name, value)?, content);
+            }
         }
         Ok(())
     }
+}
+
+/// The signed text is the one that is sent, so that a value is as it is only where it needs no escapes.
+fn push_as_read(pairs: &mut Pairs, name: &str, text: &str, content: Content) {
+    if holds(content, text) { pairs.push(name, text) } else { pairs.push_percent(name, text) }
+}
+
+/// A body may hold an instrument's name in any script; a query is escaped on its way, which its signature would not cover.
+fn content(request: &Request, name: &str) -> Content {
+    let in_body = Place::of(request.method, ParamsIn::Form) != Place::Query;
+    let is_instrument = name == "batchOrders" || TABLE.content(request, name) == Content::Instrument;
+    if in_body && is_instrument { Content::Instrument } else { Content::Plain }
 }
 
 /// What `encodeURIComponent` escapes.
@@ -158,6 +174,30 @@ mod tests {
     }
 
     #[test]
+    fn a_value_that_would_be_read_as_another_is_escaped() {
+        let (get, post, delete) = (Method::Get, Method::Post, Method::Delete);
+        let (list, withdraw) = ("/sapi/v1/sub-account/list", "/sapi/v1/capital/withdraw/apply");
+        let (batch, earn) = ("/fapi/v1/batchOrders", "/sapi/v1/simple-earn/flexible/subscribe");
+        for (method, path, params, expected) in [
+            (get, list, r#"{"email":"a@x.com"}"#, "email=a@x.com"),
+            (get, list, r#"{"email":"a+b@x.com"}"#, "email=a%2Bb%40x.com"),
+            (post, withdraw, r#"{"name":"my wallet"}"#, "name=my%20wallet"),
+            (post, withdraw, r#"{"name":"é","address":"a b"}"#, "name=%C3%A9&address=a%20b"),
+            (post, "/sapi/v1/sub-account/universalTransfer", r#"{"amount":"1&amount=9"}"#, "amount=1%26amount%3D9"),
+            (post, withdraw, r#"{"name":"a%26b\r\n#;?"}"#, "name=a%2526b%0D%0A%23%3B%3F"),
+            (post, earn, r#"{"asset":"币安人生"}"#, "asset=币安人生"),
+            (get, "/sapi/v1/simple-earn/flexible/list", r#"{"asset":"币"}"#, "asset=%E5%B8%81"),
+            (post, batch, r#"{"batchOrders":[{"s":"a&b"}]}"#, "batchOrders=%5B%7B%22s%22%3A%22a%26b%22%7D%5D"),
+            (post, batch, r#"{"batchOrders":[{"symbol":"币USDT"}]}"#, r#"batchOrders=[{"symbol":"币USDT"}]"#),
+            (post, batch, r#"{"batchOrders":"[]&x=1"}"#, "batchOrders=%5B%5D%26x%3D1"),
+            (delete, batch, r#"{"orderId":"a+b"}"#, "orderId=a%2Bb"),
+        ] {
+            let expected = format!("timestamp=7&{expected}&recvWindow=10000");
+            assert_eq!(written(method, path, params).expect(path), expected);
+        }
+    }
+
+    #[test]
     fn the_receive_window_stays_where_the_caller_put_it() {
         let text = written(Method::Get, "/api/v3/account", r#"{"recvWindow":5000,"omitZeroBalances":true}"#);
         assert_eq!(text.expect("scalars"), "timestamp=7&recvWindow=5000&omitZeroBalances=true");
@@ -166,11 +206,6 @@ mod tests {
     #[test]
     fn values_that_could_be_read_in_two_ways_are_refused() {
         for (method, path, params) in [
-            (Method::Post, "/sapi/v1/sub-account/universalTransfer", r#"{"amount":"1&amount=999"}"#),
-            (Method::Post, "/sapi/v1/capital/withdraw/apply", r#"{"address":"a b"}"#),
-            (Method::Post, "/sapi/v1/capital/withdraw/apply", r#"{"name":"é"}"#),
-            (Method::Post, "/fapi/v1/batchOrders", r#"{"batchOrders":[{"newClientOrderId":"a&b"}]}"#),
-            (Method::Post, "/fapi/v1/batchOrders", r#"{"batchOrders":"[]&x=1"}"#),
             (Method::Delete, "/fapi/v1/batchOrders", r#"{"orderidlist":"[1]"}"#),
             (Method::Delete, "/fapi/v1/batchOrders", r#"{"orderidlist":["1%2C2"]}"#),
             (Method::Get, "/api/v3/account", r#"{"a":[1]}"#),

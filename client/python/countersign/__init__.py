@@ -6,7 +6,8 @@
     Agent().sign("binance-mm", "GET", "/api/v3/account")  # or without ccxt
 """
 
-from ._agent import Agent, AgentError, Refused, Unavailable
+from ._agent import Agent
+from ._errors import AgentError, Refused, Unavailable
 
 __all__ = ["Agent", "AgentError", "Refused", "Unavailable", "attach"]
 

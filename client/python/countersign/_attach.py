@@ -3,106 +3,31 @@
 ccxt changes parameters while it builds (broker ids, client order ids, batches as JSON text), so the request is judged
 as it would leave: `sign` runs with stand-ins for credentials, `fetch` takes the finished request apart, asks the
 agent for the same one, and sends the agent's.
+
+An attached object is of a class of its own, made of ccxt's: its copies, pickled ones too, ask the agent as well, and
+send by their own sessions and settings, as copies of ccxt's objects do.
 """
 
-import asyncio
-import base64
+import contextvars
+import copyreg
+import functools
 import inspect
-import json
-import re
-import threading
-from typing import NamedTuple
-from urllib.parse import quote, unquote, urlsplit
+import types
+from urllib.parse import urlsplit
 
 from ccxt.base.errors import ExchangeNotAvailable, NotSupported, PermissionDenied
 
 from . import _sockets
-from ._agent import Refused, Unavailable
+from ._calls import in_thread
+from ._errors import Refused, Unavailable
+from ._requests import Built, HttpRequest, difference
+from ._venues import STAND_IN, VENUES
 
-# Stands where ccxt insists on a credential. Base64, because Kraken's secrets are: "countersign: no secret here".
-STAND_IN = "Y291bnRlcnNpZ246IG5vIHNlY3JldCBoZXJl"
-
-
-class Venue(NamedTuple):
-    """What the agent fills in at an exchange."""
-
-    headers: frozenset = frozenset()
-    parameters: frozenset = frozenset()
-    # What stands around the parameters of a JSON text: group 1 is all of them, group 2 all members but those before.
-    wrapping: object = None
-    # The header that carries such a text in base64, where the body does not.
-    payload: str = ""
-    # What ccxt looks for in the id of a key.
-    api_key: str = STAND_IN
-
-
-def _headers(words):
-    return frozenset(words.split())
-
-
-BINANCE = Venue(_headers("x-mbx-apikey"), frozenset({"signature", "timestamp"}))
-COINBASE = Venue(_headers("authorization cb-access-key cb-access-passphrase cb-access-sign cb-access-timestamp"))
-AUTHORIZATION = Venue(_headers("authorization"))
-
-VENUES = {
-    "backpack": Venue(_headers("x-api-key x-signature x-timestamp x-window")),
-    "binance": BINANCE,
-    "binancecoinm": BINANCE,
-    "binanceusdm": BINANCE,
-    "bitfinex": Venue(_headers("bfx-apikey bfx-nonce bfx-signature")),
-    "bitflyer": Venue(_headers("access-key access-sign access-timestamp")),
-    "bitget": Venue(_headers("access-key access-passphrase access-sign access-timestamp")),
-    "bitso": AUTHORIZATION,
-    # An empty body is sent as a pair that means nothing.
-    "bitstamp": Venue(
-        _headers("x-auth x-auth-nonce x-auth-signature x-auth-timestamp x-auth-version"), frozenset({"foo"})
-    ),
-    "bitvavo": Venue(
-        _headers("bitvavo-access-key bitvavo-access-signature bitvavo-access-timestamp bitvavo-access-window")
-    ),
-    "bybit": Venue(_headers("x-bapi-api-key x-bapi-recv-window x-bapi-sign x-bapi-timestamp")),
-    "coinbase": COINBASE,
-    "coinbaseexchange": COINBASE,
-    "cryptocom": Venue(
-        wrapping=re.compile(r'\{"id":"\d+","method":"[^"]*","params":(\{.*\}),"api_key":"[^"]*","sig":"[^"]*","nonce":"\d+"\}')
-    ),
-    "deribit": AUTHORIZATION,
-    "gate": Venue(_headers("key sign timestamp")),
-    "gemini": Venue(
-        _headers("x-gemini-apikey x-gemini-payload x-gemini-signature"),
-        wrapping=re.compile(r'(?!)()|\{"request":"[^"]*","nonce":"?\d+"?,?(.*\})'),
-        payload="X-GEMINI-PAYLOAD",
-        api_key="account-" + STAND_IN,
-    ),
-    "htx": Venue(
-        parameters=frozenset({"AccessKeyId", "Signature", "SignatureMethod", "SignatureVersion", "Timestamp"})
-    ),
-    "kraken": Venue(
-        _headers("api-key api-sign"), frozenset({"nonce"}), re.compile(r'(?!)()|\{"nonce":"\d+",?(.*\})')
-    ),
-    "krakenfutures": Venue(_headers("apikey authent nonce")),
-    # ccxt signs for its own partner account as well, which the agent does not.
-    "kucoin": Venue(
-        _headers(
-            "kc-api-key kc-api-key-version kc-api-partner kc-api-partner-sign kc-api-partner-verify kc-api-passphrase "
-            "kc-api-sign kc-api-timestamp"
-        )
-    ),
-    "mexc": Venue(
-        _headers("apikey request-time signature x-mexc-apikey"), frozenset({"signature", "timestamp"})
-    ),
-    "okx": Venue(_headers("ok-access-key ok-access-passphrase ok-access-sign ok-access-timestamp")),
-    "phemex": Venue(_headers("x-phemex-access-token x-phemex-request-expiry x-phemex-request-signature")),
-    "upbit": AUTHORIZATION,
-    "whitebit": Venue(
-        _headers("x-txc-apikey x-txc-payload x-txc-signature"),
-        wrapping=re.compile(r'(?!)()|\{"request":"[^"]*","nonce":"\d+","nonceWindow":(?:false|true),?(.*\})'),
-    ),
-    "woo": Venue(_headers("x-api-key x-api-signature x-api-timestamp")),
-}
-
-NESTED_NAME = re.compile(r"([^\[\]]+)((?:\[[^\[\]]+\])*)")
-JSON_IN_A_FORM = "json="  # a batch of orders of Kraken Futures
+# Whether this thread or task is inside `sign`, whose signatures never leave.
+_building = contextvars.ContextVar("building", default=False)
+# Methods of an object itself, which whoever uses it has put there, are called in place of its class's.
+_WRAPPED = ("client", "fetch", "sign", "watch", "watch_multiple")
+_SIGNATURES = ("ecdsa", "eddsa", "hmac", "jwt", "rsa")
 
 
 class RequestRefused(Refused, PermissionDenied):
@@ -117,39 +42,29 @@ class AgentUnavailable(Unavailable, ExchangeNotAvailable):
     """No agent answered; nothing has reached the exchange, so trying again is safe."""
 
 
-class HttpRequest(NamedTuple):
-    url: str
-    method: str
-    headers: dict
-    body: object
-
-
 def attach(exchange, key, agent):
     """Replaces the exchange object's credentials, its `sign` and its `fetch`."""
     name = known_as(exchange)
     if name is None:
         raise NotSupported(f"countersign does not know {exchange.id}; it knows {', '.join(VENUES)}")
-    if STAND_IN in (exchange.apiKey or ""):
+    if STAND_IN in (exchange.apiKey or "") or isinstance(exchange, _Attached):
         raise ValueError("this exchange object is attached already")
     venue, log_in = VENUES[name], _sockets.LOGINS.get(name)
-    signer = _Signer(agent, key, venue, _default_receive_window(exchange))
-    exchange.apiKey, exchange.secret, exchange.password = venue.api_key, STAND_IN, STAND_IN
     watches = hasattr(exchange, "watch")
-    _refuse_to_sign_here(exchange, at_sockets=watches and log_in is not None)
-    send = exchange.fetch
-
-    def fetch(url, method="GET", headers=None, body=None):
-        return send(*signer.signed(HttpRequest(url, method, headers, body)))
-
-    async def fetch_without_blocking(url, method="GET", headers=None, body=None):
-        request = HttpRequest(url, method, headers, body)
-        if signer.concerns(request):
-            request = await asyncio.get_running_loop().run_in_executor(None, signer.signed, request)
-        return await send(*request)
-
-    exchange.fetch = fetch_without_blocking if inspect.iscoroutinefunction(send) else fetch
+    kinds = [_Asynchronous if inspect.iscoroutinefunction(exchange.fetch) else _Synchronous]
     if watches:
-        _sockets.Sockets(exchange, log_in, _sockets.Login(key, agent, ask), STAND_IN)
+        kinds.append(_Watching)
+    exchange.apiKey, exchange.secret, exchange.password = venue.api_key, STAND_IN, STAND_IN
+    exchange.countersign = _Attachment(
+        signer=_Signer(agent, key, name, _default_receive_window(exchange)),
+        login=_sockets.Login(key, agent, ask),
+        name=name,
+        signed_at_sockets=watches and log_in is not None,
+        own={name: vars(exchange).pop(name) for name in _WRAPPED if name in vars(exchange)},
+    )
+    for name in _SIGNATURES:
+        vars(exchange).pop(name, None)
+    exchange.__class__ = _class_of(type(exchange), *kinds)
     return exchange
 
 
@@ -164,26 +79,6 @@ def _default_receive_window(exchange):
     return None if window is None else str(window)
 
 
-def _refuse_to_sign_here(exchange, at_sockets):
-    """Makes every signature of `sign`, and of sockets the agent logs in to, the stand-in, and any other an error."""
-    build, building = exchange.sign, threading.local()
-
-    def sign(*arguments, **named):
-        building.now = True
-        try:
-            return build(*arguments, **named)
-        finally:
-            building.now = False
-
-    def no_signature(*_arguments, **_named):
-        if at_sockets or getattr(building, "now", False):
-            return STAND_IN
-        raise NotSupported(f"{exchange.id}: this login is not signed by the agent yet")
-
-    exchange.sign = sign
-    exchange.hmac = exchange.rsa = exchange.eddsa = exchange.ecdsa = exchange.jwt = no_signature
-
-
 def ask(call, *arguments, **named):
     """Asks the agent; what it refuses is ccxt's error as well."""
     try:
@@ -196,117 +91,110 @@ def ask(call, *arguments, **named):
         raise AgentUnavailable(str(error)) from error
 
 
+class _Attachment:
+    """What an attached object has beyond ccxt's own attributes."""
+
+    def __init__(self, signer, login, name, signed_at_sockets, own):
+        self.signer, self.login, self.name = signer, login, name
+        self.signed_at_sockets, self.own = signed_at_sockets, own
+
+
 class _Signer:
-    def __init__(self, agent, key, venue, default_receive_window):
-        self._agent, self._key, self._venue = agent, key, venue
+    def __init__(self, agent, key, name, default_receive_window):
+        self._agent, self._key, self._name = agent, key, name
         self._default_receive_window = default_receive_window
 
     def concerns(self, request):
         texts = [request.url, request.body or "", *(request.headers or {}).values()]
         return any(STAND_IN in str(text) for text in texts)
 
-    def signed(self, built):
+    def signed(self, request):
         """The agent's request in place of a private one that ccxt built; a public one as it is."""
-        if not self.concerns(built):
-            return built
-        answer = self._asked(built)
+        if not self.concerns(request):
+            return request
+        venue = VENUES[self._name]
+        answer = self._asked(Built(request, venue, self._default_receive_window))
         theirs = dict(answer["headers"])
-        replaced = self._venue.headers.union(name.lower() for name in theirs)
-        kept = {name: value for name, value in built.headers.items() if name.lower() not in replaced}
+        replaced = venue.headers.union(name.lower() for name in theirs)
+        kept = {name: value for name, value in request.headers.items() if name.lower() not in replaced}
         signed = HttpRequest(answer["url"], answer["method"], {**kept, **theirs}, answer["body"])
-        if self._business(signed) != self._business(built) or self.concerns(signed):
-            raise NotSupported(f"the agent signed another request than ccxt built for {urlsplit(built.url).path}")
+        differs = difference(request, signed, venue)
+        if differs or self.concerns(signed):
+            why = differs or "it holds what stands for a secret"
+            raise NotSupported(f"the agent signed another request than ccxt built for {urlsplit(request.url).path}: {why}")
         return signed
 
     def _asked(self, built):
-        url = urlsplit(built.url)
-        params, params_in = self._params(url, built)
-        return ask(self._agent.sign, self._key, built.method, url.path, params, params_in, url.netloc)
-
-    def _params(self, url, built):
-        """The business parameters, and where they stand if that is not the exchange's usual place."""
-        payload, body = self._payload(built), built.body or ""
-        if payload:
-            return payload, None
-        in_query = self._named(url.query, url.path)
-        if in_query and body:
-            raise NotSupported("a request with both a query and a body")
-        if body.startswith(("{", "[", JSON_IN_A_FORM)):
-            return self._unwrapped(body.removeprefix(JSON_IN_A_FORM)), "json"
-        return in_query or self._named(body, url.path) or None, None
-
-    def _named(self, text, path):
-        params = {}
-        for name, value in _pairs(text):
-            usual_window = name == "recvWindow" and value == self._default_receive_window
-            if name not in self._venue.parameters and not usual_window:
-                _put(params, name, _list(value) if path.endswith("/batchOrders") else value)
-        return params
-
-    def _payload(self, request):
-        """The parameters that stand in a header instead of a body."""
-        text = (request.headers or {}).get(self._venue.payload)
-        return self._unwrapped(base64.b64decode(text).decode()) if text else None
-
-    def _business(self, request):
-        """A request without what the agent sets: equal for what ccxt built and what the agent signed."""
-        address, _, query = request.url.partition("?")
-        body = self._business_text(request.body or "")
-        return request.method, address, self._business_text(query), body, self._payload(request)
-
-    def _business_text(self, text):
-        if text.startswith(("{", "[")):
-            return self._unwrapped(text)
-        managed = self._venue.parameters | {"recvWindow"}
-        return "&".join(pair for pair in text.split("&") if pair.partition("=")[0] not in managed)
-
-    def _unwrapped(self, text):
-        found = self._venue.wrapping and self._venue.wrapping.fullmatch(text)
-        if not found:
-            return text
-        return found[1] or "{" + found[2]
+        params, params_in = built.params()
+        host = urlsplit(built.request.url).netloc
+        return ask(self._agent.sign, self._key, built.request.method, built.path, params, params_in, host)
 
 
-def _pairs(text):
-    for pair in text.split("&") if text else ():
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise NotSupported(f"a parameter without a value: {name}")
-        yield _decoded(name), _decoded(value)
+class _Attached:
+    """What an attached object does in another way than its class."""
+
+    def sign(self, *arguments, **named):
+        outside = _building.set(True)
+        try:
+            return self._own("sign")(*arguments, **named)
+        finally:
+            _building.reset(outside)
+
+    def _no_signature(self, *_arguments, **_named):
+        """The stand-in for every signature of `sign`, and of sockets the agent logs in to; any other is an error."""
+        if self.countersign.signed_at_sockets or _building.get():
+            return STAND_IN
+        raise NotSupported(f"{self.id}: this login is not signed by the agent yet")
+
+    hmac = rsa = eddsa = ecdsa = jwt = _no_signature
+
+    def __reduce_ex__(self, protocol):
+        make, arguments, *rest = super().__reduce_ex__(max(protocol, 2))
+        if make is not copyreg.__newobj__ or len(arguments) != 1:
+            raise TypeError(f"{self.id}: an attached object whose class says itself how it is copied cannot be copied")
+        return (_new, self._made_of, *rest)
+
+    def _own(self, name):
+        """The method as it is without an agent."""
+        return self.countersign.own.get(name) or types.MethodType(getattr(self._made_of[0], name), self)
 
 
-def _decoded(text):
-    """The text before percent-encoding; as it is where ccxt sends it unescaped."""
-    try:
-        plain = unquote(text, errors="strict")
-    except UnicodeDecodeError:
-        return text
-    return plain if text in (quote(plain, safe=""), quote(plain, safe="[]")) else text
+class _Synchronous(_Attached):
+    def fetch(self, url, method="GET", headers=None, body=None):
+        return self._own("fetch")(*self.countersign.signer.signed(HttpRequest(url, method, headers, body)))
 
 
-def _list(value):
-    """A batch as the agent judges it: order by order. ccxt has made it a JSON text."""
-    try:
-        return json.loads(value) if value.startswith("[") else value
-    except ValueError:
-        return value
+class _Asynchronous(_Attached):
+    async def fetch(self, url, method="GET", headers=None, body=None):
+        request, signer = HttpRequest(url, method, headers, body), self.countersign.signer
+        if signer.concerns(request):
+            request = await in_thread(signer.signed, request)
+        return await self._own("fetch")(*request)
 
 
-def _put(params, name, value):
-    """Places one pair of a query: `a[b]` becomes an object, a name that is repeated an array."""
-    match = NESTED_NAME.fullmatch(name)
-    if not match:
-        raise NotSupported(f"a parameter named {name}")
-    *parents, leaf = [match[1], *re.findall(r"\[([^\[\]]+)\]", match[2])]
-    for parent in parents:
-        params = params.setdefault(parent, {})
-        if not isinstance(params, dict):
-            raise NotSupported(f"a parameter named {name} beside one named {parent}")
-    if leaf not in params:
-        params[leaf] = value
-    elif isinstance(params[leaf], list):
-        params[leaf].append(value)
-    elif isinstance(params[leaf], str):
-        params[leaf] = [params[leaf], value]
-    else:
-        raise NotSupported(f"a parameter named {name} that is also an object")
+class _Watching:
+    def watch(self, *arguments, **named):
+        return self._sockets().watch(*arguments, **named)
+
+    def watch_multiple(self, *arguments, **named):
+        return self._sockets().watch_multiple(*arguments, **named)
+
+    def client(self, url):
+        return self._sockets().client(url)
+
+    def _sockets(self):
+        own = {name: self._own(name) for name in ("client", "watch", "watch_multiple")}
+        return _sockets.Sockets(self, own, _sockets.LOGINS.get(self.countersign.name), self.countersign.login, STAND_IN)
+
+
+@functools.lru_cache(maxsize=None)
+def _class_of(kind, *kinds):
+    """The class of an attached object: what differs before all that it is made of."""
+    members = {"__doc__": kind.__doc__, "__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    return type(kind.__name__, (*kinds, kind), {**members, "_made_of": (kind, *kinds)})
+
+
+def _new(*made_of):
+    """An empty object, whose attributes copying fills in."""
+    made = _class_of(*made_of)
+    return made.__new__(made)

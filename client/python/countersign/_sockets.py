@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 from ccxt.base.errors import NotSupported
 
+from ._calls import in_thread
+
 # What says of a frame which message it is.
 FRAME_KINDS = ("action", "ch", "channel", "event", "method", "op")
 
@@ -114,10 +116,10 @@ class Login:
 class Sockets:
     """Takes the agent's logins for ccxt's, and lets nothing else out that needs one."""
 
-    def __init__(self, exchange, build, login, stand_in):
+    def __init__(self, exchange, own, build, login, stand_in):
+        """`own` are the exchange's own methods by name."""
         self._exchange, self._build, self._login, self._stand_in = exchange, build, login, stand_in
-        self._watch, self._watch_multiple, self._client = exchange.watch, exchange.watch_multiple, exchange.client
-        exchange.watch, exchange.watch_multiple, exchange.client = self.watch, self.watch_multiple, self.client
+        self._client, self._watch, self._watch_multiple = own["client"], own["watch"], own["watch_multiple"]
 
     def watch(self, url, message_hash, message=None, subscribe_hash=None, subscription=None):
         subscribed = subscribe_hash in self._subscriptions(url)
@@ -186,7 +188,7 @@ class Sockets:
 
         async def logged_in():
             try:
-                found = await asyncio.get_running_loop().run_in_executor(None, login)
+                found = await in_thread(login)
             except Exception as error:
                 self._reject(url, message_hashes, error)
                 raise

@@ -212,7 +212,8 @@ class Connections(unittest.TestCase):
                 thread.start()
             for thread in threads:
                 thread.join()
-            self.assertEqual((wrong, len(fake.asked), fake.connections), ([], 200, 1))
+            self.assertEqual((wrong, len(fake.asked)), ([], 200))
+            self.assertLessEqual(fake.connections, 4)
 
     def test_a_fork_gets_a_connection_of_its_own(self):
         with FakeAgent(answer(SIGNED)) as fake, Agent(fake.path) as agent:

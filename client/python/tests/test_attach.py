@@ -86,7 +86,7 @@ class WhatIsAsked(unittest.TestCase):
                 ccxt.binance,
                 "sapi_post_capital_withdraw_apply",
                 {"coin": "XRP", "name": "my é+wallet"},
-                ("POST", "/sapi/v1/capital/withdraw/apply", {"coin": "XRP", "name": "my é+wallet"}, None, spot),
+                None,
             ),
             (
                 ccxt.binanceusdm,
@@ -143,7 +143,7 @@ class WhatIsAsked(unittest.TestCase):
                 if expected:
                     self.assertEqual(self.asked(kind(), call, params), expected)
                     continue
-                # Sent unescaped it would be two parameters, one of them without a value.
+                # Sent unescaped it would be another value, or two parameters.
                 exchange, sent = attached(kind(), Recorder())
                 with self.assertRaises(ccxt.NotSupported):
                     getattr(exchange, call)(params)

@@ -70,9 +70,16 @@ test-python:
 		../../$(progress) 'Testing in Python, with ccxt' 'about five minutes' \
 		"$$python" -W error -m unittest discover --start-directory tests --top-level-directory .
 
-# Every recipe against ccxt's own sign(), on COUNT random requests to each exchange and kind of key that SEED gives.
+# The same in its long form: 1,000 forks and 1,000 cancelled tasks beside threads that never stop asking. Some minutes.
+test-python-long:
+	cargo test --workspace --locked --no-run --quiet
+	cd client/python && COUNTERSIGN_LONG=1 "$$(../../scripts/python-env)" -W error -m unittest tests.test_nobody_waits
+
+# Every recipe against ccxt's own sign(), on COUNT random requests to each exchange and kind of key that SEED gives; then odd
+# values through attach, 42 of them to each of ENDPOINTS endpoints of each.
 # Programs come from what the Rust tests build, as with test-python: building them alone would build all crates once more.
 COUNT ?= 200
+ENDPOINTS ?= 5
 SEED ?= 1
 conformance:
 	@$(progress) 'Building the programs of the tests' '$(built)' cargo test --workspace --locked --no-run --quiet
@@ -80,6 +87,7 @@ conformance:
 		../$(progress) 'Comparing $(COUNT) requests to each exchange with ccxt' 'a minute for 20, ten for 200' \
 		"$$python" -W error -m conformance --count $(COUNT) --seed "$(SEED)" \
 		--recipe "$(CARGO_TARGET_DIR)/debug/examples/recipe"
+	cd client/python && "$$(../../scripts/python-env)" -W error -m tests.odd_values --endpoints $(ENDPOINTS) --seed "$(SEED)"
 
 # What decides on every endpoint, as text to be reviewed: tests/scopes.golden, which a test compares.
 golden:
@@ -91,7 +99,7 @@ scopes-diff:
 	cd tests && "$$(../scripts/python-env)" -W error -m conformance.endpoints
 
 test-conformance:
-	@$(MAKE) --no-print-directory conformance COUNT=20
+	@$(MAKE) --no-print-directory conformance COUNT=20 ENDPOINTS=1
 
 # The systemd units under a systemd that is started for this alone; as root, or by sudo. Half a minute once it is built.
 try-units: install-deps

@@ -41,11 +41,13 @@ class Recipes:
         return [{"name": "k", "api_key": self._subject.auth["api_key"]}]
 
     def _answer(self, line):
-        ended = subprocess.run([RECIPE], input=line.encode(), stdout=subprocess.PIPE, check=True)
-        answer = json.loads(ended.stdout)
+        answer = json.loads(self._line(line))
         if "error" in answer:
             raise Refused(answer["error"]["code"], answer["error"]["message"])
         return answer
+
+    def _line(self, line):
+        return subprocess.run([RECIPE], input=line.encode(), stdout=subprocess.PIPE, check=True).stdout
 
 
 # What no exchange writes in two ways: where ccxt signs another spelling than it sends, the agent signs what is sent.

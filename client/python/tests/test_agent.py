@@ -6,9 +6,10 @@ import struct
 import threading
 import time
 import unittest
+from decimal import Decimal
 from unittest import mock
 
-from countersign import Agent, Refused, Unavailable, _agent
+from countersign import Agent, Refused, Unavailable, _agent, _links
 from countersign._agent import default_socket
 
 from .fake_agent import FakeAgent, answer, frame
@@ -34,6 +35,25 @@ class Questions(unittest.TestCase):
         self.assertTrue(payload.endswith('"params":{"z":"1.10","a":219.0,"é":[true,null]}}'), payload)
         self.assertIn('"params_in":"query","host":"h","reason":"why"', payload)
 
+    def test_numbers_are_plain_decimals(self):
+        cases = [
+            (Decimal("0.10"), "0.10"),
+            (Decimal("1E-8"), "0.00000001"),
+            (Decimal("1E+3"), "1000"),
+            (Decimal("12345678901234567890.123456789"), "12345678901234567890.123456789"),
+            (1e-08, "0.00000001"),
+            (1.5e-07, "0.00000015"),
+            (1e22, "10000000000000000000000"),
+            (0.1, "0.1"),
+            (219.0, "219.0"),
+            (-0.5, "-0.5"),
+            (10**30, "1" + "0" * 30),
+        ]
+        for number, text in cases:
+            with self.subTest(repr(number)):
+                (_, payload), _ = self.asked(lambda agent, n=number: agent.sign("k", "GET", "/a", {"q": n, "l": [n, (n,)]}))
+                self.assertTrue(payload.endswith(f'"params":{{"q":{text},"l":[{text},[{text}]]}}}}'), payload)
+
     def test_json_text_passes_unchanged(self):
         text = '[{"sz": 1.000, "px":100000000000000000000000}]'
         (_, payload), _ = self.asked(lambda agent: agent.sign("k", "GET", "/a", text))
@@ -41,8 +61,12 @@ class Questions(unittest.TestCase):
 
     def test_what_cannot_be_written_exactly_is_not_asked(self):
         with FakeAgent(answer(SIGNED)) as fake, Agent(fake.path) as agent:
-            for params in ({"a": float("nan")}, '{"a":1},"key":{}', "3", {"a": "x" * 70_000}):
-                with self.assertRaises(ValueError):
+            endless = []
+            endless.append(endless)
+            numbers = [float("nan"), float("-inf"), *map(Decimal, ("NaN", "sNaN", "Infinity", "1E+401", "1E-401"))]
+            bad = ['{"a":1},"key":{}', "3", {"a": "x" * 70_000}, endless, *({"a": number} for number in numbers)]
+            for params in bad:
+                with self.assertRaises(ValueError, msg=str(params)[:50]):
                     agent.sign("k", "GET", "/a", params)
             self.assertEqual(fake.asked, [])
 
@@ -215,10 +239,60 @@ class Connections(unittest.TestCase):
             self.assertEqual((wrong, len(fake.asked)), ([], 200))
             self.assertLessEqual(fake.connections, 4)
 
+    def test_the_time_for_an_answer_is_that_for_a_connection_too(self):
+        with FakeAgent(lambda *_: time.sleep(2)) as fake, Agent(fake.path, timeout=0.3) as agent:
+            with mock.patch.object(_links, "MOST", 1):
+                agent.close()
+                threads = [threading.Thread(target=self.times_out, args=(agent,)) for _ in range(3)]
+                started = time.monotonic()
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join()
+                self.assertLess(time.monotonic() - started, 1.5)
+
+    def times_out(self, agent):
+        with self.assertRaisesRegex(Unavailable, "timed out"):
+            agent.keys()
+
+    def test_a_question_that_waits_keeps_no_other_waiting(self):
+        release, waiting = threading.Event(), {"v": 1, "pending": {"id": "7", "expires_ms": (time.time() + 60) * 1000}}
+
+        def behave(connection, extension, payload):
+            if extension == "result@countersign":
+                release.wait(10)
+            value = waiting if "slow" in payload else SIGNED
+            connection.sendall(frame(extension, json.dumps(value).encode()))
+
+        with FakeAgent(behave) as fake, Agent(fake.path) as agent:
+            waits = threading.Thread(target=agent.sign, args=("k", "POST", "/slow"))
+            waits.start()
+            while len(fake.asked) < 2:
+                time.sleep(0.01)
+            started = time.monotonic()
+            for _ in range(20):
+                agent.sign("k", "DELETE", "/order")
+            self.assertLess(time.monotonic() - started, 2)
+            self.assertTrue(waits.is_alive())
+            release.set()
+            waits.join()
+
+    def test_one_who_stops_waiting_cancels_at_the_agent(self):
+        def behave(connection, extension, _payload):
+            if extension == "result@countersign":
+                return False
+            value = {"v": 1, "pending": {"id": "7", "expires_ms": (time.time() + 60) * 1000}}
+            connection.sendall(frame(extension, json.dumps(value).encode()))
+
+        with FakeAgent(behave) as fake, Agent(fake.path) as agent:
+            with self.assertRaises(Unavailable):
+                agent.sign("k", "POST", "/withdraw")
+            self.assertEqual(fake.asked[-1], ("cancel@countersign", '{"v":1,"id":"7"}'))
+
     def test_a_fork_gets_a_connection_of_its_own(self):
         with FakeAgent(answer(SIGNED)) as fake, Agent(fake.path) as agent:
             agent.sign("k", "GET", "/a")
-            with mock.patch("countersign._agent.os.getpid", return_value=-1):
+            with mock.patch("os.getpid", return_value=-1):
                 agent.sign("k", "GET", "/a")
             self.assertEqual(fake.connections, 2)
 

@@ -107,6 +107,30 @@ class WhatIsAsked(unittest.TestCase):
                 ("DELETE", "/fapi/v1/batchOrders", {"symbol": "A", "orderidlist": [1, 2]}, None, futures),
             ),
             (
+                ccxt.binance,
+                "sapi_post_simple_earn_flexible_subscribe",
+                {"asset": "币安人生"},
+                ("POST", "/sapi/v1/simple-earn/flexible/subscribe", {"asset": "币安人生"}, None, spot),
+            ),
+            (
+                ccxt.bybit,
+                "private_get_v5_order_history",
+                {"cursor": "1%3A2%2C3", "symbol": "币安人生USDT"},
+                ("GET", "/v5/order/history", {"cursor": "1%3A2%2C3", "symbol": "币安人生USDT"}, None, "api.bybit.com"),
+            ),
+            (
+                ccxt.bitget,
+                "private_spot_get_v2_spot_trade_history_orders",
+                {"idLessThan": "1%3A2=+/", "symbol": "$龙虾 %USDT"},
+                (
+                    "GET",
+                    "/api/v2/spot/trade/history-orders",
+                    {"idLessThan": "1%3A2=+/", "symbol": "$龙虾 %USDT"},
+                    None,
+                    "api.bitget.com",
+                ),
+            ),
+            (
                 ccxt.okx,
                 "private_post_trade_batch_orders",
                 [{"instId": "A", "sz": 1.0, "clOrdId": "é"}],
@@ -186,6 +210,35 @@ class WhatIsSent(unittest.TestCase):
             with self.subTest(name), self.assertRaises(ccxt.NotSupported):
                 exchange.private_get_openorders({"symbol": "A"})
             self.assertEqual(sent, [])
+
+    def test_the_parameter_that_differs_is_named_with_both_forms(self):
+        def listed(answer):
+            return {**answer, "url": "https://fapi.binance.com/fapi/v1/batchOrders?symbol=A&orderIdList=%5B1%2C2%5D"}
+
+        exchange, sent = attached(ccxt.binanceusdm(), Recorder(change=listed))
+        with self.assertRaisesRegex(ccxt.NotSupported, r"'orderIdList' as '\[1, 2\]', the agent signs it as '%5B1%2C2%5D'"):
+            exchange.fapiprivate_delete_batchorders({"symbol": "A", "orderIdList": [1, 2]})
+        self.assertEqual(sent, [])
+
+    def test_what_the_exchange_would_read_as_another_value_is_not_asked_for(self):
+        list_, earn = "sapi_get_sub_account_list", "sapi_get_simple_earn_flexible_list"
+        withdraw, batch = "sapi_post_capital_withdraw_apply", "fapiprivate_post_batchorders"
+        cases = [
+            (list_, {"email": "a+b@x.com"}, "email"),
+            (list_, {"email": "a%2Bb@x.com"}, "email"),
+            (earn, {"asset": "币安人生"}, "asset"),
+            (withdraw, {"coin": "BTC", "name": "my wallet"}, "name"),
+            (withdraw, {"coin": "BTC", "name": "é"}, "name"),
+            (batch, {"batchOrders": [{"newClientOrderId": "a&b"}]}, None),
+            (batch, {"batchOrders": [{"newClientOrderId": "a+b"}]}, "batchOrders"),
+        ]
+        for call, params, name in cases:
+            recorder = Recorder()
+            exchange, sent = attached(ccxt.binance(), recorder)
+            with self.subTest(call, params=params), self.assertRaises(ccxt.NotSupported) as caught:
+                getattr(exchange, call)(params)
+            self.assertIn(repr(name) if name else "without a value", str(caught.exception))
+            self.assertEqual((sent, recorder.asked), ([], []))
 
     def test_no_credential_of_the_bot_stays(self):
         exchange, _ = attached(ccxt.okx({"apiKey": "a", "secret": "b", "password": "c"}), Recorder())

@@ -1,0 +1,90 @@
+"""A real agent at which a withdrawal waits for a person who never comes, and orders do not."""
+
+import json
+import threading
+import time
+
+from .real_agent import KEYS, RealAgent
+
+ADDRESS = "bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq"
+# Of nobody: no private key belongs to it.
+APPROVER = (
+    "sk-ssh-ed25519@openssh.com "
+    "AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIBqxbdwmVyZMrgtkRcIPoHRnqIFu3Cm8v2kT4bhx0mDjAAAABHNzaDo= nobody"
+)
+POLICY = f"""
+[[destination]]
+label = "cold storage"
+asset = "BTC"
+network = "BTC"
+address = "{ADDRESS}"
+
+[transfer.BTC]
+per_day = "1000"
+approvers = [{{ above = "0", count = 1 }}]
+
+[approver.nobody]
+ssh_key = "{APPROVER}"
+"""
+WITHDRAWAL = {"coin": "BTC", "network": "BTC", "address": ADDRESS, "amount": "1"}
+
+
+class WaitingAgent(RealAgent):
+    def __init__(self, scopes=("read", "trade", "withdraw")):
+        super().__init__({"binance": KEYS["binance"], "okx": KEYS["okx"]}, scopes)
+
+    def _grant(self):
+        super()._grant()
+        configuration = self.directory / "agent.toml"
+        configuration.write_text(configuration.read_text() + POLICY)
+
+    def pending(self):
+        """The ids of what waits."""
+        return [entry["statement"]["request_id"] for entry in json.loads(self._command("--json", "pending"))["pending"]]
+
+
+def withdraw(agent):
+    return agent.sign("binance", "POST", "/sapi/v1/capital/withdraw/apply", WITHDRAWAL)
+
+
+def until(holds, seconds=10):
+    """Waits until `holds()` says something true, and returns it."""
+    deadline = time.monotonic() + seconds
+    while not (found := holds()):
+        if time.monotonic() > deadline:
+            raise AssertionError("it never came true")
+        time.sleep(0.01)
+    return found
+
+
+class Busy:
+    """Threads that ask an agent fifty times a second, as long as the block lasts; `asked` are the seconds of each question."""
+
+    def __init__(self, agent, threads, ask):
+        self.asked, self.wrong = [], []
+        self._agent, self._ask, self._stop = agent, ask, threading.Event()
+        self._threads = [threading.Thread(target=self._run) for _ in range(threads)]
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_exception):
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self):
+        while not self._stop.is_set():
+            started = time.monotonic()
+            try:
+                self._ask(self._agent)
+            except Exception as error:
+                self.wrong.append(error)
+            self.asked.append(time.monotonic() - started)
+            self._stop.wait(0.02)
+
+
+def percentile(values, share):
+    return sorted(values)[min(len(values) - 1, int(len(values) * share))]

@@ -4,7 +4,7 @@ pub(crate) mod approvals;
 mod check;
 mod enrolment;
 pub(crate) mod faults;
-mod log_sinks;
+pub(crate) mod log_sinks;
 mod loosening;
 mod policy;
 pub(crate) mod secrets;
@@ -163,6 +163,11 @@ impl Agent {
     /// Starts the agent, which must have ended, and waits for nothing.
     pub(crate) fn begin(&mut self) {
         self.child = Self::spawn(self.path(), &self.launch);
+    }
+
+    /// Where the log of its next starts goes.
+    pub(crate) fn log_to(&mut self, log: OwnedFd) {
+        self.launch.log = Some(log);
     }
 
     /// The same, with another terminal as its standard input.

@@ -14,15 +14,16 @@ use super::*;
 use crate::faults::shim::Shim;
 
 /// How long an order to stop may take.
-const STOP: Duration = Duration::from_secs(2);
+pub(crate) const STOP: Duration = Duration::from_secs(2);
 
 /// Where a log may go, and what may become of it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Kind {
+pub(crate) enum Kind {
     BlockedPipe,
     BlockedSocket,
     BlockedTerminal,
     ClosedTerminal,
+    FullDevice,
     FullFile,
     GonePipe,
     GoneSocket,
@@ -38,15 +39,19 @@ enum Moment {
 
 /// The test's end of it.
 #[derive(Debug)]
-struct Sink {
+pub(crate) struct Sink {
     kind: Kind,
-    agents: OwnedFd,
+    /// What those who log write to.
+    pub(crate) agents: OwnedFd,
     /// Who reads it, unless it is a file.
     reader: Option<OwnedFd>,
+    /// Of a terminal.
+    path: Option<PathBuf>,
 }
 
 impl Sink {
-    fn new(kind: Kind) -> Self {
+    pub(crate) fn new(kind: Kind) -> Self {
+        let mut path = None;
         let (agents, reader) = match kind {
             Kind::BlockedPipe | Kind::GonePipe => {
                 let (reader, writer) = std::io::pipe().expect("a pipe");
@@ -57,36 +62,39 @@ impl Sink {
                 (theirs.into(), Some(ours.into()))
             }
             Kind::BlockedTerminal | Kind::ClosedTerminal => {
-                let (person, terminal) = terminal();
+                let (person, terminal, name) = terminal();
+                path = Some(name);
                 (terminal, Some(person))
             }
+            Kind::FullDevice => (File::options().write(true).open("/dev/full").expect("Linux").into(), None),
             Kind::FullFile => {
                 let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
                 (memfd_create("log", flags).expect("a file"), None)
             }
         };
-        Self { kind, agents, reader }
+        Self { kind, agents, reader, path }
     }
 
     /// From now on nothing can be written to it.
-    fn spoil(&mut self) {
+    pub(crate) fn spoil(&mut self) {
         match self.kind {
             Kind::BlockedPipe | Kind::BlockedSocket => fill(&self.agents),
             Kind::BlockedTerminal => {
                 rustix::termios::tcflow(&self.agents, rustix::termios::Action::OOff).expect("stopped");
             }
             Kind::FullFile => fcntl_add_seals(&self.agents, SealFlags::GROW).expect("sealed"),
-            Kind::ClosedTerminal | Kind::GonePipe | Kind::GoneSocket => self.reader = None,
+            Kind::ClosedTerminal | Kind::FullDevice | Kind::GonePipe | Kind::GoneSocket => self.reader = None,
         }
     }
 }
 
-fn terminal() -> (OwnedFd, OwnedFd) {
+fn terminal() -> (OwnedFd, OwnedFd, PathBuf) {
     let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a pseudo terminal");
     grantpt(&person).expect("granted");
     unlockpt(&person).expect("unlocked");
-    let terminal = ptsname(&person, Vec::new()).expect("has a name").into_string().expect("UTF-8");
-    (person, open_terminal(Path::new(&terminal)).into())
+    let name = PathBuf::from(ptsname(&person, Vec::new()).expect("has a name").into_string().expect("UTF-8"));
+    let terminal = open_terminal(&name).into();
+    (person, terminal, name)
 }
 
 /// Until it takes no more; those who write to it wait, as before.
@@ -147,6 +155,8 @@ fn goes_on(kind: Kind) {
     for (round, moment) in [Moment::Start, Moment::Running, Moment::Reload, Moment::Stop].into_iter().enumerate() {
         let mut sink = Sink::new(kind);
         let log = sink.agents.try_clone().expect("copied");
+        // One that is closed later is the agent's own, whose kernel then sends it a hang-up.
+        let own = sink.path.clone().filter(|_| kind == Kind::ClosedTerminal && moment != Moment::Start);
         let mut sink_at = |now: Moment| {
             if now == moment {
                 sink.spoil();
@@ -155,11 +165,10 @@ fn goes_on(kind: Kind) {
         sink_at(Moment::Start);
         agent.stop(Signal::TERM);
         agent.launch.log = Some(log);
+        agent.launch.wrapper = own.iter().flat_map(|_| ["setsid", "--ctty"]).map(str::to_owned).collect();
+        agent.launch.terminal = own;
         agent.restart();
         sink_at(Moment::Running);
-        if moment == Moment::Running && kind == Kind::ClosedTerminal {
-            agent.signal(Signal::HUP); // a shell that ends tells its jobs so
-        }
         sign(&agent);
         sink_at(Moment::Reload);
         keep_busy(&agent, round);
@@ -189,6 +198,11 @@ fn a_terminal_that_is_held_stops_nothing() {
 #[test]
 fn a_terminal_that_is_closed_ends_nothing() {
     goes_on(Kind::ClosedTerminal);
+}
+
+#[test]
+fn a_full_device_ends_nothing() {
+    goes_on(Kind::FullDevice);
 }
 
 #[test]

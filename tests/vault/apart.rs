@@ -7,6 +7,7 @@ use std::thread;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::*;
+use crate::agent::log_sinks::{Kind, Sink};
 
 /// Nobody's uid on a system that gives uids out from below.
 const UID: u32 = 64_321;
@@ -29,13 +30,17 @@ fn serve(this: &VaultAgent, socket: &Path, credentials: &Path) {
     rustix::net::listen(&listener, 4).expect("listens");
     let (rig, config, state) = (this.desk.rig.pid(), this.agent.config_file(), this.agent.state_dir());
     let credentials = credentials.to_owned();
+    // It serves whatever becomes of its log.
+    let mut log = Sink::new(Kind::BlockedPipe);
+    log.spoil();
     thread::spawn(move || {
         while let Ok(connection) = rustix::net::accept_with(&listener, SocketFlags::CLOEXEC) {
             let mut command = as_user(rig);
             command.args([AGENT, "spawner", "--only-vaults", "--config"]).arg(&config);
             command.arg("--credentials").arg(&credentials).arg("--front-writes").arg(&state);
             command.args(["--confinement", "required"]).env_clear().env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin");
-            let spawned = command.stdin(connection).stdout(Stdio::null()).spawn();
+            let deaf = log.agents.try_clone().expect("copied");
+            let spawned = command.stdin(connection).stdout(Stdio::null()).stderr(deaf).spawn();
             let Ok(mut spawner) = spawned else { return };
             thread::spawn(move || spawner.wait());
         }

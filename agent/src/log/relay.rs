@@ -189,4 +189,25 @@ mod tests {
         drop(writer);
         assert_eq!(reading.join().expect("read"), text);
     }
+
+    /// Runs itself once more, as a process that ends with a panic.
+    #[test]
+    fn what_a_panic_says_leaves_before_the_process_ends() {
+        const CHILD: &str = "COUNTERSIGN_TEST_PANICS";
+        if std::env::var_os(CHILD).is_some() {
+            install().expect("installed");
+            let report = std::panic::take_hook();
+            std::panic::set_hook(Box::new(move |panic| {
+                report(panic);
+                std::process::abort(); // as in a release
+            }));
+            panic!("the last words");
+        }
+        let name = "log::relay::tests::what_a_panic_says_leaves_before_the_process_ends";
+        let mut child = std::process::Command::new(std::env::current_exe().expect("a test"));
+        child.args(["--exact", name, "--nocapture", "--test-threads=1"]).env(CHILD, "1");
+        let output = child.output().expect("runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains("the last words"), "{said}");
+    }
 }

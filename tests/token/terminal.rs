@@ -191,7 +191,11 @@ fn a_paste_that_is_not_complete_ends_with_a_reason() {
         ("nothing at all", "\n".to_owned(), "empty"),
         ("an end instead of it", "\u{4}".to_owned(), "cancelled"),
         ("half of two halves", "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=\n".to_owned(), "--algorithm ed25519"),
-        ("an encrypted key", format!("-----BEGIN ENCRYPTED PRIVATE KEY-----\nMHc\n\nmore\nand more\n"), "openssl pkey"),
+        (
+            "an encrypted key",
+            "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMHc\n\nmore\nand more\n".to_owned(),
+            "openssl pkey",
+        ),
     ] {
         let mut desk = asked(&token, "mm", &COINBASE);
         desk.person.write_all(typed.as_bytes()).expect("typed");

@@ -4,6 +4,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::*;
 use crate::agent::SECRET;
+use crate::agent::log_sinks::{Kind, STOP, Sink};
 use crate::agent::secrets::{holds, memory};
 
 /// An agent whose trading token is sealed, and waits for its first touch.
@@ -166,4 +167,47 @@ fn of_all_processes_the_keeper_alone_holds_a_kept_pin() {
     let sockets: std::collections::BTreeSet<_> =
         targets.filter(|target| target.to_string_lossy().starts_with("socket:")).collect();
     assert_eq!(sockets.len(), 2, "{sockets:?}");
+}
+
+/// In order and in time, which a log must not be waited for.
+fn stops(this: &mut VaultAgent) {
+    let asked = std::time::Instant::now();
+    assert_eq!(this.agent.stop(Signal::TERM), Some(0));
+    assert!(asked.elapsed() < STOP, "{:?}", asked.elapsed());
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_up_no_process_of_a_sealed_token() {
+    let mut this = sealed("keep-while-running");
+    for kind in [Kind::BlockedPipe, Kind::GonePipe] {
+        this.agent.stop(Signal::TERM);
+        let mut log = Sink::new(kind);
+        log.spoil();
+        this.agent.log_to(log.agents.try_clone().expect("copied"));
+        this.agent.begin();
+        touched(&this);
+        signs(&this);
+        killed(&this, "host");
+        is_open(&this); // by the keeper
+        signs(&this);
+        stops(&mut this);
+    }
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_up_no_process_of_a_vault() {
+    let mut this = VaultAgent::start();
+    let mut log = Sink::new(Kind::BlockedPipe);
+    log.spoil();
+    this.agent.log_to(log.agents.try_clone().expect("copied"));
+    this.agent.restart();
+    // The enrol child and the vault host, which both wait for a touch and say so.
+    this.fingers(true);
+    this.add("binance-wd", "binance", SECRET, None).expect("enrolled");
+    let mut client = this.agent.client();
+    let (key, path, params) = binance("0.5");
+    let id = this.ask(&mut client, key, path, &params).expect("asked");
+    this.approve(&id).expect("approved");
+    VaultAgent::outcome(&mut client, &id).expect("signed");
+    stops(&mut this);
 }

@@ -1,5 +1,6 @@
-//! `make demo` and `make test` on a machine that has nothing yet: whoever started them sees soon, and every few seconds, what is
-//! done. The tools that take minutes there are stand-ins here, which take some seconds and say nothing.
+//! `make demo` and `make test` on a machine that has nothing yet: whoever started them sees soon,
+//! and every few seconds, what is done. The tools that take minutes there are stand-ins here, which
+//! take some seconds and say nothing.
 
 use std::fs;
 use std::io::Read;
@@ -93,7 +94,8 @@ fn output(terminal: bool) -> (OwnedFd, OwnedFd) {
     (person, rustix::fs::open(name, flags, rustix::fs::Mode::empty()).expect("opens"))
 }
 
-/// Runs it to its end: how long the first sign took, the longest time without one, and all that was said.
+/// Runs it to its end: how long the first sign took, the longest time without one, and all that was
+/// said.
 fn watch(target: &str, terminal: bool) -> (Duration, Duration, String) {
     let machine = Machine::new();
     let (reader, writer) = output(terminal);

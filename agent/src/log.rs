@@ -1,7 +1,9 @@
-//! A process's own way to the log, which is standard error: it may be full, gone or blocked, and nothing waits or ends for it.
+//! A process's own way to the log, which is standard error: it may be full, gone or blocked, and
+//! nothing waits or ends for it.
 //!
-//! A line that cannot be written is lost and counted; the next one that can be written is preceded by the count. In the front,
-//! and in all it starts, standard error is a pipe that never blocks, behind which a [`relay`] waits for the real one.
+//! A line that cannot be written is lost and counted; the next one that can be written is preceded
+//! by the count. In the front, and in all it starts, standard error is a pipe that never blocks,
+//! behind which a [`relay`] waits for the real one.
 
 mod relay;
 
@@ -20,7 +22,8 @@ const WHOLE: usize = 4096;
 /// How long the last words of a process may take to get out.
 pub const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// Lines of this process that did not get out. Locked for each text, so that the parts of a long one stay together.
+/// Lines of this process that did not get out. Locked for each text, so that the parts of a long
+/// one stay together.
 static LOST: Mutex<u64> = Mutex::new(0);
 
 /// Where log lines go. Writing never fails.
@@ -38,8 +41,8 @@ impl Write for Lines {
     }
 }
 
-/// Says why the process ends. Text of any length gets out where standard error is read; where it is not, no more than
-/// [`LAST_WORDS`] go by.
+/// Says why the process ends. Text of any length gets out where standard error is read; where it is
+/// not, no more than [`LAST_WORDS`] go by.
 pub fn say(text: &str) {
     begin();
     let end = Instant::now() + LAST_WORDS;

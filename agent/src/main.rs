@@ -334,7 +334,8 @@ fn vault(action: VaultAction, config: &std::path::Path) -> anyhow::Result<ExitCo
 /// requests. The PKCS#11 binding calls each mechanism it has no name for an error; what goes wrong with a token comes
 /// back as a value.
 ///
-/// What serves others has a relay between itself and standard error; a command that a person runs waits for its reader.
+/// What serves others has a relay between itself and standard error; a command that a person runs
+/// waits for its reader.
 fn log_to_stderr(command: &Command) {
     let wanted = std::env::var("RUST_LOG").unwrap_or_default();
     let level = ["error", "warn", "info", "debug", "trace"].into_iter().find(|level| *level == wanted);

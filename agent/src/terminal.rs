@@ -55,7 +55,8 @@ impl<'fd> Terminal<'fd> {
 
     /// Shows `text`. A terminal that is held is waited for as an answer is.
     pub fn show(&self, text: &str) -> Result<(), TerminalError> {
-        // One that is ready takes a byte, and may keep a longer text waiting where nothing ends the wait.
+        // One that is ready takes a byte, and may keep a longer text waiting where nothing ends the
+        // wait.
         for byte in text.as_bytes().chunks(1) {
             self.wait(PollFlags::OUT, None)?;
             rustix::io::retry_on_intr(|| rustix::io::write(self.device, byte))?;
@@ -75,8 +76,8 @@ impl<'fd> Terminal<'fd> {
         result
     }
 
-    /// Asks for text of one line or several, until `is_whole` holds for what came. A line after the first has to come within
-    /// `patience`. Each line keeps its newline.
+    /// Asks for text of one line or several, until `is_whole` holds for what came. A line after the
+    /// first has to come within `patience`. Each line keeps its newline.
     pub fn ask_lines(
         &self,
         question: &str,
@@ -112,7 +113,8 @@ impl<'fd> Terminal<'fd> {
         }
     }
 
-    /// Reads what is left of a paste: a shell would take it for commands, and keep a secret among those it remembers.
+    /// Reads what is left of a paste: a shell would take it for commands, and keep a secret among
+    /// those it remembers.
     fn forget_the_rest(&self) {
         let mut rest = [0; 512];
         while matches!(self.wait(PollFlags::IN, Some(PASTE_PAUSE)), Ok(true)) {
@@ -186,7 +188,8 @@ impl<'fd> EchoOff<'fd> {
 
 impl Drop for EchoOff<'_> {
     fn drop(&mut self) {
-        // Where the terminal is gone there is nothing left to restore; one that is held would be waited for by a drain.
+        // Where the terminal is gone there is nothing left to restore; one that is held would be
+        // waited for by a drain.
         let _ = tcsetattr(self.device, OptionalActions::Now, &self.before);
     }
 }

@@ -113,8 +113,8 @@ fn describe(failure: &Failure) -> String {
 
 /// For the person, on standard error: standard output holds the result.
 ///
-/// Nothing can be said where standard error is gone, or is not read for a second; the result tells. A request that waits for
-/// approval is not held up by that.
+/// Nothing can be said where standard error is gone, or is not read for a second; the result tells.
+/// A request that waits for approval is not held up by that.
 pub(crate) fn say(text: &str) {
     let second = Timespec { tv_sec: 1, tv_nsec: 0 };
     for part in text.as_bytes().chunks(AT_ONCE) {

@@ -1,5 +1,6 @@
-//! A log that cannot be written: full, gone or blocked, from the start, while the agent runs, at a reload, at the stop. The
-//! agent signs, starts its other processes, and stops in order and in time all the same.
+//! A log that cannot be written: full, gone or blocked, from the start, while the agent runs, at a
+//! reload, at the stop. The agent signs, starts its other processes, and stops in order and in time
+//! all the same.
 
 use std::fs::File;
 use std::io::Read;

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-/// The path as one word of a shell's command line: in quotes where it holds anything that a shell reads otherwise.
+/// The path as one word of a shell's command line: in quotes where it holds anything that a shell
+/// reads otherwise.
 pub fn path(path: &Path) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+@,:".contains(byte);
     let text = path.to_string_lossy();

@@ -21,7 +21,8 @@ pub enum KeyMaterial {
 }
 
 impl KeyMaterial {
-    /// Decodes an HMAC `secret`, which the exchange wrote in `encoding`. Errors quote nothing of it.
+    /// Decodes an HMAC `secret`, which the exchange wrote in `encoding`. Errors quote nothing of
+    /// it.
     pub(super) fn decode(algorithm: Algorithm, encoding: SecretEncoding, secret: &[u8]) -> Result<Self, EnrolError> {
         match (algorithm, encoding) {
             (Algorithm::HmacSha256 | Algorithm::HmacSha384 | Algorithm::HmacSha512, SecretEncoding::Ascii) => {

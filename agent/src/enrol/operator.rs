@@ -104,7 +104,8 @@ struct Entered {
     passphrase: Option<Zeroizing<String>>,
 }
 
-/// The file that Coinbase's portal gives out, `cdp_api_key.json`. It may say more, which is not needed here.
+/// The file that Coinbase's portal gives out, `cdp_api_key.json`. It may say more, which is not
+/// needed here.
 #[derive(Deserialize)]
 struct PortalFile {
     /// Of keys that have a name, which is what requests are signed under.

@@ -1,4 +1,5 @@
-//! Private keys in PEM, as tools, portals and files of variables write them. Errors quote nothing of what is in them.
+//! Private keys in PEM, as tools, portals and files of variables write them. Errors quote nothing
+//! of what is in them.
 
 use data_encoding::BASE64;
 use ed25519_dalek::pkcs8::DecodePrivateKey;
@@ -135,7 +136,8 @@ fn end_of(label: &str) -> String {
     format!("-----END {label}-----")
 }
 
-/// Files of variables, and JSON that is copied as it stands, have a line break as `\n`, and quotes around the whole.
+/// Files of variables, and JSON that is copied as it stands, have a line break as `\n`, and quotes
+/// around the whole.
 fn with_plain_lines(secret: &[u8]) -> Result<Zeroizing<String>, EnrolError> {
     let text = std::str::from_utf8(secret).map_err(|_| input("it is not text"))?;
     let mut plain = Zeroizing::new(String::with_capacity(text.len()));

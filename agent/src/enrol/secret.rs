@@ -8,9 +8,11 @@ use super::material::{self, KeyMaterial};
 use super::pem;
 use super::protocol::{EnrolError, SecretEncoding};
 
-/// The key of one of `algorithms` that `secret` is. `encoding` is the one of the exchange's HMAC secrets.
+/// The key of one of `algorithms` that `secret` is. `encoding` is the one of the exchange's HMAC
+/// secrets.
 ///
-/// A secret that could be of two of them is refused: it would sign, and wrongly for ever. Errors quote nothing of it.
+/// A secret that could be of two of them is refused: it would sign, and wrongly for ever. Errors
+/// quote nothing of it.
 pub(super) fn read(
     algorithms: &[Algorithm],
     encoding: SecretEncoding,

@@ -1,4 +1,5 @@
-//! Secrets in the forms in which exchanges, portals and tools give them out: each with what becomes of it.
+//! Secrets in the forms in which exchanges, portals and tools give them out: each with what becomes
+//! of it.
 
 use std::process::{Command, Stdio};
 

@@ -1,8 +1,9 @@
-//! What stands between the agent's processes and the real standard error: a pipe that none of them waits for, and one thread
-//! of the first process, which may wait for ever.
+//! What stands between the agent's processes and the real standard error: a pipe that none of them
+//! waits for, and one thread of the first process, which may wait for ever.
 //!
-//! The pipe's end that is written to has an open file description of its own, so that only it is non-blocking: the operator's
-//! terminal is shared with other programs. Modules that print to standard error are kept from blocking by it as well.
+//! The pipe's end that is written to has an open file description of its own, so that only it is
+//! non-blocking: the operator's terminal is shared with other programs. Modules that print to
+//! standard error are kept from blocking by it as well.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::OnceLock;
@@ -31,7 +32,8 @@ struct Relay {
     busy: AtomicBool,
 }
 
-/// Makes standard error of this process, and of what it starts, a pipe that never blocks. Without [`begin`] nothing leaves it.
+/// Makes standard error of this process, and of what it starts, a pipe that never blocks. Without
+/// [`begin`] nothing leaves it.
 pub fn install() -> std::io::Result<()> {
     let sink = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3)?;
     let (source, entry) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -46,8 +48,8 @@ pub fn install() -> std::io::Result<()> {
     Ok(())
 }
 
-/// Starts the thread that writes to the real standard error, where [`install`] was called. Not before a process has given up
-/// what it must give up alone.
+/// Starts the thread that writes to the real standard error, where [`install`] was called. Not
+/// before a process has given up what it must give up alone.
 pub fn begin() {
     let Some(relay) = RELAY.get() else { return };
     if !relay.begun.swap(true, Ordering::SeqCst) {

@@ -94,7 +94,8 @@ pub fn outlive_termination_signals() -> io::Result<()> {
     Ok(())
 }
 
-/// A hang-up that comes from now on waits for [`take_hang_ups`]. To be called while there is one thread.
+/// A hang-up that comes from now on waits for [`take_hang_ups`]. To be called while there is one
+/// thread.
 pub fn keep_hang_ups() {
     set_blocked(libc::SIG_BLOCK, &[libc::SIGHUP]);
 }
@@ -104,12 +105,14 @@ pub fn take_hang_ups() {
     set_blocked(libc::SIG_UNBLOCK, &[libc::SIGHUP]);
 }
 
-/// This thread may write to its terminal from the background, where a terminal is set to stop the process for it.
+/// This thread may write to its terminal from the background, where a terminal is set to stop the
+/// process for it.
 pub fn write_from_the_background() {
     set_blocked(libc::SIG_BLOCK, &[libc::SIGTTOU]);
 }
 
-/// A file that reaches the size this process may give it is an error (EFBIG) from now on, no longer the process's end.
+/// A file that reaches the size this process may give it is an error (EFBIG) from now on, no longer
+/// the process's end.
 pub fn survive_file_size_limits() {
     // SAFETY: to ignore a signal runs no code of ours, and any signal but two can be ignored.
     unsafe {
@@ -119,8 +122,8 @@ pub fn survive_file_size_limits() {
 
 fn set_blocked(how: libc::c_int, signals: &[libc::c_int]) {
     let mut set = MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: sigemptyset initialises the set before anything reads it; no old mask is asked for. None of the calls can fail
-    // with a known signal and a known way to change the mask.
+    // SAFETY: sigemptyset initialises the set before anything reads it; no old mask is asked for.
+    // None of the calls can fail with a known signal and a known way to change the mask.
     unsafe {
         libc::sigemptyset(set.as_mut_ptr());
         for signal in signals {

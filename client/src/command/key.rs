@@ -78,7 +78,8 @@ pub(crate) struct AddArguments {
     /// Where the exchange takes several and the secret itself does not say which it is
     #[arg(long, value_parser = named::<Algorithm>)]
     algorithm: Option<Algorithm>,
-    /// Read {"api_key", "secret", "passphrase"} as JSON from standard input, or the cdp_api_key.json of Coinbase's portal
+    /// Read {"api_key", "secret", "passphrase"} as JSON from standard input, or the
+    /// cdp_api_key.json of Coinbase's portal
     #[arg(long)]
     stdin: bool,
 }

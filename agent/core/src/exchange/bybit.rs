@@ -28,7 +28,8 @@ static FACTS: Facts = Facts {
     algorithms: &[Algorithm::HmacSha256, Algorithm::RsaPkcs1v15Sha256],
     // What is signed is a query or a JSON body, which tells GET from POST.
     schemes: &[Scheme::of("/", Binding { path: false, ..Binding::FULL }).with_objects()],
-    // Of the guide, of regional sites as it and ccxt name them. A key is known only at the site it was made at.
+    // Of the guide, of regional sites as it and ccxt name them. A key is known only at the site it
+    // was made at.
     hosts: &[
         Hosts {
             environment: Environment::Production,

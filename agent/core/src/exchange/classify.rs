@@ -26,6 +26,9 @@ pub struct Classified<'a> {
     pub orders: Result<Vec<Order<'a>>, String>,
     /// What the signature covers.
     pub binding: Binding,
+    /// What takes the same signature because a request without parameters signs an empty text, whatever its method; nobody
+    /// can tell it apart, and it is not counted.
+    pub empty_text: Scopes,
 }
 
 /// One order, as its request says it; texts are unjudged.
@@ -116,6 +119,7 @@ pub fn classify<'a>(
             format!("{} {} is not in the endpoint table of {}", request.method, request.path, exchange.facts().name);
         return Err(Refusal::new(Code::RequestUnknownEndpoint, message));
     };
+    check_names(exchange, scheme, index, &request.params, &names)?;
     let own = table.openings_of(index);
     let opened = || opened(table, endpoint, binding, request, &names);
     if !binding.path {
@@ -127,7 +131,8 @@ pub fn classify<'a>(
         effective: Scopes::only(endpoint.scope),
         transfers: Vec::new(),
         orders: Ok(Vec::new()),
-        binding,
+        binding: covered(binding, request),
+        empty_text: empty_text(table, endpoint, binding, request),
     };
     let mut read = Vec::new();
     if endpoint.scope == Scope::Trade {
@@ -167,7 +172,7 @@ fn of_same_path<'a>(
     own: usize,
     request: &'a Request,
 ) -> impl Iterator<Item = (usize, &'static Endpoint)> + 'a {
-    let rows = Method::ALL.into_iter().filter_map(|method| table.find(method, request.path.as_str()));
+    let rows = Method::ALL.into_iter().filter_map(|method| table.find_any(method, request.path.as_str()));
     rows.filter(move |(index, row)| *index != own && row.scope != Scope::Read)
 }
 
@@ -333,6 +338,78 @@ fn known_names(exchange: &dyn Exchange, scheme: &Scheme, params: &Params) -> Res
     Ok(names)
 }
 
+/// Where a signature leaves method or path open, the endpoints that no row knows take it as well: a request carries only names
+/// that its own row lists, so that it cannot have those that another one needs. The same holds of what stands in its lists,
+/// objects and JSON texts.
+fn check_names(
+    exchange: &dyn Exchange,
+    scheme: &Scheme,
+    row: usize,
+    params: &Params,
+    names: &[NameId],
+) -> Result<(), Refusal> {
+    if scheme.binding.path && scheme.binding.method || UNLISTED.contains(&exchange.facts().name) {
+        return Ok(());
+    }
+    let listing = Listing { exchange, row };
+    let members = params.members();
+    // A name that the table does not know has no number, and the others are fewer than the parameters.
+    let all_listed = names.len() == members.len() && names.iter().all(|name| exchange.table().lists(row, *name));
+    if !all_listed && let Some((name, _)) = members.iter().find(|(name, _)| !listing.has(name)) {
+        return Err(listing.refusal(name));
+    }
+    if let Value::Array(_) = params.value() {
+        return listing.check(params.value());
+    }
+    members.iter().try_for_each(|(_, value)| listing.check(value))
+}
+
+/// Exchanges whose rows do not list their names yet.
+const UNLISTED: &[&str] = &["binance", "bybit", "krakenfutures", "mexc", "phemex", "upbit", "woo"];
+
+/// The names that a request for one row may carry.
+struct Listing<'a> {
+    exchange: &'a dyn Exchange,
+    row: usize,
+}
+
+impl Listing<'_> {
+    fn has(&self, name: &str) -> bool {
+        let table = self.exchange.table();
+        matches!(table.spelling(name), Spelling::Known(known) if table.lists(self.row, known))
+    }
+
+    /// Refuses names inside a value that the row does not list.
+    fn check(&self, value: &Value) -> Result<(), Refusal> {
+        match value {
+            Value::Array(items) => items.iter().try_for_each(|item| self.check(item)),
+            Value::Object(members) => members
+                .iter()
+                .try_for_each(|(name, value)| if self.has(name) { self.check(value) } else { Err(self.refusal(name)) }),
+            Value::String(text) if text.trim_start().starts_with(['[', '{']) => {
+                let inner = Value::parse(text)
+                    .map_err(|_| Refusal::malformed("a text begins as JSON does, and is none that can be judged"))?;
+                self.check(&inner)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn refusal(&self, name: &str) -> Refusal {
+        let exchange = self.exchange.facts().name;
+        let table = self.exchange.table();
+        let row = &table.endpoints()[self.row];
+        let line =
+            if table.openings_of(self.row).next().is_some() { "the line of this endpoint" } else { "a line for it" };
+        Refusal::forbidden_parameter(format!(
+            "{} {} is not known to take the parameter {name:?}, with which its signature could be for an endpoint that nobody \
+             knows yet: {exchange} does not sign all of method and path. Where the endpoint takes it, {exchange}.params needs \
+             \"{name}?\" in {line}; where no endpoint can do harm by it, a line \"harmless {name}\"",
+            row.method, row.path
+        ))
+    }
+}
+
 /// Where the path is not bound, the parameters alone say what a request is, and one that stands inside an object could be any
 /// of them. Objects stand under names that are taken by a row that counts, the one asked for or one that the signature opens;
 /// and, but for those in lists, only where the body is signed as the JSON that it is sent as.
@@ -380,7 +457,25 @@ fn opened<'a>(
 
 /// Whether the signature of a request for `own` leaves the caller free to send it there.
 fn reachable(endpoint: &Endpoint, own: &Endpoint, binding: Binding) -> bool {
-    endpoint.group == own.group && (!binding.method || endpoint.method == own.method)
+    endpoint.group == own.group && binding.takes_for(own.method, endpoint.method)
+}
+
+/// An empty text is that of a query and of a body: it tells no method.
+fn covered(binding: Binding, request: &Request) -> Binding {
+    Binding { method: binding.method && !signs_empty_text(binding, request), ..binding }
+}
+
+fn signs_empty_text(binding: Binding, request: &Request) -> bool {
+    !binding.path && binding.method && request.method == Method::Get && request.params.members().is_empty()
+}
+
+/// The scopes of what takes a body without parameters, where the request is a read whose signature fits it.
+fn empty_text(table: &Table, own: &Endpoint, binding: Binding, request: &Request) -> Scopes {
+    if !signs_empty_text(binding, request) {
+        return Scopes::NONE;
+    }
+    let rows = table.nameless().filter(|opening| opening.empty).map(|opening| table.endpoint(opening));
+    rows.filter(|row| row.group == own.group).map(|row| row.scope).collect()
 }
 
 fn transfer(table: &Table, endpoint: &Endpoint, opening: Option<&Opening>, request: &Request) -> Transfer {

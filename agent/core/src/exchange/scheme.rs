@@ -30,6 +30,14 @@ impl Binding {
         }
     }
 
+    /// Whether whoever sends a request with method `one` may send it with method `other`. Where the path is not signed, a
+    /// method shows by nothing but its form: a GET has a query, POST, PUT and PATCH a body, DELETE either.
+    pub fn takes_for(self, one: Method, other: Method) -> bool {
+        let has_body = |method| matches!(method, Method::Patch | Method::Post | Method::Put);
+        let differ = |one, other| one == Method::Get && has_body(other);
+        !self.method || one == other || !self.path && !differ(one, other) && !differ(other, one)
+    }
+
     /// What whoever sends a request with this method may change in it, in words.
     pub fn unsigned(self, method: Method) -> impl Iterator<Item = &'static str> {
         let parts = [("method", self.method), ("path", self.path), ("parameters", self.covers_parameters(method))];

@@ -25,6 +25,8 @@ pub struct Endpoint {
     pub reason: Option<&'static str>,
     /// Endpoints of other groups never take the same signature.
     pub group: usize,
+    /// Nobody may ask for it; what it takes opens it all the same.
+    pub withheld: bool,
 }
 
 impl Endpoint {
@@ -113,7 +115,7 @@ pub struct Opening {
     pub required: Vec<&'static str>,
     /// The same as `required`.
     pub required_set: NameSet,
-    /// What it takes beside them and no role reads, `name?`: known, so that objects may stand under it.
+    /// What it takes beside them and no role reads, `name?`.
     pub optional: Vec<&'static str>,
     pub roles: Vec<(Role, Source)>,
     /// The same for all openings that read the same orders out of the same payload.
@@ -134,8 +136,17 @@ impl Opening {
 
     /// Whether the endpoint is known to take a parameter of this name.
     pub fn takes(&self, name: &str) -> bool {
-        let read = self.roles.iter().filter_map(|(_, source)| source.parameter());
-        self.required.iter().chain(&self.optional).copied().chain(read).any(|known| known == name)
+        self.names().any(|known| known == name)
+    }
+
+    /// Every name of the line, some of them twice.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.required.iter().chain(&self.optional).copied().chain(self.read())
+    }
+
+    /// The names that roles read.
+    fn read(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.roles.iter().filter_map(|(_, source)| source.parameter()).filter(|name| *name != WHOLE_BODY)
     }
 
     /// Whether it takes parameters that name nothing: none at all or only unknown ones, which an exchange may as well
@@ -166,6 +177,12 @@ pub struct Table {
     names: Names,
     /// The names of what the agent sets.
     managed: Vec<&'static str>,
+    /// The names that any row may carry, by the file's `harmless` lines.
+    harmless: Vec<&'static str>,
+    /// By endpoint, in order: the names that it takes, or that any row may carry.
+    listed: Vec<Vec<NameId>>,
+    /// By name: a row that counts requires it or reads it.
+    tells: Vec<bool>,
     exact: HashMap<(Method, &'static str), usize>,
     /// Endpoints with `{name}` segments, by method and number of segments.
     patterns: HashMap<(Method, usize), Vec<usize>>,
@@ -181,10 +198,12 @@ pub struct Table {
 impl Table {
     /// Parses a `.scopes` and a `.params` file that are compiled in.
     ///
+    /// A leading `!` marks an endpoint in `.scopes` that nobody may ask for.
+    ///
     /// A `.params` line is `METHOD PATH name role=name name? role=name?`: names a request needs (those without `?`), and
     /// what they mean. `role={segment}` stands in the path, `role='text'` is always the same. A leading `~` marks a residual
     /// row, a leading `-` a row of scope trade that places no order; `{}` among the names one that takes a request without
-    /// any.
+    /// any. `harmless NAME # source and reason` is a name that any row may carry.
     ///
     /// `opaque NAME # source` and `instrument NAME # source` say what a value may hold that is signed unescaped: see
     /// [`Content`].
@@ -198,11 +217,15 @@ impl Table {
         let exact: HashMap<_, _> =
             endpoints.iter().enumerate().map(|(index, endpoint)| ((endpoint.method, endpoint.path), index)).collect();
         assert_eq!(exact.len(), endpoints.len(), "an endpoint stands twice");
-        let openings: Vec<_> = lines(params).map(|line| parse_opening(line, &exact)).collect();
+        let (harmless, rows): (Vec<_>, Vec<_>) = lines(params).partition(|line| line.starts_with(HARMLESS));
+        let openings: Vec<_> = rows.into_iter().map(|line| parse_opening(line, &exact)).collect();
         let mut table = Self {
             schemes: facts.schemes,
             names: Names::new(),
             managed: facts.set_by_agent().chain(facts.receive_window.map(|window| window.name)).collect(),
+            harmless: harmless.into_iter().map(parse_harmless).collect(),
+            listed: Vec::new(),
+            tells: Vec::new(),
             patterns: HashMap::new(),
             openings_of: vec![Vec::new(); endpoints.len()],
             telling: Vec::new(),
@@ -215,6 +238,7 @@ impl Table {
         table.number_names();
         table.number_readings();
         table.index();
+        table.list_names();
         table
     }
 
@@ -230,8 +254,13 @@ impl Table {
         &self.endpoints[opening.endpoint]
     }
 
-    /// The row for a method and path; an exact row wins over a pattern.
+    /// The row for a method and path that may be asked for; an exact row wins over a pattern.
     pub fn find(&self, method: Method, path: &str) -> Option<(usize, &Endpoint)> {
+        self.find_any(method, path).filter(|(_, row)| !row.withheld)
+    }
+
+    /// The same of all rows, those that nobody may ask for among them.
+    pub fn find_any(&self, method: Method, path: &str) -> Option<(usize, &Endpoint)> {
         let exact = self.exact.get(&(method, path)).copied();
         let index = exact.or_else(|| {
             let candidates = self.patterns.get(&(method, path.split('/').count()))?;
@@ -266,7 +295,8 @@ impl Table {
     /// Many endpoints of an exchange are alike: where a signature opens one cancel by symbol, it opens them all. Of openings
     /// that need the same names and tell nothing new of the same payload, only the first is given.
     pub fn telling(&self, name: NameId) -> impl Iterator<Item = &Opening> {
-        self.telling[name.index()].iter().map(|index| &self.openings[*index])
+        let telling = self.telling.get(name.index()).map(Vec::as_slice).unwrap_or_default();
+        telling.iter().map(|index| &self.openings[*index])
     }
 
     /// Openings that count and need no name: those of a request without parameters, and those of an array.
@@ -279,9 +309,16 @@ impl Table {
         self.names.find(name)
     }
 
-    /// Whether a parameter of this name says something of what a request does.
+    /// Whether a parameter of this name says something of what a request does: a row that is more than a read requires it,
+    /// or reads a meaning out of it.
     pub fn tells(&self, name: &str) -> bool {
-        matches!(self.names.find(name), Spelling::Known(_)) && !self.managed.contains(&name)
+        matches!(self.names.find(name), Spelling::Known(id) if self.tells[id.index()]) && !self.managed.contains(&name)
+    }
+
+    /// Whether a request for this endpoint may carry a parameter of this name where a signature leaves method or path open:
+    /// one of its own lines has it, or a `harmless` line, or the agent sets it.
+    pub fn lists(&self, endpoint: usize, name: NameId) -> bool {
+        self.listed[endpoint].binary_search(&name).is_ok()
     }
 
     /// Whether a body may be an array where the path is not bound: some row takes one.
@@ -300,21 +337,34 @@ impl Table {
         }
     }
 
+    /// Those that rows require first, so that sets of them are small.
     fn number_names(&mut self) {
         for opening in &mut self.openings {
             opening.required_set = opening.required.iter().map(|name| self.names.add(name)).collect();
-            for name in &opening.optional {
-                self.names.add(name);
-            }
-            for (_, source) in &opening.roles {
-                if let Some(name) = source.parameter() {
-                    self.names.add(name);
-                }
-            }
         }
-        for name in &self.managed {
+        assert!(self.names.len() <= NameSet::CAPACITY, "more than {} required names", NameSet::CAPACITY);
+        let others = self.openings.iter().flat_map(Opening::names).chain(self.managed.iter().copied());
+        for name in others.chain(self.harmless.iter().copied()) {
             self.names.add(name);
         }
+    }
+
+    fn list_names(&mut self) {
+        let id = |name| self.names.number(name);
+        let anywhere = self.harmless.iter().chain(&self.managed).map(|name| id(name));
+        let anywhere: Vec<_> = anywhere.collect();
+        let of = |endpoint: usize| self.openings_of(endpoint).flat_map(Opening::names).map(id);
+        let mut listed: Vec<Vec<_>> =
+            (0..self.endpoints.len()).map(|endpoint| anywhere.iter().copied().chain(of(endpoint)).collect()).collect();
+        let mut tells = vec![false; self.names.len()];
+        for opening in self.openings.iter().filter(|opening| self.endpoint(opening).scope != Scope::Read) {
+            opening.required.iter().copied().chain(opening.read()).for_each(|name| tells[id(name).index()] = true);
+        }
+        listed.iter_mut().for_each(|names| {
+            names.sort_unstable();
+            names.dedup();
+        });
+        (self.listed, self.tells) = (listed, tells);
     }
 
     fn number_readings(&mut self) {
@@ -333,10 +383,7 @@ impl Table {
             }
         }
         let mut uses = [0; NameSet::CAPACITY];
-        let id = |name: &str| match self.names.find(name) {
-            Spelling::Known(id) => id.index(),
-            _ => unreachable!("{name} was numbered"),
-        };
+        let id = |name: &str| self.names.number(name).index();
         for name in self.openings.iter().flat_map(|opening| &opening.required) {
             uses[id(name)] += 1;
         }
@@ -391,12 +438,22 @@ fn lines(text: &'static str) -> impl Iterator<Item = &'static str> {
 }
 
 fn parse_endpoint(line: &'static str, schemes: &[Scheme]) -> Endpoint {
-    let (row, reason) = line.split_once('#').map_or((line, None), |(row, reason)| (row, Some(reason.trim())));
+    let (row, withheld) = line.strip_prefix('!').map_or((line, false), |row| (row, true));
+    let (row, reason) = row.split_once('#').map_or((line, None), |(row, reason)| (row, Some(reason.trim())));
     let words: Vec<_> = row.split_whitespace().collect();
     let [method, path, scope] = words[..] else { panic!("not METHOD PATH SCOPE: {line}") };
     let method = Method::parse(method).unwrap_or_else(|_| panic!("unknown method: {line}"));
     let scope = Scope::from_name(scope).unwrap_or_else(|| panic!("unknown scope: {line}"));
-    Endpoint { method, path, scope, reason, group: scheme::group(schemes, path) }
+    Endpoint { method, path, scope, reason, group: scheme::group(schemes, path), withheld }
+}
+
+fn parse_harmless(line: &'static str) -> &'static str {
+    let (row, why) = line.split_once('#').unwrap_or_else(|| panic!("no source: {line}"));
+    let words: Vec<_> = row.split_whitespace().collect();
+    match words[..] {
+        [_, name] if !why.trim().is_empty() => name,
+        _ => panic!("not harmless NAME # source: {line}"),
+    }
 }
 
 fn parse_opening(line: &'static str, endpoints: &HashMap<(Method, &'static str), usize>) -> Opening {
@@ -441,6 +498,9 @@ fn parse_opening(line: &'static str, endpoints: &HashMap<(Method, &'static str),
     }
     opening
 }
+
+/// Begins a line that names no row.
+const HARMLESS: &str = "harmless ";
 
 /// Instead of names: a request without parameters is enough.
 const NO_PARAMETERS: &str = "{}";

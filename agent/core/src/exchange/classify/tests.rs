@@ -18,6 +18,7 @@ fn plainly<'a>(exchange: &dyn Exchange, request: &'a Request) -> Classified<'a> 
         transfers: Vec::new(),
         orders: Ok(Vec::new()),
         binding: binding_of(exchange, request),
+        empty_text: Scopes::NONE,
     };
     if endpoint.scope == Scope::Trade {
         classified.orders = orders(table, openings.iter().copied(), request);
@@ -30,7 +31,7 @@ fn plainly<'a>(exchange: &dyn Exchange, request: &'a Request) -> Classified<'a> 
     }
     if classified.binding.path && !classified.binding.method {
         for (other, row) in table.endpoints().iter().enumerate() {
-            let found = table.find(row.method, request.path.as_str()).is_some_and(|(found, _)| found == other);
+            let found = table.find_any(row.method, request.path.as_str()).is_some_and(|(found, _)| found == other);
             if found && other != own && row.scope != Scope::Read {
                 classified.add_row(table, other, row, request);
             }
@@ -102,7 +103,7 @@ fn opened_plainly(exchange: &dyn Exchange, request: &Request, own: usize) -> Vec
             && opening.required.iter().all(|name| names.contains(name))
             && (!opening.required.is_empty() || opening.takes_nameless(&request.params, table))
             && row.group == group
-            && (!binding.method || row.method == request.method)
+            && binding.takes_for(request.method, row.method)
     });
     let place = |opening: &Opening| {
         let Some(rarest) = opening.required.iter().min_by_key(|name| uses(name)) else { return Some(usize::MAX) };

@@ -1,8 +1,8 @@
 //! The parameter names of one table, numbered, so that a set of them is a few machine words.
 
-/// A name's number in its table.
+/// A name's number in its table. The names that rows require have the lowest.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct NameId(u8);
+pub struct NameId(u16);
 
 impl NameId {
     pub const fn index(self) -> usize {
@@ -10,15 +10,19 @@ impl NameId {
     }
 }
 
-/// A set of names of one table.
+/// A set of names that rows of one table require. It has no room for others, and leaves them out.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct NameSet([u64; 4]);
+pub struct NameSet([u64; WORDS]);
+
+const WORDS: usize = 8;
 
 impl NameSet {
-    pub const CAPACITY: usize = 256;
+    pub const CAPACITY: usize = 64 * WORDS;
 
     pub fn insert(&mut self, name: NameId) {
-        self.0[name.index() / 64] |= 1 << (name.index() % 64);
+        if let Some(word) = self.0.get_mut(name.index() / 64) {
+            *word |= 1 << (name.index() % 64);
+        }
     }
 
     pub fn contains_all(&self, others: &Self) -> bool {
@@ -26,7 +30,7 @@ impl NameSet {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0 == [0; 4]
+        self.0 == [0; WORDS]
     }
 }
 
@@ -70,19 +74,34 @@ impl Names {
     /// The number of `name`, which may be known already.
     ///
     /// # Panics
-    /// On a name that is no plain name, and where the table holds more names than a set has room for: the tables are part
-    /// of the program.
+    /// On a name that is no plain name, and where a table holds more names than there are numbers: the tables are part of
+    /// the program.
     pub(super) fn add(&mut self, name: &'static str) -> NameId {
         if let Spelling::Known(known) = self.find(name) {
             return known;
         }
         assert!(name.is_ascii() && (1..=LONGEST).contains(&name.len()), "not a plain name: {name}");
-        assert!(self.spelled.len() < NameSet::CAPACITY, "more than {} names", NameSet::CAPACITY);
-        let added = NameId(self.spelled.len() as u8);
+        assert!(self.spelled.len() < usize::from(u16::MAX), "more names than numbers");
+        let added = NameId(self.spelled.len() as u16);
         self.spelled.push(name);
         self.buckets[bucket(name)].push(added);
         self.lengths[usize::from(name.as_bytes()[0])] |= 1 << name.len();
         added
+    }
+
+    /// The number of a name that was added.
+    ///
+    /// # Panics
+    /// On another name.
+    pub(super) fn number(&self, name: &str) -> NameId {
+        match self.find(name) {
+            Spelling::Known(id) => id,
+            _ => panic!("{name} was not added"),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.spelled.len()
     }
 
     pub(super) fn find(&self, name: &str) -> Spelling {
@@ -166,5 +185,7 @@ mod tests {
             assert!(!others.contains_all(&one));
         }
         assert!(NameSet::default().is_empty() && all.contains_all(&NameSet::default()));
+        let beyond = NameSet::from_iter([names.add("beyond")]);
+        assert!(beyond.is_empty(), "a name that no row requires is in no set");
     }
 }

@@ -218,7 +218,7 @@ impl Order {
 struct OneRow;
 
 static ONE_ROW: LazyLock<Table> = LazyLock::new(|| {
-    let order = "POST /api/v3/order symbol=symbol side=side type=type quantity=quantity? price=price?";
+    let order = "POST /api/v3/order symbol=symbol side=side type=type quantity=quantity? price=price? timeInForce? newClientOrderId?";
     Table::parse(Binance.facts(), "POST /api/v3/order trade", order)
 });
 

@@ -248,6 +248,7 @@ impl Policy {
         may_use(client, key)?;
         holds(client, key, classified.scope, classified.effective)?;
         may_hold_signature(client, exchange, classified.binding)?;
+        may_sign_empty_text(key, classified.empty_text)?;
         if classified.scope == Scope::Session {
             limits::session(client, classified.effective)?;
         }
@@ -347,6 +348,21 @@ fn may_hold_signature(client: &Client, exchange: &dyn Exchange, binding: Binding
         exchange.facts().name
     );
     Err(Denied::new(client.rule("unbound"), Code::PolicyEffectiveScope, message))
+}
+
+/// A read without parameters signs the text of every request without a body. Where one of those moves money or keys, a key
+/// with such a right signs none; one that only reads and trades cannot do what the other request asks for.
+fn may_sign_empty_text(key: &Key, opened: Scopes) -> Result<(), Denied> {
+    let serious: Scopes = [Scope::Transfer, Scope::Withdraw, Scope::Admin].into_iter().collect();
+    let (opened, held) = (opened.intersection(serious), key.scopes.intersection(serious));
+    if opened.is_empty() || held.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "a read without parameters has the signature of every request without a body, {opened} among them, and the key is \
+         enrolled with {held}: add a parameter that this read takes, or use a key with read and trade alone"
+    );
+    Err(Denied::new(format!("key {} scopes", key.name), Code::PolicyEffectiveScope, message))
 }
 
 /// Withdrawals and key management always need a person.

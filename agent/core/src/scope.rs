@@ -84,6 +84,12 @@ impl Scopes {
         Self(self.0 | other.0)
     }
 
+    /// The scopes that both hold.
+    #[must_use]
+    pub const fn intersection(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
     pub fn iter(self) -> impl Iterator<Item = Scope> {
         Scope::ALL.into_iter().filter(move |scope| self.contains(*scope))
     }

@@ -177,7 +177,7 @@ fn ordinary(exchange: &dyn Exchange, index: usize, row: &Endpoint) -> Request {
     let opening = exchange.table().openings_of(index).find(|opening| names(opening).next().is_some());
     let mut members: Vec<(String, Value)> = Vec::new();
     for (at, name) in opening.map(names).into_iter().flatten().enumerate() {
-        if name != WHOLE_BODY && !members.iter().any(|(known, _)| known == name) {
+        if name != WHOLE_BODY && !members.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)) {
             members.push((name.to_owned(), Value::String(format!("v{at}alue"))));
         }
     }

@@ -46,7 +46,16 @@ const EXPLAINED: &[Row] = &[
         Some("DELETE /api/v3/order"),
     ),
     ("bybit", HmacSha256, "POST /v5/order/cancel-all", "{}", PATH, Some("POST /v5/user/delete-api")),
-    ("bybit", RsaPkcs1v15Sha256, "POST /v5/order/create", WITHDRAWAL, PATH, Some("POST /v5/asset/withdraw/create")),
+    (
+        "bybit",
+        RsaPkcs1v15Sha256,
+        "POST /v5/order/cancel",
+        r#"{"category":"spot","symbol":"BTCUSDT","orderId":"1"}"#,
+        PATH,
+        Some("POST /v5/spread/order/cancel"),
+    ),
+    ("bybit", HmacSha256, "GET /v5/account/info", "{}", METHOD_AND_PATH, None),
+    ("bybit", HmacSha256, "GET /v5/account/wallet-balance", r#"{"accountType":"UNIFIED"}"#, PATH, None),
     ("coinbase", EcdsaP256Sha256, "POST /api/v3/brokerage/orders", "{}", PARAMETERS, None),
     ("coinbase", Ed25519, "POST /v2/accounts/a/transactions", "{}", PARAMETERS, None),
     ("coinbase", HmacSha256, "GET /api/v3/brokerage/accounts", "{}", PARAMETERS, None),
@@ -75,14 +84,15 @@ const EXPLAINED: &[Row] = &[
         PATH,
         Some("POST /api/v1/private/position/close_all"),
     ),
+    ("mexc", HmacSha256, "GET /api/v1/private/account/assets", "{}", METHOD_AND_PATH, None),
     ("phemex", HmacSha256, "GET /spot/orders", r#"{"symbol":"sBTCUSDT"}"#, METHOD, Some("DELETE /spot/orders")),
     (
         "phemex",
         HmacSha256,
-        "GET /orders/activeList",
-        r#"{"symbol":"BTCUSD","orderID":"1"}"#,
+        "GET /spot/orders/active",
+        r#"{"symbol":"sBTCUSDT","orderID":"1"}"#,
         METHOD,
-        Some("DELETE /orders"),
+        Some("DELETE /spot/orders"),
     ),
     ("upbit", HmacSha256, "GET /v1/accounts", "{}", METHOD_AND_PATH, Some("DELETE /v1/orders/open")),
     ("woo", HmacSha256, "GET /v1/orders", r#"{"symbol":"SPOT_BTC_USDT"}"#, METHOD_AND_PATH, Some("DELETE /v1/orders")),
@@ -172,6 +182,50 @@ fn a_frame_is_explained_as_a_login() {
     assert!(
         frame.effective_scopes.contains(Scope::Session) && !explained(row).effective_scopes.contains(Scope::Session)
     );
+}
+
+/// The refusal says of which row the name is not, and which line would have to be added.
+#[test]
+fn a_name_that_no_line_has_is_explained() {
+    for (name, request, params, wanted) in [
+        (
+            "bybit",
+            "POST /v5/order/pre-check",
+            r#"{"symbol":"BTCUSDT","cell_number":2}"#,
+            ["POST /v5/order/pre-check", "\"cell_number?\"", "\"harmless cell_number\""],
+        ),
+        (
+            "upbit",
+            "GET /v1/accounts",
+            r#"{"made_up":"1"}"#,
+            ["GET /v1/accounts", "a line for this endpoint", "upbit.params"],
+        ),
+    ] {
+        let reply = explained(&(name, HmacSha256, request, params, PATH, None));
+        assert_eq!((reply.decision.as_str(), reply.code), ("deny", Some(Code::RequestForbiddenParameter)), "{params}");
+        let message = reply.message.expect("a message");
+        assert!(wanted.iter().all(|wanted| message.contains(wanted)), "{message}");
+    }
+}
+
+/// A key that cannot delete itself reads without parameters; one that can does not.
+#[test]
+fn a_read_without_parameters_is_refused_where_its_text_moves_money_or_keys_and_the_key_may() {
+    let row = ("bybit", HmacSha256, "GET /v5/account/info", "{}", METHOD_AND_PATH, None);
+    let asked = |scopes: &[Scope]| {
+        let scopes = scopes.iter().copied().collect();
+        explained_with(&row, None, &Key { scopes, ..key(named("bybit").expect("in the registry"), HmacSha256) })
+    };
+    assert_eq!(asked(&[Scope::Read, Scope::Trade]).decision, "allow");
+    assert_eq!(asked(&[Scope::Read, Scope::Trade, Scope::Account, Scope::Session]).decision, "allow");
+    for right in [Scope::Transfer, Scope::Withdraw, Scope::Admin] {
+        let reply = asked(&[Scope::Read, Scope::Trade, right]);
+        assert_eq!((reply.decision.as_str(), reply.code), ("deny", Some(Code::PolicyEffectiveScope)), "{right}");
+        assert!(reply.message.is_some_and(|message| message.contains("without parameters")));
+    }
+    // The text of contracts of MEXC closes positions, and moves nothing out.
+    let mexc = ("mexc", HmacSha256, "GET /api/v1/private/account/assets", "{}", METHOD_AND_PATH, None);
+    assert_eq!(explained(&mexc).decision, "allow");
 }
 
 #[test]

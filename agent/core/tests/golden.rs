@@ -15,6 +15,7 @@ use countersign_core::scope::Scopes;
 
 const HEAD: &str = "\
 # METHOD PATH SCOPE | what decides | what its signature opens, where that is more | no order, no size to judge [# reason]
+# ! nobody may ask for it; what its parameters would open counts.
 # Written by `make golden`, to be read before it is committed.
 ";
 
@@ -25,7 +26,14 @@ fn directory() -> PathBuf {
 fn matrix(exchange: &dyn Exchange) -> String {
     let rows = exchange.table().endpoints().iter().enumerate();
     let lines = rows.map(|(index, row)| line(exchange, index, row));
-    std::iter::once(HEAD.to_owned()).chain(lines).collect()
+    let withheld = exchange.table().withheld().map(|(index, row)| withheld(exchange, index, row));
+    std::iter::once(HEAD.to_owned()).chain(lines).chain(withheld).collect()
+}
+
+fn withheld(exchange: &dyn Exchange, index: usize, row: &Endpoint) -> String {
+    let binding = exchange.facts().scheme(exchange.facts().algorithms[0], row.path).binding;
+    let reason = row.reason.unwrap_or_default();
+    format!("! {} {} {} | {} # {reason}\n", row.method, row.path, row.scope, rule(exchange, index, row, binding))
 }
 
 fn line(exchange: &dyn Exchange, index: usize, row: &Endpoint) -> String {

@@ -6,7 +6,7 @@ mod asked;
 use asked::{draft, filled, places, request};
 use countersign_core::algorithm::Algorithm;
 use countersign_core::exchange::classify::{check_managed, classify};
-use countersign_core::exchange::table::{Endpoint, Opening, Role, Spelling, WHOLE_BODY};
+use countersign_core::exchange::table::{Endpoint, Opening, Role, WHOLE_BODY};
 use countersign_core::exchange::{ALL, Exchange};
 use countersign_core::json::Value;
 use countersign_core::policy::RECEIVE_WINDOW_CAP_MS;
@@ -63,6 +63,15 @@ fn row<'a>(exchange: &'a dyn Exchange, chosen: &Index) -> &'a Endpoint {
     chosen.get(exchange.table().endpoints())
 }
 
+/// A row that takes what these openings ask for: of one of them, or one that may carry all of it, where there is one.
+fn row_for<'a>(exchange: &'a dyn Exchange, asked: &Index, chosen: &[Index]) -> &'a Endpoint {
+    let table = exchange.table();
+    let wanted: Vec<_> = members(exchange, chosen).into_iter().map(|(name, _)| name).collect();
+    let takes = |row: usize| wanted.iter().all(|name| table.openings_of(row).any(|opening| opening.takes(name)));
+    let rows: Vec<_> = table.endpoints().iter().enumerate().filter(|(row, _)| takes(*row)).collect();
+    if rows.is_empty() { row(exchange, asked) } else { asked.get(&rows).1 }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: CASES, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -73,14 +82,14 @@ proptest! {
         left_out in any::<Index>(), unknown in any::<bool>(),
     ) {
         let exchange = ALL[of];
-        let (row, key) = (row(exchange, &asked), algorithm(exchange, &key));
+        let (row, key) = (row_for(exchange, &asked, &chosen), algorithm(exchange, &key));
         let mut more = members(exchange, &chosen);
         if unknown {
             more.push(("unknown".to_owned(), "1".into()));
         }
         let mut fewer = more.clone();
         let (name, _) = fewer.remove(left_out.index(more.len()));
-        let tells = |(name, _): &(String, Value)| matches!(exchange.table().spelling(name), Spelling::Known(_));
+        let tells = |(name, _): &(String, Value)| exchange.table().tells(name);
         let nameless = exchange.table().nameless().next().is_some();
         let path = filled(row.path);
         let asked = |members| request(row.method, &path, Value::Object(members));
@@ -141,7 +150,7 @@ proptest! {
         held in option::of(subsequence(Scope::ALL.to_vec(), 0..=Scope::ALL.len())),
     ) {
         let exchange = ALL[of];
-        let (row, key) = (row(exchange, &asked), algorithm(exchange, &key));
+        let (row, key) = (row_for(exchange, &asked, &meant), algorithm(exchange, &key));
         let members = members(exchange, &meant);
         let changed = at.index(members.len());
         let asked = |members| request(row.method, &filled(row.path), Value::Object(members));

@@ -4,6 +4,7 @@ use countersign_core::exchange::classify::classify;
 use countersign_core::exchange::{Exchange, Stamp, named};
 use countersign_core::json::Value;
 use countersign_core::key::{Environment, Key, KeyName, NonceUnit, Tier};
+use countersign_core::refusal::Code;
 use countersign_core::request::{Method, Params, Path, Request};
 use countersign_core::scope::Scope;
 use countersign_core::transfer::Transfer;
@@ -340,7 +341,7 @@ fn cancels_place_nothing_where_the_path_is_unbound() {
         assert_eq!(classified.effective, [Scope::Trade].into_iter().collect(), "{path}");
         assert!(classified.orders.expect(path).iter().all(|order| !order.sized), "{path}");
     }
-    let request = request(Post, "/api/v1/private/order/cancel", r#"[{"symbol":"BTC_USDT","vol":5}]"#);
-    let classified = classify(exchange("mexc"), exchange("mexc").facts().algorithms[0], &request).expect("a list");
-    assert!(classified.orders.is_ok_and(|orders| orders.iter().any(|order| order.sized)));
+    let sized = request(Post, "/api/v1/private/order/cancel", r#"[{"symbol":"BTC_USDT","vol":5}]"#);
+    let refused = classify(exchange("mexc"), exchange("mexc").facts().algorithms[0], &sized).expect_err("a size");
+    assert_eq!(refused.code, Code::RequestForbiddenParameter);
 }

@@ -112,16 +112,37 @@ pub fn classify<'a>(
 ) -> Result<Classified<'a>, Refusal> {
     let table = exchange.table();
     let scheme = exchange.facts().scheme(algorithm, request.path.as_str());
-    let binding = scheme.binding;
     let names = known_names(exchange, scheme, &request.params)?;
-    let Some((index, endpoint)) = table.find(request.method, request.path.as_str()) else {
-        let message =
-            format!("{} {} is not in the endpoint table of {}", request.method, request.path, exchange.facts().name);
-        return Err(Refusal::new(Code::RequestUnknownEndpoint, message));
+    let Some((index, _)) = table.find(request.method, request.path.as_str()) else {
+        return Err(unknown_endpoint(exchange, request));
     };
     check_names(exchange, scheme, index, &request.params, &names)?;
+    judge(exchange, algorithm, request, index, &names)
+}
+
+fn unknown_endpoint(exchange: &dyn Exchange, request: &Request) -> Refusal {
+    let withheld = exchange.table().find_any(request.method, request.path.as_str());
+    let why = match withheld.and_then(|(_, row)| row.reason) {
+        Some(reason) => format!("is signed for nobody: {reason}"),
+        None => format!("is not in the endpoint table of {}", exchange.facts().name),
+    };
+    Refusal::new(Code::RequestUnknownEndpoint, format!("{} {} {why}", request.method, request.path))
+}
+
+/// Judges a request for this row, whose names are known or looked at already.
+fn judge<'a>(
+    exchange: &dyn Exchange,
+    algorithm: Algorithm,
+    request: &'a Request,
+    index: usize,
+    names: &[NameId],
+) -> Result<Classified<'a>, Refusal> {
+    let table = exchange.table();
+    let endpoint = &table.rows()[index];
+    let scheme = exchange.facts().scheme(algorithm, request.path.as_str());
+    let binding = scheme.binding;
     let own = table.openings_of(index);
-    let opened = || opened(table, endpoint, binding, request, &names);
+    let opened = || opened(table, endpoint, binding, request, names);
     if !binding.path {
         let is_taken = |name: &str| own.clone().chain(opened()).any(|opening| opening.takes(name));
         check_nesting(is_taken, table, scheme, &request.params)?;
@@ -184,7 +205,7 @@ fn of_shorter_paths<'a>(
 ) -> impl Iterator<Item = (usize, &'static Endpoint)> + 'a {
     let path = request.path.as_str();
     let has = |name: &&str| request.params.get(name).is_some();
-    let rows = table.endpoints().iter().enumerate();
+    let rows = table.rows().iter().enumerate();
     rows.filter(move |(index, row)| {
         let shorter = row.path.len() < path.len() && path.starts_with(row.path) && row.scope != Scope::Read;
         shorter && table.openings_of(*index).any(|opening| opening.required.iter().all(has))
@@ -365,7 +386,7 @@ fn check_names(
 }
 
 /// Exchanges whose rows do not list their names yet.
-const UNLISTED: &[&str] = &["binance", "bybit", "krakenfutures", "mexc", "phemex", "upbit", "woo"];
+const UNLISTED: &[&str] = &["binance"];
 
 /// The names that a request for one row may carry.
 struct Listing<'a> {
@@ -399,8 +420,8 @@ impl Listing<'_> {
         let exchange = self.exchange.facts().name;
         let table = self.exchange.table();
         let row = &table.endpoints()[self.row];
-        let line =
-            if table.openings_of(self.row).next().is_some() { "the line of this endpoint" } else { "a line for it" };
+        let has_line = table.openings_of(self.row).next().is_some();
+        let line = if has_line { "the line of this endpoint" } else { "a line for this endpoint" };
         Refusal::forbidden_parameter(format!(
             "{} {} is not known to take the parameter {name:?}, with which its signature could be for an endpoint that nobody \
              knows yet: {exchange} does not sign all of method and path. Where the endpoint takes it, {exchange}.params needs \

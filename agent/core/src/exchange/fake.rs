@@ -23,17 +23,22 @@ GET /account read
 GET /order read
 POST /batch trade
 POST /move transfer
+! POST /old/move transfer # of an API that is gone
 POST /opaque trade
 POST /order trade
 POST /withdraw withdraw
 ";
 
 const PARAMS: &str = "\
+harmless page # a page of a list
 - DELETE /order symbol=symbol
-POST /batch list=orders symbol=symbol? quantity=quantity? price=price?
+GET /account symbol? side? type? quantity? price? timeInForce? asset? amount? to? coin? address? network? tag? pocket?
+GET /order symbol? side? type? quantity? price?
+POST /batch list=orders symbol=symbol? quantity=quantity? price=price? side? type? asset? amount?
 POST /move asset=asset amount=amount to=to?
-POST /order symbol=symbol side type quantity=quantity? price=price?
-POST /withdraw asset=coin amount=amount address=address network=network? memo=tag?
+POST /old/move pocket
+POST /order symbol=symbol side type quantity=quantity? price=price? timeInForce?
+POST /withdraw asset=coin amount=amount address=address network=network? memo=tag? name?
 ";
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| Table::parse(&FACTS, SCOPES, PARAMS));

@@ -172,7 +172,10 @@ impl Opening {
 #[derive(Debug)]
 pub struct Table {
     schemes: &'static [Scheme],
+    /// Those that may be asked for, then those that are withheld.
     endpoints: Vec<Endpoint>,
+    /// How many may be asked for.
+    asked: usize,
     openings: Vec<Opening>,
     names: Names,
     /// The names of what the agent sets.
@@ -213,7 +216,10 @@ impl Table {
     /// # Panics
     /// On a line that is not of the form: the files are part of the program, and a test parses all of them.
     pub fn parse(facts: &Facts, scopes: &'static str, params: &'static str) -> Self {
-        let endpoints: Vec<_> = lines(scopes).map(|line| parse_endpoint(line, facts.schemes)).collect();
+        let rows = lines(scopes).map(|line| parse_endpoint(line, facts.schemes));
+        let (mut endpoints, withheld): (Vec<_>, Vec<_>) = rows.partition(|row| !row.withheld);
+        let asked = endpoints.len();
+        endpoints.extend(withheld);
         let exact: HashMap<_, _> =
             endpoints.iter().enumerate().map(|(index, endpoint)| ((endpoint.method, endpoint.path), index)).collect();
         assert_eq!(exact.len(), endpoints.len(), "an endpoint stands twice");
@@ -232,6 +238,7 @@ impl Table {
             nameless: Vec::new(),
             contents: Contents::parse(params, &openings),
             endpoints,
+            asked,
             openings,
             exact,
         };
@@ -242,7 +249,18 @@ impl Table {
         table
     }
 
+    /// The rows that may be asked for.
     pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints[..self.asked]
+    }
+
+    /// The rows that nobody may ask for, with their place in the table.
+    pub fn withheld(&self) -> impl Iterator<Item = (usize, &Endpoint)> {
+        self.endpoints.iter().enumerate().skip(self.asked)
+    }
+
+    /// All rows, those that nobody may ask for last.
+    pub fn rows(&self) -> &[Endpoint] {
         &self.endpoints
     }
 
@@ -295,8 +313,7 @@ impl Table {
     /// Many endpoints of an exchange are alike: where a signature opens one cancel by symbol, it opens them all. Of openings
     /// that need the same names and tell nothing new of the same payload, only the first is given.
     pub fn telling(&self, name: NameId) -> impl Iterator<Item = &Opening> {
-        let telling = self.telling.get(name.index()).map(Vec::as_slice).unwrap_or_default();
-        telling.iter().map(|index| &self.openings[*index])
+        self.telling[name.index()].iter().map(|index| &self.openings[*index])
     }
 
     /// Openings that count and need no name: those of a request without parameters, and those of an array.
@@ -340,7 +357,10 @@ impl Table {
     /// Those that rows require first, so that sets of them are small.
     fn number_names(&mut self) {
         for opening in &mut self.openings {
-            opening.required_set = opening.required.iter().map(|name| self.names.add(name)).collect();
+            // A read opens nothing more: what it requires is asked of nobody.
+            if self.endpoints[opening.endpoint].scope != Scope::Read {
+                opening.required_set = opening.required.iter().map(|name| self.names.add(name)).collect();
+            }
         }
         assert!(self.names.len() <= NameSet::CAPACITY, "more than {} required names", NameSet::CAPACITY);
         let others = self.openings.iter().flat_map(Opening::names).chain(self.managed.iter().copied());
@@ -382,12 +402,12 @@ impl Table {
                 self.patterns.entry((endpoint.method, segments)).or_default().push(index);
             }
         }
-        let mut uses = [0; NameSet::CAPACITY];
         let id = |name: &str| self.names.number(name).index();
+        let mut uses = vec![0; self.names.len()];
         for name in self.openings.iter().flat_map(|opening| &opening.required) {
             uses[id(name)] += 1;
         }
-        self.telling = vec![Vec::new(); NameSet::CAPACITY];
+        self.telling = vec![Vec::new(); self.names.len()];
         for (index, opening) in self.openings.iter().enumerate() {
             self.openings_of[opening.endpoint].push(index);
             let rarest = opening.required.iter().map(|name| id(name)).min_by_key(|id| uses[*id]);

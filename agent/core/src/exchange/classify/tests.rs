@@ -30,13 +30,13 @@ fn plainly<'a>(exchange: &dyn Exchange, request: &'a Request) -> Classified<'a> 
         classified.transfers.push(transfer(table, endpoint, fitting(openings.iter().copied(), request), request));
     }
     if classified.binding.path && !classified.binding.method {
-        for (other, row) in table.endpoints().iter().enumerate() {
+        for (other, row) in table.rows().iter().enumerate() {
             let found = table.find_any(row.method, request.path.as_str()).is_some_and(|(found, _)| found == other);
             if found && other != own && row.scope != Scope::Read {
                 classified.add_row(table, other, row, request);
             }
         }
-        for (other, row) in table.endpoints().iter().enumerate().filter(|_| scheme_of(exchange, request).runs_on) {
+        for (other, row) in table.rows().iter().enumerate().filter(|_| scheme_of(exchange, request).runs_on) {
             let rest = request.path.as_str().strip_prefix(row.path).unwrap_or_default();
             let has = |name: &&str| request.params.get(name).is_some();
             let takes = |opening: &Opening| opening.required.iter().all(has);
@@ -70,6 +70,13 @@ fn plainly<'a>(exchange: &dyn Exchange, request: &'a Request) -> Classified<'a> 
         classified.forget_parameters();
     }
     classified
+}
+
+/// The rule by sets of names, of a request that may carry names of other rows.
+fn by_sets<'a>(exchange: &dyn Exchange, request: &'a Request) -> Classified<'a> {
+    let (index, _) = exchange.table().find(request.method, request.path.as_str()).expect("a row of the table");
+    let names = known_names(exchange, scheme_of(exchange, request), &request.params).expect("names of the table");
+    judge(exchange, algorithm(exchange), request, index, &names).expect("no object hides a name")
 }
 
 fn algorithm(exchange: &dyn Exchange) -> Algorithm {
@@ -165,7 +172,8 @@ fn request_of(exchange: &'static dyn Exchange) -> impl Strategy<Value = Request>
     });
     (any::<Index>(), any::<Index>(), any::<bool>(), members).prop_map(move |(row, opening, of_opening, params)| {
         // Most rows are reads; half of the requests are for one with a line of parameters.
-        let row = if of_opening { table.endpoint(opening.get(table.openings())) } else { row.get(table.endpoints()) };
+        let with_line = of_opening.then(|| table.endpoint(opening.get(table.openings()))).filter(|row| !row.withheld);
+        let row = with_line.unwrap_or_else(|| row.get(table.endpoints()));
         Request {
             method: row.method,
             path: Path::parse(&row.path.replace(['{', '}'], "")).expect("a row's path is plain"),
@@ -194,7 +202,7 @@ proptest! {
         let exchange = known(name);
         prop_assume!(!hides_objects(exchange, &request));
         let expected = plainly(exchange, &request);
-        let found = classify(exchange, algorithm(exchange), &request).expect("names of the table");
+        let found = by_sets(exchange, &request);
         prop_assert_eq!(found.scope, expected.scope);
         prop_assert_eq!(found.effective, expected.effective);
         prop_assert_eq!(found.transfers, expected.transfers);
@@ -215,6 +223,57 @@ proptest! {
         let all = counted.iter().all(|(_, opening)| is_shown(exchange.table().endpoint(opening)));
         prop_assert!(all && shown.len() <= counted.len());
     }
+}
+
+fn asked(row: &str, params: &str) -> Request {
+    let (method, path) = row.split_once(' ').expect("METHOD PATH");
+    Request {
+        method: Method::parse(method).expect("a method"),
+        path: Path::parse(path).expect("a plain path"),
+        params: Params::new(Value::parse(params).expect("JSON")).expect("plain names"),
+        params_in: None,
+        host: None,
+    }
+}
+
+/// Every name of a request stands in its own row, wherever it is: beside others, in a list, in an object, in JSON text.
+#[test]
+fn a_name_that_the_own_row_does_not_list_is_refused() {
+    let fake = known("fake");
+    for (row, params, name) in [
+        ("GET /order", r#"{"symbol":"X","made_up":"1"}"#, "made_up"),
+        ("GET /order", r#"{"symbol":"X","address":"1"}"#, "address"),
+        ("POST /order", r#"{"symbol":"X","side":"BUY","type":"LIMIT","coin":"BTC"}"#, "coin"),
+        ("POST /batch", r#"{"orders":[{"symbol":"X","made_up":"1"}]}"#, "made_up"),
+        ("POST /batch", r#"{"orders":[{"symbol":"X","quantity":{"address":"1"}}]}"#, "address"),
+        ("POST /batch", r#"{"orders":"[{\"symbol\":\"X\",\"address\":\"1\"}]"}"#, "address"),
+        ("POST /batch", r#"{"orders":" [{\"symbol\":\"X\",\"price\":\"[{\\\"coin\\\":1}]\"}]"}"#, "coin"),
+    ] {
+        let refusal = classify(fake, Algorithm::HmacSha256, &asked(row, params)).expect_err(params);
+        assert_eq!(refusal.code, Code::RequestForbiddenParameter, "{params}: {refusal}");
+        assert!(refusal.message.contains(row) && refusal.message.contains(&format!("{name:?}")), "{refusal}");
+    }
+    for (row, params) in [
+        ("GET /order", r#"{"symbol":"X","page":"2","recvWindow":1}"#),
+        ("POST /batch", r#"{"orders":[{"symbol":"X","page":1}]}"#),
+        ("POST /batch", r#"{"orders":"[{\"symbol\":\"X\"}]"}"#),
+    ] {
+        assert!(classify(fake, Algorithm::HmacSha256, &asked(row, params)).is_ok(), "{params}");
+    }
+    let lenient = asked("POST /batch", r#"{"orders":"[{symbol:'X'}]"}"#);
+    assert_eq!(classify(fake, Algorithm::HmacSha256, &lenient).expect_err("no JSON").code, Code::RequestMalformed);
+}
+
+/// Nobody may ask for it, and a request with its parameters needs its scope all the same.
+#[test]
+fn a_row_that_is_withheld_opens() {
+    let fake = known("fake");
+    let refusal = classify(fake, Algorithm::HmacSha256, &asked("POST /old/move", "{}")).expect_err("withheld");
+    assert_eq!(refusal.code, Code::RequestUnknownEndpoint);
+    assert!(refusal.message.contains("of an API that is gone"), "{refusal}");
+    let request = asked("GET /account", r#"{"pocket":"1"}"#);
+    let opened = classify(fake, Algorithm::HmacSha256, &request).expect("a read").effective;
+    assert_eq!(opened, [Scope::Read, Scope::Transfer].into_iter().collect());
 }
 
 const SCOPES: &str = "DELETE /a trade\nDELETE /b trade\nPOST /a withdraw\n";

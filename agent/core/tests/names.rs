@@ -1,0 +1,155 @@
+//! Where a signature leaves method or path open, a request carries no name but those of its own row: what an exchange adds
+//! tomorrow is not open today, on any exchange.
+
+mod asked;
+
+use asked::{algorithms, filled, request};
+use countersign_core::exchange::classify::classify;
+use countersign_core::exchange::table::{Endpoint, Table};
+use countersign_core::exchange::{ALL, Exchange, named};
+use countersign_core::json::Value;
+use countersign_core::refusal::Code;
+use countersign_core::request::Method;
+use countersign_core::scope::Scope;
+
+/// The rows of an exchange whose signatures bind less than method and path, with the kind of key that signs so.
+fn open_rows() -> impl Iterator<Item = (&'static dyn Exchange, usize, &'static Endpoint)> {
+    let all = ALL.iter().copied().filter(|exchange| exchange.facts().name != "binance");
+    all.flat_map(|exchange| {
+        let rows = exchange.table().endpoints().iter().enumerate();
+        let open = move |row: &Endpoint| {
+            algorithms(exchange).all(|algorithm| {
+                let binding = exchange.facts().scheme(algorithm, &filled(row.path)).binding;
+                !(binding.path && binding.method)
+            })
+        };
+        rows.filter(move |(_, row)| open(row)).map(move |(index, row)| (exchange, index, row))
+    })
+}
+
+fn code(exchange: &dyn Exchange, method: Method, path: &str, params: Value) -> Option<Code> {
+    let request = request(method, &filled(path), params).expect("plain names");
+    classify(exchange, exchange.facts().algorithms[0], &request).err().map(|refusal| refusal.code)
+}
+
+fn parsed(params: &str) -> Value {
+    Value::parse(params).expect("JSON")
+}
+
+/// Orders and bots of endpoints that were in no table, in the parameters of a read.
+#[test]
+fn a_read_does_not_carry_the_names_of_what_is_none() {
+    for (exchange, row, params) in [
+        (
+            "bybit",
+            "POST /v5/alpha/prediction/order-estimate",
+            r#"{"symbol":"SOLUSDT_SOL/USDT","side":"Buy","orderType":"Limit","qty":"100","price":"20"}"#,
+        ),
+        (
+            "bybit",
+            "POST /v5/order/pre-check",
+            r#"{"symbol":"BTCUSDT","max_price":"2","min_price":"1","cell_number":2,"quote_investment":"1000000"}"#,
+        ),
+        ("bybit", "POST /v5/broker/award/info", r#"{"id":"1","itemId":"2"}"#),
+        ("bybit", "POST /v5/crypto-loan-common/max-loan", r#"{"currency":"BTC","counterparties":["x"]}"#),
+        ("bybit", "GET /v5/order/history", r#"{"category":"spot","subMemberId":"7"}"#),
+        (
+            "mexc",
+            "POST /api/v1/private/account/asset/analysis/v3",
+            r#"{"symbol":"BTC_USDT","vol":1,"side":1,"type":5}"#,
+        ),
+        ("mexc", "POST /api/v1/private/account/asset/analysis/recent/v3", r#"{"reverse":0,"planType":1}"#),
+        ("mexc", "GET /api/v3/allOrders", r#"{"symbol":"BTCUSDT","side":"BUY","quantity":"1"}"#),
+        ("upbit", "GET /v1/orders/chance", r#"{"market":"KRW-BTC","side":"bid","volume":"1"}"#),
+        ("woo", "GET /v1/client/trades", r#"{"symbol":"SPOT_BTC_USDT","reduce_only":"1"}"#),
+        (
+            "krakenfutures",
+            "GET /derivatives/api/v3/leveragepreferences",
+            r#"{"symbol":"PF_XBTUSD","maxLeverage":"50"}"#,
+        ),
+        ("phemex", "GET /spot/orders", r#"{"symbol":"sBTCUSDT","side":"Buy","ordType":"Market"}"#),
+    ] {
+        let (method, path) = row.split_once(' ').expect("METHOD PATH");
+        let (exchange, method) = (named(exchange).expect("in the registry"), Method::parse(method).expect("a method"));
+        let found = code(exchange, method, path, parsed(params));
+        assert_eq!(found, Some(Code::RequestForbiddenParameter), "{row} {params}");
+    }
+}
+
+/// What those endpoints are now: rows, whose names need their scope wherever a row takes them.
+#[test]
+fn families_that_move_something_are_rows() {
+    let bybit = named("bybit").expect("in the registry");
+    for (row, scope) in [
+        ("POST /v5/spread/order/create", Scope::Trade),
+        ("POST /v5/grid/create-grid", Scope::Trade),
+        ("POST /v5/fgridbot/create", Scope::Trade),
+        ("POST /v5/fmartingalebot/create", Scope::Trade),
+        ("POST /v5/fcombobot/create", Scope::Trade),
+        ("POST /v5/dca/create-bot", Scope::Trade),
+        ("POST /v5/strategy/create", Scope::Trade),
+        ("POST /v5/rfq/execute-quote", Scope::Trade),
+        ("POST /v5/p2p/item/create", Scope::Withdraw),
+        ("POST /v5/p2p/order/finish", Scope::Withdraw),
+        ("POST /v5/earn/pwm/fund-transfer", Scope::Withdraw),
+        ("POST /v5/user/del-submember", Scope::Admin),
+    ] {
+        let (method, path) = row.split_once(' ').expect("METHOD PATH");
+        let found = bybit.table().find(Method::parse(method).expect("a method"), path);
+        assert_eq!(found.map(|(_, row)| row.scope), Some(scope), "{row}");
+    }
+    let order = r#"{"category":"linear","symbol":"BTCUSDT","side":"Buy","orderType":"Limit","qty":"1","price":"2"}"#;
+    for params in [order, r#"{"symbol":"BTCUSDT","cell_number":2,"min_price":"1","max_price":"2"}"#] {
+        let read = if params == order { "/v5/order/pre-check" } else { "/v5/grid/validate-input" };
+        let request = request(Method::Post, read, parsed(params)).expect("plain names");
+        let opened = classify(bybit, bybit.facts().algorithms[0], &request).expect("names of its row").effective;
+        assert!(opened.contains(Scope::Trade), "{read}: {opened}");
+    }
+}
+
+/// Alone, beside what the row takes, and inside a list of it.
+#[test]
+fn no_row_takes_a_name_that_was_made_up() {
+    let mut tried = 0;
+    for (exchange, index, row) in open_rows() {
+        let own: Vec<_> = names_of(exchange.table(), index).into_iter().map(|name| (name, "1".into())).collect();
+        for made_up in ["madeUp", "made_up", "zq9"] {
+            let alone = vec![(made_up, "1".into())];
+            let beside: Vec<_> = own.iter().cloned().chain(alone.clone()).collect();
+            for members in [alone, beside] {
+                tried += 1;
+                let found = code(exchange, row.method, row.path, Value::object(members));
+                let refused = matches!(found, Some(Code::RequestForbiddenParameter | Code::RequestAmbiguous));
+                assert!(refused, "{} {} takes {made_up:?}: {found:?}", row.method, row.path);
+            }
+        }
+    }
+    assert!(tried > 3_000, "{tried}");
+}
+
+/// The names that make a payload fit another row are none of this one's, unless its own lines say so.
+#[test]
+fn no_row_takes_what_another_one_needs() {
+    let mut tried = 0;
+    for (exchange, index, row) in open_rows() {
+        let table = exchange.table();
+        let own: Vec<_> = table.openings_of(index).flat_map(|opening| opening.names()).collect();
+        for opening in table.openings().iter().filter(|opening| opening.endpoint != index) {
+            let Some(foreign) = opening.required.iter().find(|name| !own.contains(*name)) else { continue };
+            tried += 1;
+            let needed = opening.required.iter().map(|name| (*name, "1".into()));
+            let found = code(exchange, row.method, row.path, Value::object(needed));
+            let refused = matches!(found, Some(Code::RequestForbiddenParameter | Code::RequestAmbiguous));
+            assert!(refused, "{} {} takes {foreign:?}", row.method, row.path);
+        }
+    }
+    assert!(tried > 10_000, "{tried}");
+}
+
+fn names_of(table: &Table, row: usize) -> Vec<&'static str> {
+    let mut names: Vec<_> = table.openings_of(row).flat_map(|opening| opening.names()).collect();
+    // Two names that differ in case are refused for that.
+    names.sort_unstable_by_key(|name| name.to_ascii_lowercase());
+    names.dedup_by_key(|name| name.to_ascii_lowercase());
+    names
+}

@@ -76,7 +76,8 @@ test-python-long:
 	cd client/python && COUNTERSIGN_LONG=1 "$$(../../scripts/python-env)" -W error -m unittest tests.test_nobody_waits
 
 # Every recipe against ccxt's own sign(), on COUNT random requests to each exchange and kind of key that SEED gives; then odd
-# values through attach, 42 of them to each of ENDPOINTS endpoints of each.
+# values through attach, 42 of them to each of ENDPOINTS endpoints of each; then every unified method of ccxt with its
+# options, where signatures leave method or path open.
 # Programs come from what the Rust tests build, as with test-python: building them alone would build all crates once more.
 COUNT ?= 200
 ENDPOINTS ?= 5
@@ -87,7 +88,12 @@ conformance:
 		../$(progress) 'Comparing $(COUNT) requests to each exchange with ccxt' 'a minute for 20, ten for 200' \
 		"$$python" -W error -m conformance --count $(COUNT) --seed "$(SEED)" \
 		--recipe "$(CARGO_TARGET_DIR)/debug/examples/recipe"
-	cd client/python && "$$(../../scripts/python-env)" -W error -m tests.odd_values --endpoints $(ENDPOINTS) --seed "$(SEED)"
+	@python="$$(scripts/python-env)" && cd client/python && \
+		../../$(progress) 'Sending odd values through attach' 'some minutes' \
+		"$$python" -W error -m tests.odd_values --endpoints $(ENDPOINTS) --seed "$(SEED)"
+	@python="$$(scripts/python-env)" && cd tests && \
+		../$(progress) "Trying the unified methods of ccxt with their options" 'some minutes' \
+		"$$python" -W error -m conformance.unified --recipe "$(CARGO_TARGET_DIR)/debug/examples/recipe"
 
 # What decides on every endpoint, as text to be reviewed: tests/scopes.golden, which a test compares.
 golden:

@@ -29,8 +29,10 @@ def requests(subject, count, seed):
         if found == count:
             return
         endpoint = chance.choice(endpoints)
-        in_path = made.extract_params(endpoint.path)
-        params = values.params(chance, [name for name in subject.names if name not in in_path])
+        names = own_names(subject, made, endpoint)
+        if names is None:
+            continue
+        params = values.params(chance, names, rarely=subject.table in explained.UNBOUND)
         built = signed_by_ccxt.build(made, endpoint, params)
         if built is None or not built.messages:
             continue
@@ -43,6 +45,14 @@ def requests(subject, count, seed):
         yield built, comparison.case(subject.name, subject.auth, built, params, text)
 
 
+def own_names(subject, made, endpoint):
+    """The names that a request for this endpoint may carry, but for those in its path; None where ccxt cannot build it."""
+    plain, in_path = signed_by_ccxt.build(made, endpoint, {}), made.extract_params(endpoint.path)
+    if plain is None:
+        return None
+    return [name for name in subject.names_for(plain.method, urlsplit(plain.url).path) if name not in in_path]
+
+
 def judged(subject, built, case, answer):
     """To which end a request came, and what nobody explained of it."""
     if "error" in answer:
@@ -50,6 +60,8 @@ def judged(subject, built, case, answer):
         if code == "request.unknown_endpoint":
             return "not in the table", None
         return ("refused", None) if explained.refusal(case, built, code) else ("DIFFERENT", answer["error"])
+    if explained.has_made_up_name(case, built):
+        return "DIFFERENT", "signed with a name that no row lists"
     found = comparison.differences(built, answer, subject.cosmetic)
     if found and explained.difference(case, built):
         return "different as explained", None

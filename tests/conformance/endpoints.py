@@ -14,9 +14,9 @@ from .subject import TABLES, subjects
 
 
 def rows(text):
-    """The (method, path) of a `.scopes` file, and those it names in a comment because nobody could decide them."""
+    """The (method, path) of a `.scopes` file, those that nobody may ask for or could decide among them."""
     for line in text.splitlines():
-        words = line.lstrip("# ").split()
+        words = line.lstrip("#! ").split()
         if len(words) > 1 and words[0].lower() in signed_by_ccxt.METHODS and words[1].startswith("/"):
             yield words[0], tuple(words[1].split("/"))
 

@@ -1,6 +1,9 @@
 """Every difference between the recipes and ccxt that is meant, with its reason. What is not here fails."""
 
+import json
 import re
+
+from .values import NAMES
 
 # Names that ccxt gives random values where an order has none; given here, so that both sign the same.
 ORDER_IDS = {
@@ -25,6 +28,9 @@ SET_BY_CCXT = (
 
 # JSON although it stands in a header.
 PAYLOADS = ("gemini",)
+
+# Where a signature leaves method or path open, by the beginning of a path: a request carries the names of its own row alone.
+UNBOUND = {"bybit": "/", "krakenfutures": "/", "mexc": "/", "phemex": "/", "upbit": "/", "woo": "/v1/"}
 
 HAZARD = re.compile(r"[&=#%+;?\s]|[^\x20-\x7e]")
 
@@ -58,6 +64,27 @@ def holds_no_scalar(case, built):
 def holds_objects(case, built):
     lists = [value if isinstance(value, list) else [value] for value in case.params.values()]
     return any(isinstance(item, (list, dict)) for items in lists for item in items)
+
+
+def names_inside(value):
+    """Every name of a value, wherever it stands, JSON in a text among them."""
+    if isinstance(value, dict):
+        yield from value
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from names_inside(item)
+    if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
+        try:
+            yield from names_inside(json.loads(value))
+        except ValueError:
+            return
+
+
+def has_made_up_name(case, built):
+    """A name that no row lists, where the signature leaves method or path open."""
+    unbound = case.path.startswith(UNBOUND.get(family(case.exchange), "\n"))
+    return unbound and any(name in NAMES for name in names_inside(case.params))
 
 
 def names_alike(case, built):
@@ -137,6 +164,7 @@ def read_as_another(case, built):
 REFUSED = (
     ("*", "request.malformed", nested_in_a_query, "an array, an object or null in a query or a form"),
     ("*", "request.malformed", unescaped, "a delimiter in a value that is signed or sent unescaped"),
+    ("*", "request.forbidden_parameter", has_made_up_name, "a name that no row lists, where method or path is not signed"),
     ("*", "request.ambiguous", names_alike, "two names that differ in case only"),
     ("kraken", "request.malformed", form_in_json, "a JSON body that would be a form as well"),
     ("backpack", "request.malformed", holds_no_scalar, "what is signed of a JSON body is a query"),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import ccxt
 
-from .explained import family
+from .explained import UNBOUND, family
 
 ROOT = Path(__file__).resolve().parents[2]
 VECTORS = ROOT / "tests" / "vectors"
@@ -26,17 +26,46 @@ class Subject:
         self.class_name = self.name.split("_")[0]
         self.cosmetic = {name.lower() for case in cases for name in case["expect"].get("headers_not_signed", ())}
         self.table = self.name if (TABLES / f"{self.name}.params").exists() else family(self.name)
-        self.names = sorted(set(_names((TABLES / f"{self.table}.params").read_text())))
+        self.rows = list(_rows((TABLES / f"{self.table}.params").read_text()))
+        self.names = sorted({name for _, _, names in self.rows for name in names})
 
     def known_to_ccxt(self):
         return self.class_name in ccxt.exchanges
 
+    def binds(self, path):
+        """Whether a signature for this path covers path and method."""
+        return not path.startswith(UNBOUND.get(self.table, "\n"))
 
-def _names(table):
-    """The parameter names of a `.params` file."""
+    def names_for(self, method, path):
+        """The names that a request may carry: those of its own row where the signature leaves method or path open."""
+        if self.binds(path):
+            return self.names
+        fitting = [(pattern, names) for row, pattern, names in self.rows if row in (method, ANY) and _fits(pattern, path)]
+        # An exact row wins over one with places.
+        exact = [(pattern, names) for pattern, names in fitting if pattern in (None, path.split("/"))]
+        own = exact if any(pattern for pattern, _ in exact) else fitting
+        return sorted({name for _, names in own for name in names})
+
+
+ANY = "harmless"
+
+
+def _rows(table):
+    """Method, path and names of each line of a `.params` file."""
     for line in table.splitlines():
         words = line.split("#")[0].split()
-        for word in words[2:] if words and words[0] not in ("-", "~") else words[3:]:
-            name = word.rpartition("=")[2].removesuffix("?")
-            if name.isidentifier():
-                yield name
+        if words and words[0] in ("-", "~", "~-"):
+            del words[0]
+        if words[:1] == [ANY]:
+            yield ANY, None, words[1:]
+        elif words:
+            names = (word.rpartition("=")[2].removesuffix("?") for word in words[2:])
+            yield words[0], words[1].split("/"), [name for name in names if name.isidentifier()]
+
+
+def _fits(pattern, path):
+    """Whether a path is one of a row's; a `harmless` line is of every row."""
+    parts = path.split("/")
+    return pattern is None or len(pattern) == len(parts) and all(
+        ours == theirs or ours.startswith("{") for ours, theirs in zip(pattern, parts, strict=True)
+    )

@@ -13,11 +13,12 @@ TEXT_NUMBERS = ("0.01", "30000", "1e3", "00.10", "-5", "12345678901234567890.123
 NAMES = ("zqa", "zqb", "zqc_d", "zqE", "zq9", "aq1", "Bq2", "mq_3", "q")
 
 
-def params(random, names):
-    """An object of 0 to 6 members, in no order; `names` are those that the exchange itself has."""
+def params(random, names, rarely=False):
+    """An object of 0 to 6 members, in no order; `names` are those that the exchange itself has, the others are made up."""
     wanted = random.choice((0, 1, 1, 2, 3, 4, 6))
-    chosen = random.sample((*NAMES, *random.sample(names, min(len(names), 6))), wanted)
-    return {name: value(random) for name in chosen}
+    made_up = NAMES if not rarely or random.random() < 1 / 8 else ()
+    known = (*made_up, *random.sample(names, min(len(names), 6)))
+    return {name: value(random) for name in random.sample(known, min(wanted, len(known)))}
 
 
 def value(random, depth=0):

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from countersign import Refused
 
@@ -57,7 +58,10 @@ PLAIN = ("1", "0.01", "BTCUSDT")
 def random_request(chance, subject, made, endpoints):
     """An endpoint and parameters that ccxt signs, or None where it signs nothing of them."""
     endpoint = chance.choice(endpoints)
-    names = [name for name in subject.names if name not in made.extract_params(endpoint.path)]
+    plain, in_path = signed_by_ccxt.build(made, endpoint, {}), made.extract_params(endpoint.path)
+    if plain is None:
+        return None
+    names = [name for name in subject.names_for(plain.method, urlsplit(plain.url).path) if name not in in_path]
     params = {name: chance.choice(PLAIN) for name in chance.sample(names, min(2, len(names)))} if names else {}
     built = signed_by_ccxt.build(made, endpoint, params)
     if built is None or not built.messages:

@@ -9,12 +9,16 @@ use super::*;
 const WITHDRAWAL: &str =
     r#"{"coin":"BTC","network":"BTC","address":"bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq","amount":"1"}"#;
 
+/// What an address for deposits is asked for with is what another endpoint sends away.
+const HIDDEN_WITHDRAWAL: &str = r#"{"coin":"BTC","network":"LIGHTNING","amount":"1"}"#;
+
 #[test]
 fn refusals_have_their_code_and_their_record() {
     let agent = Agent::with_binance(BOT);
     let cases = [
         ("POST", "/sapi/v1/capital/withdraw/apply", WITHDRAWAL, Code::PolicyScope),
-        ("GET", "/api/v3/account", WITHDRAWAL, Code::PolicyEffectiveScope),
+        ("GET", "/api/v3/account", WITHDRAWAL, Code::RequestForbiddenParameter),
+        ("GET", "/sapi/v1/capital/deposit/address", HIDDEN_WITHDRAWAL, Code::PolicyEffectiveScope),
         ("GET", "/api/v3/account", r#"{"timestamp":1}"#, Code::RequestForbiddenParameter),
         ("GET", "/api/v3/account", r#"{"recvWindow":60000}"#, Code::RequestForbiddenParameter),
         ("GET", "/api/v3/nothing", "{}", Code::RequestUnknownEndpoint),
@@ -177,10 +181,10 @@ fn an_explanation_names_the_rule_and_what_else_would_open() {
         };
         agent.admin().explain(&request).expect("explained")
     };
-    let hidden = ask("/api/v3/account", WITHDRAWAL);
+    let hidden = ask("/sapi/v1/capital/deposit/address", HIDDEN_WITHDRAWAL);
     assert_eq!((hidden.decision.as_str(), hidden.code), ("deny", Some(Code::PolicyEffectiveScope)));
-    assert!(hidden.neighbours.iter().any(|other| other.path == "/sapi/v1/capital/withdraw/apply"));
-    assert!(hidden.transfers.iter().any(|transfer| transfer.address.is_some()));
+    assert!(hidden.neighbours.iter().any(|other| other.path == "/sapi/v1/w3w/wallet/prediction/withdraw/apply"));
+    assert!(hidden.transfers.iter().any(|transfer| transfer.asset.is_some()));
     assert!(!hidden.residual.is_empty());
     assert_eq!(ask("/api/v3/account", "{}").decision, "allow");
     let journal = agent.journal();

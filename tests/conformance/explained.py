@@ -30,7 +30,7 @@ SET_BY_CCXT = (
 PAYLOADS = ("gemini",)
 
 # Where a signature leaves method or path open, by the beginning of a path: a request carries the names of its own row alone.
-UNBOUND = {"bybit": "/", "krakenfutures": "/", "mexc": "/", "phemex": "/", "upbit": "/", "woo": "/v1/"}
+UNBOUND = {"binance": "/", "bybit": "/", "krakenfutures": "/", "mexc": "/", "phemex": "/", "upbit": "/", "woo": "/v1/"}
 
 HAZARD = re.compile(r"[&=#%+;?\s]|[^\x20-\x7e]")
 

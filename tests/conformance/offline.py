@@ -13,6 +13,13 @@ from countersign import attach  # noqa: E402
 
 # By exchange: symbols of each kind of market that it has, with its own names for them.
 MARKETS = {
+    "binance": {
+        "BTC/USDT": "BTCUSDT",
+        "BTC/USDT:USDT": "BTCUSDT",
+        "BTC/USD:BTC": "BTCUSD_PERP",
+        "BTC/USDT:USDT-261225-100000-C": "BTC-261225-100000-C",
+    },
+    "binanceusdm": {"BTC/USDT:USDT": "BTCUSDT"},
     "bybit": {
         "BTC/USDT": "BTCUSDT",
         "BTC/USDT:USDT": "BTCUSDT",

@@ -8,7 +8,7 @@ use countersign_core::draft::Draft;
 use countersign_core::exchange::table::{Endpoint, Opening, Role, WHOLE_BODY};
 use countersign_core::exchange::{ALL, Exchange};
 use countersign_core::json::Value;
-use countersign_core::request::{Params, Request};
+use countersign_core::request::{Method, Params, Request};
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER};
 use percent_encoding::percent_decode_str;
 use proptest::collection::vec;
@@ -178,7 +178,9 @@ fn ordinary(exchange: &dyn Exchange, index: usize, row: &Endpoint) -> Request {
     let mut members: Vec<(String, Value)> = Vec::new();
     for (at, name) in opening.map(names).into_iter().flatten().enumerate() {
         if name != WHOLE_BODY && !members.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)) {
-            members.push((name.to_owned(), Value::String(format!("v{at}alue"))));
+            let value = Value::String(format!("v{at}alue"));
+            let value = if of_ids(row, name) { Value::Array(vec![value]) } else { value };
+            members.push((name.to_owned(), value));
         }
     }
     let params = match opening.and_then(|opening| opening.name_of(Role::List)) {
@@ -192,6 +194,11 @@ fn ordinary(exchange: &dyn Exchange, index: usize, row: &Endpoint) -> Request {
         None => Value::Object(members),
     };
     request(row.method, &filled(row.path), params).expect("a row's names are plain")
+}
+
+/// Binance cancels lists of orders by lists of their numbers.
+fn of_ids(row: &Endpoint, name: &str) -> bool {
+    row.method == Method::Delete && row.path.ends_with("/batchOrders") && name != "symbol"
 }
 
 #[test]

@@ -32,10 +32,10 @@ const EXPLAINED: &[Row] = &[
     (
         "binance",
         HmacSha256,
-        "GET /api/v3/account",
-        WITHDRAWAL,
+        "GET /sapi/v1/capital/deposit/address",
+        r#"{"coin":"BTC","network":"LIGHTNING","amount":"1"}"#,
         METHOD_AND_PATH,
-        Some("POST /sapi/v1/capital/withdraw/apply"),
+        Some("POST /sapi/v1/w3w/wallet/prediction/withdraw/apply"),
     ),
     (
         "binance",

@@ -70,6 +70,12 @@ REFUSED = [
         "binance",
         "private_get_account",
         {"coin": "USDT", "address": "TQn9Y2khEsLJW1ChVWFMSMeRDow5KcbLSE", "amount": "15"},
+        ("request.forbidden_parameter",),
+    ),
+    (
+        "binance",
+        "sapi_get_capital_deposit_address",
+        {"coin": "USDT", "network": "TRX", "amount": "15"},
         ("policy.effective_scope",),
     ),
     (

@@ -369,7 +369,7 @@ fn check_names(
     params: &Params,
     names: &[NameId],
 ) -> Result<(), Refusal> {
-    if scheme.binding.path && scheme.binding.method || UNLISTED.contains(&exchange.facts().name) {
+    if scheme.binding.path && scheme.binding.method {
         return Ok(());
     }
     let listing = Listing { exchange, row };
@@ -384,9 +384,6 @@ fn check_names(
     }
     members.iter().try_for_each(|(_, value)| listing.check(value))
 }
-
-/// Exchanges whose rows do not list their names yet.
-const UNLISTED: &[&str] = &["binance"];
 
 /// The names that a request for one row may carry.
 struct Listing<'a> {

@@ -470,6 +470,25 @@ fn a_name_that_ends_in_another_is_refused_where_the_signed_text_can_be_cut() {
     }
 }
 
+/// A name of a row that ends in another one counts for that as well, and none ends in what the agent sets.
+#[test]
+fn a_listed_name_that_ends_in_another_counts_for_both() {
+    for (path, params, hidden) in [
+        ("/api/v3/rebate/affiliate/referral", r#"{"uid":"7"}"#, Scope::Withdraw),
+        ("/api/v3/asset/internal/transfer/record", r#"{"transact_id":"7"}"#, Scope::Withdraw),
+    ] {
+        let effective = judged("mexc", Method::Get, path, params).effective;
+        assert!(effective.contains(hidden), "{path} {params}: {effective}");
+    }
+    let joined = ALL.iter().filter(|exchange| exchange.facts().schemes.iter().any(|scheme| scheme.joined));
+    for exchange in joined {
+        for name in exchange.table().openings().iter().flat_map(|opening| opening.names()) {
+            let ends = |set: &&str| name != *set && name.ends_with(*set);
+            assert_eq!(exchange.facts().set_by_agent().find(ends), None, "{name}");
+        }
+    }
+}
+
 /// A client with these limits on this exchange asks for this.
 fn limited(exchange: &str, symbol: &str, path: &str, params: &str) -> bool {
     let amount = |text| Amount::parse(text).expect("a decimal");

@@ -5,7 +5,7 @@ mod asked;
 
 use asked::{algorithms, filled, request};
 use countersign_core::exchange::classify::classify;
-use countersign_core::exchange::table::{Endpoint, Table};
+use countersign_core::exchange::table::{Endpoint, Role, Table, WHOLE_BODY};
 use countersign_core::exchange::{ALL, Exchange, named};
 use countersign_core::json::Value;
 use countersign_core::refusal::Code;
@@ -124,6 +124,25 @@ fn no_row_takes_a_name_that_was_made_up() {
         }
     }
     assert!(tried > 3_000, "{tried}");
+}
+
+/// An array needs no name to be one of orders: only a row that takes one gets it.
+#[test]
+fn no_row_takes_an_array_but_those_that_say_so() {
+    for (exchange, index, row) in open_rows() {
+        let mut own = exchange.table().openings_of(index);
+        if row.method == Method::Get || own.any(|opening| opening.name_of(Role::List) == Some(WHOLE_BODY)) {
+            continue;
+        }
+        for array in ["[]", "[1]", r#"["1"]"#, "[{}]", "[[1]]"] {
+            assert_eq!(
+                code(exchange, row.method, row.path, parsed(array)),
+                Some(Code::RequestMalformed),
+                "{}",
+                row.path
+            );
+        }
+    }
 }
 
 /// The names that make a payload fit another row are none of this one's, unless its own lines say so.

@@ -1,6 +1,10 @@
 //! What a request's signature would open: declared scope, effective scopes, money moved, orders placed.
 
+mod own_names;
+
 use std::borrow::Cow;
+
+use own_names::{check_names, cut_apart, known_names};
 
 use crate::algorithm::Algorithm;
 use crate::decimal::Amount;
@@ -117,7 +121,7 @@ pub fn classify<'a>(
         return Err(unknown_endpoint(exchange, request));
     };
     check_names(exchange, scheme, index, &request.params, &names)?;
-    judge(exchange, algorithm, request, index, &names)
+    judge(exchange, algorithm, request, index, &if scheme.joined { cut_apart(table, names) } else { names })
 }
 
 fn unknown_endpoint(exchange: &dyn Exchange, request: &Request) -> Refusal {
@@ -144,7 +148,7 @@ fn judge<'a>(
     let own = table.openings_of(index);
     let opened = || opened(table, endpoint, binding, request, names);
     if !binding.path {
-        let is_taken = |name: &str| own.clone().chain(opened()).any(|opening| opening.takes(name));
+        let is_taken = |name: &str| own.clone().any(|opening| opening.takes(name));
         check_nesting(is_taken, table, scheme, &request.params)?;
     }
     let mut classified = Classified {
@@ -319,7 +323,8 @@ pub fn neighbours(exchange: &dyn Exchange, algorithm: Algorithm, request: &Reque
         let shorter = scheme.runs_on.then(|| of_shorter_paths(table, request)).into_iter().flatten();
         return others.into_iter().chain(shorter).map(|(_, row)| row).collect();
     }
-    let has = |name: &&str| request.params.get(name).is_some();
+    let cut = |name: &str| scheme.joined && request.params.members().iter().any(|(given, _)| given.ends_with(name));
+    let has = |name: &&str| request.params.get(name).is_some() || cut(name);
     let opened = table.openings().iter().filter(|opening| {
         let needs = &opening.required;
         let fits =
@@ -334,103 +339,9 @@ pub fn neighbours(exchange: &dyn Exchange, algorithm: Algorithm, request: &Reque
     endpoints
 }
 
-/// The names of a request that the table knows; refuses what could be taken for one of them.
-fn known_names(exchange: &dyn Exchange, scheme: &Scheme, params: &Params) -> Result<Vec<NameId>, Refusal> {
-    let table = exchange.table();
-    let mut names = Vec::with_capacity(params.members().len());
-    for (name, _) in params.members() {
-        let hidden = match table.spelling(name) {
-            Spelling::Known(known) => {
-                names.push(known);
-                None
-            }
-            Spelling::Other(known) => {
-                return Err(Refusal::ambiguous(format!("the parameter {name:?} is a different spelling of {known:?}")));
-            }
-            Spelling::Unknown if scheme.joined => table.hidden_name(name),
-            Spelling::Unknown => None,
-        };
-        if let Some(known) = hidden {
-            let message =
-                format!("the parameter {name:?} ends in {known:?}: cut apart, its signature would be for that one");
-            return Err(Refusal::ambiguous(message));
-        }
-    }
-    Ok(names)
-}
-
-/// Where a signature leaves method or path open, the endpoints that no row knows take it as well: a request carries only names
-/// that its own row lists, so that it cannot have those that another one needs. The same holds of what stands in its lists,
-/// objects and JSON texts.
-fn check_names(
-    exchange: &dyn Exchange,
-    scheme: &Scheme,
-    row: usize,
-    params: &Params,
-    names: &[NameId],
-) -> Result<(), Refusal> {
-    if scheme.binding.path && scheme.binding.method {
-        return Ok(());
-    }
-    let listing = Listing { exchange, row };
-    let members = params.members();
-    // A name that the table does not know has no number, and the others are fewer than the parameters.
-    let all_listed = names.len() == members.len() && names.iter().all(|name| exchange.table().lists(row, *name));
-    if !all_listed && let Some((name, _)) = members.iter().find(|(name, _)| !listing.has(name)) {
-        return Err(listing.refusal(name));
-    }
-    if let Value::Array(_) = params.value() {
-        return listing.check(params.value());
-    }
-    members.iter().try_for_each(|(_, value)| listing.check(value))
-}
-
-/// The names that a request for one row may carry.
-struct Listing<'a> {
-    exchange: &'a dyn Exchange,
-    row: usize,
-}
-
-impl Listing<'_> {
-    fn has(&self, name: &str) -> bool {
-        let table = self.exchange.table();
-        matches!(table.spelling(name), Spelling::Known(known) if table.lists(self.row, known))
-    }
-
-    /// Refuses names inside a value that the row does not list.
-    fn check(&self, value: &Value) -> Result<(), Refusal> {
-        match value {
-            Value::Array(items) => items.iter().try_for_each(|item| self.check(item)),
-            Value::Object(members) => members
-                .iter()
-                .try_for_each(|(name, value)| if self.has(name) { self.check(value) } else { Err(self.refusal(name)) }),
-            Value::String(text) if text.trim_start().starts_with(['[', '{']) => {
-                let inner = Value::parse(text)
-                    .map_err(|_| Refusal::malformed("a text begins as JSON does, and is none that can be judged"))?;
-                self.check(&inner)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn refusal(&self, name: &str) -> Refusal {
-        let exchange = self.exchange.facts().name;
-        let table = self.exchange.table();
-        let row = &table.endpoints()[self.row];
-        let has_line = table.openings_of(self.row).next().is_some();
-        let line = if has_line { "the line of this endpoint" } else { "a line for this endpoint" };
-        Refusal::forbidden_parameter(format!(
-            "{} {} is not known to take the parameter {name:?}, with which its signature could be for an endpoint that nobody \
-             knows yet: {exchange} does not sign all of method and path. Where the endpoint takes it, {exchange}.params needs \
-             \"{name}?\" in {line}; where no endpoint can do harm by it, a line \"harmless {name}\"",
-            row.method, row.path
-        ))
-    }
-}
-
 /// Where the path is not bound, the parameters alone say what a request is, and one that stands inside an object could be any
-/// of them. Objects stand under names that are taken by a row that counts, the one asked for or one that the signature opens;
-/// and, but for those in lists, only where the body is signed as the JSON that it is sent as.
+/// of them. Objects stand under names of the row that was asked for; and, but for those in lists, only where the body is signed
+/// as the JSON that it is sent as.
 fn check_nesting(
     is_taken: impl Fn(&str) -> bool,
     table: &Table,

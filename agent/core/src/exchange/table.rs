@@ -186,6 +186,8 @@ pub struct Table {
     listed: Vec<Vec<NameId>>,
     /// By name: a row that counts requires it or reads it.
     tells: Vec<bool>,
+    /// By name: the others that it ends in.
+    endings: Vec<Vec<NameId>>,
     exact: HashMap<(Method, &'static str), usize>,
     /// Endpoints with `{name}` segments, by method and number of segments.
     patterns: HashMap<(Method, usize), Vec<usize>>,
@@ -232,6 +234,7 @@ impl Table {
             harmless: harmless.into_iter().map(parse_harmless).collect(),
             listed: Vec::new(),
             tells: Vec::new(),
+            endings: Vec::new(),
             patterns: HashMap::new(),
             openings_of: vec![Vec::new(); endpoints.len()],
             telling: Vec::new(),
@@ -332,6 +335,11 @@ impl Table {
         matches!(self.names.find(name), Spelling::Known(id) if self.tells[id.index()]) && !self.managed.contains(&name)
     }
 
+    /// The known names that a known name ends in: where query and body are verified as one text, it may be cut into them.
+    pub fn endings(&self, name: NameId) -> &[NameId] {
+        &self.endings[name.index()]
+    }
+
     /// Whether a request for this endpoint may carry a parameter of this name where a signature leaves method or path open:
     /// one of its own lines has it, or a `harmless` line, or the agent sets it.
     pub fn lists(&self, endpoint: usize, name: NameId) -> bool {
@@ -362,7 +370,7 @@ impl Table {
                 opening.required_set = opening.required.iter().map(|name| self.names.add(name)).collect();
             }
         }
-        assert!(self.names.len() <= NameSet::CAPACITY, "more than {} required names", NameSet::CAPACITY);
+        assert!(self.names.all().len() <= NameSet::CAPACITY, "more than {} required names", NameSet::CAPACITY);
         let others = self.openings.iter().flat_map(Opening::names).chain(self.managed.iter().copied());
         for name in others.chain(self.harmless.iter().copied()) {
             self.names.add(name);
@@ -376,7 +384,7 @@ impl Table {
         let of = |endpoint: usize| self.openings_of(endpoint).flat_map(Opening::names).map(id);
         let mut listed: Vec<Vec<_>> =
             (0..self.endpoints.len()).map(|endpoint| anywhere.iter().copied().chain(of(endpoint)).collect()).collect();
-        let mut tells = vec![false; self.names.len()];
+        let mut tells = vec![false; self.names.all().len()];
         for opening in self.openings.iter().filter(|opening| self.endpoint(opening).scope != Scope::Read) {
             opening.required.iter().copied().chain(opening.read()).for_each(|name| tells[id(name).index()] = true);
         }
@@ -384,6 +392,7 @@ impl Table {
             names.sort_unstable();
             names.dedup();
         });
+        self.endings = self.names.all().iter().map(|name| self.names.endings(name).collect()).collect();
         (self.listed, self.tells) = (listed, tells);
     }
 
@@ -403,11 +412,11 @@ impl Table {
             }
         }
         let id = |name: &str| self.names.number(name).index();
-        let mut uses = vec![0; self.names.len()];
+        let mut uses = vec![0; self.names.all().len()];
         for name in self.openings.iter().flat_map(|opening| &opening.required) {
             uses[id(name)] += 1;
         }
-        self.telling = vec![Vec::new(); self.names.len()];
+        self.telling = vec![Vec::new(); self.names.all().len()];
         for (index, opening) in self.openings.iter().enumerate() {
             self.openings_of[opening.endpoint].push(index);
             let rarest = opening.required.iter().map(|name| id(name)).min_by_key(|id| uses[*id]);

@@ -100,10 +100,6 @@ impl Names {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.spelled.len()
-    }
-
     pub(super) fn find(&self, name: &str) -> Spelling {
         let mut other = Spelling::Unknown;
         for candidate in &self.buckets[bucket(name)] {
@@ -120,7 +116,12 @@ impl Names {
 
     /// A known name that `name` ends in and is longer than.
     pub(super) fn ending(&self, name: &str) -> Option<&'static str> {
-        (1..name.len()).find_map(|cut| {
+        self.endings(name).next().map(|known| self.spelled[known.index()])
+    }
+
+    /// All of them, the longest first.
+    pub(super) fn endings<'a>(&'a self, name: &'a str) -> impl Iterator<Item = NameId> + 'a {
+        (1..name.len()).filter_map(|cut| {
             let rest = name.get(cut..)?;
             // Most endings are ruled out by their first byte and length.
             let lengths = self.lengths.get(usize::from(rest.as_bytes()[0]))?;
@@ -128,10 +129,15 @@ impl Names {
                 return None;
             }
             match self.find(rest) {
-                Spelling::Known(known) => Some(self.spelled[known.index()]),
+                Spelling::Known(known) => Some(known),
                 _ => None,
             }
         })
+    }
+
+    /// Every name with its number.
+    pub(super) fn all(&self) -> &[&'static str] {
+        &self.spelled
     }
 }
 
@@ -168,6 +174,7 @@ mod tests {
         let (names, _) = names();
         assert_eq!(names.ending("xsymbol"), Some("symbol"));
         assert_eq!(names.ending("symbolorderidlist"), Some("orderidlist"));
+        assert_eq!(names.endings("symbolorderidlist").count(), 1);
         for none in ["symbol", "xSymbol", "symbolx", "", "é", &"x".repeat(200)] {
             assert_eq!(names.ending(none), None, "{none}");
         }

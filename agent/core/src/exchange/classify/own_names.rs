@@ -1,0 +1,122 @@
+//! The names of a request: known, in their own spelling, and, where a signature leaves method or path open, of its own row.
+
+use crate::exchange::table::{NameId, Role, Spelling, Table, WHOLE_BODY};
+use crate::exchange::{Exchange, Scheme};
+use crate::json::Value;
+use crate::refusal::Refusal;
+use crate::request::Params;
+
+/// The names of a request that the table knows; refuses what could be taken for one of them.
+pub(super) fn known_names(exchange: &dyn Exchange, scheme: &Scheme, params: &Params) -> Result<Vec<NameId>, Refusal> {
+    let table = exchange.table();
+    let mut names = Vec::with_capacity(params.members().len());
+    for (name, _) in params.members() {
+        let hidden = match table.spelling(name) {
+            Spelling::Known(known) => {
+                names.push(known);
+                None
+            }
+            Spelling::Other(known) => {
+                return Err(Refusal::ambiguous(format!("the parameter {name:?} is a different spelling of {known:?}")));
+            }
+            Spelling::Unknown if scheme.joined => table.hidden_name(name),
+            Spelling::Unknown => None,
+        };
+        if let Some(known) = hidden {
+            let message =
+                format!("the parameter {name:?} ends in {known:?}: cut apart, its signature would be for that one");
+            return Err(Refusal::ambiguous(message));
+        }
+    }
+    Ok(names)
+}
+
+/// Where a signature leaves method or path open, the endpoints that no row knows take it as well: a request carries only names
+/// that its own row lists, so that it cannot have those that another one needs. The same holds of what stands in its lists,
+/// objects and JSON texts.
+pub(super) fn check_names(
+    exchange: &dyn Exchange,
+    scheme: &Scheme,
+    row: usize,
+    params: &Params,
+    names: &[NameId],
+) -> Result<(), Refusal> {
+    if scheme.binding.path && scheme.binding.method {
+        return Ok(());
+    }
+    let listing = Listing { exchange, row };
+    let members = params.members();
+    // A name that the table does not know has no number, and the others are fewer than the parameters.
+    let all_listed = names.len() == members.len() && names.iter().all(|name| exchange.table().lists(row, *name));
+    if !all_listed && let Some((name, _)) = members.iter().find(|(name, _)| !listing.has(name)) {
+        return Err(listing.refusal(name));
+    }
+    if let Value::Array(_) = params.value() {
+        return if listing.takes_arrays() { listing.check(params.value()) } else { Err(listing.no_array()) };
+    }
+    members.iter().try_for_each(|(_, value)| listing.check(value))
+}
+
+/// The names that a request for one row may carry.
+struct Listing<'a> {
+    exchange: &'a dyn Exchange,
+    row: usize,
+}
+
+impl Listing<'_> {
+    fn has(&self, name: &str) -> bool {
+        let table = self.exchange.table();
+        matches!(table.spelling(name), Spelling::Known(known) if table.lists(self.row, known))
+    }
+
+    /// Whether the row takes an array as its body: what stands in one needs no name.
+    fn takes_arrays(&self) -> bool {
+        let mut own = self.exchange.table().openings_of(self.row);
+        own.any(|opening| opening.name_of(Role::List) == Some(WHOLE_BODY))
+    }
+
+    fn no_array(&self) -> Refusal {
+        let row = &self.exchange.table().rows()[self.row];
+        Refusal::malformed(format!("{} {} does not take an array", row.method, row.path))
+    }
+
+    /// Refuses names inside a value that the row does not list.
+    fn check(&self, value: &Value) -> Result<(), Refusal> {
+        match value {
+            Value::Array(items) => items.iter().try_for_each(|item| self.check(item)),
+            Value::Object(members) => members
+                .iter()
+                .try_for_each(|(name, value)| if self.has(name) { self.check(value) } else { Err(self.refusal(name)) }),
+            Value::String(text) if text.trim_start().starts_with(['[', '{']) => {
+                let inner = Value::parse(text)
+                    .map_err(|_| Refusal::malformed("a text begins as JSON does, and is none that can be judged"))?;
+                self.check(&inner)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn refusal(&self, name: &str) -> Refusal {
+        let exchange = self.exchange.facts().name;
+        let table = self.exchange.table();
+        let row = &table.endpoints()[self.row];
+        let has_line = table.openings_of(self.row).next().is_some();
+        let line = if has_line { "the line of this endpoint" } else { "a line for this endpoint" };
+        Refusal::forbidden_parameter(format!(
+            "{} {} is not known to take the parameter {name:?}, with which its signature could be for an endpoint that nobody \
+             knows yet: {exchange} does not sign all of method and path. Where the endpoint takes it, {exchange}.params needs \
+             \"{name}?\" in {line}; where no endpoint can do harm by it, a line \"harmless {name}\"",
+            row.method, row.path
+        ))
+    }
+}
+
+/// The names of a request, and those that they could be cut into: `…&uid=9` is also the query `…&u` and the body `id=9`.
+pub(super) fn cut_apart(table: &Table, mut names: Vec<NameId>) -> Vec<NameId> {
+    for at in 0..names.len() {
+        let hidden = table.endings(names[at]).iter().filter(|name| !names.contains(name)).copied();
+        let hidden: Vec<_> = hidden.collect();
+        names.extend(hidden);
+    }
+    names
+}

@@ -23,7 +23,8 @@ pub struct Woo;
 static FACTS: Facts = Facts {
     name: "woo",
     documentation: "https://docs.woox.io/#authentication",
-    schemes: &[Scheme::of("/v1/", Binding::PARAMETERS).joined(), Scheme::FULL],
+    // What the exchange verifies of v1 are the parameters sorted by name, so that no text can be cut into others.
+    schemes: &[Scheme::of("/v1/", Binding::PARAMETERS), Scheme::FULL],
     hosts: &[
         Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["api.woox.io", "api.woo.org"] },
         Hosts {

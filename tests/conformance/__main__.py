@@ -36,7 +36,7 @@ def requests(subject, count, seed):
         built = signed_by_ccxt.build(made, endpoint, params)
         if built is None or not built.messages:
             continue
-        more = explained.given(subject.name, urlsplit(built.url).path, built, subject.auth["random16_hex"])
+        more = subject.given(built)
         if more:
             params = {**params, **more}
             built = signed_by_ccxt.build(made, endpoint, params)

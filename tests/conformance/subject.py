@@ -2,10 +2,11 @@
 
 import json
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import ccxt
 
-from .explained import UNBOUND, family
+from .explained import UNBOUND, family, given
 
 ROOT = Path(__file__).resolve().parents[2]
 VECTORS = ROOT / "tests" / "vectors"
@@ -35,6 +36,13 @@ class Subject:
     def binds(self, path):
         """Whether a signature for this path covers path and method."""
         return not path.startswith(UNBOUND.get(self.table, "\n"))
+
+    def given(self, built):
+        """Parameters that ccxt would otherwise choose itself, as far as a request may carry them."""
+        path = urlsplit(built.url).path
+        more = given(self.name, path, built, self.auth["random16_hex"])
+        own = self.names_for(built.method, path)
+        return {name: value for name, value in more.items() if self.binds(path) or name in own}
 
     def names_for(self, method, path):
         """The names that a request may carry: those of its own row where the signature leaves method or path open."""

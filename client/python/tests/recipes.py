@@ -66,5 +66,5 @@ def random_request(chance, subject, made, endpoints):
     built = signed_by_ccxt.build(made, endpoint, params)
     if built is None or not built.messages:
         return None
-    more = explained.given(subject.name, built.url.partition("?")[0], built, subject.auth["random16_hex"])
+    more = subject.given(built)
     return endpoint, {**params, **more}

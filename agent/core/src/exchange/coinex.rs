@@ -4,7 +4,7 @@
 
 use std::sync::LazyLock;
 
-use super::parameters::{Place, named, query_raw, sorted};
+use super::parameters::{Pairs, Place, named, raw, scalar, sorted};
 use super::table::Table;
 use super::worth::{ending_in, priced, quoted};
 use super::{Exchange, Facts, Hosts, Stamp};
@@ -46,7 +46,7 @@ impl Exchange for Coinex {
         match place {
             Place::Body(_) => body = Some(Value::Object(params).to_json()),
             Place::Query if params.is_empty() => {}
-            Place::Query => target += &format!("?{}", query_raw(request, &TABLE, &params)?),
+            Place::Query => target += &format!("?{}", query(&params)?),
         }
         let now = stamp.now_ms;
         let message = format!("{}{target}{}{now}", request.method, body.as_deref().unwrap_or_default());
@@ -77,4 +77,13 @@ impl Exchange for Coinex {
             _ => Err("it has no limit price and no size in the quote asset"),
         }
     }
+}
+
+/// The address is signed as it is sent, and what sends it escapes all that is not ASCII: names of instruments too have to be.
+fn query(params: &[(String, Value)]) -> Result<String, Refusal> {
+    let mut pairs = Pairs::empty();
+    for (name, value) in params {
+        pairs.push(name, raw(name, scalar(name, value)?)?);
+    }
+    Ok(pairs.into_text())
 }

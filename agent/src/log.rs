@@ -3,7 +3,7 @@
 //!
 //! A line that cannot be written is lost and counted; the next one that can be written is preceded
 //! by the count. In the front, and in all it starts, standard error is a pipe that never blocks,
-//! behind which a [`relay`] waits for the real one.
+//! behind which a relay waits for the real one.
 
 mod relay;
 

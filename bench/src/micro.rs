@@ -235,11 +235,7 @@ impl Exchange for OneRow {
         Binance.draft(request, key, host, stamp)
     }
 
-    fn base_quantity<'a>(&self, order: &'a classify::Order<'_>) -> Option<&'a str> {
-        Binance.base_quantity(order)
-    }
-
-    fn notional<'a>(&self, order: &'a classify::Order<'_>) -> Result<(&'a str, Amount), &'static str> {
-        Binance.notional(order)
+    fn quote_asset<'a>(&self, order: &'a classify::Order<'_>) -> Result<&'a str, &'static str> {
+        Binance.quote_asset(order)
     }
 }

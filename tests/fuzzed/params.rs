@@ -2,7 +2,7 @@
 
 use countersign_core::draft::Draft;
 use countersign_core::exchange::classify::{Classified, check_managed, classify};
-use countersign_core::exchange::{ALL, Exchange, Stamp};
+use countersign_core::exchange::{ALL, Exchange, Stamp, worth};
 use countersign_core::json::Value;
 use countersign_core::key::{Environment, Key, KeyName, NonceUnit, Tier};
 use countersign_core::policy::RECEIVE_WINDOW_CAP_MS;
@@ -72,7 +72,7 @@ fn check_exchange(exchange: &'static dyn Exchange, request: &Request) -> Option<
     let classified = classify(exchange, exchange.facts().algorithms[0], request).ok()?;
     assert!(classified.effective.contains(classified.scope));
     for order in classified.orders.iter().flatten() {
-        let _ = (exchange.base_quantity(order), exchange.notional(order));
+        let _ = (worth::size(exchange, order), worth::notional(exchange, order));
     }
     check_fewer(exchange, request, &classified);
     let keys = exchange.facts().algorithms.iter().map(|algorithm| key(exchange, *algorithm));

@@ -41,7 +41,6 @@ pub mod worth;
 use serde::{Deserialize, Serialize};
 
 use crate::algorithm::Algorithm;
-use crate::decimal::Amount;
 use crate::draft::{Draft, SessionDraft};
 use crate::key::{Environment, Key, NonceUnit};
 use crate::refusal::{Code, Refusal};
@@ -51,6 +50,7 @@ use classify::Order;
 use login::Login;
 pub use scheme::{Binding, Scheme};
 use table::Table;
+pub use worth::{Mark, OrderFacts, Unit, Whole};
 
 /// Every exchange; to add one: two data files, one recipe, one line here.
 pub static ALL: &[&dyn Exchange] = &[
@@ -132,6 +132,8 @@ pub struct Facts {
     /// Names that the agent sets everywhere else, and that some endpoint here takes as its own.
     pub taken: &'static [&'static str],
     pub receive_window: Option<ReceiveWindow>,
+    /// What limits know of its orders.
+    pub orders: OrderFacts,
     /// What a session lets the client do without further signatures, whichever way it was opened.
     pub session_grants: &'static [Scope],
 }
@@ -151,6 +153,7 @@ impl Facts {
         managed: &[],
         taken: &[],
         receive_window: None,
+        orders: OrderFacts::UNKNOWN,
         session_grants: &[Scope::Read],
     };
 
@@ -246,15 +249,20 @@ pub trait Exchange: Sync {
         Err(Refusal::new(Code::RequestUnknownEndpoint, "this exchange has no session login that the agent can build"))
     }
 
-    /// The order's size in the base asset (for a contract: in contracts), where the request says it.
-    fn base_quantity<'a>(&self, order: &'a Order<'_>) -> Option<&'a str> {
-        order.quantity.as_deref()
+    /// In what an order's size counts, where the exchange has more units than the base asset (for a contract: contracts).
+    fn unit(&self, _order: &Order<'_>) -> Unit {
+        Unit::Base
     }
 
-    /// What one order is worth at most, where the request alone says it: asset and amount.
+    /// The order's size in the quote asset, where it is said apart from the other.
+    fn cost<'a>(&self, order: &'a Order<'_>) -> Option<&'a str> {
+        order.quote.as_deref()
+    }
+
+    /// The asset that an order's price counts in.
     ///
-    /// `Err` says why it cannot be known; a client with a notional limit is then refused.
-    fn notional<'a>(&self, order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str>;
+    /// `Err` says why its worth cannot be known; a client with a notional limit is then refused.
+    fn quote_asset<'a>(&self, order: &'a Order<'_>) -> Result<&'a str, &'static str>;
 }
 
 impl dyn Exchange + '_ {

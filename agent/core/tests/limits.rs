@@ -39,13 +39,17 @@ fn limited(exchange: &dyn Exchange, algorithm: Algorithm, request: &Request) -> 
     }
 }
 
-/// An order as this row takes it, `quantity` of `symbol`, in as many places as the row has for that.
-fn order(row: &Endpoint, opening: &Opening, symbol: &str, quantity: &str) -> Request {
+/// An order as this row takes it, `quantity` of `symbol`, in as many places as the row has for that, a size in the quote asset
+/// only where it needs one.
+fn order(exchange: &dyn Exchange, row: &Endpoint, opening: &Opening, symbol: &str, quantity: &str) -> Request {
+    let orders = &exchange.facts().orders;
+    let kinds = orders.priced.iter().chain(orders.unpriced).copied();
+    let kind = kinds.into_iter().find(|kind| !kind.is_empty()).unwrap_or("limit");
     let value = |role| match role {
         Role::Symbol | Role::Common => symbol,
         Role::Quantity | Role::Quote => quantity,
         Role::Side => "buy",
-        Role::Type => "limit",
+        Role::Type => kind,
         Role::Price => "1",
         _ => "x",
     };
@@ -55,6 +59,7 @@ fn order(row: &Endpoint, opening: &Opening, symbol: &str, quantity: &str) -> Req
         let member = (name.to_owned(), value(role).into());
         match role {
             Role::List => {}
+            Role::Quote if opening.name_of(Role::Quantity).is_some() => {}
             Role::Common => beside.push(member),
             _ => item.push(member),
         }
@@ -88,7 +93,8 @@ fn what_is_too_large_or_of_another_instrument_is_refused_on_every_row() {
         let table = exchange.table();
         let orders = table.openings().iter().map(|opening| (table.endpoint(opening), opening));
         for (row, opening) in orders.filter(|(row, opening)| row.scope == Scope::Trade && !opening.places_no_order) {
-            let asked = |symbol, quantity| limited(exchange, algorithm, &order(row, opening, symbol, quantity));
+            let asked =
+                |symbol, quantity| limited(exchange, algorithm, &order(exchange, row, opening, symbol, quantity));
             let line = format!("{} {} {}", exchange.facts().name, row.method, row.path);
             assert!(asked(SYMBOL, "1000000").is_err(), "{line}: too large");
             assert!(asked("OTHER", "0.1").is_err(), "{line}: another instrument");

@@ -1,7 +1,7 @@
 //! What the tables read out of requests: transfers with all their parts, orders and what they are worth.
 
 use countersign_core::exchange::classify::classify;
-use countersign_core::exchange::{Exchange, Stamp, named};
+use countersign_core::exchange::{Exchange, Stamp, named, worth};
 use countersign_core::json::Value;
 use countersign_core::key::{Environment, Key, KeyName, NonceUnit, Tier};
 use countersign_core::refusal::Code;
@@ -284,7 +284,7 @@ fn orders_say_what_they_are_worth() {
         let text = |part: &Option<std::borrow::Cow<'_, str>>| part.as_deref().unwrap_or("-").to_owned();
         let orders = judged.orders.map(|orders| {
             let line = orders.iter().map(|order| {
-                let worth = exchange.notional(order).map(|(asset, amount)| format!("{amount} {asset}"));
+                let worth = worth::notional(exchange, order).map(|(asset, amount)| format!("{amount} {asset}"));
                 format!("{} {} {}", text(&order.symbol), text(&order.side), worth.unwrap_or_else(|_| "- -".to_owned()))
             });
             line.collect::<Vec<_>>().join(", ")

@@ -7,10 +7,9 @@ use std::sync::LazyLock;
 use super::login::Login;
 use super::parameters::{Place, named, query, sorted};
 use super::table::Table;
-use super::worth::{priced, quote_of, quoted};
-use super::{Exchange, Facts, Hosts, SecretFormat, Stamp};
+use super::worth::quote_of;
+use super::{Exchange, Facts, Hosts, Mark, OrderFacts, SecretFormat, Stamp, Whole};
 use crate::algorithm::Algorithm;
-use crate::decimal::Amount;
 use crate::draft::{Draft, Encoding, SIGNATURE, SessionDraft, Template};
 use crate::exchange::classify::Order;
 use crate::json::Value;
@@ -30,6 +29,15 @@ static FACTS: Facts = Facts {
     secret: SecretFormat::Base64,
     hosts: &[Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["api.backpack.exchange"] }],
     managed: &["instruction", "window"],
+    orders: OrderFacts {
+        priced: &["Limit"],
+        unpriced: &["Market"],
+        quoted: &["Market"],
+        whole: Whole::No("https://docs.backpack.exchange/: reduceOnly keeps to the size"),
+        resizing: &[Mark::of("triggerQuantity")],
+        legs: &["stopLossLimitPrice", "stopLossTriggerPrice", "takeProfitLimitPrice", "takeProfitTriggerPrice"],
+        ..OrderFacts::UNKNOWN
+    },
     ..Facts::PLAIN
 };
 
@@ -97,14 +105,9 @@ impl Exchange for Backpack {
         Ok(SessionDraft::new(key, stamp, message, Encoding::Base64, url).frame(Template::json(&frame)))
     }
 
-    fn notional<'a>(&self, order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
+    fn quote_asset<'a>(&self, order: &'a Order<'_>) -> Result<&'a str, &'static str> {
         // `SOL_USDC`; a perpetual has a third part.
-        let quote = quote_of(order.symbol.as_deref(), '_')?;
-        match (order.kind.as_deref(), order.quote.as_deref()) {
-            (Some("Limit"), None) => priced(quote, order.quantity.as_deref(), order.price.as_deref()),
-            (Some("Market"), Some(amount)) => quoted(quote, Some(amount)),
-            _ => Err("it has no limit price and no size in the quote asset"),
-        }
+        quote_of(order.symbol.as_deref(), '_')
     }
 }
 

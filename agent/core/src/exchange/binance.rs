@@ -11,9 +11,8 @@ use std::sync::LazyLock;
 use super::login::Login;
 use super::parameters::{Place, named, query, raw};
 use super::table::Table;
-use super::{Binding, Exchange, Facts, Hosts, ReceiveWindow, Scheme, Stamp};
+use super::{Binding, Exchange, Facts, Hosts, Mark, OrderFacts, ReceiveWindow, Scheme, Stamp, Whole};
 use crate::algorithm::Algorithm;
-use crate::decimal::Amount;
 use crate::draft::{Draft, Encoding, Piece, SessionDraft, Template};
 use crate::exchange::classify::Order;
 use crate::json::write_string;
@@ -47,6 +46,17 @@ static FACTS: Facts = Facts {
     ],
     managed: &["apiKey"],
     receive_window: Some(ReceiveWindow { name: WINDOW, default_ms: 10_000 }),
+    orders: OrderFacts {
+        priced: &["", "LIMIT", "LIMIT_MAKER", "STOP", "STOP_LOSS_LIMIT", "TAKE_PROFIT", "TAKE_PROFIT_LIMIT"],
+        unpriced: &["MARKET", "STOP_LOSS", "STOP_MARKET", "TAKE_PROFIT_MARKET", "TRAILING_STOP_MARKET"],
+        quoted: &["MARKET"],
+        whole: Whole::By(
+            &[Mark::of("closePosition").unless(&["false"])],
+            "https://developers.binance.com/docs/derivatives/usds-margined-futures/trade/rest-api/New-Order",
+        ),
+        repricing: &[Mark::of("pegPriceType"), Mark::of("priceMatch").unless(&["NONE"])],
+        ..OrderFacts::UNKNOWN
+    },
     ..Facts::PLAIN
 };
 
@@ -145,13 +155,8 @@ impl Exchange for Binance {
         })
     }
 
-    fn base_quantity<'a>(&self, order: &'a Order<'_>) -> Option<&'a str> {
-        let whole_position = order.extra("closePosition").is_some_and(|value| value != "false");
-        if whole_position || order.quote.is_some() { None } else { order.quantity.as_deref() }
-    }
-
-    fn notional<'a>(&self, order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
-        worth::notional(order)
+    fn quote_asset<'a>(&self, order: &'a Order<'_>) -> Result<&'a str, &'static str> {
+        worth::quote_asset(order)
     }
 }
 

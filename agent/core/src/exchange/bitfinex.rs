@@ -7,10 +7,8 @@ use std::sync::LazyLock;
 use super::login::Login;
 use super::parameters::Place;
 use super::table::Table;
-use super::worth::priced;
-use super::{Exchange, Facts, Hosts, Nonce, Stamp};
+use super::{Exchange, Facts, Hosts, Mark, Nonce, OrderFacts, Stamp, Whole};
 use crate::algorithm::Algorithm;
-use crate::decimal::Amount;
 use crate::draft::{Draft, Encoding, SIGNATURE, SessionDraft, Template};
 use crate::exchange::classify::Order;
 use crate::json::Value;
@@ -30,6 +28,28 @@ static FACTS: Facts = Facts {
     hosts: &[Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["api.bitfinex.com"] }],
     // A token of `auth/w/token` works for REST as well (<https://docs.bitfinex.com/reference/generate-token>).
     session_grants: &[Scope::Read, Scope::Trade, Scope::Account, Scope::Transfer, Scope::Withdraw, Scope::Admin],
+    orders: OrderFacts {
+        priced: &["EXCHANGE FOK", "EXCHANGE IOC", "EXCHANGE LIMIT", "FOK", "IOC", "LIMIT"],
+        unpriced: &[
+            "EXCHANGE MARKET",
+            "EXCHANGE STOP",
+            "EXCHANGE STOP LIMIT",
+            "EXCHANGE TRAILING STOP",
+            "FRRDELTAFIX",
+            "FRRDELTAVAR",
+            "MARKET",
+            "STOP",
+            "STOP LIMIT",
+            "TRAILING STOP",
+        ],
+        whole: Whole::By(
+            &[Mark::of("flags").unless(&["0", "64", "1024", "1088", "4096", "4160", "5120", "5184"])],
+            "https://docs.bitfinex.com/docs/flag-values: 512",
+        ),
+        legs: &["price_oco_stop"],
+        signed_sizes: true,
+        ..OrderFacts::UNKNOWN
+    },
     ..Facts::PLAIN
 };
 
@@ -82,18 +102,8 @@ impl Exchange for Bitfinex {
     }
 
     /// A sale is a negative amount.
-    fn base_quantity<'a>(&self, order: &'a Order<'_>) -> Option<&'a str> {
-        order.quantity.as_deref().map(|amount| amount.strip_prefix('-').unwrap_or(amount))
-    }
-
-    fn notional<'a>(&self, order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
-        let quote = quote_of(order.symbol.as_deref().ok_or("it names no symbol")?)?;
-        match order.kind.as_deref() {
-            Some("EXCHANGE FOK" | "EXCHANGE IOC" | "EXCHANGE LIMIT" | "FOK" | "IOC" | "LIMIT") => {
-                priced(quote, self.base_quantity(order), order.price.as_deref())
-            }
-            _ => Err("it has no limit price"),
-        }
+    fn quote_asset<'a>(&self, order: &'a Order<'_>) -> Result<&'a str, &'static str> {
+        quote_of(order.symbol.as_deref().ok_or("it names no symbol")?)
     }
 }
 
@@ -111,6 +121,7 @@ fn quote_of(symbol: &str) -> Result<&str, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exchange::worth;
 
     #[test]
     fn worth_is_in_the_quote_of_the_pair() {
@@ -121,6 +132,7 @@ mod tests {
                 kind: Some(kind.into()),
                 quantity: Some(amount.into()),
                 price,
+                typed: true,
                 ..Order::default()
             }
         }
@@ -133,7 +145,7 @@ mod tests {
             (order("fUSD", "LIMIT", "2"), None),
             (order("tBTCUSD", "LIMIT", "--2"), None),
         ] {
-            let known = Bitfinex.notional(&order).ok().map(|(asset, amount)| format!("{amount} {asset}"));
+            let known = worth::notional(&Bitfinex, &order).ok().map(|(asset, amount)| format!("{amount} {asset}"));
             assert_eq!(known.as_deref(), worth, "{order:?}");
         }
     }

@@ -6,9 +6,8 @@ use std::sync::LazyLock;
 
 use super::parameters::{Written, query};
 use super::table::Table;
-use super::worth::{priced, quote_of};
-use super::{Exchange, Facts, Hosts, Stamp};
-use crate::decimal::Amount;
+use super::worth::quote_of;
+use super::{Exchange, Facts, Hosts, OrderFacts, Stamp, Whole};
 use crate::draft::{Draft, Encoding, Template};
 use crate::exchange::classify::Order;
 use crate::key::{Environment, Key};
@@ -22,6 +21,12 @@ static FACTS: Facts = Facts {
     name: "bitflyer",
     documentation: "https://lightning.bitflyer.com/docs?lang=en#authentication",
     hosts: &[Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["api.bitflyer.com"] }],
+    orders: OrderFacts {
+        priced: &["LIMIT"],
+        unpriced: &["MARKET", "STOP", "STOP_LIMIT", "TRAIL"],
+        whole: Whole::No("https://lightning.bitflyer.com/docs: every order has a size"),
+        ..OrderFacts::UNKNOWN
+    },
     ..Facts::PLAIN
 };
 
@@ -49,12 +54,8 @@ impl Exchange for Bitflyer {
             .body(written.body))
     }
 
-    fn notional<'a>(&self, order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
+    fn quote_asset<'a>(&self, order: &'a Order<'_>) -> Result<&'a str, &'static str> {
         // `BTC_JPY`, and `FX_BTC_JPY`, whose size is in BTC as well.
-        let product = order.symbol.as_deref().map(|symbol| symbol.strip_prefix("FX_").unwrap_or(symbol));
-        match order.kind.as_deref() {
-            None | Some("LIMIT") => priced(quote_of(product, '_')?, order.quantity.as_deref(), order.price.as_deref()),
-            Some(_) => Err("it has no limit price"),
-        }
+        quote_of(order.symbol.as_deref().map(|symbol| symbol.strip_prefix("FX_").unwrap_or(symbol)), '_')
     }
 }

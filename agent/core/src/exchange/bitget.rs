@@ -9,9 +9,8 @@ use percent_encoding::AsciiSet;
 use super::login::Login;
 use super::parameters::{Pairs, Place, named, raw_of, scalar, sorted};
 use super::table::Table;
-use super::worth::{ending_in, priced, quoted};
-use super::{Exchange, Facts, Hosts, Passphrase, Stamp};
-use crate::decimal::Amount;
+use super::worth::ending_in;
+use super::{Exchange, Facts, Hosts, Mark, OrderFacts, Passphrase, Stamp, Unit, Whole};
 use crate::draft::{Draft, Encoding, PASSPHRASE, SIGNATURE, SessionDraft, Template, UNRESERVED};
 use crate::exchange::classify::Order;
 use crate::json::Value;
@@ -33,6 +32,41 @@ static FACTS: Facts = Facts {
     ],
     // The private socket of v3 places orders.
     session_grants: &[Scope::Read, Scope::Trade],
+    orders: OrderFacts {
+        priced: &["limit"],
+        unpriced: &["market"],
+        quoted: &["market"],
+        whole: Whole::By(
+            &[Mark::of("planType").unless(&[
+                "amount",
+                "loss_plan",
+                "moving_plan",
+                "normal_plan",
+                "profit_plan",
+                "total",
+                "track_plan",
+            ])],
+            "https://www.bitget.com/api-doc/contract/plan/Place-Tpsl-Order",
+        ),
+        legs: &[
+            "executeStopLossPrice",
+            "executeTakeProfitPrice",
+            "presetStopLossExecutePrice",
+            "presetStopLossPrice",
+            "presetStopSurplusExecutePrice",
+            "presetStopSurplusPrice",
+            "presetTakeProfitPrice",
+            "slLimitPrice",
+            "stopLoss",
+            "stopLossExecutePrice",
+            "stopLossTriggerPrice",
+            "stopSurplusExecutePrice",
+            "stopSurplusTriggerPrice",
+            "takeProfit",
+            "tpLimitPrice",
+        ],
+        ..OrderFacts::UNKNOWN
+    },
     ..Facts::PLAIN
 };
 
@@ -91,26 +125,23 @@ impl Exchange for Bitget {
         Ok(SessionDraft::new(key, stamp, message, Encoding::Base64, url).frame(Template::json(&frame)))
     }
 
-    fn base_quantity<'a>(&self, order: &'a Order<'_>) -> Option<&'a str> {
-        order.quantity.as_deref().filter(|_| !sized_in_quote(order))
+    fn unit(&self, order: &Order<'_>) -> Unit {
+        // A market buy on spot is sized in what it costs; a plan says it itself.
+        let spot = matches!(order.market.as_deref(), Some("MARGIN" | "SPOT"));
+        match (order.extra("planType"), order.kind.as_deref(), order.side.as_deref()) {
+            _ if !spot => Unit::Base,
+            (_, Some("limit"), _) | (Some("amount"), _, _) | (None, _, Some("sell")) => Unit::Base,
+            (Some("total"), Some("market"), _) | (None, Some("market"), Some("buy")) => Unit::Quote,
+            _ => Unit::Unknown("its size may be in either asset"),
+        }
     }
 
-    fn notional<'a>(&self, order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
-        let quote = match order.extra("productType").or_else(|| order.extra("category")) {
-            Some("USDT-FUTURES" | "usdt-futures") => "USDT",
-            Some("USDC-FUTURES" | "usdc-futures") => "USDC",
-            None | Some("SPOT" | "MARGIN") if order.extra("marginCoin").is_none() => {
-                ending_in(order.symbol.as_deref(), QUOTES)?
-            }
-            _ => return Err("a contract's worth is not in its order"),
-        };
-        match order.kind.as_deref() {
-            Some("limit") if order.quote.is_none() => priced(quote, order.quantity.as_deref(), order.price.as_deref()),
-            Some("market") if order.quote.is_some() && order.quantity.is_none() => {
-                quoted(quote, order.quote.as_deref())
-            }
-            Some("market") if sized_in_quote(order) => quoted(quote, order.quantity.as_deref()),
-            _ => Err("it has no limit price and no size in the quote asset"),
+    fn quote_asset<'a>(&self, order: &'a Order<'_>) -> Result<&'a str, &'static str> {
+        match order.market.as_deref() {
+            Some("USDT-FUTURES" | "usdt-futures") => Ok("USDT"),
+            Some("USDC-FUTURES" | "usdc-futures") => Ok("USDC"),
+            Some("MARGIN" | "SPOT" | "margin") => ending_in(order.symbol.as_deref(), QUOTES),
+            _ => Err("a contract's worth is not in its order"),
         }
     }
 }
@@ -133,11 +164,4 @@ fn queries(request: &Request) -> Result<(String, String), Refusal> {
 /// Instruments that only exist for trying out are not traded under the header of demo trading.
 fn is_simulated(request: &Request) -> bool {
     matches!(request.scalar("productType"), Some("SCOIN-FUTURES" | "SUSDC-FUTURES" | "SUSDT-FUTURES"))
-}
-
-/// A market buy on spot is sized in what it costs.
-fn sized_in_quote(order: &Order<'_>) -> bool {
-    let contract = ["marginCoin", "productType"].iter().any(|name| order.extra(name).is_some())
-        || order.extra("category").is_some_and(|category| category.contains("FUTURES"));
-    !contract && order.kind.as_deref() != Some("limit") && order.side.as_deref() != Some("sell")
 }

@@ -7,8 +7,7 @@ use std::sync::LazyLock;
 use super::login::Login;
 use super::parameters::{Place, Written, query};
 use super::table::Table;
-use super::{Exchange, Facts, Hosts, Stamp};
-use crate::decimal::Amount;
+use super::{Exchange, Facts, Hosts, Mark, OrderFacts, Stamp, Whole};
 use crate::draft::{Draft, Encoding, SIGNATURE, SessionDraft, Template};
 use crate::exchange::classify::Order;
 use crate::json::Value;
@@ -27,6 +26,25 @@ static FACTS: Facts = Facts {
         Hosts { environment: Environment::Testnet, path_prefix: "/", hosts: &["testnet.bitmex.com"] },
     ],
     managed: &["api-expires", "api-signature"],
+    orders: OrderFacts {
+        unpriced: &["Limit", "LimitIfTouched", "Market", "MarketIfTouched", "Pegged", "Stop", "StopLimit"],
+        whole: Whole::By(
+            &[Mark::of("execInst").unless(&[
+                "LastPrice",
+                "MarkPrice",
+                "IndexPrice",
+                "ParticipateDoNotInitiate",
+                "ReduceOnly",
+                "ParticipateDoNotInitiate,ReduceOnly",
+                "ReduceOnly,ParticipateDoNotInitiate",
+                "LastPrice,ReduceOnly",
+                "MarkPrice,ReduceOnly",
+            ])],
+            "https://www.bitmex.com/api/explorer/#!/Order/Order_new: Close",
+        ),
+        resizing: &[Mark::of("leavesQty"), Mark::of("simpleOrderQty"), Mark::of("simpleLeavesQty")],
+        ..OrderFacts::UNKNOWN
+    },
     ..Facts::PLAIN
 };
 
@@ -69,7 +87,7 @@ impl Exchange for Bitmex {
         Ok(SessionDraft::new(key, stamp, message, Encoding::Hex, url).frame(Template::json(&frame)))
     }
 
-    fn notional<'a>(&self, _order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
+    fn quote_asset<'a>(&self, _order: &'a Order<'_>) -> Result<&'a str, &'static str> {
         Err("its size is in contracts, whose worth is not in the order")
     }
 }

@@ -6,9 +6,8 @@ use std::sync::LazyLock;
 
 use super::parameters::{Written, query};
 use super::table::Table;
-use super::worth::{priced, quote_of, quoted};
-use super::{Exchange, Facts, Hosts, Nonce, Stamp};
-use crate::decimal::Amount;
+use super::worth::quote_of;
+use super::{Exchange, Facts, Hosts, Nonce, OrderFacts, Stamp, Whole};
 use crate::draft::{Draft, Encoding, Piece, Template};
 use crate::exchange::classify::Order;
 use crate::key::{Environment, Key, NonceUnit};
@@ -26,6 +25,13 @@ static FACTS: Facts = Facts {
         Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["bitso.com", "api.bitso.com"] },
         Hosts { environment: Environment::Testnet, path_prefix: "/", hosts: &["stage.bitso.com"] },
     ],
+    orders: OrderFacts {
+        priced: &["limit"],
+        unpriced: &["market"],
+        quoted: &["limit", "market"],
+        whole: Whole::No("https://docs.bitso.com/bitso-api/docs/place-an-order: spot alone"),
+        ..OrderFacts::UNKNOWN
+    },
     ..Facts::PLAIN
 };
 
@@ -51,13 +57,8 @@ impl Exchange for Bitso {
             .body(written.body))
     }
 
-    fn notional<'a>(&self, order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
+    fn quote_asset<'a>(&self, order: &'a Order<'_>) -> Result<&'a str, &'static str> {
         // `btc_mxn`; `major` is the size in the one, `minor` in the other.
-        let quote = quote_of(order.symbol.as_deref(), '_')?;
-        match (order.kind.as_deref(), &order.quantity, &order.quote) {
-            (Some("limit" | "market"), None, Some(minor)) => quoted(quote, Some(minor)),
-            (Some("limit"), Some(major), None) => priced(quote, Some(major), order.price.as_deref()),
-            _ => Err("it has no limit price and no size in the quote asset"),
-        }
+        quote_of(order.symbol.as_deref(), '_')
     }
 }

@@ -7,9 +7,8 @@ use std::sync::LazyLock;
 use super::login::{Login, token};
 use super::parameters::{Place, named, query};
 use super::table::Table;
-use super::worth::{ending_in, priced, quoted};
-use super::{Exchange, Facts, Hosts, Nonce, Stamp};
-use crate::decimal::Amount;
+use super::worth::ending_in;
+use super::{Exchange, Facts, Hosts, Mark, Nonce, OrderFacts, Stamp, Whole};
 use crate::draft::{Draft, Encoding, SessionDraft, Template};
 use crate::exchange::classify::Order;
 use crate::key::{Environment, Key};
@@ -26,6 +25,15 @@ static FACTS: Facts = Facts {
     hosts: &[Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["www.bitstamp.net"] }],
     // Also those of its older signature, which stood in the form.
     managed: &["key"],
+    orders: OrderFacts {
+        priced: &["limit"],
+        unpriced: &["instant", "market"],
+        quoted: &["instant"],
+        whole: Whole::No("https://www.bitstamp.net/api/: every order has an amount"),
+        resizing: &[Mark::of("amount_in_counter").unless(&["False", "false"])],
+        legs: &["limit_price"],
+        ..OrderFacts::UNKNOWN
+    },
     ..Facts::PLAIN
 };
 
@@ -70,13 +78,8 @@ impl Exchange for Bitstamp {
         token(self, "www.bitstamp.net", "/api/v2/websockets_token/", key, stamp)
     }
 
-    fn notional<'a>(&self, order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
-        let quote = ending_in(order.symbol.as_deref(), QUOTES)?;
-        match order.kind.as_deref() {
-            Some("instant") if order.quantity.is_none() => quoted(quote, order.quote.as_deref()),
-            Some("limit") => priced(quote, order.quantity.as_deref(), order.price.as_deref()),
-            _ => Err("it has no limit price and no size in the quote asset"),
-        }
+    fn quote_asset<'a>(&self, order: &'a Order<'_>) -> Result<&'a str, &'static str> {
+        ending_in(order.symbol.as_deref(), QUOTES)
     }
 }
 

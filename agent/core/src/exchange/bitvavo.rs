@@ -7,9 +7,8 @@ use std::sync::LazyLock;
 use super::login::Login;
 use super::parameters::{Written, query};
 use super::table::Table;
-use super::worth::{priced, quote_of, quoted};
-use super::{Exchange, Facts, Hosts, Stamp};
-use crate::decimal::Amount;
+use super::worth::quote_of;
+use super::{Exchange, Facts, Hosts, Mark, OrderFacts, Stamp, Whole};
 use crate::draft::{Draft, Encoding, SIGNATURE, SessionDraft, Template};
 use crate::exchange::classify::Order;
 use crate::json::Value;
@@ -28,6 +27,14 @@ static FACTS: Facts = Facts {
     managed: &["window"],
     // `privateWithdrawAssets` is one of the WebSocket's actions.
     session_grants: &[Scope::Read, Scope::Trade, Scope::Withdraw],
+    orders: OrderFacts {
+        priced: &["limit", "stopLossLimit", "takeProfitLimit"],
+        unpriced: &["market", "stopLoss", "takeProfit"],
+        quoted: &["market"],
+        whole: Whole::No("https://docs.bitvavo.com/docs/rest-api/create-order/: spot alone"),
+        resizing: &[Mark::of("amountRemaining")],
+        ..OrderFacts::UNKNOWN
+    },
     ..Facts::PLAIN
 };
 
@@ -71,15 +78,8 @@ impl Exchange for Bitvavo {
         Ok(SessionDraft::new(key, stamp, message, Encoding::Hex, url).frame(Template::json(&frame)))
     }
 
-    fn notional<'a>(&self, order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
-        let quote = quote_of(order.symbol.as_deref(), '-')?;
-        match (order.kind.as_deref(), &order.quantity, &order.quote) {
-            (Some("market"), None, Some(amount)) => quoted(quote, Some(amount)),
-            (Some("limit" | "stopLossLimit" | "takeProfitLimit"), Some(amount), None) => {
-                priced(quote, Some(amount), order.price.as_deref())
-            }
-            _ => Err("it has no limit price and no size in the quote asset"),
-        }
+    fn quote_asset<'a>(&self, order: &'a Order<'_>) -> Result<&'a str, &'static str> {
+        quote_of(order.symbol.as_deref(), '-')
     }
 }
 

@@ -7,10 +7,9 @@ use std::sync::LazyLock;
 use super::login::{Login, WS};
 use super::parameters::{Place, after_number, named, query_raw};
 use super::table::Table;
-use super::worth::{ending_in, priced, quoted};
-use super::{Binding, Exchange, Facts, Hosts, Scheme, Stamp};
+use super::worth::ending_in;
+use super::{Binding, Exchange, Facts, Hosts, Mark, OrderFacts, Scheme, Stamp, Unit, Whole};
 use crate::algorithm::Algorithm;
-use crate::decimal::Amount;
 use crate::draft::{Draft, Encoding, SIGNATURE, SessionDraft, Template};
 use crate::exchange::classify::Order;
 use crate::json::Value;
@@ -63,6 +62,15 @@ static FACTS: Facts = Facts {
     ],
     // The trade socket takes orders without a signature.
     session_grants: &[Scope::Read, Scope::Trade],
+    orders: OrderFacts {
+        priced: &["Limit"],
+        unpriced: &["Market"],
+        quoted: &["Market"],
+        whole: Whole::No("https://bybit-exchange.github.io/docs/v5/order/create-order: a size of zero"),
+        repricing: &[Mark::of("bboLevel"), Mark::of("bboSideType"), Mark::of("orderIv")],
+        legs: &["slLimitPrice", "stopLoss", "takeProfit", "tpLimitPrice"],
+        ..OrderFacts::UNKNOWN
+    },
     ..Facts::PLAIN
 };
 
@@ -114,20 +122,24 @@ impl Exchange for Bybit {
         Ok(SessionDraft::new(key, stamp, message, encoding(key), &url).frame(Template::json(&frame)))
     }
 
-    fn base_quantity<'a>(&self, order: &'a Order<'_>) -> Option<&'a str> {
-        order.quantity.as_deref().filter(|_| !sized_in_quote(order) && order.extra("category") != Some("inverse"))
+    fn unit(&self, order: &Order<'_>) -> Unit {
+        let (kind, side) = (order.kind.as_deref(), order.side.as_deref());
+        match (order.market.as_deref(), kind, order.extra("marketUnit"), side) {
+            (Some("inverse"), ..) => Unit::Unknown("an inverse contract is sized in its quote asset"),
+            (Some("linear" | "option"), ..) | (Some("spot"), Some("Limit"), None | Some("baseCoin"), _) => Unit::Base,
+            (Some("spot"), Some("Market"), Some("baseCoin"), _)
+            | (Some("spot"), Some("Market"), None, Some("Sell")) => Unit::Base,
+            (Some("spot"), Some("Market"), Some("quoteCoin"), _)
+            | (Some("spot"), Some("Market"), None, Some("Buy")) => Unit::Quote,
+            _ => Unit::Unknown("its size may be in either asset"),
+        }
     }
 
-    fn notional<'a>(&self, order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
-        let quote = match order.extra("category") {
-            Some("spot") => ending_in(order.symbol.as_deref(), &["BTC", "ETH", "EUR", "USDC", "USDT"])?,
-            Some("linear") => ending_in(order.symbol.as_deref(), &["USDT"])?,
-            _ => return Err("a contract's worth is not in its order"),
-        };
-        match order.kind.as_deref() {
-            Some("Limit") => priced(quote, order.quantity.as_deref(), order.price.as_deref()),
-            Some("Market") if sized_in_quote(order) => quoted(quote, order.quantity.as_deref()),
-            _ => Err("it has no limit price and no size in the quote asset"),
+    fn quote_asset<'a>(&self, order: &'a Order<'_>) -> Result<&'a str, &'static str> {
+        match order.market.as_deref() {
+            Some("spot") => ending_in(order.symbol.as_deref(), &["BTC", "ETH", "EUR", "USDC", "USDT"]),
+            Some("linear") => ending_in(order.symbol.as_deref(), &["USDT"]),
+            _ => Err("a contract's worth is not in its order"),
         }
     }
 }
@@ -152,11 +164,4 @@ fn body(request: &Request, now_ms: u64) -> Result<String, Refusal> {
 /// Hexadecimal for HMAC, base64 for RSA.
 fn encoding(key: &Key) -> Encoding {
     if key.algorithm.is_hmac() { Encoding::Hex } else { Encoding::Base64 }
-}
-
-/// A market buy on spot is sized in what it costs, unless it says otherwise.
-fn sized_in_quote(order: &Order<'_>) -> bool {
-    let market = order.kind.as_deref() != Some("Limit") && order.side.as_deref() != Some("Sell");
-    let said = order.extra("marketUnit");
-    order.extra("category") == Some("spot") && (said == Some("quoteCoin") || market && said != Some("baseCoin"))
 }

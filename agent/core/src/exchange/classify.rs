@@ -1,15 +1,16 @@
 //! What a request's signature would open: declared scope, effective scopes, money moved, orders placed.
 
+mod orders;
 mod own_names;
 
-use std::borrow::Cow;
-
+pub use orders::Order;
+use orders::{orders, own_orders};
 use own_names::{check_names, cut_apart, known_names};
 
 use crate::algorithm::Algorithm;
 use crate::decimal::Amount;
 use crate::exchange::login::Login;
-use crate::exchange::table::{Endpoint, NameId, NameSet, Opening, Role, Source, Spelling, Table, WHOLE_BODY};
+use crate::exchange::table::{Endpoint, NameId, NameSet, Opening, Role, Source, Table};
 use crate::exchange::{Binding, Exchange, Scheme};
 use crate::json::Value;
 use crate::refusal::{Code, Refusal};
@@ -33,55 +34,6 @@ pub struct Classified<'a> {
     /// What takes the same signature because a request without parameters signs an empty text, whatever its method; nobody
     /// can tell it apart, and it is not counted.
     pub empty_text: Scopes,
-}
-
-/// One order, as its request says it; texts are unjudged.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Order<'a> {
-    pub symbol: Option<Cow<'a, str>>,
-    pub side: Option<Cow<'a, str>>,
-    /// The order type: limit, market, …
-    pub kind: Option<Cow<'a, str>>,
-    pub quantity: Option<Cow<'a, str>>,
-    pub price: Option<Cow<'a, str>>,
-    /// Size in the quote asset.
-    pub quote: Option<Cow<'a, str>>,
-    /// The endpoint takes a size, so that limits apply; false for cancels and settings of a symbol.
-    pub sized: bool,
-    /// It carries a list or an object of its own: further orders, as far as limits know.
-    pub attached: bool,
-    /// All parameters of the order, for what only one exchange has.
-    pub members: Cow<'a, [(String, Value)]>,
-}
-
-impl Order<'_> {
-    /// The same order, as far as limits go; an amendment does not repeat the order's type.
-    fn same_size(&self, other: &Self) -> bool {
-        self.sized
-            && (self.kind == other.kind || other.kind.is_none())
-            && (&self.symbol, &self.quantity, &self.price) == (&other.symbol, &other.quantity, &other.price)
-            && (self.quote == other.quote || other.quote.is_none())
-    }
-
-    /// A parameter of the order where it is a string, number or boolean.
-    pub fn extra(&self, name: &str) -> Option<&str> {
-        self.members.iter().find_map(|(candidate, value)| (candidate == name).then_some(value))?.scalar()
-    }
-
-    fn into_owned(self) -> Order<'static> {
-        let owned = |text: Option<Cow<'_, str>>| text.map(|text| Cow::Owned(text.into_owned()));
-        Order {
-            symbol: owned(self.symbol),
-            side: owned(self.side),
-            kind: owned(self.kind),
-            quantity: owned(self.quantity),
-            price: owned(self.price),
-            quote: owned(self.quote),
-            sized: self.sized,
-            attached: self.attached,
-            members: Cow::Owned(self.members.into_owned()),
-        }
-    }
 }
 
 /// Refuses what only the agent may set: timestamps, nonces, signatures, a receive window above `cap_ms`.
@@ -162,7 +114,7 @@ fn judge<'a>(
     let mut read = Vec::new();
     if endpoint.scope == Scope::Trade {
         read.extend(own.clone().find(|opening| opening.says_orders()).map(|opening| opening.reading));
-        classified.orders = orders(table, own.clone(), request);
+        classified.orders = own_orders(table, index, request);
     }
     if endpoint.scope == Scope::Session {
         classified.effective = classified.effective.union(exchange.session_scopes(exchange.facts().session_grants));
@@ -295,9 +247,11 @@ impl<'a> Classified<'a> {
             match unmatched.iter().position(same) {
                 Some(place) => {
                     let known = &mut orders[unmatched.swap_remove(place)];
+                    let flaw = known.flaw.take().or_else(|| order.flaw.clone());
                     if !known.same_size(&order) {
                         *known = order;
                     }
+                    known.flaw = flaw;
                 }
                 None => orders.push(order),
             }
@@ -438,101 +392,6 @@ fn said<'a>(table: &Table, opening: &Opening, role: Role, item: &'a Value, reque
             if table.serves(opening, path) { path.split('/').nth(index) } else { None }
         }
     }
-}
-
-/// Reads the orders a trade request places. A row that does not say where its orders stand, nor that it places none,
-/// cannot be read.
-fn orders<'a>(
-    table: &Table,
-    mut openings: impl Iterator<Item = &'static Opening> + Clone,
-    request: &'a Request,
-) -> Result<Vec<Order<'a>>, String> {
-    let Some(opening) = openings.clone().find(|opening| opening.says_orders()) else {
-        let places_none = openings.clone().next().is_some() && openings.all(|opening| opening.places_no_order);
-        return if places_none { Ok(Vec::new()) } else { Err("what this endpoint trades cannot be read".to_owned()) };
-    };
-    match opening.name_of(Role::List) {
-        None => Ok(vec![order(table, opening, request.params.value(), request)]),
-        Some(WHOLE_BODY) => listed(table, opening, request.params.value(), request),
-        Some(name) => match request.params.get(name) {
-            // Some exchanges take a list as JSON text inside a form.
-            Some(Value::String(text)) => {
-                let list = Value::parse(text).and_then(Params::new).map_err(|_| UNREADABLE)?;
-                let orders = listed(table, opening, list.value(), request)?;
-                Ok(orders.into_iter().map(Order::into_owned).collect())
-            }
-            Some(list) => listed(table, opening, list, request),
-            None => Err(UNREADABLE.to_owned()),
-        },
-    }
-}
-
-const UNREADABLE: &str = "the list of orders cannot be read";
-
-/// The orders of a list, or a single order where the API takes one or a list of them.
-fn listed<'a>(
-    table: &Table,
-    opening: &Opening,
-    list: &'a Value,
-    request: &'a Request,
-) -> Result<Vec<Order<'a>>, String> {
-    match list {
-        Value::Array(items) => {
-            // The number of an order, where a list of orders to cancel is signed like one of orders to place.
-            let orders = items.iter().filter(|item| !is_number(item));
-            orders.map(|item| item_of_list(table, opening, item, request)).collect()
-        }
-        Value::Object(_) => item_of_list(table, opening, list, request).map(|order| vec![order]),
-        _ => Err(UNREADABLE.to_owned()),
-    }
-}
-
-fn is_number(item: &Value) -> bool {
-    item.scalar().is_some_and(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))
-}
-
-/// One order of a list. What applies to all of them stands beside the list, and then nowhere else.
-fn item_of_list<'a>(
-    table: &Table,
-    opening: &Opening,
-    item: &'a Value,
-    request: &'a Request,
-) -> Result<Order<'a>, String> {
-    let members = item.members().ok_or("the list of orders holds what is no order")?;
-    let misspelled = |(name, _): &&(String, Value)| matches!(table.spelling(name), Spelling::Other(_));
-    if let Some((name, _)) = members.iter().find(misspelled) {
-        return Err(format!("an order of the list spells {name:?} in another way"));
-    }
-    let mut order = order(table, opening, item, request);
-    if let Some(common) = opening.name_of(Role::Common) {
-        if item.member(common).is_some() {
-            return Err(format!("an order of the list names its own {common:?}"));
-        }
-        order.symbol = request.params.get(common).and_then(Value::scalar).map(Cow::Borrowed);
-    }
-    Ok(order)
-}
-
-fn order<'a>(table: &Table, opening: &Opening, item: &'a Value, request: &'a Request) -> Order<'a> {
-    let text = |role| said(table, opening, role, item, request).map(Cow::Borrowed);
-    let members = item.members().unwrap_or_default();
-    let list = opening.name_of(Role::List);
-    Order {
-        symbol: text(Role::Symbol),
-        side: text(Role::Side),
-        kind: text(Role::Type),
-        quantity: text(Role::Quantity),
-        price: text(Role::Price),
-        quote: text(Role::Quote),
-        sized: !opening.places_no_order,
-        attached: members.iter().any(|(name, value)| nested(value) && list != Some(name.as_str())),
-        members: Cow::Borrowed(members),
-    }
-}
-
-fn nested(value: &Value) -> bool {
-    matches!(value, Value::Array(items) if !items.is_empty())
-        || value.members().is_some_and(|members| !members.is_empty())
 }
 
 #[cfg(test)]

@@ -8,9 +8,8 @@ use super::login::Login;
 use super::parameters::{Place, Written, query_repeated};
 use super::table::Table;
 use super::text::hex;
-use super::{Binding, Exchange, Facts, Hosts, Nonce, Scheme, Stamp, jwt};
+use super::{Binding, Exchange, Facts, Hosts, Nonce, OrderFacts, Scheme, Stamp, Whole, jwt};
 use crate::algorithm::Algorithm;
-use crate::decimal::Amount;
 use crate::draft::{Draft, Encoding, SIGNATURE, SessionDraft, Template};
 use crate::exchange::classify::Order;
 use crate::json::Value;
@@ -34,6 +33,12 @@ static FACTS: Facts = Facts {
         Scheme::of("/", TOKEN),
     ],
     hosts: &[Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["api.coinbase.com"] }],
+    orders: OrderFacts {
+        whole: Whole::No(
+            "https://docs.cdp.coinbase.com/api-reference/advanced-trade-api/rest-api/orders/create-order: sizes stand in a configuration",
+        ),
+        ..OrderFacts::UNKNOWN
+    },
     ..Facts::PLAIN
 };
 
@@ -97,7 +102,7 @@ impl Exchange for Coinbase {
         Ok(SessionDraft::new(key, stamp, input, Encoding::Base64Url, url).frame(frame))
     }
 
-    fn notional<'a>(&self, _order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
+    fn quote_asset<'a>(&self, _order: &'a Order<'_>) -> Result<&'a str, &'static str> {
         Err("its price and size are parts of a configuration")
     }
 }

@@ -7,8 +7,8 @@ use std::sync::LazyLock;
 use super::login::Login;
 use super::parameters::{Place, Written, query};
 use super::table::Table;
-use super::{Exchange, Facts, Hosts, Passphrase, SecretFormat, Stamp};
-use crate::decimal::Amount;
+use super::worth::quote_of;
+use super::{Exchange, Facts, Hosts, OrderFacts, Passphrase, SecretFormat, Stamp, Whole};
 use crate::draft::{Draft, Encoding, PASSPHRASE, SIGNATURE, SessionDraft, Template};
 use crate::exchange::classify::Order;
 use crate::json::Value;
@@ -32,6 +32,16 @@ static FACTS: Facts = Facts {
             hosts: &["api-public.sandbox.exchange.coinbase.com"],
         },
     ],
+    orders: OrderFacts {
+        priced: &["limit"],
+        unpriced: &["market", "stop"],
+        quoted: &["market"],
+        whole: Whole::No(
+            "https://docs.cdp.coinbase.com/api-reference/exchange-api/rest-api/orders/create-new-order: spot alone",
+        ),
+        legs: &["stop_limit_price"],
+        ..OrderFacts::UNKNOWN
+    },
     ..Facts::PLAIN
 };
 
@@ -80,21 +90,7 @@ impl Exchange for CoinbaseExchange {
         Ok(SessionDraft::new(key, stamp, message, Encoding::Base64, url).frame(Template::json(&frame)))
     }
 
-    fn base_quantity<'a>(&self, order: &'a Order<'_>) -> Option<&'a str> {
-        if order.quote.is_some() { None } else { order.quantity.as_deref() }
-    }
-
-    fn notional<'a>(&self, order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
-        // `BTC-USD`. The order's type is limit where it names none.
-        let asset = order.symbol.as_deref().and_then(|symbol| symbol.split_once('-')).ok_or("it names no product")?.1;
-        let parse = |text| Amount::parse(text).map_err(|_| "a number of it is not a plain decimal");
-        let worth = match (order.kind.as_deref(), &order.quantity, &order.price, &order.quote) {
-            (None | Some("limit"), Some(size), Some(price), None) => {
-                parse(size)?.checked_mul_up(parse(price)?).ok_or("it has too many digits")?
-            }
-            (Some("market"), None, None, Some(funds)) => parse(funds)?,
-            _ => return Err("it has no limit price and no size in the quote asset"),
-        };
-        Ok((asset, worth))
+    fn quote_asset<'a>(&self, order: &'a Order<'_>) -> Result<&'a str, &'static str> {
+        quote_of(order.symbol.as_deref(), '-')
     }
 }

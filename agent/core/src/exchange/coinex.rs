@@ -6,9 +6,8 @@ use std::sync::LazyLock;
 
 use super::parameters::{Pairs, Place, named, raw, scalar, sorted};
 use super::table::Table;
-use super::worth::{ending_in, priced, quoted};
-use super::{Exchange, Facts, Hosts, Stamp};
-use crate::decimal::Amount;
+use super::worth::ending_in;
+use super::{Exchange, Facts, Hosts, OrderFacts, Stamp, Unit, Whole};
 use crate::draft::{Draft, Encoding, Template};
 use crate::exchange::classify::Order;
 use crate::json::Value;
@@ -24,6 +23,13 @@ static FACTS: Facts = Facts {
     documentation: "https://docs.coinex.com/api/v2/authorization",
     hosts: &[Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["api.coinex.com"] }],
     managed: &["tonce"],
+    orders: OrderFacts {
+        priced: &["fok", "ioc", "limit", "maker_only"],
+        unpriced: &["market"],
+        quoted: &["market"],
+        whole: Whole::No("https://docs.coinex.com/api/v2/futures/order/http/put-order: every order has an amount"),
+        ..OrderFacts::UNKNOWN
+    },
     ..Facts::PLAIN
 };
 
@@ -59,22 +65,19 @@ impl Exchange for Coinex {
             .body(body))
     }
 
-    fn base_quantity<'a>(&self, order: &'a Order<'_>) -> Option<&'a str> {
+    fn unit(&self, order: &Order<'_>) -> Unit {
         // `ccy` says which asset the amount of a market order is in.
-        order.quantity.as_deref().filter(|_| order.extra("ccy").is_none() && order.kind.as_deref() != Some("market"))
+        match (order.kind.as_deref(), order.extra("ccy")) {
+            (Some("market"), Some(unit)) if self.quote_asset(order) == Ok(unit) => Unit::Quote,
+            (Some("market"), _) | (_, Some(_)) => Unit::Unknown("its size may be in either asset"),
+            _ => Unit::Base,
+        }
     }
 
-    fn notional<'a>(&self, order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
-        if !matches!(order.extra("market_type"), Some("MARGIN" | "SPOT")) {
-            return Err("a contract's worth is not in its order");
-        }
-        let quote = ending_in(order.symbol.as_deref(), &["BTC", "USDC", "USDT"])?;
-        match (order.kind.as_deref(), order.extra("ccy")) {
-            (Some("limit" | "maker_only" | "ioc" | "fok"), None) => {
-                priced(quote, order.quantity.as_deref(), order.price.as_deref())
-            }
-            (Some("market"), Some(unit)) if unit == quote => quoted(quote, order.quantity.as_deref()),
-            _ => Err("it has no limit price and no size in the quote asset"),
+    fn quote_asset<'a>(&self, order: &'a Order<'_>) -> Result<&'a str, &'static str> {
+        match order.market.as_deref() {
+            Some("MARGIN" | "SPOT") => ending_in(order.symbol.as_deref(), &["BTC", "USDC", "USDT"]),
+            _ => Err("a contract's worth is not in its order"),
         }
     }
 }

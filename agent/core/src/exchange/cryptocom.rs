@@ -7,9 +7,8 @@ use std::sync::LazyLock;
 use super::login::Login;
 use super::parameters::{Place, named, sorted};
 use super::table::Table;
-use super::worth::{priced, quote_of, quoted};
-use super::{Exchange, Facts, Hosts, Nonce, Stamp};
-use crate::decimal::Amount;
+use super::worth::quote_of;
+use super::{Exchange, Facts, Hosts, Nonce, OrderFacts, Stamp, Whole};
 use crate::draft::{Draft, Encoding, SIGNATURE, SessionDraft, Template};
 use crate::exchange::classify::Order;
 use crate::json::Value;
@@ -35,6 +34,15 @@ static FACTS: Facts = Facts {
     managed: &["api_key", "id", "sig"],
     // Any method of the API can be called over the socket.
     session_grants: &[Scope::Read, Scope::Trade, Scope::Account, Scope::Transfer, Scope::Withdraw],
+    orders: OrderFacts {
+        priced: &["LIMIT"],
+        unpriced: &["MARKET", "STOP_LIMIT", "STOP_LOSS", "TAKE_PROFIT", "TAKE_PROFIT_LIMIT"],
+        quoted: &["MARKET"],
+        whole: Whole::No(
+            "https://exchange-docs.crypto.com/exchange/v1/rest-ws/index.html#private-create-order: private/close-position closes one",
+        ),
+        ..OrderFacts::UNKNOWN
+    },
     ..Facts::PLAIN
 };
 
@@ -88,13 +96,8 @@ impl Exchange for Cryptocom {
         Ok(SessionDraft::new(key, stamp, message, Encoding::Hex, url).frame(Template::json(&frame)))
     }
 
-    fn notional<'a>(&self, order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
-        let quote = quote_of(order.symbol.as_deref(), '_')?;
-        match (order.kind.as_deref(), order.quote.as_deref()) {
-            (Some("LIMIT"), None) => priced(quote, order.quantity.as_deref(), order.price.as_deref()),
-            (Some("MARKET"), Some(amount)) => quoted(quote, Some(amount)),
-            _ => Err("it has no limit price and no size in the quote asset"),
-        }
+    fn quote_asset<'a>(&self, order: &'a Order<'_>) -> Result<&'a str, &'static str> {
+        quote_of(order.symbol.as_deref(), '_')
     }
 }
 

@@ -7,9 +7,8 @@ use std::sync::LazyLock;
 use super::login::Login;
 use super::parameters::{Written, query};
 use super::table::Table;
-use super::worth::{priced, quote_of};
-use super::{Exchange, Facts, Hosts, Stamp};
-use crate::decimal::Amount;
+use super::worth::quote_of;
+use super::{Exchange, Facts, Hosts, Mark, OrderFacts, Stamp, Whole};
 use crate::draft::{Draft, Encoding, Piece, SIGNATURE, SessionDraft, Template};
 use crate::exchange::classify::Order;
 use crate::json::Value;
@@ -32,6 +31,22 @@ static FACTS: Facts = Facts {
     taken: &["nonce", "signature", "timestamp"],
     // After the login everything that the key may do is a call without a signature.
     session_grants: &[Scope::Read, Scope::Trade, Scope::Account, Scope::Transfer, Scope::Withdraw, Scope::Admin],
+    orders: OrderFacts {
+        priced: &["limit"],
+        unpriced: &[
+            "market",
+            "market_limit",
+            "stop_limit",
+            "stop_market",
+            "take_limit",
+            "take_market",
+            "trailing_stop",
+        ],
+        whole: Whole::No("https://docs.deribit.com/#private-buy: private/close_position closes one"),
+        resizing: &[Mark::of("contracts")],
+        repricing: &[Mark::of("advanced")],
+        ..OrderFacts::UNKNOWN
+    },
     ..Facts::PLAIN
 };
 
@@ -83,13 +98,9 @@ impl Exchange for Deribit {
         Ok(SessionDraft::new(key, stamp, message, Encoding::Hex, url).frame(Template::json(&frame)))
     }
 
-    fn notional<'a>(&self, order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
+    fn quote_asset<'a>(&self, order: &'a Order<'_>) -> Result<&'a str, &'static str> {
         // `BTC_USDC` is spot; a contract has a `-` in its name.
-        let symbol = order.symbol.as_deref().filter(|symbol| !symbol.contains('-'));
-        match order.kind.as_deref() {
-            None | Some("limit") => priced(quote_of(symbol, '_')?, order.quantity.as_deref(), order.price.as_deref()),
-            Some(_) => Err("it has no limit price"),
-        }
+        quote_of(order.symbol.as_deref().filter(|symbol| !symbol.contains('-')), '_')
     }
 }
 

@@ -1,12 +1,10 @@
 //! An exchange for tests: binds neither method nor path, so that every rule about effective scopes shows.
 
-use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use super::table::Table;
-use super::{Binding, Exchange, Facts, Hosts, ReceiveWindow, Scheme, Stamp};
+use super::{Binding, Exchange, Facts, Hosts, OrderFacts, ReceiveWindow, Scheme, Stamp};
 use crate::algorithm::Algorithm;
-use crate::decimal::Amount;
 use crate::draft::{Draft, Encoding, Template};
 use crate::exchange::classify::Order;
 use crate::key::{Environment, Key, KeyName, NonceUnit, Tier};
@@ -50,6 +48,7 @@ static FACTS: Facts = Facts {
     hosts: &[Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["fake.example", "alt.example"] }],
     managed: &["timestamp", "signature"],
     receive_window: Some(ReceiveWindow { name: "recvWindow", default_ms: 5_000 }),
+    orders: OrderFacts { priced: &[""], ..OrderFacts::UNKNOWN },
     ..Facts::PLAIN
 };
 
@@ -76,13 +75,8 @@ impl Exchange for Fake {
         })
     }
 
-    fn notional<'a>(&self, order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
-        let parse = |text: &Option<Cow<'_, str>>| text.as_deref().and_then(|text| Amount::parse(text).ok());
-        let (Some(quantity), Some(price)) = (parse(&order.quantity), parse(&order.price)) else {
-            return Err("it has no plain quantity and price");
-        };
-        let worth = quantity.checked_mul_up(price).ok_or("it has too many digits")?;
-        Ok(("USDT", worth))
+    fn quote_asset<'a>(&self, _order: &'a Order<'_>) -> Result<&'a str, &'static str> {
+        Ok("USDT")
     }
 }
 

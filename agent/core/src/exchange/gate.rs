@@ -11,10 +11,9 @@ use super::login::{Login, WS};
 use super::parameters::{Pairs, Place, named, raw_of, scalar};
 use super::table::Table;
 use super::text::hex;
-use super::worth::{priced, quote_of, quoted};
-use super::{Exchange, Facts, Hosts, Stamp};
+use super::worth::quote_of;
+use super::{Exchange, Facts, Hosts, Mark, OrderFacts, Stamp, Unit, Whole};
 use crate::algorithm::Algorithm;
-use crate::decimal::Amount;
 use crate::draft::{Draft, Encoding, SIGNATURE, SessionDraft, Template, UNRESERVED};
 use crate::exchange::classify::Order;
 use crate::json::Value;
@@ -41,6 +40,17 @@ static FACTS: Facts = Facts {
         testnet("/api/v4/spot/"),
         testnet("/api/v4/wallet/"),
     ],
+    orders: OrderFacts {
+        priced: &["", "limit"],
+        unpriced: &["market"],
+        quoted: &["market"],
+        whole: Whole::By(
+            &[Mark::of("auto_size"), Mark::of("close").unless(&["false"])],
+            "https://www.gate.com/docs/developers/apiv4/en/#create-a-futures-order",
+        ),
+        signed_sizes: true,
+        ..OrderFacts::UNKNOWN
+    },
     ..Facts::PLAIN
 };
 
@@ -115,21 +125,20 @@ impl Exchange for Gate {
         Ok(draft.frame(Template::json(&frame)))
     }
 
-    fn base_quantity<'a>(&self, order: &'a Order<'_>) -> Option<&'a str> {
-        let size = order.quantity.as_deref().filter(|_| !sized_in_quote(order))?;
-        // A contract's sale has a size below zero.
-        Some(size.strip_prefix('-').unwrap_or(size))
+    fn unit(&self, order: &Order<'_>) -> Unit {
+        // A market buy on spot is sized in what it costs.
+        match (order.market.as_deref(), order.kind.as_deref(), order.side.as_deref()) {
+            (Some("spot"), Some("market"), Some("buy")) => Unit::Quote,
+            (Some("spot"), Some("market"), Some("sell")) => Unit::Base,
+            (Some("spot"), Some("market"), _) => Unit::Unknown("its side is neither buy nor sell"),
+            _ => Unit::Base,
+        }
     }
 
-    fn notional<'a>(&self, order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
-        if order.extra("currency_pair").is_none() {
-            return Err("a contract's worth is not in its order");
-        }
-        let quote = quote_of(order.symbol.as_deref(), '_')?;
-        match order.kind.as_deref() {
-            None | Some("limit") => priced(quote, order.quantity.as_deref(), order.price.as_deref()),
-            Some(_) if sized_in_quote(order) => quoted(quote, order.quantity.as_deref()),
-            Some(_) => Err("it has no limit price and no size in the quote asset"),
+    fn quote_asset<'a>(&self, order: &'a Order<'_>) -> Result<&'a str, &'static str> {
+        match order.market.as_deref() {
+            Some("spot") => quote_of(order.symbol.as_deref(), '_'),
+            _ => Err("a contract's worth is not in its order"),
         }
     }
 }
@@ -216,10 +225,4 @@ fn queries(request: &Request) -> Result<(String, String), Refusal> {
         sent.push_encoded(name, text, if listed { LIST } else { UNRESERVED });
     }
     Ok((signed.into_text(), sent.into_text()))
-}
-
-/// A market buy on spot is sized in what it costs.
-fn sized_in_quote(order: &Order<'_>) -> bool {
-    let spot = order.extra("currency_pair").is_some();
-    spot && order.kind.as_deref() == Some("market") && order.side.as_deref() != Some("sell")
 }

@@ -8,10 +8,8 @@ use super::login::Login;
 use super::parameters::{Place, named};
 use super::table::Table;
 use super::text::base64;
-use super::worth::priced;
-use super::{Exchange, Facts, Hosts, Nonce, Stamp};
+use super::{Exchange, Facts, Hosts, Nonce, OrderFacts, Stamp, Whole};
 use crate::algorithm::Algorithm;
-use crate::decimal::Amount;
 use crate::draft::{Draft, Encoding, SessionDraft, Template};
 use crate::exchange::classify::Order;
 use crate::json::Value;
@@ -34,6 +32,12 @@ static FACTS: Facts = Facts {
     managed: &["request"],
     // Where a list begins.
     taken: &["timestamp"],
+    orders: OrderFacts {
+        priced: &["exchange limit"],
+        unpriced: &["exchange market", "exchange stop limit", "limit"],
+        whole: Whole::No("https://docs.gemini.com/rest/orders: every order has an amount"),
+        ..OrderFacts::UNKNOWN
+    },
     ..Facts::PLAIN
 };
 
@@ -78,16 +82,10 @@ impl Exchange for Gemini {
             .header("X-GEMINI-SIGNATURE", Template::signature()))
     }
 
-    fn notional<'a>(&self, order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
+    fn quote_asset<'a>(&self, order: &'a Order<'_>) -> Result<&'a str, &'static str> {
         let symbol = order.symbol.as_deref().ok_or("it names no symbol")?;
         let quote = QUOTES.iter().find(|quote| symbol.len() > quote.len() && symbol.ends_with(**quote));
-        match order.kind.as_deref() {
-            Some("exchange limit") => {
-                let quote = quote.ok_or("the quote asset of its symbol is not known")?;
-                priced(quote, order.quantity.as_deref(), order.price.as_deref())
-            }
-            _ => Err("it has no limit price"),
-        }
+        quote.copied().ok_or("the quote asset of its symbol is not known")
     }
 }
 

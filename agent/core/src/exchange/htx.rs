@@ -8,8 +8,7 @@ use super::login::{Login, WS};
 use super::parameters::{Pairs, Place, named, query_repeated, sorted};
 use super::table::Table;
 use super::text::iso8601;
-use super::{Binding, Exchange, Facts, Hosts, Scheme, Stamp};
-use crate::decimal::Amount;
+use super::{Binding, Exchange, Facts, Hosts, OrderFacts, Scheme, Stamp, Unit, Whole};
 use crate::draft::{Draft, Encoding, Piece, SIGNATURE, SessionDraft, Template};
 use crate::exchange::classify::Order;
 use crate::json::Value;
@@ -37,6 +36,7 @@ static FACTS: Facts = Facts {
         Hosts { environment: Environment::Production, path_prefix: "/", hosts: SPOT },
     ],
     managed: &["AccessKeyId", "Signature", "SignatureMethod", "SignatureVersion", "Timestamp"],
+    orders: OrderFacts { whole: Whole::No("its body is not signed, so that no order is read"), ..OrderFacts::UNKNOWN },
     ..Facts::PLAIN
 };
 
@@ -113,11 +113,11 @@ impl Exchange for Htx {
         Ok(SessionDraft::new(key, stamp, message, Encoding::Base64, &url).frame(Template::json(&frame)))
     }
 
-    fn base_quantity<'a>(&self, _order: &'a Order<'_>) -> Option<&'a str> {
-        None
+    fn unit(&self, _order: &Order<'_>) -> Unit {
+        Unit::Unknown("its body is not signed")
     }
 
-    fn notional<'a>(&self, _order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
+    fn quote_asset<'a>(&self, _order: &'a Order<'_>) -> Result<&'a str, &'static str> {
         Err("its body is not signed")
     }
 }

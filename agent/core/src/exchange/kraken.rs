@@ -11,9 +11,8 @@ use sha2::{Digest, Sha256};
 use super::login::{Login, token};
 use super::parameters::{Pairs, named, without_separators};
 use super::table::Table;
-use super::{Exchange, Facts, Hosts, Nonce, SecretFormat, Stamp};
+use super::{Exchange, Facts, Hosts, Nonce, OrderFacts, SecretFormat, Stamp, Unit, Whole};
 use crate::algorithm::Algorithm;
-use crate::decimal::Amount;
 use crate::draft::{Draft, Encoding, SessionDraft, Template, UNRESERVED};
 use crate::exchange::classify::Order;
 use crate::json::Value;
@@ -34,6 +33,23 @@ static FACTS: Facts = Facts {
     // The method is not signed, but there is only one.
     hosts: &[Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["api.kraken.com"] }],
     session_grants: &[Scope::Read, Scope::Trade],
+    orders: OrderFacts {
+        priced: &["iceberg", "limit"],
+        unpriced: &[
+            "market",
+            "stop-loss",
+            "stop-loss-limit",
+            "take-profit",
+            "take-profit-limit",
+            "trailing-stop",
+            "trailing-stop-limit",
+        ],
+        quoted: &["market"],
+        whole: Whole::No(
+            "https://docs.kraken.com/api/docs/rest-api/add-order: a volume of zero, or the type settle-position, which is not on these lists",
+        ),
+        ..OrderFacts::UNKNOWN
+    },
     ..Facts::PLAIN
 };
 
@@ -81,23 +97,13 @@ impl Exchange for Kraken {
         token(self, "api.kraken.com", "/0/private/GetWebSocketsToken", key, stamp)
     }
 
-    fn base_quantity<'a>(&self, order: &'a Order<'_>) -> Option<&'a str> {
-        if sized_in_quote(order) { None } else { order.quantity.as_deref() }
+    fn unit(&self, order: &Order<'_>) -> Unit {
+        let flags = order.extra("oflags").unwrap_or_default();
+        if flags.split(',').any(|flag| flag.trim() == "viqc") { Unit::Quote } else { Unit::Base }
     }
 
-    fn notional<'a>(&self, order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
-        let asset = quote_of(order.symbol.as_deref().ok_or("it names no pair")?)?;
-        let volume = order.quantity.as_deref().ok_or("it has no volume")?;
-        let parse = |text| Amount::parse(text).map_err(|_| "a number of it is relative or not a plain decimal");
-        let worth = match order.kind.as_deref() {
-            Some("market") if sized_in_quote(order) => parse(volume)?,
-            Some("limit" | "iceberg") if !sized_in_quote(order) => {
-                let price = parse(order.price.as_deref().ok_or("it has no price")?)?;
-                parse(volume)?.checked_mul_up(price).ok_or("it has too many digits")?
-            }
-            _ => return Err("it has no limit price and no size in the quote asset"),
-        };
-        Ok((asset, worth))
+    fn quote_asset<'a>(&self, order: &'a Order<'_>) -> Result<&'a str, &'static str> {
+        quote_of(order.symbol.as_deref().ok_or("it names no pair")?)
     }
 }
 
@@ -164,11 +170,6 @@ fn push(pairs: &mut Pairs, name: &str, value: &Value) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// `viqc`: the volume is in the quote asset.
-fn sized_in_quote(order: &Order<'_>) -> bool {
-    order.extra("oflags").is_some_and(|flags| flags.split(',').any(|flag| flag.trim() == "viqc"))
-}
-
 /// Endings of a pair, with the asset they mean: `XBTUSDT`, `XXBTZUSD`.
 const QUOTES: &[(&str, &str)] = &[
     ("AUD", "AUD"),
@@ -205,6 +206,7 @@ fn quote_of(pair: &str) -> Result<&str, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exchange::worth;
     use crate::request::{Params, Path};
 
     fn request(path: &str, params: &str, params_in: Option<ParamsIn>) -> Request {
@@ -255,6 +257,7 @@ mod tests {
                 quantity: Some("2".into()),
                 price: price.map(Into::into),
                 members: flags.into_iter().collect(),
+                typed: true,
                 ..Order::default()
             }
         }
@@ -271,9 +274,9 @@ mod tests {
             (order("XBTUSD", "stop-loss-limit", Some("3"), None), None),
             (order("NOSUCH", "limit", Some("3"), None), None),
         ] {
-            let known = Kraken.notional(&order).ok().map(|(asset, amount)| format!("{amount} {asset}"));
+            let known = worth::notional(&Kraken, &order).ok().map(|(asset, amount)| format!("{amount} {asset}"));
             assert_eq!(known.as_deref(), worth, "{order:?}");
-            assert_eq!(Kraken.base_quantity(&order).is_none(), sized_in_quote(&order));
+            assert_eq!(worth::size(&Kraken, &order).is_err(), Kraken.unit(&order) == Unit::Quote);
         }
     }
 }

@@ -9,9 +9,8 @@ use sha2::{Digest, Sha256};
 use super::login::{Login, WS};
 use super::parameters::{Place, named, query, query_repeated, raw};
 use super::table::Table;
-use super::{Binding, Exchange, Facts, Hosts, Nonce, Scheme, SecretFormat, Stamp};
+use super::{Binding, Exchange, Facts, Hosts, Nonce, OrderFacts, Scheme, SecretFormat, Stamp, Whole};
 use crate::algorithm::Algorithm;
-use crate::decimal::Amount;
 use crate::draft::{Draft, Encoding, SIGNATURE, SessionDraft, Template};
 use crate::exchange::classify::Order;
 use crate::json::Value;
@@ -33,6 +32,11 @@ static FACTS: Facts = Facts {
         Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["futures.kraken.com"] },
         Hosts { environment: Environment::Testnet, path_prefix: "/", hosts: &["demo-futures.kraken.com"] },
     ],
+    orders: OrderFacts {
+        unpriced: &["fok", "ioc", "lmt", "mkt", "post", "stp", "take_profit", "trailing_stop"],
+        whole: Whole::No("https://docs.kraken.com/api/docs/futures-api/trading/send-order: every order has a size"),
+        ..OrderFacts::UNKNOWN
+    },
     ..Facts::PLAIN
 };
 
@@ -99,7 +103,7 @@ impl Exchange for KrakenFutures {
         Ok(SessionDraft::new(key, stamp, hash, Encoding::Base64, url).frame(Template::json(&frame)))
     }
 
-    fn notional<'a>(&self, _order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
+    fn quote_asset<'a>(&self, _order: &'a Order<'_>) -> Result<&'a str, &'static str> {
         Err("a contract's worth is not in its order")
     }
 }

@@ -7,9 +7,8 @@ use std::sync::LazyLock;
 use super::login::{Login, WS, token};
 use super::parameters::{Place, named, query_raw};
 use super::table::Table;
-use super::worth::{priced, quote_of, quoted};
-use super::{Exchange, Facts, Hosts, Passphrase, Stamp};
-use crate::decimal::Amount;
+use super::worth::quote_of;
+use super::{Exchange, Facts, Hosts, Mark, OrderFacts, Passphrase, Stamp, Unit, Whole};
 use crate::draft::{Draft, Encoding, SessionDraft, Template};
 use crate::exchange::classify::Order;
 use crate::key::{Environment, Key};
@@ -28,6 +27,26 @@ static FACTS: Facts = Facts {
         Hosts { environment: Environment::Production, path_prefix: "/api/v1/broker/nd/", hosts: BROKER },
         Hosts { environment: Environment::Production, path_prefix: "/", hosts: TRADE },
     ],
+    orders: OrderFacts {
+        priced: &["LIMIT", "limit"],
+        unpriced: &["MARKET", "market"],
+        quoted: &["market"],
+        whole: Whole::By(
+            &[Mark::of("closeOrder").unless(&["false"])],
+            "https://www.kucoin.com/docs-new/rest/futures-trading/orders/add-order",
+        ),
+        resizing: &[Mark::of("qty"), Mark::of("valueQty")],
+        legs: &[
+            "limitPrice",
+            "slLimitPrice",
+            "slTriggerPrice",
+            "tpLimitPrice",
+            "tpTriggerPrice",
+            "triggerStopDownPrice",
+            "triggerStopUpPrice",
+        ],
+        ..OrderFacts::UNKNOWN
+    },
     ..Facts::PLAIN
 };
 
@@ -85,25 +104,17 @@ impl Exchange for Kucoin {
         token(self, host, "/api/v1/bullet-private", key, stamp)
     }
 
-    fn base_quantity<'a>(&self, order: &'a Order<'_>) -> Option<&'a str> {
-        let base = order.extra("sizeUnit").is_none_or(|unit| unit == "BASECCY");
-        order.quantity.as_deref().filter(|_| base && order.quote.is_none() && !has_other_size(order))
-    }
-
-    fn notional<'a>(&self, order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
-        // `BTC-USDT`; a contract's symbol has no separator, and its size is in contracts.
-        let quote = quote_of(order.symbol.as_deref(), '-')?;
-        match (order.kind.as_deref(), order.quote.as_deref()) {
-            (Some("limit" | "LIMIT"), None) => priced(quote, self.base_quantity(order), order.price.as_deref()),
-            (Some("market"), Some(funds)) if order.quantity.is_none() => quoted(quote, Some(funds)),
-            _ => Err("it has no limit price and no size in the quote asset"),
+    fn unit(&self, order: &Order<'_>) -> Unit {
+        match order.extra("sizeUnit") {
+            None | Some("BASECCY") => Unit::Base,
+            Some(_) => Unit::Unknown("its sizeUnit is not the base asset"),
         }
     }
-}
 
-/// Sizes of a contract in other units.
-fn has_other_size(order: &Order<'_>) -> bool {
-    ["qty", "valueQty"].iter().any(|name| order.extra(name).is_some())
+    fn quote_asset<'a>(&self, order: &'a Order<'_>) -> Result<&'a str, &'static str> {
+        // `BTC-USDT`; a contract's symbol has no separator, and its size is in contracts.
+        quote_of(order.symbol.as_deref(), '-')
+    }
 }
 
 /// Here the query repeats what kind of account the body means.

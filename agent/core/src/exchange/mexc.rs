@@ -7,9 +7,8 @@ use std::sync::LazyLock;
 use super::login::Login;
 use super::parameters::{Pairs, Place, after_number, named, query, scalar, sorted};
 use super::table::Table;
-use super::worth::{ending_in, priced, quoted};
-use super::{Binding, Exchange, Facts, Hosts, ReceiveWindow, Scheme, Stamp};
-use crate::decimal::Amount;
+use super::worth::ending_in;
+use super::{Binding, Exchange, Facts, Hosts, Mark, OrderFacts, ReceiveWindow, Scheme, Stamp, Whole};
 use crate::draft::{Draft, Encoding, Piece, SIGNATURE, SessionDraft, Template};
 use crate::exchange::classify::Order;
 use crate::json::Value;
@@ -39,6 +38,14 @@ static FACTS: Facts = Facts {
         },
     ],
     receive_window: Some(ReceiveWindow { name: WINDOW, default_ms: 5_000 }),
+    orders: OrderFacts {
+        priced: &["FILL_OR_KILL", "IMMEDIATE_OR_CANCEL", "LIMIT", "LIMIT_MAKER"],
+        unpriced: &["1", "2", "3", "4", "5", "6", "MARKET"],
+        quoted: &["MARKET"],
+        whole: Whole::No("https://mexcdevelop.github.io/apidocs/contract_v1_en/: position/close_all closes all"),
+        repricing: &[Mark::of("bboTypeNum")],
+        ..OrderFacts::UNKNOWN
+    },
     ..Facts::PLAIN
 };
 
@@ -95,20 +102,11 @@ impl Exchange for Mexc {
         Ok(SessionDraft::new(key, stamp, message, Encoding::Hex, url).frame(Template::json(&frame)))
     }
 
-    fn base_quantity<'a>(&self, order: &'a Order<'_>) -> Option<&'a str> {
-        if order.quote.is_some() { None } else { order.quantity.as_deref() }
-    }
-
-    fn notional<'a>(&self, order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
-        if order.extra("vol").is_some() {
+    fn quote_asset<'a>(&self, order: &'a Order<'_>) -> Result<&'a str, &'static str> {
+        if order.member("vol").is_some() {
             return Err("a contract's worth is not in its order");
         }
-        let quote = ending_in(order.symbol.as_deref(), &["BTC", "ETH", "EUR", "USDC", "USDT"])?;
-        match (order.quote.as_deref(), order.quantity.as_deref()) {
-            (Some(cost), None) => quoted(quote, Some(cost)),
-            (None, quantity) => priced(quote, quantity, order.price.as_deref()),
-            _ => Err("it has a size in both assets"),
-        }
+        ending_in(order.symbol.as_deref(), &["BTC", "ETH", "EUR", "USDC", "USDT"])
     }
 }
 

@@ -8,8 +8,8 @@ use super::login::Login;
 use super::parameters::{Place, Written, query};
 use super::table::Table;
 use super::text::iso8601_ms;
-use super::{Exchange, Facts, Hosts, Passphrase, Stamp};
-use crate::decimal::Amount;
+use super::worth::quote_of;
+use super::{Exchange, Facts, Hosts, Mark, OrderFacts, Passphrase, Stamp, Unit, Whole};
 use crate::draft::{Draft, Encoding, PASSPHRASE, SIGNATURE, SessionDraft, Template};
 use crate::exchange::classify::Order;
 use crate::json::Value;
@@ -40,6 +40,39 @@ static FACTS: Facts = Facts {
         },
     ],
     session_grants: &[Scope::Read, Scope::Trade],
+    orders: OrderFacts {
+        priced: &["fok", "ioc", "limit", "post_only"],
+        unpriced: &[
+            "chase",
+            "conditional",
+            "iceberg",
+            "market",
+            "mmp",
+            "mmp_and_post_only",
+            "move_order_stop",
+            "oco",
+            "op_fok",
+            "optimal_limit_ioc",
+            "trigger",
+            "twap",
+        ],
+        quoted: &["market"],
+        whole: Whole::By(
+            &[Mark::of("closeFraction")],
+            "https://www.okx.com/docs-v5/en/#order-book-trading-algo-trading-post-place-algo-order",
+        ),
+        repricing: &[
+            Mark::of("newPxUsd"),
+            Mark::of("newPxVol"),
+            Mark::of("pxAmendType").unless(&["0"]),
+            Mark::of("pxUsd"),
+            Mark::of("pxVol"),
+            Mark::of("tradeQuoteCcy"),
+        ],
+        legs: &["slOrdPx", "slTriggerPx", "tpOrdPx", "tpTriggerPx"],
+        empty_is_absent: true,
+        ..OrderFacts::UNKNOWN
+    },
     ..Facts::PLAIN
 };
 
@@ -92,50 +125,34 @@ impl Exchange for Okx {
         Ok(SessionDraft::new(key, stamp, message, Encoding::Base64, url).frame(Template::json(&frame)))
     }
 
-    fn base_quantity<'a>(&self, order: &'a Order<'_>) -> Option<&'a str> {
-        let whole_position = order.extra("closeFraction").is_some();
-        order.quantity.as_deref().filter(|_| sized_in_base(order) && !whole_position)
+    fn unit(&self, order: &Order<'_>) -> Unit {
+        // A market or triggered buy on spot may be sized in what it costs.
+        let contract = order.symbol.as_deref().is_some_and(|symbol| symbol.matches('-').count() > 1);
+        let priced = !order.typed || matches!(order.kind.as_deref(), Some("fok" | "ioc" | "limit" | "post_only"));
+        match (order.extra("tgtCcy").filter(|unit| !unit.is_empty()), order.side.as_deref()) {
+            (Some("base_ccy"), _) | (None, Some("sell")) => Unit::Base,
+            (None, _) if contract || priced => Unit::Base,
+            (Some("quote_ccy"), _) if !contract && !priced => Unit::Quote,
+            (None, Some("buy")) => Unit::Quote,
+            _ => Unit::Unknown("its size may be in either asset"),
+        }
     }
 
-    fn notional<'a>(&self, order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
+    fn quote_asset<'a>(&self, order: &'a Order<'_>) -> Result<&'a str, &'static str> {
         // `BTC-USDT`: spot and margin. Contracts have a third part, and a size in contracts.
-        let symbol = order.symbol.as_deref().ok_or("it names no instrument")?;
-        let (Some((base, quote)), 1) = (symbol.split_once('-'), symbol.matches('-').count()) else {
-            return Err("a contract's worth is not in its order");
-        };
-        if base.is_empty() || quote.is_empty() {
-            return Err("its instrument is not of the form BASE-QUOTE");
-        }
-        if ["pxUsd", "pxVol", "closeFraction"].iter().any(|name| order.extra(name).is_some()) {
-            return Err("its price or size is relative");
-        }
-        let size = order.quantity.as_deref().ok_or("it has no size")?;
-        let parse = |text| Amount::parse(text).map_err(|_| "a number of it is not a plain decimal");
-        let worth = match order.kind.as_deref() {
-            Some("fok" | "ioc" | "limit" | "post_only") if sized_in_base(order) => {
-                let price = parse(order.price.as_deref().ok_or("it has no price")?)?;
-                parse(size)?.checked_mul_up(price).ok_or("it has too many digits")?
+        match quote_of(order.symbol.as_deref(), '-') {
+            Err(_) if order.symbol.as_deref().is_some_and(|symbol| symbol.matches('-').count() > 1) => {
+                Err("a contract's worth is not in its order")
             }
-            Some("market") if !sized_in_base(order) => parse(size)?,
-            _ => return Err("it has no limit price and no size in the quote asset"),
-        };
-        Ok((quote, worth))
-    }
-}
-
-/// True where the size is known to be in the base asset or in contracts: a market or triggered buy may be sized in quote.
-fn sized_in_base(order: &Order<'_>) -> bool {
-    let contract = order.symbol.as_deref().is_some_and(|symbol| symbol.matches('-').count() > 1);
-    let priced = matches!(order.kind.as_deref(), None | Some("fok" | "ioc" | "limit" | "post_only"));
-    match order.extra("tgtCcy") {
-        Some(unit) => unit == "base_ccy",
-        None => contract || priced || order.side.as_deref() == Some("sell"),
+            quote => quote,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exchange::worth;
 
     fn order<'a>(kind: &'a str, side: &'a str, unit: Option<&str>, symbol: &'a str) -> Order<'a> {
         let unit = unit.map(|unit| ("tgtCcy".to_owned(), Value::String(unit.to_owned())));
@@ -146,6 +163,7 @@ mod tests {
             quantity: Some("2".into()),
             price: (kind == "limit").then(|| "3".into()),
             sized: true,
+            typed: true,
             members: unit.into_iter().collect(),
             ..Order::default()
         }
@@ -166,8 +184,8 @@ mod tests {
             (order("market", "buy", None, "BTC-USDT-SWAP"), true, None),
             (order("limit", "buy", None, "BTC"), true, None),
         ] {
-            assert_eq!(Okx.base_quantity(&order).is_some(), base, "{order:?}");
-            let known = Okx.notional(&order).ok().map(|(asset, amount)| format!("{amount} {asset}"));
+            assert_eq!(worth::size(&Okx, &order).is_ok(), base, "{order:?}");
+            let known = worth::notional(&Okx, &order).ok().map(|(asset, amount)| format!("{amount} {asset}"));
             assert_eq!(known.as_deref(), worth, "{order:?}");
         }
     }

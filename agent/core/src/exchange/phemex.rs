@@ -7,8 +7,7 @@ use std::sync::LazyLock;
 use super::login::Login;
 use super::parameters::{Place, named, query_repeated, without_separators};
 use super::table::Table;
-use super::{Binding, Exchange, Facts, Hosts, Scheme, Stamp};
-use crate::decimal::Amount;
+use super::{Binding, Exchange, Facts, Hosts, Mark, OrderFacts, Scheme, Stamp, Whole};
 use crate::draft::{Draft, Encoding, SIGNATURE, SessionDraft, Template};
 use crate::exchange::classify::Order;
 use crate::json::Value;
@@ -28,6 +27,15 @@ static FACTS: Facts = Facts {
         Hosts { environment: Environment::Testnet, path_prefix: "/", hosts: &["testnet-api.phemex.com"] },
     ],
     managed: &["expiry"],
+    orders: OrderFacts {
+        unpriced: &["Limit", "LimitIfTouched", "Market", "MarketIfTouched", "Stop", "StopLimit"],
+        whole: Whole::By(
+            &[Mark::of("closeOnTrigger").unless(&["false"])],
+            "https://phemex-docs.github.io/#place-order-http-put-prefered",
+        ),
+        resizing: &[Mark::of("qtyType")],
+        ..OrderFacts::UNKNOWN
+    },
     ..Facts::PLAIN
 };
 
@@ -84,7 +92,7 @@ impl Exchange for Phemex {
         Ok(SessionDraft::new(key, stamp, message, Encoding::Hex, url).frame(Template::json(&frame)))
     }
 
-    fn notional<'a>(&self, _order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
+    fn quote_asset<'a>(&self, _order: &'a Order<'_>) -> Result<&'a str, &'static str> {
         Err("its numbers are scaled, or of a contract")
     }
 }

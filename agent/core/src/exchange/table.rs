@@ -45,6 +45,8 @@ pub enum Role {
     Common,
     From,
     List,
+    /// The kind of market an order is for.
+    Market,
     Memo,
     Network,
     Price,
@@ -65,6 +67,7 @@ impl Role {
             "common" => Self::Common,
             "from" => Self::From,
             "list" => Self::List,
+            "market" => Self::Market,
             "memo" => Self::Memo,
             "network" => Self::Network,
             "price" => Self::Price,
@@ -118,6 +121,8 @@ pub struct Opening {
     /// What it takes beside them and no role reads, `name?`.
     pub optional: Vec<&'static str>,
     pub roles: Vec<(Role, Source)>,
+    /// The type of an order that names none, `type=name?limit`.
+    pub default_type: Option<&'static str>,
     /// The same for all openings that read the same orders out of the same payload.
     pub reading: usize,
     /// Takes a request without any parameter: one with none is counted for it.
@@ -206,7 +211,7 @@ impl Table {
     /// A leading `!` marks an endpoint in `.scopes` that nobody may ask for.
     ///
     /// A `.params` line is `METHOD PATH name role=name name? role=name?`: names a request needs (those without `?`), and
-    /// what they mean. `role={segment}` stands in the path, `role='text'` is always the same. A leading `~` marks a residual
+    /// what they mean; `type=name?limit` is limit where a request names none. `role={segment}` stands in the path, `role='text'` is always the same. A leading `~` marks a residual
     /// row, a leading `-` a row of scope trade that places no order; `{}` among the names one that takes a request without
     /// any. `harmless NAME # source and reason` is a name that any row may carry.
     ///
@@ -324,6 +329,14 @@ impl Table {
         self.nameless.iter().map(|index| &self.openings[*index])
     }
 
+    /// Whether some row reads the instrument of an order from a parameter of this name, in whatever case.
+    pub fn names_instrument(&self, name: &str) -> bool {
+        let roles = self.openings.iter().flat_map(|opening| &opening.roles);
+        roles
+            .filter(|(role, _)| matches!(role, Role::Common | Role::Symbol))
+            .any(|(_, source)| source.parameter().is_some_and(|known| known.eq_ignore_ascii_case(name)))
+    }
+
     /// How the table knows this name.
     pub fn spelling(&self, name: &str) -> Spelling {
         self.names.find(name)
@@ -398,8 +411,10 @@ impl Table {
 
     fn number_readings(&mut self) {
         for index in 0..self.openings.len() {
-            let Opening { roles, places_no_order, .. } = &self.openings[index];
-            let same = |other: &Opening| (&other.roles, other.places_no_order) == (roles, *places_no_order);
+            let Opening { roles, default_type, places_no_order, .. } = &self.openings[index];
+            let same = |other: &Opening| {
+                (&other.roles, other.default_type, other.places_no_order) == (roles, *default_type, *places_no_order)
+            };
             self.openings[index].reading = self.openings.iter().position(same).unwrap_or(index);
         }
     }
@@ -499,6 +514,7 @@ fn parse_opening(line: &'static str, endpoints: &HashMap<(Method, &'static str),
         required_set: NameSet::default(),
         optional: Vec::new(),
         roles: Vec::new(),
+        default_type: None,
         reading: 0,
         empty: false,
         places_no_order,
@@ -510,7 +526,14 @@ fn parse_opening(line: &'static str, endpoints: &HashMap<(Method, &'static str),
             continue;
         }
         let (role, name) = word.split_once('=').map_or((None, word), |(role, name)| (Some(role), name));
-        let (name, optional) = name.strip_suffix('?').map_or((name, false), |name| (name, true));
+        let (name, optional) = match name.split_once('?') {
+            Some((name, default)) => {
+                assert!(default.is_empty() || role == Some("type"), "only a type has a default: {line}");
+                opening.default_type = Some(default).filter(|default| !default.is_empty()).or(opening.default_type);
+                (name, true)
+            }
+            None => (name, false),
+        };
         let source = Source::parse(name, path).unwrap_or_else(|| panic!("no such segment: {line}"));
         match role {
             Some(role) => {

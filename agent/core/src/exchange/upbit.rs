@@ -9,9 +9,7 @@ use sha2::{Digest, Sha512};
 use super::login::Login;
 use super::parameters::{Place, named, query, query_raw};
 use super::table::Table;
-use super::worth::{priced, quoted};
-use super::{Binding, Exchange, Facts, Hosts, Nonce, Scheme, Stamp, jwt, text};
-use crate::decimal::Amount;
+use super::{Binding, Exchange, Facts, Hosts, Nonce, OrderFacts, Scheme, Stamp, Whole, jwt, text};
 use crate::draft::{Draft, Encoding, SessionDraft};
 use crate::exchange::classify::Order;
 use crate::json::Value;
@@ -35,6 +33,13 @@ static FACTS: Facts = Facts {
     }],
     // The token of a login fits every request that takes no parameters: the cancelling of open orders is one.
     session_grants: &[Scope::Read, Scope::Trade],
+    orders: OrderFacts {
+        priced: &["limit"],
+        unpriced: &["best", "market", "price"],
+        quoted: &["price"],
+        whole: Whole::No("https://docs.upbit.com/kr/reference/new-order: spot alone"),
+        ..OrderFacts::UNKNOWN
+    },
     ..Facts::PLAIN
 };
 
@@ -80,20 +85,15 @@ impl Exchange for Upbit {
         Ok(SessionDraft::new(key, stamp, input, Encoding::Base64Url, url).header("Authorization", bearer))
     }
 
-    fn base_quantity<'a>(&self, order: &'a Order<'_>) -> Option<&'a str> {
-        order.quantity.as_deref()
+    fn cost<'a>(&self, order: &'a Order<'_>) -> Option<&'a str> {
+        // A market buy: what it costs stands as its price.
+        order.price.as_deref().filter(|_| order.kind.as_deref() == Some("price"))
     }
 
-    fn notional<'a>(&self, order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
+    fn quote_asset<'a>(&self, order: &'a Order<'_>) -> Result<&'a str, &'static str> {
         // `KRW-BTC`: the quote asset stands first.
         let symbol = order.symbol.as_deref().ok_or("it names no symbol")?;
-        let (quote, _) = symbol.split_once('-').ok_or("its symbol is no pair of assets")?;
-        match order.kind.as_deref() {
-            Some("limit") => priced(quote, order.quantity.as_deref(), order.price.as_deref()),
-            // A market buy: what it costs stands as its price.
-            Some("price") => quoted(quote, order.price.as_deref()),
-            _ => Err("it has no limit price and no size in the quote asset"),
-        }
+        Ok(symbol.split_once('-').ok_or("its symbol is no pair of assets")?.0)
     }
 }
 

@@ -8,10 +8,9 @@ use super::login::{Login, token};
 use super::parameters::{Place, named};
 use super::table::Table;
 use super::text::base64;
-use super::worth::{priced, quote_of, quoted};
-use super::{Exchange, Facts, Hosts, Nonce, Stamp};
+use super::worth::quote_of;
+use super::{Exchange, Facts, Hosts, Mark, Nonce, OrderFacts, Stamp, Unit, Whole};
 use crate::algorithm::Algorithm;
-use crate::decimal::Amount;
 use crate::draft::{Draft, Encoding, SessionDraft, Template};
 use crate::exchange::classify::Order;
 use crate::json::Value;
@@ -31,6 +30,16 @@ static FACTS: Facts = Facts {
     hosts: &[Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["whitebit.com", "whitebit.eu"] }],
     managed: &["nonceWindow", "request"],
     session_grants: &[Scope::Read, Scope::Trade],
+    orders: OrderFacts {
+        priced: &["", "limit", "oco", "stop-limit"],
+        unpriced: &["market", "stop-market", "trigger-market"],
+        quoted: &["market", "stop-market"],
+        whole: Whole::No("https://docs.whitebit.com/private/http-trade-v4/: every order has an amount"),
+        resizing: &[Mark::of("total")],
+        repricing: &[Mark::of("bboRole")],
+        legs: &["stopLoss", "stop_limit_price", "takeProfit"],
+        ..OrderFacts::UNKNOWN
+    },
     ..Facts::PLAIN
 };
 
@@ -72,16 +81,18 @@ impl Exchange for Whitebit {
         token(self, "whitebit.com", "/api/v4/profile/websocket_token", key, stamp)
     }
 
-    fn notional<'a>(&self, order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
-        let quote = quote_of(order.symbol.as_deref(), '_')?;
-        if quote == "PERP" {
-            return Err("a contract's worth is not in its order");
+    fn unit(&self, order: &Order<'_>) -> Unit {
+        // What a market order takes counts in the quote asset where it buys, in the base asset where it sells.
+        if order.quote.is_some() && order.side.as_deref() != Some("buy") {
+            return Unit::Unknown("its size is in the base asset, unless it buys");
         }
-        match (order.quote.as_deref(), order.quantity.as_deref()) {
-            // What a market order takes counts in the quote asset where it buys, in the base asset where it sells.
-            (Some(amount), None) if order.side.as_deref() == Some("buy") => quoted(quote, Some(amount)),
-            (None, quantity) => priced(quote, quantity, order.price.as_deref()),
-            _ => Err("its size is not in the quote asset"),
+        Unit::Base
+    }
+
+    fn quote_asset<'a>(&self, order: &'a Order<'_>) -> Result<&'a str, &'static str> {
+        match quote_of(order.symbol.as_deref(), '_')? {
+            "PERP" => Err("a contract's worth is not in its order"),
+            quote => Ok(quote),
         }
     }
 }

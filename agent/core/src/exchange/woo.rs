@@ -7,9 +7,7 @@ use std::sync::LazyLock;
 use super::login::Login;
 use super::parameters::{Place, named, query, sorted};
 use super::table::Table;
-use super::worth::{priced, quoted};
-use super::{Binding, Exchange, Facts, Hosts, Scheme, Stamp};
-use crate::decimal::Amount;
+use super::{Binding, Exchange, Facts, Hosts, Mark, OrderFacts, Scheme, Stamp, Whole};
 use crate::draft::{Draft, Encoding, SIGNATURE, SessionDraft, Template};
 use crate::exchange::classify::Order;
 use crate::json::Value;
@@ -33,6 +31,16 @@ static FACTS: Facts = Facts {
             hosts: &["api.staging.woox.io", "api.staging.woo.org"],
         },
     ],
+    orders: OrderFacts {
+        priced: &["", "FOK", "IOC", "LIMIT", "POST_ONLY"],
+        unpriced: &["ASK", "BID", "MARKET"],
+        quoted: &["MARKET"],
+        whole: Whole::No(
+            "https://docs.woox.io/: an algo order of the type CLOSE_POSITION, which is not on these lists",
+        ),
+        repricing: &[Mark::of("bidAskLevel"), Mark::of("level")],
+        ..OrderFacts::UNKNOWN
+    },
     ..Facts::PLAIN
 };
 
@@ -102,17 +110,11 @@ impl Exchange for Woo {
         Ok(SessionDraft::new(key, stamp, message, Encoding::Hex, url).frame(Template::json(&frame)))
     }
 
-    fn notional<'a>(&self, order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
+    fn quote_asset<'a>(&self, order: &'a Order<'_>) -> Result<&'a str, &'static str> {
         // `SPOT_BTC_USDT`, `PERP_BTC_USDT`: sized in the base asset both.
-        let symbol = order.symbol.as_deref().ok_or("it names no symbol")?;
-        let quote = match symbol.split('_').collect::<Vec<_>>()[..] {
-            [_, _, quote] => quote,
-            _ => return Err("its symbol is no pair of assets"),
-        };
-        match (order.quote.as_deref(), order.quantity.as_deref()) {
-            (Some(cost), None) => quoted(quote, Some(cost)),
-            (None, quantity) => priced(quote, quantity, order.price.as_deref()),
-            _ => Err("it has a size in both assets"),
+        match order.symbol.as_deref().ok_or("it names no symbol")?.split('_').collect::<Vec<_>>()[..] {
+            [_, _, quote] => Ok(quote),
+            _ => Err("its symbol is no pair of assets"),
         }
     }
 }

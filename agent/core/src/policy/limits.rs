@@ -1,9 +1,11 @@
 //! Limits on orders and transfers: what a request may be worth, and what it adds to the day's windows.
 
+use std::collections::BTreeSet;
+
 use super::{Client, Denied, Policy, Spend, SpendLimit};
 use crate::decimal::Amount;
-use crate::exchange::Exchange;
 use crate::exchange::classify::{Classified, Order};
+use crate::exchange::{Exchange, worth};
 use crate::refusal::Code;
 use crate::scope::{Scope, Scopes};
 use crate::transfer::Transfer;
@@ -29,7 +31,6 @@ pub(super) fn orders(
         if !order.sized {
             continue;
         }
-        check_attached(client, order).map_err(denied("limit"))?;
         check_quantity(client, exchange, order).map_err(denied("max_quantity"))?;
         if !client.limits.is_empty() {
             let notional = notional(client, exchange, order).map_err(denied("limit"))?;
@@ -87,6 +88,12 @@ fn check_symbol(client: &Client, exchange: &dyn Exchange, order: &Order<'_>) -> 
         return Err(format!("{name} may name another instrument than the one that is judged"));
     }
     let Some(allowed) = &client.symbols else { return Ok(()) };
+    if let Some(flaw) = order.flaw.as_ref().filter(|_| order.sized) {
+        return Err(format!("it cannot be known which instrument the order is for: {flaw}"));
+    }
+    if order.sized {
+        check_attached_symbols(exchange, order, allowed)?;
+    }
     match &order.symbol {
         Some(symbol) if allowed.contains(symbol.as_ref()) => Ok(()),
         Some(symbol) => Err(format!("the symbol {symbol:?} is not among the client's symbols")),
@@ -94,11 +101,18 @@ fn check_symbol(client: &Client, exchange: &dyn Exchange, order: &Order<'_>) -> 
     }
 }
 
-fn check_attached(client: &Client, order: &Order<'_>) -> Result<(), String> {
-    if order.attached && !(client.max_quantity.is_empty() && client.limits.is_empty()) {
-        return Err("the order carries further orders, which are not judged".to_owned());
+/// Orders inside an order may name an instrument of their own.
+fn check_attached_symbols(
+    exchange: &dyn Exchange,
+    order: &Order<'_>,
+    allowed: &BTreeSet<String>,
+) -> Result<(), String> {
+    let refused = |symbol: &str| !allowed.contains(symbol);
+    match order.attached_symbols(exchange.table()) {
+        Some(symbols) if !symbols.iter().any(|symbol| refused(symbol)) => Ok(()),
+        Some(_) => Err("an order inside the order is for a symbol that is not among the client's symbols".to_owned()),
+        None => Err("the order carries further orders that cannot be read".to_owned()),
     }
-    Ok(())
 }
 
 fn check_quantity(client: &Client, exchange: &dyn Exchange, order: &Order<'_>) -> Result<(), String> {
@@ -114,10 +128,8 @@ fn check_quantity(client: &Client, exchange: &dyn Exchange, order: &Order<'_>) -
         let unlisted = || format!("max_quantity does not name {symbol:?}, and the client has no list of symbols");
         return if listed { Ok(()) } else { Err(unlisted()) };
     };
-    let Some(text) = exchange.base_quantity(order) else {
-        return Err(format!("the order of {symbol} gives no base quantity, and the client has a limit on it"));
-    };
-    let quantity = Amount::parse(text).map_err(|error| format!("the quantity of {symbol} is {error}"))?;
+    let quantity = worth::size(exchange, order)
+        .map_err(|reason| format!("the size of the order of {symbol} cannot be known from the request: {reason}"))?;
     if quantity > *limit {
         return Err(format!("the quantity {quantity} of {symbol} is above max_quantity {limit}"));
     }
@@ -125,8 +137,7 @@ fn check_quantity(client: &Client, exchange: &dyn Exchange, order: &Order<'_>) -
 }
 
 fn notional<'a>(client: &Client, exchange: &dyn Exchange, order: &'a Order<'_>) -> Result<(&'a str, Amount), String> {
-    let (asset, amount) = exchange
-        .notional(order)
+    let (asset, amount) = worth::notional(exchange, order)
         .map_err(|reason| format!("the worth of the order cannot be known from the request: {reason}"))?;
     if client.limits.contains_key(asset) {
         Ok((asset, amount))

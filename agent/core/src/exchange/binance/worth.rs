@@ -1,8 +1,5 @@
 //! What an order on Binance is worth at most, where it says so itself.
 
-use std::borrow::Cow;
-
-use crate::decimal::Amount;
 use crate::exchange::classify::Order;
 
 /// Assets a symbol may end in, sorted; each of three to five letters.
@@ -12,33 +9,19 @@ const QUOTES: &[&str] = &[
     "USDP", "USDT", "VAI", "XRP", "ZAR",
 ];
 
-/// Quantity by price in the quote asset. A sell is worth its limit price: the least it can bring.
-pub(super) fn notional<'a>(order: &'a Order<'_>) -> Result<(&'a str, Amount), &'static str> {
-    let symbol = order.symbol.as_deref().ok_or("it names no symbol")?;
-    // `BTCUSD_PERP` and `BTC-240628-60000-C` end in no asset: inverse contracts and options are not counted.
-    let asset = quote_of(symbol).ok_or("the quote asset of its symbol is not known")?;
-    let set = |name: &str| order.extra(name).is_some_and(|value| value != "false" && value != "NONE");
-    if ["priceMatch", "pegPriceType", "closePosition"].into_iter().any(set) {
-        return Err("its price or size is relative");
-    }
-    if order.kind.is_none() && order.extra("stopPrice").is_some() {
+/// The quote asset of the order's symbol, where its price counts.
+pub(super) fn quote_asset<'a>(order: &'a Order<'_>) -> Result<&'a str, &'static str> {
+    if !order.typed && order.member("stopPrice").is_some() {
         return Err("it is a pair of orders with two prices");
     }
-    let parsed = |text: &Option<Cow<'_, str>>| {
-        text.as_deref().map(Amount::parse).transpose().map_err(|_| "a number of it is not a plain decimal")
-    };
-    let (quantity, price, quote) = (parsed(&order.quantity)?, parsed(&order.price)?, parsed(&order.quote)?);
-    let worth = match (order.kind.as_deref(), quantity, price, quote) {
-        (Some("MARKET"), None, None, Some(quote)) => quote,
-        (
-            None | Some("LIMIT" | "LIMIT_MAKER" | "STOP" | "STOP_LOSS_LIMIT" | "TAKE_PROFIT" | "TAKE_PROFIT_LIMIT"),
-            Some(quantity),
-            Some(price),
-            None,
-        ) => quantity.checked_mul_up(price).ok_or("it has too many digits")?,
-        _ => return Err("it has no limit price and no size in the quote asset"),
-    };
-    Ok((asset, worth))
+    // The rows of conditional orders of futures say their kind of order apart.
+    let conditional = ["algoType", "strategyType"].iter().any(|name| order.member(name).is_some());
+    if order.kind.as_deref() == Some("TAKE_PROFIT") && !conditional {
+        return Err("on spot, an order of this type does not keep to a price");
+    }
+    // `BTCUSD_PERP` and `BTC-240628-60000-C` end in no asset: inverse contracts and options are not counted.
+    let symbol = order.symbol.as_deref().ok_or("it names no symbol")?;
+    quote_of(symbol).ok_or("the quote asset of its symbol is not known")
 }
 
 /// The longest asset the symbol ends in.
@@ -52,6 +35,8 @@ fn quote_of(symbol: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exchange::binance::Binance;
+    use crate::exchange::worth;
     use crate::json::Value;
 
     #[test]
@@ -67,8 +52,9 @@ mod tests {
         }
     }
 
-    fn worth(fields: &str) -> Result<String, &'static str> {
-        let mut order = Order { symbol: Some("BTCUSDT".into()), sized: true, ..Order::default() };
+    fn worth(fields: &str) -> Result<String, String> {
+        let mut order =
+            Order { symbol: Some("BTCUSDT".into()), sized: true, typed: fields.contains("kind="), ..Order::default() };
         for field in fields.split_whitespace() {
             let (name, value) = field.split_once('=').expect("name=value");
             let text = Value::String(value.to_owned());
@@ -82,7 +68,7 @@ mod tests {
                 _ => order.members.to_mut().push((name.to_owned(), text)),
             }
         }
-        notional(&order).map(|(asset, amount)| format!("{amount} {asset}"))
+        worth::notional(&Binance, &order).map(|(asset, amount)| format!("{amount} {asset}"))
     }
 
     #[test]

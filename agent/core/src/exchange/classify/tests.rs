@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use super::*;
+use crate::exchange::table::WHOLE_BODY;
 use crate::exchange::{ALL, Facts, named};
 use crate::request::Path;
 
@@ -21,7 +22,7 @@ fn plainly<'a>(exchange: &dyn Exchange, request: &'a Request) -> Classified<'a> 
         empty_text: Scopes::NONE,
     };
     if endpoint.scope == Scope::Trade {
-        classified.orders = orders(table, openings.iter().copied(), request);
+        classified.orders = own_orders(table, own, request);
     }
     if endpoint.scope == Scope::Session {
         classified.effective = classified.effective.union(exchange.session_scopes(exchange.facts().session_grants));
@@ -155,7 +156,7 @@ fn request_of(exchange: &'static dyn Exchange) -> impl Strategy<Value = Request>
         let opening = |index: &Index| index.get(table.openings());
         let required = rows.iter().flat_map(|row| opening(row).required.iter().copied());
         let roles = more.iter().flat_map(|row| opening(row).roles.iter().filter_map(|(_, source)| source.parameter()));
-        let mut names: Vec<&str> = required.chain(roles).chain(unknown.then_some("timeInForce")).collect();
+        let mut names: Vec<&str> = required.chain(roles).chain(unknown.then_some("someOtherName")).collect();
         names.retain(|name| *name != WHOLE_BODY);
         names.sort_unstable_by_key(|name| name.to_ascii_lowercase());
         names.dedup_by_key(|name| name.to_ascii_lowercase());

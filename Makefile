@@ -95,17 +95,21 @@ conformance:
 		../$(progress) "Trying the unified methods of ccxt with their options" 'some minutes' \
 		"$$python" -W error -m conformance.unified --recipe "$(CARGO_TARGET_DIR)/debug/examples/recipe"
 
-# What decides on every endpoint, as text to be reviewed: tests/scopes.golden, which a test compares.
+# What decides on every endpoint, and what limits count of ccxt's orders, as text to be reviewed: tests compare it.
 golden:
-	cargo test --workspace --locked --quiet --test golden -- --ignored --exact write
-	git status --short tests/scopes.golden
+	cargo test --workspace --locked --quiet --test golden --test ccxt_orders -- --ignored --exact write
+	git status --short tests/scopes.golden tests/orders
 
 # Endpoints that the installed ccxt has and the tables do not.
 scopes-diff:
 	cd tests && "$$(../scripts/python-env)" -W error -m conformance.endpoints
 
+# The orders that limits are tried on are those that the installed ccxt sends.
 test-conformance:
 	@$(MAKE) --no-print-directory conformance COUNT=20 ENDPOINTS=1
+	@python="$$(scripts/python-env)" && cd tests && \
+		../$(progress) 'Comparing the orders of ccxt with those that limits are tried on' 'a minute' \
+		"$$python" -W error -m conformance.orders
 
 # The systemd units under a systemd that is started for this alone; as root, or by sudo. Half a minute once it is built.
 try-units: install-deps

@@ -67,7 +67,7 @@ def _rows(table):
         if words[:1] == [ANY]:
             yield ANY, None, words[1:]
         elif words:
-            names = (word.rpartition("=")[2].removesuffix("?") for word in words[2:])
+            names = (word.rpartition("=")[2].partition("?")[0] for word in words[2:])
             yield words[0], words[1].split("/"), [name for name in names if name.isidentifier()]
 
 

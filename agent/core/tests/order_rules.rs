@@ -372,6 +372,14 @@ fn numbers_that_the_exchange_ignores_are_not_counted() {
             r#"{"category":"linear","symbol":"BTCUSDT","side":"Buy","orderType":"Limit","qty":"1000","price":"0.01","bboSideType":"Queue","bboLevel":"1"}"#,
         ),
         (
+            "bybit",
+            "BTCUSDT",
+            "USDT",
+            Post,
+            "/v5/order/create".to_owned(),
+            r#"{"category":"spot","symbol":"BTCUSDT","side":"Buy","orderType":"Market","qty":"10","takeProfit":"90000000"}"#,
+        ),
+        (
             "bitget",
             "BTCUSD",
             "USDT",

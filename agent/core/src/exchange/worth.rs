@@ -129,6 +129,10 @@ pub fn notional<'a>(exchange: &dyn Exchange, order: &'a Order<'_>) -> Result<(&'
         if !facts.quoted.contains(&kind) {
             return Err(format!("an order of the type {kind:?} is not known to be sized in the quote asset"));
         }
+        // How much of the base asset a leg is for is not in the order.
+        if let Some(leg) = facts.legs.iter().find(|name| order.member(name).is_some()) {
+            return Err(format!("{leg} is the price of a further leg, whose size is not known"));
+        }
         let amount = match cost {
             Some(text) => above_zero("the size", text)?,
             None => quantity(exchange, order)?,

@@ -7,8 +7,11 @@ use serde_json::value::RawValue;
 
 use crate::refusal::Refusal;
 
-/// Deepest nesting taken. Real requests use four.
-const MAX_DEPTH: usize = 16;
+/// Deepest nesting taken. Real requests use four; each level is read once more.
+pub const MAX_DEPTH: usize = 8;
+/// Most values taken in one document, named or in lists, at all depths together. The largest batch that an exchange takes, 75 operations
+/// of Bitfinex, has about 1,100; 64 KiB could hold sixteen times as many, each of them to be kept, compared and judged.
+pub const MAX_VALUES: usize = 2_000;
 
 /// One JSON value; an object keeps its order, a number its text.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -31,7 +34,8 @@ impl Value {
 
     /// The same for a part of a document: what is raw is well-formed.
     pub(crate) fn from_raw(raw: &RawValue) -> Result<Self, Refusal> {
-        Self::at_depth(raw, 0)
+        let mut left = MAX_VALUES;
+        Self::at_depth(raw, 0, &mut left)
     }
 
     /// An object of texts and other values: `object([("op", "login".into())])`.
@@ -88,7 +92,8 @@ impl Value {
         }
     }
 
-    fn at_depth(raw: &RawValue, depth: usize) -> Result<Self, Refusal> {
+    /// `left` is how many values the rest of the document may have.
+    fn at_depth(raw: &RawValue, depth: usize, left: &mut usize) -> Result<Self, Refusal> {
         let text = raw.get();
         if depth > MAX_DEPTH {
             return Err(Refusal::malformed(format!("JSON is nested deeper than {MAX_DEPTH} levels")));
@@ -97,15 +102,18 @@ impl Value {
             Some(b'"') => string(text).map(Self::String),
             Some(b'{') => {
                 let members = parse::<Members<'_>>(text)?.0;
+                take(left, members.len())?;
                 let mut parsed = Vec::with_capacity(members.len());
                 for (name, raw) in members {
-                    parsed.push((name.to_owned(), Self::at_depth(raw, depth + 1)?));
+                    parsed.push((name.to_owned(), Self::at_depth(raw, depth + 1, left)?));
                 }
                 Ok(Self::Object(parsed))
             }
             Some(b'[') => {
                 let items = parse::<Items<'_>>(text)?.0;
-                items.into_iter().map(|raw| Self::at_depth(raw, depth + 1)).collect::<Result<_, _>>().map(Self::Array)
+                take(left, items.len())?;
+                let items = items.into_iter().map(|raw| Self::at_depth(raw, depth + 1, left));
+                items.collect::<Result<_, _>>().map(Self::Array)
             }
             Some(b't') => Ok(Self::Bool(true)),
             Some(b'f') => Ok(Self::Bool(false)),
@@ -131,6 +139,15 @@ impl From<u64> for Value {
     fn from(number: u64) -> Self {
         Self::Number(number.to_string())
     }
+}
+
+fn take(left: &mut usize, values: usize) -> Result<(), Refusal> {
+    *left = left.checked_sub(values).ok_or_else(|| Refusal::malformed(too_many()))?;
+    Ok(())
+}
+
+fn too_many() -> String {
+    format!("JSON has more than {MAX_VALUES} values")
 }
 
 /// The text of a well-formed JSON string.
@@ -211,6 +228,9 @@ impl<'de> Visitor<'de> for MembersVisitor {
         let mut members: Self::Value = Vec::with_capacity(USUAL_MEMBERS);
         while let Some((name, value)) = map.next_entry::<Name<'de>, &'de RawValue>()? {
             members.push((name.0, value));
+            if members.len() > MAX_VALUES {
+                return Err(A::Error::custom(too_many()));
+            }
         }
         match twice(members.iter().map(|(name, _)| *name), Ord::cmp) {
             Some(name) => Err(A::Error::custom(format_args!("{DUPLICATE}: {name:?}"))),
@@ -263,6 +283,9 @@ impl<'de> Visitor<'de> for ItemsVisitor {
         let mut items = Vec::new();
         while let Some(item) = sequence.next_element()? {
             items.push(item);
+            if items.len() > MAX_VALUES {
+                return Err(A::Error::custom(too_many()));
+            }
         }
         Ok(items)
     }
@@ -328,6 +351,25 @@ mod tests {
             "\"\u{1}\"",
         ] {
             assert!(Value::parse(text).is_err(), "{text:.40}");
+        }
+    }
+
+    #[test]
+    fn depth_and_values_are_bounded() {
+        let nested = |depth: usize| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+        let list = |values: usize| format!("[{}]", vec!["0"; values].join(","));
+        let names = |values: usize| {
+            let members: Vec<_> = (0..values).map(|number| format!("\"n{number}\":0")).collect();
+            format!("{{{}}}", members.join(","))
+        };
+        let objects = |values: usize| format!("[{}]", vec![r#"{"a":1,"b":2,"c":3}"#; values / 4].join(","));
+        assert!(Value::parse(&nested(MAX_DEPTH)).is_ok() && Value::parse(&nested(MAX_DEPTH + 1)).is_err());
+        for text in [list, names, objects].map(|text| text(MAX_VALUES)) {
+            assert!(Value::parse(&text).is_ok(), "{text:.40}");
+        }
+        for text in [list(MAX_VALUES + 1), names(MAX_VALUES + 1), objects(MAX_VALUES + 4)] {
+            let refusal = Value::parse(&text).expect_err("too many");
+            assert!(refusal.message.contains("more than 2000 values"), "{}", refusal.message);
         }
     }
 

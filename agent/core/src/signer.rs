@@ -1,4 +1,4 @@
-//! The whole life of a request: parse, classify, decide, stamp, draft, count, record, sign, record, answer.
+//! The whole life of a request: admit, parse, classify, decide, stamp, draft, count, record, sign, record, answer.
 //!
 //! Each step is one call; what could not be done is a [`Refusal`] and is recorded too.
 
@@ -63,7 +63,7 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
     /// Answers one `sign@countersign` payload.
     pub async fn sign(&self, keys: &impl Keyring, payload: &[u8]) -> Answered<Progress<SignReply>> {
         let request_id = self.clock.request_id();
-        let asked = match SignRequest::parse(payload) {
+        let asked = match self.counted().and_then(|()| SignRequest::parse(payload)) {
             Ok(asked) => asked,
             Err(refusal) => return self.refuse(request_id, "", "", refusal).await,
         };
@@ -89,7 +89,7 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
     /// Answers one `session@countersign` payload.
     pub async fn session(&self, keys: &impl Keyring, payload: &[u8]) -> Answered<Progress<SessionReply>> {
         let request_id = self.clock.request_id();
-        let asked = match parse_session(payload) {
+        let asked = match self.counted().and_then(|()| parse_session(payload)) {
             Ok(asked) => asked,
             Err(refusal) => return self.refuse(request_id, "", "", refusal).await,
         };
@@ -117,7 +117,7 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         asked: &'a SignRequest,
         request_id: &str,
     ) -> Result<Prepared<'a>, Refusal> {
-        self.admit()?;
+        self.unlocked()?;
         let (key, exchange) = self.find(keys, asked.key.as_str())?;
         check_managed(exchange, &asked.request.params, RECEIVE_WINDOW_CAP_MS)?;
         let host = exchange.host(&asked.request, key.environment)?;
@@ -139,7 +139,7 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         asked: &SessionRequest,
         request_id: &str,
     ) -> Result<PreparedSession, Refusal> {
-        self.admit()?;
+        self.unlocked()?;
         let (key, exchange) = self.find(keys, &asked.key)?;
         let login = Login::parse(asked)?;
         let effective = exchange.session_scopes(exchange.session_grants(key.algorithm, &login));
@@ -151,12 +151,17 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         Ok(PreparedSession { key, exchange, permit, draft, login })
     }
 
-    /// Nothing is signed while locked, nor above the client's rate.
-    fn admit(&self) -> Result<(), Refusal> {
-        if self.locked.get() {
-            return Err(Refusal::new(Code::AgentLocked, "the agent is locked; the operator has to unlock it"));
-        }
+    /// Step 1: the client's rate counts what is to be judged, before anything of it is read.
+    fn counted(&self) -> Result<(), Refusal> {
         self.rates.borrow_mut().take(self.client, self.clock.since_boot_ms())
+    }
+
+    /// Nothing is signed while locked.
+    fn unlocked(&self) -> Result<(), Refusal> {
+        match self.locked.get() {
+            true => Err(Refusal::new(Code::AgentLocked, "the agent is locked; the operator has to unlock it")),
+            false => Ok(()),
+        }
     }
 
     fn find(&self, keys: &impl Keyring, name: &str) -> Result<(Rc<Key>, &'static dyn Exchange), Refusal> {

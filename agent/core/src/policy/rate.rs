@@ -1,15 +1,23 @@
-//! How often a client may ask: a bucket that fills at the client's rate and empties by one for each request.
+//! How often a client may ask: a bucket that fills at the client's rate and empties by one for each request that is judged.
+//! All other messages have a bucket of their own.
 
 use std::collections::HashMap;
 
 use super::{Client, Rate};
 use crate::refusal::{Code, Refusal};
 
+/// What is not judged (`keys`, `status`, `result` …), for each client: more than any program needs, and little work.
+pub const UNJUDGED: Rate = Rate { count: 200, per_ms: 1_000 };
+
 /// The buckets of all clients. Time is an argument and never runs backwards here.
 #[derive(Debug, Default)]
 pub struct Rates {
-    buckets: HashMap<String, Bucket>,
+    judged: Buckets,
+    unjudged: Buckets,
 }
+
+#[derive(Debug, Default)]
+struct Buckets(HashMap<String, Bucket>);
 
 #[derive(Debug)]
 struct Bucket {
@@ -22,16 +30,26 @@ struct Bucket {
 impl Rates {
     /// Takes one request from the client's bucket, or refuses it.
     pub fn take(&mut self, client: &Client, now_ms: u64) -> Result<(), Refusal> {
-        let Some(rate) = client.rate else { return Ok(()) };
-        if !self.buckets.contains_key(&client.name) {
-            self.buckets.insert(client.name.clone(), Bucket::full(rate, now_ms));
+        client.rate.map_or(Ok(()), |rate| self.judged.take(&client.name, rate, now_ms))
+    }
+
+    /// The same for a message that is not judged; every client has a budget of these.
+    pub fn take_unjudged(&mut self, client: &Client, now_ms: u64) -> Result<(), Refusal> {
+        self.unjudged.take(&client.name, UNJUDGED, now_ms)
+    }
+}
+
+impl Buckets {
+    fn take(&mut self, client: &str, rate: Rate, now_ms: u64) -> Result<(), Refusal> {
+        if !self.0.contains_key(client) {
+            self.0.insert(client.to_owned(), Bucket::full(rate, now_ms));
         }
-        let bucket = self.buckets.get_mut(&client.name).filter(|bucket| bucket.rate == rate);
+        let bucket = self.0.get_mut(client).filter(|bucket| bucket.rate == rate);
         let allowed = match bucket {
             Some(bucket) => bucket.take(now_ms),
             None => {
                 // The rate changed at a reload: start with an empty bucket, so that reloading is no way around it.
-                self.buckets.insert(client.name.clone(), Bucket { rate, level: 0, seen_ms: now_ms });
+                self.0.insert(client.to_owned(), Bucket { rate, level: 0, seen_ms: now_ms });
                 false
             }
         };
@@ -84,6 +102,18 @@ mod tests {
         assert!(take(&mut rates, 0) && take(&mut rates, 0) && !take(&mut rates, 0));
         assert!(!take(&mut rates, 499) && take(&mut rates, 500) && !take(&mut rates, 500));
         assert!(take(&mut rates, 10_000) && take(&mut rates, 10_000) && !take(&mut rates, 10_000));
+    }
+
+    #[test]
+    fn what_is_not_judged_has_a_budget_of_its_own() {
+        let (mut rates, bot) = (Rates::default(), client(1));
+        assert!(rates.take(&bot, 0).is_ok() && rates.take(&bot, 0).is_err());
+        let taken = (0..1_000).take_while(|_| rates.take_unjudged(&bot, 0).is_ok()).count();
+        assert_eq!(taken, UNJUDGED.count as usize);
+        assert!(rates.take(&bot, 1_000).is_ok(), "and takes nothing from the other");
+        let unlimited = Client { rate: None, ..client(1) };
+        assert!(rates.take(&unlimited, 1_000).is_ok());
+        assert!((0..1_000).any(|_| rates.take_unjudged(&unlimited, 1_000).is_err()), "every client has one");
     }
 
     #[test]

@@ -45,6 +45,11 @@ impl Stream {
         self.read(buffer)
     }
 
+    /// As [`Self::fill`], whether or not the runtime knows that there is something to read.
+    pub(crate) fn fill_unnoticed(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::io::read(self.0.get_ref(), buffer)?)
+    }
+
     /// Reads in a way of the caller's own; `WouldBlock` where nothing has arrived.
     pub(crate) fn read_with<T>(&self, read: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>) -> io::Result<T> {
         self.0.try_io(Interest::READABLE, |stream| read(stream.as_fd()))

@@ -53,9 +53,28 @@ impl Inbound {
     pub(crate) fn read<E: From<LinkError>>(
         &mut self,
         stream: &Stream,
+        each: impl FnMut(FromHost) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let received = stream.fill(&mut self.buffer[self.filled..]);
+        self.received(received, each)
+    }
+
+    /// As [`Self::read`], also where the runtime has not noticed yet that there is something to read.
+    pub(crate) fn read_unnoticed<E: From<LinkError>>(
+        &mut self,
+        stream: &Stream,
+        each: impl FnMut(FromHost) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let received = stream.fill_unnoticed(&mut self.buffer[self.filled..]);
+        self.received(received, each)
+    }
+
+    fn received<E: From<LinkError>>(
+        &mut self,
+        received: io::Result<usize>,
         mut each: impl FnMut(FromHost) -> Result<(), E>,
     ) -> Result<(), E> {
-        match stream.fill(&mut self.buffer[self.filled..]) {
+        match received {
             Ok(0) => return Err(LinkError::Closed.into()),
             Ok(bytes) => self.filled += bytes,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),

@@ -62,7 +62,9 @@ impl Lane {
 pub(crate) struct Outstanding {
     last_id: u64,
     lanes: [Lane; 2],
-    rescans: VecDeque<(Instant, oneshot::Sender<Vec<HostedKey>>)>,
+    rescans: VecDeque<(u64, Instant, oneshot::Sender<Vec<HostedKey>>)>,
+    /// The last request that the host has been given; its time counts from then on.
+    handed_over: u64,
     /// The request that waits for a touch.
     blinks_for: Option<u64>,
 }
@@ -91,8 +93,22 @@ impl Outstanding {
 
     pub(crate) fn rescan(&mut self, now: Instant) -> oneshot::Receiver<Vec<HostedKey>> {
         let (sender, receiver) = oneshot::channel();
-        self.rescans.push_back((now, sender));
+        self.last_id += 1;
+        self.rescans.push_back((self.last_id, now, sender));
         receiver
+    }
+
+    /// Everything asked so far has been written to the host: it has not been late before, the front was.
+    pub(crate) fn hand_over(&mut self, now: impl FnOnce() -> Instant) {
+        if self.handed_over == self.last_id {
+            return;
+        }
+        let (first, now) = (self.handed_over + 1, now());
+        for lane in &mut self.lanes {
+            lane.waiting.range_mut(first..).for_each(|(_, (since, _))| *since = now);
+        }
+        self.rescans.iter_mut().filter(|(id, ..)| *id >= first).for_each(|(_, since, _)| *since = now);
+        self.handed_over = self.last_id;
     }
 
     /// Gives up the place of a request that could not be written into a frame.
@@ -112,7 +128,7 @@ impl Outstanding {
             }
             FromHost::Broken(_) | FromHost::Ready { .. } => None,
             FromHost::Keys(keys) => {
-                let (_, waiting) = self.rescans.pop_front()?;
+                let (.., waiting) = self.rescans.pop_front()?;
                 let _ = waiting.send(keys.clone());
                 Some(Answered::KeysFound(keys))
             }
@@ -152,7 +168,7 @@ impl Outstanding {
     /// When the host counts as hanging if it stays silent. A rescan is one long task, with a deadline of its own.
     pub(crate) fn stuck_at(&self, deadline: Duration, rescan_deadline: Duration) -> Option<Instant> {
         match self.rescans.front() {
-            Some((since, _)) => Some(*since + rescan_deadline),
+            Some((_, since, _)) => Some(*since + rescan_deadline),
             None => self.lanes.iter().filter_map(|lane| lane.stuck_at(deadline)).min(),
         }
     }
@@ -271,6 +287,24 @@ mod tests {
         assert!(matches!(outstanding.answer(signed(first), start + DEADLINE), Some(Answered::Signed)));
         assert!(outstanding.answer(signed(second), start + DEADLINE).is_some());
         assert!(second_answer.try_recv().expect("in time").is_ok() && stuck_at(&outstanding).is_none());
+    }
+
+    #[test]
+    fn the_time_of_a_request_counts_from_when_the_host_has_it() {
+        let mut outstanding = Outstanding::default();
+        let start = Instant::now();
+        let (first, _first) = outstanding.sign(Algorithm::HmacSha256, start).expect("room");
+        outstanding.hand_over(|| start + 5 * SECOND);
+        let _second = outstanding.sign(Algorithm::Ed25519, start + 6 * SECOND).expect("room");
+        assert_eq!(outstanding.expires_at(DEADLINE), Some(start + 5 * SECOND + DEADLINE));
+        assert_eq!(stuck_at(&outstanding), Some(start + 5 * SECOND + DEADLINE));
+        outstanding.hand_over(|| start + 9 * SECOND);
+        assert_eq!(stuck_at(&outstanding), Some(start + 5 * SECOND + DEADLINE), "the first had it before");
+        outstanding.answer(signed(first), start + 9 * SECOND).expect("asked");
+        assert_eq!(stuck_at(&outstanding), Some(start + 9 * SECOND + DEADLINE));
+        let _keys = outstanding.rescan(start);
+        outstanding.hand_over(|| start + 10 * SECOND);
+        assert_eq!(stuck_at(&outstanding), Some(start + 10 * SECOND + 5 * DEADLINE));
     }
 
     #[test]

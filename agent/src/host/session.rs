@@ -1,6 +1,7 @@
 //! The conversation with one token host, from its settings to its end: writes requests, reads answers, minds the time.
 
 use std::io;
+use std::time::Duration;
 
 use countersign_core::ports::TokenError;
 use tokio::time::{Instant, sleep_until};
@@ -44,6 +45,11 @@ impl Ended {
     }
 }
 
+/// A front that comes later than this to see whether a host is late has no right to say so.
+const LATE: Duration = Duration::from_millis(100);
+/// What a host has then to answer in.
+const REPRIEVE: Duration = Duration::from_millis(250);
+
 /// The conversation with one host.
 pub(crate) struct Session<'a> {
     shared: &'a Shared,
@@ -56,12 +62,23 @@ pub(crate) struct Session<'a> {
     /// When the last self-test was answered.
     tested: Instant,
     stopping_since: Option<Instant>,
+    /// The front was late itself: nobody is judged before this.
+    reprieve: Option<Instant>,
 }
 
 impl<'a> Session<'a> {
     pub(crate) fn new(shared: &'a Shared, breaker: &'a mut Breaker) -> Self {
         let heard = Instant::now();
-        Self { shared, breaker, ready: false, heard, testing: false, tested: heard, stopping_since: None }
+        Self {
+            shared,
+            breaker,
+            ready: false,
+            heard,
+            testing: false,
+            tested: heard,
+            stopping_since: None,
+            reprieve: None,
+        }
     }
 
     /// Serves the desk until the host is lost, or has been asked to stop and has had its time.
@@ -87,7 +104,13 @@ impl<'a> Session<'a> {
                 () = self.shared.wake.notified() => {}
                 () = &mut stopped, if self.stopping_since.is_none() => self.ask_to_stop(),
                 () = &mut alarm => {
-                    self.check()?;
+                    let unnoticed = inbound.read_unnoticed(stream, |message| self.receive(message));
+                    self.unless_stopped(unnoticed)?;
+                    self.reprieve = None;
+                    match alarm.deadline().elapsed() > LATE {
+                        true => self.reprieve = Some(Instant::now() + REPRIEVE),
+                        false => self.check()?,
+                    }
                     alarm.as_mut().reset(self.due());
                 }
             }
@@ -95,7 +118,12 @@ impl<'a> Session<'a> {
     }
 
     fn read(&mut self, stream: &Stream, inbound: &mut Inbound) -> Result<(), Ended> {
-        match inbound.read(stream, |message| self.receive(message)) {
+        let read = inbound.read(stream, |message| self.receive(message));
+        self.unless_stopped(read)
+    }
+
+    fn unless_stopped(&self, read: Result<(), Ended>) -> Result<(), Ended> {
+        match read {
             Err(Ended::Link(LinkError::Closed)) if self.stopping_since.is_some() => Err(Ended::Stopped),
             result => result,
         }
@@ -161,7 +189,8 @@ impl<'a> Session<'a> {
     /// When there is something to check, if nothing happens before.
     fn due(&self) -> Instant {
         let expires_at = self.shared.desk.borrow().outstanding.expires_at(self.shared.deadlines.sign);
-        expires_at.map_or(self.timer(), |at| at.min(self.timer()))
+        let due = expires_at.map_or(self.timer(), |at| at.min(self.timer()));
+        self.reprieve.map_or(due, |reprieve| due.max(reprieve))
     }
 
     /// When something must have happened.
@@ -233,6 +262,90 @@ impl Desk {
             Err(_) => self.outbound.clear(),
         }
         self.outbound.shrink_to(KEPT);
-        self.outbound.is_empty()
+        let written = self.outbound.is_empty();
+        if written {
+            self.outstanding.hand_over(Instant::now);
+        }
+        written
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::thread;
+
+    use countersign_core::algorithm::Algorithm;
+
+    use super::super::handle::TokenHandle;
+    use super::super::protocol::TokenFacts;
+    use super::*;
+    use crate::confine::Limits;
+
+    const SIGN: Duration = Duration::from_millis(300);
+
+    fn framed(message: &FromHost) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        assert!(append(message, &mut bytes));
+        bytes
+    }
+
+    /// A host that answers each of `requests` this long after it came.
+    fn host(mut stream: UnixStream, requests: u64, after: Duration) {
+        let text = String::new;
+        let token = TokenFacts { label: text(), manufacturer: text(), model: text(), serial: text() };
+        let limits = Limits { on: Vec::new(), missing: Vec::new() };
+        stream.write_all(&framed(&FromHost::Ready { token, keys: Vec::new(), limits })).expect("the front reads");
+        for id in 1..=requests {
+            let mut length = [0; 4];
+            stream.read_exact(&mut length).expect("a request");
+            stream.read_exact(&mut vec![0; u32::from_le_bytes(length) as usize]).expect("a request");
+            thread::sleep(after);
+            let signed = FromHost::Signed { id, signature: vec![7], passphrase: None };
+            let _ = stream.write_all(&framed(&signed)); // a front that waited no longer is gone
+        }
+        let _ = stream.read(&mut [0]); // until the front has gone
+    }
+
+    /// What becomes of a request where the front works for `before` once it was asked, and again for `after` a moment later.
+    async fn outcome(answers_after: Duration, before: Duration, after: Duration) -> Result<(), String> {
+        let (ours, theirs) = UnixStream::pair().expect("a socket pair");
+        let host = thread::spawn(move || host(theirs, 1, answers_after));
+        let stream = Stream::new(ours).expect("registered");
+        let handle = TokenHandle::new("hsm".to_owned(), Deadlines { sign: SIGN, ..Deadlines::default() });
+        let mut breaker = Breaker::default();
+        let mut session = Session::new(&handle.0, &mut breaker);
+        let asked = async {
+            while handle.ready().is_err() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            let answer = handle.sign("key", Algorithm::HmacSha256, b"message");
+            let works = async {
+                thread::sleep(before);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                thread::sleep(after);
+            };
+            tokio::join!(answer, works).0.map(drop).map_err(|error| error.to_string())
+        };
+        let outcome = tokio::select! {
+            biased;
+            outcome = asked => outcome,
+            ended = session.run(&stream) => Err(ended.expect_err("it runs until it ends").to_string()),
+        };
+        drop(stream);
+        host.join().expect("the host ends");
+        outcome
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_front_that_is_late_takes_no_healthy_host_for_hung() {
+        let (none, soon, long) = (Duration::ZERO, Duration::from_millis(30), SIGN * 3);
+        assert_eq!(outcome(soon, none, none).await, Ok(()));
+        assert_eq!(outcome(soon, long, none).await, Ok(()), "the host was given the request late");
+        assert_eq!(outcome(soon, none, long).await, Ok(()), "its answer was there before it was looked for");
+        assert_eq!(outcome(soon, long, long).await, Ok(()));
+        assert!(outcome(SIGN * 4, none, none).await.is_err(), "a host that hangs is found out");
+        assert!(outcome(SIGN * 8, long, none).await.is_err());
     }
 }

@@ -1,8 +1,9 @@
 //! One connection: what arrived is cut into requests, these are answered in order, and neither side waits for ever.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use countersign_core::wire;
@@ -14,11 +15,14 @@ use crate::in_flight::InFlight;
 use crate::peer::{ListenerKind, Peer};
 use crate::shutdown::Stop;
 use crate::stream::Stream;
+use crate::turns::{Party, Ticket};
 use crate::{descriptor, spare};
 
 /// Answers the requests of all connections.
 pub trait Handler: 'static {
     /// Answers one request. Requests of a connection start in order and run together.
+    ///
+    /// It is the peer's turn when this begins. What works long after it has waited asks for another: [`Peer::turn`].
     ///
     /// A request that was started is run to its end, even where the peer is gone, so that what it recorded as an
     /// intent gets its result; what waits for a person watches [`Peer::gone`].
@@ -27,6 +31,11 @@ pub trait Handler: 'static {
     /// False for a peer that nothing is served to: few of those are let in at a time.
     fn knows(&self, _peer: &Peer) -> bool {
         true
+    }
+
+    /// Whom the peer's messages are counted for when turns are given out.
+    fn party(&self, peer: &Peer) -> Party {
+        Party::Uid(peer.uid)
     }
 
     fn connected(&self, _peer: &Peer) {}
@@ -83,6 +92,12 @@ struct Connection<Start, Running> {
     reader: FrameReader,
     in_flight: InFlight<Running>,
     output: Output,
+    /// There may be something to read.
+    arrived: bool,
+    /// It waits for its turn, and since when.
+    ticket: Option<(Ticket, Instant)>,
+    /// It is its turn.
+    called: bool,
     /// False once the peer has closed its side, sent a bad frame, or the agent stops.
     reading: bool,
     /// When the first byte of the frame that is incomplete arrived.
@@ -111,6 +126,9 @@ pub(crate) async fn serve<H: Handler>(
         reader: FrameReader::default(),
         in_flight: InFlight::new(),
         output: Output::default(),
+        arrived: false,
+        ticket: None,
+        called: false,
         reading: true,
         half_frame_since: None,
     };
@@ -120,7 +138,10 @@ pub(crate) async fn serve<H: Handler>(
     peer.mark_gone();
     handler.disconnected(&peer);
     let mut in_flight = connection.in_flight;
-    drop(connection.stream);
+    drop((connection.stream, connection.ticket));
+    if let Some(seat) = peer.seat() {
+        seat.holds(in_flight.bytes());
+    }
     let mut unread = Vec::new();
     while !in_flight.is_empty() {
         in_flight.answers(&mut unread).await;
@@ -137,25 +158,85 @@ where
         let mut stopped = std::pin::pin!(stop.requested());
         loop {
             self.output.write_to(&self.stream)?;
-            for _ in 0..self.start_requests() {
-                tokio::task::consume_budget().await; // whoever floods lets the others have their turn
-            }
-            if !self.reading && self.in_flight.is_empty() && self.output.is_empty() {
+            poll_fn(|context| Poll::Ready(self.take_messages(context))).await?;
+            self.count_held();
+            if !self.reading && !self.reader.has_frame() && self.in_flight.is_empty() && self.output.is_empty() {
                 return Ok(());
             }
-            let may_read = self.reading && self.has_room();
+            let (waits, may_read) = (self.ticket.is_some(), self.reading && self.has_room());
             let timer = self.timer(may_read);
             tokio::select! {
                 biased;
                 () = self.in_flight.answers(&mut self.output.bytes), if !self.in_flight.is_empty() => {}
-                ready = self.stream.readable(), if may_read => {
+                () = called(&self.ticket), if waits => self.begin_turn(),
+                ready = self.stream.readable(), if may_read && !waits => {
                     ready?;
-                    self.read()?;
+                    self.arrived = true;
                 }
                 ready = self.stream.writable(), if !self.output.is_empty() => ready?,
                 () = reached(timer), if timer.is_some() => self.check(may_read)?,
                 () = &mut stopped, if self.reading => self.reading = false,
             }
+        }
+    }
+
+    /// Takes messages as long as it is this connection's turn, one each; where there are more, it gets in line.
+    fn take_messages(&mut self, context: &mut Context<'_>) -> Result<(), Ended> {
+        while self.has_work() && self.has_room() && self.ticket.is_none() {
+            let begins = !self.reader.holds_bytes();
+            let waits = match self.peer.seat() {
+                Some(seat) if !std::mem::take(&mut self.called) && !seat.may_begin_at_once(begins) => seat.wait(begins),
+                _ => {
+                    self.take_message(context)?;
+                    continue;
+                }
+            };
+            self.ticket = Some((waits, Instant::now()));
+        }
+        self.called = false;
+        Ok(())
+    }
+
+    fn has_work(&self) -> bool {
+        (self.arrived && self.reading) || self.reader.has_frame()
+    }
+
+    /// Reads until there is a message, which is begun, or nothing more to read.
+    fn take_message(&mut self, context: &mut Context<'_>) -> Result<(), Ended> {
+        loop {
+            match self.reader.next_frame() {
+                Ok(Some(incoming)) => {
+                    self.begin(incoming, context);
+                    self.half_frame_since = None;
+                    return Ok(());
+                }
+                Ok(None) if self.arrived && self.reading => self.read()?,
+                Ok(None) => {
+                    self.reader.release();
+                    let since = self.half_frame_since.unwrap_or_else(Instant::now);
+                    self.half_frame_since = self.reader.holds_bytes().then_some(since);
+                    return Ok(());
+                }
+                Err(error) => {
+                    self.refuse_rest(error);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn begin_turn(&mut self) {
+        self.called = true;
+        let waited = self.ticket.take().map(|(_, since)| since.elapsed());
+        if let (Some(since), Some(waited)) = (&mut self.half_frame_since, waited) {
+            *since += waited; // this time was ours, not the peer's
+        }
+    }
+
+    /// Says what it holds of its client's share.
+    fn count_held(&self) {
+        if let Some(seat) = self.peer.seat() {
+            seat.holds(self.reader.held() + self.in_flight.bytes() + self.output.bytes.len());
         }
     }
 
@@ -176,36 +257,13 @@ where
             Ok((0, _)) => self.reading = false,
             Ok((_, None)) => {}
             Ok((_, Some(descriptor))) => self.reader.attach(descriptor)?,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.arrived = false,
             Err(error) => return Err(error.into()),
         }
         Ok(())
     }
 
-    /// Starts every request that is complete, as far as there is room, and says how many.
-    fn start_requests(&mut self) -> usize {
-        let mut started = 0;
-        while self.has_room() {
-            match self.reader.next_frame() {
-                Ok(Some(incoming)) => {
-                    self.start(incoming);
-                    self.half_frame_since = None;
-                    started += 1;
-                }
-                Ok(None) => {
-                    self.reader.release();
-                    let since = self.half_frame_since.unwrap_or_else(Instant::now);
-                    self.half_frame_since = self.reader.holds_bytes().then_some(since);
-                    return started;
-                }
-                Err(error) => self.refuse_rest(error),
-            }
-        }
-        self.half_frame_since = None; // nothing is read now: the time is ours, not the peer's
-        started
-    }
-
-    fn start(&mut self, incoming: Incoming) {
+    fn begin(&mut self, incoming: Incoming, context: &mut Context<'_>) {
         let bytes = match &incoming {
             // A few bytes ask for lists as long as the operator's keys are many.
             Incoming::Extension { name, .. } if name == wire::KEYS || name == wire::STATUS => LONG_ANSWER,
@@ -213,7 +271,7 @@ where
             Incoming::Extension { payload, .. } => payload.len(),
             Incoming::Oversized { .. } | Incoming::Refused(_) => 0,
         };
-        self.in_flight.push(bytes, (self.start)(incoming));
+        self.in_flight.begin(bytes, (self.start)(incoming), context);
     }
 
     /// What was asked before the bad frame is still answered.
@@ -223,8 +281,12 @@ where
         self.reading = false;
     }
 
+    /// The time of half a frame passes while the peer has still to send the rest.
     fn timer(&self, may_read: bool) -> Option<Instant> {
-        let half_frame = self.half_frame_since.filter(|_| may_read).map(|since| since + self.limits.half_frame);
+        let half_frame = self
+            .half_frame_since
+            .filter(|_| may_read && self.ticket.is_none())
+            .map(|since| since + self.limits.half_frame);
         let not_reading = self.output.stalled_since.map(|since| since + self.limits.not_reading);
         let hang_up = (!may_read).then(|| Instant::now() + HANG_UP_CHECK);
         [half_frame, not_reading, hang_up].into_iter().flatten().min()
@@ -232,7 +294,7 @@ where
 
     fn check(&self, may_read: bool) -> Result<(), Ended> {
         let expired = |since: Option<Instant>, limit| since.is_some_and(|since| since.elapsed() >= limit);
-        if may_read && expired(self.half_frame_since, self.limits.half_frame) {
+        if may_read && self.ticket.is_none() && expired(self.half_frame_since, self.limits.half_frame) {
             return Err(Ended::HalfFrame);
         }
         if expired(self.output.stalled_since, self.limits.not_reading) {
@@ -250,6 +312,13 @@ where
         let now = rustix::event::Timespec::default();
         let polling = rustix::io::retry_on_intr(|| rustix::event::poll(&mut polled, Some(&now)));
         polling.is_ok() && polled[0].revents().contains(PollFlags::HUP)
+    }
+}
+
+/// Waits for the turn of a connection that has a ticket.
+async fn called(ticket: &Option<(Ticket, Instant)>) {
+    if let Some((ticket, _)) = ticket {
+        ticket.called().await;
     }
 }
 

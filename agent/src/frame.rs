@@ -122,6 +122,21 @@ impl FrameReader {
         Ok(Some(incoming))
     }
 
+    /// True where [`Self::next_frame`] would give something out, be it an error.
+    pub fn has_frame(&self) -> bool {
+        self.buffer[self.start..].split_first_chunk::<LENGTH_FIELD>().is_some_and(|(length, rest)| {
+            let length = u32::from_be_bytes(*length) as usize;
+            !(1..=MAX_FRAME).contains(&length) || rest.len() >= length
+        })
+    }
+
+    /// What is held, in bytes. A frame counts as long as it says it is, from its first bytes on.
+    pub fn held(&self) -> usize {
+        let held = &self.buffer[self.start..];
+        let said = held.first_chunk::<LENGTH_FIELD>().map_or(0, |length| u32::from_be_bytes(*length) as usize);
+        if said <= MAX_FRAME { held.len().max(said) } else { held.len() }
+    }
+
     /// True where the beginning of a frame, or frames not yet taken, are held.
     pub fn holds_bytes(&self) -> bool {
         self.buffer.len() > self.start

@@ -13,7 +13,11 @@ type Place<F> = Pin<Box<Option<F>>>;
 
 enum Request<F> {
     Answered(Answer),
-    Running(Place<F>),
+    Running {
+        place: Place<F>,
+        /// It ran in this very turn: whatever happened to it since wakes its task again.
+        just_begun: bool,
+    },
 }
 
 /// A queue whose front is the oldest request not yet answered to the client.
@@ -30,11 +34,18 @@ impl<F: Future<Output = Answer>> InFlight<F> {
         Self { requests: VecDeque::new(), bytes: 0, free: Vec::new() }
     }
 
-    /// Queues a request of `bytes`; it starts at the next poll.
-    pub(crate) fn push(&mut self, bytes: usize, answer: F) {
+    /// Begins a request of `bytes` at once. [`Self::answers`] has to follow before its task waits.
+    pub(crate) fn begin(&mut self, bytes: usize, answer: F, context: &mut Context<'_>) {
         let mut place = self.free.pop().unwrap_or_else(|| Box::pin(None));
         place.set(Some(answer));
-        self.requests.push_back((Request::Running(place), bytes));
+        let request = match run(&mut place, context) {
+            Poll::Ready(answer) => {
+                self.free.push(place);
+                Request::Answered(answer)
+            }
+            Poll::Pending => Request::Running { place, just_begun: true },
+        };
+        self.requests.push_back((request, bytes));
         self.bytes += bytes;
     }
 
@@ -57,14 +68,14 @@ impl<F: Future<Output = Answer>> InFlight<F> {
 
     fn poll_answers(&mut self, context: &mut Context<'_>, output: &mut Vec<u8>) -> Poll<()> {
         for (request, _) in &mut self.requests {
-            if let Request::Running(place) = request
-                && let Some(running) = place.as_mut().as_pin_mut()
-                && let Poll::Ready(answer) = running.poll(context)
+            let Request::Running { place, just_begun } = request else { continue };
+            if std::mem::take(just_begun) {
+                continue;
+            }
+            if let Poll::Ready(answer) = run(place, context)
+                && let Request::Running { place, .. } = std::mem::replace(request, Request::Answered(answer))
             {
-                place.set(None);
-                if let Request::Running(place) = std::mem::replace(request, Request::Answered(answer)) {
-                    self.free.push(place);
-                }
+                self.free.push(place);
             }
         }
         let mut result = Poll::Pending;
@@ -84,6 +95,16 @@ impl<F: Future<Output = Answer>> InFlight<F> {
     }
 }
 
+/// Leaves the place empty once there is an answer.
+fn run<F: Future<Output = Answer>>(place: &mut Place<F>, context: &mut Context<'_>) -> Poll<Answer> {
+    let Some(running) = place.as_mut().as_pin_mut() else { return Poll::Pending };
+    let polled = running.poll(context);
+    if polled.is_ready() {
+        place.set(None);
+    }
+    polled
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,16 +113,20 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn answers_keep_the_order_of_requests_whatever_finishes_first() {
         let (finish_first, first) = oneshot::channel::<()>();
+        let mut first = Some(first);
         let mut in_flight = InFlight::new();
         let answer = |waits_for: Option<oneshot::Receiver<()>>| async {
             let Some(waits_for) = waits_for else { return Answer::failure() };
             waits_for.await.expect("sent below");
             Answer::error("first@countersign", "internal", "")
         };
-        in_flight.push(10, answer(Some(first)));
-        in_flight.push(20, answer(None));
         let mut output = Vec::new();
-        let nothing_yet = poll_fn(|context| Poll::Ready(in_flight.poll_answers(context, &mut output))).await;
+        let nothing_yet = poll_fn(|context| {
+            in_flight.begin(10, answer(Some(first.take().expect("polled once"))), context);
+            in_flight.begin(20, answer(None), context);
+            Poll::Ready(in_flight.poll_answers(context, &mut output))
+        });
+        let nothing_yet = nothing_yet.await;
         assert!(nothing_yet.is_pending() && output.is_empty());
         assert_eq!((in_flight.len(), in_flight.bytes()), (2, 30));
 

@@ -30,4 +30,5 @@ mod stream;
 pub mod sys;
 pub mod terminal;
 pub mod trusted_path;
+pub mod turns;
 pub mod vault;

@@ -13,6 +13,7 @@ use crate::connection::{self, ConnectionLimits, Handler};
 use crate::peer::{ListenerKind, Peer};
 use crate::shutdown::Stop;
 use crate::stream::Stream;
+use crate::turns::Turns;
 
 /// How many connections the agent serves at once, and what each may use.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +46,9 @@ impl Default for Limits {
     }
 }
 
+/// How many connections are accepted before anything else is looked at.
+const MOST_IN_A_ROW: usize = 8;
+
 /// What all accept loops share.
 pub(crate) struct Accepting<H> {
     pub(crate) handler: Rc<H>,
@@ -54,6 +58,7 @@ pub(crate) struct Accepting<H> {
     strangers: Arc<Semaphore>,
     per_peer: PerPeer,
     accepted: Cell<u64>,
+    turns: Rc<Turns>,
     stop: Stop,
 }
 
@@ -69,6 +74,7 @@ impl<H: Handler> Accepting<H> {
             strangers: Arc::new(Semaphore::new(limits.stranger_connections)),
             per_peer: PerPeer::default(),
             accepted: Cell::new(0),
+            turns: Rc::default(),
             stop,
         }
     }
@@ -79,10 +85,15 @@ impl<H: Handler> Accepting<H> {
             ListenerKind::Admin => &self.operators,
             ListenerKind::Agent | ListenerKind::Client(_) => &self.clients,
         };
+        let mut in_a_row = 0;
         // Never closed, so this never fails.
         while let Ok(permit) = Arc::clone(permits).acquire_owned().await {
             let stream = accept(&listener).await;
             self.admit(stream, kind.borrow().clone(), permit);
+            in_a_row = (in_a_row + 1) % MOST_IN_A_ROW;
+            if in_a_row == 0 {
+                tokio::task::yield_now().await; // whoever connects all the time lets the others have their turn
+            }
         }
     }
 
@@ -97,7 +108,7 @@ impl<H: Handler> Accepting<H> {
 
     fn admit(self: &Rc<Self>, stream: UnixStream, kind: ListenerKind, permit: OwnedSemaphorePermit) {
         self.accepted.set(self.accepted.get() + 1);
-        let peer = match Peer::identify(&stream, self.accepted.get(), kind) {
+        let mut peer = match Peer::identify(&stream, self.accepted.get(), kind) {
             Ok(peer) => peer,
             Err(error) => return tracing::warn!(%error, "a peer without credentials was turned away"),
         };
@@ -111,6 +122,7 @@ impl<H: Handler> Accepting<H> {
             Ok(stream) => stream,
             Err(error) => return tracing::warn!(%error, "a connection could not be served"),
         };
+        peer.take_seat(self.turns.seat(&self.handler.party(&peer)));
         let (handler, limits, stop) = (Rc::clone(&self.handler), self.limits.connection, self.stop.clone());
         tokio::task::spawn_local(async move {
             connection::serve(stream, peer, handler, limits, stop).await;

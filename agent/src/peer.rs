@@ -8,6 +8,7 @@ use tokio::net::UnixStream;
 use tokio::sync::Notify;
 
 use crate::sys;
+use crate::turns::Seat;
 
 /// Which socket a connection came in by.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -29,6 +30,8 @@ pub struct Peer {
     /// For the record only: the process may have died and its number been given to another.
     pub pid: Option<i32>,
     pidfd: Option<OwnedFd>,
+    /// Where its messages wait for their turns.
+    seat: Option<Seat>,
     gone: Cell<bool>,
     going: Notify,
 }
@@ -42,6 +45,7 @@ impl Peer {
             uid: known_uid(credentials.uid(), overflow_uid()),
             pid: credentials.pid().filter(|pid| *pid > 0),
             pidfd: sys::peer_pidfd(stream.as_fd()).ok(), // Linux 6.5 and later
+            seat: None,
             gone: Cell::new(false),
             going: Notify::new(),
         })
@@ -50,6 +54,21 @@ impl Peer {
     /// The process that connected, where the kernel can give it: unlike the pid it never becomes another process.
     pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
         self.pidfd.as_ref().map(AsFd::as_fd)
+    }
+
+    pub(crate) fn take_seat(&mut self, seat: Seat) {
+        self.seat = Some(seat);
+    }
+
+    pub(crate) fn seat(&self) -> Option<&Seat> {
+        self.seat.as_ref()
+    }
+
+    /// Waits for another turn: whatever waited for something else has had its own.
+    pub async fn turn(&self) {
+        if let Some(seat) = &self.seat {
+            seat.turn().await;
+        }
     }
 
     /// Waits until nobody can read an answer any more: whoever waits for a person on the peer's behalf can give up.

@@ -43,6 +43,7 @@ use crate::shutdown::{Signals, Wish};
 use crate::socket::SocketError;
 use crate::spawner::{Kind, Launched, Spawner};
 use crate::sys;
+use crate::turns;
 
 /// How long requests under way may take after a stop was asked for.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -77,7 +78,8 @@ pub fn run(config_file: &Path) -> anyhow::Result<()> {
     };
     log::begin();
     start.limits.missing.iter().for_each(|what| tracing::warn!("not confined: {what}"));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().on_thread_unpark(turns::looked_at_sockets).build_local(Default::default());
     runtime.context("no IO thread")?.block_on(serve(start))
 }
 

@@ -33,7 +33,9 @@ fn read(bytes: &[u8], step: usize) -> Seen {
     for piece in bytes.chunks(step) {
         reader.buffer().extend_from_slice(piece);
         loop {
-            match reader.next_frame() {
+            let (has_frame, next) = (reader.has_frame(), reader.next_frame());
+            assert_eq!(has_frame, !matches!(next, Ok(None)), "a frame is there or not");
+            match next {
                 Ok(Some(incoming)) => seen.push(shown(&incoming)),
                 Ok(None) => break,
                 Err(error) => return (seen, Some(error)),

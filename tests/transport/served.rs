@@ -15,6 +15,7 @@ use countersign_agent::frame::{Answer, Incoming};
 use countersign_agent::listener::Limits;
 use countersign_agent::peer::{ListenerKind, Peer};
 use countersign_agent::server::{Endpoint, Server};
+use countersign_agent::turns::looked_at_sockets;
 use tokio::sync::oneshot;
 
 use crate::machine;
@@ -128,7 +129,8 @@ pub(crate) fn endpoints(directory: &Path) -> Vec<Endpoint> {
 }
 
 pub(crate) fn in_runtime(future: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().on_thread_unpark(looked_at_sockets).build_local(Default::default());
     runtime.expect("a runtime").block_on(future);
 }
 

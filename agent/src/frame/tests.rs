@@ -22,7 +22,9 @@ fn read(bytes: &[u8]) -> (Vec<String>, Option<FrameError>) {
     reader.buffer().extend_from_slice(bytes);
     let mut seen = Vec::new();
     loop {
-        match reader.next_frame() {
+        let (has_frame, next) = (reader.has_frame(), reader.next_frame());
+        assert_eq!(has_frame, !matches!(next, Ok(None)), "a frame is there or not");
+        match next {
             Ok(Some(incoming)) => seen.push(short(&incoming)),
             Ok(None) => return (seen, None),
             Err(error) => return (seen, Some(error)),
@@ -43,6 +45,19 @@ fn short(incoming: &Incoming) -> String {
 fn two_pipelined_frames_stay_two() {
     let bytes = [framed(&[11]), extension(b"keys@countersign", &string(b"{}")), framed(&[11])].concat();
     assert_eq!(read(&bytes), (vec!["identities".into(), "keys@countersign {}".into(), "identities".into()], None));
+}
+
+#[test]
+fn a_frame_counts_as_long_as_it_says_from_its_first_bytes_on() {
+    let mut reader = FrameReader::default();
+    for (piece, held) in [(&[0, 0, 1][..], 3), (&[0], 256), (&[27; 100], 256), (&[27; 156], 260)] {
+        reader.buffer().extend_from_slice(piece);
+        assert_eq!(reader.held(), held, "{piece:?}");
+    }
+    reader.next_frame().expect_err("a string longer than the frame");
+    let mut reader = FrameReader::default();
+    reader.buffer().extend_from_slice(&[0xff; 4]);
+    assert_eq!(reader.held(), 4, "it will not be taken");
 }
 
 #[test]

@@ -10,10 +10,12 @@ use countersign_core::wire::{self, AGENT_EXTENSIONS, ErrorReply, VERSION};
 use serde::Serialize;
 
 use super::Front;
+use super::shares::Place;
 use crate::config::Config;
 use crate::connection::Handler;
 use crate::frame::{Answer, Incoming};
 use crate::peer::{ListenerKind, Peer};
+use crate::turns::Party;
 
 /// The handler of every connection.
 #[derive(Debug)]
@@ -22,6 +24,14 @@ pub struct Session(pub Rc<Front>);
 impl Handler for Session {
     fn knows(&self, peer: &Peer) -> bool {
         self.0.is_operator(peer) || self.0.client(&self.0.config(), peer).is_some()
+    }
+
+    fn party(&self, peer: &Peer) -> Party {
+        match self.0.client(&self.0.config(), peer) {
+            Some(client) => Party::Client(client.name.clone()),
+            None if self.0.is_operator(peer) => Party::Operator,
+            None => Party::Uid(peer.uid),
+        }
     }
 
     fn connected(&self, peer: &Peer) {
@@ -35,10 +45,19 @@ impl Handler for Session {
     async fn handle(&self, peer: &Peer, incoming: Incoming) -> Answer {
         match incoming {
             Incoming::Refused(_) => Answer::failure(),
-            Incoming::RequestIdentities => self.0.identities(peer),
+            Incoming::RequestIdentities => match self.0.may_ask_more(peer, "") {
+                Ok(()) => self.0.identities(peer),
+                Err(_) => Answer::failure(),
+            },
+            Incoming::Oversized { name, .. } if self.0.may_ask_more(peer, "").is_err() => {
+                Answer::error(&name, Code::PolicyRate.name(), "too many messages that are not judged")
+            }
             Incoming::Oversized { name, length } => {
                 let message = format!("the payload has {length} bytes, more than {}", wire::MAX_PAYLOAD);
                 Answer::error(&name, Code::RequestMalformed.name(), &message)
+            }
+            Incoming::Extension { name, .. } if name == "query" && self.0.may_ask_more(peer, &name).is_err() => {
+                Answer::failure()
             }
             Incoming::Extension { name, .. } if name == "query" => Answer::query(&extensions(peer)),
             Incoming::Extension { name, payload, descriptor } => match peer.listener {
@@ -47,6 +66,11 @@ impl Handler for Session {
             },
         }
     }
+}
+
+/// What a client's `rate` counts: the agent judges it, whatever comes of it.
+fn is_judged(name: &str) -> bool {
+    name == wire::SIGN || name == wire::SESSION
 }
 
 fn extensions(peer: &Peer) -> Vec<&'static str> {
@@ -71,10 +95,10 @@ impl Front {
         let Some(client) = self.client(&config, peer) else {
             return self.unknown_client(name, &caller("")).await;
         };
-        let place = match name {
-            wire::SIGN | wire::SESSION => Some(self.shares.place(&client.name).await),
-            _ => None,
-        };
+        if let Err(refusal) = self.may_ask_more(peer, name) {
+            return json(name, &ErrorReply::new(&refusal, None));
+        }
+        let place = if is_judged(name) { Some(self.place(peer, &client.name).await) } else { None };
         if place.is_some() {
             self.recorder.slow(&client.name).await;
         }
@@ -93,6 +117,27 @@ impl Front {
             wire::KEYS => reply(name, plain(payload).map(|()| self.keys_of(client))),
             wire::STATUS => reply(name, plain(payload).map(|()| self.status_for_client(client))),
             _ => Answer::failure(),
+        }
+    }
+
+    /// A place for a request that is judged, in its turn: what had to wait for the place waits for a turn as well.
+    async fn place(&self, peer: &Peer, client: &str) -> Place {
+        if let Some(place) = self.shares.free_place(client) {
+            return place;
+        }
+        let place = self.shares.place(client).await;
+        peer.turn().await;
+        place
+    }
+
+    /// Takes a client's message from its budget, unless it counts for `rate`, or gives something up: that is never refused.
+    fn may_ask_more(&self, peer: &Peer, name: &str) -> Result<(), Refusal> {
+        let config = self.config();
+        match self.client(&config, peer) {
+            Some(client) if !is_judged(name) && name != wire::CANCEL => {
+                self.rates.borrow_mut().take_unjudged(client, self.clock.since_boot_ms())
+            }
+            _ => Ok(()),
         }
     }
 

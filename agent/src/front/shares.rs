@@ -51,6 +51,13 @@ impl Shares {
         Place { permit, share, each: Rc::clone(&self.each) }
     }
 
+    /// A place among the client's own, where one is free.
+    pub(super) fn free_place(&self, client: &str) -> Option<Place> {
+        let share = self.asked(client, Instant::now());
+        let permit = Some(Arc::clone(&share.places).try_acquire_owned().ok()?);
+        Some(Place { permit, share, each: Rc::clone(&self.each) })
+    }
+
     /// Clients that were removed need no share any more.
     pub(super) fn forget(&self) {
         self.shares.borrow_mut().clear();

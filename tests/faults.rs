@@ -5,6 +5,7 @@ mod clock;
 mod crowd;
 mod disk;
 mod documented;
+mod fairness;
 mod full;
 mod killed;
 mod lock_out;

@@ -1,0 +1,188 @@
+//! The flood: one thread of the lowest priority that keeps many connections full; and a bare server to hold the agent against.
+
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Uid;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::{FIRST_UID, fs, percentile_99, timed};
+use crate::transport::served::{Client, framed, in_runtime};
+
+const FAILURE: u8 = 5;
+
+/// The uid of a client that floods, where there may be one.
+pub(super) fn uid_of(client: usize) -> Option<u32> {
+    rustix::process::getuid().is_root().then_some(FIRST_UID + client as u32)
+}
+
+/// Goes on until it is dropped.
+pub(super) struct Flood {
+    stop: Arc<AtomicBool>,
+    answered: Arc<AtomicU64>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+struct Connection {
+    stream: UnixStream,
+    /// How much of the message has been written.
+    written: usize,
+}
+
+impl Flood {
+    /// Returns once every connection is full.
+    pub(super) fn start(socket: &Path, uid: Option<u32>, connections: usize, message: &[u8]) -> Self {
+        let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (full, is_full) = mpsc::channel();
+        let thread = {
+            let (socket, message) = (socket.to_owned(), message.to_owned());
+            let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
+            thread::spawn(move || {
+                rustix::process::nice(19).expect("nobody needs a right to be nice");
+                if let Some(uid) = uid.map(Uid::from_raw) {
+                    // Of this thread alone.
+                    rustix::thread::set_thread_res_uid(uid, uid, uid).expect("root may");
+                }
+                let mut connections: Vec<_> = (0..connections).map(|_| Connection::open(&socket)).collect();
+                let mut rounds = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    answered.fetch_add(press(&mut connections, &message), Ordering::Relaxed);
+                    rounds += 1;
+                    if rounds == 3 {
+                        full.send(()).expect("somebody waits");
+                    }
+                }
+            })
+        };
+        is_full.recv().expect("it floods");
+        Self { stop, answered, thread: Some(thread) }
+    }
+
+    /// How many reads brought an answer.
+    pub(super) fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let ended = self.thread.take().map(thread::JoinHandle::join);
+        if !thread::panicking() {
+            ended.expect("joined once").expect("the flood does not panic");
+        }
+    }
+}
+
+impl Connection {
+    fn open(socket: &Path) -> Self {
+        let stream = UnixStream::connect(socket).expect("it listens");
+        stream.set_nonblocking(true).expect("a socket");
+        Self { stream, written: 0 }
+    }
+
+    fn fill(&mut self, message: &[u8]) {
+        while let Ok(written) = self.stream.write(&message[self.written..]) {
+            self.written = (self.written + written) % message.len();
+        }
+    }
+}
+
+/// Reads what there is, writes what there is room for; says how many reads brought something.
+fn press(connections: &mut [Connection], message: &[u8]) -> u64 {
+    let both = PollFlags::IN | PollFlags::OUT;
+    let mut polled: Vec<_> =
+        connections.iter().map(|connection| PollFd::from_borrowed_fd(connection.stream.as_fd(), both)).collect();
+    let patience = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+    if poll(&mut polled, Some(&patience)).is_err() {
+        return 0; // interrupted
+    }
+    let ready: Vec<_> = polled.iter().map(PollFd::revents).collect();
+    drop(polled);
+    let mut answers = [0; 64 * 1024];
+    let mut answered = 0;
+    for (connection, events) in connections.iter_mut().zip(ready) {
+        if events.contains(PollFlags::IN) {
+            answered += u64::from(connection.stream.read(&mut answers).is_ok_and(|bytes| bytes > 0));
+        }
+        if events.contains(PollFlags::OUT) {
+            connection.fill(message);
+        }
+    }
+    answered
+}
+
+/// A server that answers every message with a failure and judges nothing, until it is dropped.
+pub(super) struct Echo {
+    directory: tempfile::TempDir,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+}
+
+impl Echo {
+    pub(super) fn start() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o711)).expect("ours");
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let (ready, is_ready) = mpsc::channel();
+        let socket = directory.path().join("echo.sock");
+        thread::spawn(move || {
+            in_runtime(async move {
+                let listener = tokio::net::UnixListener::bind(&socket).expect("a socket");
+                fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).expect("ours");
+                tokio::task::spawn_local(async move {
+                    while let Ok((stream, _)) = listener.accept().await {
+                        tokio::task::spawn_local(echo(stream));
+                    }
+                });
+                ready.send(()).expect("somebody waits");
+                let _ = stopped.await;
+            });
+        });
+        is_ready.recv().expect("it starts");
+        Self { directory, stop: Some(stop) }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.path().join("echo.sock")
+    }
+
+    pub(super) fn flood(&self, client: usize, connections: usize, message: &[u8]) -> Flood {
+        Flood::start(&self.socket(), uid_of(client), connections, message)
+    }
+
+    /// The p99 of one who asks for little.
+    pub(super) fn quiet(&self, requests: usize) -> Duration {
+        let mut client = Client::connect(&self.socket());
+        let message = framed(&[11]);
+        percentile_99(&timed(requests, || {
+            client.send(&message);
+            assert_eq!(client.answer().as_deref(), Some("FAILURE"));
+        }))
+    }
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        self.stop.take();
+    }
+}
+
+async fn echo(mut stream: tokio::net::UnixStream) {
+    let mut message = Vec::new();
+    while let Ok(length) = stream.read_u32().await {
+        message.resize(length as usize, 0);
+        let read = stream.read_exact(&mut message).await;
+        if read.is_err() || stream.write_all(&framed(&[FAILURE])).await.is_err() {
+            return;
+        }
+    }
+}

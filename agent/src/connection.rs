@@ -22,7 +22,8 @@ use crate::{descriptor, spare};
 pub trait Handler: 'static {
     /// Answers one request. Requests of a connection start in order and run together.
     ///
-    /// It is the peer's turn when this begins. What works long after it has waited asks for another: [`Peer::turn`].
+    /// It is the peer's turn when this begins. What works long after a wait asks for another turn:
+    /// [`Peer::turn`].
     ///
     /// A request that was started is run to its end, even where the peer is gone, so that what it recorded as an
     /// intent gets its result; what waits for a person watches [`Peer::gone`].
@@ -180,7 +181,7 @@ where
         }
     }
 
-    /// Takes messages as long as it is this connection's turn, one each; where there are more, it gets in line.
+    /// Takes one message for each turn there is now; where there are more, it gets in line.
     fn take_messages(&mut self, context: &mut Context<'_>) -> Result<(), Ended> {
         while self.has_work() && self.has_room() && self.ticket.is_none() {
             let begins = !self.reader.holds_bytes();

@@ -92,7 +92,7 @@ impl<H: Handler> Accepting<H> {
             self.admit(stream, kind.borrow().clone(), permit);
             in_a_row = (in_a_row + 1) % MOST_IN_A_ROW;
             if in_a_row == 0 {
-                tokio::task::yield_now().await; // whoever connects all the time lets the others have their turn
+                tokio::task::yield_now().await; // a crowd that connects lets the others have their turn
             }
         }
     }

@@ -1,9 +1,9 @@
-//! Whose turn it is: the front has one thread, and it goes round by client, one message each, the operator first.
+//! Whose turn it is: the front's one thread goes round by client, one message each, the operator first.
 //!
-//! A message is begun at once while nobody waits and the thread has looked at its sockets a moment ago. All others wait in the
-//! line of their client. Turns are given out in rounds, and between two rounds the thread looks at all sockets: so a
-//! client waits for as many messages as there are other clients, however many connections these have. A request that waits for
-//! its token holds no turn.
+//! A message is begun at once while nobody waits and the thread has looked at its sockets a moment
+//! ago. All others wait in the line of their client. Turns are given out in rounds, and between two
+//! rounds the thread looks at all sockets: so a client waits for as many messages as there are other
+//! clients, however many connections these have. A request that waits for its token holds no turn.
 
 mod line;
 
@@ -25,7 +25,7 @@ pub enum Party {
     Uid(Option<u32>),
 }
 
-/// Bytes of one client under way, on all its connections together, beyond which nothing more is begun for it.
+/// Bytes under way on all connections of a client beyond which nothing more is begun for it.
 const MOST_HELD: usize = 4 << 20;
 /// For how long the thread begins messages before it looks at its sockets again.
 const ROUND: Duration = Duration::from_micros(250);
@@ -84,7 +84,7 @@ impl Turns {
         self.last_number.get()
     }
 
-    /// Puts a line into the round, at its end or at `number`, where one of its waiters may be called.
+    /// Puts a line where one may be called into the round: at its end, or at `number`.
     fn join(self: &Rc<Self>, line: &Rc<Line>, number: Option<u64>) {
         if !line.may_be_called(MOST_HELD) {
             return;
@@ -109,8 +109,8 @@ impl Turns {
         }
     }
 
-    /// Gives out turns until nobody waits. The runtime wakes a task that yields once every other task had its turn and the
-    /// thread has looked at the sockets.
+    /// Gives out turns until nobody waits. The runtime wakes a task that yields once every other task
+    /// had its turn and the thread has looked at the sockets.
     async fn call(self: Rc<Self>) {
         while !self.nobody_waits() {
             tokio::task::yield_now().await;

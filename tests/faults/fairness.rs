@@ -1,6 +1,6 @@
-//! One client, or eight, that ask for all they can get on all the connections they may have: other clients hardly feel it, the
-//! operator's `lock` is there at once, and no token host is taken for hung. A bare echo server under the same flood says
-//! how much of a delay is the machine's.
+//! One client, or eight, that ask for all they can get on all the connections they may have: other
+//! clients hardly feel it, the operator's `lock` is there at once, and no token host is taken for
+//! hung. A bare echo server under the same flood says how much of a delay is the machine's.
 
 mod flood;
 

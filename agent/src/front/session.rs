@@ -120,7 +120,7 @@ impl Front {
         }
     }
 
-    /// A place for a request that is judged, in its turn: what had to wait for the place waits for a turn as well.
+    /// A place for a request that is judged. Where it had to be waited for, so has another turn.
     async fn place(&self, peer: &Peer, client: &str) -> Place {
         if let Some(place) = self.shares.free_place(client) {
             return place;
@@ -130,7 +130,7 @@ impl Front {
         place
     }
 
-    /// Takes a client's message from its budget, unless it counts for `rate`, or gives something up: that is never refused.
+    /// Takes a client's message from its budget, unless `rate` counts it. `cancel` is never refused.
     fn may_ask_more(&self, peer: &Peer, name: &str) -> Result<(), Refusal> {
         let config = self.config();
         match self.client(&config, peer) {

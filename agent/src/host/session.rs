@@ -308,7 +308,8 @@ mod tests {
         let _ = stream.read(&mut [0]); // until the front has gone
     }
 
-    /// What becomes of a request where the front works for `before` once it was asked, and again for `after` a moment later.
+    /// The outcome of a request where the front works for `before` once it was asked, and again for
+    /// `after` a moment later.
     async fn outcome(answers_after: Duration, before: Duration, after: Duration) -> Result<(), String> {
         let (ours, theirs) = UnixStream::pair().expect("a socket pair");
         let host = thread::spawn(move || host(theirs, 1, answers_after));

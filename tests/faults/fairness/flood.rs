@@ -1,4 +1,5 @@
-//! The flood: one thread of the lowest priority that keeps many connections full; and a bare server to hold the agent against.
+//! The flood: one thread of the lowest priority that keeps many connections full; and a bare server
+//! to hold the agent against.
 
 use std::io::{Read, Write};
 use std::os::fd::AsFd;

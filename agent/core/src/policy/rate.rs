@@ -1,12 +1,12 @@
-//! How often a client may ask: a bucket that fills at the client's rate and empties by one for each request that is judged.
-//! All other messages have a bucket of their own.
+//! How often a client may ask: a bucket that fills at the client's rate and empties by one for each
+//! request that is judged. All other messages have a bucket of their own.
 
 use std::collections::HashMap;
 
 use super::{Client, Rate};
 use crate::refusal::{Code, Refusal};
 
-/// What is not judged (`keys`, `status`, `result` …), for each client: more than any program needs, and little work.
+/// Of what is not judged (`keys`, `status`, `result` …): more than any program needs, little work.
 pub const UNJUDGED: Rate = Rate { count: 200, per_ms: 1_000 };
 
 /// The buckets of all clients. Time is an argument and never runs backwards here.

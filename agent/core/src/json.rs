@@ -150,6 +150,27 @@ fn too_many() -> String {
     format!("JSON has more than {MAX_VALUES} values")
 }
 
+/// Short texts take no time, however deep they are.
+const LONG: usize = 4 * 1024;
+
+/// True for a long text whose objects and lists are nested deeper than `most`: known before any of it is parsed, since a
+/// parser goes through thousands of them before it says so.
+pub(crate) fn is_long_and_deeper(text: &str, most: usize) -> bool {
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    text.len() > LONG
+        && text.bytes().any(|byte| {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' if in_string => escaped = true,
+                b'"' => in_string = !in_string,
+                b'[' | b'{' if !in_string => depth += 1,
+                b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            depth > most
+        })
+}
+
 /// The text of a well-formed JSON string.
 fn string(quoted: &str) -> Result<String, Refusal> {
     match quoted.get(1..quoted.len() - 1) {
@@ -370,6 +391,20 @@ mod tests {
         for text in [list(MAX_VALUES + 1), names(MAX_VALUES + 1), objects(MAX_VALUES + 4)] {
             let refusal = Value::parse(&text).expect_err("too many");
             assert!(refusal.message.contains("more than 2000 values"), "{}", refusal.message);
+        }
+    }
+
+    #[test]
+    fn a_long_deep_text_is_known_before_it_is_parsed() {
+        let long = "x".repeat(LONG);
+        for (text, deeper) in [
+            (format!("[[\"{long}\"]]"), false),
+            (format!("[[[\"{long}\"]]]"), true),
+            (format!("[[\"[[{long}\\\"[[\"],[]]"), false),
+            (format!("[[\"{long}\\\\\",[{{}}]]]"), true),
+            ("[[[]]]".to_owned(), false),
+        ] {
+            assert_eq!(is_long_and_deeper(&text, 2), deeper, "{text:.20}");
         }
     }
 

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::attestation::Root;
 use crate::draft::{Finished, FinishedSession};
-use crate::json::Value;
+use crate::json::{self, Value};
 use crate::key::{KeyName, Tier};
 use crate::refusal::{Code, Refusal};
 use crate::request::{Method, Params, ParamsIn, Path, Request};
@@ -142,6 +142,10 @@ pub fn parse<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> Result<T, Refusal> {
     // serde would take the fields of an object as an array too, without their names.
     if !text.trim_start().starts_with('{') {
         return Err(Refusal::malformed("the payload is not a JSON object"));
+    }
+    // The payload itself, and the parameters in it.
+    if json::is_long_and_deeper(text, json::MAX_DEPTH + 2) {
+        return Err(Refusal::malformed(format!("JSON is nested deeper than {} levels", json::MAX_DEPTH)));
     }
     serde_json::from_str(text).map_err(|error| {
         let message = format!("JSON: {error}");

@@ -80,7 +80,7 @@ fn judged(exchange: &dyn Exchange, payload: &[u8]) -> Result<(), Refusal> {
 
 #[test]
 fn the_largest_payload_is_judged_within_a_millisecond() {
-    let (mut longest, mut missed) = (Duration::ZERO, Vec::new());
+    let (mut longest, mut missed) = ((Duration::ZERO, String::new()), Vec::new());
     for exchange in ALL {
         // A few rows with most parameters, and one that is no endpoint.
         let mut rows: Vec<_> = exchange.table().endpoints().iter().collect();
@@ -91,13 +91,14 @@ fn the_largest_payload_is_judged_within_a_millisecond() {
             for (what, params) in &bodies {
                 let payload = format!(r#"{{"v":1,"key":"k","method":"{method}","path":"{path}","params":{params}}}"#);
                 let cost = cost(|| judged(*exchange, payload.as_bytes()));
-                longest = longest.max(cost);
+                let said = format!("{}: {what} to {method} {path}", exchange.facts().name);
                 if cost > MOST {
-                    missed.push(format!("{}: {what} to {method} {path}: {cost:?}", exchange.facts().name));
+                    missed.push(format!("{said}: {cost:?}"));
                 }
+                longest = longest.max((cost, said));
             }
         }
     }
-    eprintln!("the longest took {longest:?}");
+    eprintln!("the longest took {:?}: {}", longest.0, longest.1);
     assert!(missed.is_empty(), "{missed:#?}");
 }

@@ -121,7 +121,7 @@ impl Row {
     /// The order with `set` in it; a size in the quote asset only where `set` has one.
     fn order(&self, set: &[(&str, Value)]) -> Request {
         let list = self.opening.name_of(Role::List);
-        let (mut item, mut beside): (Vec<(String, Value)>, Vec<(String, Value)>) = (Vec::new(), Vec::new());
+        let (mut item, mut beside) = (Vec::<(String, Value)>::new(), Vec::<(String, Value)>::new());
         let reads = |name: &str| self.opening.roles.iter().any(|(_, source)| source.parameter() == Some(name));
         for (role, source) in &self.opening.roles {
             let Some(name) = source.parameter() else { continue };

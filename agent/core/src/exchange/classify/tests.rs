@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use super::*;
-use crate::exchange::table::WHOLE_BODY;
+use crate::exchange::table::{Spelling, WHOLE_BODY};
 use crate::exchange::{ALL, Facts, named};
 use crate::request::Path;
 

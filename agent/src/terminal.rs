@@ -226,9 +226,9 @@ mod tests {
     }
 
     fn wait_for_question(person: &mut File, device: &OwnedFd) {
-        let mut shown = [0; 64];
-        let read = person.read(&mut shown).expect("readable");
-        assert_eq!(&shown[..read], b"secret: ");
+        let mut shown = [0; 8];
+        person.read_exact(&mut shown).expect("readable");
+        assert_eq!(&shown, b"secret: ");
         assert!(!echoes(device));
     }
 
@@ -245,11 +245,11 @@ mod tests {
             wait_for_question(&mut person, &device);
             person.write_all(b"hunter2\n").expect("typed");
             asked.join().expect("asked");
-            let mut seen = [0; 64];
-            let read = person.read(&mut seen).expect("readable");
-            seen[..read].to_vec()
+            let mut seen = [0; 2];
+            person.read_exact(&mut seen).expect("readable");
+            seen
         });
-        assert_eq!(seen, b"\r\n");
+        assert_eq!(&seen, b"\r\n");
         assert!(echoes(&device));
     }
 

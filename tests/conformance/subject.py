@@ -29,6 +29,7 @@ class Subject:
         self.table = self.name if (TABLES / f"{self.name}.params").exists() else family(self.name)
         self.rows = list(_rows((TABLES / f"{self.table}.params").read_text()))
         self.names = sorted({name for _, _, names in self.rows for name in names})
+        self.exact = set(_endpoints((TABLES / f"{self.table}.scopes").read_text()))
 
     def known_to_ccxt(self):
         return self.class_name in ccxt.exchanges
@@ -49,13 +50,21 @@ class Subject:
         if self.binds(path):
             return self.names
         fitting = [(pattern, names) for row, pattern, names in self.rows if row in (method, ANY) and _fits(pattern, path)]
-        # An exact row wins over one with places.
-        exact = [(pattern, names) for pattern, names in fitting if pattern in (None, path.split("/"))]
-        own = exact if any(pattern for pattern, _ in exact) else fitting
-        return sorted({name for _, names in own for name in names})
+        # An exact row wins over one with places, also where it lists no name.
+        if (method, path) in self.exact:
+            fitting = [(pattern, names) for pattern, names in fitting if pattern in (None, path.split("/"))]
+        return sorted({name for _, names in fitting for name in names})
 
 
 ANY = "harmless"
+
+
+def _endpoints(table):
+    """Method and path of each line of a `.scopes` file."""
+    for line in table.splitlines():
+        words = line.split("#")[0].removeprefix("!").split()
+        if words:
+            yield words[0], words[1]
 
 
 def _rows(table):

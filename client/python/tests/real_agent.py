@@ -77,11 +77,16 @@ class RealAgent:
             self._enrol(name, key, token["name"])
 
     def _grant(self):
-        """Gives the client the scopes in place of those that a first client gets."""
-        configuration, granted = self.directory / "agent.toml", '\nscopes = ["read", "trade"]\n'
+        """Gives the client the scopes in place of those that a first client gets, and a rate that no test comes to."""
+        configuration = self.directory / "agent.toml"
         text = configuration.read_text()
-        assert text.count(granted) == 1, "not one client that may read and trade"
-        configuration.write_text(text.replace(granted, f"\nscopes = {json.dumps(self._scopes)}\n"))
+        for granted, wanted in (
+            ('\nscopes = ["read", "trade"]\n', f"\nscopes = {json.dumps(self._scopes)}\n"),
+            ('\nrate = "50/s"\n', '\nrate = "100000/s"\n'),
+        ):
+            assert text.count(granted) == 1, f"not one client with {granted}"
+            text = text.replace(granted, wanted)
+        configuration.write_text(text)
 
     def _enrol(self, name, key, token):
         names = {"api_key": "apiKey", "secret": "secret", "passphrase": "password"}

@@ -33,7 +33,7 @@ SIGNED = [
     ("binance", "binance", "fetch_my_trades", ("BTC/USDT", 1699990000000, 500)),
     ("binance", "binance", "private_get_account", ({"omitZeroBalances": True},)),
     ("binance", "binance", "sapi_get_asset_dribblet", ({"startTime": 1699990000000},)),
-    ("binance", "binance", "sapi_get_margin_allassets", ({"asset": ["BTC", "ETH"]},)),
+    ("binance", "binance", "sapi_get_margin_allassets", ({"asset": "BTC"},)),
     ("binance", "binanceusdm", "create_order", tuple(FUTURE.values())),
     ("binance", "binanceusdm", "create_orders", ([FUTURE, {**FUTURE, "amount": 1.5}],)),
     ("binance", "binanceusdm", "cancel_orders", (["1", "2"], "BTC/USDT:USDT")),

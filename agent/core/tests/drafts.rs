@@ -187,7 +187,7 @@ fn ordinary(exchange: &dyn Exchange, index: usize, row: &Endpoint) -> Request {
         Some(WHOLE_BODY) => Value::Array(vec![Value::Object(members)]),
         Some(list) => {
             members.iter_mut().filter(|(name, _)| name == list).for_each(|(_, value)| {
-                *value = Value::Array(vec![Value::object([("inside", "w1thin".into())])]);
+                *value = Value::Array(vec![Value::object([("within", "w1thin".into())])]);
             });
             Value::Object(members)
         }

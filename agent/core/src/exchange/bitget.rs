@@ -37,15 +37,19 @@ static FACTS: Facts = Facts {
         unpriced: &["market"],
         quoted: &["market"],
         whole: Whole::By(
-            &[Mark::of("planType").unless(&[
-                "amount",
-                "loss_plan",
-                "moving_plan",
-                "normal_plan",
-                "profit_plan",
-                "total",
-                "track_plan",
-            ])],
+            &[
+                Mark::of("planType").unless(&[
+                    "amount",
+                    "loss_plan",
+                    "moving_plan",
+                    "normal_plan",
+                    "profit_plan",
+                    "total",
+                    "track_plan",
+                ]),
+                Mark::of("reverse").unless(&["false"]),
+                Mark::of("tpslMode").unless(&["partial"]),
+            ],
             "https://www.bitget.com/api-doc/contract/plan/Place-Tpsl-Order",
         ),
         legs: &[
@@ -128,9 +132,14 @@ impl Exchange for Bitget {
     fn unit(&self, order: &Order<'_>) -> Unit {
         // A market buy on spot is sized in what it costs; a plan says it itself.
         let spot = matches!(order.market.as_deref(), Some("MARGIN" | "SPOT"));
+        let misspelled = !spot
+            && order
+                .extra("category")
+                .is_some_and(|name| ["MARGIN", "SPOT"].iter().any(|known| name.eq_ignore_ascii_case(known)));
         match (order.extra("planType"), order.kind.as_deref(), order.side.as_deref()) {
+            _ if misspelled => Unit::Unknown("its market is spelled in another way"),
             _ if !spot => Unit::Base,
-            (_, Some("limit"), _) | (Some("amount"), _, _) | (None, _, Some("sell")) => Unit::Base,
+            (None, Some("limit"), _) | (Some("amount"), _, _) | (None, _, Some("sell")) => Unit::Base,
             (Some("total"), Some("market"), _) | (None, Some("market"), Some("buy")) => Unit::Quote,
             _ => Unit::Unknown("its size may be in either asset"),
         }

@@ -68,6 +68,8 @@ impl Exchange for Coinex {
     fn unit(&self, order: &Order<'_>) -> Unit {
         // `ccy` says which asset the amount of a market order is in.
         match (order.kind.as_deref(), order.extra("ccy")) {
+            // Futures are sized in what is traded; to close a position is not an order of a size.
+            (Some("market"), None) if order.market.as_deref() == Some("FUTURES") => Unit::Base,
             (Some("market"), Some(unit)) if self.quote_asset(order) == Ok(unit) => Unit::Quote,
             (Some("market"), _) | (_, Some(_)) => Unit::Unknown("its size may be in either asset"),
             _ => Unit::Base,

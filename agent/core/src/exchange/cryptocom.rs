@@ -61,7 +61,7 @@ impl Exchange for Cryptocom {
     fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
         Place::Body(ParamsIn::Json).check(request)?;
         let (nonce, method) = (stamp.nonce.to_string(), method_of(request.path.as_str()));
-        let params = concatenated(named(request)?)?;
+        let params = unambiguous(named(request)?, &known_names(request))?;
         let message = format!("{method}{nonce}{}{params}{nonce}", key.api_key);
         let body = Value::object([
             ("id", nonce.as_str().into()),
@@ -106,40 +106,76 @@ fn method_of(path: &str) -> &str {
     path.find("private/").map_or(path, |start| &path[start..])
 }
 
-/// Names sorted, each followed by its value, with nothing between them.
-fn concatenated(params: &[(String, Value)]) -> Result<String, Refusal> {
-    let mut text = String::new();
-    for (name, value) in sorted(params) {
-        text.push_str(&name);
-        match &value {
+/// The names that the method of a request may take; all of them where its row lists none.
+fn known_names(request: &Request) -> Vec<&'static str> {
+    let row = TABLE.find(request.method, request.path.as_str());
+    let listed: Vec<_> =
+        row.into_iter().flat_map(|(index, _)| TABLE.openings_of(index)).flat_map(|opening| opening.names()).collect();
+    if listed.is_empty() { NAMES.to_vec() } else { listed }
+}
+
+/// The text of the parameters, where it reads as these parameters alone.
+///
+/// The exchange overlooks names that it does not know. So whoever sends the request may cut the text anywhere, and give a
+/// known name the value that follows wherever its letters stand. They may stand in a known name only.
+fn unambiguous(params: &[(String, Value)], known: &[&str]) -> Result<String, Refusal> {
+    let mut signed = Signed { text: String::new(), names: Vec::new() };
+    signed.push_all(params)?;
+    let in_a_name = |place: usize, name: &str| {
+        signed.names.iter().any(|(start, end)| {
+            *start <= place && place + name.len() <= *end && known.contains(&&signed.text[*start..*end])
+        })
+    };
+    for name in known {
+        if let Some((place, _)) = signed.text.match_indices(name).find(|(place, _)| !in_a_name(*place, name)) {
+            let near: String = signed.text[place..].chars().take(name.len() + 8).collect();
+            return Err(Refusal::malformed(format!(
+                "signed without separators, {near:?} could be read as the parameter {name:?}: no other name and no value may \
+                 hold that name, also not together"
+            )));
+        }
+    }
+    Ok(signed.text)
+}
+
+/// What is signed of parameters, and where the names stand in it.
+struct Signed {
+    text: String,
+    names: Vec<(usize, usize)>,
+}
+
+impl Signed {
+    /// Names sorted, each followed by its value, with nothing between them.
+    fn push_all(&mut self, params: &[(String, Value)]) -> Result<(), Refusal> {
+        for (name, value) in sorted(params) {
+            let start = self.text.len();
+            self.text.push_str(&name);
+            self.names.push((start, self.text.len()));
+            self.push_value(&name, &value)?;
+        }
+        Ok(())
+    }
+
+    fn push_value(&mut self, name: &str, value: &Value) -> Result<(), Refusal> {
+        match value {
             Value::Array(items) => {
                 for item in items {
                     match item {
-                        Value::Object(members) => text.push_str(&concatenated(members)?),
-                        Value::String(item) => text.push_str(unambiguous(&name, item)?),
+                        Value::Object(members) => self.push_all(members)?,
+                        Value::String(item) => self.text.push_str(item),
                         _ => return Err(Refusal::malformed(format!("{name:?} holds neither texts nor objects"))),
                     }
                 }
             }
             // The spelling of the clients in Python, which is the page's.
-            Value::Bool(true) => text.push_str("True"),
-            Value::Bool(false) => text.push_str("False"),
-            Value::Number(value) | Value::String(value) => text.push_str(unambiguous(&name, value)?),
+            Value::Bool(true) => self.text.push_str("True"),
+            Value::Bool(false) => self.text.push_str("False"),
+            Value::Number(value) | Value::String(value) => self.text.push_str(value),
             Value::Null | Value::Object(_) => {
                 return Err(Refusal::malformed(format!("the parameter {name:?} is null or an object")));
             }
         }
-    }
-    Ok(text)
-}
-
-/// Names are sorted and follow the value before them: a value that holds a later name could be read as two parameters.
-fn unambiguous<'a>(name: &str, value: &'a str) -> Result<&'a str, Refusal> {
-    match NAMES.iter().find(|later| **later > name && value.contains(**later)) {
-        None => Ok(value),
-        Some(later) => Err(Refusal::malformed(format!(
-            "the value of {name:?} holds {later:?}: signed without separators, it could be read as a parameter of that name"
-        ))),
+        Ok(())
     }
 }
 
@@ -157,7 +193,6 @@ const NAMES: &[&str] = &[
     "currency",
     "direction",
     "exec_inst",
-    "fee_instrument_name",
     "from",
     "instrument_name",
     "isolated_margin_amount",
@@ -194,7 +229,7 @@ mod tests {
     use super::*;
 
     fn text(params: &str) -> Result<String, Refusal> {
-        concatenated(Value::parse(params).expect("JSON").members().expect("an object"))
+        unambiguous(Value::parse(params).expect("JSON").members().expect("an object"), NAMES)
     }
 
     #[test]
@@ -209,7 +244,15 @@ mod tests {
             (r#"{"client_oid":"a b+c/d&e=f"}"#, Some("client_oida b+c/d&e=f")),
             (r#"{"address":"Xamount9","currency":"BTC"}"#, None),
             (r#"{"order_list":[{"client_oid":"1quantity9"}]}"#, None),
-            (r#"{"to":"from"}"#, Some("tofrom")),
+            (r#"{"to":"from"}"#, None),
+            (r#"{"addre":"ssEVIL","address":"GOOD","amount":"1"}"#, None),
+            (r#"{"address":"GOOD","amou":"nt1000","amount":"1"}"#, None),
+            (r#"{"address":"GOOD","amount":"1","client_wid":"addressEVILamount1000"}"#, None),
+            (r#"{"client_wid":"addre","ssEVIL":"x"}"#, None),
+            (r#"{"address":"_tag7"}"#, None),
+            (r#"{"fee_instrument_name":"ETH_USDT","instrument_name":"BTC_USDT"}"#, None),
+            (r#"{"address":"GOOD","address_tag":"7"}"#, Some("addressGOODaddress_tag7")),
+            (r#"{"price":"1","trigger_price":"2","unknown":"3"}"#, Some("price1trigger_price2unknown3")),
         ] {
             assert_eq!(text(params).ok().as_deref(), expected, "{params}");
         }

@@ -42,7 +42,10 @@ static FACTS: Facts = Facts {
         priced: &["FILL_OR_KILL", "IMMEDIATE_OR_CANCEL", "LIMIT", "LIMIT_MAKER"],
         unpriced: &["1", "2", "3", "4", "5", "6", "MARKET"],
         quoted: &["MARKET"],
-        whole: Whole::No("https://mexcdevelop.github.io/apidocs/contract_v1_en/: position/close_all closes all"),
+        whole: Whole::By(
+            &[Mark::of("flashClose").unless(&["false"])],
+            "https://mexcdevelop.github.io/apidocs/contract_v1_en/: position/close_all closes all; flashClose by its name",
+        ),
         repricing: &[Mark::of("bboTypeNum")],
         ..OrderFacts::UNKNOWN
     },

@@ -129,7 +129,13 @@ impl Exchange for Okx {
         // A market or triggered buy on spot may be sized in what it costs.
         let contract = order.symbol.as_deref().is_some_and(|symbol| symbol.matches('-').count() > 1);
         let priced = !order.typed || matches!(order.kind.as_deref(), Some("fok" | "ioc" | "limit" | "post_only"));
+        // It is documented for orders on spot: on margin nobody knows whether it counts.
+        let on_margin = !contract && order.extra("tdMode").is_some_and(|mode| mode != "cash");
         match (order.extra("tgtCcy").filter(|unit| !unit.is_empty()), order.side.as_deref()) {
+            (Some("base_ccy"), Some("sell")) => Unit::Base,
+            (Some(_), _) if on_margin && !priced => {
+                Unit::Unknown("its unit is one of orders on spot, and it is on margin")
+            }
             (Some("base_ccy"), _) | (None, Some("sell")) => Unit::Base,
             (None, _) if contract || priced => Unit::Base,
             (Some("quote_ccy"), _) if !contract && !priced => Unit::Quote,

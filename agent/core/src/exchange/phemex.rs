@@ -33,7 +33,7 @@ static FACTS: Facts = Facts {
             &[Mark::of("closeOnTrigger").unless(&["false"])],
             "https://phemex-docs.github.io/#place-order-http-put-prefered",
         ),
-        resizing: &[Mark::of("qtyType")],
+        resizing: &[Mark::of("baseQtyEV"), Mark::of("qtyType")],
         ..OrderFacts::UNKNOWN
     },
     ..Facts::PLAIN

@@ -86,8 +86,8 @@ impl Exchange for Upbit {
     }
 
     fn cost<'a>(&self, order: &'a Order<'_>) -> Option<&'a str> {
-        // A market buy: what it costs stands as its price.
-        order.price.as_deref().filter(|_| order.kind.as_deref() == Some("price"))
+        // A market buy: what it costs stands as its price. A price beside the other types that keep to none is a second size.
+        order.price.as_deref().filter(|_| order.kind.as_deref() != Some("limit"))
     }
 
     fn quote_asset<'a>(&self, order: &'a Order<'_>) -> Result<&'a str, &'static str> {

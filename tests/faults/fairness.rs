@@ -155,7 +155,9 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
 
 /// Floods `town` and the echo server in turns, as `flood` does, and says what others felt of it.
 fn felt(town: &Town, echo: &Echo, name: &str, flood: impl Fn(Option<&Echo>) -> Vec<Flood>) -> (Duration, Duration) {
-    let requests = repetitions(100, 1_000);
+    // Of as many the 99th percentile is not the longest: the first one waits behind all that the flood,
+    // alone until then, had before the token.
+    let requests = repetitions(300, 1_000);
     let attackers = flood(Some(echo));
     let bare = echo.quiet(requests);
     drop(attackers);
@@ -164,7 +166,8 @@ fn felt(town: &Town, echo: &Echo, name: &str, flood: impl Fn(Option<&Echo>) -> V
     let answered: u64 = attackers.iter().map(Flood::answered).sum();
     drop(attackers);
     eprintln!("{name}: p99 {quiet:?}, lock {lock:?}, bare echo {bare:?}; {answered} answered; load {}", load());
-    (quiet.saturating_sub(bare), lock.saturating_sub(bare))
+    let machine = bare.min(BESIDE_ONE); // a bare server that is flooded excuses no more than this
+    (quiet.saturating_sub(machine), lock.saturating_sub(machine))
 }
 
 #[test]

@@ -203,7 +203,11 @@ impl Ticket {
     fn poll_called(&self, context: &mut Context<'_>) -> Poll<()> {
         if self.waiter.state() == State::Called {
             let has_room = !self.waiter.begins || self.line.held.get() < MOST_HELD;
-            if has_room && (self.turns.fresh.take() || is_time_left()) {
+            let is_first = has_room && self.turns.fresh.take();
+            if is_first {
+                looked_at_sockets(); // answers that were passed on before take nothing from the round
+            }
+            if is_first || (has_room && is_time_left()) {
                 self.turns.was_operators.set(self.line.is_operators);
                 return Poll::Ready(());
             }

@@ -77,8 +77,13 @@ fn tokens_in_use(state_dir: &Path) -> Result<BTreeSet<String>, KeyFileError> {
 pub fn keep(config: &Config) -> io::Result<()> {
     let directory = &config.agent.state_dir;
     let (path, new) = (directory.join(FILE), directory.join(format!("{FILE}.new")));
+    let text = format!("{HEAD}{}\n{}", config.policy.sha256, config.text);
+    // A disk that is full need not take again what stands there.
+    if fs::read(&path).is_ok_and(|kept| kept == text.as_bytes()) {
+        return Ok(());
+    }
     let mut file = File::create(&new)?;
-    write!(file, "{HEAD}{}\n{}", config.policy.sha256, config.text)?;
+    file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&new, &path)?;
     File::open(directory)?.sync_all()

@@ -130,6 +130,10 @@ impl Front {
             diff: diff(&before.text, &config.text),
         });
         let checked = fits(sentences, &statement);
+        if checked.is_err() {
+            // It takes the place of an older one all the same.
+            self.changes.withdraw(&Effect::Load(Rc::clone(&config)));
+        }
         self.changes.unshown.replace(checked.clone().err());
         checked.map(|()| self.propose(uid, statement, Effect::Load(config)))
     }

@@ -146,13 +146,15 @@ impl Recorder {
         }
     }
 
-    /// Slows a client that writes more than its share while the disk is nearly full.
-    pub async fn slow(&self, client: &str) {
+    /// Slows a client that writes more than its share while the disk is nearly full; whether it waited.
+    pub async fn slow(&self, client: &str) -> bool {
         let now_ms = self.clock.ledger_ms();
         let wait = self.ledger.borrow_mut().as_mut().map(|ledger| ledger.wait_of(client, now_ms));
-        if let Some(wait) = wait.filter(|wait| !wait.is_zero()) {
+        let wait = wait.filter(|wait| !wait.is_zero());
+        if let Some(wait) = wait {
             tokio::time::sleep(wait).await;
         }
+        wait.is_some()
     }
 
     /// A record of something that happened; where it cannot be written, the ledger refuses all that follows.
@@ -255,7 +257,7 @@ impl Recorder {
                 return Ok((records, last));
             }
             last = entry.seq;
-            records.push(Value::parse(&entry.line)?);
+            records.push(Value::parse_own(&entry.line)?);
         }
         self.followed.replace(Some(tail));
         Ok((records, last))

@@ -99,8 +99,9 @@ impl Front {
             return json(name, &ErrorReply::new(&refusal, None));
         }
         let place = if is_judged(name) { Some(self.place(peer, &client.name).await) } else { None };
-        if place.is_some() {
-            self.recorder.slow(&client.name).await;
+        // What had to wait is begun in another turn.
+        if place.is_some() && self.recorder.slow(&client.name).await {
+            peer.turn().await;
         }
         // What is in force once it is its turn, which may be tighter than when it came.
         let config = self.config();

@@ -110,7 +110,7 @@ fn show(arguments: &ShowArguments, sockets: &Sockets, output: &Output) -> Result
             let journal = JournalDirectory::open(state_dir)?;
             let entry = audit::show(&journal, arguments.seq).map_err(|error| journal.unreadable(&error))?;
             let entry = entry.ok_or(unknown)?;
-            let record = Value::parse(&entry.line).map_err(|refusal| Failure::Journal(refusal.message))?;
+            let record = Value::parse_own(&entry.line).map_err(|refusal| Failure::Journal(refusal.message))?;
             (record, Some(entry.hash.to_string()))
         }
         None => {

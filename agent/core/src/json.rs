@@ -27,9 +27,7 @@ pub enum Value {
 impl Value {
     /// Parses one document; a duplicate or escaped name, deep nesting or trailing text is refused.
     pub fn parse(text: &str) -> Result<Self, Refusal> {
-        let raw: &RawValue =
-            serde_json::from_str(text).map_err(|error| Refusal::malformed(format!("JSON: {error}")))?;
-        Self::from_raw(raw)
+        Self::from_raw(raw(text)?)
     }
 
     /// The same for a part of a document: what is raw is well-formed.
@@ -40,9 +38,7 @@ impl Value {
 
     /// Parses what the agent itself wrote, such as a line of its journal: as many values as it holds.
     pub fn parse_own(text: &str) -> Result<Self, Refusal> {
-        let raw: &RawValue =
-            serde_json::from_str(text).map_err(|error| Refusal::malformed(format!("JSON: {error}")))?;
-        Self::own(raw)
+        Self::own(raw(text)?)
     }
 
     fn own(raw: &RawValue) -> Result<Self, Refusal> {
@@ -151,6 +147,10 @@ impl From<u64> for Value {
     fn from(number: u64) -> Self {
         Self::Number(number.to_string())
     }
+}
+
+fn raw(text: &str) -> Result<&RawValue, Refusal> {
+    serde_json::from_str(text).map_err(|error| Refusal::malformed(format!("JSON: {error}")))
 }
 
 fn take(left: &mut usize, values: usize) -> Result<(), Refusal> {

@@ -54,7 +54,12 @@ static FACTS: Facts = Facts {
             &[Mark::of("closePosition").unless(&["false"])],
             "https://developers.binance.com/docs/derivatives/usds-margined-futures/trade/rest-api/New-Order",
         ),
-        repricing: &[Mark::of("pegPriceType"), Mark::of("priceMatch").unless(&["NONE"])],
+        repricing: &[
+            Mark::of("pegOffsetType"),
+            Mark::of("pegOffsetValue"),
+            Mark::of("pegPriceType"),
+            Mark::of("priceMatch").unless(&["NONE"]),
+        ],
         ..OrderFacts::UNKNOWN
     },
     ..Facts::PLAIN

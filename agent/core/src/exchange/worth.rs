@@ -179,8 +179,9 @@ fn check_size(exchange: &dyn Exchange, order: &Order<'_>) -> Result<(), String> 
         return Err("it has two sizes".to_owned());
     }
     let kind = order.kind.as_deref().unwrap_or_default();
-    let known = if order.typed { [facts.priced, facts.unpriced, facts.quoted].concat() } else { vec![""] };
-    if !known.contains(&kind) {
+    let known = [facts.priced, facts.unpriced, facts.quoted].concat();
+    // A row without types has none, and one with types has one.
+    if order.typed == kind.is_empty() || order.typed && !known.contains(&kind) {
         return Err(format!("{kind:?} is not one of the order types that are known"));
     }
     Ok(())

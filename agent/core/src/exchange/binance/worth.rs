@@ -14,10 +14,11 @@ pub(super) fn quote_asset<'a>(order: &'a Order<'_>) -> Result<&'a str, &'static 
     if !order.typed && order.member("stopPrice").is_some() {
         return Err("it is a pair of orders with two prices");
     }
-    // The rows of conditional orders of futures say their kind of order apart.
-    let conditional = ["algoType", "strategyType"].iter().any(|name| order.member(name).is_some());
-    if order.kind.as_deref() == Some("TAKE_PROFIT") && !conditional {
+    if order.kind.as_deref() == Some("TAKE_PROFIT") && order.market.as_deref() != Some("futures") {
         return Err("on spot, an order of this type does not keep to a price");
+    }
+    if order.member("quoteAsset").is_some() {
+        return Err("it names an asset of its own for its price");
     }
     // `BTCUSD_PERP` and `BTC-240628-60000-C` end in no asset: inverse contracts and options are not counted.
     let symbol = order.symbol.as_deref().ok_or("it names no symbol")?;

@@ -66,6 +66,13 @@ impl Exchange for Coinex {
     }
 
     fn unit(&self, order: &Order<'_>) -> Unit {
+        let markets = if order.market.as_deref() == Some("FUTURES") { FUTURES } else { SPOT };
+        if order
+            .member("market_type")
+            .is_some_and(|market| !market.scalar().is_some_and(|name| markets.contains(&name)))
+        {
+            return Unit::Unknown("its market_type is not that of its path");
+        }
         // `ccy` says which asset the amount of a market order is in.
         match (order.kind.as_deref(), order.extra("ccy")) {
             // Futures are sized in what is traded; to close a position is not an order of a size.
@@ -78,11 +85,15 @@ impl Exchange for Coinex {
 
     fn quote_asset<'a>(&self, order: &'a Order<'_>) -> Result<&'a str, &'static str> {
         match order.market.as_deref() {
-            Some("MARGIN" | "SPOT") => ending_in(order.symbol.as_deref(), &["BTC", "USDC", "USDT"]),
+            Some("SPOT") => ending_in(order.symbol.as_deref(), &["BTC", "USDC", "USDT"]),
             _ => Err("a contract's worth is not in its order"),
         }
     }
 }
+
+/// The values of `market_type` by path.
+const FUTURES: &[&str] = &["FUTURES"];
+const SPOT: &[&str] = &["MARGIN", "SPOT"];
 
 /// The address is signed as it is sent, and what sends it escapes all that is not ASCII: names of instruments too have to be.
 fn query(params: &[(String, Value)]) -> Result<String, Refusal> {

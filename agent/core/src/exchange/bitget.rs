@@ -34,7 +34,8 @@ static FACTS: Facts = Facts {
     session_grants: &[Scope::Read, Scope::Trade],
     orders: OrderFacts {
         priced: &["limit"],
-        unpriced: &["market"],
+        // A strategy order has its `tpslMode` for a type.
+        unpriced: &["market", "partial"],
         quoted: &["market"],
         whole: Whole::By(
             &[
@@ -52,6 +53,11 @@ static FACTS: Facts = Facts {
             ],
             "https://www.bitget.com/api-doc/contract/plan/Place-Tpsl-Order",
         ),
+        // A trailing order takes no price: https://www.bitget.com/api-doc/contract/plan/Place-Plan-Order
+        repricing: &[
+            Mark::of("callbackRatio").unless(&[""]),
+            Mark::of("planType").unless(&["amount", "normal_plan", "total"]),
+        ],
         legs: &[
             "executeStopLossPrice",
             "executeTakeProfitPrice",
@@ -130,30 +136,49 @@ impl Exchange for Bitget {
     }
 
     fn unit(&self, order: &Order<'_>) -> Unit {
-        // A market buy on spot is sized in what it costs; a plan says it itself.
-        let spot = matches!(order.market.as_deref(), Some("MARGIN" | "SPOT"));
-        let misspelled = !spot
-            && order
-                .extra("category")
-                .is_some_and(|name| ["MARGIN", "SPOT"].iter().any(|known| name.eq_ignore_ascii_case(known)));
-        match (order.extra("planType"), order.kind.as_deref(), order.side.as_deref()) {
-            _ if misspelled => Unit::Unknown("its market is spelled in another way"),
-            _ if !spot => Unit::Base,
-            (None, Some("limit"), _) | (Some("amount"), _, _) | (None, _, Some("sell")) => Unit::Base,
-            (Some("total"), Some("market"), _) | (None, Some("market"), Some("buy")) => Unit::Quote,
-            _ => Unit::Unknown("its size may be in either asset"),
+        const EITHER: Unit = Unit::Unknown("its size may be in either asset");
+        let (kind, side) = (order.kind.as_deref(), order.side.as_deref());
+        match order.market.as_deref() {
+            // A market buy is sized in what it costs.
+            Some("MARGIN" | "SPOT") => match (kind, side) {
+                (Some("limit"), _) | (_, Some("sell")) => Unit::Base,
+                (Some("market"), Some("buy")) => Unit::Quote,
+                _ => EITHER,
+            },
+            // A plan says it itself: https://www.bitget.com/api-doc/spot/plan/Place-Plan-Order
+            Some("plan-order") => match (order.extra("planType"), kind) {
+                (None | Some("amount"), _) => Unit::Base,
+                (Some("total"), Some("market")) => Unit::Quote,
+                _ => EITHER,
+            },
+            Some("margin-order" | "v1-order") => Unit::Base,
+            Some(market) if FUTURES.iter().any(|known| market == *known || market == known.to_ascii_lowercase()) => {
+                Unit::Base
+            }
+            // An amendment may leave it out.
+            None if !order.typed => Unit::Base,
+            _ => Unit::Unknown("its market is not one that is known"),
         }
     }
 
     fn quote_asset<'a>(&self, order: &'a Order<'_>) -> Result<&'a str, &'static str> {
+        if let (Some(price), Some(other)) = (order.extra("price"), order.extra("executePrice"))
+            && price != other
+        {
+            return Err("it has two prices");
+        }
         match order.market.as_deref() {
             Some("USDT-FUTURES" | "usdt-futures") => Ok("USDT"),
             Some("USDC-FUTURES" | "usdc-futures") => Ok("USDC"),
-            Some("MARGIN" | "SPOT" | "margin") => ending_in(order.symbol.as_deref(), QUOTES),
+            Some("MARGIN" | "SPOT" | "margin-order" | "plan-order") => ending_in(order.symbol.as_deref(), QUOTES),
             _ => Err("a contract's worth is not in its order"),
         }
     }
 }
+
+/// The markets of contracts, whose names may be in lower case as well; those with `S` are for practice.
+const FUTURES: &[&str] =
+    &["COIN-FUTURES", "SCOIN-FUTURES", "SUSDC-FUTURES", "SUSDT-FUTURES", "USDC-FUTURES", "USDT-FUTURES"];
 
 /// What spot symbols end in.
 const QUOTES: &[&str] = &["BTC", "ETH", "EUR", "USDC", "USDT"];

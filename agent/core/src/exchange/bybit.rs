@@ -66,7 +66,11 @@ static FACTS: Facts = Facts {
         priced: &["Limit"],
         unpriced: &["Market"],
         quoted: &["Market"],
-        whole: Whole::No("https://bybit-exchange.github.io/docs/v5/order/create-order: a size of zero"),
+        // A size of zero is one as well.
+        whole: Whole::By(
+            &[Mark::of("tpslMode").unless(&["Partial"])],
+            "https://bybit-exchange.github.io/docs/v5/order/create-order: Full",
+        ),
         repricing: &[Mark::of("bboLevel"), Mark::of("bboSideType"), Mark::of("orderIv")],
         legs: &["slLimitPrice", "stopLoss", "takeProfit", "tpLimitPrice"],
         ..OrderFacts::UNKNOWN

@@ -162,6 +162,21 @@ impl Row {
         judged(self.exchange, &client(limit, self.symbol, self.asset), &self.order(set)).is_ok()
     }
 
+    /// The order with a name once more in another spelling is refused, or cannot be asked for.
+    fn refuses_second(&self, spelling: &str) -> usize {
+        let order = self.order(&[]).params.value().to_json();
+        let more = order.replacen('{', &format!(r#"{{{:?}:"90000000","#, spelling), order.matches('{').count());
+        let path = self.order(&[]).path;
+        let Some(asked) = request(self.endpoint.method, path.as_str(), Value::parse(&more).expect("JSON")) else {
+            return 1;
+        };
+        for limit in LIMITS {
+            let client = client(limit, self.symbol, self.asset);
+            assert!(judged(self.exchange, &client, &asked).is_err(), "{}: {spelling} is within {limit:?}", self.name());
+        }
+        1
+    }
+
     fn refuses(&self, limits: &[Limit], set: &[(&str, Value)], rule: &str) -> usize {
         for limit in limits {
             assert!(!self.allows(*limit, set), "{}: {rule}: {set:?} is within {limit:?}", self.name());
@@ -184,6 +199,12 @@ fn rows() -> impl Iterator<Item = Row> {
             Row { exchange, endpoint, opening, symbol, asset, market }
         })
     })
+}
+
+/// `Name` of `name`.
+fn capital(name: &str) -> String {
+    let mut letters = name.chars();
+    letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect()
 }
 
 fn values() -> [Value; 3] {
@@ -271,6 +292,35 @@ fn a_size_of_zero_is_refused() {
         let Some(name) = row.opening.name_of(Role::Quantity) else { return 0 };
         let zeros = ["0", "0.0", "-0"];
         zeros.iter().map(|zero| row.refuses(COUNTED, &[(name, (*zero).into())], "zero")).sum()
+    });
+}
+
+#[test]
+fn numbers_in_another_form_are_refused() {
+    let forms =
+        ["1e-1", "5E-1", "+0.5", "0x1", " 0.5", "0.5 ", "0.5\n", "0,5", ".5", "1.", "00.5", "0_5", "\u{660}.\u{665}"];
+    let texts = ["", "NaN", "Infinity", "all", "50%", "0.5 BTC"];
+    let parsed =
+        ["[0.5]", r#"["0.5"]"#, r#"{"value":0.5}"#, "true", "5e-1"].map(|text| Value::parse(text).expect(text));
+    let values: Vec<_> = forms.into_iter().chain(texts).map(Value::from).chain(parsed).collect();
+    tried("numbers", 50, |row| {
+        let of = |role, limits| row.opening.name_of(role).map(|name| (name, limits));
+        let read = [of(Role::Quantity, COUNTED), of(Role::Price, &[Limit::Worth])];
+        let read = read.into_iter().flatten();
+        let pairs = read.flat_map(|(name, limits)| values.iter().map(move |value| (name, limits, value)));
+        pairs.map(|(name, limits, value)| row.refuses(limits, &[(name, value.clone())], "form")).sum()
+    });
+}
+
+#[test]
+fn a_second_spelling_of_a_name_is_refused() {
+    tried("spelling", 100, |row| {
+        let names = row.opening.roles.iter().filter_map(|(role, source)| Some((*role, source.parameter()?)));
+        let names = names.filter(|(role, name)| *role != Role::List && *name != WHOLE_BODY);
+        let spellings = names
+            .flat_map(|(_, name)| [name.to_uppercase(), name.to_lowercase(), capital(name)].map(|other| (name, other)));
+        let second = spellings.filter(|(name, other)| name != other);
+        second.map(|(_, other)| row.refuses_second(&other)).sum()
     });
 }
 

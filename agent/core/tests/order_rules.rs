@@ -5,6 +5,7 @@ mod asked;
 use std::collections::BTreeMap;
 
 use asked::{key, request};
+use countersign_core::algorithm::Algorithm;
 use countersign_core::decimal::Amount;
 use countersign_core::exchange::classify::classify;
 use countersign_core::exchange::table::{Endpoint, Opening, Role, Source, WHOLE_BODY};
@@ -228,6 +229,23 @@ fn every_exchange_says_how_an_order_closes_a_whole_position() {
             Whole::Unanswered => false,
         };
         assert!(answered, "{}", exchange.facts().name);
+    }
+}
+
+#[test]
+fn every_exchange_whose_orders_have_types_says_which_keep_to_a_price() {
+    let typed = rows().filter(|row| row.opening.source_of(Role::Type).is_some());
+    // Where the body is not signed, no order is read.
+    let is_signed = |row: &Row| {
+        let facts = row.exchange.facts();
+        let covers = |algorithm: &Algorithm| {
+            facts.scheme(*algorithm, row.endpoint.path).binding.covers_parameters(row.endpoint.method)
+        };
+        facts.algorithms.iter().any(covers)
+    };
+    for row in typed.filter(is_signed) {
+        let facts = &row.exchange.facts().orders;
+        assert!(!facts.priced.is_empty() || !facts.unpriced.is_empty(), "{}", row.name());
     }
 }
 

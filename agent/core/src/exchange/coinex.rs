@@ -73,6 +73,10 @@ impl Exchange for Coinex {
         {
             return Unit::Unknown("its market_type is not that of its path");
         }
+        // A stop order keeps the unit that it was placed in, which an amendment does not repeat.
+        if !order.typed && order.market.as_deref() == Some("SPOT") && order.member("stop_id").is_some() {
+            return Unit::Unknown("its size is in the asset that the stop order was placed in");
+        }
         // `ccy` says which asset the amount of a market order is in.
         match (order.kind.as_deref(), order.extra("ccy")) {
             // Futures are sized in what is traded; to close a position is not an order of a size.

@@ -343,6 +343,15 @@ fn a_second_spelling_of_a_name_is_refused() {
 }
 
 #[test]
+fn a_price_of_zero_is_refused() {
+    tried("price of zero", 50, |row| {
+        let Some(name) = row.opening.name_of(Role::Price) else { return 0 };
+        let zeros = ["0", "0.0", "0.00", "-0"];
+        zeros.iter().map(|zero| row.refuses(&[Limit::Worth], &[(name, (*zero).into())], "price of zero")).sum()
+    });
+}
+
+#[test]
 fn orders_inside_a_parameter_are_refused() {
     tried("attached", 50, |row| {
         let Some(name) = row.opening.optional.first() else { return 0 };

@@ -143,10 +143,10 @@ pub fn notional<'a>(exchange: &dyn Exchange, order: &'a Order<'_>) -> Result<(&'
         return Err(format!("an order of the type {kind:?} does not keep to a price"));
     }
     let (quantity, price) = (quantity(exchange, order)?, order.price.as_deref().ok_or("it has no price")?);
-    let legs = facts.legs.iter().filter_map(|name| order.member(name).map(|value| (*name, value.scalar())));
-    let prices = std::iter::once(("the price", Some(price))).chain(legs);
-    let mut total = Amount::ZERO;
-    for (name, price) in prices {
+    // A price of zero is the market's on some exchanges.
+    let price = above_zero("the price", price)?;
+    let mut total = quantity.checked_mul_up(price).ok_or("it has too many digits")?;
+    for (name, price) in facts.legs.iter().filter_map(|name| Some((name, order.member(name)?.scalar()))) {
         let price = number(name, price.ok_or_else(|| format!("{name} is no number"))?)?;
         let worth = quantity.checked_mul_up(price);
         total = worth.and_then(|worth| total.checked_add(worth)).ok_or("it has too many digits")?;

@@ -1,4 +1,4 @@
-//! What limits count of orders by the words of their own exchange: further legs, lists, two sizes, prices of another kind.
+//! What limits count by the words of each exchange: further legs, lists, two sizes, relative prices.
 
 mod asked;
 mod counted;

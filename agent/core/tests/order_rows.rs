@@ -1,4 +1,4 @@
-//! A row of scope trade that is said to place no order takes something back, sets something, or has a reason.
+//! A row of scope trade that places no order takes something back, sets something, or has a reason.
 
 use countersign_core::exchange::table::Endpoint;
 use countersign_core::exchange::{ALL, Exchange};
@@ -8,7 +8,8 @@ use countersign_core::scope::Scope;
 /// What the last part of a path sets, where it has one of these words.
 const SETTINGS: [&str; 9] = ["dual", "isolate", "lever", "leverage", "margin", "mmp", "mode", "risk", "setting"];
 
-/// Rows that neither say that they cancel nor what they set, and why they place no order; `*` stands for the rest of a path.
+/// Rows that say neither that they cancel nor what they set, and why they place no order.
+/// `*` stands for the rest of a path.
 const REVIEWED: &[(&str, &str, &str)] = &[
     ("binance", "/eapi/v1/block/order/create", "PUT gives an offer more time"),
     ("binance", "/fapi/v1/convert/getQuote", "asks for a price; acceptQuote trades"),

@@ -1,4 +1,4 @@
-//! Limits count an order in the unit that its own words say: markets, plans, amounts in another asset.
+//! Limits count an order in the unit that its own words say: markets, plans, other assets.
 
 mod asked;
 mod counted;

@@ -53,7 +53,8 @@ static FACTS: Facts = Facts {
             ],
             "https://www.bitget.com/api-doc/contract/plan/Place-Tpsl-Order",
         ),
-        // A trailing order takes no price: https://www.bitget.com/api-doc/contract/plan/Place-Plan-Order
+        // A trailing order takes no price:
+        // https://www.bitget.com/api-doc/contract/plan/Place-Plan-Order
         repricing: &[
             Mark::of("callbackRatio").unless(&[""]),
             Mark::of("planType").unless(&["amount", "normal_plan", "total"]),
@@ -176,7 +177,7 @@ impl Exchange for Bitget {
     }
 }
 
-/// The markets of contracts, whose names may be in lower case as well; those with `S` are for practice.
+/// The markets of contracts, also in lower case; those with `S` are for practice.
 const FUTURES: &[&str] =
     &["COIN-FUTURES", "SCOIN-FUTURES", "SUSDC-FUTURES", "SUSDT-FUTURES", "USDC-FUTURES", "USDT-FUTURES"];
 

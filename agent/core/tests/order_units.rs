@@ -214,7 +214,12 @@ fn the_path_says_the_market_of_an_order_on_coinex() {
             Post,
             "/v2/futures/close-position",
             r#"{"market":"BTCUSDT","market_type":"FUTURES","type":"market"}"#,
-            &[(r"{}", "- -"), (r#"{"amount":"0.5"}"#, "0.5 -"), (r#"{"amount":"0"}"#, "- -")],
+            &[
+                (r"{}", "- -"),
+                (r#"{"amount":"0.5"}"#, "0.5 -"),
+                (r#"{"amount":"0.5","position_side":"long"}"#, "0.5 -"),
+                (r#"{"amount":"0"}"#, "- -"),
+            ],
         ),
     ]);
 }

@@ -119,7 +119,13 @@ fn a_stop_of_a_position_is_an_order_for_the_whole_of_it() {
         ),
         // The order may be one of a whole position, whose size is then nothing.
         ("bitget", Post, "/api/v2/mix/order/modify-tpsl-order", bitget, &[(r#"{"orderId":"1","size":"0.5"}"#, "- -")]),
-        ("coinex", Post, "/v2/futures/set-position-stop-loss", coinex, &[(r#"{"stop_loss_price":"1"}"#, "- -")]),
+        (
+            "coinex",
+            Post,
+            "/v2/futures/set-position-stop-loss",
+            coinex,
+            &[(r#"{"stop_loss_price":"1"}"#, "- -"), (r#"{"stop_loss_price":"1","stop_loss_amount":"0.5"}"#, "- -")],
+        ),
         ("coinex", Post, "/v2/futures/set-position-take-profit", coinex, &[(r#"{"take_profit_price":"1"}"#, "- -")]),
     ]);
 }

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use percent_encoding::AsciiSet;
 
 use super::login::Login;
-use super::parameters::{Pairs, Place, named, raw_of, scalar, sorted};
+use super::parameters::{Pairs, Place, named, raw_in, scalar, sorted};
 use super::table::Table;
 use super::worth::ending_in;
 use super::{Exchange, Facts, Hosts, Mark, OrderFacts, Passphrase, Stamp, Unit, Whole};
@@ -189,7 +189,7 @@ fn queries(request: &Request) -> Result<(String, String), Refusal> {
     const SENT: &AsciiSet = &UNRESERVED.remove(b'$');
     let (mut signed, mut sent) = (Pairs::empty(), Pairs::empty());
     for (name, value) in sorted(named(request)?) {
-        let text = raw_of(TABLE.content(request, &name), &name, scalar(&name, &value)?)?;
+        let text = raw_in(request, &TABLE, &name, scalar(&name, &value)?)?;
         signed.push(&name, text);
         sent.push_encoded(&name, text, SENT);
     }

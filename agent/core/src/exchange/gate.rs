@@ -8,7 +8,7 @@ use percent_encoding::AsciiSet;
 use sha2::{Digest, Sha512};
 
 use super::login::{Login, WS};
-use super::parameters::{Pairs, Place, named, raw_of, scalar};
+use super::parameters::{Pairs, Place, named, raw_in, scalar};
 use super::table::Table;
 use super::text::hex;
 use super::worth::quote_of;
@@ -220,7 +220,7 @@ fn queries(request: &Request) -> Result<(String, String), Refusal> {
     let listed = request.params.members().iter().any(|(name, _)| name.ends_with("currencies"));
     let (mut signed, mut sent) = (Pairs::empty(), Pairs::empty());
     for (name, value) in named(request)? {
-        let text = raw_of(TABLE.content(request, name), name, scalar(name, value)?)?;
+        let text = raw_in(request, &TABLE, name, scalar(name, value)?)?;
         signed.push(name, text);
         sent.push_encoded(name, text, if listed { LIST } else { UNRESERVED });
     }

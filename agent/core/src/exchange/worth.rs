@@ -2,6 +2,8 @@
 //!
 //! A number counts only where the exchange is known to use it: everything else is no size and no price.
 
+use std::borrow::Cow;
+
 use crate::decimal::Amount;
 use crate::exchange::Exchange;
 use crate::exchange::classify::Order;
@@ -155,11 +157,12 @@ pub fn notional<'a>(exchange: &dyn Exchange, order: &'a Order<'_>) -> Result<(&'
 }
 
 /// The order as the exchange reads it; `Err` where a part of it is read by nobody here.
-fn readable<'a>(exchange: &dyn Exchange, order: &'a Order<'_>) -> Result<Order<'a>, String> {
+fn readable<'a>(exchange: &dyn Exchange, order: &'a Order<'_>) -> Result<Cow<'a, Order<'a>>, String> {
     if let Some(flaw) = &order.flaw {
         return Err(flaw.clone());
     }
-    let order = if exchange.facts().orders.empty_is_absent { order.without_empty_texts() } else { order.borrowed() };
+    let reads_less = exchange.facts().orders.empty_is_absent;
+    let order = if reads_less { Cow::Owned(order.without_empty_texts()) } else { Cow::Borrowed(order) };
     if order.attached() {
         return Err("it carries further orders, which are not judged".to_owned());
     }
@@ -179,9 +182,9 @@ fn check_size(exchange: &dyn Exchange, order: &Order<'_>) -> Result<(), String> 
         return Err("it has two sizes".to_owned());
     }
     let kind = order.kind.as_deref().unwrap_or_default();
-    let known = [facts.priced, facts.unpriced, facts.quoted].concat();
+    let known = [facts.priced, facts.unpriced, facts.quoted].iter().any(|types| types.contains(&kind));
     // A row without types has none, and one with types has one.
-    if order.typed == kind.is_empty() || order.typed && !known.contains(&kind) {
+    if order.typed == kind.is_empty() || order.typed && !known {
         return Err(format!("{kind:?} is not one of the order types that are known"));
     }
     Ok(())

@@ -23,7 +23,7 @@ pub(super) fn payload(request: &Request, stamp: &Stamp) -> Result<String, Refusa
         None => pairs.push("timestamp", stamp.now_ms),
     }
     for (name, value) in params.iter().filter(|(name, _)| name != "timestamp" && !writing.is_list(name)) {
-        writing.push(&mut pairs, name, value, content(request, name))?;
+        writing.push(&mut pairs, request, name, value)?;
     }
     if let Some(window) = stamp.receive_window_ms.filter(|_| !given(WINDOW)) {
         pairs.push(WINDOW, window);
@@ -82,10 +82,10 @@ impl Writing {
         self.lists().contains(&name)
     }
 
-    fn push(self, pairs: &mut Pairs, name: &str, value: &Value, content: Content) -> Result<(), Refusal> {
+    fn push(self, pairs: &mut Pairs, request: &Request, name: &str, value: &Value) -> Result<(), Refusal> {
         match (self, value) {
             (Self::Batch, Value::Array(_)) if name == "batchOrders" || name == "orders" => {
-                push_as_read(pairs, name, &value.to_json(), content);
+                push_as_read(pairs, request, name, &value.to_json());
             }
             (Self::CancelBatch, _) if name == "symbol" => {
                 pairs.push(name, utf8_percent_encode(scalar(name, value)?, COMPONENT));
@@ -97,7 +97,7 @@ impl Writing {
             }
             (Self::Percent | Self::Repeat, _) => pairs.push_percent(name, scalar(name, value)?),
             (Self::Batch | Self::CancelBatch | Self::Raw, _) => {
-                push_as_read(pairs, name, scalar(name, value)?, content);
+                push_as_read(pairs, request, name, scalar(name, value)?);
             }
         }
         Ok(())
@@ -105,8 +105,8 @@ impl Writing {
 }
 
 /// The signed text is the one that is sent, so that a value is as it is only where it needs no escapes.
-fn push_as_read(pairs: &mut Pairs, name: &str, text: &str, content: Content) {
-    if holds(content, text) { pairs.push(name, text) } else { pairs.push_percent(name, text) }
+fn push_as_read(pairs: &mut Pairs, request: &Request, name: &str, text: &str) {
+    if holds(content(request, name), text) { pairs.push(name, text) } else { pairs.push_percent(name, text) }
 }
 
 /// A body may hold an instrument's name in any script; a query is escaped on its way, which its signature would not cover.

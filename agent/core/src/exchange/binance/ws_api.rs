@@ -5,7 +5,7 @@
 use super::{TABLE, WINDOW};
 use crate::draft::{Draft, Encoding, SIGNATURE, Template};
 use crate::exchange::Stamp;
-use crate::exchange::parameters::{Pairs, named, raw_of, scalar, sorted};
+use crate::exchange::parameters::{Pairs, named, raw_in, scalar, sorted};
 use crate::exchange::text::hex;
 use crate::json::Value;
 use crate::key::{Environment, Key};
@@ -41,7 +41,7 @@ pub(super) fn draft(request: &Request, key: &Key, stamp: &Stamp) -> Result<Draft
     params.extend(missing.filter_map(|(name, value)| Some((name.to_owned(), value?))));
     let mut signed = Pairs::empty();
     for (name, value) in sorted(&params) {
-        signed.push(&name, raw_of(TABLE.content(request, &name), &name, scalar(&name, &value)?)?);
+        signed.push(&name, raw_in(request, &TABLE, &name, scalar(&name, &value)?)?);
     }
     params.push(("signature".to_owned(), SIGNATURE.into()));
     let frame = Value::object([

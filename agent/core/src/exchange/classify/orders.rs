@@ -57,7 +57,7 @@ impl Order<'_> {
         self.members.iter().find_map(|(candidate, value)| (candidate == name).then_some(value))
     }
 
-    pub(in crate::exchange) fn borrowed(&self) -> Order<'_> {
+    fn borrowed(&self) -> Order<'_> {
         Order {
             symbol: self.symbol.as_deref().map(Cow::Borrowed),
             side: self.side.as_deref().map(Cow::Borrowed),
@@ -119,9 +119,12 @@ pub(super) fn own_orders<'a>(
     let mut read = orders(table, table.openings_of(index), request)?;
     let listed = |name: &str| matches!(table.spelling(name), Spelling::Known(known) if table.lists(index, known));
     let unlisted = |(name, _): &&(String, Value)| !listed(name);
+    let beside = request.params.members();
+    let beside_unlisted = beside.iter().find(unlisted);
     for order in read.iter_mut().filter(|order| order.sized) {
-        let beside = request.params.members();
-        if let Some((name, _)) = order.members.iter().chain(beside).find(unlisted) {
+        let in_list = !std::ptr::eq(order.members.as_ref(), beside);
+        let unlisted = if in_list { order.members.iter().find(unlisted) } else { None };
+        if let Some((name, _)) = unlisted.or(beside_unlisted) {
             order.flaw = Some(format!("the endpoint is not known to take the parameter {name:?}"));
         }
     }
@@ -253,6 +256,7 @@ fn named_inside(table: &Table, value: &Value, symbols: &mut Vec<String>) -> bool
 fn nested(value: &Value) -> bool {
     let blank = |character: char| character.is_whitespace() || character.is_control() || character == '\u{feff}';
     match value {
+        Value::String(text) if text.starts_with(|first: char| first.is_ascii_alphanumeric()) => false,
         Value::Array(items) => !items.is_empty(),
         Value::String(text) => text.trim_start_matches(blank).starts_with(['[', '{']),
         value => value.members().is_some_and(|members| !members.is_empty()),

@@ -50,7 +50,7 @@ use classify::Order;
 use login::Login;
 pub use scheme::{Binding, Scheme};
 use table::Table;
-pub use worth::{Mark, OrderFacts, Unit, Whole};
+pub use worth::{Flags, Mark, OrderFacts, Unit, Whole};
 
 /// Every exchange; to add one: two data files, one recipe, one line here.
 pub static ALL: &[&dyn Exchange] = &[
@@ -121,8 +121,8 @@ pub struct Facts {
     pub algorithms: &'static [Algorithm],
     pub secret: SecretFormat,
     pub passphrase: Passphrase,
-    /// Parameters that name an instrument in another way than the one that is judged.
-    pub other_symbols: &'static [&'static str],
+    /// Parameters that name an instrument in another way than the one that is judged, or an order of whatever instrument.
+    pub other_symbols: &'static [Mark],
     pub nonce: Nonce,
     /// How its signatures are made and what they cover; the first that fits a path and a key counts.
     pub schemes: &'static [Scheme],

@@ -8,7 +8,7 @@ use super::login::Login;
 use super::parameters::{Place, named, sorted};
 use super::table::Table;
 use super::worth::quote_of;
-use super::{Exchange, Facts, Hosts, Nonce, OrderFacts, Stamp, Whole};
+use super::{Exchange, Facts, Flags, Hosts, Nonce, OrderFacts, Stamp, Unit, Whole};
 use crate::draft::{Draft, Encoding, SIGNATURE, SessionDraft, Template};
 use crate::exchange::classify::Order;
 use crate::json::Value;
@@ -41,6 +41,7 @@ static FACTS: Facts = Facts {
         whole: Whole::No(
             "https://exchange-docs.crypto.com/exchange/v1/rest-ws/index.html#private-create-order: private/close-position closes one",
         ),
+        flags: &[Flags { name: "exec_inst", words: &["POST_ONLY"] }],
         ..OrderFacts::UNKNOWN
     },
     ..Facts::PLAIN
@@ -94,6 +95,14 @@ impl Exchange for Cryptocom {
         };
         let message = format!("public/auth{nonce}{}{nonce}", key.api_key);
         Ok(SessionDraft::new(key, stamp, message, Encoding::Hex, url).frame(Template::json(&frame)))
+    }
+
+    fn unit(&self, order: &Order<'_>) -> Unit {
+        // A sale is sized in the base asset alone.
+        if order.quote.is_some() && order.side.as_deref() != Some("BUY") {
+            return Unit::Unknown("its notional is that of an order that buys, and it does not");
+        }
+        Unit::Base
     }
 
     fn quote_asset<'a>(&self, order: &'a Order<'_>) -> Result<&'a str, &'static str> {

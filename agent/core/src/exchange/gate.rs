@@ -45,9 +45,10 @@ static FACTS: Facts = Facts {
         unpriced: &["market"],
         quoted: &["market"],
         whole: Whole::By(
-            &[Mark::of("auto_size"), Mark::of("close").unless(&["false"])],
+            &[Mark::of("auto_size"), Mark::of("close").unless(&["false"]), Mark::of("is_close").unless(&["false"])],
             "https://www.gate.com/docs/developers/apiv4/en/#create-a-futures-order",
         ),
+        repricing: &[Mark::of("trade_quote")],
         signed_sizes: true,
         ..OrderFacts::UNKNOWN
     },

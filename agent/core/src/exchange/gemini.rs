@@ -8,7 +8,7 @@ use super::login::Login;
 use super::parameters::{Place, named};
 use super::table::Table;
 use super::text::base64;
-use super::{Exchange, Facts, Hosts, Nonce, OrderFacts, Stamp, Whole};
+use super::{Exchange, Facts, Flags, Hosts, Nonce, OrderFacts, Stamp, Whole};
 use crate::algorithm::Algorithm;
 use crate::draft::{Draft, Encoding, SessionDraft, Template};
 use crate::exchange::classify::Order;
@@ -36,6 +36,8 @@ static FACTS: Facts = Facts {
         priced: &["exchange limit"],
         unpriced: &["exchange market", "exchange stop limit", "limit"],
         whole: Whole::No("https://docs.gemini.com/rest/orders: every order has an amount"),
+        // An order that trades at its price or better for its amount at most, in each of these ways.
+        flags: &[Flags { name: "options", words: &["fill-or-kill", "immediate-or-cancel", "maker-or-cancel"] }],
         ..OrderFacts::UNKNOWN
     },
     ..Facts::PLAIN

@@ -98,14 +98,29 @@ impl Exchange for Kraken {
     }
 
     fn unit(&self, order: &Order<'_>) -> Unit {
-        let flags = order.extra("oflags").unwrap_or_default();
-        if flags.split(',').any(|flag| flag.trim() == "viqc") { Unit::Quote } else { Unit::Base }
+        let flags = || order.extra("oflags").into_iter().flat_map(|flags| flags.split(','));
+        if flags().any(|flag| !OTHER_FLAGS.contains(&flag) && flag != VOLUME_IN_QUOTE) {
+            return Unit::Unknown("its oflags are not all known");
+        }
+        if !flags().any(|flag| flag == VOLUME_IN_QUOTE) {
+            return Unit::Base;
+        }
+        let margin = ["leverage", "margin"].iter().any(|name| order.member(name).is_some());
+        match order.side.as_deref() {
+            Some("buy") if !margin => Unit::Quote,
+            _ => Unit::Unknown("its oflags say viqc, which is known of orders that buy without margin"),
+        }
     }
 
     fn quote_asset<'a>(&self, order: &'a Order<'_>) -> Result<&'a str, &'static str> {
         quote_of(order.symbol.as_deref().ok_or("it names no pair")?)
     }
 }
+
+/// The volume is in the quote currency.
+const VOLUME_IN_QUOTE: &str = "viqc";
+/// Flags that do not change a size; none is an empty text.
+const OTHER_FLAGS: &[&str] = &["", "fcib", "fciq", "nompp", "post"];
 
 enum Body {
     Form,
@@ -253,6 +268,7 @@ mod tests {
             let flags = flags.map(|flags| ("oflags".to_owned(), Value::String(flags.to_owned())));
             Order {
                 symbol: Some(symbol.into()),
+                side: Some("buy".into()),
                 kind: Some(kind.into()),
                 quantity: Some("2".into()),
                 price: price.map(Into::into),

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::login::{Login, WS};
 use super::parameters::{Place, named, query, query_repeated, raw};
 use super::table::Table;
-use super::{Binding, Exchange, Facts, Hosts, Nonce, OrderFacts, Scheme, SecretFormat, Stamp, Whole};
+use super::{Binding, Exchange, Facts, Hosts, Mark, Nonce, OrderFacts, Scheme, SecretFormat, Stamp, Whole};
 use crate::algorithm::Algorithm;
 use crate::draft::{Draft, Encoding, SIGNATURE, SessionDraft, Template};
 use crate::exchange::classify::Order;
@@ -32,6 +32,8 @@ static FACTS: Facts = Facts {
         Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["futures.kraken.com"] },
         Hosts { environment: Environment::Testnet, path_prefix: "/", hosts: &["demo-futures.kraken.com"] },
     ],
+    // In a batch, an amendment or a cancel names its order by an id: a symbol beside that is not read.
+    other_symbols: &[Mark::of("order").unless(&["send"])],
     orders: OrderFacts {
         unpriced: &["fok", "ioc", "lmt", "mkt", "post", "stp", "take_profit", "trailing_stop"],
         whole: Whole::No("https://docs.kraken.com/api/docs/futures-api/trading/send-order: every order has a size"),

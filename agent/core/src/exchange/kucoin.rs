@@ -11,6 +11,7 @@ use super::worth::quote_of;
 use super::{Exchange, Facts, Hosts, Mark, OrderFacts, Passphrase, Stamp, Unit, Whole};
 use crate::draft::{Draft, Encoding, SessionDraft, Template};
 use crate::exchange::classify::Order;
+use crate::json::Value;
 use crate::key::{Environment, Key};
 use crate::refusal::Refusal;
 use crate::request::{ParamsIn, Request};
@@ -105,9 +106,16 @@ impl Exchange for Kucoin {
     }
 
     fn unit(&self, order: &Order<'_>) -> Unit {
-        match order.extra("sizeUnit") {
-            None | Some("BASECCY") => Unit::Base,
-            Some(_) => Unit::Unknown("its sizeUnit is not the base asset"),
+        let contract = order.symbol.as_deref().is_some_and(|symbol| !symbol.contains('-'));
+        match (contract, order.member("sizeUnit").map(Value::scalar), order.kind.as_deref()) {
+            // A contract is counted in contracts, as where nothing else can be asked for.
+            (true, None | Some(Some("UNIT")), _) => Unit::Base,
+            (true, ..) => Unit::Unknown("its sizeUnit is not the contract"),
+            (false, Some(Some("BASECCY")), _) => Unit::Base,
+            // In a unified account; elsewhere types are written otherwise, and a size is in the base asset.
+            (false, None, Some("MARKET")) => Unit::Unknown("it does not say its sizeUnit"),
+            (false, None, _) => Unit::Base,
+            (false, ..) => Unit::Unknown("its sizeUnit is not the base asset"),
         }
     }
 

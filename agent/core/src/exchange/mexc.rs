@@ -43,8 +43,8 @@ static FACTS: Facts = Facts {
         unpriced: &["1", "2", "3", "4", "5", "6", "MARKET"],
         quoted: &["MARKET"],
         whole: Whole::By(
-            &[Mark::of("flashClose").unless(&["false"])],
-            "https://mexcdevelop.github.io/apidocs/contract_v1_en/: position/close_all closes all; flashClose by its name",
+            &[Mark::of("flashClose").unless(&["false"]), Mark::of("marketCeiling").unless(&["false"])],
+            "https://www.mexc.com/api-docs/futures/account-and-trading-endpoints: flashClose closes, marketCeiling opens with 100%",
         ),
         repricing: &[Mark::of("bboTypeNum")],
         ..OrderFacts::UNKNOWN

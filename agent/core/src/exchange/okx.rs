@@ -25,7 +25,7 @@ static FACTS: Facts = Facts {
     name: "okx",
     documentation: "https://www.okx.com/docs-v5/en/#overview-rest-authentication",
     passphrase: Passphrase::Plain,
-    other_symbols: &["instIdCode"],
+    other_symbols: &[Mark::of("instIdCode")],
     hosts: &[
         Hosts {
             environment: Environment::Production,
@@ -67,6 +67,7 @@ static FACTS: Facts = Facts {
             Mark::of("pxAmendType").unless(&["0"]),
             Mark::of("pxUsd"),
             Mark::of("pxVol"),
+            Mark::of("rpiPxRound").unless(&["false"]),
             Mark::of("tradeQuoteCcy"),
         ],
         legs: &["slOrdPx", "slTriggerPx", "tpOrdPx", "tpTriggerPx"],
@@ -128,6 +129,9 @@ impl Exchange for Okx {
     fn unit(&self, order: &Order<'_>) -> Unit {
         // A market or triggered buy on spot may be sized in what it costs.
         let contract = order.symbol.as_deref().is_some_and(|symbol| symbol.matches('-').count() > 1);
+        if !contract && ["algoClOrdId", "algoId"].iter().any(|name| !order.typed && order.member(name).is_some()) {
+            return Unit::Unknown("it amends an order whose size may be in either asset");
+        }
         let priced = !order.typed || matches!(order.kind.as_deref(), Some("fok" | "ioc" | "limit" | "post_only"));
         // It is documented for orders on spot: on margin nobody knows whether it counts.
         let on_margin = !contract && order.extra("tdMode").is_some_and(|mode| mode != "cash");

@@ -30,7 +30,7 @@ static FACTS: Facts = Facts {
     orders: OrderFacts {
         unpriced: &["Limit", "LimitIfTouched", "Market", "MarketIfTouched", "Stop", "StopLimit"],
         whole: Whole::By(
-            &[Mark::of("closeOnTrigger").unless(&["false"])],
+            &[Mark::of("closeOnTrigger").unless(&["false"]), Mark::of("execInst").unless(&["None", "ReduceOnly"])],
             "https://phemex-docs.github.io/#place-order-http-put-prefered",
         ),
         resizing: &[Mark::of("baseQtyEV"), Mark::of("qtyType")],

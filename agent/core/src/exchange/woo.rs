@@ -32,13 +32,24 @@ static FACTS: Facts = Facts {
         },
     ],
     orders: OrderFacts {
-        priced: &["", "FOK", "IOC", "LIMIT", "POST_ONLY"],
+        priced: &["FOK", "IOC", "LIMIT", "POST_ONLY"],
         unpriced: &["ASK", "BID", "MARKET"],
         quoted: &["MARKET"],
-        whole: Whole::No(
-            "https://docs.woox.io/: an algo order of the type CLOSE_POSITION, which is not on these lists",
+        // Orders of these kinds have a quantity. The type CLOSE_POSITION, of an order inside one, is on no list.
+        whole: Whole::By(
+            &[Mark::of("algoType").unless(&["BRACKET", "OCO", "STOP", "TRAILING_STOP"])],
+            "https://docs.woox.io/#send-algo-order: a quantity is only optional for POSITIONAL_TP_SL",
         ),
-        repricing: &[Mark::of("bidAskLevel"), Mark::of("level")],
+        // A stop of the type LIMIT keeps to its price. The other kinds trail, or bring orders of their own.
+        repricing: &[
+            Mark::of("algoType").unless(&["STOP"]),
+            Mark::of("bidAskLevel"),
+            Mark::of("bid_ask_level"),
+            Mark::of("callbackRate"),
+            Mark::of("callbackValue"),
+            Mark::of("reference"),
+            Mark::of("orderCombinationType").unless(&["STOP_LIMIT"]),
+        ],
         ..OrderFacts::UNKNOWN
     },
     ..Facts::PLAIN

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use crate::decimal::Amount;
 use crate::exchange::Exchange;
 use crate::exchange::classify::Order;
+use crate::json::Value;
 
 /// What an exchange says of its orders, as data.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub struct OrderFacts {
     pub resizing: &'static [Mark],
     /// Parameters that give the order another price than its own.
     pub repricing: &'static [Mark],
+    /// Lists of words that change neither size nor price.
+    pub flags: &'static [Flags],
     /// Prices of further legs, of the same size: each counts.
     pub legs: &'static [&'static str],
     /// An empty text says nothing: clients of this exchange send one for what they leave out.
@@ -40,6 +43,7 @@ impl OrderFacts {
         whole: Whole::Unanswered,
         resizing: &[],
         repricing: &[],
+        flags: &[],
         legs: &[],
         empty_is_absent: false,
         signed_sizes: false,
@@ -82,8 +86,22 @@ impl Mark {
         Self { unless: values, ..self }
     }
 
-    fn is_set(self, order: &Order<'_>) -> bool {
+    pub(crate) fn is_set(self, order: &Order<'_>) -> bool {
         order.member(self.name).is_some_and(|value| !value.scalar().is_some_and(|text| self.unless.contains(&text)))
+    }
+}
+
+/// A parameter that is a list of words, and those of them that change neither the size of an order nor its price.
+#[derive(Clone, Copy, Debug)]
+pub struct Flags {
+    pub name: &'static str,
+    pub words: &'static [&'static str],
+}
+
+impl Flags {
+    pub(super) fn are(&self, name: &str, value: &Value) -> bool {
+        let known = |item: &Value| matches!(item, Value::String(word) if self.words.contains(&word.as_str()));
+        name == self.name && matches!(value, Value::Array(items) if items.iter().all(known))
     }
 }
 
@@ -161,9 +179,9 @@ fn readable<'a>(exchange: &dyn Exchange, order: &'a Order<'_>) -> Result<Cow<'a,
     if let Some(flaw) = &order.flaw {
         return Err(flaw.clone());
     }
-    let reads_less = exchange.facts().orders.empty_is_absent;
+let reads_less = exchange.facts().orders.empty_is_absent;
     let order = if reads_less { Cow::Owned(order.without_empty_texts()) } else { Cow::Borrowed(order) };
-    if order.attached() {
+    if order.attached(exchange.facts().orders.flags) {
         return Err("it carries further orders, which are not judged".to_owned());
     }
     Ok(order)

@@ -84,8 +84,8 @@ pub(super) fn transfer(policy: &Policy, transfer: &Transfer) -> Result<(Option<S
 }
 
 fn check_symbol(client: &Client, exchange: &dyn Exchange, order: &Order<'_>) -> Result<(), String> {
-    if let Some(name) = exchange.facts().other_symbols.iter().find(|name| order.extra(name).is_some()) {
-        return Err(format!("{name} may name another instrument than the one that is judged"));
+    if let Some(mark) = exchange.facts().other_symbols.iter().find(|mark| mark.is_set(order)) {
+        return Err(format!("{} may name another instrument than the one that is judged", mark.name));
     }
     let Some(allowed) = &client.symbols else { return Ok(()) };
     if let Some(flaw) = order.flaw.as_ref().filter(|_| order.sized) {

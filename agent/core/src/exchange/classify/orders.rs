@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::said;
+use crate::exchange::Flags;
 use crate::exchange::table::{Opening, Role, Source, Spelling, Table, WHOLE_BODY};
 use crate::json::Value;
 use crate::request::{Params, Request};
@@ -39,9 +40,11 @@ impl Order<'_> {
             && (self.quote == other.quote || other.quote.is_none())
     }
 
-    /// Whether it carries a list or an object of its own, also as a text: further orders, as far as limits know.
-    pub fn attached(&self) -> bool {
-        self.members.iter().any(|(_, value)| nested(value))
+    /// Whether it carries a list or an object of its own, also as a text, beyond these lists of words: further orders, as far as
+    /// limits know.
+    pub(in crate::exchange) fn attached(&self, flags: &[Flags]) -> bool {
+        let is_known = |name: &str, value: &Value| flags.iter().any(|flags| flags.are(name, value));
+        self.members.iter().any(|(name, value)| nested(value) && !is_known(name, value))
     }
 
     /// The instruments that orders inside this one name; `None` where they cannot be read.

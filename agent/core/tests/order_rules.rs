@@ -285,13 +285,22 @@ fn a_price_counts_only_for_types_that_keep_to_it() {
     });
 }
 
+/// None of them says that a flag is not set, however an exchange may read it.
+fn odd_values() -> impl Iterator<Item = Value> {
+    let texts = ["TRUE", "yes", " false", "False", "FALSE", "false,true"].map(Value::from);
+    values().into_iter().chain(texts).chain([Value::Null, Value::Array(Vec::new())])
+}
+
 #[test]
 fn marks_of_another_size_or_price_are_refused() {
     tried("marks", 50, |row| {
         let facts = &row.exchange.facts().orders;
         let sizes = facts.whole.marks().iter().chain(facts.resizing).map(|mark| (mark, COUNTED));
         let prices = facts.repricing.iter().map(|mark| (mark, &[Limit::Worth][..]));
-        let marks = sizes.chain(prices).flat_map(|(mark, limits)| values().map(|value| (mark, limits, value)));
+        let says_no = |mark: &Mark, value: &Value| value.scalar().is_some_and(|text| mark.unless.contains(&text));
+        let marks = sizes.chain(prices).flat_map(|(mark, limits)| {
+            odd_values().filter(|value| !says_no(mark, value)).map(move |value| (mark, limits, value))
+        });
         marks.map(|(mark, limits, value)| row.refuses(limits, &[(mark.name, value)], "mark")).sum()
     });
 }
@@ -357,6 +366,25 @@ fn orders_inside_a_parameter_are_refused() {
         let Some(name) = row.opening.optional.first() else { return 0 };
         let texts = [r#"[{"amount":1000}]"#, " {\"amount\":1}", "\n\t[1]", "\u{feff}[1]"];
         texts.iter().map(|text| row.refuses(COUNTED, &[(name, (*text).into())], "attached")).sum()
+    });
+}
+
+#[test]
+fn a_part_of_an_order_beside_the_list_of_orders_is_refused() {
+    tried("beside", 10, |row| {
+        let list = row.opening.name_of(Role::List).is_some_and(|name| name != WHOLE_BODY);
+        let roles = [Role::Quantity, Role::Price, Role::Quote, Role::Symbol, Role::Type];
+        let names = roles.into_iter().filter_map(|role| Some((row.opening.name_of(role)?, row.value(role))));
+        let refused = |(name, value): (&'static str, &'static str)| {
+            let order = row.order(&[]);
+            let mut members = order.params.members().to_vec();
+            members.push((name.to_owned(), value.into()));
+            let asked = request(order.method, order.path.as_str(), Value::Object(members)).expect("plain names");
+            let is_within = |limit: &Limit, asked| judged(row.exchange, &client(*limit, row.symbol, row.asset), asked);
+            assert!(LIMITS.iter().all(|limit| is_within(limit, &asked).is_err()), "{}: {name} beside", row.name());
+            LIMITS.iter().filter(|limit| is_within(limit, &order).is_ok()).count()
+        };
+        if list { names.map(refused).sum() } else { 0 }
     });
 }
 

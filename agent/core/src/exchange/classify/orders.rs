@@ -113,7 +113,7 @@ impl Order<'_> {
 }
 
 /// The orders that a request places at the endpoint it is for. A parameter that the row does not list may be another size, a
-/// further leg or another instrument: such an order is not read.
+/// further leg or another instrument, and so may a part of an order that stands beside a list of them: such an order is not read.
 pub(super) fn own_orders<'a>(
     table: &'static Table,
     index: usize,
@@ -122,9 +122,14 @@ pub(super) fn own_orders<'a>(
     let mut read = orders(table, table.openings_of(index), request)?;
     let listed = |name: &str| matches!(table.spelling(name), Spelling::Known(known) if table.lists(index, known));
     let unlisted = |(name, _): &&(String, Value)| !listed(name);
-    let beside = request.params.members();
+let beside = request.params.members();
     let beside_unlisted = beside.iter().find(unlisted);
+    let opening = table.openings_of(index).find(|opening| opening.says_orders());
+    let part_beside = opening.and_then(|opening| part_beside_list(opening, request));
     for order in read.iter_mut().filter(|order| order.sized) {
+        if let Some(name) = part_beside {
+            order.flaw = Some(format!("{name} stands beside the list of orders"));
+        }
         let in_list = !std::ptr::eq(order.members.as_ref(), beside);
         let unlisted = if in_list { order.members.iter().find(unlisted) } else { None };
         if let Some((name, _)) = unlisted.or(beside_unlisted) {
@@ -132,6 +137,16 @@ pub(super) fn own_orders<'a>(
         }
     }
     Ok(read)
+}
+
+/// What each order of a list says itself, where it stands beside the list.
+fn part_beside_list(opening: &Opening, request: &Request) -> Option<&'static str> {
+    let list = opening.name_of(Role::List).filter(|name| *name != WHOLE_BODY)?;
+    let of_each = |(role, source): &(Role, Source)| {
+        let shared = matches!(role, Role::Common | Role::List | Role::Market);
+        source.parameter().filter(|name| !shared && *name != list && request.params.get(name).is_some())
+    };
+    opening.roles.iter().find_map(of_each)
 }
 
 /// Reads the orders a trade request places. A row that does not say where its orders stand, nor that it places none,

@@ -97,7 +97,7 @@ conformance:
 
 # What decides on every endpoint, and what limits count of ccxt's orders, as text to be reviewed: tests compare it.
 golden:
-	cargo test --workspace --locked --quiet --test golden --test ccxt_orders -- --ignored --exact write
+	cargo test --workspace --locked --quiet --test golden --test ccxt_orders --test inert -- --ignored --exact write
 	git status --short tests/scopes.golden tests/orders
 
 # Endpoints that the installed ccxt has and the tables do not.

@@ -86,6 +86,10 @@ impl Exchange for Gemini {
 
     fn quote_asset<'a>(&self, order: &'a Order<'_>) -> Result<&'a str, &'static str> {
         let symbol = order.symbol.as_deref().ok_or("it names no symbol")?;
+        // PAXG in dollars: there is no asset PAX in GUSD.
+        if symbol == "paxgusd" {
+            return Ok("usd");
+        }
         let quote = QUOTES.iter().find(|quote| symbol.len() > quote.len() && symbol.ends_with(**quote));
         quote.copied().ok_or("the quote asset of its symbol is not known")
     }

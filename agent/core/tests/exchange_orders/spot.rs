@@ -41,6 +41,12 @@ fn upbit_has_one_price_for_three_meanings() {
 fn gemini_lists_the_options_that_change_neither_size_nor_price() {
     let order = r#"{"symbol":"btcusd","amount":"2","price":"3","side":"buy","type":"exchange limit"}"#;
     let at = At("gemini", "POST /v1/order/new");
+    at.counts(&[
+        (&order.replace("btcusd", "btcgusd"), "2", "6 gusd"),
+        (&order.replace("btcusd", "paxgusd"), "2", "6 usd"),
+        (&order.replace("btcusd", "btcgusdperp"), "2", NONE),
+        (&order.replace("btcusd", "BTCUSD"), "2", NONE),
+    ]);
     at.counts(&[(order, "2", "6 usd"), (&with(order, r#""options":[]"#), "2", "6 usd")]);
     for option in ["maker-or-cancel", "immediate-or-cancel", "fill-or-kill"] {
         at.counts(&[(&with(order, &format!(r#""options":["{option}"]"#)), "2", "6 usd")]);

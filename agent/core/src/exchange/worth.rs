@@ -179,7 +179,7 @@ fn readable<'a>(exchange: &dyn Exchange, order: &'a Order<'_>) -> Result<Cow<'a,
     if let Some(flaw) = &order.flaw {
         return Err(flaw.clone());
     }
-let reads_less = exchange.facts().orders.empty_is_absent;
+    let reads_less = exchange.facts().orders.empty_is_absent;
     let order = if reads_less { Cow::Owned(order.without_empty_texts()) } else { Cow::Borrowed(order) };
     if order.attached(exchange.facts().orders.flags) {
         return Err("it carries further orders, which are not judged".to_owned());

@@ -122,7 +122,7 @@ pub(super) fn own_orders<'a>(
     let mut read = orders(table, table.openings_of(index), request)?;
     let listed = |name: &str| matches!(table.spelling(name), Spelling::Known(known) if table.lists(index, known));
     let unlisted = |(name, _): &&(String, Value)| !listed(name);
-let beside = request.params.members();
+    let beside = request.params.members();
     let beside_unlisted = beside.iter().find(unlisted);
     let opening = table.openings_of(index).find(|opening| opening.says_orders());
     let part_beside = opening.and_then(|opening| part_beside_list(opening, request));

@@ -115,7 +115,7 @@ fn where_the_path_is_unbound_rows_are_found_by_a_name_or_listed() {
     // Between the wallets of one account, with no name but the asset's, which 43 reads carry.
     // A withdrawal on Upbit is stopped by its own UUID, with the token of a read of an order that has this UUID: none has.
     // A sale to another user on Bybit is finished by its number, as an order is cancelled; it needs a right of the key for P2P.
-    // A position of the old API is closed by what orders carry.
+    // A position of the old API is closed by what orders carry, and its protection of market makers is reset by an asset alone.
     // Of MEXC's old API one needs a symbol alone, as many reads of contracts; of MEXC's one is not documented.
     let exceptions = [
         "/papi/v1/asset-collection",
@@ -123,6 +123,7 @@ fn where_the_path_is_unbound_rows_are_found_by_a_name_or_listed() {
         "/v1/withdraws/coin",
         "/v5/p2p/order/finish",
         "/contract/v3/private/copytrading/position/close",
+        "/option/usdc/openapi/private/v1/mmp-reset",
         "/open/api/v2/order/cancel_by_symbol",
     ];
     for exchange in ALL {

@@ -192,13 +192,13 @@ fn a_name_that_no_line_has_is_explained() {
             "bybit",
             "POST /v5/order/pre-check",
             r#"{"symbol":"BTCUSDT","cell_number":2}"#,
-            ["POST /v5/order/pre-check", "\"cell_number?\"", "\"harmless cell_number\""],
+            ["POST /v5/order/pre-check", "\"cell_number?\"", "\"harmless cell_number # SOURCE\""],
         ),
         (
             "upbit",
             "GET /v1/accounts",
             r#"{"made_up":"1"}"#,
-            ["GET /v1/accounts", "a line for this endpoint", "upbit.params"],
+            ["GET /v1/accounts", "the line \"GET /v1/accounts made_up?\"", "upbit.params"],
         ),
     ] {
         let reply = explained(&(name, HmacSha256, request, params, PATH, None));

@@ -78,7 +78,7 @@ const HARMLESS: &[(&str, &str, &str)] = &[
     (
         "upbit",
         "/v1/pockets/api_keys",
-        "as the row above; its answer is not known, and every read without parameters is its signature",
+        "ids, rights and addresses of keys by upbit-sdk 1.1.0; every read without parameters is its signature",
     ),
     ("woo", "/v1/client/token", "tokens that are traded"),
     ("woo", "/v1/sub_account/ip_restriction", "addresses; every read without parameters is its signature"),

@@ -89,6 +89,20 @@ fn transfers_say_what_moves_where() {
             "5 XRP XRP r1 9 - -",
         ),
         (
+            "upbit",
+            Post,
+            "/v1/pockets/transfers",
+            r#"{"currency":"BTC","amount":"2","to":"a","identifier":"i"}"#,
+            "2 BTC - - - - a",
+        ),
+        (
+            "upbit",
+            Post,
+            "/v1/pockets/universal_transfers",
+            r#"{"currency":"BTC","amount":"2","from":"a","to":"b"}"#,
+            "2 BTC - - - a b",
+        ),
+        (
             "woo",
             Post,
             "/v1/asset/internal_withdraw",

@@ -80,7 +80,7 @@ fn unknown_endpoint(exchange: &dyn Exchange, request: &Request) -> Refusal {
     let withheld = exchange.table().find_any(request.method, request.path.as_str());
     let why = match withheld.and_then(|(_, row)| row.reason) {
         Some(reason) => format!("is signed for nobody: {reason}"),
-        None => format!("is not in the endpoint table of {}", exchange.facts().name),
+        None => format!("is not in the endpoint table of {0}: {0}.scopes has no such row", exchange.facts().name),
     };
     Refusal::new(Code::RequestUnknownEndpoint, format!("{} {} {why}", request.method, request.path))
 }

@@ -23,8 +23,11 @@ pub(super) fn known_names(exchange: &dyn Exchange, scheme: &Scheme, params: &Par
             Spelling::Unknown => None,
         };
         if let Some(known) = hidden {
-            let message =
-                format!("the parameter {name:?} ends in {known:?}: cut apart, its signature would be for that one");
+            let message = format!(
+                "the parameter {name:?} ends in {known:?}: cut apart, its signature would be for that one. A parameter that an \
+                 endpoint takes stands in its line of {}.params",
+                exchange.facts().name
+            );
             return Err(Refusal::ambiguous(message));
         }
     }
@@ -100,13 +103,16 @@ impl Listing<'_> {
         let exchange = self.exchange.facts().name;
         let table = self.exchange.table();
         let row = &table.endpoints()[self.row];
-        let has_line = table.openings_of(self.row).next().is_some();
-        let line = if has_line { "the line of this endpoint" } else { "a line for this endpoint" };
+        let endpoint = format!("{} {}", row.method, row.path);
+        let needed = if table.openings_of(self.row).next().is_some() {
+            format!("\"{name}?\" in its line of {endpoint:?}")
+        } else {
+            format!("the line \"{endpoint} {name}?\"")
+        };
         Refusal::forbidden_parameter(format!(
-            "{} {} is not known to take the parameter {name:?}, with which its signature could be for an endpoint that nobody \
-             knows yet: {exchange} does not sign all of method and path. Where the endpoint takes it, {exchange}.params needs \
-             \"{name}?\" in {line}; where no endpoint can do harm by it, a line \"harmless {name}\"",
-            row.method, row.path
+            "{endpoint} is not known to take the parameter {name:?}, with which its signature could be for an endpoint that nobody \
+             knows yet: {exchange} does not sign all of method and path. Where the endpoint takes it, {exchange}.params needs {needed}; \
+             where no endpoint can do harm by it, the line \"harmless {name} # SOURCE\""
         ))
     }
 }

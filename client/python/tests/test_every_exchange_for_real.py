@@ -159,10 +159,22 @@ def without_signature(request):
     return method, url, {**headers, "authorization": headers["authorization"].rpartition(".")[0]}, body
 
 
+def before_a_number(query):
+    """The same query with a parameter at its end that no digits make another one."""
+    pairs = query.split("&")
+    ends = ("symbol", "unit", "currency", "side", "orderId", "order_id", "cliOrdId")
+    found = (pair for end in ends for pair in pairs if pair.partition("=")[0] == end)
+    last = next(found, pairs[-1])
+    pairs.remove(last)
+    return "&".join([*pairs, last])
+
+
 def with_nonce(request, nonce, secret):
     """What ccxt built, signed by its means with the nonce that the agent adds (docs/decisions/0013-kraken-futures-nonce.md)."""
     method, url, headers, body = request
     parts = urlsplit(url)
+    parts = parts._replace(query=before_a_number(parts.query))
+    url = parts.geturl()
     text = (body or parts.query) + nonce + parts.path.removeprefix("/derivatives")
     hashed = ccxt.Exchange.hash(text.encode(), "sha256", "binary")
     authent = ccxt.Exchange.hmac(hashed, base64.b64decode(secret), hashlib.sha512, "base64")

@@ -126,6 +126,21 @@ fn no_row_takes_a_name_that_was_made_up() {
     assert!(tried > 3_000, "{tried}");
 }
 
+/// A text that a server may read as JSON is judged by what stands in it, whatever its parser passes over before.
+#[test]
+fn no_name_hides_in_a_text() {
+    for (exchange, index, row) in open_rows() {
+        let Some(name) = names_of(exchange.table(), index).into_iter().next() else { continue };
+        for before in ["", " ", "\n\t", "\u{feff}", "\u{a0}", "\0", "\u{feff} \u{feff}"] {
+            for hidden in [r#"{"zq9":"1"}"#, r#"[{"zq9":"1"}]"#, r#"[[{"a":{"zq9":1}}]]"#] {
+                let text = format!("{before}{hidden}");
+                let found = code(exchange, row.method, row.path, Value::object([(name, text.as_str().into())]));
+                assert!(found.is_some(), "{} {} takes {name}={text:?}", row.method, row.path);
+            }
+        }
+    }
+}
+
 /// An array needs no name to be one of orders: only a row that takes one gets it.
 #[test]
 fn no_row_takes_an_array_but_those_that_say_so() {

@@ -96,13 +96,6 @@ fn transfers_say_what_moves_where() {
             "2 BTC - - - - a",
         ),
         (
-            "upbit",
-            Post,
-            "/v1/pockets/universal_transfers",
-            r#"{"currency":"BTC","amount":"2","from":"a","to":"b"}"#,
-            "2 BTC - - - a b",
-        ),
-        (
             "woo",
             Post,
             "/v1/asset/internal_withdraw",
@@ -196,6 +189,15 @@ fn transfers_say_what_moves_where() {
         let judged = classify(exchange, algorithm, &request).unwrap_or_else(|refusal| panic!("{path}: {refusal}"));
         assert_eq!(judged.transfers.iter().map(words).collect::<Vec<_>>(), [expected], "{name} {path} {params}");
     }
+}
+
+/// Upbit signs no path: the same token moves money from the pocket that the request names, or from the key's own.
+#[test]
+fn a_transfer_between_pockets_is_also_one_from_the_keys_own() {
+    let (upbit, params) = (exchange("upbit"), r#"{"currency":"BTC","amount":"2","from":"a","to":"b"}"#);
+    let request = request(Post, "/v1/pockets/universal_transfers", params);
+    let judged = classify(upbit, upbit.facts().algorithms[0], &request).expect("names of its row");
+    assert_eq!(judged.transfers.iter().map(words).collect::<Vec<_>>(), ["2 BTC - - - a b", "2 BTC - - - - b"]);
 }
 
 /// Symbol, side and worth; a `-` where it is not known, `cannot` where the whole cannot be read.

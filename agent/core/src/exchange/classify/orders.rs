@@ -272,11 +272,16 @@ fn named_inside(table: &Table, value: &Value, symbols: &mut Vec<String>) -> bool
 
 /// Whether a value holds values of its own; a text that begins as JSON does is read so by some exchanges.
 fn nested(value: &Value) -> bool {
-    let blank = |character: char| character.is_whitespace() || character.is_control() || character == '\u{feff}';
     match value {
         Value::String(text) if text.starts_with(|first: char| first.is_ascii_alphanumeric()) => false,
         Value::Array(items) => !items.is_empty(),
-        Value::String(text) => text.trim_start_matches(blank).starts_with(['[', '{']),
+        Value::String(text) => begins_as_json(text),
         value => value.members().is_some_and(|members| !members.is_empty()),
     }
+}
+
+/// Whether a text begins as JSON does, after what parsers pass over.
+pub(super) fn begins_as_json(text: &str) -> bool {
+    let blank = |character: char| character.is_whitespace() || character.is_control() || character == '\u{feff}';
+    text.trim_start_matches(blank).starts_with(['[', '{'])
 }

@@ -1,5 +1,6 @@
 //! The names of a request: known, in their own spelling, and, where a signature leaves method or path open, of its own row.
 
+use super::orders::begins_as_json;
 use crate::exchange::table::{NameId, Role, Spelling, Table, WHOLE_BODY};
 use crate::exchange::{Exchange, Scheme};
 use crate::json::Value;
@@ -90,7 +91,7 @@ impl Listing<'_> {
             Value::Object(members) => members
                 .iter()
                 .try_for_each(|(name, value)| if self.has(name) { self.check(value) } else { Err(self.refusal(name)) }),
-            Value::String(text) if text.trim_start().starts_with(['[', '{']) => {
+            Value::String(text) if begins_as_json(text) => {
                 let inner = Value::parse(text)
                     .map_err(|_| Refusal::malformed("a text begins as JSON does, and is none that can be judged"))?;
                 self.check(&inner)

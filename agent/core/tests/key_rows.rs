@@ -156,3 +156,23 @@ fn what_makes_changes_or_shows_keys_is_for_administrators() {
         assert_eq!(scopes, [Scope::Admin], "{exchange} {row}");
     }
 }
+
+/// A path with one of these words, which no read has, changes a key or an address that money may go to.
+const CHANGED: [&str; 8] =
+    ["addressbook", "apikey", "iplist", "iprestriction", "subaccountapi", "subapi", "whitelist", "withdrawaddress"];
+
+#[test]
+fn what_changes_keys_or_saved_addresses_is_for_administrators() {
+    let mut tried = 0;
+    for exchange in ALL {
+        for row in exchange.table().rows().iter().filter(|row| row.scope != Scope::Read) {
+            let path = letters(row.path);
+            if CHANGED.iter().any(|word| path.contains(word)) {
+                tried += 1;
+                let name = exchange.facts().name;
+                assert!(matches!(row.scope, Scope::Admin | Scope::Withdraw), "{name} {} {}", row.method, row.path);
+            }
+        }
+    }
+    assert!(tried > 40, "{tried}");
+}

@@ -282,6 +282,10 @@ fn nested(value: &Value) -> bool {
 
 /// Whether a text begins as JSON does, after what parsers pass over.
 pub(super) fn begins_as_json(text: &str) -> bool {
+    // Nearly every value tells by its first byte.
+    if let Some(first) = text.bytes().next().filter(u8::is_ascii_graphic) {
+        return matches!(first, b'[' | b'{');
+    }
     let blank = |character: char| character.is_whitespace() || character.is_control() || character == '\u{feff}';
     text.trim_start_matches(blank).starts_with(['[', '{'])
 }

@@ -7,10 +7,9 @@ import weakref
 from ._calls import current
 from ._errors import AgentError, Refused, Unavailable
 from ._links import Links
+from ._waits import interruptible, outcome
 from ._wire import frame, json_text, params_text, understood
 
-# How long after its expiry the outcome of a request that waits for approval may take, clocks that differ a little included.
-EXPIRY_GRACE_MS = 30_000
 CANCEL = "cancel@countersign"
 SYSTEM_SOCKET = "/run/countersign/agent.sock"
 
@@ -106,32 +105,24 @@ class Agent:
         """The answer once it is one: where persons have to approve it, that is waited for, on a connection of its own."""
         if "pending" not in answer:
             return answer
-        links, call = self._own_links(), current()
-        link = links.own()
+        pending, links = answer["pending"], self._own_links()
         try:
-            if call:
-                call.interrupt_by(link.interrupt)
-            return self._outcome(answer["pending"], link)
+            with links.waiting() as link, interruptible(link.interrupt):
+                return self._outcome(pending, link)
         except Refused:
             raise
         except BaseException:
-            self._cancel(answer["pending"]["id"])
+            self._cancel(pending["id"])
             raise
-        finally:
-            if call:
-                call.interrupt_by(None)
-            links.drop(link)
 
     def _outcome(self, pending, link):
-        wait_ms = int(self._patience(TIMEOUT) * 500)
-        answer = {"pending": pending}
-        while "pending" in answer:
-            pending = answer["pending"]
-            if time.time() * 1000 > pending["expires_ms"] + EXPIRY_GRACE_MS:
-                raise Unavailable(f"the agent neither signed nor refused {pending['id']} in time")
-            question = {"v": 1, "id": pending["id"], "wait_ms": wait_ms}
-            answer = self._ask("result@countersign", json_text(question), link=link)
-        return answer
+        def ask(question, seconds):
+            return self._answer("result@countersign", json_text(question), _in(seconds), link)
+
+        try:
+            return outcome(pending, self._patience(TIMEOUT), ask, link.pause)
+        except OSError as error:
+            raise self._unreachable(error) from error
 
     def _cancel(self, request_id):
         """Tells the agent that nobody waits for a request, so that no person is asked for nothing."""
@@ -147,14 +138,20 @@ class Agent:
     def _patience(self, usual):
         return usual if self.timeout is None else self.timeout
 
-    def _ask(self, extension, payload, usual=None, link=None):
+    def _ask(self, extension, payload, usual=None):
+        call, patience = current(), self._patience(usual or TIMEOUT)
+        return self._answer(extension, payload, _in(patience - (call.waited if call else 0)), self._own_links())
+
+    def _answer(self, extension, payload, deadline, links):
         question = frame(extension, payload)
-        deadline = _in(self._patience(usual or TIMEOUT))
         try:
-            answer = (link or self._own_links()).ask(extension, question, deadline)
+            answer = links.ask(extension, question, deadline)
         except OSError as error:
-            raise Unavailable(f"the agent at {self.path}: {error or 'timed out'}") from error
+            raise self._unreachable(error) from error
         return understood(answer)
+
+    def _unreachable(self, error):
+        return Unavailable(f"the agent at {self.path}: {error or 'timed out'}")
 
     def _own_links(self):
         """The connections of this process."""

@@ -15,11 +15,10 @@ import inspect
 import types
 from urllib.parse import urlsplit
 
-from ccxt.base.errors import ExchangeNotAvailable, NotSupported, PermissionDenied
+from ccxt.base.errors import NotSupported
 
 from . import _sockets
-from ._calls import in_thread
-from ._errors import Refused, Unavailable
+from ._asking import ask, in_thread
 from ._requests import Built, HttpRequest, difference
 from ._venues import STAND_IN, VENUES
 
@@ -28,18 +27,6 @@ _building = contextvars.ContextVar("building", default=False)
 # Methods of an object itself, which whoever uses it has put there, are called in place of its class's.
 _WRAPPED = ("client", "fetch", "sign", "watch", "watch_multiple")
 _SIGNATURES = ("ecdsa", "eddsa", "hmac", "jwt", "rsa")
-
-
-class RequestRefused(Refused, PermissionDenied):
-    """The agent refused the request; to a bot that knows ccxt alone, a permission is missing."""
-
-
-class RequestUnavailable(Refused, ExchangeNotAvailable):
-    """The agent cannot sign right now; nothing has reached the exchange, so trying again is safe."""
-
-
-class AgentUnavailable(Unavailable, ExchangeNotAvailable):
-    """No agent answered; nothing has reached the exchange, so trying again is safe."""
 
 
 def attach(exchange, key, agent):
@@ -57,7 +44,7 @@ def attach(exchange, key, agent):
     exchange.apiKey, exchange.secret, exchange.password = venue.api_key, STAND_IN, STAND_IN
     exchange.countersign = _Attachment(
         signer=_Signer(agent, key, name, _default_receive_window(exchange)),
-        login=_sockets.Login(key, agent, ask),
+        login=_sockets.Login(key, agent),
         name=name,
         signed_at_sockets=watches and log_in is not None,
         own={name: vars(exchange).pop(name) for name in _WRAPPED if name in vars(exchange)},
@@ -77,18 +64,6 @@ def known_as(exchange):
 def _default_receive_window(exchange):
     window = exchange.describe().get("options", {}).get("recvWindow")
     return None if window is None else str(window)
-
-
-def ask(call, *arguments, **named):
-    """Asks the agent; what it refuses is ccxt's error as well."""
-    try:
-        return call(*arguments, **named)
-    except Refused as refusal:
-        later = refusal.code.startswith(("clock.", "ledger.", "token.")) or refusal.code == "policy.rate"
-        kind = RequestUnavailable if later else RequestRefused
-        raise kind(refusal.code, refusal.message, refusal.request_id) from refusal
-    except Unavailable as error:
-        raise AgentUnavailable(str(error)) from error
 
 
 class _Attachment:

@@ -1,15 +1,22 @@
 """Threads in which an event loop asks the agent, so that the loop goes on meanwhile.
 
-They are of this module alone: the loop's own are few, and a question that waits for a person would hold one of them for
-minutes. A question whose task was cancelled is given up: what waits for a person at the agent is cancelled there too.
+They are of this module alone, and few. A question that waits for a person holds none of the few, however long it
+waits, and neither does one whose task was cancelled: what waits for a person at the agent is cancelled there too.
 """
 
 import asyncio
-import collections
+import contextlib
 import os
 import queue
 import threading
+import time
 
+from ._errors import Unavailable
+
+# Threads that ask at a time, in one process. More questions wait for one of them, and may take no longer for it.
+MOST = 32
+# Questions that were given up and are not answered yet; any more of them keep their threads.
+MOST_GIVEN_UP = 32
 # How long a thread stays for the next question, in seconds.
 IDLE = 5.0
 
@@ -22,18 +29,22 @@ class Call:
     def __init__(self, function, arguments):
         self._function, self._arguments = function, arguments
         self._loop = asyncio.get_running_loop()
+        self._made = time.monotonic()
         self.future = self._loop.create_future()
         self.given_up = False
+        # Once a thread has it: whose it is, whether it counts as one of the few, or as one that was given up.
+        self.threads, self.counted, self.lingers = None, False, False
+        # The seconds that it waited for a thread.
+        self.waited = 0.0
         self._interrupt = None
 
     def run(self):
-        if self.given_up:
-            return
+        self.waited = time.monotonic() - self._made
         _here.call = self
         try:
-            self._finish(self._function(*self._arguments), None)
+            self.settle(self._function(*self._arguments), None)
         except BaseException as error:
-            self._finish(None, error)
+            self.settle(None, error)
         finally:
             _here.call = None
 
@@ -42,14 +53,22 @@ class Call:
         self.given_up = True
         if self._interrupt is not None:
             self._interrupt()
+        elif self.threads is not None:
+            self.threads.leave(self)
 
-    def interrupt_by(self, interrupt):
+    @contextlib.contextmanager
+    def waiting_for_a_person(self, interrupt):
         """Has `interrupt` called, from the loop's thread, once nobody waits any more."""
         self._interrupt = interrupt
-        if self.given_up and interrupt is not None:
+        if self.given_up:
             interrupt()
+        self.threads.leave(self)
+        try:
+            yield
+        finally:
+            self._interrupt = None
 
-    def _finish(self, result, error):
+    def settle(self, result, error):
         try:
             self._loop.call_soon_threadsafe(self._settle, result, error)
         except RuntimeError:
@@ -64,47 +83,106 @@ class Call:
             self.future.set_exception(error)
 
 
-class _Threads:
-    """Those of one process that are alive: each has a queue, which is idle while no call is in it."""
+class Threads:
+    """Those of one process. The lock is held for a few steps, and never by one that asks."""
 
     def __init__(self):
         self.owner = os.getpid()
-        self._idle = collections.deque()
+        self._lock = threading.Lock()
+        self._calls = queue.SimpleQueue()
+        # Threads that take calls, and calls that they have or shall take.
+        self._threads = self._due = 0
+        self._given_up = 0
 
     def run(self, call):
-        try:
-            calls = self._idle.pop()
-        except IndexError:
-            calls = queue.SimpleQueue()
-            threading.Thread(target=self._work, args=(calls,), name="countersign", daemon=True).start()
-        calls.put(call)
+        with self._lock:
+            self._due += 1
+            self._calls.put(call)
+            wanted = self._count_one_more()
+        if wanted:
+            self._start()
 
-    def _work(self, calls):
-        while (call := self._next(calls)) is not None:
-            call.run()
+    def leave(self, call):
+        """The thread of a call that takes long, or that nobody waits for, makes room for another."""
+        with self._lock:
+            if not call.counted or (call.given_up and self._given_up >= MOST_GIVEN_UP):
+                return
+            call.counted, call.lingers = False, call.given_up
+            self._given_up += call.lingers
+            self._threads -= 1
+            self._due -= 1
+            wanted = self._count_one_more()
+        if wanted:
+            self._start()
+
+    def _count_one_more(self):
+        """Counts a thread that has to be started, where one has."""
+        wanted = self._threads < min(self._due, MOST)
+        self._threads += wanted
+        return wanted
+
+    def _start(self):
+        try:
+            threading.Thread(target=self._work, name="countersign", daemon=True).start()
+        except (MemoryError, RuntimeError) as error:
+            reason = f"no thread to ask the agent in: {error or 'no memory'}"
+            for call in self._stranded():
+                call.settle(None, Unavailable(reason))
+
+    def _stranded(self):
+        """The calls that no thread takes, after one that was counted could not be started."""
+        stranded = []
+        with self._lock:
+            self._threads -= 1
+            while not self._threads and not self._calls.empty():
+                stranded.append(self._calls.get_nowait())
+                self._due -= 1
+        return stranded
+
+    def _work(self):
+        while (call := self._next()) is not None:
+            if self._has(call):
+                call.run()
+            if not self._is_done(call):
+                return
             del call
-            self._idle.append(calls)
 
-    def _next(self, calls):
-        try:
-            return calls.get(timeout=IDLE)
-        except queue.Empty:
-            pass
-        try:
-            self._idle.remove(calls)
-            return None
-        except ValueError:
-            return calls.get()  # somebody took it a moment ago
+    def _next(self):
+        while True:
+            try:
+                return self._calls.get(timeout=IDLE)
+            except queue.Empty:
+                pass
+            with self._lock:
+                if self._calls.empty():
+                    self._threads -= 1
+                    return None
+
+    def _has(self, call):
+        """Takes a call, unless it was given up before."""
+        with self._lock:
+            call.threads, call.counted = self, True
+            return not call.given_up
+
+    def _is_done(self, call):
+        """Whether its thread is still one of those that take calls."""
+        with self._lock:
+            if call.counted:
+                call.counted = False
+                self._due -= 1
+                return True
+            self._given_up -= call.lingers
+            return False
 
 
-_threads = _Threads()
+_threads = Threads()
 
 
 async def in_thread(function, *arguments):
     """What `function` returns, called in a thread; `Agent` sees there when the task is cancelled."""
     global _threads
     if _threads.owner != os.getpid():
-        _threads = _Threads()  # threads do not come along with a fork
+        _threads = Threads()  # threads do not come along with a fork
     call = Call(function, arguments)
     _threads.run(call)
     try:

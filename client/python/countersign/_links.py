@@ -2,22 +2,32 @@
 
 A question holds a connection until it is answered, so that one that takes long keeps nobody waiting. No lock is held
 meanwhile, and a fork gets connections of its own: it never waits for a thread that only its parent has.
+
+Each call into the kernel, and each wait for a lock, may give the interpreter away to another thread. A question takes
+three: it is sent, waited for, and read.
 """
 
 import collections
+import contextlib
 import os
+import queue
+import select
 import socket
-import struct
-import threading
 import time
 
 from ._errors import Unavailable
-from ._wire import MAX_FRAME, payload
+from ._wire import cut, payload
 
 # The agent takes 256 connections of one user at one socket, and one user may have several bots.
 MOST = 64
 # How many stay open for the next questions.
 KEPT = 8
+# Requests that wait for persons at a time, each on a connection of its own; the agent has one for each key.
+MOST_WAITING = 64
+# More than nearly every answer has.
+READ = 16 * 1024
+# Where the agent's line of callers is full, in seconds.
+NEXT_TRY = 0.01
 
 
 class Link:
@@ -25,7 +35,7 @@ class Link:
 
     def __init__(self, path):
         self._path = path
-        self._socket = None
+        self._socket = self._readable = None
         self._interrupted = False
 
     def ask(self, extension, frame, deadline):
@@ -37,6 +47,11 @@ class Link:
             # What is on its way belongs to this question and to no other.
             self.close()
             raise
+
+    def pause(self, seconds):
+        """Waits so long, unless the agent goes away, or nobody waits any more: then it is an `OSError`."""
+        if self._socket is None or self._readable.poll(seconds * 1000):
+            raise ConnectionResetError("it closed the connection while its answer was waited for")
 
     def close(self):
         if self._socket is not None:
@@ -59,8 +74,7 @@ class Link:
             try:
                 connection = self._connected(deadline)
                 while sent < len(frame):
-                    connection.settimeout(remaining(deadline))
-                    sent += connection.send(frame[sent:])
+                    sent += self._sent(connection, frame[sent:], deadline)
                 return
             except (BrokenPipeError, ConnectionResetError):
                 # The agent was restarted. Once a byte has left, the question may have been heard: never ask it twice.
@@ -68,35 +82,57 @@ class Link:
                 if sent or not may_reconnect:
                     raise
 
+    def _sent(self, connection, data, deadline):
+        """How many bytes of it went out."""
+        try:
+            return connection.send(data)
+        except BlockingIOError:
+            writable = select.poll()
+            writable.register(connection, select.POLLOUT)
+            writable.poll(remaining(deadline) * 1000)
+            return 0
+
     def _connected(self, deadline):
         if self._socket is None:
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
-                connection.settimeout(remaining(deadline))
-                connection.connect(self._path)
+                connection.setblocking(False)
+                self._connect(connection, deadline)
             except BaseException:
                 connection.close()
                 raise
-            self._socket = connection
+            self._socket, self._readable = connection, select.poll()
+            self._readable.register(connection, select.POLLIN)
         if self._interrupted:
             raise ConnectionAbortedError("nobody waits for the answer any more")
         return self._socket
 
-    def _receive(self, deadline):
-        (length,) = struct.unpack(">I", self._read(4, deadline))
-        if not 1 <= length <= MAX_FRAME:
-            raise Unavailable(f"the agent sent a frame of {length} bytes")
-        return self._read(length, deadline)
+    def _connect(self, connection, deadline):
+        while True:
+            try:
+                return connection.connect(self._path)
+            except BlockingIOError:
+                time.sleep(min(NEXT_TRY, remaining(deadline)))
 
-    def _read(self, count, deadline):
-        data = bytearray()
-        while len(data) < count:
-            self._socket.settimeout(remaining(deadline))
-            part = self._socket.recv(count - len(data))
+    def _receive(self, deadline):
+        """The next frame without its length."""
+        data = self._read(deadline)
+        if (frame := cut(data)) is None:
+            data = bytearray(data)
+            while (frame := cut(data)) is None:
+                data += self._read(deadline)
+        return frame
+
+    def _read(self, deadline):
+        while True:
+            self._readable.poll(remaining(deadline) * 1000)
+            try:
+                part = self._socket.recv(READ)
+            except BlockingIOError:
+                continue  # the time is over, or somebody else woke it
             if not part:
                 raise ConnectionResetError("it closed the connection before it answered")
-            data += part
-        return bytes(data)
+            return part
 
 
 class Links:
@@ -105,7 +141,7 @@ class Links:
     def __init__(self, path):
         self.owner = os.getpid()
         self._path = path
-        self._places = threading.BoundedSemaphore(MOST)
+        self._places, self._waits = _places(MOST), _places(MOST_WAITING)
         self._idle = collections.deque()
         # Every connection that may be open, so that a fork can close its copies.
         self._all = set()
@@ -113,8 +149,10 @@ class Links:
 
     def ask(self, extension, frame, deadline):
         """The payload of the answer to `frame`, on a connection that nobody else uses meanwhile."""
-        if not self._places.acquire(timeout=remaining(deadline)):
-            raise socket.timeout(f"timed out: {MOST} questions are on their way")
+        try:
+            place = self._places.get(timeout=remaining(deadline))
+        except queue.Empty:
+            raise socket.timeout(f"timed out: {MOST} questions are on their way") from None
         try:
             link = self._taken()
             try:
@@ -122,10 +160,24 @@ class Links:
             finally:
                 self._put_back(link)
         finally:
-            self._places.release()
+            self._places.put(place)
+
+    @contextlib.contextmanager
+    def waiting(self):
+        """A connection for one who waits for persons."""
+        try:
+            place = self._waits.get_nowait()
+        except queue.Empty:
+            raise Unavailable(f"{MOST_WAITING} requests wait for persons already") from None
+        link = self.own()
+        try:
+            yield link
+        finally:
+            self.drop(link)
+            self._waits.put(place)
 
     def own(self):
-        """A connection for one who waits long; to be given to `drop`."""
+        """A connection for one alone; to be given to `drop`."""
         link = Link(self._path)
         self._all.add(link)
         return link
@@ -161,6 +213,14 @@ class Links:
         self._idle.append(link)
         if self._closed:  # while it was put back
             self.close()
+
+
+def _places(count):
+    """As many as may ask at a time; one is taken without a lock while there are any."""
+    places = queue.SimpleQueue()
+    for place in range(count):
+        places.put(place)
+    return places
 
 
 def remaining(deadline):

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from ccxt.base.errors import NotSupported
 
-from ._calls import in_thread
+from ._asking import ask, in_thread
 
 # What says of a frame which message it is.
 FRAME_KINDS = ("action", "ch", "channel", "event", "method", "op")
@@ -100,17 +100,17 @@ LOGINS = {
 class Login:
     """What the agent is asked for one login."""
 
-    def __init__(self, key, agent, ask):
-        self._key, self._agent, self._ask = key, agent, ask
+    def __init__(self, key, agent):
+        self._key, self._agent = key, agent
 
     def session(self, purpose="ws", **arguments):
-        return self._ask(self._agent.session, self._key, purpose, **arguments)
+        return ask(self._agent.session, self._key, purpose, **arguments)
 
     def frame(self, purpose="ws", **arguments):
         return json.loads(self.session(purpose, **arguments)["frame"])
 
     def api_key(self):
-        return next(key["api_key"] for key in self._ask(self._agent.keys) if key["name"] == self._key)
+        return next(key["api_key"] for key in ask(self._agent.keys) if key["name"] == self._key)
 
 
 class Sockets:

@@ -7,6 +7,8 @@ from decimal import Decimal
 from ._errors import Refused, Unavailable
 
 EXTENSION, EXTENSION_RESPONSE = 27, 29
+# The bytes of a length field.
+LENGTH = 4
 MAX_FRAME = 256 * 1024
 MAX_PAYLOAD = 64 * 1024
 # Digits before or after the point of a number that is written out. No exchange takes as many.
@@ -37,6 +39,18 @@ def understood(text):
     return answer
 
 
+def cut(data):
+    """The frame of which these are all the bytes, without its length; None where some are missing."""
+    if len(data) < LENGTH:
+        return None
+    length = int.from_bytes(data[:LENGTH], "big")
+    if not 1 <= length <= MAX_FRAME:
+        raise Unavailable(f"the agent sent a frame of {length} bytes")
+    if len(data) > LENGTH + length:
+        raise Unavailable("the agent sent more than one answer")
+    return data[LENGTH:] if len(data) == LENGTH + length else None
+
+
 def payload(extension, body):
     """The payload of an answer to a question of this extension."""
     if body[0] != EXTENSION_RESPONSE:
@@ -52,11 +66,9 @@ def payload(extension, body):
 
 def _string(data):
     """The first string of `data`, and what follows it."""
-    if len(data) < 4:
-        raise Unavailable("the agent's answer is cut short")
-    (length,) = struct.unpack(">I", data[:4])
-    string, rest = data[4 : 4 + length], data[4 + length :]
-    if len(string) != length:
+    length = int.from_bytes(data[:LENGTH], "big")
+    string, rest = data[LENGTH : LENGTH + length], data[LENGTH + length :]
+    if len(data) < LENGTH + length:
         raise Unavailable("the agent's answer is cut short")
     return string, rest
 
@@ -89,8 +101,7 @@ def _written(value):
     return _number_or_word(value)
 
 
-def _string_text(text):
-    return json.dumps(text, ensure_ascii=False)
+_string_text = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def _name(name):

@@ -2,7 +2,12 @@
 
 import json
 import os
+import select
+import signal
+import socket
 import struct
+import sys
+import tempfile
 import threading
 import time
 import unittest
@@ -14,6 +19,7 @@ from countersign._agent import default_socket
 
 from .fake_agent import FakeAgent, answer, frame
 
+POLL = type(select.poll())
 SIGNED = {"v": 1, "url": "https://x/y", "method": "GET", "headers": [], "body": None}
 
 
@@ -238,6 +244,51 @@ class Connections(unittest.TestCase):
                 thread.join()
             self.assertEqual((wrong, len(fake.asked)), ([], 200))
             self.assertLessEqual(fake.connections, 4)
+
+    def test_a_question_gives_the_interpreter_away_three_times(self):
+        """Each of these calls may cost a turn of every other thread that is busy."""
+        with FakeAgent(answer(SIGNED)) as fake, Agent(fake.path) as agent:
+            agent.sign("k", "GET", "/a")
+            calls = []
+
+            def profile(_frame, event, function):
+                if event == "c_call" and isinstance(getattr(function, "__self__", None), (socket.socket, POLL)):
+                    calls.append(function.__name__)
+
+            sys.setprofile(profile)
+            try:
+                agent.sign("k", "GET", "/a")
+            finally:
+                sys.setprofile(None)
+            self.assertEqual(calls, ["send", "poll", "recv"])
+
+    def test_an_agent_whose_line_of_callers_is_full_is_waited_for(self):
+        with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as listener:
+            path = os.path.join(directory, "agent.sock")
+            listener.bind(path)
+            listener.listen(0)
+            with socket.socket(socket.AF_UNIX) as first:
+                first.connect(path)
+                started = time.monotonic()
+                with self.assertRaisesRegex(Unavailable, "timed out"):
+                    Agent(path, timeout=0.3).keys()
+                self.assertGreaterEqual(time.monotonic() - started, 0.3)
+
+    def test_signals_do_not_lengthen_the_time_for_an_answer(self):
+        self.addCleanup(signal.signal, signal.SIGALRM, signal.signal(signal.SIGALRM, lambda *_: None))
+        self.addCleanup(signal.setitimer, signal.ITIMER_REAL, 0)
+        with FakeAgent(lambda *_: time.sleep(2)) as fake, Agent(fake.path, timeout=0.5) as agent:
+            signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+            started = time.monotonic()
+            with self.assertRaisesRegex(Unavailable, "timed out"):
+                agent.keys()
+            self.assertLess(time.monotonic() - started, 1.0)
+
+    def test_an_answer_to_nothing_is_never_used(self):
+        twice = frame("sign@countersign", json.dumps(SIGNED).encode()) * 2
+        with FakeAgent(lambda connection, *_: connection.sendall(twice)) as fake, Agent(fake.path) as agent:
+            with self.assertRaisesRegex(Unavailable, "more than one answer"):
+                agent.sign("k", "GET", "/a")
 
     def test_the_time_for_an_answer_is_that_for_a_connection_too(self):
         with FakeAgent(lambda *_: time.sleep(2)) as fake, Agent(fake.path, timeout=0.3) as agent:

@@ -19,6 +19,7 @@ mod connection;
 mod error;
 mod frame;
 pub mod known_agents;
+mod outcome;
 mod socket;
 pub mod ssh_agent;
 

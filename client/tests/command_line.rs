@@ -204,6 +204,27 @@ fn each_code_has_its_exit() {
 }
 
 #[test]
+fn a_question_that_came_too_often_ends_no_wait() {
+    let waits = r#"{"v":1,"progress":"waiting","pending":{"id":"7","expires_ms":99999999999999,"approvals_needed":1,"approvals":0}}"#;
+    let too_often = r#"{"v":1,"error":{"code":"policy.rate","message":"more than 200 requests in 1000 ms"}}"#;
+    let own_end = r#"{"v":1,"error":{"code":"policy.rate","message":"no","request_id":"7"}}"#;
+    let signed: &[&str] = &[too_often, waits, too_often, SIGNED];
+    let login = good("session@countersign");
+    for (words, outcomes, exit) in [
+        (&["sign", "--key", "mm", "POST", "/withdraw"][..], signed, 0),
+        (&["session", "--key", "mm"], &[too_often, login.as_str()], 0),
+        (&["sign", "--key", "mm", "POST", "/withdraw"], &[own_end], 3),
+    ] {
+        let answers: Vec<String> = [waits].iter().chain(outcomes).map(|&answer| answer.to_owned()).collect();
+        let next = AtomicUsize::new(0);
+        let fake = FakeAgent::start(move |_, _| Act::Json(answers[next.fetch_add(1, Ordering::Relaxed)].clone()));
+        let ran = Program::new(Some(fake.socket())).run(&[words, &["--json"]].concat());
+        assert_eq!(ran.exit, exit, "{words:?}: {ran:?}");
+        assert_eq!(fake.seen().len(), 1 + outcomes.len(), "{words:?}: {ran:?}");
+    }
+}
+
+#[test]
 fn what_does_not_wait_is_approved_and_denied_alike() {
     let fake = FakeAgent::start(|extension, _| {
         let refused = r#"{"v":1,"error":{"code":"request.malformed","message":"no request of that id waits"}}"#;

@@ -5,11 +5,12 @@ mod fake;
 use std::io::{Seek, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use countersign::core::scope::{Scope, Scopes};
-use countersign::core::wire::VERSION;
 use countersign::core::wire::admin::{NewKey, Register};
+use countersign::core::wire::{SignReply, VERSION};
 use countersign::{Admin, Client, Connection, Error, FrameError, MAX_FRAME, SignCall, Sockets};
 use fake::{Act, FakeAgent};
 
@@ -199,4 +200,45 @@ fn long_polling_waits_longer_than_other_calls() {
     admin.connection().set_deadline(Duration::from_millis(100));
     let reply = admin.events(3, Duration::from_millis(1500)).expect("records");
     assert_eq!((reply.last, reply.records[0].to_json().as_str()), (4, r#"{"seq":4,"n":1.50}"#));
+}
+
+/// A request that waits until then, and answers to questions for its outcome in turn.
+fn waiting(expires_ms: i64, outcomes: &'static [&'static str]) -> FakeAgent {
+    let asked = AtomicUsize::new(0);
+    FakeAgent::start(move |extension, _| {
+        Act::Json(match extension {
+            "sign@countersign" => format!(
+                r#"{{"v":1,"progress":"waiting","pending":{{"id":"7","expires_ms":{expires_ms},"approvals_needed":1,"approvals":0}}}}"#
+            ),
+            _ => outcomes[asked.fetch_add(1, Ordering::Relaxed).min(outcomes.len() - 1)].to_owned(),
+        })
+    })
+}
+
+const TOO_OFTEN: &str = r#"{"v":1,"error":{"code":"policy.rate","message":"more than 200 requests in 1000 ms"}}"#;
+
+#[test]
+fn a_question_that_came_too_often_ends_no_wait() {
+    const OWN_END: &str = r#"{"v":1,"error":{"code":"policy.rate","message":"no","request_id":"7"}}"#;
+    let cases: [(&str, i64, &[&str], Option<&str>, usize, Duration); 4] = [
+        ("the question", 60_000, &[TOO_OFTEN, TOO_OFTEN, SIGNED], None, 3, Duration::from_secs(3)),
+        ("the request", 60_000, &[OWN_END], Some("policy.rate"), 1, Duration::ZERO),
+        ("long expired", -60_000, &[TOO_OFTEN], Some("policy.rate"), 1, Duration::ZERO),
+        ("soon expired", -29_500, &[TOO_OFTEN], Some("policy.rate"), 2, Duration::ZERO),
+    ];
+    for (name, expires_in_ms, outcomes, refused, asked, least) in cases {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as i64;
+        let fake = waiting(now + expires_in_ms, outcomes);
+        let mut client = client(&fake);
+        let Err(Error::Waits(waits)) = client.sign(&order()) else { panic!("{name}: it waits") };
+        let (began, mut shown) = (Instant::now(), 0);
+        let outcome = client.outcome::<SignReply>(*waits, Duration::from_secs(1), |_| shown += 1);
+        let took = began.elapsed();
+        let code = outcome.err().map(|error| match error {
+            Error::Refused(refused) => refused.code,
+            error => error.to_string(),
+        });
+        assert_eq!((code.as_deref(), fake.seen().len() - 1, shown), (refused, asked, asked), "{name}");
+        assert!(took >= least && took < least + Duration::from_secs(2), "{name}: {took:?}");
+    }
 }

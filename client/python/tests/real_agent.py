@@ -95,14 +95,18 @@ class RealAgent:
         scopes = [word for scope in self._scopes for word in ("--scope", scope)]
         self._command("key", "add", name, *place, *scopes, "--stdin", stdin=json.dumps(secret))
 
-    def _command(self, *arguments, stdin=""):
-        ended = subprocess.run(
+    def _run(self, *arguments, stdin="", stderr=subprocess.PIPE):
+        return subprocess.run(
             [PROGRAMS / "countersign", "--socket", self.socket, *arguments],
             input=stdin,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
             text=True,
             timeout=60,
         )
+
+    def _command(self, *arguments, stdin=""):
+        ended = self._run(*arguments, stdin=stdin)
         if ended.returncode:
             raise AssertionError(f"countersign {' '.join(arguments)}: {ended.returncode}\n{ended.stdout}{ended.stderr}")
         return ended.stdout

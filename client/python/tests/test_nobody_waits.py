@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import json
 import os
 import pickle
 import random
@@ -16,7 +17,9 @@ import unittest
 import ccxt.async_support
 
 from countersign import Agent, Refused, Unavailable, attach
+from countersign._calls import in_thread
 
+from .busy_machine import Others
 from .markets import MARKETS
 from .transport import AsyncTransport
 from .waiting_agent import WITHDRAWAL, Busy, WaitingAgent, percentile, until, withdraw
@@ -25,6 +28,11 @@ LONG = bool(os.environ.get("COUNTERSIGN_LONG"))
 FORKS = 1_000 if LONG else 60
 CANCELLED = 1_000 if LONG else 100
 SECONDS = 20.0 if LONG else 3.0
+# How often nine threads are timed where other programs had more than this share of the machine meanwhile.
+TRIES, QUIET = 4, 0.1
+# Seconds: what nine threads may wait for their questions, but for the slowest of a hundred; and what they do not come to on a
+# busy machine either, unless they wait for a person.
+BAR, HELD_UP = 0.005, 0.25
 # What one child or caller may take on a busy machine before it counts as hanging.
 HANGS = 20.0
 
@@ -57,6 +65,31 @@ def in_child(ask):
         os.close(reader)
 
 
+class Flood:
+    """Asks which keys there are as fast as the agent answers, on a connection of its own."""
+
+    def __init__(self, path):
+        self.refused = 0
+        self._path, self._stop = path, threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_exception):
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self):
+        with Agent(self._path) as agent:
+            while not self._stop.is_set():
+                try:
+                    agent.keys()
+                except Refused as refusal:
+                    self.refused += refusal.code == "policy.rate"
+
+
 class NobodyWaits(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -85,21 +118,66 @@ class NobodyWaits(unittest.TestCase):
         waits.join(HANGS)
         self.assertFalse(waits.is_alive())
 
+    def test_a_withdrawal_goes_on_waiting_while_another_thread_asks_too_much(self):
+        """The client's budget of questions is used up ten times over, while a thread, a task and the command line wait."""
+        self.agent.timeout = 1  # so that each second a question for the outcome is asked
+        by_task = lambda agent: asyncio.run(in_thread(withdraw, agent))  # noqa: E731
+        for name, ask in {"thread": withdraw, "task": by_task, "command": self.withdraw_by_command}.items():
+            with self.subTest(name):
+                ends = []
+                waits = threading.Thread(target=self.ends, args=(ask, self.agent, ends))
+                with Flood(self.real.socket) as flood:
+                    until(lambda: flood.refused)
+                    waits.start()
+                    (request_id,) = until(self.real.pending)
+                    time.sleep(4)
+                self.assertGreater(flood.refused, 1_000)
+                self.assertEqual(self.real.pending(), [request_id], ends)
+                self.real._command("deny", request_id)
+                waits.join(HANGS)
+                self.assertEqual(ends, ["approval.denied"])
+
+    def ends(self, ask, agent, ends):
+        try:
+            ask(agent)
+        except Refused as refusal:
+            ends.append(refusal.code)
+
+    def withdraw_by_command(self, _agent):
+        words = [word for name, value in WITHDRAWAL.items() for word in ("-p", f"{name}={value}")]
+        terminal, end = os.openpty()  # where time is shown, the outcome is asked for every second
+        try:
+            ended = self.real._run(
+                "--json", "sign", "--key", "binance", "POST", "/sapi/v1/capital/withdraw/apply", *words, stderr=end
+            )
+        finally:
+            os.close(end)
+            os.close(terminal)
+        raise Refused(json.loads(ended.stdout)["error"]["code"], "")
+
     def test_threads_go_on_while_one_withdrawal_waits(self):
-        alone = self.p99()
         waits = threading.Thread(target=self.gives_up, args=(withdraw, self.agent))
         waits.start()
         (request_id,) = until(self.real.pending)
-        beside = self.p99()
+        self.assert_quick()
         self.assertEqual(self.real.pending(), [request_id])
-        print(f"\np99 of nine threads: {alone * 1000:.2f} ms alone, {beside * 1000:.2f} ms beside a waiting withdrawal")
-        # On a machine that does nothing else it is below the first; on a busy one it is what it is without a withdrawal.
-        self.assertLess(beside, max(0.005, 3 * alone))
         started = time.monotonic()
         self.agent._ask("cancel@countersign", f'{{"v":1,"id":"{request_id}"}}')
         waits.join(HANGS)
         self.assertFalse(waits.is_alive())
         self.assertLess(time.monotonic() - started, 2.0)
+
+    def assert_quick(self):
+        """Below the bar on a machine that does nothing else. Where others had it each time, nobody waits for the withdrawal."""
+        measured = []
+        for _ in range(TRIES):
+            with Others() as others:
+                p99 = self.p99()
+            measured.append(f"{p99 * 1000:.2f} ms with {others.share:.0%} of the machine in use by others")
+            if others.share < QUIET:
+                break
+        print(f"\np99 of nine threads beside a waiting withdrawal: {', then '.join(measured)}")
+        self.assertLess(p99, BAR if others.share < QUIET else HELD_UP)
 
     def test_tasks_go_on_while_one_withdrawal_waits(self):
         asyncio.run(self.tasks_beside_a_withdrawal())

@@ -48,31 +48,23 @@ pub(crate) fn show<R: DeserializeOwned + Serialize>(
     output.show(&reply, || text(&reply))
 }
 
-fn wait<R: DeserializeOwned>(client: &mut Client, mut waits: PendingReply) -> Result<R, Failure> {
-    let id = waits.pending.id.clone();
+fn wait<R: DeserializeOwned>(client: &mut Client, waits: PendingReply) -> Result<R, Failure> {
     let countdown = stderr().is_terminal();
-    say(&format!("waits for approval; an approver runs: countersign approve {}\n", plain(&id)));
-    loop {
+    say(&format!("waits for approval; an approver runs: countersign approve {}\n", plain(&waits.pending.id)));
+    let mut blinks = false;
+    let outcome = client.outcome(waits, if countdown { STEP } else { QUIET_STEP }, |waits| {
+        let blinked = std::mem::replace(&mut blinks, waits.touch.is_some());
         if countdown {
-            say(&format!("\r\x1b[K{}", progress(&waits)));
+            say(&format!("\r\x1b[K{}", progress(waits)));
+        } else if blinks && !blinked {
+            // Where no line is drawn anew, what to touch is still said, once.
+            say(&format!("{}\n", progress(waits)));
         }
-        let answer = client.result(&id, if countdown { STEP } else { QUIET_STEP });
-        match answer {
-            Err(Error::Waits(still)) => {
-                // Where no line is drawn anew, what to touch is still said, once.
-                if !countdown && still.touch.is_some() && waits.touch.is_none() {
-                    say(&format!("{}\n", progress(&still)));
-                }
-                waits = *still;
-            }
-            answer => {
-                if countdown {
-                    say("\r\x1b[K");
-                }
-                return Ok(answer?);
-            }
-        }
+    });
+    if countdown {
+        say("\r\x1b[K");
     }
+    Ok(outcome?)
 }
 
 fn progress(waits: &PendingReply) -> String {

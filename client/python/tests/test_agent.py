@@ -294,7 +294,7 @@ class Connections(unittest.TestCase):
         with FakeAgent(lambda *_: time.sleep(2)) as fake, Agent(fake.path, timeout=0.3) as agent:
             with mock.patch.object(_links, "MOST", 1):
                 agent.close()
-                threads = [threading.Thread(target=self.times_out, args=(agent,)) for _ in range(3)]
+                threads = [threading.Thread(target=self.times_out, args=(agent,)) for _ in range(10)]
                 started = time.monotonic()
                 for thread in threads:
                     thread.start()

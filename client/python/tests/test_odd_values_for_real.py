@@ -1,5 +1,6 @@
 """Cursors, names in any script and values that want escapes, with a running agent and a software token."""
 
+import itertools
 import json
 import subprocess
 import unittest
@@ -9,61 +10,37 @@ import ccxt
 
 from countersign import Refused, attach
 
-from .real_agent import PROGRAMS, RealAgent
+from .real_agent import PROGRAMS
 from .recipes import signed_by_ccxt, subjects
 from .test_every_exchange import comparable, send
 from .test_every_exchange_for_real import as_the_agent, key
 from .test_real_agent import Recording
-from .waiting_agent import ADDRESS, APPROVER
+from .waiting_agent import ADDRESS, WaitingAgent
 
 EXCHANGES = ("binance", "bitget", "bybit", "gate", "kucoin")
 SYMBOLS = ["BTCUSDT", "币安人生USDT", "龙虾USDT", "MØTHUSDT"]
-CURSOR = "1321052653536515584%3A1672217748287%2Ca+b/c=="
-POLICY = f"""
-[[destination]]
-label = "cold storage"
-asset = "BTC"
-network = "BTC"
-address = "{ADDRESS}"
-
-[[destination]]
-label = "a token whose name is not ASCII"
-asset = "币安人生"
-network = "BSC"
-address = "0x7f0000000000000000000000000000000000dEaD"
-
-[transfer.BTC]
-per_day = "1000"
-approvers = [{{ above = "0", count = 1 }}]
-
-[transfer."币安人生"]
-per_day = "1000"
-approvers = [{{ above = "0", count = 1 }}]
-
-[approver.nobody]
-ssh_key = "{APPROVER}"
-"""
+CURSORS = [
+    "1321052653536515584%3A1672217748287%2C1321052653536515584%3A1672217748287",
+    "1321052653536515584%3A1672217748287%2Ca+b/c==",
+    "page_token%3D39380%26", "eyJpZCI6MX0=", "YWJj+/8==", "1%2525", "a+b", "0",
+]  # fmt: skip
+LIMITS = f"symbols = {json.dumps(SYMBOLS, ensure_ascii=False)}\nmax_quantity = {{ \"龙虾USDT\" = \"1\" }}\n"
+DESTINATIONS = [("BTC", "BTC", ADDRESS), ("币安人生", "BSC", "0x7f0000000000000000000000000000000000dEaD")]
 # (exchange, ccxt's endpoint, parameters): each leaves as ccxt would have sent it.
-SENT = [
-    ("bybit", (["private"], "GET", "v5/order/history"), {"category": "linear", "cursor": CURSOR}),
+PAGES = [
+    ("bybit", (["private"], "GET", "v5/order/history"), {"category": "linear"}, "cursor"),
+    ("bitget", (["private", "spot"], "GET", "v2/spot/trade/history-orders"), {}, "idLessThan"),
+    ("bitget", (["private", "uta"], "GET", "v3/trade/history-orders"), {"category": "SPOT"}, "cursor"),
+    ("kucoin", (["private"], "GET", "hf/fills"), {"symbol": "币安人生-USDT"}, "lastId"),
+]
+NAMED = [
     ("bybit", (["private"], "GET", "v5/order/realtime"), {"category": "linear", "symbol": "币安人生USDT"}),
-    ("bitget", (["private", "spot"], "GET", "v2/spot/trade/history-orders"), {"idLessThan": CURSOR}),
-    ("bitget", (["private", "uta"], "GET", "v3/trade/history-orders"), {"category": "SPOT", "cursor": CURSOR}),
     ("bitget", (["private", "spot"], "GET", "v2/spot/trade/unfilled-orders"), {"symbol": "龙虾USDT"}),
-    ("kucoin", (["private"], "GET", "hf/fills"), {"symbol": "币安人生-USDT", "lastId": CURSOR}),
     ("kucoin", (["private"], "GET", "accounts"), {"currency": "MØTH"}),
     ("gate", (["private", "spot"], "GET", "open_orders"), {"currency_pair": "龙虾_USDT"}),
     ("gate", (["private", "spot"], "GET", "my_trades"), {"currency_pair": "币安人生_USDT"}),
 ]
-
-
-class Configured(RealAgent):
-    def _grant(self):
-        super()._grant()
-        configuration = self.directory / "agent.toml"
-        limits = f"symbols = {json.dumps(SYMBOLS, ensure_ascii=False)}\nmax_quantity = {{ \"龙虾USDT\" = \"1\" }}\n"
-        text = configuration.read_text().replace("\nscopes = ", f"\n{limits}scopes = ", 1)
-        configuration.write_text(text + POLICY)
+SENT = NAMED + [(name, at, {**params, page: cursor}) for name, at, params, page in PAGES for cursor in CURSORS]
 
 
 class OddValuesForReal(unittest.TestCase):
@@ -71,7 +48,8 @@ class OddValuesForReal(unittest.TestCase):
     def setUpClass(cls):
         cls.subjects = {subject.name: subject for subject in subjects() if subject.name in EXCHANGES}
         cls.keys = {name: key(subject) for name, subject in cls.subjects.items()}
-        cls.real = Configured(cls.keys, ("read", "trade", "account", "transfer", "withdraw", "admin"))
+        scopes = ("read", "trade", "account", "transfer", "withdraw", "admin")
+        cls.real = WaitingAgent(cls.keys, scopes, DESTINATIONS, LIMITS)
         cls.addClassCleanup(cls.real.close)
         cls.agent = Recording(cls.real.socket)
         cls.addClassCleanup(cls.agent.close)
@@ -80,6 +58,15 @@ class OddValuesForReal(unittest.TestCase):
         for name, endpoint, params in SENT:
             with self.subTest(name, params=params):
                 self.compare(self.subjects[name], self.keys[name], signed_by_ccxt.Endpoint(*endpoint), params)
+
+    def test_a_cursor_that_can_be_read_in_two_ways_is_refused_with_the_reason(self):
+        unescaped = [case for case in PAGES if case[0] in ("bybit", "kucoin")]
+        for (name, endpoint, params, page), cursor in itertools.product(unescaped, ("100%", "%zz", "%FF", "a#b", "a;b")):
+            made, sent = signed_by_ccxt.exchange(self.subjects[name].class_name, self.subjects[name].auth), []
+            made.fetch = lambda *request: sent.append(request)  # noqa: B023
+            with self.subTest(name, cursor=cursor), self.assertRaisesRegex((Refused, ccxt.NotSupported), page):
+                send(attach(made, name, self.agent), signed_by_ccxt.Endpoint(*endpoint), {**params, page: cursor})
+            self.assertEqual(sent, [])
 
     def compare(self, subject, key, endpoint, params):
         auth = {**subject.auth, "secret": key.credentials["secret"], "passphrase": key.credentials.get("password")}

@@ -12,35 +12,42 @@ APPROVER = (
     "sk-ssh-ed25519@openssh.com "
     "AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIBqxbdwmVyZMrgtkRcIPoHRnqIFu3Cm8v2kT4bhx0mDjAAAABHNzaDo= nobody"
 )
-POLICY = f"""
-[[destination]]
-label = "cold storage"
-asset = "BTC"
-network = "BTC"
-address = "{ADDRESS}"
-
-[transfer.BTC]
-per_day = "1000"
-approvers = [{{ above = "0", count = 1 }}]
-
-[approver.nobody]
-ssh_key = "{APPROVER}"
-"""
 WITHDRAWAL = {"coin": "BTC", "network": "BTC", "address": ADDRESS, "amount": "1"}
 
 
 class WaitingAgent(RealAgent):
-    def __init__(self, scopes=("read", "trade", "withdraw")):
-        super().__init__({"binance": KEYS["binance"], "okx": KEYS["okx"]}, scopes)
+    """`destinations` are (asset, network, address) of withdrawals, each of which waits; `limits` more of the client's policy."""
+
+    def __init__(
+        self, keys=None, scopes=("read", "trade", "withdraw"), destinations=(("BTC", "BTC", ADDRESS),), limits=""
+    ):
+        self._destinations, self._limits = destinations, limits
+        super().__init__(keys or {name: KEYS[name] for name in ("binance", "okx")}, scopes)
 
     def _grant(self):
         super()._grant()
         configuration = self.directory / "agent.toml"
-        configuration.write_text(configuration.read_text() + POLICY)
+        text = configuration.read_text().replace("\nscopes = ", f"\n{self._limits}scopes = ", 1)
+        configuration.write_text(text + "".join(map(_policy, self._destinations)) + f'\n[approver.nobody]\nssh_key = "{APPROVER}"\n')
 
     def pending(self):
         """The ids of what waits."""
         return [entry["statement"]["request_id"] for entry in json.loads(self._command("--json", "pending"))["pending"]]
+
+
+def _policy(destination):
+    asset, network, address = destination
+    return f"""
+[[destination]]
+label = "where {asset} goes"
+asset = "{asset}"
+network = "{network}"
+address = "{address}"
+
+[transfer."{asset}"]
+per_day = "1000"
+approvers = [{{ above = "0", count = 1 }}]
+"""
 
 
 def withdraw(agent):

@@ -9,6 +9,7 @@ mod moment;
 mod output;
 mod table;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -31,10 +32,16 @@ fn main() -> ExitCode {
 
 /// Help and versions are done; anything else is a usage error, in JSON where that was asked for.
 fn not_parsed(error: &clap::Error) -> ExitCode {
-    if !error.use_stderr() || !std::env::args_os().take_while(|word| word != "--").any(|word| word == "--json") {
+    let json = std::env::args_os().take_while(|word| word != "--").any(|word| word == "--json");
+    if !error.use_stderr() {
+        let printed = error.print().and_then(|()| std::io::stdout().flush());
+        return printed
+            .map_or_else(|error| Output::new(json).fail(&Failure::Output(error)), |()| exit::Exit::Done.into());
+    }
+    if !json {
         // Nothing can be said where the terminal is gone.
         let _ = error.print();
-        return if error.use_stderr() { exit::Exit::Usage } else { exit::Exit::Done }.into();
+        return exit::Exit::Usage.into();
     }
     let text = error.to_string();
     let message = text.trim_end().trim_start_matches("error: ").to_owned();

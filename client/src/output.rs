@@ -29,6 +29,14 @@ impl Output {
         self.terminal
     }
 
+    /// True where nobody will ever read what is written.
+    pub(crate) fn reader_is_gone(&self) -> bool {
+        let (stdout, at_once) = (io::stdout(), Timespec { tv_sec: 0, tv_nsec: 0 });
+        let mut end = [PollFd::new(&stdout, PollFlags::empty())];
+        matches!(poll(&mut end, Some(&at_once)), Ok(1..))
+            && end[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
+    }
+
     /// Writes `reply` as JSON, or what `text` makes of it.
     pub(crate) fn show(&self, reply: &impl Serialize, text: impl FnOnce() -> String) -> Result<Exit, Failure> {
         let mut line = if self.json {

@@ -5,7 +5,7 @@ mod fake;
 use std::borrow::Cow;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use countersign::core::chain::{Chain, Hash};
 use countersign::core::json::Value;
@@ -165,12 +165,47 @@ fn the_tail_is_the_newest_records_however_many_come_at_once() {
 }
 
 #[test]
+fn following_ends_with_its_reader_also_where_nothing_new_comes() {
+    let nothing_new = |extension: &str, _: &str| {
+        std::thread::sleep(Duration::from_millis(if extension == "events@countersign" { 200 } else { 0 }));
+        Act::Json(
+            match extension {
+                "status@countersign" => {
+                    r#"{"v":1,"version":"0","locked":false,"started_ms":1,"tokens":[],"warnings":[]}"#
+                }
+                _ => r#"{"v":1,"records":[],"last":0}"#,
+            }
+            .to_owned(),
+        )
+    };
+    for json in [&[][..], &["--json"]] {
+        let fake = FakeAgent::start(nothing_new);
+        let program = Program::new(Some(fake.socket()));
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        let mut command = program.command(&[&["audit", "tail", "--follow"], json].concat());
+        let mut child = command.stdout(writer).spawn().expect("starts");
+        drop(command);
+        std::thread::sleep(Duration::from_millis(500));
+        assert!(child.try_wait().expect("a child").is_none(), "it goes on");
+        drop(reader);
+        let left = Instant::now();
+        let status = loop {
+            if let Some(status) = child.try_wait().expect("a child") {
+                break status;
+            }
+            assert!(left.elapsed() < Duration::from_secs(3), "it follows for nobody");
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        assert_eq!(status.code(), Some(0));
+    }
+}
+
+#[test]
 fn following_waits_for_more() {
     let fake = agent_with_records(3);
     let program = Program::new(Some(fake.socket()));
     let mut child = program.command(&["audit", "tail", "--follow"]).spawn().expect("starts");
-    let asked =
-        |fake: &FakeAgent| fake.seen().iter().any(|seen| seen.payload == r#"{"v":1,"after":3,"wait_ms":25000}"#);
+    let asked = |fake: &FakeAgent| fake.seen().iter().any(|seen| seen.payload == r#"{"v":1,"after":3,"wait_ms":5000}"#);
     for _ in 0..500 {
         if asked(&fake) {
             break;

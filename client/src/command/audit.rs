@@ -58,8 +58,8 @@ struct ShowReply<'a> {
     hash: Option<String>,
 }
 
-/// How long one question for news stays open.
-const WAIT: Duration = Duration::from_secs(25);
+/// How long one question for news stays open; a reader that has gone is noticed after it.
+const WAIT: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(command: &Command, sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
     match command {
@@ -90,13 +90,14 @@ fn tail(arguments: &TailArguments, sockets: &Sockets, output: &Output) -> Result
     if !arguments.follow {
         return Ok(Exit::Done);
     }
-    loop {
+    while !output.reader_is_gone() {
         let batch = admin.events(after, WAIT)?;
         after = after.max(batch.last);
         if !batch.records.is_empty() {
             show_records(&batch, output)?;
         }
     }
+    Ok(Exit::Done)
 }
 
 fn show_records(reply: &EventsReply, output: &Output) -> Result<Exit, Failure> {

@@ -110,8 +110,10 @@ def _name(name):
 
 
 def _number_or_word(value):
-    if value is None or isinstance(value, int):  # with False and True
+    if value is None or isinstance(value, bool):
         return json.dumps(value)
+    if isinstance(value, int):
+        return _plain(Decimal(int(value)))
     if isinstance(value, float):
         return _plain(Decimal(float.__repr__(value)))
     if isinstance(value, Decimal):
@@ -120,9 +122,9 @@ def _number_or_word(value):
 
 
 def _plain(number):
-    """A number without an exponent: every digit it has, and no more."""
+    """A number without an exponent: every digit it has, and no more, whatever a class of the caller's own writes."""
     if not number.is_finite():
         raise ValueError(f"{number} is not a number that an exchange could read")
     if number.adjusted() > MOST_DIGITS or number.as_tuple().exponent < -MOST_DIGITS:
         raise ValueError(f"a number with more than {MOST_DIGITS} digits before or after its point")
-    return f"{number:f}"
+    return Decimal.__format__(number, "f")

@@ -29,6 +29,8 @@ pub enum TerminalError {
     Cancelled,
     #[error("it is not complete: nothing more came for {} s", .0.as_secs())]
     Incomplete(Duration),
+    #[error("it does not end there: more lines came with it")]
+    More,
     #[error("the terminal cannot be used")]
     Terminal(#[from] io::Error),
     #[error("the answer is too long")]
@@ -77,7 +79,9 @@ impl<'fd> Terminal<'fd> {
     }
 
     /// Asks for text of one line or several, until `is_whole` holds for what came. A line after the
-    /// first has to come within `patience`. Each line keeps its newline.
+    /// first has to come within `patience`. Each line keeps its newline; an empty one inside a paste
+    /// is left out, since a line end of two characters makes two. What goes on behind its end is
+    /// refused.
     pub fn ask_lines(
         &self,
         question: &str,
@@ -88,10 +92,18 @@ impl<'fd> Terminal<'fd> {
         let quiet = EchoOff::start(self.device)?;
         self.show(question)?;
         let result = self.read_lines(answer, patience, is_whole);
-        self.forget_the_rest();
+        let more = quiet.by_the_byte().is_ok() && self.forget_the_rest();
         drop(quiet);
         self.show("\n")?;
-        result
+        result.and(if more { Err(TerminalError::More) } else { Ok(()) })
+    }
+
+    /// Forgets what else was pasted behind an answer that ends the questions.
+    pub fn forget(&self) {
+        if let Ok(quiet) = EchoOff::start(self.device) {
+            let _ = quiet.by_the_byte();
+            self.forget_the_rest();
+        }
     }
 
     fn read_lines(
@@ -102,7 +114,12 @@ impl<'fd> Terminal<'fd> {
     ) -> Result<(), TerminalError> {
         let mut limit = None;
         loop {
+            let start = answer.as_bytes().len();
             self.read_line(answer, limit)?;
+            let is_empty = start > 0 && answer.as_bytes().len() == start;
+            if is_empty && self.wait(PollFlags::IN, Some(PASTE_PAUSE))? {
+                continue;
+            }
             if !answer.append(b"\n") {
                 return Err(TerminalError::TooLong);
             }
@@ -114,18 +131,18 @@ impl<'fd> Terminal<'fd> {
     }
 
     /// Reads what is left of a paste: a shell would take it for commands, and keep a secret among
-    /// those it remembers.
-    fn forget_the_rest(&self) {
-        let mut rest = [0; 512];
+    /// those it remembers. True where it was more than blanks.
+    fn forget_the_rest(&self) -> bool {
+        let (mut rest, mut more) = ([0; 512], false);
         while matches!(self.wait(PollFlags::IN, Some(PASTE_PAUSE)), Ok(true)) {
             let read = rustix::io::retry_on_intr(|| rustix::io::read(self.device, &mut rest));
+            more |= !rest[..*read.as_ref().unwrap_or(&0)].trim_ascii().is_empty();
             rest.zeroize();
             if !matches!(read, Ok(1..)) {
                 break;
             }
         }
-        // A line that was not finished.
-        let _ = tcflush(self.device, QueueSelector::IFlush);
+        more
     }
 
     /// A terminal in its usual mode gives at most one line to a read.
@@ -183,6 +200,15 @@ impl<'fd> EchoOff<'fd> {
         tcflush(device, QueueSelector::IFlush)?;
         tcsetattr(device, OptionalActions::Now, &quiet)?;
         Ok(Self { device, before })
+    }
+}
+
+impl EchoOff<'_> {
+    /// Gives what was typed before its line has ended, too.
+    fn by_the_byte(&self) -> Result<(), TerminalError> {
+        let mut modes = tcgetattr(self.device)?;
+        modes.local_modes.remove(LocalModes::ICANON);
+        Ok(tcsetattr(self.device, OptionalActions::Now, &modes)?)
     }
 }
 
@@ -251,6 +277,64 @@ mod tests {
         });
         assert_eq!(&seen, b"\r\n");
         assert!(echoes(&device));
+    }
+
+    #[test]
+    fn nothing_of_a_paste_is_left_for_the_shell() {
+        let (mut person, device) = pseudo_terminal();
+        let terminal = Terminal::new(device.as_fd(), Vec::new());
+        person.write_all(b"{\n  \"privateKey\": \"918273645\",\n").expect("typed");
+        let mut answer = LockedMemory::with_capacity(64).expect("memory");
+        terminal.ask("name: ", Echo::On, &mut answer).expect("answered");
+        assert_eq!(answer.as_bytes(), b"{");
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(Duration::from_millis(30));
+                person.write_all(b"}\n918273645").expect("typed");
+            });
+            terminal.forget();
+        });
+        assert!(echoes(&device));
+        let mut modes = tcgetattr(&device).expect("a terminal");
+        modes.local_modes.remove(LocalModes::ICANON);
+        tcsetattr(&device, OptionalActions::Now, &modes).expect("set");
+        assert!(!terminal.wait(PollFlags::IN, Some(PASTE_PAUSE)).expect("waits"), "something is left");
+    }
+
+    #[test]
+    fn a_paste_is_read_to_its_end_whatever_its_line_ends_are() {
+        let whole = |entered: &[u8]| {
+            entered.ends_with(b"end\n") || entered.ends_with(b"\n\n") || !entered.starts_with(b"begin")
+        };
+        for (pasted, read, refused) in [
+            (&["begin\n1\nend\n"][..], "begin\n1\nend\n", false),
+            (&["begin\r\n1\r\nend\r\n"], "begin\n1\nend\n", false),
+            (&["begin\r\r1\r\rend\r\r"], "begin\n1\nend\n", false),
+            (&["beg", "in\n", "\n1\nen", "d\n"], "begin\n1\nend\n", false),
+            (&["begin\n1\n", "\n"], "begin\n1\n\n", false),
+            (&["line\n"], "line\n", false),
+            (&["line\r\n \r\n"], "line\n", false),
+            (&["line\nanother\n"], "line\n", true),
+            (&["line\nanother"], "line\n", true),
+            (&["begin\nend\nbegin\n"], "begin\nend\n", true),
+        ] {
+            let (mut person, device) = pseudo_terminal();
+            thread::scope(|scope| {
+                let asked = scope.spawn(|| {
+                    let mut answer = LockedMemory::with_capacity(4096).expect("memory");
+                    let terminal = Terminal::new(device.as_fd(), Vec::new());
+                    let result = terminal.ask_lines("secret: ", &mut answer, Duration::from_secs(5), whole);
+                    (result.map_err(|error| error.to_string()), answer.as_bytes().to_vec())
+                });
+                wait_for_question(&mut person, &device);
+                for piece in pasted {
+                    person.write_all(piece.as_bytes()).expect("typed");
+                    thread::sleep(Duration::from_millis(30));
+                }
+                let (result, answer) = asked.join().expect("asked");
+                assert_eq!((result.is_err(), answer), (refused, read.as_bytes().to_vec()), "{pasted:?}: {result:?}");
+            });
+        }
     }
 
     #[test]

@@ -141,7 +141,7 @@ fn ascii(secret: &[u8]) -> Result<&[u8], EnrolError> {
 }
 
 pub(super) fn base64(secret: &[u8]) -> Result<Zeroizing<Vec<u8>>, EnrolError> {
-    let invalid = || not("base64 with its padding");
+    let invalid = || not("base64 with its padding, and without spaces or line ends");
     // The decoder takes several padded texts in a row, which no exchange gives out.
     if secret.iter().skip_while(|byte| **byte != b'=').any(|byte| *byte != b'=') {
         return Err(invalid());

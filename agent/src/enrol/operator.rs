@@ -162,6 +162,7 @@ fn ask(terminal: &Terminal<'_>, wanted: Wanted<'_>) -> Result<Credentials, Enrol
     let Wanted { name, exchange, algorithms, .. } = wanted;
     let api_key = ask_text(terminal, &format!("API key of {name} ({exchange}): "), Echo::On)?;
     if api_key.starts_with('{') {
+        terminal.forget();
         return Err(input("it is JSON: enter a file with --stdin < FILE, and the API key alone here".to_owned()));
     }
     let mut secret = LockedMemory::with_capacity(LONGEST_INPUT).map_err(no_memory)?;

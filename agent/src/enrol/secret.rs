@@ -1,7 +1,7 @@
 //! Which key a secret is, by the form in which an exchange or its portal gave it out.
 
 use countersign_core::algorithm::Algorithm;
-use data_encoding::BASE64;
+use data_encoding::{BASE64, BASE64_NOPAD};
 use zeroize::Zeroizing;
 
 use super::material::{self, KeyMaterial};
@@ -22,6 +22,11 @@ pub(super) fn read(
     if pem::is_meant(secret) {
         return of_pem(algorithms, secret);
     }
+    if algorithms.contains(&Algorithm::Ed25519)
+        && let Some(key) = proven_ed25519(secret)
+    {
+        return Ok(key);
+    }
     let asymmetric = algorithms.iter().any(|algorithm| !algorithm.is_hmac());
     let decoded = Decoded::of(secret);
     if asymmetric && decoded.is_key_without_its_lines() {
@@ -30,7 +35,6 @@ pub(super) fn read(
     match (algorithms.contains(&Algorithm::Ed25519), hmac) {
         (true, None) => material::ed25519_seed(&material::base64(secret)?),
         (true, Some(hmac)) => match decoded.halves() {
-            Halves::Fit => material::ed25519_seed(&material::base64(secret)?),
             Halves::None => KeyMaterial::decode(hmac, encoding, secret),
             Halves::One | Halves::Unlike => Err(input(&format!(
                 "it may be an Ed25519 key or an HMAC secret: say which with --algorithm ed25519 or --algorithm {hmac}"
@@ -60,9 +64,8 @@ fn names(algorithms: &[Algorithm]) -> Vec<&'static str> {
 /// The secret as base64, where it is that.
 struct Decoded(Option<Zeroizing<Vec<u8>>>);
 
-/// What an Ed25519 key is written as: 32 bytes of seed, mostly followed by 32 of its public key.
+/// What may be an Ed25519 key: 32 bytes of seed, mostly followed by 32 of its public key.
 enum Halves {
-    Fit,
     None,
     One,
     Unlike,
@@ -80,17 +83,28 @@ impl Decoded {
     }
 
     fn halves(&self) -> Halves {
-        let Some((seed, public)) = self.0.as_ref().and_then(|bytes| bytes.split_first_chunk::<32>()) else {
-            return Halves::None;
-        };
-        let key = ed25519_dalek::SigningKey::from_bytes(seed);
-        match public.len() {
-            0 => Halves::One,
-            32 if public == key.verifying_key().as_bytes() => Halves::Fit,
-            32 => Halves::Unlike,
+        match self.0.as_ref().map(|bytes| bytes.len()) {
+            Some(32) => Halves::One,
+            Some(64) => Halves::Unlike,
             _ => Halves::None,
         }
     }
+}
+
+/// An Ed25519 key with its public half, which proves it: in either alphabet of base64, with or
+/// without padding, and however its line was copied.
+fn proven_ed25519(secret: &[u8]) -> Option<KeyMaterial> {
+    let mut text = Zeroizing::new(Vec::with_capacity(secret.len()));
+    text.extend(secret.iter().filter(|byte| !byte.is_ascii_whitespace()).map(|byte| match byte {
+        b'-' => b'+',
+        b'_' => b'/',
+        byte => *byte,
+    }));
+    while text.last() == Some(&b'=') {
+        text.pop();
+    }
+    let bytes = Zeroizing::new(BASE64_NOPAD.decode(&text).ok()?);
+    if bytes.len() == 64 { material::ed25519_seed(&bytes).ok() } else { None }
 }
 
 fn input(reason: &str) -> EnrolError {

@@ -176,3 +176,34 @@ fn a_paste_is_whole_at_the_end_of_its_key() {
         assert!(pem::is_whole(format!("{}\n", lines[..lines.len() - 1].concat()).as_bytes()), "given up");
     }
 }
+
+#[test]
+fn an_ed25519_key_is_known_by_its_public_half_however_its_line_was_copied() {
+    // One whose base64 has both characters in which the alphabets differ.
+    let text = (0..=u8::MAX)
+        .map(|seed| ed25519_dalek::SigningKey::from_bytes(&[seed; 32]))
+        .map(|key| BASE64.encode(&[key.to_bytes(), key.verifying_key().to_bytes()].concat()))
+        .find(|text| text.contains('+') && text.contains('/'))
+        .expect("there is one");
+    let (one, two) = text.split_at(44);
+    let url = text.replace('+', "-").replace('/', "_");
+    let plain = text.trim_end_matches('=').to_owned();
+    for written in [
+        text.clone(),
+        format!("{text}\n"),
+        format!("{text}\r\n"),
+        format!(" {text}  "),
+        format!("{one}\n{two}\n"),
+        format!("{one}\r\n\t{two}"),
+        url.clone(),
+        url.trim_end_matches('=').to_owned(),
+        plain.clone(),
+    ] {
+        for algorithms in [&[Algorithm::HmacSha256, Algorithm::Ed25519][..], &[Algorithm::Ed25519]] {
+            let key = ascii(algorithms, &written).map(|key| key.algorithm());
+            assert_eq!(key.ok(), Some(Algorithm::Ed25519), "{written:?}");
+        }
+        let secret = ascii(&[Algorithm::HmacSha256], &written).map(|key| key.algorithm());
+        assert!(secret.is_err() || !written.contains(char::is_whitespace), "said to be an HMAC secret: {written:?}");
+    }
+}

@@ -93,6 +93,15 @@ fn a_user_whom_the_machine_has_no_name_for_is_named_by_number() {
 }
 
 #[test]
+fn where_no_token_was_made_nothing_is_said_to_be_left_over() {
+    let program = Program::new(None);
+    let directory = program.home().join("a#b");
+    let ran = program.run(&["init", "--dir", directory.to_str().expect("UTF-8"), "--yes"]);
+    assert!(ran.exit == 78 && ran.err.contains("must be without # and ="), "{ran:?}");
+    assert!(ran.err.contains("next: nothing was made") && !ran.err.contains("interrupted"), "{ran:?}");
+}
+
+#[test]
 fn an_interrupted_run_is_gone_on_with() {
     let program = Program::new(None);
     let directory = program.home().join("trial");

@@ -220,7 +220,8 @@ const TOO_OFTEN: &str = r#"{"v":1,"error":{"code":"policy.rate","message":"more 
 #[test]
 fn a_question_that_came_too_often_ends_no_wait() {
     const OWN_END: &str = r#"{"v":1,"error":{"code":"policy.rate","message":"no","request_id":"7"}}"#;
-    let cases: [(&str, i64, &[&str], Option<&str>, usize, Duration); 4] = [
+    type Case = (&'static str, i64, &'static [&'static str], Option<&'static str>, usize, Duration);
+    let cases: [Case; 4] = [
         ("the question", 60_000, &[TOO_OFTEN, TOO_OFTEN, SIGNED], None, 3, Duration::from_secs(3)),
         ("the request", 60_000, &[OWN_END], Some("policy.rate"), 1, Duration::ZERO),
         ("long expired", -60_000, &[TOO_OFTEN], Some("policy.rate"), 1, Duration::ZERO),

@@ -49,7 +49,7 @@ pub enum InitError {
     NotInstalled(Vec<PathBuf>),
     #[error("the process could not be prepared")]
     Process(#[source] io::Error),
-    #[error("{0} must be an absolute path without spaces or line breaks")]
+    #[error("{0} must be an absolute path without `#`, `=` or line breaks, which SoftHSM's configuration cannot hold")]
     Relative(PathBuf),
     #[error("SoftHSM could not make the token")]
     Token(#[from] Error),
@@ -106,8 +106,9 @@ fn is_free(context: &Pkcs11, slot: Slot) -> bool {
 }
 
 fn write_configuration(directory: &Path) -> Result<PathBuf, InitError> {
-    // SoftHSM reads the rest of the line as the path, and trims it.
-    let plain = directory.to_str().filter(|text| !text.contains(char::is_whitespace));
+    // SoftHSM reads the line to its end as the path, but for `#`, which begins a comment, and a second `=`, which ends it.
+    let plain =
+        directory.to_str().filter(|text| !text.contains(|held: char| matches!(held, '#' | '=') || held.is_control()));
     let Some(text) = plain.filter(|_| directory.is_absolute()) else {
         return Err(InitError::Relative(directory.to_owned()));
     };

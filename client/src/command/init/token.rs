@@ -1,6 +1,6 @@
 //! Which token the first set-up uses: one that is there, or a new SoftHSM token with random PINs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -166,6 +166,17 @@ fn directory(place: &Place) -> PathBuf {
     place.state.join("softhsm")
 }
 
+fn next_after_no_token(directory: &Path, note: &Path) -> String {
+    if !directory.exists() {
+        return "nothing was made: put right what it says, or choose another --dir, and run this again".to_owned();
+    }
+    format!(
+        "{0} without {1} is left over from an init that was interrupted; if so, remove {0} and run this again",
+        directory.display(),
+        note.display()
+    )
+}
+
 /// What was made is noted beside the configuration: a run that ended before the configuration was written is gone on with.
 fn make_softhsm(place: &Place, owner: &Account) -> Result<MadeToken, Failure> {
     let note = place.config.with_file_name("token.json");
@@ -185,11 +196,7 @@ fn make_softhsm(place: &Place, owner: &Account) -> Result<MadeToken, Failure> {
     if !ended.status.success() {
         return Err(Failure::Configuration {
             message: format!("could not make a token in {}: {}", directory.display(), agent_program::words(&ended)),
-            next: format!(
-                "{0} without {1} is left over from an init that was interrupted; if so, remove {0} and run this again",
-                directory.display(),
-                note.display()
-            ),
+            next: next_after_no_token(&directory, &note),
         });
     }
     let text = String::from_utf8_lossy(&ended.stdout);

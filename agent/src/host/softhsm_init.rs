@@ -138,3 +138,29 @@ fn random_pin() -> Result<Zeroizing<String>, InitError> {
     random::fill(&mut *bytes).map_err(InitError::Process)?;
     Ok(Zeroizing::new(HEXLOWER.encode(&*bytes)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_the_configuration_would_hold_otherwise_is_refused_before_anything_is_made() {
+        let base = std::env::temp_dir().join(format!("countersign-softhsm-{}", std::process::id()));
+        for name in ["plain", "with blank", "it's $HOME", "ü 币", "a;b&c"] {
+            let directory = base.join(name);
+            let written = write_configuration(&directory).unwrap_or_else(|error| panic!("{name:?}: {error}"));
+            let text = fs::read_to_string(written).expect("readable");
+            // As SoftHSM reads it.
+            let line = text.lines().next().and_then(|line| line.split('#').next()).expect("a line");
+            let path = line.split('=').nth(1).map(str::trim);
+            assert_eq!(path, directory.join("tokens").to_str(), "{name:?}");
+        }
+        for name in ["a#b", "a=b", "a\nb", "a\rb", "a\tb"] {
+            let directory = base.join(name);
+            assert!(matches!(write_configuration(&directory), Err(InitError::Relative(_))), "{name:?}");
+            assert!(!directory.exists(), "{name:?}");
+        }
+        assert!(matches!(write_configuration(Path::new("relative")), Err(InitError::Relative(_))));
+        fs::remove_dir_all(base).expect("own directory");
+    }
+}

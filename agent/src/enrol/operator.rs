@@ -169,6 +169,8 @@ fn ask(terminal: &Terminal<'_>, wanted: Wanted<'_>) -> Result<Credentials, Enrol
     match terminal.ask_lines(&question(algorithms), &mut secret, NEXT_LINE, is_whole) {
         // A person said that this was all.
         Err(TerminalError::Closed) if !secret.as_bytes().is_empty() => {}
+        // Its end would not help: the reason is another.
+        Err(TerminalError::Incomplete(_)) if pem::is_encrypted(secret.as_bytes()) => {}
         asked => asked.map_err(unanswered)?,
     }
     if !pem::is_meant(secret.as_bytes()) {

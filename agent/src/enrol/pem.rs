@@ -19,6 +19,11 @@ pub(super) fn is_meant(secret: &[u8]) -> bool {
     contains(secret, b"-----BEGIN")
 }
 
+/// True where a key in PEM says that it is encrypted, in its first line or the one after.
+pub(super) fn is_encrypted(secret: &[u8]) -> bool {
+    is_meant(secret) && contains(secret, b"ENCRYPTED")
+}
+
 /// True where the key in PEM has come to its end, or will come to none.
 pub(super) fn is_whole(secret: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(secret) else { return true };

@@ -3,6 +3,7 @@
 use countersign_core::draft::Draft;
 use countersign_core::exchange::classify::{Classified, check_managed, classify};
 use countersign_core::exchange::{ALL, Exchange, Stamp, worth};
+use countersign_core::instrument::is_foreign;
 use countersign_core::json::Value;
 use countersign_core::key::{Environment, Key, KeyName, NonceUnit, Tier};
 use countersign_core::policy::RECEIVE_WINDOW_CAP_MS;
@@ -117,7 +118,8 @@ fn check_draft(exchange: &dyn Exchange, draft: &Draft, request: &Request, host: 
         None => {}
     }
     let clean = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
-    assert!(clean(&sent.url), "{}", sent.url);
+    // Some exchanges want the letters of an instrument's name as they are, of whatever script.
+    assert!(sent.url.chars().all(|character| character.is_ascii_graphic() || is_foreign(character)), "{}", sent.url);
     // `Authorization` has a scheme before its credentials.
     assert!(
         sent.headers.iter().all(|(_, value)| value.split(' ').all(|word| !word.is_empty() && clean(word))),

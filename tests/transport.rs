@@ -396,7 +396,7 @@ fn a_second_agent_is_refused_and_harms_nothing() {
     in_runtime(async {
         let mut second =
             countersign_agent::server::Server::new(std::rc::Rc::new(served::ByName), quick(), Default::default());
-        let error = second.listen(&endpoints(served.directory.path())).expect_err("refused");
+        let error = second.listen(endpoints(served.directory.path())).expect_err("refused");
         assert!(matches!(error, countersign_agent::socket::SocketError::AnotherAgent(_)), "{error}");
     });
     assert_eq!(served.connect().ask("echo@countersign", "in"), "in");
@@ -410,16 +410,18 @@ fn a_reload_is_all_or_nothing() {
         let mut server =
             countersign_agent::server::Server::new(std::rc::Rc::new(served::ByName), quick(), Default::default());
         let mut wanted = endpoints(directory.path());
-        server.listen(&wanted).expect("the sockets open");
+        server.listen(wanted.clone()).expect("the sockets open");
         wanted.remove(2);
         wanted.push(countersign_agent::server::Endpoint {
             path: "/nonexistent/directory/new.sock".into(),
             kind: countersign_agent::peer::ListenerKind::Agent,
         });
-        server.listen(&wanted).expect_err("one cannot be opened");
+        server.listen(wanted.clone()).expect_err("one cannot be opened");
         assert!(path("bot.sock").exists(), "so the others stay as they were");
         wanted[2].path = path("new.sock");
-        server.listen(&wanted).expect("all can be opened");
+        drop(server.prepare(wanted.clone()).expect("all can be opened"));
+        assert!(path("bot.sock").exists() && !path("new.sock").exists(), "and so they do where the reload fails later");
+        server.listen(wanted.clone()).expect("all can be opened");
         assert!(!path("bot.sock").exists() && path("new.sock").exists());
     });
 }

@@ -82,9 +82,16 @@ pub fn keep(config: &Config) -> io::Result<()> {
     if fs::read(&path).is_ok_and(|kept| kept == text.as_bytes()) {
         return Ok(());
     }
-    let mut file = File::create(&new)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
+    if let Err(error) = write(&new, &text) {
+        let _ = fs::remove_file(&new); // the room that half of it takes
+        return Err(error);
+    }
     fs::rename(&new, &path)?;
     File::open(directory)?.sync_all()
+}
+
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
 }

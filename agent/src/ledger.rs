@@ -407,13 +407,19 @@ impl Ledger {
         self.is_full() && self.journal.pending() > 0
     }
 
-    /// Ends the run in order: what was reserved and not used is free again.
+    /// Ends the run in order: what was reserved and not used is free again. Whatever does not fit, the rest is written.
     pub fn close(mut self, now_ms: u64) -> Result<(), LedgerError> {
+        self.writable()?;
+        let mut done = Ok(());
         for refusals in self.floods.all() {
-            self.append(now_ms, &Record::Refusals(refusals))?;
+            if self.holds_too_much() {
+                let _ = self.write_out(Reach::Kernel); // what it could not write is tried again below
+            }
+            done = done.and(self.append(now_ms, &Record::Refusals(refusals)).map(drop));
         }
-        self.append(now_ms, &Record::Closed(Closed {}))?;
-        self.write_out(Reach::Disk)
+        let closed = self.append(now_ms, &Record::Closed(Closed {})).map(drop);
+        let written = self.write_out(Reach::Disk);
+        written.and(done).and(closed)
     }
 }
 

@@ -33,7 +33,7 @@ use crate::host::handle::{Deadlines, TokenHandle};
 use crate::host::status::TokenState;
 use crate::host::supervisor::{self, Supervisor};
 use crate::ledger::keys::KeyFiles;
-use crate::ledger::storage::Disk;
+use crate::ledger::storage::{Disk, is_full};
 use crate::ledger::{Durability, Ledger, LedgerError, Options};
 use crate::listener::Limits;
 use crate::log;
@@ -120,9 +120,9 @@ async fn serve(start: Start) -> anyhow::Result<()> {
         manager,
         signals,
     };
-    agent.server.listen(&config.endpoints())?;
+    agent.server.listen(config.endpoints())?;
     agent.start_tokens(&config);
-    accepted::keep(&config).context("what was accepted cannot be kept in the state directory")?;
+    agent.keep_accepted(&config).map_err(anyhow::Error::msg)?;
     agent.record_config(&config);
     if let Some((looser, loosens)) = waiting {
         let kept = "agent.toml is not in force, what was accepted before it is";
@@ -266,7 +266,7 @@ impl Agent {
             return Err("another configuration is in force since; ask for the change again".to_owned());
         }
         if config.agent.needs_restart(&self.front.config().agent) {
-            keep_accepted(&config)?;
+            self.keep_accepted(&config)?;
             return Ok("it is in force after the next start of the agent".to_owned());
         }
         self.load(config).await.map(|summary| format!("the configuration is in force: {summary}"))
@@ -274,9 +274,10 @@ impl Agent {
 
     async fn load(&mut self, config: Rc<Config>) -> Result<String, String> {
         let before = self.front.config();
-        let listening = self.server.listen(&config.endpoints());
-        listening.map_err(|error| format!("{error}{}", limits::hint(&error)))?;
-        keep_accepted(&config)?;
+        let sockets = self.server.prepare(config.endpoints());
+        let sockets = sockets.map_err(|error| format!("{error}{}", limits::hint(&error)))?;
+        self.keep_accepted(&config)?;
+        self.server.serve(sockets);
         self.front.replace_config(Rc::clone(&config));
         let gone = before.tokens.iter().filter(|token| !config.tokens.contains(token));
         self.front.tokens.stop(gone.map(|token| token.settings.name.as_str())).await;
@@ -304,6 +305,15 @@ impl Agent {
             () = self.signals.stop() => return Err("the agent stops".to_owned()),
         };
         read.flatten().map_err(|error| format!("the configuration could not be read: {error}"))?
+    }
+
+    /// On a full disk with the room that was set aside.
+    fn keep_accepted(&self, config: &Config) -> Result<(), String> {
+        let kept = match accepted::keep(config) {
+            Err(error) if is_full(&error) && self.front.recorder.make_room() => accepted::keep(config),
+            kept => kept,
+        };
+        kept.map_err(|error| format!("what was accepted cannot be kept in the state directory: {error}"))
     }
 
     /// Starts a host for every token that has none.
@@ -374,10 +384,6 @@ impl SignsOfLife {
             None => std::future::pending().await,
         }
     }
-}
-
-fn keep_accepted(config: &Config) -> Result<(), String> {
-    accepted::keep(config).map_err(|error| format!("what was accepted cannot be kept in the state directory: {error}"))
 }
 
 fn host_of(token: &TokenConfig) -> Result<supervisor::TokenConfig, postcard::Error> {

@@ -31,6 +31,16 @@ pub struct Server<H> {
     given: GivenSockets,
 }
 
+/// Sockets that are bound and not served yet.
+#[derive(Debug)]
+pub struct Prepared {
+    endpoints: Vec<Endpoint>,
+    added: Vec<(Listener, Endpoint)>,
+}
+
+/// Without a socket of its own: the service manager's.
+type Listener = (Option<BoundSocket>, UnixListener);
+
 struct Open {
     /// `None`: the service manager's.
     socket: Option<BoundSocket>,
@@ -45,33 +55,47 @@ impl<H: Handler> Server<H> {
         Self { accepting: Rc::new(Accepting::new(handler, limits, stop)), stopper, open: BTreeMap::new(), given }
     }
 
-    /// Listens on exactly these sockets from now on. On an error nothing has changed.
+    /// Binds what is missing of these sockets, and serves none of them yet. On an error nothing has
+    /// changed, and neither has it when what was prepared is dropped.
     ///
     /// What the service manager handed over has to be among them for as long as the agent runs.
-    /// Connections that came in by a socket that is closed here go on; their [`Handler`] judges what they may still do.
-    pub fn listen(&mut self, endpoints: &[Endpoint]) -> Result<(), SocketError> {
-        self.given.check(endpoints)?;
+    pub fn prepare(&mut self, endpoints: Vec<Endpoint>) -> Result<Prepared, SocketError> {
+        self.given.check(&endpoints)?;
         let mut added = Vec::new();
-        for endpoint in admin_last(endpoints) {
+        for endpoint in admin_last(&endpoints) {
             match self.open.get(&endpoint.path) {
                 Some(open) if open.serves_like(&endpoint.kind) => {}
                 Some(_) => return Err(SocketError::KindChanged(endpoint.path.clone())),
                 None => added.push((self.listener(endpoint)?, endpoint.clone())),
             }
         }
+        Ok(Prepared { endpoints, added })
+    }
+
+    /// Prepares and serves. On an error nothing has changed.
+    pub fn listen(&mut self, endpoints: Vec<Endpoint>) -> Result<(), SocketError> {
+        let prepared = self.prepare(endpoints)?;
+        self.serve(prepared);
+        Ok(())
+    }
+
+    /// Listens on exactly these sockets from now on.
+    ///
+    /// Connections that came in by a socket that is closed here go on; their [`Handler`] judges what they may still do.
+    pub fn serve(&mut self, prepared: Prepared) {
+        let Prepared { endpoints, added } = prepared;
         self.open.retain(|path, _| endpoints.iter().any(|endpoint| endpoint.path == *path));
         for endpoint in endpoints {
             if let Some(open) = self.open.get(&endpoint.path) {
-                open.kind.replace(endpoint.kind.clone());
+                open.kind.replace(endpoint.kind);
             }
         }
         for ((socket, listener), endpoint) in added {
             self.open.insert(endpoint.path, Open::start(socket, listener, endpoint.kind, &self.accepting));
         }
-        Ok(())
     }
 
-    fn listener(&mut self, endpoint: &Endpoint) -> Result<(Option<BoundSocket>, UnixListener), SocketError> {
+    fn listener(&mut self, endpoint: &Endpoint) -> Result<Listener, SocketError> {
         if let Some(listener) = self.given.take(endpoint)? {
             return Ok((None, listener));
         }

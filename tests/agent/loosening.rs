@@ -225,6 +225,13 @@ fn what_does_not_fit_whole_is_not_proposed() {
     let refused = refused_reload(&agent);
     assert!(refused.contains("an approver is shown 65536 at most: split it"), "{refused}");
     assert!((change(&agent).is_none(), warned(&agent)) == (true, true));
+    // It takes the place of an older change that waits: nobody approves what is not wanted any more.
+    agent.configure(WIDER, &rest("2", &[&alice]));
+    reload(&agent);
+    assert!(change(&agent).is_some());
+    agent.configure(BOT, &hidden);
+    refused_reload(&agent);
+    assert!(change(&agent).is_none());
     // Many sentences are too much as well: 201 symbols with a bound that rises.
     let bounds = |bound: u32| {
         let each: Vec<String> = (0..201).map(|number| format!("S{number} = \"{bound}\"")).collect();

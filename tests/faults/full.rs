@@ -1,10 +1,12 @@
 //! A disk that is really full: a small file system of its own for the state directory.
 
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command};
 
-use countersign::Client;
+use countersign::{Admin, Client};
+use countersign_core::wire::{PlainRequest, admin};
 use rustix::process::Signal;
 
 use super::*;
@@ -149,6 +151,70 @@ fn a_disk_without_room_for_a_file_more_still_takes_a_lock() {
     made.into_iter().for_each(|path| fs::remove_file(path).expect("removed"));
     agent.wait_until("unlocked", |agent| agent.admin().unlock().is_ok());
     agent.wait_until("it signs", |agent| read(&mut agent.client()).is_ok());
+    killed::assert_verified(&state_dir);
+}
+
+/// A tighter configuration has the room that was set aside; one that cannot be kept changes nothing.
+#[test]
+fn a_reload_on_a_full_disk_is_all_or_nothing() {
+    let Some(namespace) = Namespace::new("size=2m") else { return };
+    let (mut agent, state_dir) = started(&namespace);
+    let filler = state_dir.join("filler");
+    let with_socket = |name: &str, comments: usize| {
+        let uid = rustix::process::getuid().as_raw();
+        let client =
+            format!("[client.{name}]\nuser = {uid}\nkeys = []\nscopes = [\"read\"]\nsocket = \"DIR/{name}.sock\"\n");
+        format!("{}{client}", "# a comment that takes room on the disk\n".repeat(comments))
+    };
+    let exists = |agent: &Agent, name: &str| agent.path().join(name).exists();
+    fill(&filler);
+    agent.configure(agent::BOT, &with_socket("one", 1));
+    reload(&agent).expect("the room that was set aside is for it");
+    assert!(exists(&agent, "one.sock"));
+    fill(&state_dir.join("more"));
+    agent.configure(agent::BOT, &with_socket("two", 2_000));
+    let refused = reload(&agent).expect_err("there is no room").to_string();
+    assert!(refused.contains("cannot be kept in the state directory"), "{refused}");
+    assert_eq!((exists(&agent, "one.sock"), exists(&agent, "two.sock")), (true, false), "nothing has changed");
+    assert!(!state_dir.join("accepted.toml.new").exists(), "what was written of it takes no room");
+    let accepted = fs::read_to_string(state_dir.join("accepted.toml")).expect("kept");
+    assert!(accepted.contains("[client.one]") && !accepted.contains("[client.two]"));
+    fs::remove_file(&filler).expect("removed");
+    fs::remove_file(state_dir.join("more")).expect("removed");
+    reload(&agent).expect("there is room");
+    assert_eq!((exists(&agent, "one.sock"), exists(&agent, "two.sock")), (false, true));
+    // What stands there already is not written again.
+    let kept = |state_dir: &Path| fs::metadata(state_dir.join("accepted.toml")).expect("kept").ino();
+    let before = kept(&state_dir);
+    reload(&agent).expect("the same");
+    assert_eq!(kept(&state_dir), before);
+    agent.wait_until("it signs", |agent| read(&mut agent.client()).is_ok());
+    assert_eq!(agent.stop(Signal::TERM), Some(0), "{}", agent.log());
+    killed::assert_verified(&state_dir);
+}
+
+fn reload(agent: &Agent) -> Result<admin::DoneReply, Error> {
+    agent.admin().connection().call(admin::RELOAD, &PlainRequest::NOW)
+}
+
+#[test]
+fn an_agent_that_was_killed_starts_on_a_disk_that_is_full_since() {
+    let Some(namespace) = Namespace::new("size=2m") else { return };
+    let (mut agent, state_dir) = started(&namespace);
+    let signed = read(&mut agent.client()).expect("signed").request_id;
+    agent.stop(Signal::KILL);
+    let filler = state_dir.join("filler");
+    fill(&filler);
+    agent.begin();
+    agent.wait_until("it answers", |agent| Admin::open(&agent.sockets()).is_ok());
+    assert!(read(&mut agent.client()).is_err(), "nothing is signed");
+    assert!(agent.admin().lock().is_ok(), "{}", agent.log());
+    // No PIN is tried that could not be counted.
+    agent.wait_until("the token waits for room", |agent| agent.log().contains("without it no PIN is tried"));
+    fs::remove_file(&filler).expect("removed");
+    agent.wait_until("unlocked", |agent| agent.admin().unlock().is_ok());
+    agent.wait_until("it signs without a restart", |agent| read(&mut agent.client()).is_ok());
+    assert!(killed::Journal::below(&state_dir).signed.contains(&signed));
     killed::assert_verified(&state_dir);
 }
 

@@ -137,7 +137,7 @@ pub(crate) fn in_runtime(future: impl Future<Output = ()>) {
 fn serve(directory: &Path, limits: Limits, until: impl Future<Output = ()>) {
     in_runtime(async {
         let mut server = Server::new(Rc::new(ByName), limits, GivenSockets::default());
-        server.listen(&endpoints(directory)).expect("the sockets open");
+        server.listen(endpoints(directory)).expect("the sockets open");
         until.await;
         server.close(Duration::from_secs(5)).await;
     });

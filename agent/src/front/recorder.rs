@@ -486,6 +486,11 @@ impl Recorder {
         }
     }
 
+    /// Frees the room that was set aside; true where there was some.
+    pub fn make_room(&self) -> bool {
+        self.ledger.borrow_mut().as_mut().is_some_and(Ledger::make_room)
+    }
+
     fn make_lock_file(&self, path: &Path) -> io::Result<()> {
         std::fs::File::create(path)?.sync_all()?;
         self.sync_state_dir()
@@ -494,7 +499,7 @@ impl Recorder {
     /// The room that was set aside is freed; where even that is not enough, its file becomes the
     /// lock.
     fn make_lock_file_of_ballast(&self, path: &Path) -> io::Result<()> {
-        self.ledger.borrow_mut().as_mut().map(Ledger::make_room);
+        self.make_room();
         if self.make_lock_file(path).is_ok() {
             return Ok(());
         }

@@ -141,7 +141,7 @@ fn cure(settings: &TokenSettings) -> String {
 
 pub(crate) fn blocked(error: TryError) -> HostError {
     match error {
-        TryError::Busy { .. } => HostError::Busy(error.to_string()),
+        TryError::Busy { .. } | TryError::Full { .. } => HostError::Busy(error.to_string()),
         error => HostError::PinBlocked(error.to_string()),
     }
 }

@@ -17,6 +17,8 @@ use countersign_core::shell;
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
+use crate::ledger::storage::is_full;
+
 const DIRECTORY: &str = "pin-tries";
 const MOST_REFUSALS_IN_A_ROW: u32 = 2;
 
@@ -107,8 +109,19 @@ pub enum TryError {
         shell::path(state_dir)
     )]
     Damaged { path: PathBuf, token: String, state_dir: PathBuf },
-    #[error("the record of PIN attempts in {path} cannot be kept")]
+    /// Before a PIN was tried: it may be tried once there is room.
+    #[error("there is no room for the record of PIN attempts in {path}, and without it no PIN is tried")]
+    Full { path: PathBuf, source: io::Error },
+    #[error("the record of PIN attempts in {path} cannot be kept: {source}")]
     Storage { path: PathBuf, source: io::Error },
+}
+
+impl TryError {
+    /// Of a record that could not be made or written before the PIN was tried.
+    fn before(path: &Path, source: io::Error) -> Self {
+        let path = path.to_owned();
+        if is_full(&source) { Self::Full { path, source } } else { Self::Storage { path, source } }
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -195,7 +208,7 @@ impl TryRecord {
     fn open_within(patience: Duration, state_dir: &Path, token: &str) -> Result<Self, TryError> {
         let directory = directory(state_dir);
         let path = directory.join(format!("{token}.json"));
-        let storage = |source| TryError::Storage { path: path.clone(), source };
+        let storage = |source| TryError::before(&path, source);
         DirBuilder::new().mode(0o700).recursive(true).create(&directory).map_err(storage)?;
         let lock = private_file(&directory.join(format!("{token}.lock"))).map_err(storage)?;
         if !locked_within(patience, &lock).map_err(storage)? {
@@ -223,7 +236,7 @@ impl TryRecord {
         self.record = self.record.with_pending_judged(flags);
         self.record.cleared = false;
         self.record.pending = Some(source.clone());
-        self.write()
+        self.write_durably().map_err(|source| TryError::before(&self.path, source))
     }
 
     /// Records how the C_Login that was begun has ended.

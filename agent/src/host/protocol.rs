@@ -132,7 +132,7 @@ impl std::fmt::Debug for Passphrase {
 /// Why a token host could not do what was asked. The texts hold no secret, PIN or path of one.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, thiserror::Error)]
 pub enum HostError {
-    /// Another process has the token's record of PIN attempts.
+    /// Another process has the token's record of PIN attempts, or there is no room for it.
     #[error("{0}")]
     Busy(String),
     /// Of a YubiKey, with what a person can do about it.

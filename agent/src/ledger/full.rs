@@ -125,7 +125,12 @@ impl Ledger {
 
     /// The records of a lock and of the end come once.
     fn has_no_place_for(&self, record: &Record<'_>) -> bool {
-        self.journal.pending() >= MOST_PENDING && !matches!(record, Record::Closed(_) | Record::Locked(_))
+        self.holds_too_much() && !matches!(record, Record::Closed(_) | Record::Locked(_))
+    }
+
+    /// As much waits in memory as may.
+    pub(super) fn holds_too_much(&self) -> bool {
+        self.journal.pending() >= MOST_PENDING
     }
 
     /// False where what was counted is better counted on.
@@ -215,18 +220,26 @@ impl Ledger {
     }
 
     fn try_to_come_back(&mut self) -> Result<(), LedgerError> {
+        if self.journal.verifies() {
+            return Err(LedgerError::Full("the journal is being verified after its disk was full".to_owned()));
+        }
         self.write_out(Reach::Disk)?;
         let now_ms = self.latest_ms();
         let removed = self.journal.remove_old(now_ms, &mut self.state, self.options.retention);
         self.judged(removed)?;
         let set_aside = self.set_room_aside();
         self.judged(set_aside)?;
-        if let Err(reason) = self.journal.verify() {
-            self.stop(Cause::Broken, reason);
-            return self.writable();
+        match self.journal.verify() {
+            None => Err(LedgerError::Full("the journal is being verified after its disk was full".to_owned())),
+            Some(Err(reason)) => {
+                self.stop(Cause::Broken, reason);
+                self.writable()
+            }
+            Some(Ok(())) => {
+                self.stopped = None;
+                Ok(())
+            }
         }
-        self.stopped = None;
-        Ok(())
     }
 
     /// Sets room aside where there is twice as much.

@@ -1,4 +1,5 @@
-//! Syncs the journal from a thread of its own, soon after the first write that is not yet on the disk.
+//! Syncs the journal from a thread of its own, soon after the first write that is not yet on the disk; the same thread
+//! verifies a journal that comes back after a full disk.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -31,6 +32,8 @@ struct Syncing {
 struct Shared {
     work: Mutex<Work>,
     wake: Condvar,
+    /// A sync has ended.
+    ended: Condvar,
     /// A sync is due that will cover every write up to its start.
     armed: AtomicBool,
     failed: AtomicBool,
@@ -40,8 +43,29 @@ struct Shared {
 struct Work {
     due: Option<Instant>,
     file: Arc<Syncing>,
+    /// A sync has begun and not ended.
+    syncing: bool,
     failure: Option<Failure>,
+    verification: Verification,
     stop: bool,
+}
+
+/// Why a journal is not what was written.
+type Verified = Result<(), String>;
+
+/// What the thread has to verify.
+#[derive(Default)]
+enum Verification {
+    Asked(Box<dyn FnOnce() -> Verified + Send>),
+    Done(Verified),
+    #[default]
+    Nothing,
+    UnderWay,
+}
+
+enum Task {
+    Sync(Arc<Syncing>),
+    Verify(Box<dyn FnOnce() -> Verified + Send>),
 }
 
 #[derive(Debug)]
@@ -69,10 +93,18 @@ impl GroupSync {
     /// `length` is how much of the file is on the disk already.
     pub(super) fn start(file: Box<dyn Syncer>, length: u64) -> std::io::Result<Self> {
         let current = Syncing::new(file, length);
-        let work = Work { due: None, file: Arc::clone(&current), failure: None, stop: false };
+        let work = Work {
+            due: None,
+            file: Arc::clone(&current),
+            syncing: false,
+            failure: None,
+            verification: Verification::Nothing,
+            stop: false,
+        };
         let shared = Arc::new(Shared {
             work: Mutex::new(work),
             wake: Condvar::new(),
+            ended: Condvar::new(),
             armed: AtomicBool::new(false),
             failed: AtomicBool::new(false),
         });
@@ -94,6 +126,29 @@ impl GroupSync {
     /// How much of the file is on the disk, as far as the thread knows.
     pub(super) fn synced(&self) -> u64 {
         self.current.synced.load(Ordering::SeqCst)
+    }
+
+    /// Waits for the sync that is under way, so that its failure is known.
+    pub(super) fn settle(&self) {
+        let work = self.shared.lock();
+        drop(self.shared.ended.wait_while(work, |work| work.syncing));
+    }
+
+    /// Has the thread verify the journal by `check`, where it does not do so already; `None` until it is done.
+    pub(super) fn verify(&self, check: impl FnOnce() -> Verified + Send + 'static) -> Option<Verified> {
+        let mut work = self.shared.lock();
+        match std::mem::take(&mut work.verification) {
+            Verification::Done(verified) => return Some(verified),
+            Verification::Nothing => work.verification = Verification::Asked(Box::new(check)),
+            under_way => work.verification = under_way,
+        }
+        self.shared.wake.notify_one();
+        None
+    }
+
+    /// True from when a verification was asked for until it is done.
+    pub(super) fn verifies(&self) -> bool {
+        matches!(self.shared.lock().verification, Verification::Asked(_) | Verification::UnderWay)
     }
 
     /// The journal goes on in another file, of which `length` is synced; so is all of the old one.
@@ -136,13 +191,25 @@ impl Shared {
     }
 
     fn run(&self) {
-        while let Some(syncing) = self.next() {
-            let covered = syncing.written.load(Ordering::SeqCst);
-            match syncing.file.sync() {
-                Ok(()) => drop(syncing.synced.fetch_max(covered, Ordering::SeqCst)),
-                Err(error) => self.fail(&error, syncing),
+        while let Some(task) = self.next() {
+            match task {
+                Task::Sync(syncing) => self.sync(syncing),
+                Task::Verify(check) => {
+                    let verified = check();
+                    self.lock().verification = Verification::Done(verified);
+                }
             }
         }
+    }
+
+    fn sync(&self, syncing: Arc<Syncing>) {
+        let covered = syncing.written.load(Ordering::SeqCst);
+        match syncing.file.sync() {
+            Ok(()) => drop(syncing.synced.fetch_max(covered, Ordering::SeqCst)),
+            Err(error) => self.fail(&error, syncing),
+        }
+        self.lock().syncing = false;
+        self.ended.notify_all();
     }
 
     fn fail(&self, error: &std::io::Error, file: Arc<Syncing>) {
@@ -151,25 +218,83 @@ impl Shared {
         self.failed.store(true, Ordering::SeqCst);
     }
 
-    /// Waits until a sync is due; `None` where the thread has to end.
-    fn next(&self) -> Option<Arc<Syncing>> {
+    /// Waits until there is something to do; `None` where the thread has to end.
+    fn next(&self) -> Option<Task> {
         let mut work = self.lock();
         loop {
             if work.stop {
                 return None;
             }
             let now = Instant::now();
+            if work.due.is_some_and(|due| due <= now) {
+                break;
+            }
+            match std::mem::take(&mut work.verification) {
+                Verification::Asked(check) => {
+                    work.verification = Verification::UnderWay;
+                    return Some(Task::Verify(check));
+                }
+                other => work.verification = other,
+            }
             work = match work.due {
                 None => self.wake.wait(work).unwrap_or_else(PoisonError::into_inner),
-                Some(due) if due > now => {
-                    self.wake.wait_timeout(work, due - now).unwrap_or_else(PoisonError::into_inner).0
-                }
-                Some(_) => break,
+                Some(due) => self.wake.wait_timeout(work, due - now).unwrap_or_else(PoisonError::into_inner).0,
             };
         }
-        work.due = None;
+        (work.due, work.syncing) = (None, true);
         // Before the sync starts: a write that comes while it runs needs another one.
         self.armed.store(false, Ordering::SeqCst);
-        Some(Arc::clone(&work.file))
+        Some(Task::Sync(Arc::clone(&work.file)))
+    }
+}
+
+impl std::fmt::Debug for Verification {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Asked(_) => "Asked",
+            Self::Done(_) => "Done",
+            Self::Nothing => "Nothing",
+            Self::UnderWay => "UnderWay",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::*;
+
+    /// Says when it is asked to sync, and fails for want of room once it is told to.
+    #[derive(Debug)]
+    struct Slow {
+        began: Mutex<Sender<()>>,
+        fails: Mutex<Receiver<()>>,
+    }
+
+    impl Syncer for Slow {
+        fn sync(&self) -> std::io::Result<()> {
+            let _ = self.began.lock().expect("no panic").send(());
+            let _ = self.fails.lock().expect("no panic").recv();
+            Err(std::io::ErrorKind::StorageFull.into())
+        }
+    }
+
+    #[test]
+    fn a_failure_is_known_before_the_journal_goes_on_in_another_file() {
+        let ((began, begins), (fail, fails)) = (channel(), channel());
+        let slow = Slow { began: Mutex::new(began), fails: Mutex::new(fails) };
+        let group_sync = GroupSync::start(Box::new(slow), 0).expect("a thread");
+        group_sync.written(10);
+        begins.recv().expect("the thread syncs");
+        assert_eq!(group_sync.failure(), None, "not yet");
+        let failing = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            fail.send(()).expect("the thread waits");
+        });
+        group_sync.settle();
+        let failure = group_sync.failure().expect("it failed");
+        assert!(failure.full, "what was written can be written again: {failure:?}");
+        failing.join().expect("no panic");
     }
 }

@@ -206,10 +206,24 @@ impl Journal {
         if bytes.len() == length { Ok(bytes) } else { Err(not_as_written()) }
     }
 
-    /// Reads the journal as a start does, and compares its end with what was written.
-    pub(super) fn verify(&self) -> Result<(), String> {
-        let found = recovery::end(&self.segments).map_err(|error| error.to_string())?;
-        if found == (self.name, self.length, self.chain) { Ok(()) } else { Err(not_as_written().to_string()) }
+    /// Reads the journal as a start does, and compares it with what was written so far; in the thread where there is one,
+    /// since a segment is long. `None` until that is done.
+    pub(super) fn verify(&self) -> Option<Result<(), String>> {
+        let (segments, name, length, chain) = (self.segments.clone(), self.name, self.length, self.chain);
+        let check = move || match recovery::end_at(&segments, name, length) {
+            Ok(found) if found == chain => Ok(()),
+            Ok(_) => Err(not_as_written().to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        match &self.group_sync {
+            Some(group_sync) => group_sync.verify(check),
+            None => Some(check()),
+        }
+    }
+
+    /// True while the thread verifies: until it is done, nothing may be removed that it reads.
+    pub(super) fn verifies(&self) -> bool {
+        self.group_sync.as_ref().is_some_and(GroupSync::verifies)
     }
 
     /// How long until a sync is due; `None` where nothing waits for one, or the thread does it.
@@ -225,6 +239,11 @@ impl Journal {
     /// Goes on in a new segment. Where there is no room for one, the old one grows.
     fn rotate(&mut self, time_ms: u64, state: &mut State, options: &Options) -> io::Result<()> {
         self.sync()?;
+        if let Some(group_sync) = &self.group_sync {
+            // From here on nobody can write the bytes again that a sync of the thread may lose.
+            group_sync.settle();
+            self.sync()?;
+        }
         let (previous, next) = (self.name, self.name.next());
         let (file, length) = match self.segments.create(next, Some(previous), &mut self.chain, time_ms, state) {
             Err(error) if is_full(&error) => {

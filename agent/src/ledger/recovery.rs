@@ -1,6 +1,6 @@
 //! Takes up a journal at start: verifies its chain, repairs a torn end, refuses any other damage, rebuilds the state.
 
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Read};
 
 use countersign_core::audit::{Line, SegmentFile, SegmentName, Segments as _, read_line};
 use countersign_core::chain::{Chain, Hash, Head};
@@ -44,16 +44,19 @@ pub(super) fn recover(segments: &SegmentDir, now_ms: u64) -> Result<Recovered, L
     Ok(Recovered { end: End { name, length, begun_ms, file, chain }, state, segments: files.len(), torn })
 }
 
-/// Verifies what a start verifies, and changes nothing: the newest segment, how much of it is whole
-/// lines, and the chain's end. An unfinished line is damage here.
-pub(super) fn end(segments: &SegmentDir) -> Result<(SegmentName, u64, Chain), LedgerError> {
+/// Verifies what a start verifies, and changes nothing: the newest segment, which is `newest`, as far as `length`; the chain there.
+/// More may be written meanwhile.
+pub(super) fn end_at(segments: &SegmentDir, newest: SegmentName, length: u64) -> Result<Chain, LedgerError> {
     let files = segments.list().map_err(|error| LedgerError::io("read the journal", error))?;
     check_links(segments, &files)?;
-    let newest = files.last().map_or(SegmentName::FIRST, |file| file.name);
-    let mut scan = Scan::of(segments, newest);
+    let mut scan = Scan { most: length, ..Scan::of(segments, newest) };
+    if files.last().is_none_or(|file| file.name != newest) {
+        return Err(scan.damaged("it is not the newest segment"));
+    }
     scan.header()?;
     match scan.records()? {
-        None => Ok((scan.name, scan.done, scan.chain)),
+        None if scan.done == length => Ok(scan.chain),
+        None => Err(scan.damaged("it is shorter than it was written")),
         Some(_) => Err(scan.damaged("its last line is unfinished")),
     }
 }
@@ -98,13 +101,15 @@ struct Scan<'a> {
     line: u64,
     /// Bytes of whole, sound lines.
     done: u64,
+    /// No more than so many bytes are read.
+    most: u64,
     chain: Chain,
     state: State,
 }
 
 impl<'a> Scan<'a> {
     fn of(segments: &'a SegmentDir, name: SegmentName) -> Self {
-        Self { segments, name, line: 0, done: 0, chain: Chain::GENESIS, state: State::default() }
+        Self { segments, name, line: 0, done: 0, most: u64::MAX, chain: Chain::GENESIS, state: State::default() }
     }
 }
 
@@ -171,10 +176,10 @@ impl Scan<'_> {
         Ok(Torn::Cut(bytes.len() as u64))
     }
 
-    fn reader(&self) -> Result<BufReader<Box<dyn io::Read>>, LedgerError> {
+    fn reader(&self) -> Result<BufReader<io::Take<Box<dyn io::Read>>>, LedgerError> {
         let opened = self.segments.open(self.name, self.done);
         opened
-            .map(|reader| BufReader::with_capacity(1 << 16, reader))
+            .map(|reader| BufReader::with_capacity(1 << 16, reader.take(self.most - self.done)))
             .map_err(|error| LedgerError::io("read the journal", error))
     }
 

@@ -42,6 +42,8 @@ struct Inner {
     capacity: Option<u64>,
     /// Bytes of other programs.
     of_others: u64,
+    /// Held by a test while reads of files from their beginning wait.
+    reading: Arc<Mutex<()>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -66,6 +68,11 @@ impl SimulatedDisk {
     pub(super) fn works_again(&self) {
         let mut inner = self.inner();
         (inner.fails_after, inner.error) = (None, None);
+    }
+
+    /// While this is held, who reads a file from its beginning waits.
+    pub(super) fn reading(&self) -> Arc<Mutex<()>> {
+        Arc::clone(&self.inner().reading)
     }
 
     /// Bounds the bytes of all files together; more than there are is free.
@@ -198,6 +205,10 @@ impl Storage for SimulatedDisk {
     }
 
     fn open(&self, path: &Path, offset: u64) -> io::Result<Box<dyn Read>> {
+        if offset == 0 {
+            let reading = Arc::clone(&self.inner().reading);
+            drop(reading.lock());
+        }
         let inner = self.inner();
         let bytes = &inner.files[inner.find(path)?].bytes;
         Ok(Box::new(Cursor::new(bytes.get(offset as usize..).unwrap_or_default().to_vec())))

@@ -87,7 +87,7 @@ fn judge(verdict: Verdict, state_dir: &Path, token: &str) -> Result<(), CardErro
 
 fn blocked(error: TryError) -> CardError {
     match error {
-        TryError::Busy { .. } => CardError::Busy(error.to_string()),
+        TryError::Busy { .. } | TryError::Full { .. } => CardError::Busy(error.to_string()),
         error => CardError::PinBlocked(error.to_string()),
     }
 }

@@ -39,7 +39,7 @@ fn small(options: Options) -> (SimulatedDisk, Ledger) {
 
 /// Asks until the ledger signs again, a few times.
 fn comes_back(ledger: &mut Ledger, now_ms: u64) -> bool {
-    (0..8).any(|_| {
+    (0..50).any(|_| {
         std::thread::sleep(Duration::from_millis(3));
         trade(ledger, now_ms).is_ok()
     })
@@ -224,6 +224,57 @@ fn a_sync_of_the_thread_without_room_ends_signing_until_there_is_some() {
     let disk = disk.after_power_cut(super::super::simulated_disk::Loss::All);
     let intents = kinds(&disk).iter().filter(|kind| *kind == "intent").count();
     assert!(intents >= 2, "what the failed sync had to bring is on the disk");
+}
+
+/// A segment is long, and a lock does not wait until it was read.
+#[test]
+fn while_the_journal_is_verified_nobody_waits_and_nothing_is_signed() {
+    let disk = SimulatedDisk::default();
+    let options = Options { background_sync: true, ..options("boot 1") };
+    let (mut ledger, _) = open_with(&disk, options, NOW).expect("opens");
+    trade(&mut ledger, NOW).expect("signed");
+    disk.set_capacity(disk.used() + 5);
+    assert!(trade(&mut ledger, NOW).is_err(), "full");
+    disk.set_capacity(MEBIBYTE);
+    let reading = disk.reading();
+    let held = reading.lock().expect("nobody panics");
+    let (done, waits) = std::sync::mpsc::channel();
+    let front = std::thread::spawn(move || {
+        let mut full = 0;
+        for second in 0..20 {
+            std::thread::sleep(Duration::from_millis(3));
+            full += usize::from(matches!(trade(&mut ledger, NOW), Err(ReserveError::Ledger(LedgerError::Full(_)))));
+            ledger.refuse(NOW + second, &refused()).expect("recorded");
+            ledger.append(NOW, &Record::Locked(countersign_core::record::Locking { uid: 0 })).expect("recorded");
+            ledger.sync().expect("there is room");
+        }
+        done.send(full).expect("the test waits");
+        ledger
+    });
+    assert_eq!(waits.recv_timeout(Duration::from_secs(10)), Ok(20), "the front went on, and signed nothing");
+    drop(held);
+    let mut ledger = front.join().expect("no panic");
+    assert!(comes_back(&mut ledger, NOW), "{:?}", ledger.health());
+    assert_sound(&disk);
+}
+
+#[test]
+fn at_the_end_all_that_was_counted_is_recorded_however_much_waits_in_memory() {
+    let disk = SimulatedDisk::default();
+    let (mut ledger, _) = open(&disk, "boot 1", NOW).expect("opens");
+    ledger.refuse(NOW, &refused()).expect("recorded");
+    disk.set_capacity(disk.used());
+    let _ = ledger.append(NOW, &result()).map(|_| ledger.flush());
+    for number in 0..100 {
+        let _ = ledger.refuse(NOW + number, &Refused { code: format!("code.{}", number % 7).into(), ..refused() });
+    }
+    while ledger.append(NOW, &result()).is_ok() {}
+    disk.set_capacity(4 * MEBIBYTE);
+    ledger.close(NOW + 1).expect("there is room again");
+    let kinds = kinds(&disk);
+    assert_eq!(kinds.last().map(String::as_str), Some("closed"));
+    assert!(kinds.iter().any(|kind| kind == "refusals"), "what was counted is on record");
+    assert_sound(&disk);
 }
 
 /// Somebody who changes the journal while nothing can be written is not overlooked.

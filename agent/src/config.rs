@@ -9,6 +9,7 @@ mod fields;
 mod loosening;
 mod pin;
 mod problem;
+mod shown;
 mod sources;
 mod token;
 mod transfer;
@@ -30,6 +31,7 @@ pub use approver::{Approver, ApproverProof};
 pub use facts::Facts;
 pub use loosening::loosened;
 pub use problem::{Finding, Report};
+pub use shown::{TooMuch, diff, fits};
 pub use sources::Sources;
 pub use token::TokenConfig;
 

@@ -5,6 +5,7 @@
 //! logs out, and sets another PIN where the token can ([`open`]). `docs/decisions/0015-vault.md` says why it is so.
 
 pub mod custody;
+mod difference;
 pub mod keeper;
 pub mod open;
 pub mod place;

@@ -2,13 +2,23 @@
 
 use std::io::BufRead as _;
 
-use countersign_core::approval::Statement;
+use countersign_core::approval::{Statement, Subject};
 use serde_json::Value;
 
 use super::*;
 
 /// Runs a change that takes an approval by `person`; what it said at the end, or why not.
 pub(super) fn changed(this: &VaultAgent, person: &Person, arguments: &[&str]) -> Result<Value, String> {
+    changed_and_shown(this, person, arguments).map(|(result, _)| result)
+}
+
+/// The same, and the statement that the person was shown.
+fn changed_and_shown(
+    this: &VaultAgent,
+    person: &Person,
+    arguments: &[&str],
+) -> Result<(Value, Option<Statement>), String> {
+    let mut shown = None;
     let mut command = this.vault_command(arguments);
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
@@ -21,15 +31,16 @@ pub(super) fn changed(this: &VaultAgent, person: &Person, arguments: &[&str]) ->
                 statement.unwrap_or_else(|| serde_json::from_value(asked["statement"].clone()).expect("one"));
             let sshsig = person.approve(&statement, 1);
             child.stdin.take().expect("a pipe").write_all(sshsig.as_bytes()).expect("it reads");
+            shown = Some(statement);
         } else {
             child.wait().expect("ended");
-            return Ok(asked);
+            return Ok((asked, None));
         }
     }
     let last = lines.map_while(Result::ok).last();
     let output = child.wait_with_output().expect("ended");
     if output.status.success() {
-        return Ok(serde_json::from_str(&last.expect("a result")).expect("JSON"));
+        return Ok((serde_json::from_str(&last.expect("a result")).expect("JSON"), shown));
     }
     Err(String::from_utf8_lossy(&output.stderr).into_owned())
 }
@@ -105,6 +116,69 @@ fn another_configuration_is_taken_on_with_a_touch_and_an_approval() {
     assert_eq!(this.agreements(), before, "nobody was asked to touch for nothing");
     changed(&this, &this.alice, &["reseal", "vault"]).expect("taken on");
     this.withdraw(key, path, &params).expect("signed");
+}
+
+/// The sentences and lines that an approver of a change is shown.
+fn shown(this: &VaultAgent, arguments: &[&str]) -> (Vec<String>, String) {
+    let (_, statement) = changed_and_shown(this, &this.alice, arguments).expect("approved");
+    match statement.expect("an approver is asked").subject {
+        Subject::Vault { loosens, diff, .. } => (loosens, diff),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_approver_is_shown_every_value_that_a_vault_would_be_sealed_for() {
+    let this = VaultAgent::with_keys();
+    this.wait_until_closed();
+    let file = this.agent.config_file();
+    let text = fs::read_to_string(&file).expect("readable");
+    let bob = Person::new("bob", 5);
+    let address = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4";
+    let more = format!(
+        "\n[[destination]]\nlabel = \"colder\"\nasset = \"BTC\"\nnetwork = \"BTC\"\naddress = \"{address}\"\n\n\
+         [approver.bob]\nssh_key = \"{}\"\n",
+        bob.public_key()
+    );
+    fs::write(&file, format!("{text}{more}")).expect("written");
+    let (loosens, diff) = shown(&this, &["reseal", "vault"]);
+    let all = loosens.join("\n");
+    assert!(all.contains("address \"bc1q w508 d6qe jxtd g4y5 r3za rvar y0c5 xw7k v8f3 t4\""), "{all}");
+    assert!(all.contains("[approver.bob]") && all.contains("SHA256:"), "{all}");
+    assert!(!all.contains("counts as new") && !all.contains("alice"), "only what differs: {all}");
+    assert!(diff.contains(&format!("+address = \"{address}\"")), "{diff}");
+    // Another YubiKey is named by its key too, and what has not changed is not repeated.
+    let (loosens, diff) = shown(&this, &["remove", "vault", "yk-spare"]);
+    assert!(loosens.len() == 1 && loosens[0].contains("no longer opens the vault") && diff.is_empty(), "{loosens:?}");
+    let (loosens, _) = shown(&this, &["add", "vault", "yk-spare"]);
+    let named = ["YubiKey yk-spare (serial ", "key in 9d SHA256:", "opens the vault, as it did not before"];
+    assert!(loosens.len() == 1 && named.iter().all(|part| loosens[0].contains(part)), "{loosens:?}");
+    // Where nobody knows what it was sealed for, and where somebody says something else, all is new.
+    fs::write(&file, &text).expect("written");
+    let kept = this.directory().join("agent.toml");
+    for tampered in [None, Some(format!("{text}{more}# another\n"))] {
+        match &tampered {
+            None => fs::remove_file(&kept).expect("removed"),
+            Some(text) => fs::write(&kept, text).expect("written"),
+        }
+        let (loosens, _) = shown(&this, &["reseal", "vault"]);
+        let all = loosens.join("\n");
+        assert!(all.contains("all of the new one counts as new") && all.contains("[approver.alice]"), "{all}");
+        fs::write(&file, format!("{text}# {}\n", tampered.is_some())).expect("written");
+    }
+}
+
+#[test]
+fn a_change_of_a_vault_that_cannot_be_shown_whole_is_not_asked_for() {
+    let this = VaultAgent::with_keys();
+    this.wait_until_closed();
+    let file = this.agent.config_file();
+    let text = fs::read_to_string(&file).expect("readable");
+    let comments =
+        "# a comment of the operator's, about as long as the lines of such a file usually are\n".repeat(1_000);
+    fs::write(&file, format!("{comments}{text}")).expect("written");
+    let refused = changed(&this, &this.alice, &["reseal", "vault"]).expect_err("too much");
+    assert!(refused.contains("split it"), "{refused}");
 }
 
 #[test]

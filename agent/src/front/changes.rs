@@ -12,19 +12,14 @@ use countersign_core::record::Record;
 use countersign_core::refusal::{Code, Refusal};
 use countersign_core::wire::PendingRequest;
 use countersign_core::wire::admin::{ChangeEntry, DoneReply};
-use similar::TextDiff;
 use tokio::time::Instant;
 
 use super::operator::done;
 use super::{Front, Reload};
-use crate::config::Config;
+use crate::config::{Config, TooMuch, diff, fits};
 
 /// A person has to read it first.
 const PATIENCE: Duration = Duration::from_secs(600);
-/// More sentences, or more of the lines that differ, nobody judges: such a change is not proposed.
-/// A frame of `pending` holds it.
-const MOST_SENTENCES: usize = 200;
-const LONGEST_STATEMENT: usize = 64 * 1024;
 
 /// At most one change of each kind waits: a newer one takes the place of an older.
 #[derive(Debug, Default)]
@@ -33,20 +28,6 @@ pub struct Changes {
     /// Why `agent.toml`, as it was read last, does not wait although it is looser.
     unshown: RefCell<Option<TooMuch>>,
 }
-
-/// A change that no approver could be shown whole, and that therefore waits for nobody.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum TooMuch {
-    #[error("it loosens {0} things, and an approver is shown {MOST_SENTENCES} at most: {SPLIT}")]
-    Sentences(usize),
-    #[error(
-        "what it loosens and the lines that differ take {0} bytes, and an approver is shown {LONGEST_STATEMENT} at most: {SPLIT}"
-    )]
-    Statement(usize),
-}
-
-const SPLIT: &str = "split it. First load what loosens nothing, such as comments and another order, which asks nobody; then \
-                     the rest in parts. Nothing was changed";
 
 #[derive(Debug)]
 struct Change {
@@ -228,22 +209,4 @@ impl Front {
         let loaded = outcome.await.map_err(|_| stopping())?;
         loaded.map_err(|reason| Refusal::malformed(format!("the configuration was not loaded: {reason}")))
     }
-}
-
-/// An approver signs what they are shown, so all of it is shown or nothing is signed.
-fn fits(sentences: usize, statement: &Statement) -> Result<(), TooMuch> {
-    let length = statement.bytes().len();
-    if sentences > MOST_SENTENCES {
-        Err(TooMuch::Sentences(sentences))
-    } else if length > LONGEST_STATEMENT {
-        Err(TooMuch::Statement(length))
-    } else {
-        Ok(())
-    }
-}
-
-/// The lines that differ, as `diff -u` writes them: all of them.
-fn diff(before: &str, after: &str) -> String {
-    let diff = TextDiff::from_lines(before, after);
-    diff.unified_diff().context_radius(1).header("in force", "agent.toml").to_string()
 }

@@ -5,18 +5,19 @@
 
 use std::fs;
 use std::io::{BufRead, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use countersign_core::approval::{Collected, Purpose, Statement, Subject};
 use countersign_core::attestation::PinPolicy;
 use data_encoding::BASE64;
 use serde_json::json;
 
+use super::difference::Difference;
 use super::open::{Closing, Prepared, card_pin, yubikey_gone};
 use super::place::Place;
 use super::sealed::{Contents, Mark, Recipient, SealedApprover, Terms, random_pin};
 use super::spent::Spent;
-use crate::config::{self, Config};
+use crate::config::{self, Config, fits};
 use crate::enrol::yubikey::{attest, make_unsealing_key, roots};
 use crate::front::clock;
 use crate::host::login;
@@ -34,6 +35,7 @@ const PATIENCE_MS: u64 = 180_000;
 #[derive(Debug)]
 pub struct Custody {
     config: Config,
+    config_file: PathBuf,
     settings: TokenSettings,
     place: Place,
 }
@@ -57,7 +59,7 @@ impl Custody {
         let absent = || HostError::Refused(format!("agent.toml has no [token.{token}] with a sealed PIN"));
         let settings = found.filter(|one| one.settings.is_sealed()).ok_or_else(absent)?.settings.clone();
         let place = Place::of(&settings.state_dir, token);
-        Ok(Self { config, settings, place })
+        Ok(Self { config, config_file: config_file.to_owned(), settings, place })
     }
 
     /// Seals a new vault: takes the token's first PIN from `pin_file`, sets one that nobody knows, and removes the file.
@@ -124,6 +126,7 @@ impl Custody {
             set.map_err(|code| crate::host::fault::Fault::of_code(code, "C_SetPIN").error)?;
         }
         self.place.promote().map_err(|error| failed(&error))?;
+        self.keep_config(&contents.terms);
         if rotates {
             fs::remove_file(pin_file).map_err(|error| refused("the PIN file is of no use any more", &error))?;
         }
@@ -183,7 +186,7 @@ impl Custody {
         let terms = self.changed(&before, change, overwrite)?;
         // A trading token may be sealed by whom nobody has to ask.
         if *change != Change::Rotate && !before.approvers.is_empty() {
-            approved(&before, &terms)?;
+            self.approved(&before, &terms)?;
         }
         let (card, spent) = (prepared.card().to_owned(), Spent::open(prepared.place()));
         let spent = spent.map_err(|error| HostError::Refused(error.to_string()))?;
@@ -196,6 +199,7 @@ impl Custody {
         let rotates = Closing::rotates(login.token.profile());
         drop(login);
         closing.finish_with(terms.clone(), spent.mark())?;
+        self.keep_config(&terms);
         Ok(shown(&terms, rotates))
     }
 
@@ -220,6 +224,57 @@ impl Custody {
         terms.policy_sha256.clone_from(&self.config.policy.sha256);
         terms.approvers = self.config.policy.approvers.iter().filter_map(SealedApprover::of).collect();
         Ok(terms)
+    }
+
+    /// Has those who could approve before say yes to what comes.
+    fn approved(&self, before: &Terms, terms: &Terms) -> Result<(), HostError> {
+        let found = Difference::between(before, terms, &self.config, &self.place, &self.config_file);
+        let sentences = if found.whole { 0 } else { found.loosens.len() };
+        let statement = Statement {
+            purpose: Purpose::Approval,
+            agent: before.agent.clone(),
+            request_id: uuid::Uuid::new_v4().to_string(),
+            expires_ms: clock::wall_ms() + PATIENCE_MS,
+            policy_sha256: before.policy_sha256.clone(),
+            subject: Subject::Vault {
+                token: terms.token.clone(),
+                recipients: terms.recipients.iter().map(|one| (one.name.clone(), one.serial)).collect(),
+                policy_sha256: terms.policy_sha256.clone(),
+                terms_sha256: terms.sha256(),
+                loosens: found.loosens,
+                diff: found.diff,
+            },
+        };
+        fits(sentences, &statement).map_err(|reason| refused("the change cannot be shown whole", &reason))?;
+        let approvers = before.approvers.iter().map(|one| json!({"name": one.name, "public_key": one.public_key}));
+        let asked = json!({"v": 1, "statement": statement, "approvers": approvers.collect::<Vec<_>>()});
+        writeln!(std::io::stdout(), "{asked}").map_err(|error| refused("standard output", &error))?;
+        let mut sshsig = String::new();
+        for line in std::io::stdin().lock().lines() {
+            let line = line.map_err(|error| refused("standard input", &error))?;
+            sshsig.push_str(&line);
+            sshsig.push('\n');
+            if line.starts_with("-----END") {
+                break;
+            }
+        }
+        let expires_ms = statement.expires_ms;
+        let mut collected = Collected::new(statement, 1);
+        let refused = |reason: &dyn std::fmt::Display| HostError::Refused(format!("it was not approved: {reason}"));
+        collected.take(collected.judge(&before.approvers(), &sshsig).map_err(|reason| refused(&reason))?);
+        if clock::wall_ms() >= expires_ms {
+            return Err(refused(&"too late"));
+        }
+        Ok(())
+    }
+
+    /// Without it the next change shows all of its configuration as new.
+    fn keep_config(&self, terms: &Terms) {
+        if terms.policy_sha256 == self.config.policy.sha256
+            && let Err(error) = self.place.keep_config(&self.config.text)
+        {
+            tracing::warn!(%error, "the configuration cannot be kept beside the vault");
+        }
     }
 
     /// What this process writes has to be its user's whose processes open the vault later.
@@ -281,43 +336,6 @@ fn recipient(settings: &TokenSettings, overwrite: bool) -> Result<Recipient, Hos
     }
     let public_key = BASE64.encode(&attested.public_key);
     Ok(Recipient { name: settings.name.clone(), serial, public_key, attestation })
-}
-
-/// Has those who could approve before say yes to what comes.
-fn approved(before: &Terms, terms: &Terms) -> Result<(), HostError> {
-    let statement = Statement {
-        purpose: Purpose::Approval,
-        agent: before.agent.clone(),
-        request_id: uuid::Uuid::new_v4().to_string(),
-        expires_ms: clock::wall_ms() + PATIENCE_MS,
-        policy_sha256: before.policy_sha256.clone(),
-        subject: Subject::Vault {
-            token: terms.token.clone(),
-            recipients: terms.recipients.iter().map(|one| (one.name.clone(), one.serial)).collect(),
-            policy_sha256: terms.policy_sha256.clone(),
-            terms_sha256: terms.sha256(),
-        },
-    };
-    let approvers = before.approvers.iter().map(|one| json!({"name": one.name, "public_key": one.public_key}));
-    let asked = json!({"v": 1, "statement": statement, "approvers": approvers.collect::<Vec<_>>()});
-    writeln!(std::io::stdout(), "{asked}").map_err(|error| refused("standard output", &error))?;
-    let mut sshsig = String::new();
-    for line in std::io::stdin().lock().lines() {
-        let line = line.map_err(|error| refused("standard input", &error))?;
-        sshsig.push_str(&line);
-        sshsig.push('\n');
-        if line.starts_with("-----END") {
-            break;
-        }
-    }
-    let expires_ms = statement.expires_ms;
-    let mut collected = Collected::new(statement, 1);
-    let refused = |reason: &dyn std::fmt::Display| HostError::Refused(format!("it was not approved: {reason}"));
-    collected.take(collected.judge(&before.approvers(), &sshsig).map_err(|reason| refused(&reason))?);
-    if clock::wall_ms() >= expires_ms {
-        return Err(refused(&"too late"));
-    }
-    Ok(())
 }
 
 fn announce(yubikey: &str) -> crate::host::yubikey::OnBlink {

@@ -15,6 +15,8 @@ const DIRECTORY: &str = "vault";
 const CURRENT: &str = "sealed";
 const NEXT: &str = "sealed.new";
 const UNFINISHED: &str = "sealed.tmp";
+/// The configuration that the vault was sealed for; its hash is inside.
+const CONFIG: &str = "agent.toml";
 
 /// The directory of one vault.
 #[derive(Clone, Debug)]
@@ -87,6 +89,20 @@ impl Place {
     /// The token has the new PIN.
     pub fn promote(&self) -> io::Result<()> {
         self.rename(NEXT, CURRENT)
+    }
+
+    /// Keeps the configuration that it was sealed for, to show at the next change what differs.
+    pub fn keep_config(&self, text: &str) -> io::Result<()> {
+        let path = self.directory.join(CONFIG);
+        let new = path.with_extension("new");
+        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(new, path)
+    }
+
+    pub fn kept_config(&self) -> Option<String> {
+        fs::read_to_string(self.directory.join(CONFIG)).ok()
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {

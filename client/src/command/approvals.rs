@@ -1,6 +1,6 @@
 //! `pending`, `approve`, `deny`: what waits for a person.
 
-mod shown;
+pub(super) mod shown;
 
 use std::io::{IsTerminal, stderr};
 use std::sync::mpsc;

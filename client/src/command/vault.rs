@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::agent_program;
+use crate::command::approvals::shown::differences;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Output, plain, say};
@@ -156,16 +157,18 @@ fn pass_on(stderr: ChildStderr) -> Option<String> {
 }
 
 fn approve(asked: &Asked) -> Result<String, Failure> {
-    let Subject::Vault { token, recipients, policy_sha256, .. } = &asked.statement.subject else {
+    let Subject::Vault { token, recipients, policy_sha256, loosens, diff, .. } = &asked.statement.subject else {
         return Err(Failure::Usage("the agent's program asks for an approval of something else".to_owned()));
     };
     let opens: Vec<_> = recipients.iter().map(|(name, serial)| format!("{name} (YubiKey {serial})")).collect();
-    say(&facts(&[
+    let mut lines = vec![
         ("vault", plain(token)),
         ("opens it then", plain(&opens.join(", "))),
         ("policy then", plain(policy_sha256)),
         ("agent", plain(&asked.statement.agent)),
-    ]));
+    ];
+    lines.extend(differences(loosens, diff).into_iter().map(|(name, text)| (name, plain(&text))));
+    say(&facts(&lines));
     let entry = |known: &Known| ApproverEntry {
         person: None,
         name: known.name.clone(),

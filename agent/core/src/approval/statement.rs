@@ -89,6 +89,13 @@ pub enum Subject {
         policy_sha256: String,
         /// Of everything it would be sealed for.
         terms_sha256: String,
+        /// What it would be sealed for that it is not now, and what it would sign by that configuration that it does not now: one
+        /// sentence each.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        loosens: Vec<String>,
+        /// The lines in which the two configurations differ.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        diff: String,
     },
 }
 

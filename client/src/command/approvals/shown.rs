@@ -52,15 +52,20 @@ fn changes(subject: &Subject) -> Vec<(&'static str, String)> {
         Subject::Unlock => vec![("does", "the agent, which is locked, signs again".to_owned())],
         Subject::Configuration { to_sha256, loosens, diff, .. } => {
             let does = ("does", format!("another agent.toml comes into force: {to_sha256}"));
-            let lines = diff.split_terminator('\n').map(|line| ("", line.to_owned()));
-            let loosens = loosens.iter().map(|sentence| ("loosens", sentence.clone()));
-            let all = ("loosens", format!("{} in all, each shown above", counted(loosens.len())));
-            std::iter::once(does).chain(lines).chain(loosens).chain([all]).collect()
+            std::iter::once(does).chain(differences(loosens, diff)).collect()
         }
         Subject::Request { .. } | Subject::Session { .. } | Subject::Vault { .. } => {
             vec![("WRONG", Unlike::Listed.to_string())]
         }
     }
+}
+
+/// The lines that differ, then what they loosen, then how much that was.
+pub(in crate::command) fn differences(loosens: &[String], diff: &str) -> Vec<(&'static str, String)> {
+    let lines = diff.split_terminator('\n').map(|line| ("", line.to_owned()));
+    let each = loosens.iter().map(|sentence| ("loosens", sentence.clone()));
+    let all = ("loosens", format!("{} in all, each shown above", counted(loosens.len())));
+    lines.chain(each).chain([all]).collect()
 }
 
 fn counted(sentences: usize) -> String {

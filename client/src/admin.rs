@@ -4,7 +4,8 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use countersign_core::wire::admin::{
-    self, ApproveRequest, DoneReply, EventsReply, EventsRequest, ExplainReply, ExplainRequest, PendingReply, Register,
+    self, ApproveRequest, DoneReply, EventsReply, EventsRequest, ExplainReply, ExplainRequest, PendingQuery,
+    PendingReply, Register,
 };
 use countersign_core::wire::{self, IdRequest, PlainRequest, StatusReply};
 
@@ -69,6 +70,12 @@ impl Admin {
 
     pub fn pending(&mut self) -> Result<PendingReply, Error> {
         self.connection.call(admin::PENDING, &PlainRequest::NOW)
+    }
+
+    /// The same of one request.
+    pub fn pending_request(&mut self, id: &str) -> Result<PendingReply, Error> {
+        let query = PendingQuery { v: wire::VERSION, id: Some(id.to_owned()) };
+        self.connection.call(admin::PENDING, &query)
     }
 
     /// Hands in one approver's signature, PEM, over the request's statement.

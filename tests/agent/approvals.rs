@@ -100,6 +100,51 @@ fn a_touch_signs_one_withdrawal_and_stands_in_the_journal() {
     assert_eq!(report.problems, []);
 }
 
+/// A client that asks for much hides nobody else's request: what has no room in the list is named, and seen alone.
+#[test]
+fn whatever_waits_can_be_seen_and_approved() {
+    let alice = Person::new("alice", 1);
+    let mut agent = agent_with(&[&alice], "");
+    // One request of each key may wait, as long as a person can be shown.
+    let keys: Vec<String> = (0..56).map(|number| format!("key-{number}")).collect();
+    for key in &keys {
+        agent.add(key, "binance", API_KEY, SECRET, None).expect("enrolled");
+    }
+    let config = fs::read_to_string(agent.config_file()).expect("a configuration");
+    let all_keys = format!(
+        "keys = [\"binance-mm\", {}]",
+        keys.iter().map(|key| format!("{key:?}")).collect::<Vec<_>>().join(", ")
+    );
+    fs::write(agent.config_file(), config.replace("keys = [\"binance-mm\"]", &all_keys)).expect("written");
+    agent.stop(Signal::TERM);
+    fs::remove_file(agent.state_dir().join("accepted.toml")).expect("as at a first start");
+    agent.restart();
+    let mut client = agent.client();
+    let params = |name: String| {
+        format!(r#"{{"coin":"BTC","network":"BTC","address":"{ADDRESS}","amount":"0.01","name":"{name}"}}"#)
+    };
+    let mut waits = |key: &str, params: &str| match client.sign(&call(key, "POST", PATH, params)) {
+        Err(Error::Waits(waits)) => waits.pending.id,
+        other => panic!("it does not wait: {other:?}"),
+    };
+    let large = keys.iter().enumerate().map(|(number, key)| waits(key, &params("n".repeat(3_900 + number))));
+    let mut all: std::collections::BTreeSet<String> = large.collect();
+    let small = waits("binance-mm", &params("mine".to_owned()));
+    all.insert(small.clone());
+    let listed = agent.admin().pending().expect("answered");
+    assert!(listed.pending.iter().any(|entry| entry.id == small), "the small one is listed");
+    assert!(!listed.unlisted.is_empty() && listed.pending.len() > 20, "{} listed", listed.pending.len());
+    let named = listed.pending.iter().map(|entry| entry.id.clone()).chain(listed.unlisted.iter().cloned());
+    assert_eq!(named.collect::<Vec<_>>().len(), all.len(), "each is named once");
+    assert!(listed.unlisted.iter().all(|id| all.contains(id)));
+    let hidden = &listed.unlisted[0];
+    let one = agent.admin().pending_request(hidden).expect("answered");
+    assert_eq!((one.pending.len(), one.unlisted.len(), &one.pending[0].id), (1, 0, hidden));
+    agent.admin().approve(hidden, &alice.approve(&one.pending[0].statement, 1)).expect("approved");
+    assert!(result(&mut client, hidden).is_ok());
+    approve(&agent, &alice, &small).expect("approved");
+}
+
 #[test]
 fn what_does_not_approve_changes_nothing() {
     let (alice, mallory) = (Person::new("alice", 1), Person::new("mallory", 3));

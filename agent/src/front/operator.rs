@@ -45,7 +45,7 @@ impl Front {
             admin::EVENTS => reply(name, self.events(payload).await),
             admin::EXPLAIN => reply(name, self.explain(payload)),
             admin::LOCK => reply(name, plain(payload).and_then(|()| self.lock(uid))),
-            admin::PENDING => reply(name, plain(payload).map(|()| self.pending())),
+            admin::PENDING => reply(name, self.parse_pending(payload)),
             admin::REGISTER => reply(name, self.parse_register(payload, descriptor, peer).await),
             admin::RELOAD => reply(name, self.ask_reload(payload, uid).await),
             admin::UNLOCK => reply(name, plain(payload).and_then(|()| self.unlock(uid))),

@@ -46,7 +46,10 @@ pub(crate) fn pending(sockets: &Sockets, output: &Output) -> Result<Exit, Failur
 /// Shows the request, has the approver's own ssh-agent sign it, and hands the signature in.
 pub(crate) fn approve(arguments: &ApproveArguments, sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
     let mut admin = Admin::open(sockets)?;
-    let reply = admin.pending()?;
+    let mut reply = admin.pending()?;
+    if reply.unlisted.contains(&arguments.id) {
+        reply = admin.pending_request(&arguments.id)?;
+    }
     let asked = Asked::find(&reply, &arguments.id, output)?;
     check_listed(&asked, &arguments.id)?;
     review(asked.statement).map_err(Failure::Statement)?;
@@ -166,10 +169,14 @@ fn touch(mut ssh_agent: SshAgent, candidate: Candidate, statement: &Statement) -
 }
 
 fn describe(reply: &PendingReply, output: &Output) -> String {
-    if reply.pending.is_empty() && reply.changes.is_empty() {
+    if reply.pending.is_empty() && reply.changes.is_empty() && reply.unlisted.is_empty() {
         return "nothing waits for approval".to_owned();
     }
     let requests = reply.pending.iter().map(|entry| shown::describe(entry, output));
     let changes = reply.changes.iter().map(|change| shown::describe_change(change, output));
-    requests.chain(changes).collect::<Vec<_>>().join("\n")
+    let unlisted = reply
+        .unlisted
+        .iter()
+        .map(|id| format!("{} waits too, and is too large for this list: countersign approve shows it\n", plain(id)));
+    requests.chain(changes).chain(unlisted).collect::<Vec<_>>().join("\n")
 }

@@ -179,6 +179,19 @@ pub struct PendingReply {
     #[serde(default)]
     pub changes: Vec<ChangeEntry>,
     pub approvers: Vec<ApproverEntry>,
+    /// The ids of requests that wait too, and for which a frame had no room: the largest. Each is given by its id.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unlisted: Vec<String>,
+}
+
+/// Asks for all that waits, or for one request of it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PendingQuery {
+    #[serde(default = "super::current")]
+    pub v: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
 }
 
 /// A change of the agent that loosens something, and waits for an approver.

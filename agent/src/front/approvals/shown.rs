@@ -1,26 +1,56 @@
 //! What an approver is shown of a request beside its statement.
 
 use countersign_core::approval::{Approver, Subject, Touch};
-use countersign_core::wire::VERSION;
-use countersign_core::wire::admin::{ApproverEntry, CallerEntry, LimitEntry, PendingEntry, PendingReply};
+use countersign_core::refusal::Refusal;
+use countersign_core::wire::admin::{ApproverEntry, CallerEntry, LimitEntry, PendingEntry, PendingQuery, PendingReply};
+use countersign_core::wire::{self, VERSION};
+use serde::Serialize;
 
 use super::{Pending, State};
 use crate::config::Config;
+use crate::frame::MAX_FRAME;
 use crate::front::Front;
 
+/// Of an answer; the rest of the frame is for names, ids and what stands around.
+const LONGEST_LIST: usize = MAX_FRAME - 32 * 1024;
+
+fn length_of(part: &impl Serialize) -> usize {
+    serde_json::to_vec(part).map_or(usize::MAX, |json| json.len())
+}
+
 impl Front {
-    /// `pending@countersign`: all that waits, oldest first.
-    pub(in crate::front) fn pending(&self) -> PendingReply {
+    pub(in crate::front) fn parse_pending(&self, payload: &[u8]) -> Result<PendingReply, Refusal> {
+        let query: PendingQuery = wire::parse(payload)?;
+        wire::check_version(query.v)?;
+        Ok(self.pending(query.id.as_deref()))
+    }
+
+    /// `pending@countersign`: all that waits, oldest first, or one request.
+    ///
+    /// A frame has room for the agent's own changes and for ordinary requests. Of requests that would not fit together the largest are
+    /// named alone: a client that asks for much hides nobody else's.
+    fn pending(&self, id: Option<&str>) -> PendingReply {
         let config = self.config();
         let requests = self.approvals.requests.borrow();
-        let pending = requests.values().filter_map(|pending| self.shown(&config, pending)).collect();
-        let changes = self.waiting_changes();
-        PendingReply {
+        let asked = requests.values().filter(|pending| id.is_none_or(|id| pending.id == id));
+        let mut reply = PendingReply {
             v: VERSION,
-            pending,
-            changes,
+            pending: asked.filter_map(|pending| self.shown(&config, pending)).collect(),
+            changes: if id.is_none() { self.waiting_changes() } else { Vec::new() },
             approvers: config.policy.approvers.iter().filter_map(approver).collect(),
+            unlisted: Vec::new(),
+        };
+        let mut room = LONGEST_LIST.saturating_sub(length_of(&reply.changes) + length_of(&reply.approvers));
+        let mut lengths: Vec<_> = reply.pending.iter().map(|entry| (length_of(entry), entry.id.clone())).collect();
+        lengths.sort();
+        for (length, id) in lengths {
+            match room.checked_sub(length) {
+                Some(left) => room = left,
+                None => reply.unlisted.push(id),
+            }
         }
+        reply.pending.retain(|entry| !reply.unlisted.contains(&entry.id));
+        reply
     }
 
     fn shown(&self, config: &Config, pending: &Pending) -> Option<PendingEntry> {

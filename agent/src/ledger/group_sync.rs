@@ -214,7 +214,13 @@ impl Shared {
 
     fn fail(&self, error: &std::io::Error, file: Arc<Syncing>) {
         let (reason, full) = (format!("the journal could not be synced: {error}"), is_full(error));
-        self.lock().failure.get_or_insert(Failure { reason, full, file });
+        let mut work = self.lock();
+        // The journal goes on in another file only when all of the one before is on the disk: no room is missing for it.
+        if full && !Arc::ptr_eq(&work.file, &file) {
+            return;
+        }
+        work.failure.get_or_insert(Failure { reason, full, file });
+        drop(work);
         self.failed.store(true, Ordering::SeqCst);
     }
 

@@ -253,10 +253,12 @@ impl Ledger {
     /// The spends of an intent are counted by this, whatever their caps: [`Ledger::intend`] judges them first.
     pub fn append(&mut self, time_ms: u64, record: &Record<'_>) -> Result<Link, LedgerError> {
         self.may_append(record)?;
-        let appended = match self.is_full() {
-            true => self.journal.append_here(time_ms, record, &mut self.state),
-            false => self.journal.append(time_ms, record, &mut self.state, &self.options),
-        };
+        if !self.is_full() {
+            let rotated = self.journal.rotate_where_due(time_ms, &mut self.state, &self.options);
+            // Where it finds no room, what ends or refuses something is recorded all the same.
+            self.judged(rotated).or_else(|_| self.may_append(record))?;
+        }
+        let appended = self.journal.put(time_ms, record, &mut self.state);
         self.judged(appended)
     }
 

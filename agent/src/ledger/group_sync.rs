@@ -45,7 +45,7 @@ struct Work {
     file: Arc<Syncing>,
     /// A sync has begun and not ended.
     syncing: bool,
-    failure: Option<Failure>,
+    failure: Option<SyncFailure>,
     verification: Verification,
     stop: bool,
 }
@@ -68,18 +68,11 @@ enum Task {
     Verify(Box<dyn FnOnce() -> Verified + Send>),
 }
 
-#[derive(Debug)]
-struct Failure {
-    reason: String,
-    full: bool,
-    file: Arc<Syncing>,
-}
-
 /// Why a sync of the thread failed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct SyncFailure {
     pub(super) reason: String,
-    /// There was no room for the bytes of the file that is written now: they can be written again.
+    /// There was no room for the bytes: they can be written again.
     pub(super) full: bool,
 }
 
@@ -128,10 +121,14 @@ impl GroupSync {
         self.current.synced.load(Ordering::SeqCst)
     }
 
-    /// Waits for the sync that is under way, so that its failure is known.
+    /// Waits for the sync that is under way, so that its failure is known, and calls off the one that is due: whoever
+    /// leaves the file for another one syncs it.
     pub(super) fn settle(&self) {
         let work = self.shared.lock();
-        drop(self.shared.ended.wait_while(work, |work| work.syncing));
+        let waited = self.shared.ended.wait_while(work, |work| work.syncing);
+        let mut work = waited.unwrap_or_else(PoisonError::into_inner);
+        work.due = None;
+        self.shared.armed.store(false, Ordering::SeqCst);
     }
 
     /// Has the thread verify the journal by `check`, where it does not do so already; `None` until it is done.
@@ -157,20 +154,19 @@ impl GroupSync {
         self.shared.lock().file = Arc::clone(&self.current);
     }
 
-    /// Why a sync failed, from the first failure on.
+    /// Why a sync failed, from the first failure on; one that is not for want of room counts before all that are.
     pub(super) fn failure(&self) -> Option<SyncFailure> {
         if !self.shared.failed.load(Ordering::SeqCst) {
             return None;
         }
-        let work = self.shared.lock();
-        let Failure { reason, full, file } = work.failure.as_ref()?;
-        Some(SyncFailure { reason: reason.clone(), full: *full && Arc::ptr_eq(file, &self.current) })
+        self.shared.lock().failure.clone()
     }
 
-    /// The bytes that were not synced were written again, and are on the disk.
+    /// The bytes for which there was no room were written again, and are on the disk. Any other failure stays.
     pub(super) fn forget_failure(&self) {
-        self.shared.lock().failure = None;
-        self.shared.failed.store(false, Ordering::SeqCst);
+        let mut work = self.shared.lock();
+        work.failure.take_if(|failure| failure.full);
+        self.shared.failed.store(work.failure.is_some(), Ordering::SeqCst);
     }
 }
 
@@ -206,21 +202,18 @@ impl Shared {
         let covered = syncing.written.load(Ordering::SeqCst);
         match syncing.file.sync() {
             Ok(()) => drop(syncing.synced.fetch_max(covered, Ordering::SeqCst)),
-            Err(error) => self.fail(&error, syncing),
+            Err(error) => self.fail(&error),
         }
         self.lock().syncing = false;
         self.ended.notify_all();
     }
 
-    fn fail(&self, error: &std::io::Error, file: Arc<Syncing>) {
-        let (reason, full) = (format!("the journal could not be synced: {error}"), is_full(error));
+    fn fail(&self, error: &std::io::Error) {
+        let failure = SyncFailure { reason: format!("the journal could not be synced: {error}"), full: is_full(error) };
         let mut work = self.lock();
-        // The journal goes on in another file only when all of the one before is on the disk: no room is missing for it.
-        if full && !Arc::ptr_eq(&work.file, &file) {
-            return;
+        if work.failure.as_ref().is_none_or(|known| known.full && !failure.full) {
+            work.failure = Some(failure);
         }
-        work.failure.get_or_insert(Failure { reason, full, file });
-        drop(work);
         self.failed.store(true, Ordering::SeqCst);
     }
 
@@ -302,5 +295,50 @@ mod tests {
         let failure = group_sync.failure().expect("it failed");
         assert!(failure.full, "what was written can be written again: {failure:?}");
         failing.join().expect("no panic");
+    }
+
+    /// Counts how often it is asked to sync.
+    #[derive(Debug, Default)]
+    struct Counted(Arc<AtomicU64>);
+
+    impl Syncer for Counted {
+        fn sync(&self) -> std::io::Result<()> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn once_the_journal_has_settled_no_file_that_it_leaves_is_synced() {
+        let left = Counted::default();
+        let times = Arc::clone(&left.0);
+        let mut group_sync = GroupSync::start(Box::new(left), 0).expect("a thread");
+        group_sync.written(10);
+        group_sync.settle();
+        std::thread::sleep(2 * DELAY);
+        assert_eq!(times.load(Ordering::SeqCst), 0, "its owner has synced it");
+        let next = Counted::default();
+        let times = Arc::clone(&next.0);
+        group_sync.follow(Box::new(next), 0);
+        group_sync.written(10);
+        std::thread::sleep(4 * DELAY);
+        assert_eq!(times.load(Ordering::SeqCst), 1, "the next one is");
+    }
+
+    #[test]
+    fn a_disk_that_is_full_and_broken_is_broken_whichever_was_known_first() {
+        use std::io::ErrorKind::{Other, StorageFull};
+        for (errors, full, forgotten) in [
+            (&[StorageFull][..], true, true),
+            (&[StorageFull, StorageFull], true, true),
+            (&[StorageFull, Other], false, false),
+            (&[Other, StorageFull], false, false),
+        ] {
+            let group_sync = GroupSync::start(Box::new(Counted::default()), 0).expect("a thread");
+            errors.iter().for_each(|error| group_sync.shared.fail(&(*error).into()));
+            assert_eq!(group_sync.failure().map(|failure| failure.full), Some(full), "{errors:?}");
+            group_sync.forget_failure();
+            assert_eq!(group_sync.failure().is_none(), forgotten, "{errors:?}");
+        }
     }
 }

@@ -74,24 +74,13 @@ impl Journal {
         })
     }
 
-    /// Puts a record at the end of the buffer, in a new segment where the old one is full or old.
-    pub(super) fn append(
-        &mut self,
-        time_ms: u64,
-        record: &Record<'_>,
-        state: &mut State,
-        options: &Options,
-    ) -> io::Result<Link> {
+    /// Goes on in a new segment where this one is full or old.
+    pub(super) fn rotate_where_due(&mut self, time_ms: u64, state: &mut State, options: &Options) -> io::Result<()> {
         let old = state.time_ms(time_ms) >= self.begun_ms.saturating_add(options.segment_age_ms);
         if (old || self.length >= options.segment_bytes) && self.length >= self.next_rotation {
             self.rotate(time_ms, state, options)?;
         }
-        self.put(time_ms, record, state)
-    }
-
-    /// As [`Self::append`], in this segment however long it is.
-    pub(super) fn append_here(&mut self, time_ms: u64, record: &Record<'_>, state: &mut State) -> io::Result<Link> {
-        self.put(time_ms, record, state)
+        Ok(())
     }
 
     /// Bytes that were appended and not written.
@@ -99,8 +88,9 @@ impl Journal {
         self.buffer.len()
     }
 
-    /// Whatever changes the state is applied here and nowhere else, as a restart will apply it.
-    fn put(&mut self, time_ms: u64, record: &Record<'_>, state: &mut State) -> io::Result<Link> {
+    /// Puts a record at the end of the buffer. Whatever changes the state is applied here and nowhere else, as a restart
+    /// will apply it.
+    pub(super) fn put(&mut self, time_ms: u64, record: &Record<'_>, state: &mut State) -> io::Result<Link> {
         let before = self.buffer.len();
         let link = self.chain.write(&mut self.buffer, time_ms, record)?;
         self.length += (self.buffer.len() - before) as u64;

@@ -335,3 +335,42 @@ fn what_others_keep_on_the_disk_takes_no_more_than_three_quarters_from_the_journ
     assert!((MEBIBYTE - 128 * 1024..=MEBIBYTE).contains(&left), "{left}");
     assert_sound(&disk);
 }
+
+/// A ledger whose next record begins a segment, and removes an old one.
+fn before_rotation() -> (SimulatedDisk, Ledger) {
+    let disk = SimulatedDisk::default();
+    let retention = Retention { bytes: 9_000, ..Retention::default() };
+    let options = Options { segment_bytes: 3_000, retention, ..options("boot 1") };
+    let (mut ledger, _) = open_with(&disk, options, NOW).expect("opens");
+    while names(&disk).len() < 3 || ledger.journal.length < 3_000 {
+        ledger.append(NOW, &result()).expect("there is room");
+    }
+    (disk, ledger)
+}
+
+/// Each change of a rotation fails for want of room, one after the other.
+#[test]
+fn where_a_rotation_finds_no_room_a_lock_and_what_ends_are_recorded_all_the_same() {
+    let locked = Record::Locked(countersign_core::record::Locking { uid: 0 });
+    for (kind, record) in [("locked", locked), ("refused", Record::Refused(refused())), ("result", result())] {
+        let changes = {
+            let (disk, mut ledger) = before_rotation();
+            let before = disk.operations();
+            ledger.append(NOW, &record).expect("there is room");
+            disk.operations() - before
+        };
+        assert!(changes > 5, "a new segment is made and an old one removed: {changes}");
+        for failing in 0..changes {
+            let what = format!("{kind}, change {failing}");
+            let (disk, mut ledger) = before_rotation();
+            disk.fail_with(io::ErrorKind::StorageFull);
+            disk.fail_after(failing);
+            ledger.append(NOW, &record).unwrap_or_else(|error| panic!("{what}: {error}"));
+            assert!(ledger.flush().is_ok() || ledger.holds_records_back(), "{what}");
+            disk.works_again();
+            assert!(comes_back(&mut ledger, NOW), "{what}: {:?}", ledger.health());
+            assert_sound(&disk);
+            assert!(entries(&disk).iter().any(|entry| entry.kind == kind), "{what}");
+        }
+    }
+}

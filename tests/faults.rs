@@ -7,6 +7,7 @@ mod disk;
 mod documented;
 mod fairness;
 mod full;
+mod full_meanwhile;
 mod killed;
 mod lock_out;
 mod login;

@@ -27,11 +27,11 @@ fn agent_with(approvers: &[&Person], agent_fields: &str) -> Agent {
 }
 
 /// Names and public keys, as they stand in `agent.toml`.
-fn keys_of(persons: &[&Person]) -> Vec<(&'static str, String)> {
+pub(crate) fn keys_of(persons: &[&Person]) -> Vec<(&'static str, String)> {
     persons.iter().map(|person| (person.name, person.public_key())).collect()
 }
 
-fn agent_on(token: SoftHsm, launch: Launch, approvers: &[(&str, String)], agent_fields: &str) -> Agent {
+pub(crate) fn agent_on(token: SoftHsm, launch: Launch, approvers: &[(&str, String)], agent_fields: &str) -> Agent {
     let mut agent = Agent::start_with(token, launch, "keys = []\nscopes = [\"read\"]\n", "");
     agent.add("binance-mm", "binance", API_KEY, SECRET, None).expect("enrolled");
     let mut rest = format!(
@@ -55,21 +55,21 @@ fn withdrawal(amount: &str) -> SignCall {
 }
 
 /// Asks, and says which place the request got.
-fn ask(client: &mut Client, amount: &str) -> PendingRequest {
+pub(crate) fn ask(client: &mut Client, amount: &str) -> PendingRequest {
     match client.sign(&withdrawal(amount)) {
         Err(Error::Waits(waits)) => waits.pending,
         other => panic!("it does not wait: {other:?}"),
     }
 }
 
-fn approve(agent: &Agent, person: &Person, id: &str) -> Result<DoneReply, Error> {
+pub(crate) fn approve(agent: &Agent, person: &Person, id: &str) -> Result<DoneReply, Error> {
     let mut admin = agent.admin();
     let pending = admin.pending().expect("answered").pending;
     let entry = pending.iter().find(|entry| entry.id == id).expect("it waits");
     admin.approve(id, &person.approve(&entry.statement, 1))
 }
 
-fn result(client: &mut Client, id: &str) -> Result<SignReply, Error> {
+pub(crate) fn result(client: &mut Client, id: &str) -> Result<SignReply, Error> {
     client.result(id, Duration::from_secs(10))
 }
 

@@ -113,3 +113,25 @@ fn a_disk_without_room_ends_signing_until_there_is_some() {
         assert_eq!(locks, 2 * (cycle + 1), "every lock is on record");
     }
 }
+
+/// On a disk that is broken or read-only a lock holds, although its record cannot be written.
+#[test]
+fn a_lock_holds_on_a_disk_that_fails_and_says_what_is_missing() {
+    for error in [Errno::IO, Errno::ROFS] {
+        let mut mercy = Mercy::new(agent::BOT);
+        mercy.plan(&format!("write {}", error.raw_os_error()));
+        let Err(Error::Refused(refused)) = mercy.agent.admin().lock() else { panic!("it cannot be recorded") };
+        assert_eq!(refused.known_code(), Some(Code::LedgerUnavailable), "{error}");
+        assert!(refused.message.starts_with("locked: nothing is signed until"), "{}", refused.message);
+        assert!(refused.message.contains("it is not on record"), "{}", refused.message);
+        mercy.plan("");
+        assert_eq!(mercy.read(), Some(Code::LedgerUnavailable), "{error}");
+        mercy.agent.stop(Signal::TERM);
+        mercy.agent.begin();
+        mercy.agent.wait_until("the agent is back", |agent| agent.tokens_are("healthy"));
+        assert_eq!(mercy.read(), Some(Code::AgentLocked), "{error}: also after a restart");
+        mercy.agent.admin().unlock().expect("unlocked");
+        assert_eq!(mercy.read(), None, "{error}");
+        killed::assert_verified(&mercy.agent.state_dir());
+    }
+}

@@ -14,7 +14,7 @@ use crate::agent;
 
 /// Holds the mount namespace in which the agents of a test see a state directory on a file system
 /// of its own.
-struct Namespace {
+pub(super) struct Namespace {
     holder: Child,
     size: &'static str,
 }
@@ -26,7 +26,7 @@ const MOUNT: &str = "size=$1; shift; state=$(dirname \"$4\")/state; \
 impl Namespace {
     /// `None` without the rights to mount one: the failing disk of the other tests stands for it
     /// then.
-    fn new(size: &'static str) -> Option<Self> {
+    pub(super) fn new(size: &'static str) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             eprintln!("not root: no file system of its own can be mounted");
             return None;
@@ -36,14 +36,14 @@ impl Namespace {
         Some(Self { holder: holder.spawn().expect("util-linux"), size })
     }
 
-    fn launch(&self) -> Launch {
+    pub(super) fn launch(&self) -> Launch {
         let holder = self.holder.id().to_string();
         let enter = ["nsenter", "--mount", "--target", &holder, "sh", "-c", MOUNT, "sh", self.size];
         Launch { wrapper: enter.map(str::to_owned).to_vec(), ..Launch::default() }
     }
 
     /// The state directory as the agent sees it.
-    fn state_dir(&self, agent: &Agent) -> PathBuf {
+    pub(super) fn state_dir(&self, agent: &Agent) -> PathBuf {
         let state = agent.state_dir();
         Path::new(&format!("/proc/{}/root", self.holder.id())).join(state.strip_prefix("/").expect("absolute"))
     }
@@ -56,11 +56,11 @@ impl Drop for Namespace {
     }
 }
 
-fn read(client: &mut Client) -> Result<SignReply, Error> {
+pub(super) fn read(client: &mut Client) -> Result<SignReply, Error> {
     client.sign(&call("binance-mm", "GET", "/api/v3/account", "{}"))
 }
 
-fn started(namespace: &Namespace) -> (Agent, PathBuf) {
+pub(super) fn started(namespace: &Namespace) -> (Agent, PathBuf) {
     let agent = Agent::start_with(SoftHsm::new(), namespace.launch(), agent::BOT, "");
     agent.add("binance-mm", "binance", API_KEY, SECRET, None).expect("enrolled");
     let state_dir = namespace.state_dir(&agent);
@@ -68,14 +68,14 @@ fn started(namespace: &Namespace) -> (Agent, PathBuf) {
 }
 
 /// Writes into a file of another program until nothing more fits.
-fn fill(file: &Path) {
+pub(super) fn fill(file: &Path) {
     use std::io::Write;
     let mut filler = fs::File::create(file).expect("a file");
     while filler.write_all(&[7; 512]).is_ok() {}
 }
 
 /// Asks until a request is refused with `ledger.unavailable`; keeps the ids of what was signed.
-fn ask_until_full(client: &mut Client, signed: &mut Vec<String>) {
+pub(super) fn ask_until_full(client: &mut Client, signed: &mut Vec<String>) {
     for _ in 0..20_000 {
         match read(client) {
             Ok(reply) => signed.push(reply.request_id),

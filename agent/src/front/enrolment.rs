@@ -262,7 +262,11 @@ impl Front {
     }
 
     fn save(&self, file: &KeyFile) -> Result<(), Refusal> {
-        self.key_files.save(file).map_err(|error| Refusal::new(Code::LedgerUnavailable, error.to_string()))
+        let saved = match self.key_files.save(file) {
+            Err(error) if error.is_full() && self.recorder.make_room() => self.key_files.save(file),
+            saved => saved,
+        };
+        saved.map_err(|error| Refusal::new(Code::LedgerUnavailable, error.to_string()))
     }
 
     /// The host looks again; where it is down it will find the key when it comes back.
@@ -274,6 +278,7 @@ impl Front {
         }
     }
 
+    /// Changes a key on its token, where that can be recorded.
     async fn on_token(
         &self,
         token: &TokenSettings,
@@ -281,6 +286,7 @@ impl Front {
         operator: Option<OwnedFd>,
         peer: &Peer,
     ) -> Result<KeyFacts, Refusal> {
+        self.recorder.may_begin()?;
         match self.ask_token(token, request, operator, peer).await? {
             EnrolReply::Done { facts } => Ok(facts),
             _ => Err(unexpected()),

@@ -87,10 +87,12 @@ impl Front {
         // Locked from here on, whether or not it can be kept and recorded.
         self.locked.set(true);
         self.forget_unlocking();
-        self.keep_locked(true)?;
+        self.keep_locked(true)
+            .map_err(|refusal| but("locked: nothing is signed from now on, but a restart would forget it", refusal))?;
         let locked = "locked: nothing is signed until `countersign unlock`, also after a restart";
         let later = "the disk of the journal is full, and the record of it is written when there is room";
-        match self.recorder.synced_or_held_back(&Record::Locked(Locking { uid }))? {
+        let recorded = self.recorder.synced_or_held_back(&Record::Locked(Locking { uid }));
+        match recorded.map_err(|refusal| but(&format!("{locked}; it is not on record"), refusal))? {
             true => Ok(done(format!("{locked}; {later}"))),
             false => Ok(done(locked)),
         }
@@ -137,6 +139,11 @@ impl Front {
         let asked: Register = wire::parse(payload)?;
         self.register(asked, descriptor, peer).await
     }
+}
+
+/// What was done all the same, before what was not.
+fn but(done: &str, refusal: Refusal) -> Refusal {
+    Refusal::new(refusal.code, format!("{done}: {}", refusal.message))
 }
 
 pub(super) fn done(sentence: impl Into<String>) -> DoneReply {

@@ -129,6 +129,12 @@ impl Recorder {
         self.last_used_ms.borrow().get(key).copied()
     }
 
+    /// Something may begin that has to be recorded once it is done: the disk is not full, as far as the journal knows, and
+    /// what is set aside holds a record.
+    pub fn may_begin(&self) -> Result<(), Refusal> {
+        self.with(Ledger::available)
+    }
+
     /// A record that must be on the disk before anything else happens.
     pub fn synced(&self, record: &Record<'_>) -> Result<RecordId, Refusal> {
         let link = self.append(record)?;

@@ -88,7 +88,7 @@ impl Ledger {
     }
 
     /// Something may begin: the journal can be written, or can be written again.
-    pub(super) fn available(&mut self) -> Result<(), LedgerError> {
+    pub fn available(&mut self) -> Result<(), LedgerError> {
         self.writable()?;
         match &self.stopped {
             None => Ok(()),

@@ -11,7 +11,7 @@ use countersign_core::scope::Scopes;
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::storage::Storage;
+use super::storage::{Storage, is_full};
 
 /// A key as it was enrolled.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -105,6 +105,13 @@ pub enum KeyFileError {
     Invalid { path: PathBuf, reason: String },
     #[error("could not {doing} {}", .path.display())]
     Io { doing: &'static str, path: PathBuf, source: io::Error },
+}
+
+impl KeyFileError {
+    /// There was no room, and nothing else was wrong.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if is_full(source))
+    }
 }
 
 /// The directory of key files below a state directory.

@@ -116,14 +116,24 @@ pub fn parse(text: impl Into<String>, path: &Path, facts: &Facts) -> Result<Conf
 
 /// Of the text; and of the attestations and profiles it leads to, since a key and the strength of a token may come from one.
 fn sha256(text: &str, approvers: &[approval::Approver], tokens: &[TokenConfig]) -> String {
+    let attested = approvers.iter().filter_map(|approver| match &approver.touch {
+        Touch::Attested(attested) => Some(attested),
+        Touch::InSignature => None,
+    });
+    let proofs = attested.flat_map(|attested| {
+        [("attestation", attested.chain()), ("attestation_root", attested.other_root().unwrap_or_default())]
+    });
+    let profiles = tokens.iter().map(|token| ("profile", token.profile_text.as_str()));
+    digest(text, proofs.chain(profiles))
+}
+
+/// Each file stands behind a NUL, its kind and its length: no text of `agent.toml` has a NUL, so that nothing can stand in one
+/// file here and count as part of another.
+fn digest<'a>(text: &str, files: impl Iterator<Item = (&'static str, &'a str)>) -> String {
     let mut hash = Sha256::new_with_prefix(text);
-    for approver in approvers {
-        if let Touch::Attested(attested) = &approver.touch {
-            hash.update(attested.chain());
-        }
-    }
-    for token in tokens {
-        hash.update(&token.profile_text);
+    for (kind, content) in files.filter(|(_, content)| !content.is_empty()) {
+        hash.update(format!("\0{kind} {}\0", content.len()));
+        hash.update(content);
     }
     HEXLOWER.encode(&hash.finalize())
 }
@@ -264,6 +274,42 @@ impl ConfigError {
         match self {
             Self::Invalid { report } => report.in_colour(),
             Self::Read { .. } | Self::TooLong(_) | Self::Untrusted(_) => self.to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an approver saw of one file cannot be said by another with the same hash.
+    #[test]
+    fn nothing_moves_between_the_files_that_a_hash_is_of() {
+        let text = "[agent]\n";
+        assert_eq!(digest(text, [].into_iter()), HEXLOWER.encode(&Sha256::digest(text)), "of a file alone");
+        let none: [(&str, &str); 2] = [("profile", ""), ("attestation_root", "")];
+        assert_eq!(digest(text, none.into_iter()), digest(text, [].into_iter()), "what is not there counts nothing");
+        let splits: [&[(&'static str, &str)]; 6] = [
+            &[("profile", "ab")],
+            &[("profile", "a"), ("profile", "b")],
+            &[("profile", "a"), ("attestation", "b")],
+            &[("attestation", "ab")],
+            &[("attestation_root", "ab")],
+            &[("profile", "a\0profile 1\0b")],
+        ];
+        let mut hashes: Vec<_> = splits.iter().map(|files| digest(text, files.iter().copied())).collect();
+        hashes.push(digest("[agent]\na", [("profile", "b")].into_iter()));
+        hashes.push(digest("[agent]\nab", [].into_iter()));
+        let all = hashes.len();
+        hashes.sort();
+        hashes.dedup();
+        assert_eq!(hashes.len(), all);
+        for place in ["# \0profile 1\0", "\0profile 1\0", "note = \"\0\""] {
+            let text = format!("[agent]\n{place}\n");
+            let parsed = parse(text, Path::new("/nonexistent/agent.toml"), &Facts::of_this_process());
+            assert!(parsed.is_err(), "{place:?}: agent.toml has no NUL");
+            let (_, errors) = DeTable::parse_recoverable(place);
+            assert!(!errors.is_empty(), "{place:?} is no TOML");
         }
     }
 }

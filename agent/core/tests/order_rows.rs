@@ -28,6 +28,7 @@ const REVIEWED: &[(&str, &str, &str)] = &[
         "of an API that v5 replaced; nobody may ask for it",
     ),
     ("bybit", "/contract/v3/private/position/trading-stop", "of an API that v5 replaced; nobody may ask for it"),
+    ("bybit", "/perpetual/usdc/openapi/private/v1/position/leverage/save", "sets a leverage"),
     ("bybit", "/unified/v3/private/position/trading-stop", "of an API that v5 replaced; nobody may ask for it"),
     ("bybit", "/v5/position/confirm-pending-mmr", "confirms a setting"),
     ("bybit", "/v5/position/trading-stop", "orders have the same names; its first line is of an order"),

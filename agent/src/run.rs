@@ -309,10 +309,7 @@ impl Agent {
 
     /// On a full disk with the room that was set aside.
     fn keep_accepted(&self, config: &Config) -> Result<(), String> {
-        let kept = match accepted::keep(config) {
-            Err(error) if is_full(&error) && self.front.recorder.make_room() => accepted::keep(config),
-            kept => kept,
-        };
+        let kept = self.front.recorder.with_room(is_full, || accepted::keep(config));
         kept.map_err(|error| format!("what was accepted cannot be kept in the state directory: {error}"))
     }
 

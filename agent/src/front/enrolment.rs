@@ -24,7 +24,7 @@ use super::{Front, enrol_child};
 use crate::enrol::protocol::{CustodyTier, EnrolError, EnrolReply, EnrolRequest, KeyFacts, SecretEncoding, SlotChoice};
 use crate::host::settings::TokenSettings;
 use crate::host::yubikey::Slot;
-use crate::ledger::keys::{CkaId, KeyFile, KeyFileState, Rung};
+use crate::ledger::keys::{CkaId, KeyFile, KeyFileError, KeyFileState, Rung};
 use crate::peer::Peer;
 
 /// How long a person may take to type a secret, and a token to make a key.
@@ -262,10 +262,7 @@ impl Front {
     }
 
     fn save(&self, file: &KeyFile) -> Result<(), Refusal> {
-        let saved = match self.key_files.save(file) {
-            Err(error) if error.is_full() && self.recorder.make_room() => self.key_files.save(file),
-            saved => saved,
-        };
+        let saved = self.recorder.with_room(KeyFileError::is_full, || self.key_files.save(file));
         saved.map_err(|error| Refusal::new(Code::LedgerUnavailable, error.to_string()))
     }
 

@@ -493,8 +493,16 @@ impl Recorder {
     }
 
     /// Frees the room that was set aside; true where there was some.
-    pub fn make_room(&self) -> bool {
+    fn make_room(&self) -> bool {
         self.ledger.borrow_mut().as_mut().is_some_and(Ledger::make_room)
+    }
+
+    /// Tries what needs room; where there is none, once more with the room that was set aside.
+    pub fn with_room<T, E>(&self, is_full: impl Fn(&E) -> bool, attempt: impl Fn() -> Result<T, E>) -> Result<T, E> {
+        match attempt() {
+            Err(error) if is_full(&error) && self.make_room() => attempt(),
+            done => done,
+        }
     }
 
     fn make_lock_file(&self, path: &Path) -> io::Result<()> {

@@ -221,7 +221,7 @@ impl Ledger {
 
     fn try_to_come_back(&mut self) -> Result<(), LedgerError> {
         if self.journal.verifies() {
-            return Err(LedgerError::Full("the journal is being verified after its disk was full".to_owned()));
+            return Err(being_verified());
         }
         self.write_out(Reach::Disk)?;
         let now_ms = self.latest_ms();
@@ -230,7 +230,7 @@ impl Ledger {
         let set_aside = self.set_room_aside();
         self.judged(set_aside)?;
         match self.journal.verify() {
-            None => Err(LedgerError::Full("the journal is being verified after its disk was full".to_owned())),
+            None => Err(being_verified()),
             Some(Err(reason)) => {
                 self.stop(Cause::Broken, reason);
                 self.writable()
@@ -253,6 +253,10 @@ impl Ledger {
             None => self.ballast.take_on(),
         }
     }
+}
+
+fn being_verified() -> LedgerError {
+    LedgerError::Full("the journal is being verified after its disk was full".to_owned())
 }
 
 fn no_room(error: &io::Error) -> String {

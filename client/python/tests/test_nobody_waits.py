@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import pickle
@@ -19,7 +20,6 @@ import ccxt.async_support
 from countersign import Agent, Refused, Unavailable, attach
 from countersign._calls import in_thread
 
-from .busy_machine import Others
 from .markets import MARKETS
 from .transport import AsyncTransport
 from .waiting_agent import WITHDRAWAL, Busy, WaitingAgent, percentile, until, withdraw
@@ -28,11 +28,12 @@ LONG = bool(os.environ.get("COUNTERSIGN_LONG"))
 FORKS = 1_000 if LONG else 60
 CANCELLED = 1_000 if LONG else 100
 SECONDS = 20.0 if LONG else 3.0
-# How often nine threads are timed where other programs had more than this share of the machine meanwhile.
-TRIES, QUIET = 4, 0.1
-# Seconds: what nine threads may wait for their questions, but for the slowest of a hundred; and what they do not come to on a
-# busy machine either, unless they wait for a person.
+# Seconds that nine threads may wait for their questions, but for the slowest of a hundred, on a machine that is fast enough;
+# and seconds that no machine needs unless the threads wait for a person.
 BAR, HELD_UP = 0.005, 0.25
+# On a slower machine the same threads are timed without the withdrawal just before. Two such times differ by less than this
+# factor in one of so many rounds.
+NOISE, TRIES = 1.5, 4
 # What one child or caller may take on a busy machine before it counts as hanging.
 HANGS = 20.0
 
@@ -156,28 +157,34 @@ class NobodyWaits(unittest.TestCase):
         raise Refused(json.loads(ended.stdout)["error"]["code"], "")
 
     def test_threads_go_on_while_one_withdrawal_waits(self):
+        """Below the bar, or as fast as without the withdrawal where the machine itself is slower than that."""
+        rounds = []
+        for _ in range(TRIES):
+            alone = self.p99()
+            with self.waiting_withdrawal():
+                beside = self.p99()
+            rounds.append(f"{beside * 1000:.2f} ms, {alone * 1000:.2f} without it")
+            if beside < max(BAR, alone * NOISE):
+                break
+        print(f"\np99 of nine threads beside a waiting withdrawal: {'; then '.join(rounds)}")
+        self.assertLess(beside, max(BAR, alone * NOISE))
+        self.assertLess(beside, HELD_UP)
+
+    @contextlib.contextmanager
+    def waiting_withdrawal(self):
+        """A thread asks for a withdrawal, which waits for a person during the block and is cancelled with it."""
         waits = threading.Thread(target=self.gives_up, args=(withdraw, self.agent))
         waits.start()
         (request_id,) = until(self.real.pending)
-        self.assert_quick()
-        self.assertEqual(self.real.pending(), [request_id])
-        started = time.monotonic()
-        self.agent._ask("cancel@countersign", f'{{"v":1,"id":"{request_id}"}}')
-        waits.join(HANGS)
+        try:
+            yield
+            self.assertEqual(self.real.pending(), [request_id])
+        finally:
+            started = time.monotonic()
+            self.agent._ask("cancel@countersign", f'{{"v":1,"id":"{request_id}"}}')
+            waits.join(HANGS)
         self.assertFalse(waits.is_alive())
         self.assertLess(time.monotonic() - started, 2.0)
-
-    def assert_quick(self):
-        """Below the bar on a machine that does nothing else. Where others had it each time, nobody waits for the withdrawal."""
-        measured = []
-        for _ in range(TRIES):
-            with Others() as others:
-                p99 = self.p99()
-            measured.append(f"{p99 * 1000:.2f} ms with {others.share:.0%} of the machine in use by others")
-            if others.share < QUIET:
-                break
-        print(f"\np99 of nine threads beside a waiting withdrawal: {', then '.join(measured)}")
-        self.assertLess(p99, BAR if others.share < QUIET else HELD_UP)
 
     def test_tasks_go_on_while_one_withdrawal_waits(self):
         asyncio.run(self.tasks_beside_a_withdrawal())

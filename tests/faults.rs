@@ -14,6 +14,7 @@ mod login;
 pub(crate) mod shim;
 mod token;
 mod watchdog;
+mod writers;
 
 use std::fs;
 use std::os::fd::AsFd;

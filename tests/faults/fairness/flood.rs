@@ -27,7 +27,7 @@ pub(super) fn uid_of(client: usize) -> Option<u32> {
 }
 
 /// Goes on until it is dropped.
-pub(super) struct Flood {
+pub(crate) struct Flood {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicU64>,
     thread: Option<thread::JoinHandle<()>>,
@@ -41,7 +41,7 @@ struct Connection {
 
 impl Flood {
     /// Returns once every connection is full.
-    pub(super) fn start(socket: &Path, uid: Option<u32>, connections: usize, message: &[u8]) -> Self {
+    pub(crate) fn start(socket: &Path, uid: Option<u32>, connections: usize, message: &[u8]) -> Self {
         let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (full, is_full) = mpsc::channel();
         let thread = {
@@ -129,7 +129,7 @@ pub(super) struct Echo {
 }
 
 impl Echo {
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o711)).expect("ours");
         let (stop, stopped) = tokio::sync::oneshot::channel();

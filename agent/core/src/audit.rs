@@ -2,6 +2,8 @@
 //!
 //! Everything here also works beside a running agent: the last line of the newest segment may be unfinished.
 
+mod tail;
+
 use std::io::{self, BufRead, BufReader, Read};
 
 use serde::Serialize;
@@ -9,6 +11,7 @@ use serde::Serialize;
 use crate::approval;
 use crate::chain::{Chain, ChainError, Hash, Head, MAX_LINE};
 use crate::record::Record;
+pub use tail::Tail;
 
 /// The name of a segment: its number, from 1. `000001.jsonl`.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -241,61 +244,6 @@ impl Entry {
     /// The record, where this version knows its kind.
     pub fn record(&self) -> Option<Record<'_>> {
         Record::parse(&self.kind, &self.line).ok().flatten()
-    }
-}
-
-/// A place in a journal from which records are read on, also while the agent writes.
-#[derive(Clone, Debug)]
-pub struct Tail {
-    after: u64,
-    /// The segment being read, and how many of its bytes are done.
-    place: Option<(SegmentName, u64)>,
-}
-
-impl Tail {
-    /// Reads the records after number `seq`; 0 for all there are.
-    pub const fn after(seq: u64) -> Self {
-        Self { after: seq, place: None }
-    }
-
-    /// The number of the last record that was read, or passed over.
-    pub fn last(&self) -> u64 {
-        self.after
-    }
-
-    /// The next records, at most `limit`; none where nothing new was written. Lines that are no records are passed over:
-    /// to judge the journal is the business of [`verify`].
-    pub fn read(&mut self, segments: &impl Segments, limit: usize) -> io::Result<Vec<Entry>> {
-        let (mut entries, mut line) = (Vec::new(), Vec::new());
-        while entries.len() < limit {
-            // Listed before reading: a segment that is not the newest here is complete.
-            let files = segments.list()?;
-            let Some((name, offset)) = self.locate(segments, &files)? else { break };
-            let mut reader = BufReader::new(segments.open(name, offset)?);
-            while entries.len() < limit && read_line(&mut reader, &mut line)? == Line::Whole {
-                self.place = Some((name, self.place.map_or(offset, |place| place.1) + line.len() as u64 + 1));
-                let entry = Entry::parse(std::mem::take(&mut line)).ok().filter(|entry| entry.seq > self.after);
-                self.after = entry.as_ref().map_or(self.after, |entry| entry.seq);
-                entries.extend(entry);
-            }
-            if entries.len() < limit {
-                let Some(next) = files.iter().map(|file| file.name).find(|other| *other > name) else { break };
-                self.place = Some((next, 0));
-            }
-        }
-        Ok(entries)
-    }
-
-    fn locate(&mut self, segments: &impl Segments, files: &[SegmentFile]) -> io::Result<Option<(SegmentName, u64)>> {
-        let oldest = files.first().map(|file| file.name);
-        self.place = match self.place {
-            // Retention removed what was being read.
-            Some((name, _)) if oldest.is_some_and(|oldest| oldest > name) => oldest.map(|oldest| (oldest, 0)),
-            Some(place) => Some(place),
-            None if files.is_empty() => None,
-            None => Some((files[index_of(segments, files, self.after.saturating_add(1))?].name, 0)),
-        };
-        Ok(self.place)
     }
 }
 

@@ -21,6 +21,8 @@ const FIRST_UID: u32 = 61_001;
 const CONNECTIONS: usize = 256;
 /// As many as eight may have together, with some left for others.
 const CONNECTIONS_OF_EIGHT: usize = 80;
+/// Connections on which records are asked for without end.
+const FOLLOWING: usize = 8;
 
 /// What others feel at most beyond the echo server's delay.
 const BESIDE_ONE: Duration = Duration::from_millis(20);
@@ -211,5 +213,31 @@ fn eight_clients_at_once_are_hardly_felt() {
     };
     let (quiet, lock) = felt(&town, &echo, "eight clients", flood);
     assert!(quiet <= BESIDE_EIGHT && lock <= LOCKED, "p99 {quiet:?}, lock {lock:?}");
+    town.assert_no_host_was_restarted();
+}
+
+/// The operator's own programs may be many and read all the time.
+#[test]
+fn those_who_follow_the_journal_keep_nobody_from_locking() {
+    raise_descriptors();
+    let town = Town::new();
+    let _alone = machine::alone();
+    let (_, signatures) = messages().into_iter().find(|(name, _)| *name == "signatures").expect("listed");
+    let signing = town.flood(1, 64, &signatures);
+    thread::sleep(Duration::from_secs(3)); // the journal grows by megabytes
+    // From its start, from nowhere near its start, and from its end.
+    for after in [0, 1_000, u64::MAX] {
+        let message = extension("events@countersign", &format!(r#"{{"v":1,"after":{after},"wait_ms":60000}}"#));
+        let own = rustix::process::getuid().is_root().then_some(0);
+        let following = Flood::start(&town.agent.sockets().admin, own, FOLLOWING, &message);
+        let (quiet, lock) = (town.quiet(repetitions(300, 1_000)), town.lock());
+        eprintln!(
+            "{FOLLOWING} follow from {after}: p99 {quiet:?}, lock {lock:?}; {} answered, {} signed; load {}",
+            following.answered(),
+            signing.answered(),
+            load()
+        );
+        assert!(quiet <= BESIDE_EIGHT && lock <= LOCKED, "p99 {quiet:?}, lock {lock:?}");
+    }
     town.assert_no_host_was_restarted();
 }

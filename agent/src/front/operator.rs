@@ -1,6 +1,7 @@
 //! The admin socket: what only the operator may ask.
 
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use countersign_core::explain::explain;
 use countersign_core::record::{Locking, Record};
@@ -10,11 +11,15 @@ use countersign_core::wire::admin::{
 };
 use countersign_core::wire::{self, KeysReply, VERSION};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::session::{plain, reply};
 use super::{Front, Loaded, Reload};
 use crate::frame::Answer;
 use crate::peer::Peer;
+
+/// Longest wait of one `events` call.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// What `query` lists on the admin socket.
 pub(super) const EXTENSIONS: &[&str] = &[
@@ -42,7 +47,7 @@ impl Front {
         match name {
             admin::APPROVE => reply(name, self.approve(payload, uid).await),
             admin::DENY => reply(name, self.deny(payload)),
-            admin::EVENTS => reply(name, self.events(payload).await),
+            admin::EVENTS => reply(name, self.events(peer, payload).await),
             admin::EXPLAIN => reply(name, self.explain(payload)),
             admin::LOCK => reply(name, plain(payload).and_then(|()| self.lock(uid))),
             admin::PENDING => reply(name, self.parse_pending(payload)),
@@ -72,15 +77,27 @@ impl Front {
         explain(&config.policy, client, &key, asked)
     }
 
-    async fn events(&self, payload: &[u8]) -> Result<EventsReply, Refusal> {
+    /// Each page takes a turn of its own, so that a caller that follows the journal holds up no `lock`.
+    async fn events(&self, peer: &Peer, payload: &[u8]) -> Result<EventsReply, Refusal> {
         let asked: EventsRequest = wire::parse(payload)?;
         wire::check_version(asked.v)?;
+        let deadline = Instant::now() + Duration::from_millis(asked.wait_ms).min(LONGEST_WAIT);
         let mut stop = self.stopper.1.clone();
-        let (records, last) = tokio::select! {
-            page = self.recorder.events(asked.after, asked.wait_ms) => page?,
-            () = stop.requested() => (Vec::new(), asked.after),
-        };
-        Ok(EventsReply { v: VERSION, records, last })
+        let mut stopped = std::pin::pin!(stop.requested());
+        loop {
+            // From before the journal is read, so that no record slips between.
+            let written = self.recorder.next_written(deadline);
+            let (records, last) = self.recorder.records_after(asked.after)?;
+            let goes_on = records.is_empty()
+                && tokio::select! {
+                    written = written => written,
+                    () = &mut stopped => false,
+                };
+            if !goes_on {
+                return Ok(EventsReply { v: VERSION, records, last });
+            }
+            peer.turn().await;
+        }
     }
 
     fn lock(&self, uid: u32) -> Result<DoneReply, Refusal> {

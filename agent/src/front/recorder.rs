@@ -1,13 +1,12 @@
 //! The core's view of the ledger: intents, results, refusals, limits and nonces, each round of requests in one write.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Duration;
 
 use countersign_core::audit::Tail;
 use countersign_core::chain::Link;
@@ -47,8 +46,8 @@ pub struct Recorder {
     unwritten: Cell<bool>,
     written: Notify,
     last_used_ms: RefCell<BTreeMap<KeyName, u64>>,
-    /// Where the last page of records ended.
-    followed: RefCell<Option<Tail>>,
+    /// Where the last pages of records ended.
+    followed: RefCell<VecDeque<Tail>>,
 }
 
 /// What there is to say of the journal's disk.
@@ -74,8 +73,8 @@ pub struct LedgerHealth {
 /// How many records a start looks back through for the last use of each key, and how many it reads at once.
 const RECALLED: u64 = 50_000;
 const PAGE: usize = 4096;
-/// Longest wait of one `events` call.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// Of so many pages of records it is known where the next one begins.
+const MOST_FOLLOWED: usize = 16;
 /// Most records of one answer; a record of a refusal or intent is below 2 KiB but for long parameters.
 const MOST_RECORDS: usize = 64;
 /// Most bytes of records in one answer, so that it fits a frame.
@@ -236,24 +235,15 @@ impl Recorder {
         }
     }
 
-    /// Records after number `after`, as they stand in the journal; waits for the first where there is none yet.
-    pub async fn events(&self, after: u64, wait_ms: u64) -> Result<(Vec<Value>, u64), Refusal> {
-        let wait = Duration::from_millis(wait_ms).min(LONGEST_WAIT);
-        let deadline = tokio::time::Instant::now() + wait;
-        loop {
-            // Registered before reading, so that no record slips between.
-            let written = self.written.notified();
-            let (records, last) = self.page(after)?;
-            if !records.is_empty() || tokio::time::timeout_at(deadline, written).await.is_err() {
-                return Ok((records, last));
-            }
-        }
+    /// Waits until a record is written after this was called, or the deadline; false where none was.
+    pub fn next_written(&self, deadline: tokio::time::Instant) -> impl Future<Output = bool> {
+        let written = self.written.notified();
+        async move { tokio::time::timeout_at(deadline, written).await.is_ok() }
     }
 
-    fn page(&self, after: u64) -> Result<(Vec<Value>, u64), Refusal> {
-        // Who follows asks for what comes after the last page: it is not looked for from the start of a segment again.
-        let tail = self.followed.take().filter(|tail| tail.last() == after);
-        let mut tail = tail.unwrap_or_else(|| Tail::after(after));
+    /// The next records after number `after`, as they stand in the journal, and the number of the last.
+    pub fn records_after(&self, after: u64) -> Result<(Vec<Value>, u64), Refusal> {
+        let mut tail = self.tail_after(after);
         let entries = tail.read(&verify::journal(&self.state_dir), MOST_RECORDS);
         let entries = entries.map_err(|error| unavailable(format!("the journal cannot be read: {error}")))?;
         let (mut records, mut bytes, mut last) = (Vec::new(), 0, after);
@@ -265,8 +255,19 @@ impl Recorder {
             last = entry.seq;
             records.push(Value::parse_own(&entry.line)?);
         }
-        self.followed.replace(Some(tail));
+        let mut followed = self.followed.borrow_mut();
+        followed.push_back(tail);
+        if followed.len() > MOST_FOLLOWED {
+            followed.pop_front();
+        }
         Ok((records, last))
+    }
+
+    /// Who follows asks for what comes after the last page: it is not looked for in the segment again.
+    fn tail_after(&self, after: u64) -> Tail {
+        let mut followed = self.followed.borrow_mut();
+        let known = followed.iter().position(|tail| tail.last() == after);
+        known.and_then(|index| followed.remove(index)).unwrap_or_else(|| Tail::after(after))
     }
 
     fn append(&self, record: &Record<'_>) -> Result<Link, Refusal> {

@@ -8,7 +8,7 @@ use std::task::Waker;
 #[derive(Debug)]
 pub(super) struct Line {
     pub(super) is_operators: bool,
-    /// By number. Those whose bytes are counted already are called first: they give bytes back.
+    /// By number: those whose bytes are counted already, and those whose are not.
     going_on: RefCell<BTreeMap<u64, Rc<Waiter>>>,
     beginning: RefCell<BTreeMap<u64, Rc<Waiter>>>,
     /// Bytes of all its connections.
@@ -53,16 +53,22 @@ impl Line {
     /// Calls the next, in the round of which the line is taken out.
     pub(super) fn call(&self, most: usize) {
         let number = self.number.take();
-        let going_on = self.going_on.borrow_mut().pop_first();
-        let next = going_on.or_else(|| {
-            let may_begin = self.held.get() < most;
-            may_begin.then(|| self.beginning.borrow_mut().pop_first()).flatten()
-        });
-        if let Some((_, waiter)) = next {
+        let next = self.next(most);
+        if let Some(waiter) = next {
             waiter.state.set(State::Called);
             waiter.called_at.set(number);
             waiter.waker.take().into_iter().for_each(Waker::wake);
         }
+    }
+
+    /// Takes out the first that came. While `most` bytes are held, none of those who begin: the others give bytes back.
+    fn next(&self, most: usize) -> Option<Rc<Waiter>> {
+        let (mut going_on, mut beginning) = (self.going_on.borrow_mut(), self.beginning.borrow_mut());
+        let came = |waiters: &BTreeMap<u64, _>| waiters.first_key_value().map(|(number, _)| *number);
+        let begins = self.held.get() < most
+            && came(&beginning).is_some_and(|begins| came(&going_on).is_none_or(|goes_on| begins < goes_on));
+        let next = if begins { beginning.pop_first() } else { going_on.pop_first() };
+        next.map(|(_, waiter)| waiter)
     }
 
     pub(super) fn push(&self, waiter: &Rc<Waiter>) {

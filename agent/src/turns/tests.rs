@@ -95,6 +95,26 @@ fn connections_of_one_client_have_their_turns_in_order() {
 }
 
 #[test]
+fn a_connection_full_of_messages_keeps_no_other_of_its_client_waiting() {
+    run(async {
+        let turns = Rc::<Turns>::default();
+        let (full, other) = (turns.seat(&Party::Operator), turns.seat(&Party::Operator));
+        let mut going_on = full.wait(false);
+        let begins = other.wait(true);
+        for _ in 0..2 {
+            if begins.waiter.state() == State::Called {
+                return;
+            }
+            going_on.called().await;
+            work();
+            going_on = full.wait(false);
+        }
+        begins.called().await;
+        panic!("it was called only when nobody else was left: {going_on:?}");
+    });
+}
+
+#[test]
 fn who_is_alone_does_not_wait() {
     run(async {
         let turns = Rc::<Turns>::default();

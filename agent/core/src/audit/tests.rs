@@ -1,7 +1,8 @@
 //! Sound and broken journals, verified, followed and searched.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use super::*;
 use crate::record::samples;
@@ -119,6 +120,56 @@ fn show_finds_one_record() {
     assert_eq!(show(&memory, 20).expect("reads").map(|entry| entry.seq), Some(20));
     for seq in [0, 3 * in_a_segment() + 1] {
         assert_eq!(show(&memory, seq).expect("reads"), None);
+    }
+}
+
+/// Counts the bytes that are read.
+struct Counted {
+    memory: Memory,
+    read: Rc<Cell<u64>>,
+}
+
+struct Counting(Box<dyn Read>, Rc<Cell<u64>>);
+
+impl Read for Counting {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.0.read(buffer)?;
+        self.1.set(self.1.get() + read as u64);
+        Ok(read)
+    }
+}
+
+impl Segments for Counted {
+    fn list(&self) -> io::Result<Vec<SegmentFile>> {
+        self.memory.list()
+    }
+
+    fn open(&self, name: SegmentName, offset: u64) -> io::Result<Box<dyn Read>> {
+        Ok(Box::new(Counting(self.memory.open(name, offset)?, Rc::clone(&self.read))))
+    }
+}
+
+#[test]
+fn any_record_of_a_long_segment_is_found_without_reading_it_all() {
+    let (memory, mut chain) = journal();
+    let mut bytes = Vec::new();
+    while bytes.len() < 4 << 20 {
+        for record in samples::all() {
+            chain.write(&mut bytes, 1, &record).expect("serialises");
+        }
+    }
+    let last = chain.next_seq() - 1;
+    memory.0.borrow_mut().entry(SegmentName(3)).or_default().extend(bytes);
+    let counted = Counted { memory, read: Rc::default() };
+    for seq in (1..last).step_by(997).chain([last - 1, last]) {
+        counted.read.set(0);
+        assert_eq!(show(&counted, seq).expect("reads").map(|entry| entry.seq), Some(seq));
+        assert!(counted.read.get() < 300_000, "{} bytes for record {seq} of {last}", counted.read.get());
+    }
+    for beyond in [last + 1, u64::MAX] {
+        counted.read.set(0);
+        assert_eq!(show(&counted, beyond).expect("reads"), None);
+        assert!(counted.read.get() < 300_000, "{} bytes for record {beyond} of {last}", counted.read.get());
     }
 }
 

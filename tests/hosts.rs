@@ -7,11 +7,11 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use countersign_agent::confine::{Demand, Limits};
 use countersign_agent::host::handle::{Deadlines, TokenHandle};
 use countersign_agent::host::protocol::{Bytes, FromHost, HostError, HostedKey, Passphrase, ToHost, TokenFacts};
 use countersign_agent::host::status::TokenState;
 use countersign_agent::host::supervisor::{Supervisor, TokenConfig};
+use countersign_agent::messages::confinement::{Demand, Limits};
 use countersign_agent::spawner::{self, Launched, Programs, Spawner};
 use countersign_core::algorithm::Algorithm;
 use countersign_core::ports::TokenError;

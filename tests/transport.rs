@@ -412,9 +412,9 @@ fn a_reload_is_all_or_nothing() {
         let mut wanted = endpoints(directory.path());
         server.listen(wanted.clone()).expect("the sockets open");
         wanted.remove(2);
-        wanted.push(countersign_agent::server::Endpoint {
+        wanted.push(countersign_agent::config::endpoint::Endpoint {
             path: "/nonexistent/directory/new.sock".into(),
-            kind: countersign_agent::peer::ListenerKind::Agent,
+            kind: countersign_agent::config::endpoint::ListenerKind::Agent,
         });
         server.listen(wanted.clone()).expect_err("one cannot be opened");
         assert!(path("bot.sock").exists(), "so the others stay as they were");

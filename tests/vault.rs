@@ -18,7 +18,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use countersign::{Client, Error};
-use countersign_agent::host::yubikey::Slot;
+use countersign_agent::messages::yubikey::Slot;
 use countersign_agent::vault::sealed::Sealed;
 use countersign_core::scope::Scope;
 use countersign_core::wire::SignReply;

@@ -4,6 +4,7 @@ mod agent;
 mod approver;
 mod client;
 mod conceal;
+pub mod endpoint;
 mod facts;
 mod fields;
 mod loosening;
@@ -35,8 +36,8 @@ pub use shown::{TooMuch, diff, fits};
 pub use sources::Sources;
 pub use token::TokenConfig;
 
-use crate::peer::ListenerKind;
-use crate::server::Endpoint;
+use crate::config::endpoint::Endpoint;
+use crate::config::endpoint::ListenerKind;
 use crate::trusted_path::{self, Exposure, TrustError};
 use agent::AgentSpans;
 use client::ReadClient;

@@ -13,41 +13,13 @@ use std::io;
 use std::path::Path;
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
-use serde::{Deserialize, Serialize};
+
+use crate::messages::confinement::Demand;
+use crate::messages::confinement::Limits;
 
 pub use calls::Calls;
 pub use files::Files;
 pub use token_files::token_files;
-
-/// What the operator demands (`[agent] confinement`).
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, clap::ValueEnum)]
-pub enum Demand {
-    /// Everything the kernel has; what it has not is shown.
-    #[default]
-    Available,
-    /// Nothing but hidden memory: to find out whether a token needs more than it is given.
-    Off,
-    /// Everything, or no start.
-    Required,
-}
-
-impl Demand {
-    /// As it is written.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Available => "available",
-            Self::Off => "off",
-            Self::Required => "required",
-        }
-    }
-}
-
-/// What a process can no longer do, and what could not be taken from it.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Limits {
-    pub on: Vec<String>,
-    pub missing: Vec<String>,
-}
 
 /// Why a process does not go on.
 #[derive(Debug, thiserror::Error)]

@@ -10,9 +10,10 @@ use countersign_core::wire;
 use rustix::event::{PollFd, PollFlags};
 use tokio::time::{Instant, sleep_until};
 
+use crate::config::endpoint::ListenerKind;
 use crate::frame::{Answer, FrameError, FrameReader, Incoming, MAX_FRAME};
 use crate::in_flight::InFlight;
-use crate::peer::{ListenerKind, Peer};
+use crate::peer::Peer;
 use crate::shutdown::Stop;
 use crate::stream::Stream;
 use crate::turns::{Party, Ticket};

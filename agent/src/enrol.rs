@@ -21,11 +21,13 @@ use countersign_core::exchange::Passphrase;
 
 use crate::config::{self, Facts};
 use crate::confine;
+use crate::host::attempt::Login;
 use crate::host::frame::{self, FrameError, Frames};
-use crate::host::login::{self, Login};
+use crate::host::login;
 use crate::host::protocol::HostError;
 use crate::host::settings::{TokenSettings, is_plain_name};
-use crate::host::yubikey_host;
+use crate::host::yubikey::login::log_in;
+use crate::host::yubikey::new_key;
 use crate::sys;
 use crate::terminal::Terminal;
 use crate::vault::open::Prepared;
@@ -66,11 +68,10 @@ fn carry_out(
     control: &UnixStream,
     operator: &OwnedFd,
 ) -> Result<EnrolReply, EnrolError> {
-    let unprotected = |error| HostError::Refused(format!("this process cannot be protected: {error}"));
-    confine::hide_memory().map_err(unprotected)?;
+    confine::hide_memory().map_err(HostError::unprotected)?;
     // Out of the terminal's session: a process in its background could neither read it nor switch echo off.
     confine::leave_terminal();
-    let signals = sys::termination_signals().map_err(unprotected)?;
+    let signals = sys::termination_signals().map_err(HostError::unprotected)?;
     let operator = Operator { input: operator.as_fd(), cancel: vec![control.as_fd(), signals.as_fd()] };
     if !is_plain_name(request.name()) {
         return Err(EnrolError::Name(request.name().to_owned()));
@@ -84,7 +85,7 @@ fn carry_out(
         return in_vault(&settings.name, (config, front_writes), (request, new_key), terminal.as_ref());
     }
     let login = login::log_in(settings, front_writes, terminal.as_ref(), login::Keeper::None)?;
-    confine::follow_parent().map_err(unprotected)?;
+    confine::follow_parent().map_err(HostError::unprotected)?;
     on_token(login, request, new_key)
 }
 
@@ -103,8 +104,7 @@ fn in_vault(
     let absent = || HostError::Refused(format!("agent.toml has no vault named {name:?}"));
     let settings = &token.ok_or_else(absent)?.settings;
     let prepared = Prepared::new(settings, front_writes, terminal, Some(&config.policy.sha256))?;
-    let unprotected = |error| HostError::Refused(format!("this process cannot be protected: {error}"));
-    confine::follow_parent().map_err(unprotected)?;
+    confine::follow_parent().map_err(HostError::unprotected)?;
     let spent = Spent::open(prepared.place()).map_err(refused)?;
     let text = format!("Touch {}: it blinks, and the vault opens to change {}.\n", prepared.card(), request.name());
     if let Some(terminal) = terminal {
@@ -113,7 +113,7 @@ fn in_vault(
     let unsealed = prepared.touch(Box::new(move || tracing::info!("{}", text.trim_end())))?;
     spent.check(&unsealed.contents.spent).map_err(refused)?;
     // As in `vault::process`: what begins now comes to its end.
-    confine::outlive_parent().map_err(unprotected)?;
+    confine::outlive_parent().map_err(HostError::unprotected)?;
     let (login, closing) = unsealed.log_in()?;
     let done = on_token(login, request, new_key);
     closing.finish(spent.mark())?;
@@ -145,11 +145,10 @@ fn on_yubikey(
         return Err(EnrolError::ImportUnsupported { algorithm, reason });
     }
     // Read before the process gives up the files of the system.
-    let roots = yubikey::roots(settings)?;
+    let roots = new_key::roots(settings)?;
     let terminal = operator.terminal();
-    let login = yubikey_host::log_in(settings, terminal.as_ref())?;
-    confine::follow_parent()
-        .map_err(|error| HostError::Refused(format!("this process cannot be protected: {error}")))?;
+    let login = log_in(settings, terminal.as_ref())?;
+    confine::follow_parent().map_err(HostError::unprotected)?;
     let enrolment = CardEnrolment { login, name: request.name(), roots };
     match request {
         EnrolRequest::Activate { api_key, .. } => enrolment.activate(api_key),

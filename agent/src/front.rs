@@ -1,5 +1,8 @@
 //! The front: what every request passes through between a connection and the core. Holds no key, PIN or module.
 
+mod answer;
+pub mod approval;
+pub mod approval_course;
 mod approvals;
 pub mod changes;
 pub mod clock;
@@ -8,12 +11,17 @@ pub mod enrolment;
 pub mod keyring;
 pub mod life;
 pub mod limits;
+mod loosening_change;
 pub mod operator;
+pub mod pending_list;
+mod process_chain;
 mod public_key;
 pub mod recorder;
+pub mod reload;
 pub mod session;
 mod shares;
 pub mod status;
+pub mod token_end;
 pub mod tokens;
 
 use std::cell::{Cell, RefCell};
@@ -24,14 +32,14 @@ use countersign_core::policy::rate::Rates;
 use countersign_core::policy::{Client, Policy};
 use countersign_core::ports::{Caller, Clock};
 use countersign_core::signer::Signer;
-use countersign_core::wire::PendingRequest;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use crate::config::Config;
-use crate::confine::Limits;
+use crate::config::endpoint::ListenerKind;
 use crate::host::vault::VaultSpawner;
 use crate::ledger::keys::KeyFiles;
-use crate::peer::{ListenerKind, Peer};
+use crate::messages::confinement::Limits;
+use crate::peer::Peer;
 use crate::shutdown::{Stop, Stopper};
 use crate::spawner::Spawner;
 use approvals::Approvals;
@@ -39,26 +47,9 @@ use changes::Changes;
 use clock::SystemClock;
 use keyring::Keyring;
 use recorder::Recorder;
+use reload::Reload;
 use shares::Shares;
 use tokens::Tokens;
-
-/// A reload that the operator asked for, and where its outcome goes.
-#[derive(Debug)]
-pub enum Reload {
-    /// Of `agent.toml`, for this uid.
-    FromFile(u32, oneshot::Sender<Result<Loaded, String>>),
-    /// Of a configuration that an approver agreed to load over the one with this hash; a summary, or what is wrong.
-    Approved(Rc<Config>, String, oneshot::Sender<Result<String, String>>),
-}
-
-/// What became of a configuration that is sound.
-#[derive(Debug)]
-pub enum Loaded {
-    /// With its summary.
-    InForce(String),
-    /// It loosens something: an approver has to agree first.
-    Waits(PendingRequest),
-}
 
 /// Everything the agent knows while it runs. One thread owns it.
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 //!
 //! [`supervisor`] is the front's side of it; the process itself starts at [`process`].
 
+pub mod attempt;
 mod breaker;
 pub mod catalogue;
 pub(crate) mod code;
@@ -9,6 +10,7 @@ pub mod fault;
 pub mod frame;
 pub mod handle;
 mod keeper;
+pub mod kept_pin;
 mod link;
 pub mod login;
 pub mod mechanism;

@@ -9,8 +9,9 @@ use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
+use crate::config::endpoint::ListenerKind;
 use crate::connection::{self, ConnectionLimits, Handler};
-use crate::peer::{ListenerKind, Peer};
+use crate::peer::Peer;
 use crate::shutdown::Stop;
 use crate::stream::Stream;
 use crate::turns::Turns;

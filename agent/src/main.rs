@@ -8,10 +8,10 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use countersign_agent::config::Facts;
-use countersign_agent::confine::Demand;
 use countersign_agent::host::{pin_try, process, settings, softhsm_init};
+use countersign_agent::messages::confinement::Demand;
 use countersign_agent::vault::custody::{Change, Custody};
-use countersign_agent::{check, enrol, log, profiles, run, spawner, sys, vault};
+use countersign_agent::{check, configuration_child, enrol, log, profiles, run, spawner, sys, vault};
 use tracing_subscriber::EnvFilter;
 
 const UNAVAILABLE: u8 = 5;
@@ -147,7 +147,7 @@ enum Command {
         /// Start nothing but what opens vaults: for a user of their own.
         #[arg(long)]
         only_vaults: bool,
-        #[arg(long, value_enum, default_value_t)]
+        #[arg(long, value_parser = demand, default_value = Demand::default().name())]
         confinement: Demand,
         /// Where the agent can write: what lies there is not loaded by the processes that are started.
         #[arg(long = "front-writes", value_name = "DIR")]
@@ -241,7 +241,7 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Configuration { config, control } => {
             let control = sys::duplicate_descriptor(control).context("there is no connection to the agent")?;
-            run::tell_sources(control, &config.file).context("the agent could not be told")?;
+            configuration_child::tell_sources(control, &config.file).context("the agent could not be told")?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Host { control, front_writes } => {
@@ -302,6 +302,10 @@ fn show(text: &str) -> anyhow::Result<ExitCode> {
 
 fn plain_name(text: &str) -> Result<String, &'static str> {
     settings::is_plain_name(text).then(|| text.to_owned()).ok_or("it is not the name of a token")
+}
+
+fn demand(text: &str) -> Result<Demand, &'static str> {
+    Demand::parse(text).ok_or("it is available, off or required")
 }
 
 fn vault(action: VaultAction, config: &std::path::Path) -> anyhow::Result<ExitCode> {

@@ -7,17 +7,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
 
+use crate::config::endpoint::ListenerKind;
 use crate::sys;
 use crate::turns::Seat;
-
-/// Which socket a connection came in by.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub enum ListenerKind {
-    Admin,
-    Agent,
-    /// The socket of one client, named as in the configuration.
-    Client(String),
-}
 
 /// The peer of one connection. It is identified by uid and socket, never by the path of its program.
 #[derive(Debug)]

@@ -1,7 +1,6 @@
 //! `countersign-agent run`: configuration, ledger, token hosts and sockets are put together and taken apart in order.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::ExitStatus;
@@ -21,28 +20,32 @@ use crate::activation::GivenSockets;
 use crate::agent_id;
 use crate::config::{self, Config, Facts, Sources, TokenConfig};
 use crate::confine;
-use crate::front::clock;
 use crate::front::keyring::Keyring;
 use crate::front::life;
 use crate::front::limits::LimitsError;
 use crate::front::recorder::{Recorder, lock_file};
+use crate::front::reload::{Loaded, Reload};
 use crate::front::session::Session;
-use crate::front::{Front, Loaded, Reload, limits};
-use crate::host::frame::{self, Frames};
-use crate::host::handle::{Deadlines, TokenHandle};
+use crate::front::token_end::TokenEnd;
+use crate::front::{Front, limits};
+use crate::host::frame::Frames;
+use crate::host::handle::Deadlines;
 use crate::host::status::TokenState;
 use crate::host::supervisor::{self, Supervisor};
+use crate::host::vault::Vault;
 use crate::ledger::keys::KeyFiles;
 use crate::ledger::storage::{Disk, is_full};
 use crate::ledger::{Durability, Ledger, LedgerError, Options};
 use crate::listener::Limits;
 use crate::log;
+use crate::messages::confinement;
 use crate::server::{self, Server};
 use crate::service_manager::ServiceManager;
 use crate::shutdown::{Signals, Wish};
 use crate::socket::SocketError;
 use crate::spawner::{Kind, Launched, Spawner};
 use crate::sys;
+use crate::system::clock;
 use crate::turns;
 
 /// How long requests under way may take after a stop was asked for.
@@ -102,7 +105,7 @@ struct Start {
     config: Rc<Config>,
     waiting: Option<(Config, Vec<String>)>,
     spawner: Launched,
-    limits: confine::Limits,
+    limits: confinement::Limits,
 }
 
 async fn serve(start: Start) -> anyhow::Result<()> {
@@ -186,7 +189,7 @@ struct NoToken(String);
 /// Opens what the configuration names: the ledger, the key files.
 fn assemble(
     config: &Rc<Config>,
-    spawner: (Spawner, confine::Limits),
+    spawner: (Spawner, confinement::Limits),
     reload: mpsc::Sender<Reload>,
 ) -> anyhow::Result<Front> {
     let state_dir = &config.agent.state_dir;
@@ -318,8 +321,8 @@ impl Agent {
         for token in config.tokens.iter().filter(|token| self.front.tokens.handle(&token.settings.name).is_none()) {
             let spawner = self.front.spawner.clone();
             let started = match token.settings.is_vault() {
-                true => Ok(TokenHandle::of_vault(token.settings.name.clone(), self.front.vault_spawner())),
-                false => host_of(token).map(|host| Supervisor::start(host, spawner)),
+                true => Ok(TokenEnd::Vault(Vault::new(token.settings.name.clone(), self.front.vault_spawner()))),
+                false => host_of(token).map(|host| TokenEnd::Host(Supervisor::start(host, spawner))),
             };
             match started {
                 Ok(handle) => {
@@ -397,16 +400,8 @@ fn host_of(token: &TokenConfig) -> Result<supervisor::TokenConfig, postcard::Err
     Ok(supervisor::TokenConfig { name, settings, keeps_pin, deadlines })
 }
 
-/// Reads the configuration for the front at the other end of `control`.
-pub fn tell_sources(control: OwnedFd, config_file: &Path) -> anyhow::Result<()> {
-    confine::hide_memory()?;
-    confine::follow_parent()?;
-    let sources = Sources::gather(config_file).map_err(|error| format!("{:#}", anyhow::Error::from(error)));
-    Ok(frame::send(std::os::unix::net::UnixStream::from(control), &sources)?)
-}
-
 /// Keeps keyring and journal in step with one token, until its host is stopped.
-async fn follow(front: Rc<Front>, handle: TokenHandle, manager: Rc<ServiceManager>) {
+async fn follow(front: Rc<Front>, handle: TokenEnd, manager: Rc<ServiceManager>) {
     let mut changes = handle.subscribe();
     let mut recorded = None;
     loop {

@@ -10,18 +10,12 @@ use tokio::net::UnixListener;
 use tokio::task::AbortHandle;
 
 use crate::activation::GivenSockets;
+use crate::config::endpoint::Endpoint;
+use crate::config::endpoint::ListenerKind;
 use crate::connection::Handler;
 use crate::listener::{Accepting, Limits};
-use crate::peer::ListenerKind;
 use crate::shutdown::Stopper;
 use crate::socket::{BoundSocket, SocketError, create_directory};
-
-/// A socket to listen on.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Endpoint {
-    pub path: PathBuf,
-    pub kind: ListenerKind,
-}
 
 /// Everything between the clients and a [`Handler`]. Lives inside a `LocalRuntime`.
 pub struct Server<H> {

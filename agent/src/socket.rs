@@ -10,8 +10,27 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags};
 use tokio::net::UnixListener;
 
-use crate::activation::GivenError;
-use crate::peer::ListenerKind;
+use crate::config::endpoint::ListenerKind;
+
+/// Why what the service manager handed over is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum GivenError {
+    #[error("$LISTEN_FDS is not a number of sockets")]
+    Count,
+    #[error("{} can be reached by other users: the admin socket needs SocketMode=0600", .0.display())]
+    Exposed(PathBuf),
+    #[error("the service manager's socket {name} is on {}, and agent.toml says {}", .given.display(), .configured.display())]
+    OtherPath { name: String, given: PathBuf, configured: PathBuf },
+    #[error("what the service manager handed over as {0} is not a listening Unix stream socket with a path")]
+    NotListening(String),
+    #[error("the service manager handed over two sockets named {0}")]
+    Twice(String),
+    #[error(
+        "the service manager handed over a socket named {0:?}, which agent.toml has not: FileDescriptorName= is agent, admin, \
+         or client-NAME for a [client.NAME] that has a socket"
+    )]
+    Unknown(String),
+}
 
 /// Why a socket could not be opened.
 #[derive(Debug, thiserror::Error)]

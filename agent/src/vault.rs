@@ -14,3 +14,4 @@ pub mod protocol;
 pub mod sealed;
 pub mod spent;
 mod token_copy;
+pub mod unseal;

@@ -10,11 +10,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use countersign_agent::activation::GivenSockets;
+use countersign_agent::config::endpoint::Endpoint;
+use countersign_agent::config::endpoint::ListenerKind;
 use countersign_agent::connection::{ConnectionLimits, Handler};
 use countersign_agent::frame::{Answer, Incoming};
 use countersign_agent::listener::Limits;
-use countersign_agent::peer::{ListenerKind, Peer};
-use countersign_agent::server::{Endpoint, Server};
+use countersign_agent::peer::Peer;
+use countersign_agent::server::Server;
 use countersign_agent::turns::looked_at_sockets;
 use tokio::sync::oneshot;
 

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use countersign_agent::host::yubikey::error::Tries;
-use countersign_agent::host::yubikey::{CardError, Slot, TouchPolicy as Touch, YubiKey};
+use countersign_agent::host::yubikey::{CardError, TouchPolicy as Touch, YubiKey};
+use countersign_agent::messages::yubikey::Slot;
 use countersign_core::algorithm::Algorithm;
 use virtual_yubikey::Firmware;
 use yubikey::piv::AlgorithmId;

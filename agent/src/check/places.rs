@@ -8,8 +8,9 @@ use rustix::fs::Access;
 use super::tokens::{self, Found};
 use super::with_causes;
 use crate::config::{Config, TokenConfig};
-use crate::confine::{self, Demand};
+use crate::confine;
 use crate::host::settings::{PinSource, TokenSettings};
+use crate::messages::confinement::Demand;
 use crate::trusted_path::{self, Exposure, Kind, TrustError};
 
 /// What was found at the places looked at so far.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::facts::Facts;
 use super::fields::Fields;
 use super::value;
-use crate::confine::Demand;
+use crate::messages::confinement::Demand;
 
 const DEFAULT_STATE_DIR: &str = "/var/lib/countersign";
 const DEFAULT_APPROVAL_TIMEOUT_S: u32 = 120;
@@ -60,7 +60,7 @@ impl AgentSettings {
         let spans = AgentSpans { socket: fields.span("socket"), admin_socket: fields.span("admin_socket") };
         let socket = fields.optional("socket", value::socket).unwrap_or(default.socket);
         let admin_socket = fields.optional("admin_socket", value::socket);
-        let demands = [("available", Demand::Available), ("off", Demand::Off), ("required", Demand::Required)];
+        let demands = Demand::ALL.map(|demand| (demand.name(), demand));
         let durabilities = [("synced", true), ("written", false)];
         let settings = Self {
             state_dir: fields.optional("state_dir", value::path).unwrap_or(default.state_dir),

@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use countersign_core::policy::Policy;
 
 use super::{AgentSettings, Config};
-use crate::confine::Demand;
+use crate::messages::confinement::Demand;
 use sentences::{Sentences, maybe_path, path};
 
 /// What `after` loosens, one sentence each, with what it was and what it would be; empty where it

@@ -15,7 +15,8 @@ use seccompiler::{
     sock_filter,
 };
 
-use super::{ConfineError, Limits};
+use super::ConfineError;
+use crate::messages::confinement::Limits;
 use crate::sys;
 
 pub(super) const MISSING: &str = "calls: this kernel has no seccomp";

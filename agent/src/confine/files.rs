@@ -7,7 +7,7 @@ use landlock::{
     RulesetCreatedAttr, RulesetError, RulesetStatus, Scope, path_beneath_rules,
 };
 
-use super::Limits;
+use crate::messages::confinement::Limits;
 
 /// The newest rights that are used. An older kernel takes those it knows, and what it lacks is said.
 const ABI_USED: ABI = ABI::V6;

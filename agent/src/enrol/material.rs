@@ -158,5 +158,4 @@ fn not(what: &str) -> EnrolError {
 }
 
 #[cfg(test)]
-#[path = "material_tests.rs"]
 mod tests;

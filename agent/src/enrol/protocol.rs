@@ -11,7 +11,7 @@ use countersign_core::vault::EnrolledFor;
 use serde::{Deserialize, Serialize};
 
 use crate::host::protocol::HostError;
-use crate::host::yubikey::Slot;
+use crate::messages::yubikey::Slot;
 
 /// The one operation a child is started for.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]

@@ -112,5 +112,4 @@ fn input(reason: &str) -> EnrolError {
 }
 
 #[cfg(test)]
-#[path = "secret_tests.rs"]
 mod tests;

@@ -3,10 +3,6 @@
 //! A request ends signed, denied, expired or cancelled: by its client, because the client is gone or no longer asks for the
 //! result, because the agent is locked, stops, or works by another configuration.
 
-mod desk;
-mod life;
-mod shown;
-
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::rc::Rc;
@@ -21,33 +17,35 @@ use countersign_core::wire::{FinishedReply, PendingRequest};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::peer::{ListenerKind, Peer};
+use super::process_chain::process_chain;
+use crate::config::endpoint::ListenerKind;
+use crate::peer::Peer;
 
 /// The requests that wait, and those that ended a moment ago.
 #[derive(Debug, Default)]
 pub struct Approvals {
     /// By id, which sorts by time.
-    requests: RefCell<BTreeMap<String, Rc<Pending>>>,
+    pub(crate) requests: RefCell<BTreeMap<String, Rc<Pending>>>,
     places: Rc<Places>,
     /// Open connections of each uid and socket, to know when a client is gone.
-    connections: RefCell<HashMap<Origin, usize>>,
+    pub(crate) connections: RefCell<HashMap<Origin, usize>>,
 }
 
-type Origin = (Option<u32>, ListenerKind);
+pub(crate) type Origin = (Option<u32>, ListenerKind);
 
 /// How many requests of one key may ask for approval within an hour: a person who is asked more often stops looking.
 const MOST_AN_HOUR: usize = 30;
 const HOUR: Duration = Duration::from_secs(60 * 60);
 /// A client that does not ask for the result as long as this has lost interest.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const INTEREST: Duration = Duration::from_secs(30);
 /// How long an outcome can be fetched.
-const KEPT: Duration = Duration::from_secs(60);
+pub(crate) const KEPT: Duration = Duration::from_secs(60);
 
 /// Which keys have a request waiting, and when each was last asked for.
 #[derive(Debug, Default)]
 struct Places {
     taken: RefCell<HashSet<KeyName>>,
-    asked: RefCell<HashMap<KeyName, VecDeque<Instant>>>,
+    pub(crate) asked: RefCell<HashMap<KeyName, VecDeque<Instant>>>,
 }
 
 /// One place among [`Places`].
@@ -101,7 +99,7 @@ impl Approvals {
         }
     }
 
-    fn get(&self, id: &str) -> Option<Rc<Pending>> {
+    pub(crate) fn get(&self, id: &str) -> Option<Rc<Pending>> {
         self.requests.borrow().get(id).cloned()
     }
 }
@@ -112,24 +110,24 @@ fn origin(peer: &Peer) -> Origin {
 
 /// One request from its intent to a minute after its end.
 #[derive(Debug)]
-struct Pending {
-    id: String,
-    client: String,
-    origin: Origin,
+pub(crate) struct Pending {
+    pub(crate) id: String,
+    pub(crate) client: String,
+    pub(crate) origin: Origin,
     /// Names of the process that asked and of those that started it.
-    processes: Vec<String>,
-    opened: Instant,
-    state: RefCell<State>,
+    pub(crate) processes: Vec<String>,
+    pub(crate) opened: Instant,
+    pub(crate) state: RefCell<State>,
     /// Set by whoever ends it early.
-    ending: RefCell<Option<Refusal>>,
-    changed: Notify,
+    pub(crate) ending: RefCell<Option<Refusal>>,
+    pub(crate) changed: Notify,
     /// When the client last asked for the result; `watching` counts the calls that wait for it now.
-    asked: Cell<Instant>,
-    watching: Cell<u32>,
+    pub(crate) asked: Cell<Instant>,
+    pub(crate) watching: Cell<u32>,
 }
 
 #[derive(Debug)]
-enum State {
+pub(crate) enum State {
     Waiting {
         collected: Collected,
         waiting: Box<Waiting>,
@@ -141,19 +139,19 @@ enum State {
 
 /// What is shown of a request while its token is asked.
 #[derive(Debug)]
-struct Signing {
-    pending: PendingRequest,
-    token: String,
-    why: String,
+pub(crate) struct Signing {
+    pub(crate) pending: PendingRequest,
+    pub(crate) token: String,
+    pub(crate) why: String,
 }
 
 impl Pending {
-    fn new(peer: &Peer, waiting: Box<Waiting>) -> Self {
+    pub(crate) fn new(peer: &Peer, waiting: Box<Waiting>) -> Self {
         Self {
             id: waiting.statement.request_id.clone(),
             client: waiting.caller.client.clone(),
             origin: origin(peer),
-            processes: shown::process_chain(waiting.caller.pid),
+            processes: process_chain(waiting.caller.pid),
             state: RefCell::new(State::Waiting {
                 collected: Collected::new(waiting.statement.clone(), waiting.approvals_needed),
                 waiting,
@@ -167,7 +165,7 @@ impl Pending {
     }
 
     /// Ends it, unless it is being signed already.
-    fn end(&self, refusal: Refusal) -> bool {
+    pub(crate) fn end(&self, refusal: Refusal) -> bool {
         let waits = matches!(*self.state.borrow(), State::Waiting { .. });
         if waits {
             self.ending.borrow_mut().get_or_insert(refusal);
@@ -177,7 +175,7 @@ impl Pending {
     }
 
     /// Takes the request out of its wait: with the proof where enough persons approved it.
-    fn take(&self) -> Option<(Box<Waiting>, Option<Approved>)> {
+    pub(crate) fn take(&self) -> Option<(Box<Waiting>, Option<Approved>)> {
         let mut state = self.state.borrow_mut();
         let State::Waiting { collected, waiting } = &*state else { return None };
         let signing = Box::new(Signing {
@@ -191,7 +189,7 @@ impl Pending {
         }
     }
 
-    fn pending_request(&self, collected: &Collected, waiting: &Waiting) -> PendingRequest {
+    pub(crate) fn pending_request(&self, collected: &Collected, waiting: &Waiting) -> PendingRequest {
         PendingRequest {
             id: self.id.clone(),
             expires_ms: waiting.statement.expires_ms,
@@ -201,14 +199,14 @@ impl Pending {
     }
 
     /// The token of a request that waits.
-    fn token(&self) -> Option<String> {
+    pub(crate) fn token(&self) -> Option<String> {
         match &*self.state.borrow() {
             State::Waiting { waiting, .. } => Some(waiting.key().token.clone()),
             State::Ended(_) | State::Signing(_) => None,
         }
     }
 
-    fn is_approved(&self) -> bool {
+    pub(crate) fn is_approved(&self) -> bool {
         matches!(&*self.state.borrow(), State::Waiting { collected, .. } if collected.is_complete())
     }
 }

@@ -5,12 +5,12 @@
 //! from it, the wall clock was set: it is not trusted until the two agree again.
 
 use std::cell::Cell;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use countersign_core::ports::Clock;
-use rustix::time::ClockId;
 
 use crate::random;
+use crate::system::clock::since_boot_ms;
+use crate::system::clock::wall_ms;
 
 /// Wall-clock time and random numbers of the kernel, and the ledger's time beside them.
 #[derive(Debug)]
@@ -52,17 +52,6 @@ impl Clock for SystemClock {
     fn random(&self) -> [u8; 16] {
         random::bytes()
     }
-}
-
-pub fn wall_ms() -> u64 {
-    // A clock before 1970 is no clock: requests stamped 0 are refused by every exchange.
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
-}
-
-/// Counts on while the machine sleeps.
-pub fn since_boot_ms() -> u64 {
-    let since = rustix::time::clock_gettime(ClockId::Boottime);
-    since.tv_sec as u64 * 1_000 + since.tv_nsec as u64 / 1_000_000
 }
 
 /// How the wall clock is wrong, in seconds.

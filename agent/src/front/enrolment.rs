@@ -18,13 +18,13 @@ use countersign_core::wire::admin::{DoneReply, NewKey, Register};
 use data_encoding::HEXLOWER;
 use p256::pkcs8::{Document, LineEnding};
 
-use super::operator::done;
+use super::answer::done;
 use super::recorder::key_change;
 use super::{Front, enrol_child};
 use crate::enrol::protocol::{CustodyTier, EnrolError, EnrolReply, EnrolRequest, KeyFacts, SecretEncoding, SlotChoice};
 use crate::host::settings::TokenSettings;
-use crate::host::yubikey::Slot;
 use crate::ledger::keys::{CkaId, KeyFile, KeyFileError, KeyFileState, Rung};
+use crate::messages::yubikey::Slot;
 use crate::peer::Peer;
 
 /// How long a person may take to type a secret, and a token to make a key.

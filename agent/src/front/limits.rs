@@ -9,9 +9,11 @@ use rustix::io::Errno;
 
 use super::Front;
 use crate::config::Config;
-use crate::confine::{self, Calls, ConfineError, Files, Limits};
+use crate::confine;
+use crate::confine::{Calls, ConfineError, Files};
 use crate::host::settings::PinSource;
 use crate::ledger::storage::{Disk, Storage};
+use crate::messages::confinement::Limits;
 use crate::server;
 use crate::sys;
 

@@ -13,8 +13,10 @@ use countersign_core::wire::{self, KeysReply, VERSION};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::session::{plain, reply};
-use super::{Front, Loaded, Reload};
+use super::Front;
+use super::answer::done;
+use super::answer::{plain, reply};
+use super::reload::{Loaded, Reload};
 use crate::frame::Answer;
 use crate::peer::Peer;
 
@@ -161,8 +163,4 @@ impl Front {
 /// What was done all the same, before what was not.
 fn but(done: &str, refusal: Refusal) -> Refusal {
     Refusal::new(refusal.code, format!("{done}: {}", refusal.message))
-}
-
-pub(super) fn done(sentence: impl Into<String>) -> DoneReply {
-    DoneReply { v: VERSION, done: sentence.into(), public_key: None, key: None, pending: None }
 }

@@ -10,11 +10,15 @@ use countersign_core::wire::{self, AGENT_EXTENSIONS, ErrorReply, VERSION};
 use serde::Serialize;
 
 use super::Front;
+use super::answer::json;
+use super::answer::plain;
+use super::answer::reply;
 use super::shares::Place;
 use crate::config::Config;
+use crate::config::endpoint::ListenerKind;
 use crate::connection::Handler;
 use crate::frame::{Answer, Incoming};
-use crate::peer::{ListenerKind, Peer};
+use crate::peer::Peer;
 use crate::turns::Party;
 
 /// The handler of every connection.
@@ -183,21 +187,4 @@ impl Front {
         let keys = client.keys.iter().filter_map(|name| self.key_entry(name)).collect();
         wire::KeysReply { v: VERSION, keys }
     }
-}
-
-/// A payload that says nothing but its version.
-pub(super) fn plain(payload: &[u8]) -> Result<(), Refusal> {
-    let request: wire::PlainRequest = wire::parse(payload)?;
-    wire::check_version(request.v)
-}
-
-pub(super) fn reply<T: Serialize>(name: &str, outcome: Result<T, Refusal>) -> Answer {
-    match outcome {
-        Ok(reply) => json(name, &reply),
-        Err(refusal) => json(name, &ErrorReply::new(&refusal, None)),
-    }
-}
-
-pub(super) fn json<T: Serialize>(name: &str, payload: &T) -> Answer {
-    Answer::json(name, payload)
 }

@@ -8,25 +8,25 @@ use countersign_core::key::Key;
 use countersign_core::policy::Grant;
 use countersign_core::ports::{Signed, Token, TokenError};
 
-use crate::host::handle::TokenHandle;
+use super::token_end::TokenEnd;
 use crate::host::status::{TokenState, TokenStatus};
 
 /// Token hosts by the operator's name for the token.
 #[derive(Debug, Default)]
 pub struct Tokens {
-    handles: RefCell<BTreeMap<String, TokenHandle>>,
+    handles: RefCell<BTreeMap<String, TokenEnd>>,
 }
 
 impl Tokens {
-    pub fn add(&self, handle: TokenHandle) {
+    pub fn add(&self, handle: TokenEnd) {
         self.handles.borrow_mut().insert(handle.name().to_owned(), handle);
     }
 
-    pub fn handle(&self, name: &str) -> Option<TokenHandle> {
+    pub fn handle(&self, name: &str) -> Option<TokenEnd> {
         self.handles.borrow().get(name).cloned()
     }
 
-    fn of_key(&self, key: &Key) -> Result<TokenHandle, TokenError> {
+    fn of_key(&self, key: &Key) -> Result<TokenEnd, TokenError> {
         let gone = || TokenError::Unavailable(format!("{} is not in agent.toml any more", key.token));
         self.handle(&key.token).ok_or_else(gone)
     }
@@ -41,7 +41,7 @@ impl Tokens {
 
     /// Starts hosts again that waited for the operator to put something right.
     pub fn retry_given_up(&self) {
-        self.handles.borrow().values().filter(|handle| handle.status().given_up).for_each(TokenHandle::retry);
+        self.handles.borrow().values().filter(|handle| handle.status().given_up).for_each(TokenEnd::retry);
     }
 
     /// What is wrong with the supervision of a token, if something is.
@@ -65,7 +65,7 @@ impl Tokens {
         Self::end(handles).await;
     }
 
-    async fn end(handles: Vec<TokenHandle>) {
+    async fn end(handles: Vec<TokenEnd>) {
         let stops: Vec<_> =
             handles.into_iter().map(|handle| tokio::task::spawn_local(async move { handle.stop().await })).collect();
         for stop in stops {
@@ -86,10 +86,7 @@ impl Token for Tokens {
             return Err(TokenError::Unavailable("the grant is for another key".to_owned()));
         }
         let handle = self.of_key(key)?;
-        let signature = match handle.vault() {
-            Some(vault) => vault.sign(&handle, &grant).await,
-            None => handle.sign(key.name.as_str(), algorithm, message).await,
-        }?;
+        let signature = handle.sign(&grant, algorithm, message).await?;
         Ok(Signed { signature, spent: grant.spend() })
     }
 

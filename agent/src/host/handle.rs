@@ -14,8 +14,7 @@ use super::outstanding::Outstanding;
 use super::protocol::{Bytes, HostedKey, ToHost};
 use super::pulse::Pulse;
 use super::status::{TokenState, TokenStatus};
-use super::vault::{Vault, VaultSpawner};
-use super::yubikey;
+use crate::messages::yubikey;
 use crate::shutdown::{Stop, Stopper};
 
 /// How long the front waits for a token host.
@@ -44,7 +43,7 @@ impl Default for Deadlines {
 impl Deadlines {
     /// Of a YubiKey: a touch is waited for as long as the YubiKey waits, and the start looks for it among the readers.
     pub fn with_touch() -> Self {
-        let sign = yubikey::TOUCH_TIMEOUT + yubikey::PATIENCE * 2;
+        let sign = yubikey::TOUCH_TIMEOUT + yubikey::BUSY_DEADLINE * 2;
         Self { start: Duration::from_secs(30), sign, ..Self::default() }
     }
 
@@ -68,8 +67,6 @@ pub(crate) struct Shared {
     pub(crate) retry: Notify,
     pub(crate) status: watch::Sender<TokenStatus>,
     pub(crate) pulse: Pulse,
-    /// A vault: no host runs, and each signature has a process of its own.
-    pub(crate) vault: Option<Vault>,
     pub(crate) stop: (Stopper, Stop),
     pub(crate) ended: (Stopper, Stop),
 }
@@ -88,25 +85,7 @@ const MOST_OUTBOUND: usize = 8 * 1024 * 1024;
 
 impl TokenHandle {
     pub(crate) fn new(name: String, deadlines: Deadlines) -> Self {
-        Self::with(name, deadlines, None)
-    }
-
-    /// A vault, which is ready as long as nobody else is asked to touch for it.
-    pub(crate) fn of_vault(name: String, spawner: Rc<VaultSpawner>) -> Self {
-        let handle = Self::with(name, Deadlines::with_touch(), Some(Vault::new(spawner)));
-        handle.0.status.send_if_modified(|status| status.enter(TokenState::Healthy));
-        handle.0.ended.0.stop(); // nothing runs
-        handle
-    }
-
-    /// The vault, where it is one.
-    pub(crate) fn vault(&self) -> Option<&Vault> {
-        self.0.vault.as_ref()
-    }
-
-    fn with(name: String, deadlines: Deadlines, vault: Option<Vault>) -> Self {
         Self(Rc::new(Shared {
-            vault,
             name,
             deadlines,
             desk: RefCell::default(),
@@ -134,9 +113,6 @@ impl TokenHandle {
 
     /// Whether [`Self::sign`] would be put to the host now.
     pub fn ready(&self) -> Result<(), TokenError> {
-        if let Some(vault) = &self.0.vault {
-            return vault.ready().map_err(|reason| self.0.unavailable(reason));
-        }
         let desk = self.0.serving_desk()?;
         if self.0.status.borrow().blinks_until_ms.is_some() {
             return Err(self.0.unavailable("it waits for the touch of another request; ask again"));
@@ -151,9 +127,6 @@ impl TokenHandle {
 
     /// Has the host look for its keys again, after one was enrolled, activated or removed.
     pub async fn rescan(&self) -> Result<Vec<HostedKey>, TokenError> {
-        if self.0.vault.is_some() {
-            return Ok(Vec::new()); // nobody looks into a vault without a touch
-        }
         let keys = {
             let mut desk = self.0.serving_desk()?;
             append(&ToHost::Rescan, &mut desk.outbound);
@@ -178,9 +151,6 @@ impl TokenHandle {
 
     /// What is wrong with the supervision of this token, if something is; a token that is known to be down is not wrong.
     pub fn fault(&self) -> Option<&'static str> {
-        if self.0.vault.is_some() {
-            return None;
-        }
         let Deadlines { start, sign, idle, .. } = self.0.deadlines;
         // Before a self-test there may be a rescan and a slow queue.
         let longest_proof = idle + start + sign * 4;

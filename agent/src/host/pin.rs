@@ -9,12 +9,10 @@ use rustix::fs::{FileType, Mode, OFlags};
 use secrecy::ExposeSecret;
 
 use super::pin_try::SourceIdentity;
-use super::protocol::HostError;
 use super::settings::{PinSource, TokenSettings, is_plain_name};
 use crate::sys::{self, LockedMemory};
 use crate::terminal::{Echo, Terminal, TerminalError};
 use crate::trusted_path::{self, Exposure, TrustError};
-use crate::vault::open;
 
 pub(crate) const LONGEST_PIN: usize = 1024;
 const PINENTRY: &str = "/usr/bin/pinentry";
@@ -40,8 +38,6 @@ pub enum PinError {
     Read(#[source] std::io::Error),
     #[error("it is sealed: only a touch opens it")]
     Sealed,
-    #[error("it was not unsealed: {0}")]
-    Unsealed(HostError),
     #[error("it is longer than {LONGEST_PIN} bytes")]
     TooLong,
 }
@@ -64,8 +60,6 @@ pub struct Pin {
 pub enum OpenSource {
     File(OwnedFd, SourceIdentity),
     Prompt,
-    /// Opened by a touch.
-    Sealed(Box<TokenSettings>, SourceIdentity),
 }
 
 impl OpenSource {
@@ -82,17 +76,13 @@ impl OpenSource {
                 Ok(Self::File(file.into(), source))
             }
             PinSource::Prompt => Ok(Self::Prompt),
-            PinSource::Sealed(sealed) if sealed.reopen.is_some() => {
-                let (source, settings) = (open::identity(settings).map_err(PinError::Unsealed)?, settings.clone());
-                Ok(Self::Sealed(Box::new(settings), source))
-            }
             PinSource::Sealed(_) => Err(PinError::Sealed),
         }
     }
 
     pub fn identity(&self) -> SourceIdentity {
         match self {
-            Self::File(_, source) | Self::Sealed(_, source) => source.clone(),
+            Self::File(_, source) => source.clone(),
             Self::Prompt => SourceIdentity::Prompt,
         }
     }
@@ -100,14 +90,10 @@ impl OpenSource {
     /// Reads the PIN; `operator` is the terminal to ask at, where the caller was given one.
     pub fn read(self, token: &str, operator: Option<&Terminal<'_>>) -> Result<Pin, PinError> {
         let source = self.identity();
-        if let Self::Sealed(settings, _) = &self {
-            let bytes = open::unsealed_pin(settings, operator).map_err(PinError::Unsealed)?;
-            return Ok(Pin { bytes, source });
-        }
         let mut bytes = LockedMemory::with_capacity(LONGEST_PIN + 2).map_err(PinError::Memory)?;
         match self {
             Self::File(descriptor, _) => read_descriptor(&descriptor, &source, &mut bytes)?,
-            Self::Prompt | Self::Sealed(..) => ask(token, operator, &mut bytes)?,
+            Self::Prompt => ask(token, operator, &mut bytes)?,
         }
         if let Some(without_newline) = bytes.as_bytes().strip_suffix(b"\n") {
             let length = without_newline.len();
@@ -202,5 +188,4 @@ fn not_entered(error: TerminalError) -> PinError {
 }
 
 #[cfg(test)]
-#[path = "pin_tests.rs"]
 mod tests;

@@ -318,5 +318,4 @@ fn sync_parent(path: &Path) -> io::Result<()> {
 }
 
 #[cfg(test)]
-#[path = "pin_try_tests.rs"]
 mod tests;

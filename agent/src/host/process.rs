@@ -12,15 +12,16 @@ use countersign_core::algorithm::Algorithm;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use zeroize::{Zeroize, Zeroizing};
 
+use super::attempt::Login;
 use super::catalogue::Catalogue;
-use super::catalogue::SigningKey;
 use super::fault::Fault;
 use super::frame::{self, FrameError, Frames};
-use super::login::{self, Keeper, Login};
-use super::protocol::{FromHost, HostError, Passphrase, ToHost};
+use super::login::{self, Keeper};
+use super::protocol::{FromHost, HostError, ToHost};
 use super::self_test::SelfTest;
 use super::settings::TokenSettings;
 use super::signer::Signer;
+use super::signer::sign;
 use super::workers::{Job, Workers};
 use super::yubikey_host;
 use crate::confine;
@@ -60,7 +61,7 @@ pub fn run(control: OwnedFd, front_writes: &[PathBuf]) -> End {
 }
 
 fn serve(stream: &mut UnixStream, frames: &mut Frames, front_writes: &[PathBuf]) -> Result<(), HostError> {
-    confine::hide_memory().map_err(|error| HostError::Refused(format!("this process cannot be protected: {error}")))?;
+    confine::hide_memory().map_err(HostError::unprotected)?;
     let settings: TokenSettings = match frames.receive(stream) {
         Ok(settings) => settings,
         Err(FrameError::Closed) => return Ok(()),
@@ -71,11 +72,10 @@ fn serve(stream: &mut UnixStream, frames: &mut Frames, front_writes: &[PathBuf])
     }
     let keeper = if settings.keeps_pin() { Keeper::OnStandardOutput } else { Keeper::None };
     let login = login::log_in(&settings, front_writes, None, keeper)?;
-    let unprotected = |error| HostError::Refused(format!("this process cannot be protected: {error}"));
-    confine::follow_parent().map_err(unprotected)?;
+    confine::follow_parent().map_err(HostError::unprotected)?;
     confine::leave_terminal();
     // Left unread: the front decides when its hosts end, not a signal to the whole service.
-    let _signals = sys::termination_signals().map_err(unprotected)?;
+    let _signals = sys::termination_signals().map_err(HostError::unprotected)?;
     let mut host = Host::start(login, stream)?;
     host.announce()?;
     host.serve(stream, frames)
@@ -218,13 +218,6 @@ impl Host {
 enum Next {
     Continue,
     End,
-}
-
-/// Signs one request and makes the answer to it.
-pub(super) fn sign(signer: &mut Signer, id: u64, key: &SigningKey, message: &[u8]) -> Result<FromHost, Fault> {
-    let signature = signer.sign(key, message)?;
-    let passphrase = key.passphrase().map(|passphrase| Passphrase(Zeroizing::new(passphrase.to_owned())));
-    Ok(FromHost::Signed { id, signature, passphrase })
 }
 
 fn unreadable(error: FrameError) -> HostError {

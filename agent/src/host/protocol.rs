@@ -8,7 +8,7 @@ use countersign_core::algorithm::Algorithm;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
-use crate::confine::Limits;
+use crate::messages::confinement::Limits;
 
 /// Longest frame either side accepts, in bytes.
 pub const MAX_FRAME: usize = 512 * 1024;
@@ -161,6 +161,16 @@ pub enum HostError {
 }
 
 impl HostError {
+    /// `what` could not be done, or is not as it has to be, for this reason.
+    pub fn refused(what: &str, reason: &dyn std::fmt::Display) -> Self {
+        Self::Refused(format!("{what}: {reason}"))
+    }
+
+    /// A process does not go on that cannot hide its memory or leave its terminal.
+    pub fn unprotected(error: std::io::Error) -> Self {
+        Self::refused("this process cannot be protected", &error)
+    }
+
     /// True where a respawn would only repeat it, or would spend a PIN try.
     pub const fn is_final(&self) -> bool {
         matches!(

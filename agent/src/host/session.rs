@@ -12,7 +12,7 @@ use super::link::{Inbound, LinkError, append};
 use super::outstanding::Answered;
 use super::protocol::{FromHost, HostError, ToHost};
 use super::status::{TokenState, unix_ms};
-use super::yubikey;
+use crate::messages::yubikey;
 use crate::stream::Stream;
 
 /// Why a host is not there any more.
@@ -281,7 +281,7 @@ mod tests {
     use super::super::handle::TokenHandle;
     use super::super::protocol::TokenFacts;
     use super::*;
-    use crate::confine::Limits;
+    use crate::messages::confinement::Limits;
 
     const SIGN: Duration = Duration::from_millis(300);
 

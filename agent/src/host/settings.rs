@@ -7,7 +7,7 @@ use pkcs11_profiles::{Profile, Tier};
 use serde::{Deserialize, Serialize};
 
 use super::protocol::HostError;
-use crate::confine::Demand;
+use crate::messages::confinement::Demand;
 use crate::trusted_path::{self, Exposure};
 
 const LONGEST_PROFILE: u64 = 64 * 1024;

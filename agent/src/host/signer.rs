@@ -10,7 +10,10 @@ use super::catalogue::SigningKey;
 use super::fault::Fault;
 use super::mechanism::LONGEST_SIGNATURE;
 use super::pkcs11::Token;
+use super::protocol::FromHost;
 use super::protocol::HostError;
+use super::protocol::Passphrase;
+use zeroize::Zeroizing;
 
 /// One thread's session. Never shared: a second C_SignInit on a session fails while the first is under way.
 #[derive(Debug)]
@@ -69,4 +72,11 @@ impl Signer {
             Err(_) => Fault::broken(fault.error),
         }
     }
+}
+
+/// Signs one request and makes the answer to it.
+pub(super) fn sign(signer: &mut Signer, id: u64, key: &SigningKey, message: &[u8]) -> Result<FromHost, Fault> {
+    let signature = signer.sign(key, message)?;
+    let passphrase = key.passphrase().map(|passphrase| Passphrase(Zeroizing::new(passphrase.to_owned())));
+    Ok(FromHost::Signed { id, signature, passphrase })
 }

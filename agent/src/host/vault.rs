@@ -13,13 +13,12 @@ use countersign_core::ports::{Drafted, Signature, TokenError};
 use countersign_core::request::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::frame::{self, Frames};
-use super::handle::TokenHandle;
-use super::status::unix_ms;
-use super::yubikey::{PATIENCE, TOUCH_TIMEOUT};
+use super::status::{TokenState, TokenStatus, unix_ms};
+use crate::messages::yubikey::{BUSY_DEADLINE, TOUCH_TIMEOUT};
 use crate::spawner::{Child, Kind, Spawner};
 use crate::vault::protocol::{SignedRequest, VaultReply, VaultRequest};
 
@@ -55,14 +54,18 @@ impl VaultSpawner {
     }
 }
 
-/// What starts the processes, and whether one is there.
-#[derive(Debug)]
-pub(crate) struct Vault {
+/// A token that is opened by a touch, for one signature each time. No host runs.
+#[derive(Clone)]
+pub struct Vault(Rc<Shared>);
+
+struct Shared {
+    name: String,
     spawner: Rc<VaultSpawner>,
     /// Held by the one process until it is gone.
     turn: Arc<Mutex<()>>,
     /// Somebody is asked to touch.
     asks: Cell<bool>,
+    status: watch::Sender<TokenStatus>,
 }
 
 /// Nobody is asked to touch any more.
@@ -75,36 +78,61 @@ impl Drop for Asking<'_> {
 }
 
 impl Vault {
-    pub(crate) fn new(spawner: Rc<VaultSpawner>) -> Self {
-        Self { spawner, turn: Arc::default(), asks: Cell::default() }
+    /// It is ready as long as nobody else is asked to touch for it.
+    pub fn new(name: String, spawner: Rc<VaultSpawner>) -> Self {
+        let status = watch::Sender::new(TokenStatus::starting());
+        status.send_if_modified(|status| status.enter(TokenState::Healthy));
+        Self(Rc::new(Shared { name, spawner, turn: Arc::default(), asks: Cell::default(), status }))
     }
 
-    pub(crate) fn ready(&self) -> Result<(), &'static str> {
-        if self.asks.get() { Err("it waits for the touch of another request; ask again") } else { Ok(()) }
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    pub fn status(&self) -> TokenStatus {
+        self.0.status.borrow().clone()
+    }
+
+    /// Changes whenever the status does.
+    pub fn subscribe(&self) -> watch::Receiver<TokenStatus> {
+        self.0.status.subscribe()
+    }
+
+    /// Whether [`Self::sign`] would ask for a touch now.
+    pub fn ready(&self) -> Result<(), TokenError> {
+        if self.0.asks.get() {
+            return Err(self.unavailable("it waits for the touch of another request; ask again"));
+        }
+        Ok(())
+    }
+
+    fn unavailable(&self, reason: &str) -> TokenError {
+        TokenError::Unavailable(format!("{}: {reason}", self.0.name))
     }
 
     /// One signature of what persons approved, by a process that judges it anew.
-    pub(crate) async fn sign(&self, handle: &TokenHandle, grant: &Grant) -> Result<Signature, TokenError> {
-        let unavailable = |reason: &str| handle.0.unavailable(reason);
+    pub async fn sign(&self, grant: &Grant) -> Result<Signature, TokenError> {
+        let unavailable = |reason: &str| self.unavailable(reason);
+        let name = self.name();
         let evidence = grant.evidence().ok_or_else(|| unavailable("a vault signs only what persons approved"))?;
-        self.ready().map_err(unavailable)?;
-        self.asks.set(true);
-        let _asking = Asking(&self.asks);
-        let turn = timeout(CLOSING, Arc::clone(&self.turn).lock_owned()).await;
-        let turn = turn.map_err(|_| TokenError::Timeout(handle.name().to_owned()))?;
+        self.ready()?;
+        self.0.asks.set(true);
+        let _asking = Asking(&self.0.asks);
+        let turn = timeout(CLOSING, Arc::clone(&self.0.turn).lock_owned()).await;
+        let turn = turn.map_err(|_| TokenError::Timeout(name.to_owned()))?;
         let statement = String::from_utf8(evidence.approved.statement().bytes());
         let request = VaultRequest {
-            token: handle.name().to_owned(),
+            token: name.to_owned(),
             statement: statement.map_err(|_| unavailable("the statement is no text"))?,
             sshsigs: evidence.approved.sshsigs().map(str::to_owned).collect(),
             nonce: evidence.nonce,
         };
         let failed = |error: io::Error| unavailable(&format!("its process failed: {error}"));
-        let spawner = self.spawner.ready().map_err(failed)?;
+        let spawner = self.0.spawner.ready().map_err(failed)?;
         let started = started(spawner.start(Kind::Vault, None), WORK).await;
         let (mut child, mut stream) = started.map_err(failed)?;
-        let answered = converse(handle, &mut stream, &request).await;
-        handle.0.status.send_if_modified(|status| status.blinks_until_ms.take().is_some());
+        let answered = self.converse(&mut stream, &request).await;
+        self.0.status.send_if_modified(|status| status.blinks_until_ms.take().is_some());
         // It changes the PIN now; the answer need not wait for that.
         let closing = Instant::now() + CLOSING;
         tokio::task::spawn_local(async move {
@@ -113,15 +141,45 @@ impl Vault {
         });
         match answered {
             Ok(VaultReply::Signed(signed)) => {
-                tracing::info!(token = handle.name(), own_share_us = signed.own_share_us, "a vault signed");
+                tracing::info!(token = name, own_share_us = signed.own_share_us, "a vault signed");
                 signature(*signed).ok_or_else(|| unavailable("its answer makes no sense"))
             }
             Ok(VaultReply::Refused(reason)) => Err(unavailable(&reason)),
-            Ok(VaultReply::TouchTooLate(reason)) => Err(TokenError::Timeout(format!("{}: {reason}", handle.name()))),
+            Ok(VaultReply::TouchTooLate(reason)) => Err(TokenError::Timeout(format!("{name}: {reason}"))),
             Ok(VaultReply::Touch { .. }) => Err(unavailable("its answer makes no sense")),
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(TokenError::Timeout(handle.name().to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(TokenError::Timeout(name.to_owned())),
             Err(error) => Err(failed(error)),
         }
+    }
+
+    /// Until the last answer; says meanwhile what blinks.
+    async fn converse(&self, stream: &mut UnixStream, request: &VaultRequest) -> io::Result<VaultReply> {
+        let mut encoded = Vec::new();
+        frame::encode(request, &mut encoded).map_err(io::Error::other)?;
+        stream.write_all(&encoded).await?;
+        let mut deadline = Instant::now() + WORK;
+        let mut frames = Frames::default();
+        loop {
+            while let Some(reply) = frames.take::<VaultReply>().map_err(io::Error::other)? {
+                let VaultReply::Touch { yubikey } = reply else { return Ok(reply) };
+                tracing::info!(token = self.name(), yubikey, "a vault waits for a touch");
+                self.0.status.send_modify(|status| status.blinks_until_ms = Some(unix_ms(TOUCH_TIMEOUT)));
+                deadline = Instant::now() + TOUCH_TIMEOUT + BUSY_DEADLINE * 2 + WORK;
+            }
+            let mut bytes = [0; 4096];
+            let read = timeout_at(deadline, stream.read(&mut bytes)).await.map_err(|_| io::ErrorKind::TimedOut)??;
+            if read == 0 {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it ended without an answer"));
+            }
+            frames.push(&bytes[..read]);
+            zeroize::Zeroize::zeroize(&mut bytes);
+        }
+    }
+}
+
+impl std::fmt::Debug for Vault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Vault").field("name", &self.0.name).finish_non_exhaustive()
     }
 }
 
@@ -129,30 +187,6 @@ impl Vault {
 async fn started<T>(start: impl Future<Output = io::Result<T>>, longest: Duration) -> io::Result<T> {
     let late = |_| io::Error::new(io::ErrorKind::TimedOut, "nobody started it in time");
     timeout(longest, start).await.map_err(late)?
-}
-
-/// Until the last answer; says meanwhile what blinks.
-async fn converse(handle: &TokenHandle, stream: &mut UnixStream, request: &VaultRequest) -> io::Result<VaultReply> {
-    let mut encoded = Vec::new();
-    frame::encode(request, &mut encoded).map_err(io::Error::other)?;
-    stream.write_all(&encoded).await?;
-    let mut deadline = Instant::now() + WORK;
-    let mut frames = Frames::default();
-    loop {
-        while let Some(reply) = frames.take::<VaultReply>().map_err(io::Error::other)? {
-            let VaultReply::Touch { yubikey } = reply else { return Ok(reply) };
-            tracing::info!(token = handle.name(), yubikey, "a vault waits for a touch");
-            handle.0.status.send_modify(|status| status.blinks_until_ms = Some(unix_ms(TOUCH_TIMEOUT)));
-            deadline = Instant::now() + TOUCH_TIMEOUT + PATIENCE * 2 + WORK;
-        }
-        let mut bytes = [0; 4096];
-        let read = timeout_at(deadline, stream.read(&mut bytes)).await.map_err(|_| io::ErrorKind::TimedOut)??;
-        if read == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it ended without an answer"));
-        }
-        frames.push(&bytes[..read]);
-        zeroize::Zeroize::zeroize(&mut bytes);
-    }
 }
 
 /// A process that does not end is killed: what lies on the disk opens nevertheless.

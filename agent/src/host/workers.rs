@@ -14,9 +14,9 @@ use super::catalogue::SigningKey;
 use super::fault::Fault;
 use super::frame;
 use super::pkcs11::Token;
-use super::process;
 use super::protocol::{FromHost, HostError};
 use super::signer::Signer;
+use super::signer::sign;
 
 /// One request for a worker.
 #[derive(Debug)]
@@ -139,7 +139,7 @@ impl Worker {
         let Order::Sign(Job { id, key, message }) = order else {
             return self.signer.keep_alive().map_err(|fault| fault.error);
         };
-        match process::sign(&mut self.signer, id, &key, &message) {
+        match sign(&mut self.signer, id, &key, &message) {
             Ok(answer) => self.answer(&answer),
             Err(Fault { error, broken }) => {
                 self.answer(&FromHost::Failed { id, error: error.clone() })?;

@@ -8,6 +8,8 @@
 mod apdu;
 mod connection;
 pub mod error;
+pub mod login;
+pub mod new_key;
 pub mod pin;
 pub mod slot;
 
@@ -21,15 +23,12 @@ use zeroize::Zeroizing;
 
 use apdu::{Answered, Command};
 use connection::Open;
+
+use crate::messages::yubikey::Slot;
 pub use error::CardError;
 pub use pin::CardPin;
-pub use slot::{KeyKind, PinPolicy, Slot, SlotKey, TouchPolicy};
+pub use slot::{KeyKind, PinPolicy, SlotKey, TouchPolicy};
 
-/// How long another program may keep the YubiKey before an operation gives up, or another of ours: they take no longer,
-/// but for a touch.
-pub const PATIENCE: Duration = Duration::from_secs(3);
-/// A YubiKey waits this long for a touch.
-pub const TOUCH_TIMEOUT: Duration = Duration::from_secs(15);
 /// Who is refused sooner was not refused for want of a finger.
 const NO_TOUCH_WAS_AWAITED: Duration = Duration::from_millis(100);
 

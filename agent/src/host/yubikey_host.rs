@@ -6,86 +6,29 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use countersign_core::algorithm::Algorithm;
-use pkcs11_profiles::Profile;
 use zeroize::Zeroizing;
 
 use super::frame::{self, FrameError, Frames};
-use super::pin::{OpenSource, PinError};
 use super::protocol::{FromHost, HostError, ToHost, TokenFacts};
 use super::settings::TokenSettings;
-use super::yubikey::{self, CardError, CardPin, Facts, Slot, TouchPolicy, YubiKey};
-use super::yubikey_keys::{self, YubiKeyRecord, YubiKeyRecords};
-use crate::confine::{self, Calls, Limits};
+use super::yubikey;
+use super::yubikey::login::CardLogin;
+use super::yubikey::login::log_in;
+use super::yubikey::{CardError, CardPin, Facts, TouchPolicy, YubiKey};
+use super::yubikey_keys::YubiKeyRecord;
+use crate::confine;
+use crate::messages::yubikey::Slot;
 use crate::sys;
-use crate::terminal::Terminal;
-
-/// A YubiKey whose PIN is known to be right.
-pub(crate) struct CardLogin {
-    pub(crate) yubikey: YubiKey,
-    pub(crate) facts: Facts,
-    pub(crate) pin: Arc<CardPin>,
-    pub(crate) records: YubiKeyRecords,
-    pub(crate) limits: Limits,
-}
-
-/// Finds the YubiKey, reads its PIN, verifies it at most once, and gives up what it took to get there.
-///
-/// The YubiKey is looked for before anybody is asked for a PIN, and the record of attempts is looked at before that.
-pub(crate) fn log_in(settings: &TokenSettings, operator: Option<&Terminal<'_>>) -> Result<CardLogin, HostError> {
-    let profile = settings.checked_profile()?;
-    let unavailable = |error: PinError| HostError::PinUnavailable(error.to_string());
-    let serial = settings.yubikey_serial()?;
-    let source = OpenSource::open(settings).map_err(unavailable)?;
-    yubikey::pin::may_be_tried(&settings.state_dir, &settings.name, &source.identity())?;
-    let yubikey = YubiKey::new(serial);
-    let facts = yubikey.facts()?;
-    let pin = source.read(&settings.name, operator).map_err(unavailable)?;
-    if !(profile.pin.min_length..=profile.pin.max_length).contains(&pin.bytes.as_bytes().len()) {
-        return Err(HostError::PinUnavailable(format!("{} takes {}", profile.title, profile.pin.form)));
-    }
-    alone();
-    sys::replace_environment(&settings.environment).map_err(|error| HostError::Module(error.to_string()))?;
-    let pin = Arc::new(CardPin::new(pin, &settings.state_dir, &settings.name));
-    yubikey.check_pin(&pin)?;
-    let records = YubiKeyRecords::open(settings, serial)?;
-    alone();
-    let limits = confined(settings, &profile)?;
-    Ok(CardLogin { yubikey, facts, pin, records, limits })
-}
-
-/// Waits until the threads of finished operations are gone: one that runs keeps what this process is about to give up. One
-/// that waits for another program may stay, and is then found where it matters.
-pub(crate) fn alone() {
-    const LONGEST: Duration = Duration::from_secs(1);
-    const LOOK_AGAIN: Duration = Duration::from_millis(1);
-    let begun = Instant::now();
-    let threads = || std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
-    while threads() > 1 && begun.elapsed() < LONGEST {
-        thread::sleep(LOOK_AGAIN);
-    }
-}
-
-fn confined(settings: &TokenSettings, profile: &Profile) -> Result<Limits, HostError> {
-    let mut files = confine::token_files(profile, settings);
-    files.write.push(super::pin_try::directory(&settings.state_dir));
-    files.write.push(yubikey_keys::directory(settings));
-    confine::enter(settings.confinement, Some(&files), Calls::Host(profile.reach)).map_err(|error| {
-        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-        HostError::Refused(format!("{error}{cause}"))
-    })
-}
 
 /// Serves the front until it asks for the end or is gone.
 pub(super) fn serve(settings: &TokenSettings, stream: &mut UnixStream, frames: &mut Frames) -> Result<(), HostError> {
     let login = log_in(settings, None)?;
-    let unprotected = |error| HostError::Refused(format!("this process cannot be protected: {error}"));
-    confine::follow_parent().map_err(unprotected)?;
+    confine::follow_parent().map_err(HostError::unprotected)?;
     confine::leave_terminal();
     // Left unread: the front decides when its hosts end, not a signal to the whole service.
-    let _signals = sys::termination_signals().map_err(unprotected)?;
+    let _signals = sys::termination_signals().map_err(HostError::unprotected)?;
     let writer = stream.try_clone().map_err(|error| HostError::Token(format!("a front that is gone: {error}")))?;
     let mut host = CardHost {
         keys: BTreeMap::new(),
@@ -280,17 +223,4 @@ fn answer(writer: &Mutex<UnixStream>, message: &FromHost) -> Result<(), HostErro
 
 fn unreadable(error: FrameError) -> HostError {
     HostError::Token(format!("a front that cannot be understood: {error}"))
-}
-
-impl From<CardError> for HostError {
-    fn from(error: CardError) -> Self {
-        let text = error.to_string();
-        match error {
-            CardError::NoSuchYubiKey { .. } => Self::TokenAbsent(text),
-            CardError::PinBlocked(reason) => Self::PinBlocked(reason),
-            CardError::PinLocked | CardError::PinWrong { .. } => Self::PinRefused(text),
-            CardError::TouchTooLate { .. } => Self::TouchTooLate(text),
-            _ => Self::Card(text),
-        }
-    }
 }

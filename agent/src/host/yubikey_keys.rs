@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::protocol::{HostError, HostedKey};
 use super::settings::{TokenSettings, is_plain_name};
-use super::yubikey::Slot;
 use crate::enrol::public_key::PublicKey;
+use crate::messages::yubikey::Slot;
 
 const DIRECTORY: &str = "yubikeys";
 const EXTENSION: &str = ".json";

@@ -15,7 +15,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::protocol::{FromSpawner, Kind, ToSpawner, receive, send};
-use crate::confine::Limits;
+use crate::messages::confinement::Limits;
 use crate::shutdown::{Stop, Stopper};
 
 /// A spawner that has been started; nothing can be asked of it yet.

@@ -14,8 +14,10 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::protocol::{FromSpawner, Kind, ToKeeper, ToSpawner, receive, send};
-use crate::confine::{self, Calls, Demand};
+use crate::confine;
+use crate::confine::Calls;
 use crate::log;
+use crate::messages::confinement::Demand;
 use crate::sys;
 
 /// What is started for each kind of child.

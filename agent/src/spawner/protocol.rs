@@ -11,7 +11,7 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::confine::Limits;
+use crate::messages::confinement::Limits;
 
 /// Which child to start.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]

@@ -13,19 +13,22 @@ use data_encoding::BASE64;
 use serde_json::json;
 
 use super::difference::Difference;
-use super::open::{Closing, Prepared, card_pin, yubikey_gone};
+use super::open::{Closing, Prepared};
 use super::place::Place;
 use super::sealed::{Contents, Mark, Recipient, SealedApprover, Terms, random_pin};
 use super::spent::Spent;
+use super::unseal::{card_pin, yubikey_gone};
 use crate::config::{self, Config, fits};
-use crate::enrol::yubikey::{attest, make_unsealing_key, roots};
-use crate::front::clock;
 use crate::host::login;
 use crate::host::pkcs11::Token;
 use crate::host::protocol::HostError;
 use crate::host::settings::{PinSource, TokenSettings};
-use crate::host::yubikey::{Slot, YubiKey};
+use crate::host::yubikey::YubiKey;
+use crate::host::yubikey::new_key::{attest, make_unsealing_key, roots};
+use crate::messages::confinement::Demand;
+use crate::messages::yubikey::Slot;
 use crate::sys::LockedMemory;
+use crate::system::clock;
 use crate::{agent_id, confine};
 
 /// How long an approval of a change may take.
@@ -53,8 +56,8 @@ pub enum Change {
 
 impl Custody {
     pub fn open(config_file: &Path, token: &str) -> Result<Self, HostError> {
-        confine::hide_memory().map_err(|error| refused("this process cannot be protected", &error))?;
-        let config = config::load(config_file).map_err(|error| refused("agent.toml", &error))?;
+        confine::hide_memory().map_err(HostError::unprotected)?;
+        let config = config::load(config_file).map_err(|error| HostError::refused("agent.toml", &error))?;
         let found = config.tokens.iter().find(|one| one.settings.name == token);
         let absent = || HostError::Refused(format!("agent.toml has no [token.{token}] with a sealed PIN"));
         let settings = found.filter(|one| one.settings.is_sealed()).ok_or_else(absent)?.settings.clone();
@@ -88,16 +91,16 @@ impl Custody {
         if approvers.is_empty() && self.settings.is_vault() {
             return Err(HostError::Refused("agent.toml names no approver: nobody could ever have it sign".to_owned()));
         }
-        self.place.make().map_err(|error| refused("the vault's directory", &error))?;
+        self.place.make().map_err(|error| HostError::refused("the vault's directory", &error))?;
         let with_file = TokenSettings { pin: PinSource::File(pin_file.to_owned()), ..self.settings.clone() };
         let agent = match agent_id {
             Some(given) => given.to_owned(),
             None => agent_id::of(&self.config.agent.state_dir)
-                .map_err(|error| refused("the agent's id, which --agent-id gives as well,", &error))?,
+                .map_err(|error| HostError::refused("the agent's id, which --agent-id gives as well,", &error))?,
         };
         let first = read_pin(&with_file)?;
         yubikey_gone();
-        let unconfined = TokenSettings { confinement: confine::Demand::Off, ..with_file };
+        let unconfined = TokenSettings { confinement: Demand::Off, ..with_file };
         let login = login::log_in(&unconfined, &[], None, login::Keeper::None)?;
         let (token, rotates) = (std::sync::Arc::clone(&login.token), Closing::rotates(login.token.profile()));
         drop(login);
@@ -113,7 +116,7 @@ impl Custody {
             recipients,
             approvers,
         };
-        let failed = |error: &dyn std::fmt::Display| refused("the vault could not be sealed", error);
+        let failed = |error: &dyn std::fmt::Display| HostError::refused("the vault could not be sealed", error);
         let (pin, previous) = match rotates {
             true => (random_pin(token.profile().pin.max_length).map_err(|error| failed(&error))?, Some(first)),
             false => (first, None),
@@ -128,7 +131,8 @@ impl Custody {
         self.place.promote().map_err(|error| failed(&error))?;
         self.keep_config(&contents.terms);
         if rotates {
-            fs::remove_file(pin_file).map_err(|error| refused("the PIN file is of no use any more", &error))?;
+            fs::remove_file(pin_file)
+                .map_err(|error| HostError::refused("the PIN file is of no use any more", &error))?;
         }
         Ok(shown(&contents.terms, rotates))
     }
@@ -137,7 +141,7 @@ impl Custody {
     /// be asked for again.
     fn forget_officer(&self, token: &Token, file: &Path) -> Result<(), HostError> {
         let failed = |error: &dyn std::fmt::Display| {
-            refused("the vault is not made: the security officer's PIN could not be changed", error)
+            HostError::refused("the vault is not made: the security officer's PIN could not be changed", error)
         };
         let known = read_pin(&TokenSettings { pin: PinSource::File(file.to_owned()), ..self.settings.clone() })?;
         let unknown = random_pin(token.profile().pin.max_length).map_err(|error| failed(&error))?;
@@ -147,7 +151,7 @@ impl Custody {
         done.map_err(|code| failed(&format!("{code:?}")))?;
         drop(session);
         fs::remove_file(file).map_err(|error| {
-            refused(
+            HostError::refused(
                 "the security officer's PIN is another one now; remove its file, and make the vault without it",
                 &error,
             )
@@ -245,13 +249,14 @@ impl Custody {
                 diff: found.diff,
             },
         };
-        fits(sentences, &statement).map_err(|reason| refused("the change cannot be shown whole", &reason))?;
+        fits(sentences, &statement)
+            .map_err(|reason| HostError::refused("the change cannot be shown whole", &reason))?;
         let approvers = before.approvers.iter().map(|one| json!({"name": one.name, "public_key": one.public_key}));
         let asked = json!({"v": 1, "statement": statement, "approvers": approvers.collect::<Vec<_>>()});
-        writeln!(std::io::stdout(), "{asked}").map_err(|error| refused("standard output", &error))?;
+        writeln!(std::io::stdout(), "{asked}").map_err(|error| HostError::refused("standard output", &error))?;
         let mut sshsig = String::new();
         for line in std::io::stdin().lock().lines() {
-            let line = line.map_err(|error| refused("standard input", &error))?;
+            let line = line.map_err(|error| HostError::refused("standard input", &error))?;
             sshsig.push_str(&line);
             sshsig.push('\n');
             if line.starts_with("-----END") {
@@ -355,10 +360,6 @@ fn shown(terms: &Terms, rotates: bool) -> serde_json::Value {
         "policy_sha256": terms.policy_sha256, "recipients": opens, "approvers": approvers,
         "rotates": rotates, "promise": promise,
     })
-}
-
-fn refused(what: &str, error: &dyn std::fmt::Display) -> HostError {
-    HostError::Refused(format!("{what}: {error}"))
 }
 
 #[cfg(test)]

@@ -4,21 +4,19 @@
 //! which the spawner hands it connections to hosts, and nothing else: no file, no program, no other socket. The front has
 //! no end of those connections. It ends with the agent, and as soon as something else is asked for than was touched for.
 
-use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use pkcs11_profiles::Reach;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::RecvFlags;
-use sha2::{Digest, Sha256};
 
-use super::open;
+use super::unseal;
 use crate::confine::{self, Calls, Files};
 use crate::host::frame::Frames;
-use crate::host::pin::LONGEST_PIN;
-use crate::host::pin_try::SourceIdentity;
+use crate::host::kept_pin::Wanted;
+use crate::host::kept_pin::lost;
+use crate::host::kept_pin::wanted;
 use crate::host::protocol::HostError;
 use crate::host::settings::TokenSettings;
 use crate::spawner::protocol::{ToKeeper, receive, send};
@@ -26,9 +24,6 @@ use crate::sys::{self, LockedMemory};
 
 /// How long a host may take from its start to its question.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Names everything that was touched for: the token's section, and the sealed file.
-type Wanted = [u8; 32];
 
 /// A PIN that a touch opened.
 struct Kept {
@@ -38,12 +33,11 @@ struct Kept {
 
 /// Serves the hosts that come through `door` until the front at the other end of `control` is gone.
 pub fn run(control: OwnedFd, door: &OwnedFd) -> Result<(), HostError> {
-    let unprotected = |error| HostError::Refused(format!("this process cannot be protected: {error}"));
-    confine::hide_memory().map_err(unprotected)?;
-    confine::follow_parent().map_err(unprotected)?;
+    confine::hide_memory().map_err(HostError::unprotected)?;
+    confine::follow_parent().map_err(HostError::unprotected)?;
     confine::leave_terminal();
     // Left unread: the front decides when its processes end, not a signal to the whole service.
-    let _signals = sys::termination_signals().map_err(unprotected)?;
+    let _signals = sys::termination_signals().map_err(HostError::unprotected)?;
     let mut front = UnixStream::from(control);
     let settings: TokenSettings = Frames::default().receive(&mut front).map_err(|error| lost(&error))?;
     let mut kept = None;
@@ -63,30 +57,11 @@ pub fn run(control: OwnedFd, door: &OwnedFd) -> Result<(), HostError> {
     Ok(())
 }
 
-/// The host's side: the PIN, once it is there. Standard output is what connects the two.
-pub(crate) fn fetch(settings: &TokenSettings, source: &SourceIdentity) -> Result<LockedMemory, HostError> {
-    let keeper = sys::duplicate_descriptor(rustix::stdio::raw_stdout()).map_err(|error| lost(&error))?;
-    let nowhere = File::options().write(true).open("/dev/null").map_err(|error| lost(&error))?;
-    rustix::stdio::dup2_stdout(&nowhere).map_err(|error| lost(&error))?;
-    send(&keeper, &wanted(settings, source), &[]).map_err(|error| lost(&error))?;
-    let answer = receive::<Result<(), HostError>>(&keeper).map_err(|error| lost(&error))?;
-    answer.ok_or_else(|| lost(&"it ended"))?.0?;
-    let mut pin = LockedMemory::with_capacity(LONGEST_PIN).map_err(|error| lost(&error))?;
-    let received = rustix::io::retry_on_intr(|| rustix::net::recv(&keeper, &mut *pin.spare(), RecvFlags::empty()));
-    match received.map_err(|error| lost(&error))? {
-        (_, 0) => Err(lost(&"it ended")),
-        (_, length) => {
-            pin.advance(length);
-            Ok(pin)
-        }
-    }
-}
-
 impl Kept {
     /// Waits for the touch, and gives up what that took.
     fn open(settings: &TokenSettings) -> Result<Self, HostError> {
-        let wanted = wanted(settings, &open::identity(settings)?);
-        let pin = open::unsealed_pin(settings, None)?;
+        let wanted = wanted(settings, &unseal::identity(settings)?);
+        let pin = unseal::unsealed_pin(settings, None)?;
         confine::enter(settings.confinement, Some(&Files::default()), Calls::Host(Reach::OwnFiles))
             .map_err(|error| HostError::Refused(format!("the keeper of its PIN could not be confined: {error}")))?;
         Ok(Self { wanted, pin })
@@ -121,16 +96,7 @@ fn question(host: &OwnedFd) -> Option<Wanted> {
     Some(wanted)
 }
 
-fn wanted(settings: &TokenSettings, source: &SourceIdentity) -> Wanted {
-    let bytes = postcard::to_stdvec(&(settings, source)).expect("texts and numbers can always be written");
-    Sha256::digest(bytes).into()
-}
-
 /// The next keeper opens what is there now, with a touch.
 fn another() -> HostError {
     HostError::Card("its sealed PIN is another one than the one that was kept: a touch opens it".to_owned())
-}
-
-fn lost(error: &dyn std::fmt::Display) -> HostError {
-    HostError::Card(format!("the process that keeps its PIN: {error}"))
 }

@@ -6,21 +6,28 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use cryptoki::session::Session;
 use pkcs11_profiles::{PinRotation, Profile};
 
 use super::place::{Found, Place};
-use super::sealed::{Contents, Mark, NotSealed, Recipient, Terms, random_pin};
+use super::sealed::{Contents, Mark, NotSealed, Terms, random_pin};
 use super::token_copy::TokenCopy;
+use super::unseal::Card;
+use super::unseal::choose_card;
+use super::unseal::unread;
+use super::unseal::yubikey_gone;
 use crate::confine::{self, Calls};
+use crate::host::attempt::Login;
+use crate::host::attempt::attempt;
+use crate::host::attempt::blocked;
 use crate::host::code;
-use crate::host::login::{self, Login};
-use crate::host::pin::OpenSource;
-use crate::host::pin_try::{Outcome, Reason, SourceIdentity, TryRecord, Verdict};
+
+use crate::host::pin_try::TryRecord;
 use crate::host::pkcs11::Token;
 use crate::host::protocol::HostError;
-use crate::host::settings::{PinSource, TokenSettings};
-use crate::host::yubikey::{self, CardPin, OnBlink, Slot, YubiKey};
+use crate::host::settings::TokenSettings;
+use crate::host::yubikey::OnBlink;
+use crate::messages::confinement::Limits;
+use crate::messages::yubikey::Slot;
 use crate::sys::{self, LockedMemory};
 use crate::terminal::Terminal;
 
@@ -35,14 +42,6 @@ pub struct Prepared {
     record: TryRecord,
     token: Token,
     card: Card,
-}
-
-/// The YubiKey that is to be touched.
-#[derive(Debug)]
-struct Card {
-    yubikey: YubiKey,
-    name: String,
-    pin: Arc<CardPin>,
 }
 
 /// A vault that was touched for.
@@ -79,7 +78,7 @@ impl Prepared {
         let profile = settings.checked_profile()?;
         code::check_untouched(settings, &profile, front_writes)?;
         let place = Place::of(&settings.state_dir, &settings.name);
-        let record = TryRecord::open(&settings.state_dir, &settings.name).map_err(login::blocked)?;
+        let record = TryRecord::open(&settings.state_dir, &settings.name).map_err(blocked)?;
         let found = place.read().map_err(unread)?;
         if in_force.is_some_and(|sha256| sha256 != found.sealed.terms.policy_sha256) {
             let name = &settings.name;
@@ -91,7 +90,7 @@ impl Prepared {
         }
         let serial = &found.sealed.terms.token_serial;
         let copy = TokenCopy::restore(&place, settings, &profile, serial);
-        let copy = copy.map_err(|error| refused("the token's copy could not be put back", &error))?;
+        let copy = copy.map_err(|error| HostError::refused("the token's copy could not be put back", &error))?;
         let card = choose_card(settings, &found.sealed.terms.recipients, operator)?;
         yubikey_gone(); // what was asked of it so far
         sys::replace_environment(&settings.environment).map_err(|error| HostError::Module(error.to_string()))?;
@@ -133,7 +132,7 @@ impl Unsealed {
         let Self { prepared: Prepared { settings, place, found, copy, mut record, token, card }, contents } = self;
         drop(card);
         yubikey_gone();
-        copy.make().map_err(|error| refused("the token's files could not be copied", &error))?;
+        copy.make().map_err(|error| HostError::refused("the token's files could not be copied", &error))?;
         let Contents { terms, pin, previous, .. } = contents;
         let keeper = token.open_session().map_err(HostError::from)?;
         let candidates = [Some((pin, false)), previous.filter(|_| found.is_next).map(|pin| (pin, true))];
@@ -142,9 +141,9 @@ impl Unsealed {
         let mut right = None;
         while let Some((pin, is_previous)) = candidates.pop() {
             let source = place.identity(found.is_next, is_previous);
-            let source = source.map_err(|error| refused("the sealed file", &error))?;
+            let source = source.map_err(|error| HostError::refused("the sealed file", &error))?;
             let last = candidates.is_empty();
-            if attempt(&token, &keeper, &settings, &mut record, &source, &pin, last)? {
+            if attempt(&token, &keeper, &settings, &mut record, (&source, &pin), last)? {
                 right = Some((pin, is_previous));
                 break;
             }
@@ -152,7 +151,7 @@ impl Unsealed {
         let (pin, was_previous) =
             right.ok_or_else(|| HostError::PinRefused("neither of the vault's PINs is the token's".to_owned()))?;
         if found.is_next && !was_previous {
-            place.promote().map_err(|error| refused("the sealed file", &error))?;
+            place.promote().map_err(|error| HostError::refused("the sealed file", &error))?;
         }
         let limits = confined(&settings, token.profile(), &place)?;
         let token = Arc::new(token);
@@ -177,7 +176,7 @@ impl Closing {
     pub fn finish_with(self, terms: Terms, spent: Mark) -> Result<(), HostError> {
         let Self { place, copy, token, pin, .. } = self;
         let rotates = Self::rotates(token.profile());
-        let failed = |error: &dyn std::fmt::Display| refused("the vault could not be sealed anew", error);
+        let failed = |error: &dyn std::fmt::Display| HostError::refused("the vault could not be sealed anew", error);
         let (next, previous) = match rotates {
             true => (random_pin(token.profile().pin.max_length).map_err(|error| failed(&error))?, Some(pin)),
             false => (pin, None),
@@ -196,119 +195,10 @@ impl Closing {
     }
 }
 
-/// One attempt with one PIN, on record before and after. False: it was refused, now or before, and another is left to try.
-fn attempt(
-    token: &Token,
-    keeper: &Session,
-    settings: &TokenSettings,
-    record: &mut TryRecord,
-    source: &SourceIdentity,
-    pin: &LockedMemory,
-    last: bool,
-) -> Result<bool, HostError> {
-    let flags = token.pin_flags()?;
-    match record.verdict(source, flags) {
-        Verdict::Attempt => {}
-        Verdict::Blocked(Reason::RefusedBefore | Reason::Interrupted) if !last => return Ok(false),
-        Verdict::Blocked(reason) => return Err(HostError::PinBlocked(login::cure_of(reason, settings))),
-    }
-    record.begin(source, flags).map_err(login::blocked)?;
-    let result = token.calls().login(keeper, pin);
-    let outcome = login::outcome(result);
-    record.settle(outcome).map_err(login::blocked)?;
-    match (outcome, result) {
-        (Outcome::Accepted, _) | (_, Ok(())) => Ok(true),
-        (Outcome::Refused, Err(_)) if !last => Ok(false),
-        (Outcome::Refused, Err(code)) => {
-            Err(HostError::PinRefused(format!("{code:?}; {}", login::cure_of(Reason::RefusedBefore, settings))))
-        }
-        (Outcome::NotJudged | Outcome::Unclear, Err(code)) => {
-            Err(crate::host::fault::Fault::of_code(code, "C_Login").error)
-        }
-    }
-}
-
-/// The first recipient whose YubiKey is plugged in and named in `agent.toml`, with its PIN.
-fn choose_card(
-    settings: &TokenSettings,
-    recipients: &[Recipient],
-    operator: Option<&Terminal<'_>>,
-) -> Result<Card, HostError> {
-    let PinSource::Sealed(sealed) = &settings.pin else {
-        return Err(HostError::Refused("its PIN is not sealed".to_owned()));
-    };
-    let mut missing = Vec::new();
-    for unsealer in &sealed.by {
-        let serial = unsealer.yubikey_serial()?;
-        if !recipients.iter().any(|recipient| recipient.serial == serial) {
-            missing.push(format!("{} is none of its recipients: countersign vault add", unsealer.name));
-            continue;
-        }
-        let yubikey = YubiKey::new(serial);
-        if let Err(error) = yubikey.facts() {
-            missing.push(format!("{}: {error}", unsealer.name));
-            continue;
-        }
-        let pin = card_pin(unsealer, operator)?;
-        return Ok(Card { yubikey, name: unsealer.name.clone(), pin });
-    }
-    Err(HostError::TokenAbsent(format!("no YubiKey that opens the vault ({})", missing.join("; "))))
-}
-
-/// Names the sealed PIN of a token that stays open in the record of attempts.
-pub fn identity(settings: &TokenSettings) -> Result<SourceIdentity, HostError> {
-    let place = Place::of(&settings.state_dir, &settings.name);
-    let found = place.read().map_err(unread)?;
-    place.identity(found.is_next, false).map_err(|error| refused("the sealed file", &error))
-}
-
-/// The PIN of a token that stays open, by a touch; it stays what it is.
-pub fn unsealed_pin(settings: &TokenSettings, operator: Option<&Terminal<'_>>) -> Result<LockedMemory, HostError> {
-    let found = Place::of(&settings.state_dir, &settings.name).read().map_err(unread)?;
-    if found.is_next {
-        let name = &settings.name;
-        let reason =
-            format!("the PIN of {name} was being changed: countersign vault rotate {name} brings that to its end");
-        return Err(HostError::Refused(reason));
-    }
-    let card = choose_card(settings, &found.sealed.terms.recipients, operator)?;
-    let serial = card.yubikey.serial();
-    let opened = |error| HostError::Refused(format!("it did not open: {error}"));
-    let point = found.sealed.point_for(serial).map_err(opened)?;
-    let text = format!("touch {}: it blinks, and opens the token {}", card.name, settings.name);
-    let on_blink: OnBlink = Box::new(move || tracing::warn!("{text}"));
-    let agreed = card.yubikey.agree(Slot::KEY_MANAGEMENT, point, &card.pin, on_blink)?;
-    let contents = found.sealed.open(serial, &agreed).map_err(opened)?;
-    yubikey_gone();
-    Ok(contents.pin)
-}
-
-/// The PIN of a YubiKey, if an attempt is left for it.
-pub fn card_pin(settings: &TokenSettings, operator: Option<&Terminal<'_>>) -> Result<Arc<CardPin>, HostError> {
-    let unavailable = |error: crate::host::pin::PinError| HostError::PinUnavailable(error.to_string());
-    let source = OpenSource::open(settings).map_err(unavailable)?;
-    yubikey::pin::may_be_tried(&settings.state_dir, &settings.name, &source.identity())?;
-    let pin = source.read(&settings.name, operator).map_err(unavailable)?;
-    Ok(Arc::new(CardPin::new(pin, &settings.state_dir, &settings.name)))
-}
-
-/// Limits hold for the threads that come after: those of the YubiKey end first.
-pub(super) fn yubikey_gone() {
-    crate::host::yubikey_host::alone();
-}
-
-fn confined(settings: &TokenSettings, profile: &Profile, place: &Place) -> Result<confine::Limits, HostError> {
+fn confined(settings: &TokenSettings, profile: &Profile, place: &Place) -> Result<Limits, HostError> {
     let mut files = confine::token_files(profile, settings);
     files.write.push(place.directory().to_owned());
     files.write.push(crate::host::pin_try::directory(&settings.state_dir));
     confine::enter(settings.confinement, Some(&files), Calls::Host(profile.reach))
-        .map_err(|error| refused("it could not be confined", &error))
-}
-
-fn unread(error: super::place::Unread) -> HostError {
-    HostError::Refused(format!("the vault: {error}"))
-}
-
-fn refused(what: &str, error: &dyn std::fmt::Display) -> HostError {
-    HostError::Refused(format!("{what}: {error}"))
+        .map_err(|error| HostError::refused("it could not be confined", &error))
 }

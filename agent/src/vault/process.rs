@@ -22,14 +22,14 @@ use super::protocol::{SignedRequest, VaultReply, VaultRequest};
 use super::spent::{Entry, Spent};
 use crate::config::{self, Config, Facts};
 use crate::confine;
-use crate::front::clock;
+use crate::host::attempt::Login;
 use crate::host::fault::Fault;
 use crate::host::frame::{self, Frames};
-use crate::host::login::Login;
 use crate::host::mechanism::{LONGEST_SIGNATURE, SigningMechanism};
 use crate::host::objects::{self, Protection};
 use crate::host::protocol::HostError;
 use crate::random;
+use crate::system::clock;
 
 /// Carries out the one request of `control`. False where something went wrong that the front was not told.
 pub fn run(control: OwnedFd, config_file: &Path, facts: &Facts, front_writes: &[PathBuf]) -> bool {
@@ -70,11 +70,11 @@ struct Made {
 
 impl Host<'_> {
     fn sign(self) -> Result<(), HostError> {
-        let unprotected = |error| HostError::Refused(format!("this process cannot be protected: {error}"));
-        confine::hide_memory().map_err(unprotected)?;
-        confine::follow_parent().map_err(unprotected)?;
+        confine::hide_memory().map_err(HostError::unprotected)?;
+        confine::follow_parent().map_err(HostError::unprotected)?;
         confine::leave_terminal();
-        let config = config::load_with(self.config_file, self.facts).map_err(|error| refused("agent.toml", &error))?;
+        let config = config::load_with(self.config_file, self.facts)
+            .map_err(|error| HostError::refused("agent.toml", &error))?;
         let policy = &config.policy;
         let prepared = self.prepare(&config)?;
         let judged = self.judge(policy, &prepared)?;
@@ -87,7 +87,7 @@ impl Host<'_> {
         let recorded = spent.check(&unsealed.contents.spent).and_then(|()| spent.add(entry(&judged)));
         recorded.map_err(|error| HostError::Refused(error.to_string()))?;
         // SoftHSM rewrites its files at C_Login and C_SetPIN: a process whose parent dies now goes on to its end.
-        confine::outlive_parent().map_err(unprotected)?;
+        confine::outlive_parent().map_err(HostError::unprotected)?;
         let (login, closing) = unsealed.log_in()?;
         let signed = self.signature(&login, &judged);
         drop(login); // the last session: logged out
@@ -118,7 +118,7 @@ impl Host<'_> {
     }
 
     fn touch(&self, prepared: Prepared) -> Result<Unsealed, HostError> {
-        let writer = self.stream.try_clone().map_err(|error| refused("the front", &error))?;
+        let writer = self.stream.try_clone().map_err(|error| HostError::refused("the front", &error))?;
         let (yubikey, writer) = (prepared.card().to_owned(), Mutex::new(writer));
         let writer = Arc::new(writer);
         prepared.touch(Box::new(move || {
@@ -175,7 +175,7 @@ impl Host<'_> {
             own_share_us: own_share.as_micros() as u64,
         };
         let sent = frame::send(&mut &*self.stream, &VaultReply::Signed(Box::new(signed)));
-        sent.map_err(|error| refused("the front", &error))
+        sent.map_err(|error| HostError::refused("the front", &error))
     }
 }
 
@@ -186,8 +186,4 @@ fn entry(judged: &Judged) -> Entry {
         statement_sha256: HEXLOWER.encode(&Sha256::digest(judged.statement.bytes())),
         spends: judged.spends.clone(),
     }
-}
-
-fn refused(what: &str, error: &dyn std::fmt::Display) -> HostError {
-    HostError::Refused(format!("{what}: {error}"))
 }

@@ -344,5 +344,4 @@ pub fn random_pin(longest: usize) -> Result<LockedMemory, std::io::Error> {
 }
 
 #[cfg(test)]
-#[path = "sealed_tests.rs"]
 mod tests;

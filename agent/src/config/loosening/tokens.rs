@@ -7,8 +7,8 @@ use pkcs11_profiles::Profile;
 
 use super::super::{Config, TokenConfig};
 use super::sentences::{Sentences, list, maybe, maybe_path, path, section};
-use crate::confine::Demand;
 use crate::host::settings::{PinSource, Reopen, SealedPin, TokenSettings};
+use crate::messages::confinement::Demand;
 
 /// A token that holds keys is what it was, or is gone. Another one may be added, with a module that
 /// its profile knows: it holds no key yet.

@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use super::slot::Slot;
+use crate::messages::yubikey::Slot;
 
 /// The longest piece of a command's data.
 const PIECE: usize = 255;

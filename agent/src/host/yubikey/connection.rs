@@ -15,8 +15,10 @@ use zeroize::Zeroizing;
 
 use super::apdu::{Answered, Command, MANAGEMENT_KEY, find};
 use super::error::CardError;
-use super::slot::{Slot, SlotKey};
-use super::{Facts, ManagementKey, PATIENCE, Place, Shared, VERIFIED};
+use super::slot::SlotKey;
+use super::{Facts, ManagementKey, Place, Shared, VERIFIED};
+use crate::messages::yubikey::BUSY_DEADLINE;
+use crate::messages::yubikey::Slot;
 
 /// Metadata, in which touch policies are read and tries counted, came with this firmware.
 const OLDEST_FIRMWARE: [u8; 3] = [5, 3, 0];
@@ -64,7 +66,7 @@ pub(super) fn with<R: Send + 'static>(
     let operation = Operation { yubikey: Arc::clone(yubikey), phase: Arc::clone(&phase), result };
     let thread = thread::Builder::new().name("yubikey".to_owned());
     thread.spawn(move || operation.run(work)).map_err(|_| CardError::Pcsc(pcsc::Error::NoMemory))?;
-    if let Ok(result) = received.recv_timeout(PATIENCE) {
+    if let Ok(result) = received.recv_timeout(BUSY_DEADLINE) {
         return result;
     }
     {

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use countersign_core::algorithm::Algorithm;
 
-use super::slot::{Slot, TouchPolicy};
+use super::slot::TouchPolicy;
+use crate::host::protocol::HostError;
+use crate::messages::yubikey::Slot;
 
 /// Why an operation was not done. Whatever it is, no signature was made that anybody gets.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -85,6 +87,19 @@ impl From<pcsc::Error> for CardError {
             Pcsc::ProtoMismatch | Pcsc::ResetCard => Self::Reset,
             Pcsc::SharingViolation => Self::Held,
             other => Self::Pcsc(other),
+        }
+    }
+}
+
+impl From<CardError> for HostError {
+    fn from(error: CardError) -> Self {
+        let text = error.to_string();
+        match error {
+            CardError::NoSuchYubiKey { .. } => Self::TokenAbsent(text),
+            CardError::PinBlocked(reason) => Self::PinBlocked(reason),
+            CardError::PinLocked | CardError::PinWrong { .. } => Self::PinRefused(text),
+            CardError::TouchTooLate { .. } => Self::TouchTooLate(text),
+            _ => Self::Card(text),
         }
     }
 }

@@ -1,70 +1,8 @@
 //! The slots of the PIV applet, and what it says of the keys in them.
 
-use serde::{Deserialize, Serialize};
-
 use super::apdu;
 use crate::enrol::public_key::PublicKey;
-
-/// A slot for keys, by the number of its key reference.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Slot(u8);
-
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{0:?} is no slot for keys: 9a, 9c, 9d, 9e, or 82 to 95")]
-pub struct NotASlot(String);
-
-impl Slot {
-    /// Authentication: the first choice for an exchange's key.
-    pub const AUTHENTICATION: Self = Self(0x9a);
-    pub const CARD_AUTHENTICATION: Self = Self(0x9e);
-    /// Where approvers have theirs.
-    pub const SIGNATURE: Self = Self(0x9c);
-    /// The key that unseals a vault.
-    pub const KEY_MANAGEMENT: Self = Self(0x9d);
-
-    /// All of them, in the order in which a free one is looked for: the four of PIV that have other uses come last.
-    pub fn all() -> impl Iterator<Item = Self> {
-        [Self::AUTHENTICATION].into_iter().chain((0x82..=0x95).map(Self)).chain([
-            Self::CARD_AUTHENTICATION,
-            Self::SIGNATURE,
-            Self::KEY_MANAGEMENT,
-        ])
-    }
-
-    /// As it is written: two hexadecimal digits.
-    pub fn parse(text: &str) -> Result<Self, NotASlot> {
-        let number = u8::from_str_radix(text, 16).ok().filter(|_| text.len() == 2);
-        number
-            .map(Self)
-            .filter(|slot| Self::all().any(|known| known == *slot))
-            .ok_or_else(|| NotASlot(text.chars().take(8).collect()))
-    }
-
-    pub const fn number(self) -> u8 {
-        self.0
-    }
-}
-
-impl std::fmt::Display for Slot {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:02x}", self.0)
-    }
-}
-
-impl TryFrom<String> for Slot {
-    type Error = NotASlot;
-
-    fn try_from(text: String) -> Result<Self, NotASlot> {
-        Self::parse(&text)
-    }
-}
-
-impl From<Slot> for String {
-    fn from(slot: Slot) -> Self {
-        slot.to_string()
-    }
-}
+use crate::messages::yubikey::Slot;
 
 /// The kinds of keys that are used.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

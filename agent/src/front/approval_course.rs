@@ -8,7 +8,7 @@ use countersign_core::refusal::{Code, Refusal};
 use countersign_core::signer::Waiting;
 use countersign_core::wire::{FinishedReply, PendingReply};
 
-use super::{Approvals, KEPT, PATIENCE, Pending, State};
+use super::approvals::{Approvals, INTEREST, KEPT, Pending, State};
 use crate::config::Config;
 use crate::front::Front;
 use crate::peer::Peer;
@@ -18,7 +18,7 @@ const CHECK: Duration = Duration::from_millis(200);
 
 impl Front {
     /// Takes up a request that persons have to approve; its life is a task of its own.
-    pub(in crate::front) fn open(
+    pub(crate) fn open(
         self: &Rc<Self>,
         peer: &Peer,
         config: &Rc<Config>,
@@ -69,7 +69,7 @@ impl Front {
         if !self.approvals.is_connected(pending) {
             return cancelled("its client closed its last connection");
         }
-        let interest = pending.watching.get() > 0 || pending.asked.get().elapsed() < PATIENCE;
+        let interest = pending.watching.get() > 0 || pending.asked.get().elapsed() < INTEREST;
         if interest { None } else { cancelled("its client has not asked for the result for 30 s") }
     }
 }

@@ -6,7 +6,7 @@ use countersign_core::wire::admin::{ApproverEntry, CallerEntry, LimitEntry, Pend
 use countersign_core::wire::{self, VERSION};
 use serde::Serialize;
 
-use super::{Pending, State};
+use super::approvals::{Pending, State};
 use crate::config::Config;
 use crate::frame::MAX_FRAME;
 use crate::front::Front;
@@ -19,7 +19,7 @@ fn length_of(part: &impl Serialize) -> usize {
 }
 
 impl Front {
-    pub(in crate::front) fn parse_pending(&self, payload: &[u8]) -> Result<PendingReply, Refusal> {
+    pub(crate) fn parse_pending(&self, payload: &[u8]) -> Result<PendingReply, Refusal> {
         let query: PendingQuery = wire::parse(payload)?;
         wire::check_version(query.v)?;
         Ok(self.pending(query.id.as_deref()))
@@ -98,38 +98,4 @@ fn destinations(config: &Config, subject: &Subject) -> Vec<Option<String>> {
     let Subject::Request { transfers, .. } = subject else { return Vec::new() };
     let label = |transfer| config.policy.destination_of(transfer).map(|destination| destination.label.clone());
     transfers.iter().map(label).collect()
-}
-
-/// Names of a process and of those that started it, as far as they can be read; it may be gone, and another in its place.
-pub(super) fn process_chain(pid: Option<u32>) -> Vec<String> {
-    const MOST: usize = 8;
-    let parent = |process: &Option<(String, u32)>| process.as_ref().and_then(|(_, parent)| process_of(*parent));
-    std::iter::successors(Some(pid.and_then(process_of)), |process| process.is_some().then(|| parent(process)))
-        .flatten()
-        .take(MOST)
-        .map(|(name, _)| name)
-        .collect()
-}
-
-/// Name and parent of a process, from proc_pid_stat(5): the name stands in parentheses and may hold any of them.
-fn process_of(pid: u32) -> Option<(String, u32)> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (before, after) = stat.rsplit_once(')')?;
-    let name = before.split_once('(')?.1;
-    let parent = after.split_whitespace().nth(1)?.parse().ok().filter(|parent| *parent > 0)?;
-    let printable = name.chars().map(|letter| if letter.is_ascii_graphic() { letter } else { '?' });
-    Some((printable.collect(), parent))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_chain_begins_with_the_process_itself() {
-        let chain = process_chain(Some(std::process::id()));
-        assert!(chain.len() > 1, "{chain:?}");
-        assert_eq!(process_chain(None), Vec::<String>::new());
-        assert_eq!(process_chain(Some(u32::MAX)), Vec::<String>::new());
-    }
 }

@@ -11,9 +11,9 @@ use countersign_core::wire::{self, ErrorReply, FinishedReply, IdRequest, ResultR
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::{Pending, Signing, State};
+use super::approvals::{Pending, Signing, State};
 use crate::front::Front;
-use crate::front::operator::done;
+use crate::front::answer::done;
 
 /// Longest wait of one `result` call.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -24,7 +24,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// What `result@countersign` answers.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub(in crate::front) enum ResultReply {
+pub(crate) enum ResultReply {
     Pending(wire::PendingReply),
     Refused(ErrorReply),
     Signed {
@@ -36,7 +36,7 @@ pub(in crate::front) enum ResultReply {
 
 impl Front {
     /// `result@countersign`: the outcome as soon as there is one, else the progress.
-    pub(in crate::front) async fn result(&self, client: &Client, payload: &[u8]) -> Result<ResultReply, Refusal> {
+    pub(crate) async fn result(&self, client: &Client, payload: &[u8]) -> Result<ResultReply, Refusal> {
         let asked: ResultRequest = wire::parse(payload)?;
         wire::check_version(asked.v)?;
         let pending = self.request_of(client, &asked.id)?;
@@ -87,7 +87,7 @@ impl Front {
     }
 
     /// `cancel@countersign`: the client does not want it any more.
-    pub(in crate::front) fn cancel(&self, client: &Client, payload: &[u8]) -> Result<DoneReply, Refusal> {
+    pub(crate) fn cancel(&self, client: &Client, payload: &[u8]) -> Result<DoneReply, Refusal> {
         let asked: IdRequest = wire::parse(payload)?;
         wire::check_version(asked.v)?;
         let refusal = Refusal::new(Code::ApprovalCancelled, "its client cancelled it");
@@ -95,7 +95,7 @@ impl Front {
     }
 
     /// `deny@countersign`: the operator says no.
-    pub(in crate::front) fn deny(&self, payload: &[u8]) -> Result<DoneReply, Refusal> {
+    pub(crate) fn deny(&self, payload: &[u8]) -> Result<DoneReply, Refusal> {
         let asked: IdRequest = wire::parse(payload)?;
         wire::check_version(asked.v)?;
         if self.changes.deny(&asked.id) {
@@ -106,7 +106,7 @@ impl Front {
     }
 
     /// `approve@countersign`: one signature, on record before it counts.
-    pub(in crate::front) async fn approve(&self, payload: &[u8], uid: u32) -> Result<DoneReply, Refusal> {
+    pub(crate) async fn approve(&self, payload: &[u8], uid: u32) -> Result<DoneReply, Refusal> {
         let asked: ApproveRequest = wire::parse(payload)?;
         wire::check_version(asked.v)?;
         match self.approve_change(&asked.id, &asked.sshsig, uid).await {

@@ -1,0 +1,16 @@
+//! The configuration child: reads the configuration for the front, which can no longer open it, at one reload.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use crate::config::Sources;
+use crate::confine;
+use crate::host::frame;
+
+/// Reads the configuration for the front at the other end of `control`.
+pub fn tell_sources(control: OwnedFd, config_file: &Path) -> anyhow::Result<()> {
+    confine::hide_memory()?;
+    confine::follow_parent()?;
+    let sources = Sources::gather(config_file).map_err(|error| format!("{:#}", anyhow::Error::from(error)));
+    Ok(frame::send(std::os::unix::net::UnixStream::from(control), &sources)?)
+}

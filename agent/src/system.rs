@@ -1,0 +1,3 @@
+//! What every process of the agent asks of the system.
+
+pub mod clock;

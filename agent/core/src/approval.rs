@@ -17,8 +17,6 @@ pub use statement::{Purpose, Statement, Subject};
 use serde::{Deserialize, Serialize};
 use ssh_key::{Algorithm, HashAlg, PublicKey, SshSig};
 
-use crate::record;
-
 /// The namespace of the signatures: one made for anything else never counts.
 pub const NAMESPACE: &str = "countersign-approval";
 
@@ -125,27 +123,6 @@ fn verify_with(key: &PublicKey, touch: &Touch, message: &[u8], signature: &SshSi
     }
 }
 
-impl Approval {
-    /// As the journal keeps it: whoever reads it needs nothing else to verify it.
-    pub fn as_record<'a>(&'a self, request_id: &'a str, statement: &'a Statement) -> record::Approval<'a> {
-        let attested = match &self.touch {
-            Touch::Attested(attested) => Some(attested),
-            Touch::InSignature => None,
-        };
-        record::Approval {
-            request_id: request_id.into(),
-            approver: self.approver.as_str().into(),
-            person: (self.person != self.approver).then(|| self.person.as_str().into()),
-            public_key: self.public_key.as_str().into(),
-            touch: self.touch.proof(),
-            attestation: attested.map(|attested| attested.chain().into()),
-            attestation_root: attested.and_then(|attested| attested.other_root()).map(Into::into),
-            statement: String::from_utf8_lossy(&statement.bytes()).into_owned().into(),
-            sshsig: self.sshsig.as_str().into(),
-        }
-    }
-}
-
 /// The flags stand before the four bytes of the counter at the end of a FIDO signature (OpenSSH's PROTOCOL.u2f).
 fn user_was_present(signature: &SshSig) -> bool {
     const COUNTER: usize = 4;
@@ -154,26 +131,6 @@ fn user_was_present(signature: &SshSig) -> bool {
     let bytes = signature.signature_bytes();
     let flags = bytes.len().checked_sub(COUNTER + 1).and_then(|at| bytes.get(at));
     fido && flags.is_some_and(|flags| flags & USER_PRESENT != 0)
-}
-
-/// Verifies an approval as the journal keeps it, years later: the key, its attestation and the signed bytes stand beside it.
-pub fn verify_record(record: &record::Approval<'_>) -> Result<(), NotAnApproval> {
-    let key = PublicKey::from_openssh(&record.public_key).map_err(|_| NotAnApproval::Malformed)?;
-    let statement = Statement::parse(&record.statement).ok_or(NotAnApproval::Malformed)?;
-    if statement.request_id != record.request_id {
-        return Err(NotAnApproval::Wrong);
-    }
-    let touch = match (record.touch, &record.attestation) {
-        (TouchProof::Attested, Some(chain)) => {
-            let attested = AttestedKey::prove(chain, record.attestation_root.as_deref());
-            Touch::Attested(Box::new(attested.map_err(|_| NotAnApproval::NoTouch)?))
-        }
-        (TouchProof::InSignature, None) => Touch::InSignature,
-        _ => return Err(NotAnApproval::NoTouch),
-    };
-    let (name, person) = (record.approver.to_string(), record.person.as_ref().unwrap_or(&record.approver).to_string());
-    let approver = Approver { name, person, key, touch };
-    verify(&[approver], record.statement.as_bytes(), &record.sshsig).map(drop)
 }
 
 #[cfg(test)]

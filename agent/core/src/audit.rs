@@ -8,7 +8,6 @@ use std::io::{self, BufRead, BufReader, Read};
 
 use serde::Serialize;
 
-use crate::approval;
 use crate::chain::{Chain, ChainError, Hash, Head, MAX_LINE};
 use crate::record::Record;
 pub use tail::Tail;
@@ -200,7 +199,8 @@ fn body(head: &Head<'_>, line: &[u8]) -> Result<(), String> {
     let text = std::str::from_utf8(line).map_err(|error| error.to_string())?;
     let record = Record::parse(&head.kind, text);
     match record.map_err(|error| format!("it is no record of kind {}: {error}", head.kind))? {
-        Some(Record::Approval(approval)) => approval::verify_record(&approval)
+        Some(Record::Approval(approval)) => approval
+            .verify()
             .map_err(|reason| format!("the approval of {} does not hold: {reason}", approval.request_id)),
         _ => Ok(()),
     }

@@ -3,16 +3,18 @@
 //! Texts are borrowed where a record is written, so that writing one copies nothing. A kind this version does not know
 //! is kept as the line it came in: see [`crate::audit::Entry`].
 
+mod approval;
+
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::approval::TouchProof;
 use crate::decimal::Amount;
 use crate::key::Tier;
 use crate::policy::Spend;
 use crate::scope::{Scope, Scopes};
 use crate::transfer::Transfer;
+pub use approval::Approval;
 
 type Text<'a> = Cow<'a, str>;
 
@@ -154,34 +156,6 @@ pub struct Intent<'a> {
     /// Counted against their windows by this very record.
     #[serde(default, skip_serializing_if = "<[Spend]>::is_empty")]
     pub spends: Cow<'a, [Spend]>,
-}
-
-/// An approver agreed to one request. Synced before it counts.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Approval<'a> {
-    #[serde(borrow)]
-    pub request_id: Text<'a>,
-    #[serde(borrow)]
-    pub approver: Text<'a>,
-    /// Whose key it is, where that is not the approver's name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub person: Option<Text<'a>>,
-    /// In OpenSSH's form.
-    #[serde(borrow)]
-    pub public_key: Text<'a>,
-    pub touch: TouchProof,
-    /// What proves the touch of an attested key: PEM, the slot's certificate first.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub attestation: Option<Text<'a>>,
-    /// The root it leads to where that is not Yubico's; PEM.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub attestation_root: Option<Text<'a>>,
-    /// The bytes that were signed: see [`crate::approval::Statement`].
-    #[serde(borrow)]
-    pub statement: Text<'a>,
-    /// PEM.
-    #[serde(borrow)]
-    pub sshsig: Text<'a>,
 }
 
 /// How an intent ended.

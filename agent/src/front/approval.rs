@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use countersign_core::policy::Client;
-use countersign_core::record::Record;
+use countersign_core::record::{Approval, Record};
 use countersign_core::refusal::{Code, Refusal};
 use countersign_core::wire::admin::{ApproveRequest, DoneReply};
 use countersign_core::wire::{self, ErrorReply, FinishedReply, IdRequest, ResultRequest, VERSION};
@@ -124,7 +124,7 @@ impl Front {
             Refusal::new(Code::ApprovalRequired, format!("this signature does not approve {}: {reason}", asked.id))
         })?;
         let statement = collected.statement();
-        self.recorder.synced(&Record::Approval(Box::new(approval.as_record(&pending.id, statement))))?;
+        self.recorder.synced(&Record::Approval(Box::new(Approval::of(&approval, &pending.id, statement))))?;
         let approver = approval.approver.clone();
         collected.take(approval);
         let (given, needed) = (collected.given().len(), collected.needed());

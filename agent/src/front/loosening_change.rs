@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use countersign_core::approval::{Collected, Statement, Subject};
 use countersign_core::ports::Clock;
-use countersign_core::record::Record;
+use countersign_core::record::{Approval, Record};
 use countersign_core::refusal::{Code, Refusal};
 use countersign_core::wire::PendingRequest;
 use countersign_core::wire::admin::{ChangeEntry, DoneReply};
@@ -140,7 +140,7 @@ impl Front {
             return Err(refused(&"another configuration is in force since; ask for the change again"));
         }
         let approval = change.collected.judge(&config.policy.approvers, sshsig).map_err(|reason| refused(&reason))?;
-        self.recorder.synced(&Record::Approval(Box::new(approval.as_record(change.id(), statement))))?;
+        self.recorder.synced(&Record::Approval(Box::new(Approval::of(&approval, change.id(), statement))))?;
         Ok(approval.approver)
     }
 

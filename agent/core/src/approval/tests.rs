@@ -8,6 +8,7 @@ use ssh_key::{HashAlg, Signature};
 use super::*;
 use crate::decimal::Amount;
 use crate::key::{Environment, KeyName};
+use crate::record;
 use crate::scope::Scope;
 use crate::transfer::Transfer;
 
@@ -129,15 +130,15 @@ fn an_attested_piv_key_approves_and_its_record_is_verified_by_itself() {
     let approver = alice.approver("alice");
     let approval =
         Collected::new(statement.clone(), 1).judge(&[approver], &alice.approve(&statement)).expect("approves");
-    let record = approval.as_record("r-1", &statement);
-    assert_eq!(verify_record(&record), Ok(()));
+    let record = record::Approval::of(&approval, "r-1", &statement);
+    assert_eq!(record.verify(), Ok(()));
     let without = record::Approval { attestation: None, ..record.clone() };
-    assert_eq!(verify_record(&without), Err(NotAnApproval::NoTouch));
+    assert_eq!(without.verify(), Err(NotAnApproval::NoTouch));
     let unnamed_root = record::Approval { attestation_root: None, ..record.clone() };
-    assert_eq!(verify_record(&unnamed_root), Err(NotAnApproval::NoTouch));
+    assert_eq!(unnamed_root.verify(), Err(NotAnApproval::NoTouch));
     let other = Piv::new(8, [2, 2]);
     let of_another = record::Approval { attestation: Some(other.chain.as_str().into()), ..record };
-    assert_eq!(verify_record(&of_another), Err(NotAnApproval::NoTouch));
+    assert_eq!(of_another.verify(), Err(NotAnApproval::NoTouch));
 }
 
 #[test]
@@ -185,14 +186,11 @@ fn one_touch_approves_one_request() {
 
 #[test]
 fn a_record_is_verified_by_itself() {
-    assert_eq!(verify_record(&record()), Ok(()));
+    assert_eq!(record().verify(), Ok(()));
     let other_request = record::Approval { request_id: "0193".into(), ..record() };
-    assert_eq!(verify_record(&other_request), Err(NotAnApproval::Wrong));
+    assert_eq!(other_request.verify(), Err(NotAnApproval::Wrong));
     let other_text = record().statement.replace("bc1qexample", "bc1qother");
-    assert_eq!(
-        verify_record(&record::Approval { statement: other_text.into(), ..record() }),
-        Err(NotAnApproval::Wrong)
-    );
+    assert_eq!(record::Approval { statement: other_text.into(), ..record() }.verify(), Err(NotAnApproval::Wrong));
 }
 
 #[test]
@@ -266,9 +264,9 @@ fn two_keys_of_one_person_are_one_approval() {
     }
     let approval =
         Collected::new(statement.clone(), 1).judge(&approvers, &spare.approve(&statement)).expect("approves");
-    let record = approval.as_record("r-1", &statement);
+    let record = record::Approval::of(&approval, "r-1", &statement);
     assert_eq!((record.approver.as_ref(), record.person.as_deref()), ("spare", Some("alice")));
-    assert_eq!(verify_record(&record), Ok(()));
+    assert_eq!(record.verify(), Ok(()));
 }
 
 #[test]

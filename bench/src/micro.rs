@@ -10,7 +10,8 @@ use countersign_core::chain::Chain;
 use countersign_core::decimal::Amount;
 use countersign_core::draft::Draft;
 use countersign_core::exchange::binance::Binance;
-use countersign_core::exchange::classify::{self, Classified, check_managed, classify};
+use countersign_core::exchange::classify::{Classified, check_managed, classify};
+use countersign_core::exchange::order;
 use countersign_core::exchange::table::Table;
 use countersign_core::exchange::{self, Exchange, Facts, Stamp};
 use countersign_core::key::{Environment, Key, KeyName, NonceUnit, Tier};
@@ -235,7 +236,7 @@ impl Exchange for OneRow {
         Binance.draft(request, key, host, stamp)
     }
 
-    fn quote_asset<'a>(&self, order: &'a classify::Order<'_>) -> Result<&'a str, &'static str> {
+    fn quote_asset<'a>(&self, order: &'a order::Order<'_>) -> Result<&'a str, &'static str> {
         Binance.quote_asset(order)
     }
 }

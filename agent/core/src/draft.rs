@@ -7,7 +7,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_e
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::algorithm::Algorithm;
-use crate::exchange::Stamp;
+use crate::exchange::stamp::Stamp;
 use crate::json::{self, Value};
 use crate::key::Key;
 use crate::refusal::Refusal;

@@ -1,8 +1,9 @@
 //! What policy would say of a request, and everything its signature would open. Signs nothing, counts nothing.
 
+use crate::exchange;
 use crate::exchange::classify::{Classified, check_managed, classify, neighbours, residual};
+use crate::exchange::recipe::Exchange;
 use crate::exchange::table::Endpoint;
-use crate::exchange::{self, Exchange};
 use crate::key::Key;
 use crate::policy::{Client, Decision, Policy, RECEIVE_WINDOW_CAP_MS};
 use crate::refusal::Refusal;

@@ -10,9 +10,12 @@ use std::time::Duration;
 
 use crate::algorithm::Algorithm;
 use crate::draft::{Draft, SessionDraft};
+use crate::exchange;
 use crate::exchange::classify::{Classified, check_managed, classify};
+use crate::exchange::facts::Nonce;
 use crate::exchange::login::Login;
-use crate::exchange::{self, Exchange, Nonce, Stamp};
+use crate::exchange::recipe::Exchange;
+use crate::exchange::stamp::Stamp;
 use crate::key::Key;
 use crate::policy::rate::Rates;
 use crate::policy::{self, Client, Decision, Grant, Policy, RECEIVE_WINDOW_CAP_MS, Spend};

@@ -6,7 +6,8 @@
 mod asked;
 
 use asked::request;
-use countersign_core::exchange::classify::{Order, classify};
+use countersign_core::exchange::classify::classify;
+use countersign_core::exchange::order::Order;
 use countersign_core::exchange::{Exchange, named, worth};
 use countersign_core::json::Value;
 use countersign_core::request::Method;

@@ -5,7 +5,8 @@ mod asked;
 
 use asked::{algorithms, filled, request};
 use countersign_core::draft::Draft;
-use countersign_core::exchange::classify::{Order, classify};
+use countersign_core::exchange::classify::classify;
+use countersign_core::exchange::order::Order;
 use countersign_core::exchange::table::Table;
 use countersign_core::exchange::{Exchange, Facts, Stamp, named};
 use countersign_core::json::Value;

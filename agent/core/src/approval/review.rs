@@ -2,9 +2,10 @@
 
 use super::{Statement, Subject};
 use crate::algorithm::Algorithm;
+use crate::exchange;
 use crate::exchange::classify::{classify, neighbours, residual};
+use crate::exchange::recipe::Exchange;
 use crate::exchange::table::Endpoint;
-use crate::exchange::{self, Exchange};
 use crate::json::Value;
 use crate::refusal::Refusal;
 use crate::request::{Method, Params, Path, Request};

@@ -4,14 +4,17 @@
 
 use std::sync::LazyLock;
 
+use super::facts::{Facts, Hosts, SecretFormat};
 use super::login::Login;
+use super::order::Order;
+use super::order_facts::{Mark, OrderFacts, Whole};
 use super::parameters::{Place, named, query, sorted};
+use super::recipe::Exchange;
+use super::stamp::Stamp;
 use super::table::Table;
 use super::worth::quote_of;
-use super::{Exchange, Facts, Hosts, Mark, OrderFacts, SecretFormat, Stamp, Whole};
 use crate::algorithm::Algorithm;
 use crate::draft::{Draft, Encoding, SIGNATURE, SessionDraft, Template};
-use crate::exchange::classify::Order;
 use crate::json::Value;
 use crate::key::{Environment, Key};
 use crate::refusal::Refusal;

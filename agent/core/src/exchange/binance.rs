@@ -8,13 +8,17 @@ mod ws_api;
 
 use std::sync::LazyLock;
 
+use super::facts::{Facts, Hosts, ReceiveWindow};
 use super::login::Login;
+use super::order::Order;
+use super::order_facts::{Mark, OrderFacts, Whole};
 use super::parameters::{Place, named, query, raw};
+use super::recipe::Exchange;
+use super::scheme::{Binding, Scheme};
+use super::stamp::Stamp;
 use super::table::Table;
-use super::{Binding, Exchange, Facts, Hosts, Mark, OrderFacts, ReceiveWindow, Scheme, Stamp, Whole};
 use crate::algorithm::Algorithm;
 use crate::draft::{Draft, Encoding, Piece, SessionDraft, Template};
-use crate::exchange::classify::Order;
 use crate::json::write_string;
 use crate::key::{Environment, Key};
 use crate::refusal::Refusal;

@@ -4,13 +4,16 @@
 
 use std::sync::LazyLock;
 
+use super::facts::{Facts, Hosts, Nonce};
 use super::login::Login;
+use super::order::Order;
+use super::order_facts::{Mark, OrderFacts, Whole};
 use super::parameters::Place;
+use super::recipe::Exchange;
+use super::stamp::Stamp;
 use super::table::Table;
-use super::{Exchange, Facts, Hosts, Mark, Nonce, OrderFacts, Stamp, Whole};
 use crate::algorithm::Algorithm;
 use crate::draft::{Draft, Encoding, SIGNATURE, SessionDraft, Template};
-use crate::exchange::classify::Order;
 use crate::json::Value;
 use crate::key::{Environment, Key, NonceUnit};
 use crate::refusal::Refusal;

@@ -6,13 +6,16 @@ use std::sync::LazyLock;
 
 use percent_encoding::AsciiSet;
 
+use super::facts::{Facts, Hosts, Passphrase};
 use super::login::Login;
+use super::order::Order;
+use super::order_facts::{Mark, OrderFacts, Unit, Whole};
 use super::parameters::{Pairs, Place, named, raw_in, scalar, sorted};
+use super::recipe::Exchange;
+use super::stamp::Stamp;
 use super::table::Table;
 use super::worth::ending_in;
-use super::{Exchange, Facts, Hosts, Mark, OrderFacts, Passphrase, Stamp, Unit, Whole};
 use crate::draft::{Draft, Encoding, PASSPHRASE, SIGNATURE, SessionDraft, Template, UNRESERVED};
-use crate::exchange::classify::Order;
 use crate::json::Value;
 use crate::key::{Environment, Key};
 use crate::refusal::Refusal;

@@ -4,12 +4,15 @@
 
 use std::sync::LazyLock;
 
+use super::facts::{Facts, Hosts, Nonce};
+use super::order::Order;
+use super::order_facts::{OrderFacts, Whole};
 use super::parameters::{Written, query};
+use super::recipe::Exchange;
+use super::stamp::Stamp;
 use super::table::Table;
 use super::worth::quote_of;
-use super::{Exchange, Facts, Hosts, Nonce, OrderFacts, Stamp, Whole};
 use crate::draft::{Draft, Encoding, Piece, Template};
-use crate::exchange::classify::Order;
 use crate::key::{Environment, Key, NonceUnit};
 use crate::refusal::Refusal;
 use crate::request::Request;

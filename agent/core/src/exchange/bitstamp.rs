@@ -4,13 +4,17 @@
 
 use std::sync::LazyLock;
 
-use super::login::{Login, token};
+use super::facts::{Facts, Hosts, Nonce};
+use super::login::Login;
+use super::login_token::token;
+use super::order::Order;
+use super::order_facts::{Mark, OrderFacts, Whole};
 use super::parameters::{Place, named, query};
+use super::recipe::Exchange;
+use super::stamp::Stamp;
 use super::table::Table;
 use super::worth::ending_in;
-use super::{Exchange, Facts, Hosts, Mark, Nonce, OrderFacts, Stamp, Whole};
 use crate::draft::{Draft, Encoding, SessionDraft, Template};
-use crate::exchange::classify::Order;
 use crate::key::{Environment, Key};
 use crate::refusal::Refusal;
 use crate::request::{Method, ParamsIn, Request};

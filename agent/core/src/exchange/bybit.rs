@@ -4,14 +4,18 @@
 
 use std::sync::LazyLock;
 
+use super::facts::{Facts, Hosts};
 use super::login::{Login, WS};
+use super::order::Order;
+use super::order_facts::{Mark, OrderFacts, Unit, Whole};
 use super::parameters::{Place, after_number, named, query_raw};
+use super::recipe::Exchange;
+use super::scheme::{Binding, Scheme};
+use super::stamp::Stamp;
 use super::table::Table;
 use super::worth::ending_in;
-use super::{Binding, Exchange, Facts, Hosts, Mark, OrderFacts, Scheme, Stamp, Unit, Whole};
 use crate::algorithm::Algorithm;
 use crate::draft::{Draft, Encoding, SIGNATURE, SessionDraft, Template};
-use crate::exchange::classify::Order;
 use crate::json::Value;
 use crate::key::{Environment, Key};
 use crate::refusal::Refusal;

@@ -3,15 +3,16 @@
 mod orders;
 mod own_names;
 
-pub use orders::Order;
 use orders::{orders, own_orders};
 use own_names::{check_names, cut_apart, known_names};
 
 use crate::algorithm::Algorithm;
 use crate::decimal::Amount;
 use crate::exchange::login::Login;
+use crate::exchange::order::Order;
+use crate::exchange::recipe::Exchange;
+use crate::exchange::scheme::{Binding, Scheme};
 use crate::exchange::table::{Endpoint, NameId, NameSet, Opening, Role, Source, Table};
-use crate::exchange::{Binding, Exchange, Scheme};
 use crate::json::Value;
 use crate::refusal::{Code, Refusal};
 use crate::request::{Method, Params, ParamsIn, Request};

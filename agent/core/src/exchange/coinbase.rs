@@ -4,14 +4,19 @@
 
 use std::sync::LazyLock;
 
+use super::facts::{Facts, Hosts, Nonce};
+use super::jwt;
 use super::login::Login;
+use super::order::Order;
+use super::order_facts::{OrderFacts, Whole};
 use super::parameters::{Place, Written, query_repeated};
+use super::recipe::Exchange;
+use super::scheme::{Binding, Scheme};
+use super::stamp::Stamp;
 use super::table::Table;
 use super::text::hex;
-use super::{Binding, Exchange, Facts, Hosts, Nonce, OrderFacts, Scheme, Stamp, Whole, jwt};
 use crate::algorithm::Algorithm;
 use crate::draft::{Draft, Encoding, SIGNATURE, SessionDraft, Template};
-use crate::exchange::classify::Order;
 use crate::json::Value;
 use crate::key::{Environment, Key};
 use crate::refusal::Refusal;

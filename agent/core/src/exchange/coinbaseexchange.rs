@@ -4,13 +4,16 @@
 
 use std::sync::LazyLock;
 
+use super::facts::{Facts, Hosts, Passphrase, SecretFormat};
 use super::login::Login;
+use super::order::Order;
+use super::order_facts::{OrderFacts, Whole};
 use super::parameters::{Place, Written, query};
+use super::recipe::Exchange;
+use super::stamp::Stamp;
 use super::table::Table;
 use super::worth::quote_of;
-use super::{Exchange, Facts, Hosts, OrderFacts, Passphrase, SecretFormat, Stamp, Whole};
 use crate::draft::{Draft, Encoding, PASSPHRASE, SIGNATURE, SessionDraft, Template};
-use crate::exchange::classify::Order;
 use crate::json::Value;
 use crate::key::{Environment, Key};
 use crate::refusal::Refusal;

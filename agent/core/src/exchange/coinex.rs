@@ -4,12 +4,15 @@
 
 use std::sync::LazyLock;
 
+use super::facts::{Facts, Hosts};
+use super::order::Order;
+use super::order_facts::{OrderFacts, Unit, Whole};
 use super::parameters::{Pairs, Place, named, raw, scalar, sorted};
+use super::recipe::Exchange;
+use super::stamp::Stamp;
 use super::table::Table;
 use super::worth::ending_in;
-use super::{Exchange, Facts, Hosts, OrderFacts, Stamp, Unit, Whole};
 use crate::draft::{Draft, Encoding, Template};
-use crate::exchange::classify::Order;
 use crate::json::Value;
 use crate::key::{Environment, Key};
 use crate::refusal::Refusal;

@@ -4,13 +4,16 @@
 
 use std::sync::LazyLock;
 
+use super::facts::{Facts, Hosts, Nonce};
 use super::login::Login;
+use super::order::Order;
+use super::order_facts::{Flags, OrderFacts, Unit, Whole};
 use super::parameters::{Place, named, sorted};
+use super::recipe::Exchange;
+use super::stamp::Stamp;
 use super::table::Table;
 use super::worth::quote_of;
-use super::{Exchange, Facts, Flags, Hosts, Nonce, OrderFacts, Stamp, Unit, Whole};
 use crate::draft::{Draft, Encoding, SIGNATURE, SessionDraft, Template};
-use crate::exchange::classify::Order;
 use crate::json::Value;
 use crate::key::{Environment, Key, NonceUnit};
 use crate::refusal::Refusal;

@@ -4,13 +4,16 @@
 
 use std::sync::LazyLock;
 
+use super::facts::{Facts, Hosts};
 use super::login::Login;
+use super::order::Order;
+use super::order_facts::{Mark, OrderFacts, Whole};
 use super::parameters::{Written, query};
+use super::recipe::Exchange;
+use super::stamp::Stamp;
 use super::table::Table;
 use super::worth::quote_of;
-use super::{Exchange, Facts, Hosts, Mark, OrderFacts, Stamp, Whole};
 use crate::draft::{Draft, Encoding, Piece, SIGNATURE, SessionDraft, Template};
-use crate::exchange::classify::Order;
 use crate::json::Value;
 use crate::key::{Environment, Key};
 use crate::refusal::Refusal;

@@ -2,11 +2,15 @@
 
 use std::sync::LazyLock;
 
+use super::facts::{Facts, Hosts, ReceiveWindow};
+use super::order::Order;
+use super::order_facts::OrderFacts;
+use super::recipe::Exchange;
+use super::scheme::{Binding, Scheme};
+use super::stamp::Stamp;
 use super::table::Table;
-use super::{Binding, Exchange, Facts, Hosts, OrderFacts, ReceiveWindow, Scheme, Stamp};
 use crate::algorithm::Algorithm;
 use crate::draft::{Draft, Encoding, Template};
-use crate::exchange::classify::Order;
 use crate::key::{Environment, Key, KeyName, NonceUnit, Tier};
 use crate::refusal::Refusal;
 use crate::request::Request;

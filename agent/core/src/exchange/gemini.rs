@@ -4,14 +4,17 @@
 
 use std::sync::LazyLock;
 
+use super::facts::{Facts, Hosts, Nonce};
 use super::login::Login;
+use super::order::Order;
+use super::order_facts::{Flags, OrderFacts, Whole};
 use super::parameters::{Place, named};
+use super::recipe::Exchange;
+use super::stamp::Stamp;
 use super::table::Table;
 use super::text::base64;
-use super::{Exchange, Facts, Flags, Hosts, Nonce, OrderFacts, Stamp, Whole};
 use crate::algorithm::Algorithm;
 use crate::draft::{Draft, Encoding, SessionDraft, Template};
-use crate::exchange::classify::Order;
 use crate::json::Value;
 use crate::key::{Environment, Key, NonceUnit};
 use crate::refusal::Refusal;

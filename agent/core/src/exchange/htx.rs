@@ -4,13 +4,17 @@
 
 use std::sync::LazyLock;
 
+use super::facts::{Facts, Hosts};
 use super::login::{Login, WS};
+use super::order::Order;
+use super::order_facts::{OrderFacts, Unit, Whole};
 use super::parameters::{Pairs, Place, named, query_repeated, sorted};
+use super::recipe::Exchange;
+use super::scheme::{Binding, Scheme};
+use super::stamp::Stamp;
 use super::table::Table;
 use super::text::iso8601;
-use super::{Binding, Exchange, Facts, Hosts, OrderFacts, Scheme, Stamp, Unit, Whole};
 use crate::draft::{Draft, Encoding, Piece, SIGNATURE, SessionDraft, Template};
-use crate::exchange::classify::Order;
 use crate::json::Value;
 use crate::key::{Environment, Key};
 use crate::refusal::Refusal;

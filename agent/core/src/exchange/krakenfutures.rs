@@ -6,13 +6,17 @@ use std::sync::LazyLock;
 
 use sha2::{Digest, Sha256};
 
+use super::facts::{Facts, Hosts, Nonce, SecretFormat};
 use super::login::{Login, WS};
+use super::order::Order;
+use super::order_facts::{Mark, OrderFacts, Whole};
 use super::parameters::{Place, named, query, query_repeated, raw};
+use super::recipe::Exchange;
+use super::scheme::{Binding, Scheme};
+use super::stamp::Stamp;
 use super::table::Table;
-use super::{Binding, Exchange, Facts, Hosts, Mark, Nonce, OrderFacts, Scheme, SecretFormat, Stamp, Whole};
 use crate::algorithm::Algorithm;
 use crate::draft::{Draft, Encoding, SIGNATURE, SessionDraft, Template};
-use crate::exchange::classify::Order;
 use crate::json::Value;
 use crate::key::{Environment, Key, NonceUnit};
 use crate::refusal::Refusal;

@@ -4,13 +4,17 @@
 
 use std::sync::LazyLock;
 
-use super::login::{Login, WS, token};
+use super::facts::{Facts, Hosts, Passphrase};
+use super::login::{Login, WS};
+use super::login_token::token;
+use super::order::Order;
+use super::order_facts::{Mark, OrderFacts, Unit, Whole};
 use super::parameters::{Place, named, query_raw};
+use super::recipe::Exchange;
+use super::stamp::Stamp;
 use super::table::Table;
 use super::worth::quote_of;
-use super::{Exchange, Facts, Hosts, Mark, OrderFacts, Passphrase, Stamp, Unit, Whole};
 use crate::draft::{Draft, Encoding, SessionDraft, Template};
-use crate::exchange::classify::Order;
 use crate::json::Value;
 use crate::key::{Environment, Key};
 use crate::refusal::Refusal;

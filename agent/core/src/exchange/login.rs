@@ -1,10 +1,6 @@
 //! What a client asks of a session login, checked once: nothing of it can be mistaken for something else that is signed.
 
-use super::{Exchange, Stamp};
-use crate::draft::SessionDraft;
-use crate::key::Key;
 use crate::refusal::Refusal;
-use crate::request::{Method, Params, Path, Request};
 use crate::wire::SessionRequest;
 
 /// A session login as a client asks for it.
@@ -118,20 +114,6 @@ impl std::fmt::Display for Login {
         let arguments = self.channel.iter().chain(&self.challenge).chain(&self.symbols);
         arguments.into_iter().try_for_each(|argument| write!(f, " {argument}"))
     }
-}
-
-/// Not a login but the request for the token that opens the private WebSocket: a POST to this endpoint, which takes no parameters.
-pub fn token(
-    exchange: &dyn Exchange,
-    host: &str,
-    path: &str,
-    key: &Key,
-    stamp: &Stamp,
-) -> Result<SessionDraft, Refusal> {
-    let path = Path::parse(path)?;
-    let request = Request { method: Method::Post, path, params: Params::empty(), params_in: None, host: None };
-    let draft = exchange.draft(&request, key, host, stamp)?;
-    Ok(SessionDraft::token(format!("https://{host}{}", request.path), draft))
 }
 
 /// Plain, so that it cannot hold a separator of anything that is signed.

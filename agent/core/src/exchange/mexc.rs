@@ -4,13 +4,17 @@
 
 use std::sync::LazyLock;
 
+use super::facts::{Facts, Hosts, ReceiveWindow};
 use super::login::Login;
+use super::order::Order;
+use super::order_facts::{Mark, OrderFacts, Whole};
 use super::parameters::{Pairs, Place, after_number, named, query, scalar, sorted};
+use super::recipe::Exchange;
+use super::scheme::{Binding, Scheme};
+use super::stamp::Stamp;
 use super::table::Table;
 use super::worth::ending_in;
-use super::{Binding, Exchange, Facts, Hosts, Mark, OrderFacts, ReceiveWindow, Scheme, Stamp, Whole};
 use crate::draft::{Draft, Encoding, Piece, SIGNATURE, SessionDraft, Template};
-use crate::exchange::classify::Order;
 use crate::json::Value;
 use crate::key::{Environment, Key};
 use crate::refusal::Refusal;

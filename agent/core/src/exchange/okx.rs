@@ -4,14 +4,17 @@
 
 use std::sync::LazyLock;
 
+use super::facts::{Facts, Hosts, Passphrase};
 use super::login::Login;
+use super::order::Order;
+use super::order_facts::{Mark, OrderFacts, Unit, Whole};
 use super::parameters::{Place, Written, query};
+use super::recipe::Exchange;
+use super::stamp::Stamp;
 use super::table::Table;
 use super::text::iso8601_ms;
 use super::worth::quote_of;
-use super::{Exchange, Facts, Hosts, Mark, OrderFacts, Passphrase, Stamp, Unit, Whole};
 use crate::draft::{Draft, Encoding, PASSPHRASE, SIGNATURE, SessionDraft, Template};
-use crate::exchange::classify::Order;
 use crate::json::Value;
 use crate::key::{Environment, Key};
 use crate::refusal::Refusal;

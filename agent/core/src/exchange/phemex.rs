@@ -4,12 +4,16 @@
 
 use std::sync::LazyLock;
 
+use super::facts::{Facts, Hosts};
 use super::login::Login;
+use super::order::Order;
+use super::order_facts::{Mark, OrderFacts, Whole};
 use super::parameters::{Place, named, query_repeated, without_separators};
+use super::recipe::Exchange;
+use super::scheme::{Binding, Scheme};
+use super::stamp::Stamp;
 use super::table::Table;
-use super::{Binding, Exchange, Facts, Hosts, Mark, OrderFacts, Scheme, Stamp, Whole};
 use crate::draft::{Draft, Encoding, SIGNATURE, SessionDraft, Template};
-use crate::exchange::classify::Order;
 use crate::json::Value;
 use crate::key::{Environment, Key};
 use crate::refusal::Refusal;

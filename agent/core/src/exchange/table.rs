@@ -10,7 +10,8 @@ use content::Contents;
 use names::Names;
 pub use names::{NameId, NameSet, Spelling};
 
-use super::{Facts, Scheme, scheme};
+use super::facts::Facts;
+use super::scheme::{self, Scheme};
 use crate::json::Value;
 use crate::request::{Method, Params, Request};
 use crate::scope::Scope;

@@ -6,12 +6,17 @@ use std::sync::LazyLock;
 
 use sha2::{Digest, Sha512};
 
+use super::facts::{Facts, Hosts, Nonce};
 use super::login::Login;
+use super::order::Order;
+use super::order_facts::{OrderFacts, Whole};
 use super::parameters::{Place, named, query, query_raw};
+use super::recipe::Exchange;
+use super::scheme::{Binding, Scheme};
+use super::stamp::Stamp;
 use super::table::Table;
-use super::{Binding, Exchange, Facts, Hosts, Nonce, OrderFacts, Scheme, Stamp, Whole, jwt, text};
+use super::{jwt, text};
 use crate::draft::{Draft, Encoding, SessionDraft};
-use crate::exchange::classify::Order;
 use crate::json::Value;
 use crate::key::{Environment, Key};
 use crate::refusal::Refusal;

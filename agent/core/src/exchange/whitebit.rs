@@ -4,15 +4,19 @@
 
 use std::sync::LazyLock;
 
-use super::login::{Login, token};
+use super::facts::{Facts, Hosts, Nonce};
+use super::login::Login;
+use super::login_token::token;
+use super::order::Order;
+use super::order_facts::{Mark, OrderFacts, Unit, Whole};
 use super::parameters::{Place, named};
+use super::recipe::Exchange;
+use super::stamp::Stamp;
 use super::table::Table;
 use super::text::base64;
 use super::worth::quote_of;
-use super::{Exchange, Facts, Hosts, Mark, Nonce, OrderFacts, Stamp, Unit, Whole};
 use crate::algorithm::Algorithm;
 use crate::draft::{Draft, Encoding, SessionDraft, Template};
-use crate::exchange::classify::Order;
 use crate::json::Value;
 use crate::key::{Environment, Key, NonceUnit};
 use crate::refusal::Refusal;

@@ -5,115 +5,9 @@
 use std::borrow::Cow;
 
 use crate::decimal::Amount;
-use crate::exchange::Exchange;
-use crate::exchange::classify::Order;
-use crate::json::Value;
-
-/// What an exchange says of its orders, as data.
-#[derive(Debug)]
-pub struct OrderFacts {
-    /// Types that trade at their price or better; `""` stands for an order whose row names no type, such as an amendment.
-    pub priced: &'static [&'static str],
-    /// Types that have a size and do not keep to a price.
-    pub unpriced: &'static [&'static str],
-    /// Types that may be sized in the quote asset.
-    pub quoted: &'static [&'static str],
-    /// What makes an order one for a whole position, whatever its size.
-    pub whole: Whole,
-    /// Parameters that change the size: another unit, another size, an order of its own.
-    pub resizing: &'static [Mark],
-    /// Parameters that give the order another price than its own.
-    pub repricing: &'static [Mark],
-    /// Lists of words that change neither size nor price.
-    pub flags: &'static [Flags],
-    /// Prices of further legs, of the same size: each counts.
-    pub legs: &'static [&'static str],
-    /// An empty text says nothing: clients of this exchange send one for what they leave out.
-    pub empty_is_absent: bool,
-    /// A sale is a size below zero.
-    pub signed_sizes: bool,
-}
-
-impl OrderFacts {
-    /// Nothing is known, so that nothing can be computed.
-    pub const UNKNOWN: Self = Self {
-        priced: &[],
-        unpriced: &[],
-        quoted: &[],
-        whole: Whole::Unanswered,
-        resizing: &[],
-        repricing: &[],
-        flags: &[],
-        legs: &[],
-        empty_is_absent: false,
-        signed_sizes: false,
-    };
-}
-
-/// How an order closes a whole position.
-#[derive(Debug)]
-pub enum Whole {
-    /// By one of these parameters; where this was read.
-    By(&'static [Mark], &'static str),
-    /// No order does; why, or where this was read.
-    No(&'static str),
-    Unanswered,
-}
-
-impl Whole {
-    pub fn marks(&self) -> &'static [Mark] {
-        match self {
-            Self::By(marks, _) => marks,
-            Self::No(_) | Self::Unanswered => &[],
-        }
-    }
-}
-
-/// A parameter that means something, unless it has one of these values.
-#[derive(Clone, Copy, Debug)]
-pub struct Mark {
-    pub name: &'static str,
-    pub unless: &'static [&'static str],
-}
-
-impl Mark {
-    pub const fn of(name: &'static str) -> Self {
-        Self { name, unless: &[] }
-    }
-
-    #[must_use]
-    pub const fn unless(self, values: &'static [&'static str]) -> Self {
-        Self { unless: values, ..self }
-    }
-
-    pub(crate) fn is_set(self, order: &Order<'_>) -> bool {
-        order.member(self.name).is_some_and(|value| !value.scalar().is_some_and(|text| self.unless.contains(&text)))
-    }
-}
-
-/// A parameter that is a list of words, and those of them that change neither the size of an order nor its price.
-#[derive(Clone, Copy, Debug)]
-pub struct Flags {
-    pub name: &'static str,
-    pub words: &'static [&'static str],
-}
-
-impl Flags {
-    pub(super) fn are(&self, name: &str, value: &Value) -> bool {
-        let known = |item: &Value| matches!(item, Value::String(word) if self.words.contains(&word.as_str()));
-        name == self.name && matches!(value, Value::Array(items) if items.iter().all(known))
-    }
-}
-
-/// In what the size of an order counts.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Unit {
-    /// In the base asset, or in contracts.
-    Base,
-    Quote,
-    /// The request does not say it; why.
-    Unknown(&'static str),
-}
+use crate::exchange::order::Order;
+use crate::exchange::order_facts::Unit;
+use crate::exchange::recipe::Exchange;
 
 /// The order's size in the base asset (for a contract: in contracts); `Err` says why it cannot be known.
 pub fn size(exchange: &dyn Exchange, order: &Order<'_>) -> Result<Amount, String> {
@@ -135,7 +29,7 @@ pub fn notional<'a>(exchange: &dyn Exchange, order: &'a Order<'_>) -> Result<(&'
     let order = &readable(exchange, order)?;
     check_size(exchange, order)?;
     let facts = &exchange.facts().orders;
-    if let Some(mark) = facts.repricing.iter().find(|mark| mark.is_set(order)) {
+    if let Some(mark) = facts.repricing.iter().find(|mark| order.carries(mark)) {
         return Err(format!("{} gives it another price", mark.name));
     }
     let cost = exchange.cost(order);
@@ -190,10 +84,10 @@ fn readable<'a>(exchange: &dyn Exchange, order: &'a Order<'_>) -> Result<Cow<'a,
 /// Refuses sizes that are not those the exchange takes.
 fn check_size(exchange: &dyn Exchange, order: &Order<'_>) -> Result<(), String> {
     let facts = &exchange.facts().orders;
-    if let Some(mark) = facts.whole.marks().iter().find(|mark| mark.is_set(order)) {
+    if let Some(mark) = facts.whole.marks().iter().find(|mark| order.carries(mark)) {
         return Err(format!("{} makes it an order for a whole position", mark.name));
     }
-    if let Some(mark) = facts.resizing.iter().find(|mark| mark.is_set(order)) {
+    if let Some(mark) = facts.resizing.iter().find(|mark| order.carries(mark)) {
         return Err(format!("{} gives it another size", mark.name));
     }
     if order.quantity.is_some() && exchange.cost(order).is_some() {

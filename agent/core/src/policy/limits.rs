@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 
 use super::{Client, Denied, Policy, Spend, SpendLimit};
 use crate::decimal::Amount;
-use crate::exchange::classify::{Classified, Order};
-use crate::exchange::{Exchange, worth};
+use crate::exchange::classify::Classified;
+use crate::exchange::order::Order;
+use crate::exchange::recipe::Exchange;
+use crate::exchange::worth;
 use crate::refusal::Code;
 use crate::scope::{Scope, Scopes};
 use crate::transfer::Transfer;
@@ -84,7 +86,7 @@ pub(super) fn transfer(policy: &Policy, transfer: &Transfer) -> Result<(Option<S
 }
 
 fn check_symbol(client: &Client, exchange: &dyn Exchange, order: &Order<'_>) -> Result<(), String> {
-    if let Some(mark) = exchange.facts().other_symbols.iter().find(|mark| mark.is_set(order)) {
+    if let Some(mark) = exchange.facts().other_symbols.iter().find(|mark| order.carries(mark)) {
         return Err(format!("{} may name another instrument than the one that is judged", mark.name));
     }
     let Some(allowed) = &client.symbols else { return Ok(()) };

@@ -2,7 +2,8 @@
 
 #![allow(dead_code)] // each test is a program of its own, and uses some of it
 
-use countersign_core::exchange::classify::{Order, classify};
+use countersign_core::exchange::classify::classify;
+use countersign_core::exchange::order::Order;
 use countersign_core::exchange::{Exchange, named, worth};
 use countersign_core::json::Value;
 use countersign_core::request::Method;

@@ -15,7 +15,8 @@ mod asked;
 use std::collections::BTreeMap;
 
 use asked::{key, request};
-use countersign_core::exchange::classify::{Order, classify};
+use countersign_core::exchange::classify::classify;
+use countersign_core::exchange::order::Order;
 use countersign_core::exchange::{Exchange, named, worth};
 use countersign_core::json::Value;
 use countersign_core::policy::{Client, Decision, Policy, Release};

@@ -4,8 +4,8 @@ use percent_encoding::{AsciiSet, utf8_percent_encode};
 
 use super::{TABLE, WINDOW};
 use crate::draft::UNRESERVED;
-use crate::exchange::Stamp;
 use crate::exchange::parameters::{Pairs, Place, holds, named, raw, scalar};
+use crate::exchange::stamp::Stamp;
 use crate::exchange::table::Content;
 use crate::json::Value;
 use crate::refusal::Refusal;

@@ -1,6 +1,6 @@
 //! What an order on Binance is worth at most, where it says so itself.
 
-use crate::exchange::classify::Order;
+use crate::exchange::order::Order;
 
 /// Assets a symbol may end in, sorted; each of three to five letters.
 const QUOTES: &[&str] = &[

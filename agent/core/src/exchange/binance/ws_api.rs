@@ -4,8 +4,8 @@
 
 use super::{TABLE, WINDOW};
 use crate::draft::{Draft, Encoding, SIGNATURE, Template};
-use crate::exchange::Stamp;
 use crate::exchange::parameters::{Pairs, named, raw_in, scalar, sorted};
+use crate::exchange::stamp::Stamp;
 use crate::exchange::text::hex;
 use crate::json::Value;
 use crate::key::{Environment, Key};
@@ -86,8 +86,8 @@ const METHODS: &[(Method, &str, &str)] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exchange::Exchange;
     use crate::exchange::binance::Binance;
+    use crate::exchange::recipe::Exchange;
 
     #[test]
     fn every_method_is_a_row_of_the_table() {

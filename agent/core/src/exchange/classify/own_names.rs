@@ -1,8 +1,9 @@
 //! The names of a request: known, in their own spelling, and, where a signature leaves method or path open, of its own row.
 
-use super::orders::begins_as_json;
+use crate::exchange::order::begins_as_json;
+use crate::exchange::recipe::Exchange;
+use crate::exchange::scheme::Scheme;
 use crate::exchange::table::{NameId, Role, Spelling, Table, WHOLE_BODY};
-use crate::exchange::{Exchange, Scheme};
 use crate::json::Value;
 use crate::refusal::Refusal;
 use crate::request::Params;

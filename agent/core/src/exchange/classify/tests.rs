@@ -4,8 +4,9 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use super::*;
+use crate::exchange::facts::Facts;
 use crate::exchange::table::{Spelling, WHOLE_BODY};
-use crate::exchange::{ALL, Facts, named};
+use crate::exchange::{ALL, named};
 use crate::request::Path;
 
 /// What a signature opens, by the plain rule: every row of the table whose names are all there counts for itself.

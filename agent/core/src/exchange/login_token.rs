@@ -1,0 +1,22 @@
+//! The login of exchanges that give a token for their private WebSocket.
+
+use super::recipe::Exchange;
+use super::stamp::Stamp;
+use crate::draft::SessionDraft;
+use crate::key::Key;
+use crate::refusal::Refusal;
+use crate::request::{Method, Params, Path, Request};
+
+/// Not a login but the request for the token that opens the private WebSocket: a POST to this endpoint, which takes no parameters.
+pub fn token(
+    exchange: &dyn Exchange,
+    host: &str,
+    path: &str,
+    key: &Key,
+    stamp: &Stamp,
+) -> Result<SessionDraft, Refusal> {
+    let path = Path::parse(path)?;
+    let request = Request { method: Method::Post, path, params: Params::empty(), params_in: None, host: None };
+    let draft = exchange.draft(&request, key, host, stamp)?;
+    Ok(SessionDraft::token(format!("https://{host}{}", request.path), draft))
+}

@@ -162,7 +162,8 @@ impl Report {
         check: String,
         notes: Vec<String>,
     ) -> Self {
-        let next = place.next_steps(token.as_ref(), key.map(KeyName::as_str));
+        let token_name = token.as_ref().map(|token| token.name.as_str());
+        let next = place.next_steps(token_name, key.map(KeyName::as_str));
         Self {
             v: VERSION,
             done,

@@ -7,7 +7,6 @@ use countersign::core::shell;
 
 use super::account::Account;
 use super::file::make_directory;
-use super::token::Token;
 use crate::failure::Failure;
 
 pub(super) const SYSTEM_USER: &str = "countersign";
@@ -149,8 +148,10 @@ impl Place {
         chown(&self.state, Some(owner.uid), Some(owner.gid)).map_err(failed)
     }
 
-    /// What to do next, in order. `key` is one that the first client may use already.
-    pub(super) fn next_steps(&self, token: Option<&Token>, key: Option<&str>) -> Vec<String> {
+    /// What to do next, in order.
+    ///
+    /// `token` is the one that was set up, `key` one that the first client may use already.
+    pub(super) fn next_steps(&self, token: Option<&str>, key: Option<&str>) -> Vec<String> {
         let (start, reload) = match self.kind {
             Kind::System => (
                 "systemctl daemon-reload && systemctl enable --now countersign-agent".to_owned(),
@@ -162,8 +163,7 @@ impl Place {
             ),
             _ => (format!("countersign-agent run --config {} &", shell::path(&self.config)), "kill -HUP its process"),
         };
-        let token = token.map_or("TOKEN", |token| token.name.as_str());
-        let name = key.unwrap_or("NAME");
+        let (token, name) = (token.unwrap_or("TOKEN"), key.unwrap_or("NAME"));
         let mut steps = Vec::new();
         if !self.has_runtime_directory() {
             steps.push(format!("export COUNTERSIGN_SOCK={}", shell::path(&self.socket())));

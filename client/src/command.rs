@@ -2,6 +2,7 @@
 
 mod approvals;
 mod audit;
+mod either_socket;
 mod generated;
 mod init;
 mod key;
@@ -15,7 +16,7 @@ mod wait;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use countersign::{Admin, Client, Connection, Error, Sockets};
+use countersign::Sockets;
 
 use crate::exit::{self, Exit};
 use crate::failure::Failure;
@@ -113,15 +114,6 @@ pub(crate) fn run(cli: Cli, output: &Output) -> Result<Exit, Failure> {
         Command::Vault(command) => vault::run(&command, output),
         Command::Completions(arguments) => generated::completions(&arguments, output),
         Command::Man(arguments) => generated::man(&arguments, output),
-    }
-}
-
-/// The operator's socket where this user may use it, else the agent's: both tell of keys and state.
-fn operator_or_client(sockets: &Sockets) -> Result<Client, Error> {
-    match Admin::open(sockets) {
-        Ok(admin) => Ok(admin.into_client()),
-        Err(error) if error.is_not_reachable() => Connection::open(&sockets.agent).map(Client::over),
-        Err(error) => Err(error),
     }
 }
 

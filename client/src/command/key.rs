@@ -14,7 +14,7 @@ use countersign::{Admin, Sockets};
 use serde::de::value::{Error as ValueError, StrDeserializer};
 use serde::de::{DeserializeOwned, IntoDeserializer};
 
-use super::operator_or_client;
+use super::either_socket::operator_or_client;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::moment::Moment;

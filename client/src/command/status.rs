@@ -6,7 +6,7 @@ use countersign::core::wire::admin::DoneReply;
 use countersign::core::wire::{ConfinementEntry, LedgerEntry, StatusReply, TokenEntry};
 use countersign::{Admin, Sockets};
 
-use super::operator_or_client;
+use super::either_socket::operator_or_client;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Output, plain, say};

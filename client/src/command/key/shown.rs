@@ -7,7 +7,7 @@ use countersign::core::wire::{KeyEntry, KeyState, VERSION, admin::DoneReply};
 use countersign::{Error, Refused, Sockets};
 use serde::Serialize;
 
-use super::operator_or_client;
+use crate::command::either_socket::operator_or_client;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Output, plain, plain_lines};

@@ -4,6 +4,7 @@ mod agent;
 mod approver;
 mod client;
 mod conceal;
+mod configuration;
 pub mod endpoint;
 mod facts;
 mod fields;
@@ -17,18 +18,18 @@ mod transfer;
 mod value;
 mod warnings;
 
-use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use countersign_core::approval::{self, Touch};
-use countersign_core::policy::{Client, Policy};
+use countersign_core::policy::Policy;
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 use toml::de::DeTable;
 
 pub use agent::{AgentSettings, LONGEST_APPROVAL_S};
 pub use approver::{Approver, ApproverProof};
+pub use configuration::Config;
 pub use facts::Facts;
 pub use loosening::loosened;
 pub use problem::{Finding, Report};
@@ -36,8 +37,6 @@ pub use shown::{TooMuch, diff, fits};
 pub use sources::Sources;
 pub use token::TokenConfig;
 
-use crate::config::endpoint::Endpoint;
-use crate::config::endpoint::ListenerKind;
 use crate::trusted_path::{self, Exposure, TrustError};
 use agent::AgentSpans;
 use client::ReadClient;
@@ -46,21 +45,6 @@ use problem::{Problem, Problems};
 
 /// Larger is no configuration that a person wrote.
 const LONGEST: u64 = 256 * 1024;
-
-/// A whole configuration. It is never changed: a reload puts another in its place.
-#[derive(Clone, Debug)]
-pub struct Config {
-    pub agent: AgentSettings,
-    pub tokens: Vec<TokenConfig>,
-    pub policy: Policy,
-    /// By client; a client that is not here uses the agent's socket.
-    pub client_sockets: BTreeMap<String, PathBuf>,
-    pub approvers: Vec<Approver>,
-    /// What the operator should know, one sentence each.
-    pub warnings: Vec<String>,
-    /// The file as it was read, to compare a later one with.
-    pub text: String,
-}
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -225,39 +209,6 @@ fn sections<'a>(root: &'a DeTable<'a>, path: &Path, facts: &Facts, problems: &'a
         approvers: approvers.into_iter().map(|(_, approver)| approver).collect(),
         warnings: Vec::new(),
         text: String::new(),
-    }
-}
-
-impl Config {
-    /// The clients that are known by their uid alone.
-    pub fn clients_on_agent_socket(&self) -> impl Iterator<Item = &Client> {
-        self.policy.clients.iter().filter(|client| !self.client_sockets.contains_key(&client.name))
-    }
-
-    /// Every socket to listen on.
-    pub fn endpoints(&self) -> Vec<Endpoint> {
-        let endpoint = |path: &Path, kind| Endpoint { path: path.to_owned(), kind };
-        let clients = self.client_sockets.iter().map(|(name, path)| endpoint(path, ListenerKind::Client(name.clone())));
-        let own = [
-            endpoint(&self.agent.socket, ListenerKind::Agent),
-            endpoint(&self.agent.admin_socket, ListenerKind::Admin),
-        ];
-        own.into_iter().chain(clients).collect()
-    }
-
-    /// What is in it, on one line.
-    pub fn summary(&self) -> String {
-        let count =
-            |number: usize, one: &str| if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") };
-        let Policy { clients, destinations, transfers, .. } = &self.policy;
-        [
-            count(self.tokens.len(), "token"),
-            count(clients.len(), "client"),
-            count(self.approvers.len(), "approver"),
-            count(destinations.len(), "destination"),
-            count(transfers.len(), "transfer rule"),
-        ]
-        .join(", ")
     }
 }
 

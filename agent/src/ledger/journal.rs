@@ -9,6 +9,7 @@ use countersign_core::record::{Record, Rotated};
 
 use super::group_sync::{DELAY, GroupSync, SyncFailure};
 use super::recovery;
+use super::segment::End;
 use super::segment::SegmentDir;
 use super::state::State;
 use super::storage::{Appender, Space, is_full};
@@ -40,16 +41,6 @@ pub(super) struct Journal {
     /// When the first write that is not synced was made.
     unsynced_since: Option<Instant>,
     group_sync: Option<GroupSync>,
-}
-
-/// What a new journal, or one just recovered, goes on with.
-#[derive(Debug)]
-pub(super) struct End {
-    pub(super) name: SegmentName,
-    pub(super) length: u64,
-    pub(super) begun_ms: u64,
-    pub(super) file: Box<dyn Appender>,
-    pub(super) chain: Chain,
 }
 
 impl Journal {

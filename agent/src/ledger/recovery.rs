@@ -7,8 +7,7 @@ use countersign_core::chain::{Chain, Hash, Head};
 use countersign_core::record::Record;
 
 use super::LedgerError;
-use super::journal::End;
-use super::segment::SegmentDir;
+use super::segment::{End, SegmentDir};
 use super::state::State;
 
 /// A journal that can be written on.

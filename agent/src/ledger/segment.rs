@@ -134,3 +134,13 @@ impl Segments for SegmentDir {
         self.storage.open(&self.path(name), offset)
     }
 }
+
+/// The newest segment, as a new journal or one just recovered goes on with it.
+#[derive(Debug)]
+pub(super) struct End {
+    pub(super) name: SegmentName,
+    pub(super) length: u64,
+    pub(super) begun_ms: u64,
+    pub(super) file: Box<dyn Appender>,
+    pub(super) chain: Chain,
+}

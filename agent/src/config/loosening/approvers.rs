@@ -3,7 +3,8 @@
 use countersign_core::legible::{Look, plain, word};
 use ssh_key::HashAlg;
 
-use super::super::{Approver, ApproverProof, Config};
+use super::super::approver::{Approver, ApproverProof};
+use super::super::configuration::Config;
 use super::sentences::{Sentences, section};
 
 pub(super) fn compare(before: &Config, after: &Config, found: &mut Sentences) {

@@ -7,7 +7,7 @@ use countersign_core::legible::{Look, word};
 use countersign_core::policy::{Client, Rate, Release};
 use countersign_core::scope::{Scope, Scopes};
 
-use super::super::Config;
+use super::super::configuration::Config;
 use super::sentences::{Sentences, list, path, rate, section};
 use super::transfers::Bound;
 

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use countersign_core::legible::{Look, plain, quoted, word};
 use pkcs11_profiles::Profile;
 
-use super::super::{Config, TokenConfig};
+use super::super::configuration::Config;
+use super::super::token::TokenConfig;
 use super::sentences::{Sentences, list, maybe, maybe_path, path, section};
 use crate::host::settings::{PinSource, Reopen, SealedPin, TokenSettings};
 use crate::messages::confinement::Demand;

@@ -5,7 +5,9 @@
 /// the plain one, and those that reorder, join, hide or overlay others.
 pub fn is_unseen(character: char) -> bool {
     // Unicode counts these among letters and symbols; nothing is drawn for them.
-    let is_empty_glyph = matches!(character, '\u{115f}' | '\u{1160}' | '\u{2800}' | '\u{3164}' | '\u{ffa0}');
+    const EMPTY_GLYPHS: [char; 7] =
+        ['\u{115f}', '\u{1160}', '\u{2800}', '\u{3164}', '\u{ffa0}', '\u{fffc}', '\u{1d159}'];
+    let is_empty_glyph = EMPTY_GLYPHS.contains(&character);
     is_empty_glyph || !matches!(character, '\\' | '"' | '\'') && character.escape_debug().len() > 1
 }
 
@@ -19,6 +21,18 @@ pub fn plain(text: &str) -> String {
         }
     }
     safe
+}
+
+/// Text in ASCII alone: every other character, and what is not seen, is spelled out.
+pub fn spelled(text: &str) -> String {
+    let mut ascii = String::with_capacity(text.len());
+    for character in text.chars() {
+        match !character.is_ascii() || is_unseen(character) {
+            true => ascii.extend(character.escape_unicode()),
+            false => ascii.push(character),
+        }
+    }
+    ascii
 }
 
 /// Text in quotes, so that it ends where it ends; blanks that could be overlooked are spelled out.
@@ -53,7 +67,13 @@ fn escaped(text: &str, is_escaped: impl Fn(char) -> bool) -> String {
     shown
 }
 
-/// The whole address in groups of four, which people can compare.
+/// An address of visible ASCII in groups of four, which people can compare; any other in quotes.
+pub fn address(text: &str) -> String {
+    let is_plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_plain { in_fours(text) } else { quoted(text) }
+}
+
+/// The whole address in groups of four.
 pub fn in_fours(address: &str) -> String {
     let letters: Vec<char> = address.chars().collect();
     letters.chunks(4).map(|group| group.iter().collect::<String>()).collect::<Vec<_>>().join(" ")
@@ -111,16 +131,44 @@ fn drawn(seen: &str) -> Vec<char> {
         '_' | '.' | ',' => '-',
         letter => letter,
     };
-    let text: String = seen.chars().map(one).collect();
+    // A syllable of Hangul may be written in its parts: the first of them stands for all.
+    let is_rest_of_syllable = |letter: &char| matches!(letter, '\u{1160}'..='\u{11ff}');
+    let text: String = seen.chars().filter(|letter| !is_rest_of_syllable(letter)).map(one).collect();
     text.replace("rn", "m").replace("vv", "w").chars().collect()
 }
 
-/// A letter of another script may look like any one of these; those of East Asia look like none.
+/// Scripts of East Asia, whose letters look like none of ASCII's. Signs that are in several of them, parts and compatible
+/// forms of their letters are in none.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum EastAsian {
+    Han,
+    Hangul,
+    Hiragana,
+    Katakana,
+}
+
+impl EastAsian {
+    fn of(letter: char) -> Option<Self> {
+        match letter {
+            '\u{3041}'..='\u{3096}' => Some(Self::Hiragana),
+            '\u{30a1}'..='\u{30fa}' => Some(Self::Katakana),
+            '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}' => Some(Self::Han),
+            '\u{20000}'..='\u{2f7ff}' | '\u{30000}'..='\u{3ffff}' => Some(Self::Han),
+            '\u{ac00}'..='\u{d7a3}' => Some(Self::Hangul),
+            _ => None,
+        }
+    }
+}
+
+/// A letter of another script may look like any one of these; those of one script of East Asia only like another's.
 fn looks_like(one: char, other: char) -> bool {
-    let may_be_any = |letter: char| {
-        !letter.is_ascii() && !matches!(letter, '\u{2e80}'..='\u{a63f}' | '\u{ac00}'..='\u{faff}' | '\u{20000}'..)
-    };
-    one == other || may_be_any(one) || may_be_any(other)
+    one == other
+        || match (EastAsian::of(one), EastAsian::of(other)) {
+            (Some(one), Some(other)) => one != other,
+            (Some(_), None) => !other.is_ascii(),
+            (None, Some(_)) => !one.is_ascii(),
+            (None, None) => !(one.is_ascii() && other.is_ascii()),
+        }
 }
 
 #[cfg(test)]
@@ -131,9 +179,10 @@ mod tests {
     fn nothing_unseen_is_left() {
         assert_eq!(plain("a\u{1b}[2Jb\r\n"), "a\\u{1b}[2Jb\\r\\n");
         assert_eq!(plain("Zürich 1 000 \"\\'"), "Zürich 1 000 \"\\'");
+        assert_eq!(spelled("Z\u{fc}rich \u{7f}\"\\'"), "Z\\u{fc}rich \\u{7f}\"\\'");
         for hidden in "\u{0}\u{7f}\u{85}\u{a0}\u{ad}\u{300}\u{34f}\u{61c}\u{115f}\u{1160}\u{17b4}\u{180e}\u{2003}\u{200b}\u{200d}\
             \u{200f}\u{2028}\u{202e}\u{2060}\u{2066}\u{2069}\u{206a}\u{2800}\u{3000}\u{3164}\u{fe0f}\u{feff}\u{ffa0}\u{fff9}\
-            \u{e0041}\u{e0100}\u{e000}"
+            \u{e0041}\u{e0100}\u{e000}\u{fffc}\u{1d159}"
             .chars()
         {
             assert_eq!(plain(&format!("a{hidden}b")), format!("a{}b", hidden.escape_default()), "{hidden:?}");
@@ -165,6 +214,14 @@ mod tests {
     fn an_address_is_whole_and_in_fours() {
         assert_eq!(in_fours("bc1qar0srrr7x"), "bc1q ar0s rrr7 x");
         assert_eq!(in_fours(""), "");
+        for (text, shown) in [
+            ("bc1qar0srrr7x", "bc1q ar0s rrr7 x"),
+            ("bc1q ar0s", "\"bc1q ar0s\""),
+            ("b\u{441}1q", "\"b\u{441}1q\" (spelled \"b\\u{441}1q\")"),
+            ("", "\"\""),
+        ] {
+            assert_eq!(address(text), shown);
+        }
     }
 
     #[test]
@@ -193,12 +250,28 @@ mod tests {
             ("cold", "\u{ff43}old"),
             ("c\u{3bf}ld", "c\u{43e}ld"),
             ("c\u{43e}ld ", "cold"),
+            // One letter in two normal forms, and letters of two scripts that are drawn alike.
+            ("caf\u{e9}", "cafe"),
+            ("\u{8c48}", "\u{f900}"),
+            ("\u{ac00}", "\u{1100}\u{1161}"),
+            ("\u{ac01}", "\u{1100}\u{1161}\u{11a8}"),
+            ("\u{4e8c}", "\u{30cb}"),
+            ("\u{3078}", "\u{30d8}"),
+            ("\u{4e00}", "\u{30fc}"),
+            ("\u{4e00}", "\u{2f00}"),
         ] {
             assert_eq!(like(one, other), Some(Likeness::Letters), "{one:?} {other:?}");
         }
-        for (one, other) in
-            [("cold", "cold"), ("cold", "warm"), ("cold", "cold 3"), ("\u{51b7}", "\u{6696}"), ("cold 3", "cold 4")]
-        {
+        for (one, other) in [
+            ("cold", "cold"),
+            ("cold", "warm"),
+            ("cold", "cold 3"),
+            ("cold 3", "cold 4"),
+            ("\u{51b7}", "\u{6696}"),
+            ("\u{51b7}", "c"),
+            ("\u{30db}\u{30c3}\u{30c8}", "\u{30b3}\u{30a2}\u{30d6}"),
+            ("\u{ac00}", "\u{b098}"),
+        ] {
             assert_eq!(like(one, other), None, "{one:?} {other:?}");
         }
     }

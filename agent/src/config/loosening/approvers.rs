@@ -1,15 +1,17 @@
 //! Who may approve that might not, and whose approvals count as two that counted as one.
 
-use countersign_core::legible::{Look, plain, word};
+use countersign_core::legible::{Look, quoted, word};
 use ssh_key::HashAlg;
 
 use super::super::approver::{Approver, ApproverProof};
 use super::super::configuration::Config;
-use super::sentences::{Sentences, section};
+use super::sentences::{Sentences, path, section};
 
 pub(super) fn compare(before: &Config, after: &Config, found: &mut Sentences) {
     let known = |approver: &Approver| before.approvers.iter().find(|known| known.name == approver.name);
-    let looks: Vec<Look<'_>> = before.approvers.iter().chain(&after.approvers).map(|one| Look::of(&one.name)).collect();
+    let all = || before.approvers.iter().chain(&after.approvers);
+    let looks: Vec<Look<'_>> = all().map(|one| Look::of(&one.name)).collect();
+    let persons: Vec<Look<'_>> = all().flat_map(|one| [Look::of(&one.name), Look::of(&one.person)]).collect();
     for (index, approver) in after.approvers.iter().enumerate() {
         let Approver { name, person, proof } = approver;
         let title = section("approver", name);
@@ -17,6 +19,9 @@ pub(super) fn compare(before: &Config, after: &Config, found: &mut Sentences) {
             None => {
                 found.new_section(&title, [("person", word(person)), ("key", key(proof))]);
                 found.warn_of_looks(&title, name, looks.iter());
+                if person != name {
+                    found.warn_of_looks(&format!("{title} person"), person, persons.iter());
+                }
             }
             Some(known) if known.proof != *proof => match (key(&known.proof), key(proof)) {
                 (before, after) if before == after => {
@@ -56,7 +61,7 @@ fn key(proof: &ApproverProof) -> String {
             format!("{}, FIDO key, a touch in each signature", key.fingerprint(HashAlg::Sha256))
         }
         ApproverProof::Unproven { attestation, reason } => {
-            format!("cannot approve: {}: {}", plain(&attestation.to_string_lossy()), plain(reason))
+            format!("cannot approve: {}: {}", path(attestation), quoted(reason))
         }
     }
 }

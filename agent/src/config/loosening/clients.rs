@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use countersign_core::key::KeyName;
 use countersign_core::legible::{Look, word};
 use countersign_core::policy::{Client, Rate, Release};
 use countersign_core::scope::{Scope, Scopes};
@@ -12,11 +13,15 @@ use super::sentences::{Sentences, list, path, rate, section};
 use super::transfers::Bound;
 
 pub(super) fn compare(before: &Config, after: &Config, found: &mut Sentences) {
-    let looks: Vec<Look<'_>> = [before, after].iter().flat_map(|config| &config.policy.clients).map(look).collect();
+    let all = || [before, after].into_iter().flat_map(|config| &config.policy.clients);
+    let looks: Vec<Look<'_>> = all().map(|client| Look::of(&client.name)).collect();
+    let keys: BTreeSet<&KeyName> = all().flat_map(|client| &client.keys).collect();
+    let looks_of_keys: Vec<Look<'_>> = keys.into_iter().map(|key| Look::of(key.as_str())).collect();
     for client in &after.policy.clients {
         let title = section("client", &client.name);
         let socket = |config: &Config| socket(config.client_sockets.get(&client.name).map(|socket| &**socket));
-        match before.policy.client(&client.name) {
+        let known = before.policy.client(&client.name);
+        match known {
             None => {
                 found.new_section(&title, fields(client, socket(after)));
                 found.warn_of_looks(&title, &client.name, looks.iter());
@@ -28,11 +33,11 @@ pub(super) fn compare(before: &Config, after: &Config, found: &mut Sentences) {
                 changed(&title, known, client, found);
             }
         }
+        let is_new = |key: &&KeyName| known.is_none_or(|known| !known.keys.contains(*key));
+        for key in client.keys.iter().filter(is_new) {
+            found.warn_of_looks(&format!("{title} keys"), key.as_str(), looks_of_keys.iter());
+        }
     }
-}
-
-fn look(client: &Client) -> Look<'_> {
-    Look::of(&client.name)
 }
 
 /// All that a client may do.

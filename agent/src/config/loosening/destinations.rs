@@ -1,5 +1,7 @@
 //! Where money may go that it might not.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use countersign_core::legible::{Look, in_fours, quoted, word};
 use countersign_core::policy::Destination;
 
@@ -8,6 +10,7 @@ use super::sentences::{Sentences, maybe};
 pub(super) fn compare(before: &[Destination], after: &[Destination], found: &mut Sentences) {
     let all = || before.iter().chain(after);
     let looks: Vec<Look<'_>> = all().map(|one| Look::of(&one.label)).collect();
+    let addresses: BTreeMap<&str, Address<'_>> = all().map(|one| (&*one.address, Address::of(&one.address))).collect();
     for destination in after.iter().filter(|one| !before.contains(one)) {
         let title = format!("[[destination]] {}", quoted(&destination.label));
         let of_label = before.iter().find(|known| known.label == destination.label);
@@ -21,7 +24,8 @@ pub(super) fn compare(before: &[Destination], after: &[Destination], found: &mut
             (None, None) => found.add(format!("{title} is new: {}", whole(destination))),
         }
         found.warn_of_looks(&title, &destination.label, looks.iter());
-        warn_of_address(&title, destination, all(), found);
+        warn_of_same_address(&title, destination, all(), found);
+        warn_of_addresses(&title, &destination.address, &addresses, found);
     }
 }
 
@@ -53,25 +57,80 @@ fn moved(before: &Destination, after: &Destination) -> String {
     shown.collect::<Vec<_>>().join(", ")
 }
 
-/// People compare the ends of an address, and one with the ends of another can be made.
-fn warn_of_address<'a>(
+/// A memo alone says whose the money is where many share an address.
+fn warn_of_same_address<'a>(
     title: &str,
     destination: &Destination,
     others: impl Iterator<Item = &'a Destination>,
     found: &mut Sentences,
 ) {
-    const ENDS: usize = 4;
-    let ends = |address: &str| {
-        let letters: Vec<char> = address.chars().map(|letter| letter.to_ascii_lowercase()).collect();
-        (letters.len() > 2 * ENDS).then(|| [&letters[..ENDS], &letters[letters.len() - ENDS..]].concat())
-    };
-    let Some(own) = ends(&destination.address) else { return };
-    let mut warned = Vec::new();
-    for other in others.filter(|other| other.address != destination.address) {
-        if ends(&other.address).as_ref() == Some(&own) && !warned.contains(&&other.address) {
-            warned.push(&other.address);
-            let (this, that) = (quoted(&in_fours(&destination.address)), quoted(&in_fours(&other.address)));
-            found.add(format!("{title}: LOOK TWICE, address {this} begins and ends like {that}"));
+    let on_network = |one: &'a Destination| (&one.asset, &one.network, &one.address);
+    let own = (&destination.asset, &destination.network, &destination.address);
+    let shared: BTreeSet<(&str, Option<&str>)> = others
+        .filter(|other| other.memo != destination.memo && on_network(other) == own)
+        .filter(|other| other.label != destination.label)
+        .map(|other| (&*other.label, other.memo.as_deref()))
+        .collect();
+    for (label, memo) in shared {
+        found.add(format!("{title}: LOOK TWICE, {} is the same address with memo {}", quoted(label), maybe(memo)));
+    }
+}
+
+/// An address made ready to be compared with many others.
+#[derive(Debug)]
+struct Address<'a> {
+    text: &'a str,
+    letters: Vec<char>,
+    look: Look<'a>,
+}
+
+impl<'a> Address<'a> {
+    fn of(text: &'a str) -> Self {
+        Self { text, letters: text.chars().collect(), look: Look::of(text) }
+    }
+
+    /// How it is like another: people compare the ends, and an address with the ends of another can be made.
+    fn like(&self, other: &Self) -> Option<String> {
+        const FEW: usize = 2;
+        let differing = differing(&self.letters, &other.letters);
+        if (1..=FEW).contains(&differing.len()) && self.letters.len() > FEW {
+            let letters = if differing.len() == 1 { "letter" } else { "letters" };
+            let places: Vec<String> = differing.iter().map(ToString::to_string).collect();
+            return Some(format!("differs only in {letters} {} from", places.join(", ")));
         }
+        if self.ends().zip(other.ends()).is_some_and(|(own, others)| own.eq_ignore_ascii_case(&others)) {
+            return Some("begins and ends like".to_owned());
+        }
+        self.look.like(&other.look).map(|_| "looks like".to_owned())
+    }
+
+    fn ends(&self) -> Option<String> {
+        const ENDS: usize = 4;
+        let (first, last) = (self.letters.first_chunk::<ENDS>()?, self.letters.last_chunk::<ENDS>()?);
+        (self.letters.len() > 2 * ENDS).then(|| first.iter().chain(last).collect())
+    }
+}
+
+/// Warns of an address that may be taken for another one.
+fn warn_of_addresses(title: &str, address: &str, others: &BTreeMap<&str, Address<'_>>, found: &mut Sentences) {
+    let Some(own) = others.get(address) else { return };
+    for other in others.values().filter(|other| other.text != address) {
+        if let Some(likeness) = own.like(other) {
+            let (this, that) = (quoted(&in_fours(address)), quoted(&in_fours(other.text)));
+            found.add(format!("{title}: LOOK TWICE, address {this} {likeness} {that}"));
+        }
+    }
+}
+
+/// The letters of `own`, from 1 on, that differ; where it has one more or less, the place of that one alone, if it is all.
+fn differing(own: &[char], other: &[char]) -> Vec<usize> {
+    let pairs = || own.iter().zip(other);
+    let first = pairs().take_while(|(one, other)| one == other).count();
+    let rest = |letters: &[char], skipped: usize| letters.get(first + skipped..).map(<[char]>::to_vec);
+    match own.len().abs_diff(other.len()) {
+        0 => pairs().enumerate().filter(|(_, (one, other))| one != other).map(|(at, _)| at + 1).collect(),
+        1 if own.len() > other.len() && rest(own, 1) == rest(other, 0) => vec![first + 1],
+        1 if own.len() < other.len() && rest(own, 0) == rest(other, 1) => vec![first + 1],
+        _ => Vec::new(),
     }
 }

@@ -1,3 +1,5 @@
+mod attacks;
+
 use std::path::Path;
 
 use super::*;
@@ -216,7 +218,7 @@ const LOOSER: &[(&str, &str, &[&str])] = &[
     (
         "[transfer.BTC]",
         "[approver.carol]\nattestation = \"carol.pem\"\nattestation_root = \"root.pem\"\n[transfer.BTC]",
-        &["[approver.carol] key: cannot approve: /etc/carol.pem"],
+        &["[approver.carol] key: cannot approve: \"/etc/carol.pem\""],
     ),
     (
         "\"bc1qold\"",

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use countersign_core::legible::{Look, plain, quoted, word};
+use countersign_core::legible::{Look, quoted, word};
 use pkcs11_profiles::Profile;
 
 use super::super::configuration::Config;
@@ -134,9 +134,23 @@ fn own_profile(token: &TokenConfig) -> Vec<(String, String)> {
     if is_own_profile(token) { profile(&token.profile) } else { Vec::new() }
 }
 
-/// Every field of a profile, as JSON.
+/// Every field of a profile, as JSON whose texts are shown as all others are.
 fn profile(profile: &Profile) -> Vec<(String, String)> {
     let value = serde_json::to_value(profile).unwrap_or_default(); // texts, numbers, lists: always JSON
     let fields = value.as_object().into_iter().flatten();
-    fields.map(|(field, value)| (format!("profile's {field}"), plain(&value.to_string()))).collect()
+    fields.map(|(field, value)| (format!("profile's {field}"), json(value))).collect()
+}
+
+fn json(value: &serde_json::Value) -> String {
+    use serde_json::Value;
+    match value {
+        Value::Array(items) => format!("[{}]", items.iter().map(json).collect::<Vec<_>>().join(",")),
+        Value::Object(members) => {
+            let members: Vec<_> =
+                members.iter().map(|(name, value)| format!("{}:{}", quoted(name), json(value))).collect();
+            format!("{{{}}}", members.join(","))
+        }
+        Value::String(text) => quoted(text),
+        Value::Bool(_) | Value::Null | Value::Number(_) => value.to_string(),
+    }
 }

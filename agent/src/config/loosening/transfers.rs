@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use countersign_core::decimal::Amount;
+use countersign_core::legible::Look;
 use countersign_core::policy::{ApproverStep, SpendLimit, TransferRule};
 
 use super::sentences::{Sentences, section};
@@ -50,10 +51,14 @@ pub(super) fn compare(
     after: &BTreeMap<String, TransferRule>,
     found: &mut Sentences,
 ) {
+    let looks: Vec<Look<'_>> = before.keys().chain(after.keys()).map(|asset| Look::of(asset)).collect();
     for (asset, rule) in after {
         let title = section("transfer", asset);
         match before.get(asset) {
-            None => found.new_section(&title, fields(rule)),
+            None => {
+                found.new_section(&title, fields(rule));
+                found.warn_of_looks(&title, asset, looks.iter());
+            }
             Some(known) => changed(&title, known, rule, found),
         }
     }

@@ -1,6 +1,7 @@
 //! Results on standard output, for people or as one JSON object; errors.
 
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 pub(crate) use countersign::core::legible::plain;
@@ -23,6 +24,11 @@ pub(crate) struct Output {
 impl Output {
     pub(crate) fn new(json: bool) -> Self {
         Self { json, terminal: io::stdout().is_terminal(), now: Moment::now() }
+    }
+
+    /// How long a line of results is on a terminal.
+    pub(crate) fn columns(&self) -> Option<usize> {
+        columns(&io::stdout())
     }
 
     pub(crate) fn is_terminal(&self) -> bool {
@@ -132,6 +138,19 @@ pub(crate) fn say(text: &str) {
             return;
         }
     }
+}
+
+/// How long a line of what is [`say`]d is on a terminal.
+pub(crate) fn columns_of_stderr() -> Option<usize> {
+    columns(&io::stderr())
+}
+
+/// `None` where no terminal shows it.
+fn columns(stream: &(impl AsFd + IsTerminal)) -> Option<usize> {
+    const USUAL: usize = 80;
+    let known = |size: rustix::termios::Winsize| Some(usize::from(size.ws_col)).filter(|columns| *columns > 0);
+    let size = || rustix::termios::tcgetwinsize(stream).ok().and_then(known);
+    stream.is_terminal().then(|| size().unwrap_or(USUAL))
 }
 
 /// What is ready to be written to takes so much without waiting.

@@ -41,9 +41,44 @@ impl Table {
 
 /// One fact a line, the names aligned: `scope  trade`.
 pub(crate) fn facts(facts: &[(&str, String)]) -> String {
-    let width = facts.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
-    facts.iter().map(|(name, value)| format!("{name:width$}  {}\n", plain(value))).collect()
+    facts_within(None, facts)
 }
+
+/// The same for lines of so many columns. A longer value goes on below, further in than any value begins, so that no part
+/// of it can be taken for a fact or a value of its own.
+pub(crate) fn facts_within(columns: Option<usize>, facts: &[(&str, String)]) -> String {
+    let width = facts.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    let value = |value: &str| match columns {
+        Some(columns) => hung(&plain(value), columns, width + GAP),
+        None => plain(value),
+    };
+    facts.iter().map(|(name, text)| format!("{name:width$}{:GAP$}{}\n", "", value(text))).collect()
+}
+
+const GAP: usize = 2;
+
+/// Cut into lines of at most `columns`, the first of which begins at `indent`.
+fn hung(text: &str, columns: usize, indent: usize) -> String {
+    // A terminal may put the last column on a line of its own.
+    let end = columns.saturating_sub(1).max(indent + NARROWEST);
+    let (mut lines, mut at) = (String::with_capacity(text.len()), indent);
+    for letter in text.chars() {
+        // Nothing is wider than two columns.
+        let wide = if letter.is_ascii() { 1 } else { 2 };
+        if at + wide > end {
+            at = indent + FURTHER;
+            lines.push('\n');
+            lines.extend(std::iter::repeat_n(' ', at));
+        }
+        lines.push(letter);
+        at += wide;
+    }
+    lines
+}
+
+const FURTHER: usize = 4;
+/// On a narrower terminal the lines are this long all the same.
+const NARROWEST: usize = 20;
 
 #[cfg(test)]
 mod tests {
@@ -61,5 +96,29 @@ mod tests {
     #[test]
     fn facts_stand_under_each_other() {
         assert_eq!(facts(&[("a", "1".to_owned()), ("bcd", "2".to_owned())]), "a    1\nbcd  2\n");
+    }
+
+    #[test]
+    fn a_long_value_goes_on_further_in_and_whole() {
+        let long = format!("{}loosens  nothing, approvals  0 of 0 \u{51b7}\u{51b7}", "x".repeat(70));
+        let told = [("loosens", long.clone()), ("", "+line".to_owned())];
+        for columns in [0, 1, 20, 40, 79, 80, 81, 200] {
+            let text = facts_within(Some(columns), &told);
+            let lines: Vec<&str> = text.lines().collect();
+            let value = |line: &&str| line.get(9..).expect("the column of values").to_owned();
+            for line in &lines {
+                let wide: usize = line.chars().map(|letter| if letter.is_ascii() { 1 } else { 2 }).sum();
+                assert!(wide < columns.max(30), "{columns}: {line}");
+                let begins = line.starts_with("loosens  x") || line.starts_with("         ");
+                assert!(begins, "{columns}: {line}");
+            }
+            let (last, first) = lines.split_last().expect("lines");
+            assert_eq!(*last, "         +line");
+            let parts: Vec<String> = first.iter().map(value).collect();
+            assert!(parts[1..].iter().all(|part| part.starts_with("    ")), "{columns}: {parts:?}");
+            let whole = parts[1..].iter().fold(parts[0].clone(), |all, part| all + &part[4..]);
+            assert_eq!(whole, long, "{columns}");
+        }
+        assert_eq!(facts_within(None, &told), facts(&told), "programs get whole lines");
     }
 }

@@ -18,7 +18,7 @@ use countersign::{Admin, Error, Sockets};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::moment::Moment;
-use crate::output::{Output, plain, say};
+use crate::output::{Output, columns_of_stderr, plain, say};
 
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
@@ -73,13 +73,13 @@ struct Asked<'a> {
 impl<'a> Asked<'a> {
     fn find(reply: &'a PendingReply, id: &str, output: &Output) -> Result<Self, Failure> {
         if let Some(entry) = reply.pending.iter().find(|entry| entry.id == id) {
-            let description = shown::describe(entry, output);
+            let description = shown::describe(entry, output, columns_of_stderr());
             let (statement, approved_by) = (&entry.statement, &*entry.approved_by);
             return Ok(Self { is_change: false, statement, approved_by, description });
         }
         let change = reply.changes.iter().find(|change| change.id == id);
         let change = change.ok_or_else(|| Failure::NotPending(id.to_owned()))?;
-        let description = shown::describe_change(change, output);
+        let description = shown::describe_change(change, output, columns_of_stderr());
         Ok(Self { is_change: true, statement: &change.statement, approved_by: &[], description })
     }
 }
@@ -172,8 +172,9 @@ fn describe(reply: &PendingReply, output: &Output) -> String {
     if reply.pending.is_empty() && reply.changes.is_empty() && reply.unlisted.is_empty() {
         return "nothing waits for approval".to_owned();
     }
-    let requests = reply.pending.iter().map(|entry| shown::describe(entry, output));
-    let changes = reply.changes.iter().map(|change| shown::describe_change(change, output));
+    let columns = output.columns();
+    let requests = reply.pending.iter().map(|entry| shown::describe(entry, output, columns));
+    let changes = reply.changes.iter().map(|change| shown::describe_change(change, output, columns));
     let unlisted = reply
         .unlisted
         .iter()

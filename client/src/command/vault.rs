@@ -17,8 +17,8 @@ use crate::agent_program;
 use crate::command::approvals::shown::differences;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::output::{Output, plain, say};
-use crate::table::facts;
+use crate::output::{Output, columns_of_stderr, plain, say};
+use crate::table::{facts, facts_within};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -168,7 +168,7 @@ fn approve(asked: &Asked) -> Result<String, Failure> {
         ("agent", plain(&asked.statement.agent)),
     ];
     lines.extend(differences(loosens, diff).into_iter().map(|(name, text)| (name, plain(&text))));
-    say(&facts(&lines));
+    say(&facts_within(columns_of_stderr(), &lines));
     let entry = |known: &Known| ApproverEntry {
         person: None,
         name: known.name.clone(),

@@ -2,20 +2,20 @@
 
 use countersign::core::approval::{Subject, Unlike, review};
 use countersign::core::exchange::table::Endpoint;
-use countersign::core::legible::in_fours;
+use countersign::core::legible::{address, quoted, spelled, word};
 use countersign::core::transfer::Transfer;
 use countersign::core::wire::admin::{ChangeEntry, PendingEntry};
 
 use crate::command::key::custody;
 use crate::output::Output;
-use crate::table::facts;
+use crate::table::facts_within;
 
-pub(super) fn describe(entry: &PendingEntry, output: &Output) -> String {
+pub(super) fn describe(entry: &PendingEntry, output: &Output, columns: Option<usize>) -> String {
     let statement = &entry.statement;
     let mut lines =
         vec![("request", entry.id.clone()), ("expires", output.time(statement.expires_ms)), ("asks", asker(entry))];
     if let Some(reason) = &entry.reason {
-        lines.push(("reason it gives", reason.clone()));
+        lines.push(("reason it gives", quoted(reason)));
     }
     lines.extend(subject(entry));
     for limit in &entry.limits {
@@ -27,12 +27,12 @@ pub(super) fn describe(entry: &PendingEntry, output: &Output) -> String {
     lines.push(("touches", touches(entry)));
     lines.push(("agent", statement.agent.clone()));
     lines.push(("policy", statement.policy_sha256.clone()));
-    facts(&lines)
+    facts_within(columns, &lines)
 }
 
 /// A change of the agent itself, with every line that differs; what it loosens stands below, next
 /// to where a touch is asked for.
-pub(super) fn describe_change(change: &ChangeEntry, output: &Output) -> String {
+pub(super) fn describe_change(change: &ChangeEntry, output: &Output, columns: Option<usize>) -> String {
     let statement = &change.statement;
     let asks = match change.uid {
         Some(uid) => format!("uid {uid}"),
@@ -44,7 +44,7 @@ pub(super) fn describe_change(change: &ChangeEntry, output: &Output) -> String {
     lines.push(("touches", "1, of your own security key".to_owned()));
     lines.push(("agent", statement.agent.clone()));
     lines.push(("policy", statement.policy_sha256.clone()));
-    facts(&lines)
+    facts_within(columns, &lines)
 }
 
 fn changes(subject: &Subject) -> Vec<(&'static str, String)> {
@@ -77,9 +77,9 @@ fn asker(entry: &PendingEntry) -> String {
     let pid = caller.pid.map(|pid| format!(", pid {pid}")).unwrap_or_default();
     let chain = match caller.processes.as_slice() {
         [] => String::new(),
-        processes => format!(": {}", processes.join(" < ")),
+        processes => format!(": {}", processes.iter().map(|name| word(name)).collect::<Vec<_>>().join(" < ")),
     };
-    format!("{}, uid {}{pid}{chain}", caller.client, caller.uid)
+    format!("{}, uid {}{pid}{chain}", word(&caller.client), caller.uid)
 }
 
 fn subject(entry: &PendingEntry) -> Vec<(&'static str, String)> {
@@ -99,7 +99,10 @@ fn subject(entry: &PendingEntry) -> Vec<(&'static str, String)> {
         } => {
             let mut lines = vec![
                 ("key", format!("{key}, {exchange} {environment}, {custody}")),
-                ("signs", format!("{method} https://{host}{path}")),
+                (
+                    "signs",
+                    format!("{method} https://{host}{}", if path.is_ascii() { path.clone() } else { quoted(path) }),
+                ),
                 ("opens", effective_scopes.to_string()),
             ];
             for (index, transfer) in transfers.iter().enumerate() {
@@ -107,6 +110,9 @@ fn subject(entry: &PendingEntry) -> Vec<(&'static str, String)> {
                 lines.extend(moves(transfer, label));
             }
             lines.push(("parameters", params.clone()));
+            if !params.is_ascii() {
+                lines.push(("spelled", spelled(params)));
+            }
             lines
         }
         Subject::Session { key, exchange, environment, session, effective_scopes, .. } => vec![
@@ -123,18 +129,19 @@ fn subject(entry: &PendingEntry) -> Vec<(&'static str, String)> {
 fn moves(transfer: &Transfer, label: Option<String>) -> Vec<(&'static str, String)> {
     let unstated = || "not stated".to_owned();
     let amount = transfer.amount.map_or_else(unstated, |amount| amount.to_string());
-    let asset = transfer.asset.clone().unwrap_or_else(unstated);
+    let asset = transfer.asset.as_deref().map_or_else(unstated, word);
     let mut lines = vec![("moves", format!("{amount} {asset}, by {}", transfer.endpoint))];
-    lines.push(("network", transfer.network.clone().unwrap_or_else(unstated)));
+    lines.push(("network", transfer.network.as_deref().map_or_else(unstated, word)));
     if let Some(from) = &transfer.from {
-        lines.push(("from", from.clone()));
+        lines.push(("from", word(from)));
     }
     if let Some(to) = &transfer.to {
-        lines.push(("to", to.clone()));
+        lines.push(("to", word(to)));
     }
-    lines.push(("address", transfer.address.as_deref().map_or_else(unstated, in_fours)));
-    lines.push(("memo", transfer.memo.clone().unwrap_or_else(|| "none".to_owned())));
-    lines.push(("destination", label.unwrap_or_else(|| "not in the list of destinations".to_owned())));
+    lines.push(("address", transfer.address.as_deref().map_or_else(unstated, address)));
+    lines.push(("memo", transfer.memo.as_deref().map_or_else(|| "none".to_owned(), quoted)));
+    let listed = label.as_deref().map(quoted);
+    lines.push(("destination", listed.unwrap_or_else(|| "not in the list of destinations".to_owned())));
     lines
 }
 
@@ -172,3 +179,6 @@ fn approvals(entry: &PendingEntry) -> String {
     let by = if given == 0 { String::new() } else { format!(", by {}", entry.approved_by.join(", ")) };
     format!("{given} of {}{by}", entry.approvals_needed)
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use countersign_agent::config::endpoint::ListenerKind;
-use countersign_agent::config::{self, ApproverProof, Config, ConfigError, Facts};
-use countersign_agent::host::settings::PinSource;
+use countersign_base::config::endpoint::ListenerKind;
+use countersign_base::config::{self, ApproverProof, Config, ConfigError, Facts};
+use countersign_base::messages::settings::PinSource;
 use countersign_core::decimal::Amount;
 use countersign_core::key::Tier;
 use countersign_core::policy::{Rate, Release};

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
-use countersign_agent::messages::confinement::Demand;
+use countersign_base::messages::confinement::Demand;
 use rustix::io::Errno;
 use rustix::process::Signal;
 

@@ -7,14 +7,15 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use countersign_agent::host::handle::{Deadlines, TokenHandle};
-use countersign_agent::host::protocol::{Bytes, FromHost, HostError, HostedKey, Passphrase, ToHost, TokenFacts};
-use countersign_agent::host::status::TokenState;
-use countersign_agent::host::supervisor::{Supervisor, TokenConfig};
-use countersign_agent::messages::confinement::{Demand, Limits};
-use countersign_agent::spawner::{self, Launched, Programs, Spawner};
+use countersign_agent::spawner::{self, Programs};
+use countersign_base::messages::confinement::{Demand, Limits};
+use countersign_base::messages::token_host::{Bytes, FromHost, HostError, HostedKey, Passphrase, ToHost, TokenFacts};
 use countersign_core::algorithm::Algorithm;
 use countersign_core::ports::TokenError;
+use countersign_front::tokens::handle::{Deadlines, TokenHandle};
+use countersign_front::tokens::spawner::{Launched, Spawner};
+use countersign_front::tokens::supervisor::{Supervisor, TokenConfig};
+use countersign_front::tokens::token_status::TokenState;
 use secrecy::ExposeSecret;
 use zeroize::Zeroizing;
 

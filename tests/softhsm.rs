@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use countersign_agent::host::settings::{PinSource, TokenSettings};
-use countersign_agent::messages::confinement::Demand;
+use countersign_base::messages::confinement::Demand;
+use countersign_base::messages::settings::{PinSource, TokenSettings};
 use serde::Deserialize;
 
 use crate::machine;

@@ -6,8 +6,9 @@ use std::net::Shutdown;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::time::{Duration, Instant};
 
+use countersign_front::sockets::listener::Limits;
+
 use crate::faults::repetitions;
-use countersign_agent::listener::Limits;
 use served::{Client, Served, ServedApart, endpoints, extension, framed, in_runtime, quick};
 
 const MIB: u64 = 1 << 20;
@@ -394,10 +395,13 @@ fn sockets_have_the_modes_of_those_who_may_connect() {
 fn a_second_agent_is_refused_and_harms_nothing() {
     let served = Served::start(quick());
     in_runtime(async {
-        let mut second =
-            countersign_agent::server::Server::new(std::rc::Rc::new(served::ByName), quick(), Default::default());
+        let mut second = countersign_front::sockets::server::Server::new(
+            std::rc::Rc::new(served::ByName),
+            quick(),
+            Default::default(),
+        );
         let error = second.listen(endpoints(served.directory.path())).expect_err("refused");
-        assert!(matches!(error, countersign_agent::socket::SocketError::AnotherAgent(_)), "{error}");
+        assert!(matches!(error, countersign_front::sockets::socket::SocketError::AnotherAgent(_)), "{error}");
     });
     assert_eq!(served.connect().ask("echo@countersign", "in"), "in");
 }
@@ -407,14 +411,17 @@ fn a_reload_is_all_or_nothing() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = |name: &str| directory.path().join(name);
     in_runtime(async {
-        let mut server =
-            countersign_agent::server::Server::new(std::rc::Rc::new(served::ByName), quick(), Default::default());
+        let mut server = countersign_front::sockets::server::Server::new(
+            std::rc::Rc::new(served::ByName),
+            quick(),
+            Default::default(),
+        );
         let mut wanted = endpoints(directory.path());
         server.listen(wanted.clone()).expect("the sockets open");
         wanted.remove(2);
-        wanted.push(countersign_agent::config::endpoint::Endpoint {
+        wanted.push(countersign_base::config::endpoint::Endpoint {
             path: "/nonexistent/directory/new.sock".into(),
-            kind: countersign_agent::config::endpoint::ListenerKind::Agent,
+            kind: countersign_base::config::endpoint::ListenerKind::Agent,
         });
         server.listen(wanted.clone()).expect_err("one cannot be opened");
         assert!(path("bot.sock").exists(), "so the others stay as they were");

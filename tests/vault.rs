@@ -18,11 +18,11 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use countersign::{Client, Error};
-use countersign_agent::messages::yubikey::Slot;
-use countersign_agent::vault::sealed::Sealed;
+use countersign_base::messages::yubikey::Slot;
 use countersign_core::scope::Scope;
 use countersign_core::wire::SignReply;
 use countersign_core::wire::admin::{DoneReply, Register};
+use countersign_token::vault::sealed::Sealed;
 use virtual_yubikey::{Card, Firmware};
 
 use crate::agent::approvals::person::Person;

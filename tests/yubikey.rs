@@ -7,10 +7,10 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_agent::host::pin::Pin;
-use countersign_agent::host::pin_try::SourceIdentity;
-use countersign_agent::host::yubikey::{CardPin, YubiKey};
-use countersign_agent::sys::LockedMemory;
+use countersign_base::system::sys::LockedMemory;
+use countersign_token::token::pin::Pin;
+use countersign_token::token::pin_attempts::SourceIdentity;
+use countersign_token::yubikey::{CardPin, YubiKey};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 use virtual_yubikey::{Card, Firmware, Rig};
 use yubikey::piv::{self, AlgorithmId, SlotId};

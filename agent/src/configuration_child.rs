@@ -3,9 +3,9 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use crate::config::Sources;
-use crate::confine;
-use crate::host::frame;
+use countersign_base::config::Sources;
+use countersign_base::messages::frame;
+use countersign_base::system::confine;
 
 /// Reads the configuration for the front at the other end of `control`.
 pub fn tell_sources(control: OwnedFd, config_file: &Path) -> anyhow::Result<()> {

@@ -1,37 +1,6 @@
-//! The agent's adapters: sockets, token hosts, enrolment, records. The rules are in `countersign-core`.
+//! The program's own parts, which its `main` and its tests put to use: the commands of a person, and the two processes that are
+//! neither the front nor touch a token.
 
-pub mod accepted;
-pub mod activation;
-pub mod agent_id;
-pub mod check;
-pub mod config;
+pub mod commands;
 pub mod configuration_child;
-pub mod confine;
-pub mod connection;
-mod descriptor;
-pub mod enrol;
-pub mod frame;
-pub mod front;
-pub mod host;
-mod in_flight;
-pub mod ledger;
-pub mod listener;
-pub mod log;
-pub mod messages;
-pub mod peer;
-pub mod profiles;
-pub mod random;
-pub mod run;
-pub mod server;
-pub mod service_manager;
-pub mod shutdown;
-pub mod socket;
-mod spare;
 pub mod spawner;
-mod stream;
-pub mod sys;
-pub mod system;
-pub mod terminal;
-pub mod trusted_path;
-pub mod turns;
-pub mod vault;

@@ -7,11 +7,16 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use countersign_agent::config::Facts;
-use countersign_agent::host::{pin_try, process, settings, softhsm_init};
-use countersign_agent::messages::confinement::Demand;
-use countersign_agent::vault::custody::{Change, Custody};
-use countersign_agent::{check, configuration_child, enrol, log, profiles, run, spawner, sys, vault};
+use countersign_agent::commands::vault::{Change, Custody};
+use countersign_agent::commands::{check, profiles};
+use countersign_agent::{configuration_child, spawner};
+use countersign_base::config::Facts;
+use countersign_base::messages::confinement::Demand;
+use countersign_base::messages::settings;
+use countersign_base::system::{log, sys};
+use countersign_front::run;
+use countersign_token::token::{pin_attempts, softhsm_init};
+use countersign_token::{enrol_child, keeper, token_host, vault_host};
 use tracing_subscriber::EnvFilter;
 
 const UNAVAILABLE: u8 = 5;
@@ -236,7 +241,7 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         Command::Enrol { control, operator, config, credentials, front_writes } => {
             let control = sys::duplicate_descriptor(control).context("there is no connection to the agent")?;
             let operator = sys::duplicate_descriptor(operator).context("there is no operator")?;
-            let told = enrol::run(control, &operator, (&config.file, &credentials.facts()), &front_writes);
+            let told = enrol_child::run(control, &operator, (&config.file, &credentials.facts()), &front_writes);
             Ok(if told { ExitCode::SUCCESS } else { ExitCode::from(UNAVAILABLE) })
         }
         Command::Configuration { config, control } => {
@@ -246,12 +251,12 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Host { control, front_writes } => {
             let control = sys::duplicate_descriptor(control).context("there is no connection to the agent")?;
-            Ok(ExitCode::from(process::run(control, &front_writes).exit_code()))
+            Ok(ExitCode::from(token_host::run(control, &front_writes).exit_code()))
         }
         Command::Keeper { control, door } => {
             let control = sys::duplicate_descriptor(control).context("there is no connection to the agent")?;
             let door = sys::duplicate_descriptor(door).context("there is no door")?;
-            match vault::keeper::run(control, &door) {
+            match keeper::run(control, &door) {
                 Ok(()) => Ok(ExitCode::SUCCESS),
                 Err(_) => Ok(ExitCode::from(UNAVAILABLE)), // the host that asked was told
             }
@@ -259,7 +264,7 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         Command::Vault { action, config } => vault(action, &config.file),
         Command::VaultHost { control, config, credentials, front_writes } => {
             let control = sys::duplicate_descriptor(control).context("there is no connection to the agent")?;
-            let told = vault::process::run(control, &config.file, &credentials.facts(), &front_writes);
+            let told = vault_host::run(control, &config.file, &credentials.facts(), &front_writes);
             Ok(if told { ExitCode::SUCCESS } else { ExitCode::from(UNAVAILABLE) })
         }
         Command::Spawner { control, config, credentials, only_vaults, confinement, front_writes } => {
@@ -277,7 +282,7 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
             show(&serde_json::to_string_pretty(&token)?)
         }
         Command::PinReset { token, state_dir } => {
-            let text = match pin_try::reset(&state_dir, &token)? {
+            let text = match pin_attempts::reset(&state_dir, &token)? {
                 true => format!("the PIN of token {token} may be tried once more"),
                 false => format!(
                     "no attempts with the PIN of token {token} are on record in {}; --state-dir names another state directory",
@@ -344,7 +349,9 @@ fn log_to_stderr(command: &Command) {
     let wanted = std::env::var("RUST_LOG").unwrap_or_default();
     let level = ["error", "warn", "info", "debug", "trace"].into_iter().find(|level| *level == wanted);
     let level = level.unwrap_or("info");
-    let filter = format!("warn,countersign_agent={level},countersign_core={level},cryptoki=off");
+    let ours =
+        ["agent", "base", "core", "front", "token"].map(|crate_| format!("countersign_{crate_}={level}")).join(",");
+    let filter = format!("warn,{ours},cryptoki=off");
     let colour = std::io::stderr().is_terminal();
     let relayed = match command {
         Command::Run { .. } | Command::Spawner { only_vaults: true, .. } => log::install(),

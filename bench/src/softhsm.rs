@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, ensure};
-use countersign_agent::host::settings::{PinSource, TokenSettings};
+use countersign_base::messages::settings::{PinSource, TokenSettings};
 use serde::Deserialize;
 
 /// What `countersign-agent init-token` printed.

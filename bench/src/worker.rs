@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use countersign_agent::host::pkcs11::Token;
-use countersign_agent::host::signer::Signer;
+use countersign_token::token::pkcs11::Token;
+use countersign_token::token_host::signer::Signer;
 use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::{Session, UserType};

@@ -7,16 +7,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use countersign::ssh_agent::{ApproverError, SshAgent};
-use countersign_agent::ledger::segment::SegmentDir;
-use countersign_agent::ledger::storage::Disk;
 use countersign_core::audit;
 use countersign_core::key::Tier;
 use countersign_core::wire::PendingRequest;
+use countersign_front::ledger::segment::SegmentDir;
+use countersign_front::ledger::storage::Disk;
 
 use super::*;
-use person::Person;
-
 use crate::faults::Shim;
+use person::Person;
 
 const PATH: &str = "/sapi/v1/capital/withdraw/apply";
 const ADDRESS: &str = "bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq";

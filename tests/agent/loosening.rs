@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use countersign_agent::ledger::segment::SegmentDir;
-use countersign_agent::ledger::storage::Disk;
 use countersign_core::approval::{Purpose, Statement, Subject};
 use countersign_core::audit;
 use countersign_core::wire::PlainRequest;
 use countersign_core::wire::admin::{self, ChangeEntry};
+use countersign_front::ledger::segment::SegmentDir;
+use countersign_front::ledger::storage::Disk;
 
 use super::approvals::person::Person;
 use super::*;

@@ -38,7 +38,17 @@ fn source(directory: &str) -> String {
 /// A message of which a token tells a part stands in the scenario that looks for it.
 #[test]
 fn every_message_of_the_tables_of_faults_is_one_that_the_agent_says() {
-    let said = ["agent/src", "agent/core/src", "client/src", "tests/faults"].map(source).concat();
+    let said = [
+        "agent/src",
+        "agent/base/src",
+        "agent/core/src",
+        "agent/front/src",
+        "agent/token/src",
+        "client/src",
+        "tests/faults",
+    ]
+    .map(source)
+    .concat();
     let messages: Vec<_> = rows().flat_map(|row| between(row, '"')).collect();
     assert!(messages.len() > 15, "{messages:?}");
     for message in messages {

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use countersign_agent::ledger::storage::Disk;
-use countersign_agent::ledger::verify;
 use countersign_core::audit::Tail;
+use countersign_front::ledger::storage::Disk;
+use countersign_front::ledger::verify;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::*;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::rc::Rc;
 
-use countersign_agent::config::{self, Facts};
+use countersign_base::config::{self, Facts};
 
 pub fn seeds() -> Vec<Vec<u8>> {
     let mut seeds = super::files("config", |path| path.extension().is_some_and(|extension| extension == "toml"));

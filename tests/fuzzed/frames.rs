@@ -1,6 +1,6 @@
 //! Frames of the agent protocol.
 
-use countersign_agent::frame::{FrameError, FrameReader, Incoming, MAX_FRAME, MAX_PAYLOAD};
+use countersign_front::sockets::frame::{FrameError, FrameReader, Incoming, MAX_FRAME, MAX_PAYLOAD};
 
 pub fn seeds() -> Vec<Vec<u8>> {
     let string = |text: &str| [&(text.len() as u32).to_be_bytes(), text.as_bytes()].concat();

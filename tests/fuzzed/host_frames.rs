@@ -1,8 +1,8 @@
 //! What a token host answers: a PKCS#11 module runs in that process, so that the front believes none of it.
 
-use countersign_agent::host::frame::{FrameError, Frames, encode};
-use countersign_agent::host::protocol::{FromHost, HostError, HostedKey, MAX_FRAME, TokenFacts};
-use countersign_agent::messages::confinement::Limits;
+use countersign_base::messages::confinement::Limits;
+use countersign_base::messages::frame::{FrameError, Frames, encode};
+use countersign_base::messages::token_host::{FromHost, HostError, HostedKey, MAX_FRAME, TokenFacts};
 use countersign_core::algorithm::Algorithm;
 
 pub fn seeds() -> Vec<Vec<u8>> {

@@ -1,7 +1,7 @@
 //! Adding, generating, activating and removing keys; and that the secret passes nowhere it should not.
 
-use countersign_agent::enrol::protocol::{EnrolError, EnrolReply, EnrolRequest, SecretEncoding};
-use countersign_agent::host::protocol::{Bytes, FromHost, ToHost};
+use countersign_base::messages::enrol_child::{EnrolError, EnrolReply, EnrolRequest, SecretEncoding};
+use countersign_base::messages::token_host::{Bytes, FromHost, ToHost};
 use countersign_core::algorithm::Algorithm;
 use countersign_core::exchange::Passphrase;
 use data_encoding::BASE64;

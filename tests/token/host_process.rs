@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use countersign_agent::enrol::protocol::SecretEncoding;
-use countersign_agent::host::frame;
-use countersign_agent::host::protocol::{Bytes, FromHost, HostError, ToHost};
+use countersign_base::messages::enrol_child::SecretEncoding;
+use countersign_base::messages::frame;
+use countersign_base::messages::token_host::{Bytes, FromHost, HostError, ToHost};
 use countersign_core::algorithm::Algorithm;
 
 use super::running::{RunningHost, add};

@@ -1,8 +1,8 @@
 //! A wrong PIN is tried once, however often a host starts; a corrected one works; a damaged record stops everything.
 
-use countersign_agent::host::pin_try;
-use countersign_agent::host::protocol::HostError;
-use countersign_agent::host::settings::PinSource;
+use countersign_base::messages::settings::PinSource;
+use countersign_base::messages::token_host::HostError;
+use countersign_token::token::pin_attempts as pin_try;
 
 use super::running::RunningHost;
 use crate::softhsm::SoftHsm;

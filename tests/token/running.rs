@@ -6,10 +6,10 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use countersign_agent::enrol::protocol::{EnrolReply, EnrolRequest, KeyFacts, SecretEncoding};
-use countersign_agent::host::frame::{self, Frames};
-use countersign_agent::host::protocol::{Bytes, FromHost, HostError, HostedKey, ToHost};
-use countersign_agent::host::settings::TokenSettings;
+use countersign_base::messages::enrol_child::{EnrolReply, EnrolRequest, KeyFacts, SecretEncoding};
+use countersign_base::messages::frame::{self, Frames};
+use countersign_base::messages::settings::TokenSettings;
+use countersign_base::messages::token_host::{Bytes, FromHost, HostError, HostedKey, ToHost};
 use countersign_core::algorithm::Algorithm;
 use countersign_core::exchange::Passphrase;
 

@@ -1,6 +1,6 @@
 //! Every algorithm imported, read back, and compared with software; what the token itself refuses.
 
-use countersign_agent::enrol::protocol::{CustodyTier, SecretEncoding};
+use countersign_base::messages::enrol_child::{CustodyTier, SecretEncoding};
 use countersign_core::algorithm::Algorithm;
 use data_encoding::BASE64;
 use ed25519_dalek::pkcs8::EncodePrivateKey;

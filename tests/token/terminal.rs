@@ -6,9 +6,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command};
 
-use countersign_agent::enrol::protocol::{EnrolError, EnrolReply, EnrolRequest, SecretEncoding};
-use countersign_agent::host::frame::{self, Frames};
-use countersign_agent::host::settings::TokenSettings;
+use countersign_base::messages::enrol_child::{EnrolError, EnrolReply, EnrolRequest, SecretEncoding};
+use countersign_base::messages::frame::{self, Frames};
+use countersign_base::messages::settings::TokenSettings;
 use countersign_core::algorithm::Algorithm;
 use countersign_core::exchange::Passphrase;
 use rustix::process::{Pid, Signal, kill_process};

@@ -9,15 +9,14 @@ use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
 
-use countersign_agent::activation::GivenSockets;
-use countersign_agent::config::endpoint::Endpoint;
-use countersign_agent::config::endpoint::ListenerKind;
-use countersign_agent::connection::{ConnectionLimits, Handler};
-use countersign_agent::frame::{Answer, Incoming};
-use countersign_agent::listener::Limits;
-use countersign_agent::peer::Peer;
-use countersign_agent::server::Server;
-use countersign_agent::turns::looked_at_sockets;
+use countersign_base::config::endpoint::{Endpoint, ListenerKind};
+use countersign_front::sockets::activation::GivenSockets;
+use countersign_front::sockets::connection::{ConnectionLimits, Handler};
+use countersign_front::sockets::frame::{Answer, Incoming};
+use countersign_front::sockets::listener::Limits;
+use countersign_front::sockets::peer::Peer;
+use countersign_front::sockets::server::Server;
+use countersign_front::sockets::turns::looked_at_sockets;
 use tokio::sync::oneshot;
 
 use crate::machine;
@@ -206,7 +205,7 @@ fn as_a_process() {
 
 /// For tests that have many: as many as the hard limit allows, since all tests of a process share them.
 pub(crate) fn raise_descriptors() {
-    countersign_agent::server::raise_descriptor_limit();
+    countersign_front::sockets::server::raise_descriptor_limit();
 }
 
 /// How many connections another process can have: a server holds a descriptor of the socket and one of the peer's process for

@@ -4,8 +4,8 @@
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
-use countersign_agent::host::frame::{self, Frames};
-use countersign_agent::vault::protocol::{SignedRequest, VaultReply, VaultRequest};
+use countersign_base::messages::frame::{self, Frames};
+use countersign_base::messages::vault_host::{SignedRequest, VaultReply, VaultRequest};
 use countersign_core::approval::{Statement, Subject};
 use countersign_core::wire::admin::PendingEntry;
 

@@ -81,7 +81,7 @@ fn kills_at_any_moment_of_rotations_leave_a_vault_that_opens() {
         let mut child = this.vault_command(&["rotate", "vault"]);
         let mut child = child.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("runs");
         let mut random = [0; 4];
-        countersign_agent::random::fill(&mut random).expect("random");
+        countersign_base::system::random::fill(&mut random).expect("random");
         let part = f64::from(u32::from_le_bytes(random)) / f64::from(u32::MAX);
         std::thread::sleep(whole.mul_f64(0.3 + 0.8 * part));
         let _ = child.kill();

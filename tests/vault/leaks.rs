@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use countersign_agent::vault::sealed::Sealed;
+use countersign_token::vault::sealed::Sealed;
 
 use super::attacks::{Attack, Said, logs_in};
 use super::*;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use countersign_agent::host::yubikey::error::Tries;
-use countersign_agent::host::yubikey::{CardError, TouchPolicy as Touch, YubiKey};
-use countersign_agent::messages::yubikey::Slot;
+use countersign_base::messages::yubikey::Slot;
 use countersign_core::algorithm::Algorithm;
+use countersign_token::yubikey::error::Tries;
+use countersign_token::yubikey::{CardError, TouchPolicy as Touch, YubiKey};
 use virtual_yubikey::Firmware;
 use yubikey::piv::AlgorithmId;
 use yubikey::{PinPolicy, TouchPolicy};

@@ -11,7 +11,6 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 use countersign::Error;
-use countersign_agent::enrol::public_key::PublicKey;
 use countersign_core::algorithm::Algorithm;
 use countersign_core::attestation::Root;
 use countersign_core::key::Tier;
@@ -19,6 +18,7 @@ use countersign_core::refusal::Code;
 use countersign_core::scope::Scope;
 use countersign_core::wire::admin::{DoneReply, NewKey, Register};
 use countersign_core::wire::{KeyState, SignReply};
+use countersign_token::token::public_key::PublicKey;
 use virtual_yubikey::Firmware;
 use yubikey::piv::AlgorithmId;
 use yubikey::{PinPolicy, TouchPolicy};

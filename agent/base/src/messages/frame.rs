@@ -1,0 +1,199 @@
+//! Frames between the front and its children: a `u32` little-endian length and a postcard body.
+
+use std::io::{self, Read, Write};
+
+use postcard::ser_flavors::Flavor;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, Zeroizing};
+
+use super::token_host::MAX_FRAME;
+
+const LENGTH_FIELD: usize = 4;
+const READ_AT_ONCE: usize = 16 * 1024;
+
+/// Why bytes are not a frame.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    #[error("the other side closed the connection")]
+    Closed,
+    #[error("the connection failed")]
+    Connection(#[from] io::Error),
+    #[error("a message could not be read or written")]
+    Message(#[from] postcard::Error),
+    #[error("a frame of {0} bytes is too long")]
+    TooLong(usize),
+}
+
+/// Appends one frame to `out`; where that fails, `out` is as it was.
+pub fn encode(message: &impl Serialize, out: &mut Vec<u8>) -> Result<(), FrameError> {
+    let start = out.len();
+    out.extend_from_slice(&[0; LENGTH_FIELD]);
+    let encoded = postcard::serialize_with_flavor(message, End(out));
+    let length = out.len() - start - LENGTH_FIELD;
+    let failed = match encoded {
+        Err(error) => Some(FrameError::Message(error)),
+        Ok(()) => (length > MAX_FRAME).then_some(FrameError::TooLong(length)),
+    };
+    if let Some(error) = failed {
+        out[start..].zeroize();
+        out.truncate(start);
+        return Err(error);
+    }
+    // MAX_FRAME is far below u32::MAX, so the cast cannot cut.
+    out[start..][..LENGTH_FIELD].copy_from_slice(&(length as u32).to_le_bytes());
+    Ok(())
+}
+
+/// The end of a buffer, as a place for postcard to write to.
+struct End<'a>(&'a mut Vec<u8>);
+
+impl Flavor for End<'_> {
+    type Output = ();
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes one frame.
+pub fn send(mut to: impl Write, message: &impl Serialize) -> Result<(), FrameError> {
+    let mut out = Zeroizing::new(Vec::new());
+    encode(message, &mut out)?;
+    Ok(to.write_all(&out)?)
+}
+
+/// Cuts frames from a stream; what one read brought may hold many. What was read is wiped: it may hold a passphrase.
+#[derive(Default)]
+pub struct Frames {
+    buffer: Zeroizing<Vec<u8>>,
+    /// What was read and not taken yet lies from `start` to `end`.
+    start: usize,
+    end: usize,
+}
+
+impl Frames {
+    /// Reads once; false at the end of the stream.
+    pub fn fill(&mut self, from: &mut impl Read) -> Result<bool, FrameError> {
+        self.make_room(READ_AT_ONCE);
+        let read = loop {
+            match from.read(&mut self.buffer[self.end..]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => break other?,
+            }
+        };
+        self.end += read;
+        Ok(read != 0)
+    }
+
+    /// Adds bytes that were read elsewhere.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.make_room(bytes.len());
+        self.buffer[self.end..][..bytes.len()].copy_from_slice(bytes);
+        self.end += bytes.len();
+    }
+
+    /// The next whole frame, or none yet. What a message borrows lies in the buffer.
+    pub fn take<'a, Message: Deserialize<'a>>(&'a mut self) -> Result<Option<Message>, FrameError> {
+        let bytes = &self.buffer[self.start..self.end];
+        let Some((length, rest)) = bytes.split_first_chunk::<LENGTH_FIELD>() else { return Ok(None) };
+        let length = u32::from_le_bytes(*length) as usize;
+        if length > MAX_FRAME {
+            return Err(FrameError::TooLong(length));
+        }
+        let Some(body) = rest.get(..length) else { return Ok(None) };
+        let (message, trailing) = postcard::take_from_bytes(body)?;
+        if !trailing.is_empty() {
+            return Err(FrameError::Message(postcard::Error::DeserializeBadEncoding));
+        }
+        self.start += LENGTH_FIELD + length;
+        Ok(Some(message))
+    }
+
+    /// Reads until one frame is whole.
+    pub fn receive<Message: DeserializeOwned>(&mut self, from: &mut impl Read) -> Result<Message, FrameError> {
+        loop {
+            if let Some(message) = self.take::<Message>()? {
+                return Ok(message);
+            }
+            if !self.fill(from)? {
+                return Err(FrameError::Closed);
+            }
+        }
+    }
+
+    /// Wipes the frames already taken, and has room for `more` bytes behind the others.
+    fn make_room(&mut self, more: usize) {
+        self.buffer.copy_within(self.start..self.end, 0);
+        let held = self.end - self.start;
+        self.buffer[held..self.end].zeroize();
+        (self.start, self.end) = (0, held);
+        if self.buffer.len() < held + more {
+            // A larger buffer is a new one: growing in place would leave a copy behind.
+            let mut larger = Zeroizing::new(vec![0; held + more.max(READ_AT_ONCE)]);
+            larger[..held].copy_from_slice(&self.buffer[..held]);
+            self.buffer = larger;
+        }
+    }
+}
+
+impl std::fmt::Debug for Frames {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Frames({} bytes)", self.end - self.start)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::messages::token_host::{FromHost, ToHost};
+
+    #[test]
+    fn two_pipelined_frames_stay_two_at_every_cut() {
+        let mut bytes = Vec::new();
+        for id in [1, 2] {
+            encode(&ToHost::SelfTest { id }, &mut bytes).expect("encodes");
+        }
+        for cut in 0..=bytes.len() {
+            let mut frames = Frames::default();
+            let mut ids = Vec::new();
+            for part in [&bytes[..cut], &bytes[cut..]] {
+                frames.push(part);
+                while let Some(message) = frames.take().expect("well formed") {
+                    let ToHost::SelfTest { id } = message else { panic!("another message at cut {cut}") };
+                    ids.push(id);
+                }
+            }
+            assert_eq!(ids, [1, 2], "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn too_long_trailing_and_malformed_frames_are_refused() {
+        let mut frames = Frames::default();
+        frames.push(&u32::MAX.to_le_bytes());
+        assert!(matches!(frames.take::<ToHost<'_>>(), Err(FrameError::TooLong(_))));
+        for body in [&[0, 0][..], &[99], &[]] {
+            let mut frames = Frames::default();
+            frames.push(&(body.len() as u32).to_le_bytes());
+            frames.push(body);
+            assert!(matches!(frames.take::<ToHost<'_>>(), Err(FrameError::Message(_))), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_the_stream_is_closed() {
+        assert!(matches!(Frames::default().receive::<FromHost>(&mut &[][..]), Err(FrameError::Closed)));
+        assert!(matches!(Frames::default().receive::<FromHost>(&mut &[1, 0, 0][..]), Err(FrameError::Closed)));
+    }
+}

@@ -1,0 +1,264 @@
+//! A full disk: nothing more is signed, refusals and the end of the run are still recorded, and
+//! signing comes back by itself.
+//!
+//! What could not be written stays in the buffer, counted; so no limit is reset and no intent is
+//! lost that a later result belongs to. Any other error of the disk takes a restart.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use countersign_base::system::full_disk::is_full;
+use countersign_core::record::Record;
+
+use super::{Ledger, LedgerError};
+
+/// Appended and not written, at most, while the disk is full: refusals and the ends of requests
+/// under way.
+const MOST_PENDING: usize = 256 * 1024;
+
+/// Why nothing is signed any more.
+#[derive(Clone, Debug)]
+pub(super) struct Stopped {
+    pub(super) reason: String,
+    pub(super) cause: Cause,
+    /// When writing failed last.
+    write_failed: Option<Instant>,
+    /// When coming back failed last.
+    still_full: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Cause {
+    /// A restart has to verify the journal.
+    Broken,
+    /// There was no room.
+    Full,
+}
+
+impl Stopped {
+    fn error(&self) -> LedgerError {
+        match self.cause {
+            Cause::Broken => LedgerError::Unavailable(self.reason.clone()),
+            Cause::Full => LedgerError::Full(self.reason.clone()),
+        }
+    }
+}
+
+/// What failed is tried again after a while.
+fn is_due(failed: Option<Instant>, after: Duration) -> bool {
+    failed.is_none_or(|failed| failed.elapsed() >= after)
+}
+
+/// How far what was appended has to get.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Reach {
+    Kernel,
+    Disk,
+}
+
+/// What begins something is not recorded while the disk is full; what refuses or ends something is.
+fn is_recorded_when_full(record: &Record<'_>) -> bool {
+    match record {
+        Record::Closed(_)
+        | Record::ConfigLoaded(_)
+        | Record::Locked(_)
+        | Record::Opened(_)
+        | Record::Refusals(_)
+        | Record::Refused(_)
+        | Record::Result(_)
+        | Record::Returned(_)
+        | Record::Rotated(_)
+        | Record::ThrownAway(_)
+        | Record::Token(_) => true,
+        Record::Approval(_)
+        | Record::Intent(_)
+        | Record::KeyActivated(_)
+        | Record::KeyAdded(_)
+        | Record::KeyGenerated(_)
+        | Record::KeyRemoved(_)
+        | Record::Reserve(_)
+        | Record::Segment(_)
+        | Record::Unlocked(_) => false,
+    }
+}
+
+impl Ledger {
+    pub(super) fn is_full(&self) -> bool {
+        self.stopped.as_ref().is_some_and(|stopped| stopped.cause == Cause::Full)
+    }
+
+    /// Something may begin: the journal can be written, or can be written again.
+    pub fn available(&mut self) -> Result<(), LedgerError> {
+        self.writable()?;
+        match &self.stopped {
+            None => Ok(()),
+            Some(stopped) if !is_due(stopped.still_full, self.options.try_again) => Err(stopped.error()),
+            Some(_) => self.come_back(),
+        }
+    }
+
+    /// Something may be appended: the journal is not broken.
+    pub(super) fn writable(&mut self) -> Result<(), LedgerError> {
+        if let Some(failure) = self.journal.sync_failure() {
+            if failure.full {
+                self.journal.sync_failed();
+            }
+            let cause = if failure.full { Cause::Full } else { Cause::Broken };
+            self.stop(cause, failure.reason);
+        }
+        match &self.stopped {
+            Some(stopped) if stopped.cause == Cause::Broken => Err(stopped.error()),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn may_append(&mut self, record: &Record<'_>) -> Result<(), LedgerError> {
+        if !is_recorded_when_full(record) {
+            return self.available();
+        }
+        self.writable()?;
+        match &self.stopped {
+            Some(stopped) if self.has_no_place_for(record) => Err(stopped.error()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The records of a lock and of the end come once.
+    fn has_no_place_for(&self, record: &Record<'_>) -> bool {
+        self.holds_too_much() && !matches!(record, Record::Closed(_) | Record::Locked(_))
+    }
+
+    /// As much waits in memory as may.
+    pub(super) fn holds_too_much(&self) -> bool {
+        self.journal.pending() >= MOST_PENDING
+    }
+
+    /// False where what was counted is better counted on.
+    pub(super) fn has_place_for_counts(&self) -> bool {
+        !self.is_full() || self.journal.pending() < MOST_PENDING / 2
+    }
+
+    /// Gets all that was appended as far as `reach`; on a full disk with the room that was set
+    /// aside.
+    pub(super) fn stand(&mut self, reach: Reach) -> Result<(), LedgerError> {
+        self.writable()?;
+        if let Some(stopped) = self.stopped.as_ref().filter(|_| self.journal.pending() > 0)
+            && !is_due(stopped.write_failed, self.options.try_again)
+        {
+            return Err(stopped.error());
+        }
+        self.write_out(reach)
+    }
+
+    /// The same, however lately it failed.
+    pub(super) fn write_out(&mut self, reach: Reach) -> Result<(), LedgerError> {
+        let mut done = self.bring(reach);
+        if let Err(error) = &done
+            && is_full(error)
+        {
+            self.stop(Cause::Full, no_room(error));
+            if self.ballast.throw_off() {
+                done = self.bring(reach);
+            }
+        }
+        let failed = done.is_err();
+        let judged = self.judged(done);
+        if let Some(stopped) = &mut self.stopped {
+            stopped.write_failed = failed.then(Instant::now);
+        }
+        judged
+    }
+
+    fn bring(&mut self, reach: Reach) -> io::Result<()> {
+        match reach {
+            Reach::Kernel => self.journal.flush(),
+            Reach::Disk => self.journal.sync(),
+        }
+    }
+
+    /// Frees the room that was set aside, for a file that has to be written; true where there was
+    /// some.
+    pub fn make_room(&mut self) -> bool {
+        let freed = self.ballast.throw_off();
+        if freed {
+            self.stop(Cause::Full, "the disk of the journal is full".to_owned());
+        }
+        freed
+    }
+
+    /// Turns an error of the disk into one of the ledger, and stops it.
+    pub(super) fn judged<T>(&mut self, done: io::Result<T>) -> Result<T, LedgerError> {
+        done.map_err(|error| {
+            let (cause, reason) = match is_full(&error) {
+                true => (Cause::Full, no_room(&error)),
+                false => (Cause::Broken, format!("the journal could not be written: {error}")),
+            };
+            self.stop(cause, reason.clone());
+            self.stopped.as_ref().map_or(LedgerError::Unavailable(reason), Stopped::error)
+        })
+    }
+
+    /// A journal that is broken stays so.
+    pub(super) fn stop(&mut self, cause: Cause, reason: String) {
+        let broken = self.stopped.as_ref().is_some_and(|stopped| stopped.cause == Cause::Broken);
+        if !broken && (cause == Cause::Broken || self.stopped.is_none()) {
+            self.stopped = Some(Stopped { reason, cause, write_failed: None, still_full: None });
+        }
+    }
+
+    /// Signing goes on once everything is on the disk, the room is set aside again, and the journal
+    /// verifies.
+    pub(super) fn come_back(&mut self) -> Result<(), LedgerError> {
+        if !self.is_full() {
+            return self.writable();
+        }
+        let back = self.try_to_come_back();
+        if let Some(stopped) = &mut self.stopped {
+            stopped.still_full = Some(Instant::now());
+        }
+        back
+    }
+
+    fn try_to_come_back(&mut self) -> Result<(), LedgerError> {
+        if self.journal.verifies() {
+            return Err(being_verified());
+        }
+        self.write_out(Reach::Disk)?;
+        let now_ms = self.latest_ms();
+        let removed = self.journal.remove_old(now_ms, &mut self.state, self.options.retention);
+        self.judged(removed)?;
+        let set_aside = self.set_room_aside();
+        self.judged(set_aside)?;
+        match self.journal.verify() {
+            None => Err(being_verified()),
+            Some(Err(reason)) => {
+                self.stop(Cause::Broken, reason);
+                self.writable()
+            }
+            Some(Ok(())) => {
+                self.stopped = None;
+                Ok(())
+            }
+        }
+    }
+
+    /// Sets room aside where there is twice as much.
+    pub(super) fn set_room_aside(&mut self) -> io::Result<()> {
+        let missing = self.space().and_then(|space| self.ballast.missing(space));
+        match missing {
+            Some(wanted) => {
+                let wanted = format!("{} KiB have to be free", wanted.div_ceil(1024));
+                Err(io::Error::new(io::ErrorKind::StorageFull, wanted))
+            }
+            None => self.ballast.take_on(),
+        }
+    }
+}
+
+fn being_verified() -> LedgerError {
+    LedgerError::Full("the journal is being verified after its disk was full".to_owned())
+}
+
+fn no_room(error: &io::Error) -> String {
+    format!("there is no room for the journal: {error}")
+}

@@ -1,0 +1,378 @@
+//! Spend limits over the last 24 hours, counted so that neither a crash nor a clock gives anything back.
+//!
+//! A window counts by buckets of ten minutes; a bucket leaves when its newest spend is 24 hours old. Before spend is
+//! counted that is not yet reserved, a block is reserved on disk (`headroom`); after a power cut, which may have lost the
+//! last intents, the headroom left counts as spent.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use countersign_base::config::LONGEST_APPROVAL_S;
+use countersign_core::decimal::Amount;
+use countersign_core::policy::Spend;
+use countersign_core::policy::limits::TRANSFERS;
+use countersign_core::record::{CarriedWindow, WindowBlock};
+
+const BUCKET_MS: u64 = 10 * 60 * 1000;
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+/// A block is this fraction of the cap: one sync for each twentieth of a day's limit.
+const BLOCKS_PER_CAP: u32 = 20;
+
+/// What is given back was counted at most so long before: the longest time that persons have to approve, and what it takes to end.
+const GIVEN_BACK_WITHIN_MS: u64 = LONGEST_APPROVAL_S as u64 * 1000 + BUCKET_MS;
+
+/// Why a spend was not admitted.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum WindowError {
+    #[error("{window}: {asked} more would pass the limit of {cap} in 24 hours, of which {used} is used")]
+    Limit { window: String, cap: Amount, used: Amount, asked: Amount },
+    #[error("{window}: {asked} cannot be added exactly to the {used} used")]
+    Inexact { window: String, used: Amount, asked: Amount },
+}
+
+impl WindowError {
+    /// The same, without what other clients moved: a window of transfers is one for all of them.
+    pub fn for_a_client(&self) -> String {
+        match self {
+            Self::Limit { window, cap, asked, .. } if window.starts_with(TRANSFERS) => {
+                format!("{window}: {asked} more would pass the limit of {cap} in 24 hours")
+            }
+            Self::Inexact { window, asked, .. } if window.starts_with(TRANSFERS) => {
+                format!("{window}: {asked} cannot be added exactly to what is used")
+            }
+            own => own.to_string(),
+        }
+    }
+}
+
+/// All windows, by name. Time comes from the caller and must not go back.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Windows {
+    by_name: BTreeMap<String, Window>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Window {
+    /// Start of bucket and what was spent in it, oldest first.
+    buckets: VecDeque<(u64, Amount)>,
+    /// The sum of the buckets.
+    spent: Amount,
+    headroom: Amount,
+}
+
+impl Windows {
+    /// What is used of a window.
+    pub fn used(&self, now_ms: u64, window: &str) -> Amount {
+        self.by_name.get(window).map_or(Amount::ZERO, |window| window.used(now_ms))
+    }
+
+    /// Admits all of `spends` or none; returns the blocks that have to be reserved before they are counted.
+    pub fn admit(&self, now_ms: u64, spends: &[Spend]) -> Result<Vec<WindowBlock>, WindowError> {
+        let mut blocks = Vec::new();
+        for (index, spend) in spends.iter().enumerate() {
+            if spends[..index].iter().any(|earlier| earlier.window == spend.window) {
+                continue;
+            }
+            let same = || spends.iter().filter(|other| other.window == spend.window);
+            let used = self.used(now_ms, &spend.window);
+            let asked = same().try_fold(Amount::ZERO, |sum, other| sum.checked_add(other.amount));
+            let cap = same().map(|other| other.cap).min().unwrap_or(spend.cap);
+            let total = asked.and_then(|asked| used.checked_add(asked));
+            let (Some(asked), Some(total)) = (asked, total) else {
+                return Err(WindowError::Inexact { window: spend.window.clone(), used, asked: spend.amount });
+            };
+            if total > cap {
+                return Err(WindowError::Limit { window: spend.window.clone(), cap, used, asked });
+            }
+            let headroom = self.by_name.get(&spend.window).map_or(Amount::ZERO, |window| window.headroom);
+            if let Some(amount) = block(headroom, asked, used, cap) {
+                blocks.push(WindowBlock { window: spend.window.clone(), amount });
+            }
+        }
+        Ok(blocks)
+    }
+
+    /// Takes up a reservation that stands on the disk.
+    pub fn reserved(&mut self, block: &WindowBlock) {
+        let window = self.by_name.entry(block.window.clone()).or_default();
+        window.headroom = add(window.headroom, block.amount);
+    }
+
+    /// Counts one spend of a recorded intent.
+    pub fn count(&mut self, now_ms: u64, window: &str, amount: Amount) {
+        match self.by_name.get_mut(window) {
+            Some(window) => window.count(now_ms, amount),
+            None => self.by_name.entry(window.to_owned()).or_default().count(now_ms, amount),
+        }
+    }
+
+    /// Takes back one spend that was counted and came to nothing.
+    pub fn give_back(&mut self, now_ms: u64, window: &str, amount: Amount) {
+        if let Some(window) = self.by_name.get_mut(window) {
+            window.give_back(now_ms, amount);
+        }
+    }
+
+    /// The machine stopped: what was reserved may have been spent by intents that are lost.
+    pub fn spend_reserved(&mut self, now_ms: u64) {
+        for window in self.by_name.values_mut() {
+            let headroom = std::mem::take(&mut window.headroom);
+            window.spend(now_ms, headroom);
+        }
+    }
+
+    /// The agent stopped in order: nothing is lost, nothing need stay reserved.
+    pub fn release_reserved(&mut self) {
+        self.by_name.values_mut().for_each(|window| window.headroom = Amount::ZERO);
+    }
+
+    /// Forgets what is older than any window.
+    pub fn expire(&mut self, now_ms: u64) {
+        self.by_name.retain(|_, window| {
+            window.expire(now_ms);
+            !window.buckets.is_empty() || !window.headroom.is_zero()
+        });
+    }
+
+    /// The open windows, sorted by name.
+    pub fn carry(&self) -> Vec<CarriedWindow> {
+        let carried = |(name, window): (&String, &Window)| CarriedWindow {
+            window: name.clone(),
+            headroom: window.headroom,
+            buckets: window.buckets.iter().copied().collect(),
+        };
+        self.by_name.iter().map(carried).collect()
+    }
+
+    pub fn from_carried(carried: Vec<CarriedWindow>) -> Self {
+        let window = |carried: CarriedWindow| {
+            let spent = carried.buckets.iter().fold(Amount::ZERO, |sum, bucket| add(sum, bucket.1));
+            (carried.window, Window { buckets: carried.buckets.into(), spent, headroom: carried.headroom })
+        };
+        Self { by_name: carried.into_iter().map(window).collect() }
+    }
+}
+
+impl Window {
+    fn count(&mut self, now_ms: u64, amount: Amount) {
+        self.headroom = self.headroom.checked_sub(amount).unwrap_or(Amount::ZERO);
+        self.spend(now_ms, amount);
+    }
+
+    fn used(&self, now_ms: u64) -> Amount {
+        if self.buckets.front().is_none_or(|oldest| is_open(oldest.0, now_ms)) {
+            return self.spent;
+        }
+        let open = self.buckets.iter().filter(|bucket| is_open(bucket.0, now_ms));
+        open.fold(Amount::ZERO, |sum, bucket| add(sum, bucket.1))
+    }
+
+    fn spend(&mut self, now_ms: u64, amount: Amount) {
+        self.expire(now_ms);
+        let start = now_ms - now_ms % BUCKET_MS;
+        match self.buckets.back_mut() {
+            _ if amount.is_zero() => {}
+            Some(newest) if newest.0 >= start => newest.1 = add(newest.1, amount),
+            _ => self.buckets.push_back((start, amount)),
+        }
+        self.spent = add(self.spent, amount);
+    }
+
+    /// From the oldest buckets in which it can have been counted: what others spent since is not freed before its time.
+    fn give_back(&mut self, now_ms: u64, amount: Amount) {
+        self.expire(now_ms);
+        let mut left = amount;
+        let since = now_ms.saturating_sub(GIVEN_BACK_WITHIN_MS + BUCKET_MS);
+        for (_, counted) in self.buckets.iter_mut().filter(|bucket| bucket.0 >= since) {
+            let part = left.min(*counted);
+            *counted = counted.checked_sub(part).unwrap_or(*counted);
+            left = left.checked_sub(part).unwrap_or(Amount::ZERO);
+        }
+        self.buckets.retain(|(_, counted)| !counted.is_zero());
+        self.spent = self.buckets.iter().fold(Amount::ZERO, |sum, bucket| add(sum, bucket.1));
+    }
+
+    fn expire(&mut self, now_ms: u64) {
+        let spent = self.used(now_ms);
+        while self.buckets.front().is_some_and(|bucket| !is_open(bucket.0, now_ms)) {
+            self.buckets.pop_front();
+        }
+        self.spent = spent;
+    }
+}
+
+const fn is_open(bucket_start: u64, now_ms: u64) -> bool {
+    now_ms < bucket_start.saturating_add(BUCKET_MS + DAY_MS)
+}
+
+/// What to reserve so that `asked` is covered: a twentieth of the cap, never beyond the cap, never less than is missing.
+fn block(headroom: Amount, asked: Amount, used: Amount, cap: Amount) -> Option<Amount> {
+    let missing = asked.checked_sub(headroom).filter(|missing| !missing.is_zero())?;
+    let free = cap.checked_sub(used).and_then(|free| free.checked_sub(headroom)).unwrap_or(missing);
+    let usual = cap.fraction_up(BLOCKS_PER_CAP).unwrap_or(missing);
+    let block = usual.min(free).max(missing);
+    // Where the sum would lose digits, exactly what is missing brings the headroom to `asked`, which is exact.
+    Some(if headroom.checked_add(block).is_some() { block } else { missing })
+}
+
+/// A sum that never comes out below either part: admitted spends add up exactly, and what a power cut leaves uncertain
+/// is rounded against the spender.
+fn add(one: Amount, other: Amount) -> Amount {
+    one.checked_add(other).unwrap_or(Amount::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HOUR_MS: u64 = 60 * 60 * 1000;
+    /// 2023-11-14 22:00 UTC: two hours before a day boundary.
+    const EVENING: u64 = 1_699_999_200_000;
+
+    fn amount(text: &str) -> Amount {
+        Amount::parse(text).expect(text)
+    }
+
+    fn spend(window: &str, asked: &str, cap: &str) -> Spend {
+        Spend { window: window.to_owned(), amount: amount(asked), cap: amount(cap) }
+    }
+
+    /// Admits, reserves and counts, as the ledger does.
+    fn take(windows: &mut Windows, now_ms: u64, spends: &[Spend]) -> Result<(), WindowError> {
+        for block in windows.admit(now_ms, spends)? {
+            windows.reserved(&block);
+        }
+        for spend in spends {
+            windows.count(now_ms, &spend.window, spend.amount);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn twice_half_the_cap_passes_and_one_more_does_not() {
+        let mut windows = Windows::default();
+        for _ in 0..2 {
+            take(&mut windows, EVENING, &[spend("w", "100", "200")]).expect("within the cap");
+        }
+        let refused = take(&mut windows, EVENING, &[spend("w", "0.00000001", "200")]);
+        let (cap, used, asked) = (amount("200"), amount("200"), amount("0.00000001"));
+        assert_eq!(refused, Err(WindowError::Limit { window: "w".to_owned(), cap, used, asked }));
+    }
+
+    #[test]
+    fn one_request_with_two_spends_of_one_window_is_judged_by_their_sum() {
+        let mut windows = Windows::default();
+        let twice = [spend("w", "60", "100"), spend("w", "60", "100")];
+        assert!(take(&mut windows, EVENING, &twice).is_err());
+        assert_eq!(windows.used(EVENING, "w"), Amount::ZERO);
+    }
+
+    #[test]
+    fn all_or_nothing() {
+        let mut windows = Windows::default();
+        let both = [spend("fits", "1", "100"), spend("full", "101", "100")];
+        assert!(take(&mut windows, EVENING, &both).is_err());
+        assert_eq!(windows, Windows::default());
+    }
+
+    #[test]
+    fn midnight_frees_nothing_and_a_whole_day_does() {
+        let mut windows = Windows::default();
+        take(&mut windows, EVENING, &[spend("w", "100", "100")]).expect("fits");
+        for hours in [1, 2, 3, 23, 24] {
+            assert_eq!(windows.used(EVENING + hours * HOUR_MS, "w"), amount("100"), "after {hours} hours");
+        }
+        assert_eq!(windows.used(EVENING + 24 * HOUR_MS + BUCKET_MS, "w"), Amount::ZERO);
+    }
+
+    #[test]
+    fn what_is_given_back_frees_nothing_of_what_was_spent_since() {
+        let (mut windows, minute) = (Windows::default(), 60 * 1000);
+        take(&mut windows, EVENING, &[spend("w", "1", "2")]).expect("fits, and waits for a person");
+        take(&mut windows, EVENING + 55 * minute, &[spend("w", "1", "2")]).expect("fits, and is signed");
+        windows.give_back(EVENING + 60 * minute, "w", amount("1"));
+        for minutes in [60, 24 * 60 + 30, 24 * 60 + 54] {
+            assert_eq!(windows.used(EVENING + minutes * minute, "w"), amount("1"), "after {minutes} minutes");
+        }
+        assert_eq!(windows.used(EVENING + (25 * 60 + 10) * minute, "w"), Amount::ZERO);
+    }
+
+    #[test]
+    fn no_client_is_told_what_others_moved() {
+        let mut windows = Windows::default();
+        for (window, told) in [("transfer/BTC", false), ("client/bot/USDT", true)] {
+            take(&mut windows, EVENING, &[spend(window, "77", "100")]).expect("fits");
+            let refused = take(&mut windows, EVENING, &[spend(window, "50", "100")]).expect_err("too much");
+            assert_eq!(refused.for_a_client().contains("77"), told, "{window}");
+        }
+    }
+
+    #[test]
+    fn blocks_are_a_twentieth_and_stay_below_the_cap() {
+        let cases = [
+            // headroom, asked, used, cap → block
+            ("0", "1", "0", "200", Some("11")),
+            ("5", "1", "0", "200", None),
+            ("5", "6", "0", "200", Some("11")),
+            ("0", "150", "0", "200", Some("150")),
+            ("0", "1", "195", "200", Some("5")),
+            ("4", "5", "195", "200", Some("1")),
+            ("0", "0", "0", "200", None),
+        ];
+        for (headroom, asked, used, cap, expected) in cases {
+            let block = block(amount(headroom), amount(asked), amount(used), amount(cap));
+            assert_eq!(block, expected.map(amount), "{headroom} {asked} {used} {cap}");
+        }
+    }
+
+    #[test]
+    fn a_power_cut_spends_what_was_reserved_and_a_close_frees_it() {
+        let mut windows = Windows::default();
+        take(&mut windows, EVENING, &[spend("w", "1", "200")]).expect("fits");
+        let mut closed = windows.clone();
+        windows.spend_reserved(EVENING + HOUR_MS);
+        assert_eq!(windows.used(EVENING + HOUR_MS, "w"), amount("11"));
+        closed.release_reserved();
+        assert_eq!(closed.used(EVENING, "w"), amount("1"));
+    }
+
+    #[test]
+    fn carried_windows_are_the_same_windows() {
+        let mut windows = Windows::default();
+        for hour in 0..30 {
+            take(&mut windows, EVENING + hour * HOUR_MS, &[spend("w", "0.1", "200"), spend("v", "3", "100")])
+                .expect("fits");
+        }
+        assert_eq!(Windows::from_carried(windows.carry()), windows);
+        windows.release_reserved();
+        windows.expire(EVENING + 60 * HOUR_MS);
+        assert_eq!(windows, Windows::default());
+    }
+
+    proptest! {
+        /// Against a list of all spends: never more than the cap in any 24 hours, and never refused where the cap would
+        /// hold even for 24 hours and one bucket.
+        #[test]
+        fn agrees_with_a_naive_model(steps in prop::collection::vec((0u64..3 * HOUR_MS, 1u64..400), 1..200)) {
+            let (mut windows, mut spent, mut now) = (Windows::default(), Vec::new(), EVENING);
+            for (pause, tenths) in steps {
+                now += pause;
+                let asked = format!("{}.{}", tenths / 10, tenths % 10);
+                let since = |age: u64| spent.iter().filter(|(at, _)| now - at < age).map(|(_, tenths)| tenths).sum::<u64>();
+                let (least, most) = (since(DAY_MS), since(DAY_MS + BUCKET_MS));
+                let admitted = take(&mut windows, now, &[spend("w", &asked, "100")]).is_ok();
+                prop_assert!(!admitted || least + tenths <= 1000, "{least} + {tenths} was admitted");
+                prop_assert!(admitted || most + tenths > 1000, "{most} + {tenths} was refused");
+                if admitted {
+                    spent.push((now, tenths));
+                }
+                windows.expire(now);
+                let window = windows.by_name.get("w").cloned().unwrap_or_default();
+                let sum = window.buckets.iter().fold(Amount::ZERO, |sum, bucket| add(sum, bucket.1));
+                prop_assert_eq!(window.spent, sum);
+                prop_assert!(window.buckets.len() <= 146);
+            }
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! One message of a connection becomes one call of the core, and its answer one frame.
+
+use std::rc::Rc;
+
+use countersign_base::config::Config;
+use countersign_base::config::endpoint::ListenerKind;
+use countersign_core::policy::Client;
+use countersign_core::ports::{Caller, Clock, Ledger, Refused};
+use countersign_core::refusal::{Code, Refusal};
+use countersign_core::signer::{Answered, Progress};
+use countersign_core::wire::{self, AGENT_EXTENSIONS, ErrorReply, VERSION};
+use serde::Serialize;
+
+use super::answer::{json, plain, reply};
+use crate::front::Front;
+use crate::sockets::connection::Handler;
+use crate::sockets::frame::{Answer, Incoming};
+use crate::sockets::peer::Peer;
+use crate::sockets::turns::Party;
+use crate::waiting::shares::Place;
+
+/// The handler of every connection.
+#[derive(Debug)]
+pub struct Session(pub Rc<Front>);
+
+impl Handler for Session {
+    fn knows(&self, peer: &Peer) -> bool {
+        self.0.is_operator(peer) || self.0.client(&self.0.config(), peer).is_some()
+    }
+
+    fn party(&self, peer: &Peer) -> Party {
+        match self.0.client(&self.0.config(), peer) {
+            Some(client) => Party::Client(client.name.clone()),
+            None if self.0.is_operator(peer) => Party::Operator,
+            None => Party::Uid(peer.uid),
+        }
+    }
+
+    fn connected(&self, peer: &Peer) {
+        self.0.approvals.connected(peer);
+    }
+
+    fn disconnected(&self, peer: &Peer) {
+        self.0.approvals.disconnected(peer);
+    }
+
+    async fn handle(&self, peer: &Peer, incoming: Incoming) -> Answer {
+        match incoming {
+            Incoming::Refused(_) => Answer::failure(),
+            Incoming::RequestIdentities => match self.0.may_ask_more(peer, "") {
+                Ok(()) => self.0.identities(peer),
+                Err(_) => Answer::failure(),
+            },
+            Incoming::Oversized { name, .. } if self.0.may_ask_more(peer, "").is_err() => {
+                Answer::error(&name, Code::PolicyRate.name(), "too many messages that are not judged")
+            }
+            Incoming::Oversized { name, length } => {
+                let message = format!("the payload has {length} bytes, more than {}", wire::MAX_PAYLOAD);
+                Answer::error(&name, Code::RequestMalformed.name(), &message)
+            }
+            Incoming::Extension { name, .. } if name == "query" && self.0.may_ask_more(peer, &name).is_err() => {
+                Answer::failure()
+            }
+            Incoming::Extension { name, .. } if name == "query" => Answer::query(&extensions(peer)),
+            Incoming::Extension { name, payload, descriptor } => match peer.listener {
+                ListenerKind::Admin => self.0.operate(peer, &name, &payload, descriptor).await,
+                ListenerKind::Agent | ListenerKind::Client(_) => self.0.serve(peer, &name, &payload).await,
+            },
+        }
+    }
+}
+
+/// What a client's `rate` counts: the agent judges it, whatever comes of it.
+fn is_judged(name: &str) -> bool {
+    name == wire::SIGN || name == wire::SESSION
+}
+
+fn extensions(peer: &Peer) -> Vec<&'static str> {
+    match peer.listener {
+        ListenerKind::Admin => super::admin_socket::EXTENSIONS.to_vec(),
+        ListenerKind::Agent | ListenerKind::Client(_) => AGENT_EXTENSIONS.to_vec(),
+    }
+}
+
+impl Front {
+    /// Answers an extension on a client's socket.
+    async fn serve(self: &Rc<Self>, peer: &Peer, name: &str, payload: &[u8]) -> Answer {
+        if !AGENT_EXTENSIONS.contains(&name) {
+            return Answer::failure();
+        }
+        let config = self.config();
+        let caller = |client: &str| Caller {
+            client: client.to_owned(),
+            uid: peer.uid.unwrap_or(u32::MAX),
+            pid: peer.pid.and_then(|pid| pid.try_into().ok()),
+        };
+        let Some(client) = self.client(&config, peer) else {
+            return self.unknown_client(name, &caller("")).await;
+        };
+        if let Err(refusal) = self.may_ask_more(peer, name) {
+            return json(name, &ErrorReply::new(&refusal, None));
+        }
+        let place = if is_judged(name) { Some(self.place(peer, &client.name).await) } else { None };
+        // What had to wait is begun in another turn.
+        if place.is_some() && self.recorder.slow(&client.name).await {
+            peer.turn().await;
+        }
+        // What is in force once it is its turn, which may be tighter than when it came.
+        let config = self.config();
+        let Some(client) = self.client(&config, peer) else {
+            return self.unknown_client(name, &caller("")).await;
+        };
+        let caller = caller(&client.name);
+        let signer = self.signer(&config.policy, client, &caller);
+        match name {
+            wire::SIGN => self.progress(name, peer, &config, signer.sign(&self.keyring, payload).await),
+            wire::SESSION => self.progress(name, peer, &config, signer.session(&self.keyring, payload).await),
+            wire::RESULT => reply(name, self.result(client, payload).await),
+            wire::CANCEL => reply(name, self.cancel(client, payload)),
+            wire::KEYS => reply(name, plain(payload).map(|()| self.keys_of(client))),
+            wire::STATUS => reply(name, plain(payload).map(|()| self.status_for_client(client))),
+            _ => Answer::failure(),
+        }
+    }
+
+    /// A place for a request that is judged. Where it had to be waited for, so has another turn.
+    async fn place(&self, peer: &Peer, client: &str) -> Place {
+        if let Some(place) = self.shares.free_place(client) {
+            return place;
+        }
+        let place = self.shares.place(client).await;
+        peer.turn().await;
+        place
+    }
+
+    /// Takes a client's message from its budget, unless `rate` counts it. `cancel` is never refused.
+    fn may_ask_more(&self, peer: &Peer, name: &str) -> Result<(), Refusal> {
+        let config = self.config();
+        match self.client(&config, peer) {
+            Some(client) if !is_judged(name) && name != wire::CANCEL => {
+                self.rates.borrow_mut().take_unjudged(client, self.clock.since_boot_ms())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Answers with what was signed, or with the place of a request that waits for persons.
+    fn progress<T: Serialize>(
+        self: &Rc<Self>,
+        name: &str,
+        peer: &Peer,
+        config: &Rc<Config>,
+        answered: Answered<Progress<T>>,
+    ) -> Answer {
+        match answered.outcome {
+            Ok(Progress::Finished(reply)) => json(name, &reply),
+            Ok(Progress::Waiting(waiting)) => json(name, &self.open(peer, config, waiting)),
+            Err(refusal) => json(name, &ErrorReply::new(&refusal, Some(answered.request_id))),
+        }
+    }
+
+    async fn unknown_client(&self, name: &str, caller: &Caller) -> Answer {
+        let request_id = self.clock.request_id();
+        let message = match caller.uid {
+            u32::MAX => "this user has no uid in the agent's user namespace: see PrivateUsers= of its unit".to_owned(),
+            uid => format!("uid {uid} is no client of this socket"),
+        };
+        let refusal = Refusal::new(Code::ClientUnknown, message);
+        let refused = Refused { request_id: &request_id, caller, key: "", endpoint: name, refusal: &refusal };
+        let recorded = match self.recorder.refused(&refused) {
+            Ok(()) => self.recorder.written().await,
+            Err(fault) => Err(fault),
+        };
+        let refusal = recorded.err().unwrap_or(refusal);
+        json(name, &ErrorReply::new(&refusal, Some(request_id)))
+    }
+
+    fn identities(&self, peer: &Peer) -> Answer {
+        let config = self.config();
+        let keys = self.client(&config, peer).map(|client| self.identities_of(client));
+        Answer::identities(keys.unwrap_or_default())
+    }
+
+    fn keys_of(&self, client: &Client) -> wire::KeysReply {
+        let keys = client.keys.iter().filter_map(|name| self.key_entry(name)).collect();
+        wire::KeysReply { v: VERSION, keys }
+    }
+}

@@ -1,0 +1,101 @@
+//! What an approver is shown of a request beside its statement.
+
+use countersign_base::config::Config;
+use countersign_core::approval::{Approver, Subject, Touch};
+use countersign_core::refusal::Refusal;
+use countersign_core::wire::admin::{ApproverEntry, CallerEntry, LimitEntry, PendingEntry, PendingQuery, PendingReply};
+use countersign_core::wire::{self, VERSION};
+use serde::Serialize;
+
+use crate::front::Front;
+use crate::sockets::frame::MAX_FRAME;
+use crate::waiting::approvals::{Pending, State};
+
+/// Of an answer; the rest of the frame is for names, ids and what stands around.
+const LONGEST_LIST: usize = MAX_FRAME - 32 * 1024;
+
+fn length_of(part: &impl Serialize) -> usize {
+    serde_json::to_vec(part).map_or(usize::MAX, |json| json.len())
+}
+
+impl Front {
+    pub(crate) fn parse_pending(&self, payload: &[u8]) -> Result<PendingReply, Refusal> {
+        let query: PendingQuery = wire::parse(payload)?;
+        wire::check_version(query.v)?;
+        Ok(self.pending(query.id.as_deref()))
+    }
+
+    /// `pending@countersign`: all that waits, oldest first, or one request.
+    ///
+    /// A frame has room for the agent's own changes and for ordinary requests. Of requests that would not fit together the largest are
+    /// named alone: a client that asks for much hides nobody else's.
+    fn pending(&self, id: Option<&str>) -> PendingReply {
+        let config = self.config();
+        let requests = self.approvals.requests.borrow();
+        let asked = requests.values().filter(|pending| id.is_none_or(|id| pending.id == id));
+        let mut reply = PendingReply {
+            v: VERSION,
+            pending: asked.filter_map(|pending| self.shown(&config, pending)).collect(),
+            changes: if id.is_none() { self.waiting_changes() } else { Vec::new() },
+            approvers: config.policy.approvers.iter().filter_map(approver).collect(),
+            unlisted: Vec::new(),
+        };
+        let mut room = LONGEST_LIST.saturating_sub(length_of(&reply.changes) + length_of(&reply.approvers));
+        let mut lengths: Vec<_> = reply.pending.iter().map(|entry| (length_of(entry), entry.id.clone())).collect();
+        lengths.sort();
+        for (length, id) in lengths {
+            match room.checked_sub(length) {
+                Some(left) => room = left,
+                None => reply.unlisted.push(id),
+            }
+        }
+        reply.pending.retain(|entry| !reply.unlisted.contains(&entry.id));
+        reply
+    }
+
+    fn shown(&self, config: &Config, pending: &Pending) -> Option<PendingEntry> {
+        let state = pending.state.borrow();
+        let State::Waiting { collected, waiting } = &*state else { return None };
+        let (statement, key) = (collected.statement(), waiting.key());
+        let now_ms = self.clock.ledger_ms();
+        let limit = |spend: &countersign_core::policy::Spend| LimitEntry {
+            window: spend.window.clone(),
+            used: self.recorder.spent(now_ms, &spend.window),
+            cap: spend.cap,
+        };
+        Some(PendingEntry {
+            id: pending.id.clone(),
+            approvals_needed: collected.needed(),
+            approved_by: collected.given().iter().map(|approval| approval.approver.clone()).collect(),
+            caller: CallerEntry {
+                client: waiting.caller.client.clone(),
+                uid: waiting.caller.uid,
+                pid: waiting.caller.pid,
+                processes: pending.processes.clone(),
+            },
+            token: key.token.clone(),
+            tier: key.tier,
+            rung: self.keyring.file(key.name.as_str())?.rung.into(),
+            destinations: destinations(config, &statement.subject),
+            limits: waiting.spends().iter().map(limit).collect(),
+            reason: waiting.reason().map(str::to_owned),
+            statement: statement.clone(),
+        })
+    }
+}
+
+fn approver(approver: &Approver) -> Option<ApproverEntry> {
+    let hardware = match &approver.touch {
+        Touch::Attested(attested) => attested.describe(),
+        Touch::InSignature => "FIDO key, a touch in each signature".to_owned(),
+    };
+    let public_key = approver.key.to_openssh().ok()?;
+    let person = (approver.person != approver.name).then(|| approver.person.clone());
+    Some(ApproverEntry { name: approver.name.clone(), person, public_key, hardware: Some(hardware) })
+}
+
+fn destinations(config: &Config, subject: &Subject) -> Vec<Option<String>> {
+    let Subject::Request { transfers, .. } = subject else { return Vec::new() };
+    let label = |transfer| config.policy.destination_of(transfer).map(|destination| destination.label.clone());
+    transfers.iter().map(label).collect()
+}

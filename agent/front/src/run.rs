@@ -1,0 +1,438 @@
+//! `countersign-agent run`: configuration, ledger, token hosts and sockets are put together and taken apart in order.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::process::ExitStatus;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use countersign_base::agent_id;
+use countersign_base::config::{self, Config, Facts, Sources, TokenConfig};
+use countersign_base::messages::confinement;
+use countersign_base::messages::frame::Frames;
+use countersign_base::messages::spawner::Kind;
+use countersign_base::system::full_disk::is_full;
+use countersign_base::system::{clock, confine, log, sys};
+use countersign_core::record::{CarriedState, ConfigLoaded, Record, TokenChange};
+use tokio::io::AsyncReadExt;
+use tokio::sync::mpsc;
+use tokio::task::spawn_local;
+use tokio::time::{Interval, MissedTickBehavior};
+
+use crate::front::Front;
+use crate::keyring::Keyring;
+use crate::ledger::keys::KeyFiles;
+use crate::ledger::recorder::{Recorder, lock_file};
+use crate::ledger::storage::Disk;
+use crate::ledger::{Durability, Ledger, LedgerError, Options};
+use crate::requests::client_socket::Session;
+use crate::running::accepted::{self, AtStart, NotAccepted};
+use crate::running::confinement::LimitsError;
+use crate::running::service_manager::ServiceManager;
+use crate::running::{confinement as limits, readiness as life};
+use crate::shutdown::{Signals, Wish};
+use crate::sockets::activation::GivenSockets;
+use crate::sockets::listener::Limits;
+use crate::sockets::server::{self, Server};
+use crate::sockets::socket::SocketError;
+use crate::sockets::turns;
+use crate::tokens::handle::Deadlines;
+use crate::tokens::spawner::{Launched, Spawner};
+use crate::tokens::supervisor::{self, Supervisor};
+use crate::tokens::token_end::TokenEnd;
+use crate::tokens::token_status::TokenState;
+use crate::tokens::vault::Vault;
+use crate::waiting::reload::{Loaded, Reload};
+
+/// How long requests under way may take after a stop was asked for.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long reading the configuration may take at a reload: names of users may come from elsewhere. No sign of life is given
+/// meanwhile, so it ends well within the time after which the service manager kills (30 s in the packaged unit).
+const READING: Duration = Duration::from_secs(10);
+/// How often counted refusals are written down.
+const TICK: Duration = Duration::from_secs(5);
+
+/// Runs the agent until it is told to stop.
+pub fn run(config_file: &Path) -> anyhow::Result<()> {
+    confine::hide_memory().context("the agent's memory cannot be hidden")?;
+    sys::keep_hang_ups(); // a terminal that is closed while the agent starts asks for a reload, too
+    let manager = Rc::new(ServiceManager::of_this_process());
+    let sockets = GivenSockets::of_this_process().map_err(SocketError::Given)?;
+    server::raise_descriptor_limit();
+    let config_file = std::path::absolute(config_file).context("the place of the configuration")?;
+    let facts = Facts::of_this_process();
+    let loaded = config::load_with(&config_file, &facts)?;
+    let AtStart { in_force, waiting } = accepted::at_start(loaded, &config_file, &facts)?;
+    let config = Rc::new(in_force);
+    let start = Start {
+        manager,
+        sockets,
+        spawner: launch_spawner(&config_file, &config, &facts).context("the spawner cannot be started")?,
+        // From here on nothing can be started or reached but what the configuration names.
+        limits: limits::confine_front(&config)?,
+        config_file,
+        facts,
+        config,
+        waiting,
+    };
+    log::begin();
+    start.limits.missing.iter().for_each(|what| tracing::warn!("not confined: {what}"));
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().on_thread_unpark(turns::looked_at_sockets).build_local(Default::default());
+    runtime.context("no IO thread")?.block_on(serve(start))
+}
+
+fn launch_spawner(config_file: &Path, config: &Config, facts: &Facts) -> io::Result<Launched> {
+    let confinement = config.agent.confinement.name();
+    let fixed = ["spawner".as_ref(), "--config".as_ref(), config_file, "--confinement".as_ref(), confinement.as_ref()];
+    let writes = limits::writes(config);
+    let writes = writes.iter().flat_map(|directory| [Path::new("--front-writes"), directory]);
+    let credentials = facts.credentials_directory.iter().flat_map(|path| [Path::new("--credentials"), path]);
+    let arguments = fixed.into_iter().chain(credentials).chain(writes);
+    Launched::launch(Path::new("/proc/self/exe"), arguments)
+}
+
+/// What was done before the first thread.
+struct Start {
+    manager: Rc<ServiceManager>,
+    sockets: GivenSockets,
+    config_file: PathBuf,
+    facts: Facts,
+    config: Rc<Config>,
+    waiting: Option<(Config, Vec<String>)>,
+    spawner: Launched,
+    limits: confinement::Limits,
+}
+
+async fn serve(start: Start) -> anyhow::Result<()> {
+    let Start { manager, sockets, config_file, facts, config, waiting, spawner, limits } = start;
+    let signals = Signals::listen().context("the signals cannot be listened to")?;
+    sys::take_hang_ups();
+    let (reload_asked, mut reloads) = mpsc::channel(1);
+    let spawner = spawner.connect().context("the spawner cannot be talked to")?;
+    let front = Rc::new(assemble(&config, (spawner.clone(), limits), reload_asked)?);
+    let mut agent = Agent {
+        config_file,
+        facts,
+        server: Server::new(Rc::new(Session(Rc::clone(&front))), Limits::default(), sockets),
+        front,
+        manager,
+        signals,
+    };
+    agent.server.listen(config.endpoints())?;
+    agent.start_tokens(&config);
+    agent.keep_accepted(&config).map_err(anyhow::Error::msg)?;
+    agent.record_config(&config);
+    if let Some((looser, loosens)) = waiting {
+        let kept = "agent.toml is not in force, what was accepted before it is";
+        match agent.front.propose_config(None, Rc::new(looser), loosens) {
+            Ok(pending) => tracing::warn!("{kept}: countersign approve {}", pending.id),
+            Err(reason) => tracing::error!("{kept}: {reason}"),
+        }
+    }
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "the agent serves");
+    let mut tick = tokio::time::interval(TICK);
+    let mut signs_of_life = SignsOfLife::due(&agent.manager);
+    let mut tried = pin!(life::every_token_tried(Rc::clone(&agent.front)));
+    let mut starts = pin!(life::no_token_starts(Rc::clone(&agent.front)));
+    let (mut ready, mut started) = (false, false);
+    loop {
+        tokio::select! {
+            biased;
+            reasons = &mut starts, if !started => match reasons {
+                Some(reasons) => {
+                    agent.stop().await?;
+                    return Err(NoToken(reasons).into());
+                }
+                None => started = true,
+            },
+            () = &mut tried, if !ready => {
+                ready = true;
+                agent.manager.ready(&life::in_one_line(&agent.front));
+            }
+            () = signs_of_life.next() => agent.give_sign_of_life(),
+            wish = agent.signals.next() => match wish {
+                Wish::Stop => break,
+                Wish::Reload => drop(agent.reload(None).await),
+            },
+            Some(asked) = reloads.recv() => match asked {
+                Reload::FromFile(uid, answer) => drop(answer.send(agent.reload(Some(uid)).await)),
+                Reload::Approved(config, over, answer) => drop(answer.send(agent.load_approved(config, &over).await)),
+            },
+            _ = tick.tick() => agent.tick(),
+            () = spawner.gone() => {
+                tracing::error!("the spawner is gone: no token host can be started any more, so the agent stops");
+                agent.stop().await?;
+                return Err(SpawnerGone(spawner.end().context("the spawner's end")?).into());
+            }
+        }
+    }
+    tracing::info!("the agent stops");
+    agent.stop().await?;
+    spawner.end().map(drop).context("the spawner could not be ended")
+}
+
+/// What starts token hosts has ended by itself.
+#[derive(Debug, thiserror::Error)]
+#[error("the spawner ended ({0}); start the agent again")]
+struct SpawnerGone(ExitStatus);
+
+/// No token can be used until something is put right by hand: there is nothing to serve.
+#[derive(Debug, thiserror::Error)]
+#[error("no token can be used: {0}")]
+struct NoToken(String);
+
+/// Opens what the configuration names: the ledger, the key files.
+fn assemble(
+    config: &Rc<Config>,
+    spawner: (Spawner, confinement::Limits),
+    reload: mpsc::Sender<Reload>,
+) -> anyhow::Result<Front> {
+    let state_dir = &config.agent.state_dir;
+    let durability = if config.agent.synced { Durability::Synced } else { Durability::Group };
+    let options = Options { durability, ..Options::for_this_run() };
+    let (ledger, report) = Ledger::open(state_dir, Arc::new(Disk), options, clock::wall_ms())?;
+    if let Some(torn) = &report.torn {
+        tracing::warn!(?torn, "the end of the journal was torn and has been repaired");
+    }
+    if report.health.is_space_low() {
+        tracing::warn!("the disk of the journal is nearly full; when it is full nothing more is signed");
+    }
+    let key_files = KeyFiles::open(Arc::new(Disk), state_dir)?;
+    let keyring = Keyring::new(key_files.load_all()?);
+    if report.carried == CarriedState::New && !keyring.names().is_empty() {
+        tracing::warn!("there are keys but no journal: what was spent in the last 24 hours is not known");
+    }
+    let locked = lock_file(state_dir).try_exists().context("the state directory cannot be read")?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let recorder = Recorder::new(ledger, state_dir);
+    recorder.recall_uses(report.opened.seq).context("the journal cannot be read")?;
+    let agent_id = agent_id::of(state_dir).context("the agent's id cannot be read or made")?;
+    Ok(Front::new(Rc::clone(config), keyring, key_files, spawner, recorder, (agent_id, locked), reload))
+}
+
+/// The running agent.
+struct Agent {
+    config_file: PathBuf,
+    /// Of the start: the environment has been forgotten since.
+    facts: Facts,
+    server: Server<Session>,
+    front: Rc<Front>,
+    manager: Rc<ServiceManager>,
+    signals: Signals,
+}
+
+impl Agent {
+    /// All or nothing: on an error the configuration in force stays.
+    async fn reload(&mut self, uid: Option<u32>) -> Result<Loaded, String> {
+        self.give_sign_of_life();
+        self.manager.reloading();
+        let loaded = self.try_reload(uid).await;
+        self.manager.ready(&life::in_one_line(&self.front));
+        if let Err(error) = &loaded {
+            tracing::error!("the configuration was not loaded, the one in force stays:\n{error}");
+        }
+        loaded
+    }
+
+    async fn try_reload(&mut self, uid: Option<u32>) -> Result<Loaded, String> {
+        let sources = self.read_sources().await?;
+        let config = sources.into_config(&self.config_file, &self.facts);
+        let config = Rc::new(config.map_err(|error| format!("{:#}", anyhow::Error::from(error)))?);
+        let before = self.front.config();
+        if config.agent.needs_restart(&before.agent) {
+            let fields = "state_dir, durability, confinement, socket, admin_socket, vault_dir and vault_socket";
+            return Err(format!("{fields} change only with a restart"));
+        }
+        let loosens = match before.policy.approvers.is_empty() {
+            true => Vec::new(),
+            false => config::loosened(&before, &config, &self.front.keyring.tokens()),
+        };
+        if !loosens.is_empty() {
+            let proposed = self.front.propose_config(uid, config, loosens);
+            return proposed.map(Loaded::Waits).map_err(|reason| reason.to_string());
+        }
+        self.front.forget_proposed_config();
+        self.load(config).await.map(Loaded::InForce)
+    }
+
+    /// What an approver agreed to. Where it takes a restart, the next one finds it accepted.
+    async fn load_approved(&mut self, config: Rc<Config>, over: &str) -> Result<String, String> {
+        // A reload may have been under way when it was approved.
+        if self.front.config().policy.sha256 != over {
+            return Err("another configuration is in force since; ask for the change again".to_owned());
+        }
+        if config.agent.needs_restart(&self.front.config().agent) {
+            self.keep_accepted(&config)?;
+            return Ok("it is in force after the next start of the agent".to_owned());
+        }
+        self.load(config).await.map(|summary| format!("the configuration is in force: {summary}"))
+    }
+
+    async fn load(&mut self, config: Rc<Config>) -> Result<String, String> {
+        let before = self.front.config();
+        let sockets = self.server.prepare(config.endpoints());
+        let sockets = sockets.map_err(|error| format!("{error}{}", limits::hint(&error)))?;
+        self.keep_accepted(&config)?;
+        self.server.serve(sockets);
+        self.front.replace_config(Rc::clone(&config));
+        let gone = before.tokens.iter().filter(|token| !config.tokens.contains(token));
+        self.front.tokens.stop(gone.map(|token| token.settings.name.as_str())).await;
+        // A PIN or a module may have been put right.
+        self.front.tokens.retry_given_up();
+        self.start_tokens(&config);
+        self.record_config(&config);
+        Ok(config.summary())
+    }
+
+    /// Has the configuration read by a process that can reach it. A stop does not wait for it.
+    async fn read_sources(&mut self) -> Result<Sources, String> {
+        let spawner = self.front.spawner.clone();
+        let read = async {
+            let (mut child, mut stream) = spawner.start(Kind::Configuration, None).await?;
+            let (mut told, mut frames) = (Vec::new(), Frames::default());
+            stream.read_to_end(&mut told).await?;
+            child.wait().await;
+            frames.push(&told);
+            let told = frames.take::<Result<Sources, String>>().map_err(io::Error::other)?;
+            told.ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "it ended without an answer"))
+        };
+        let read = tokio::select! {
+            read = tokio::time::timeout(READING, read) => read.map_err(io::Error::from),
+            () = self.signals.stop() => return Err("the agent stops".to_owned()),
+        };
+        read.flatten().map_err(|error| format!("the configuration could not be read: {error}"))?
+    }
+
+    /// On a full disk with the room that was set aside.
+    fn keep_accepted(&self, config: &Config) -> Result<(), String> {
+        let kept = self.front.recorder.with_room(is_full, || accepted::keep(config));
+        kept.map_err(|error| format!("what was accepted cannot be kept in the state directory: {error}"))
+    }
+
+    /// Starts a host for every token that has none.
+    fn start_tokens(&self, config: &Config) {
+        for token in config.tokens.iter().filter(|token| self.front.tokens.handle(&token.settings.name).is_none()) {
+            let spawner = self.front.spawner.clone();
+            let started = match token.settings.is_vault() {
+                true => Ok(TokenEnd::Vault(Vault::new(token.settings.name.clone(), self.front.vault_spawner()))),
+                false => host_of(token).map(|host| TokenEnd::Host(Supervisor::start(host, spawner))),
+            };
+            match started {
+                Ok(handle) => {
+                    self.front.tokens.add(handle.clone());
+                    spawn_local(follow(Rc::clone(&self.front), handle, Rc::clone(&self.manager)));
+                }
+                Err(error) => tracing::error!(token = token.settings.name, %error, "no host was started"),
+            }
+        }
+    }
+
+    fn record_config(&self, config: &Config) {
+        let summary = config.summary();
+        let loaded = ConfigLoaded { sha256: config.policy.sha256.as_str().into(), summary: summary.as_str().into() };
+        self.front.recorder.note(&Record::ConfigLoaded(loaded));
+    }
+
+    fn tick(&self) {
+        self.front.recorder.tick();
+        self.manager.status(&life::in_one_line(&self.front));
+    }
+
+    /// Withheld where the agent only looks alive: the service manager then starts it anew.
+    fn give_sign_of_life(&self) {
+        let deaf = || (!self.server.listens()).then(|| "a socket is not listened on any more".to_owned());
+        match self.front.tokens.fault().or_else(deaf) {
+            Some(fault) => tracing::error!(fault, "no sign of life is given to the service manager"),
+            None => self.manager.alive(),
+        }
+    }
+
+    async fn stop(self) -> anyhow::Result<()> {
+        self.manager.stopping();
+        self.front.stop_waiting();
+        self.server.close(PATIENCE).await;
+        if tokio::time::timeout(PATIENCE, self.front.approvals.settled()).await.is_err() {
+            tracing::error!("a request that waited for approval did not end in time");
+        }
+        self.front.tokens.stop_all().await;
+        self.front.recorder.close().context("the journal could not be closed in order")
+    }
+}
+
+/// When signs of life are due, if the service manager waits for any.
+struct SignsOfLife(Option<Interval>);
+
+impl SignsOfLife {
+    fn due(manager: &ServiceManager) -> Self {
+        Self(manager.sign_of_life_every().map(|period| {
+            let mut interval = tokio::time::interval(period);
+            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            interval
+        }))
+    }
+
+    async fn next(&mut self) {
+        match &mut self.0 {
+            Some(interval) => drop(interval.tick().await),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+fn host_of(token: &TokenConfig) -> Result<supervisor::TokenConfig, postcard::Error> {
+    let settings = postcard::to_stdvec(&token.settings)?;
+    let deadlines = match () {
+        () if token.profile.is_yubikey() => Deadlines::with_touch(),
+        // It starts with a touch.
+        () if token.settings.is_sealed() => {
+            Deadlines { start: Deadlines::with_touch().start * 2, ..Deadlines::default() }
+        }
+        () => Deadlines::default(),
+    };
+    let (name, keeps_pin) = (token.settings.name.clone(), token.settings.keeps_pin());
+    Ok(supervisor::TokenConfig { name, settings, keeps_pin, deadlines })
+}
+
+/// Keeps keyring and journal in step with one token, until its host is stopped.
+async fn follow(front: Rc<Front>, handle: TokenEnd, manager: Rc<ServiceManager>) {
+    let mut changes = handle.subscribe();
+    let mut recorded = None;
+    loop {
+        let status = changes.borrow_and_update().clone();
+        if !status.keys.is_empty() {
+            front.keyring.hosted(handle.name(), &status.keys);
+        }
+        // Each start of a host that keeps failing is no news.
+        let again = recorded == Some(TokenState::Down) && status.state == TokenState::Starting;
+        if recorded != Some(status.state) && !again {
+            recorded = Some(status.state);
+            let change = TokenChange {
+                token: handle.name().into(),
+                state: status.state.name().into(),
+                detail: status.last_error.as_deref().map(Into::into),
+            };
+            front.recorder.note(&Record::Token(change));
+        }
+        manager.status(&life::in_one_line(&front));
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// True where the error means that the configuration or the state directory has to be put right by hand.
+pub fn is_configuration(error: &anyhow::Error) -> bool {
+    error.is::<config::ConfigError>()
+        || error.is::<NoToken>()
+        || error.is::<NotAccepted>()
+        || matches!(error.downcast_ref(), Some(LedgerError::Damaged { .. }))
+        || error.downcast_ref().is_some_and(SocketError::is_configuration)
+        || matches!(error.downcast_ref(), Some(LimitsError::Directory(..) | LimitsError::Socket(_)))
+        || error.is::<crate::ledger::keys::KeyFileError>()
+}

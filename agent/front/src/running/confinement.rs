@@ -1,0 +1,111 @@
+//! What the front gives up before it reads a client's first byte, and what `status` says of all processes' limits.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::PathBuf;
+
+use countersign_base::config::Config;
+use countersign_base::messages::confinement::Limits;
+use countersign_base::messages::settings::PinSource;
+use countersign_base::system::confine::{self, Calls, ConfineError, Files};
+use countersign_base::system::sys;
+use countersign_core::wire::ConfinementEntry;
+use rustix::io::Errno;
+
+use crate::front::Front;
+use crate::ledger::storage::{Disk, Storage};
+use crate::sockets::server;
+
+/// What the front reads of the system: of which boot its journal is, and which uid stands for no uid.
+const SYSTEM: [&str; 2] = ["/proc/sys/kernel/random/boot_id", "/proc/sys/kernel/overflowuid"];
+
+/// Where approvers are shown which programs ask: names and parents. What needs the rights of a debugger, such as another
+/// process's memory or environment, stays out of reach.
+const PROCESSES: &str = "/proc";
+
+/// Why the front does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum LimitsError {
+    #[error(transparent)]
+    Confine(#[from] ConfineError),
+    #[error("the directory {} cannot be made", .0.display())]
+    Directory(PathBuf, #[source] io::Error),
+    #[error("the environment could not be cleared")]
+    Environment(#[source] io::Error),
+    #[error(transparent)]
+    Socket(#[from] crate::sockets::socket::SocketError),
+}
+
+/// Gives up everything that serving with this configuration does not need. There must be no other thread yet.
+pub fn confine_front(config: &Config) -> Result<Limits, LimitsError> {
+    let state_dir = &config.agent.state_dir;
+    Disk.create_dir(state_dir).map_err(|error| LimitsError::Directory(state_dir.clone(), error))?;
+    let endpoints = config.endpoints();
+    server::create_directories(&endpoints)?;
+    // The hosts have inherited them; the front has no use for a PIN.
+    for token in &config.tokens {
+        if let PinSource::Fd(number) = token.settings.pin {
+            sys::close_inherited(number);
+        }
+    }
+    sys::forget_environment().map_err(LimitsError::Environment)?;
+    let files = Files { read: reads(config), write: writes(config), network: false };
+    Ok(confine::enter(config.agent.confinement, Some(&files), Calls::Front)?)
+}
+
+fn reads(config: &Config) -> Vec<PathBuf> {
+    let processes = (!config.policy.approvers.is_empty()).then_some(PROCESSES);
+    SYSTEM.into_iter().chain(processes).map(PathBuf::from).collect()
+}
+
+/// Where the front can write.
+pub fn writes(config: &Config) -> Vec<PathBuf> {
+    let sockets = config.endpoints().into_iter().filter_map(|endpoint| Some(endpoint.path.parent()?.to_owned()));
+    let all: BTreeSet<_> = sockets.chain([config.agent.state_dir.clone()]).collect();
+    all.into_iter().collect()
+}
+
+/// What to add to a refused access: a reload cannot give back what the start gave up.
+pub fn hint(error: &(dyn std::error::Error + 'static)) -> &'static str {
+    let refused = |error: &io::Error| error.raw_os_error() == Some(Errno::ACCESS.raw_os_error());
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.downcast_ref().is_some_and(refused) {
+            return "; a directory that was not in use at the start needs a restart";
+        }
+        cause = error.source();
+    }
+    ""
+}
+
+impl Front {
+    /// Each process and what it cannot do.
+    pub(crate) fn confinement(&self) -> Vec<ConfinementEntry> {
+        let entry = |process: &str, Limits { on, missing }: Limits| ConfinementEntry {
+            process: process.to_owned(),
+            on,
+            missing,
+        };
+        let mut all = vec![entry("front", self.limits.clone()), entry("spawner", self.spawner.limits())];
+        for token in &self.config().tokens {
+            let name = &token.settings.name;
+            if let Some(status) = self.tokens.status(name).filter(|_| self.tokens.is_up(name)) {
+                all.push(entry(&format!("host {name}"), status.limits));
+            }
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_directory_is_told_from_other_errors() {
+        let error = |number: Errno| LimitsError::Directory("/x".into(), io::Error::from(number));
+        assert!(hint(&error(Errno::ACCESS)).contains("restart"));
+        assert_eq!(hint(&error(Errno::NOENT)), "");
+        assert_eq!(hint(&LimitsError::Directory("/x".into(), io::Error::other("x"))), "");
+    }
+}

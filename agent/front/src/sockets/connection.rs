@@ -1,0 +1,369 @@
+//! One connection: what arrived is cut into requests, these are answered in order, and neither side waits for ever.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use countersign_base::config::endpoint::ListenerKind;
+use countersign_core::wire;
+use rustix::event::{PollFd, PollFlags};
+use tokio::time::{Instant, sleep_until};
+
+use super::frame::{Answer, FrameError, FrameReader, Incoming, MAX_FRAME};
+use super::in_flight::InFlight;
+use super::peer::Peer;
+use super::stream::Stream;
+use super::turns::{Party, Ticket};
+use super::{descriptor, spare};
+use crate::shutdown::Stop;
+
+/// Answers the requests of all connections.
+pub trait Handler: 'static {
+    /// Answers one request. Requests of a connection start in order and run together.
+    ///
+    /// It is the peer's turn when this begins. What works long after a wait asks for another turn:
+    /// [`Peer::turn`].
+    ///
+    /// A request that was started is run to its end, even where the peer is gone, so that what it recorded as an
+    /// intent gets its result; what waits for a person watches [`Peer::gone`].
+    fn handle(&self, peer: &Peer, incoming: Incoming) -> impl Future<Output = Answer>;
+
+    /// False for a peer that nothing is served to: few of those are let in at a time.
+    fn knows(&self, _peer: &Peer) -> bool {
+        true
+    }
+
+    /// Whom the peer's messages are counted for when turns are given out.
+    fn party(&self, peer: &Peer) -> Party {
+        Party::Uid(peer.uid)
+    }
+
+    fn connected(&self, _peer: &Peer) {}
+
+    /// Nobody can read an answer any more; requests may still be running.
+    fn disconnected(&self, _peer: &Peer) {}
+}
+
+/// What one connection may use.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionLimits {
+    /// Requests started and not yet answered; beyond that nothing is read.
+    pub in_flight: usize,
+    /// From the first byte of a frame to its last.
+    pub half_frame: Duration,
+    /// Without reading a byte while answers wait.
+    pub not_reading: Duration,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self { in_flight: 64, half_frame: Duration::from_secs(10), not_reading: Duration::from_secs(10) }
+    }
+}
+
+/// Payload bytes of started requests, lists that were asked for, and bytes of answers not yet written, beyond which nothing is read.
+const MAX_HELD: usize = MAX_FRAME;
+/// What a list counts for among the bytes held.
+const LONG_ANSWER: usize = MAX_HELD / 4;
+/// How often a peer that is not being read from is checked for having gone.
+const HANG_UP_CHECK: Duration = Duration::from_secs(1);
+
+/// Why a connection ended other than by the peer closing it in order.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("the peer sent more than one descriptor with one message")]
+    Descriptors(#[from] FrameError),
+    #[error("the peer is gone")]
+    Gone,
+    #[error("the peer did not finish a frame in time")]
+    HalfFrame,
+    #[error("the peer did not read its answers")]
+    NotReading,
+    #[error("the socket failed")]
+    Socket(#[from] io::Error),
+}
+
+/// `Start` starts the answer to a message.
+struct Connection<Start, Running> {
+    stream: Stream,
+    peer: Rc<Peer>,
+    start: Start,
+    limits: ConnectionLimits,
+    reader: FrameReader,
+    in_flight: InFlight<Running>,
+    output: Output,
+    /// There may be something to read.
+    arrived: bool,
+    /// It waits for its turn, and since when.
+    ticket: Option<(Ticket, Instant)>,
+    /// It is its turn.
+    called: bool,
+    /// False once the peer has closed its side, sent a bad frame, or the agent stops.
+    reading: bool,
+    /// When the first byte of the frame that is incomplete arrived.
+    half_frame_since: Option<Instant>,
+}
+
+/// Serves one connection to its end.
+pub(crate) async fn serve<H: Handler>(
+    stream: Stream,
+    peer: Peer,
+    handler: Rc<H>,
+    limits: ConnectionLimits,
+    stop: Stop,
+) {
+    let peer = Rc::new(peer);
+    handler.connected(&peer);
+    let start = |incoming| {
+        let (handler, peer) = (Rc::clone(&handler), Rc::clone(&peer));
+        async move { handler.handle(&peer, incoming).await }
+    };
+    let mut connection = Connection {
+        stream,
+        peer: Rc::clone(&peer),
+        start,
+        limits,
+        reader: FrameReader::default(),
+        in_flight: InFlight::new(),
+        output: Output::default(),
+        arrived: false,
+        ticket: None,
+        called: false,
+        reading: true,
+        half_frame_since: None,
+    };
+    if let Err(reason) = connection.run(stop).await {
+        tracing::debug!(connection = peer.connection, uid = peer.uid, %reason, "connection ended");
+    }
+    peer.mark_gone();
+    handler.disconnected(&peer);
+    let mut in_flight = connection.in_flight;
+    drop((connection.stream, connection.ticket));
+    if let Some(seat) = peer.seat() {
+        seat.holds(in_flight.bytes());
+    }
+    let mut unread = Vec::new();
+    while !in_flight.is_empty() {
+        in_flight.answers(&mut unread).await;
+        unread.clear();
+    }
+}
+
+impl<Start, Running> Connection<Start, Running>
+where
+    Start: Fn(Incoming) -> Running,
+    Running: Future<Output = Answer>,
+{
+    async fn run(&mut self, mut stop: Stop) -> Result<(), Ended> {
+        let mut stopped = std::pin::pin!(stop.requested());
+        loop {
+            self.output.write_to(&self.stream)?;
+            poll_fn(|context| Poll::Ready(self.take_messages(context))).await?;
+            self.count_held();
+            if !self.reading && !self.reader.has_frame() && self.in_flight.is_empty() && self.output.is_empty() {
+                return Ok(());
+            }
+            let (waits, may_read) = (self.ticket.is_some(), self.reading && self.has_room());
+            let timer = self.timer(may_read);
+            tokio::select! {
+                biased;
+                () = self.in_flight.answers(&mut self.output.bytes), if !self.in_flight.is_empty() => {}
+                () = called(&self.ticket), if waits => self.begin_turn(),
+                ready = self.stream.readable(), if may_read && !waits => {
+                    ready?;
+                    self.arrived = true;
+                }
+                ready = self.stream.writable(), if !self.output.is_empty() => ready?,
+                () = reached(timer), if timer.is_some() => self.check(may_read)?,
+                () = &mut stopped, if self.reading => self.reading = false,
+            }
+        }
+    }
+
+    /// Takes one message for each turn there is now; where there are more, it gets in line.
+    fn take_messages(&mut self, context: &mut Context<'_>) -> Result<(), Ended> {
+        while self.has_work() && self.has_room() && self.ticket.is_none() {
+            let begins = !self.reader.holds_bytes();
+            let waits = match self.peer.seat() {
+                Some(seat) if !std::mem::take(&mut self.called) && !seat.may_begin_at_once(begins) => seat.wait(begins),
+                _ => {
+                    self.take_message(context)?;
+                    continue;
+                }
+            };
+            self.ticket = Some((waits, Instant::now()));
+        }
+        self.called = false;
+        Ok(())
+    }
+
+    fn has_work(&self) -> bool {
+        (self.arrived && self.reading) || self.reader.has_frame()
+    }
+
+    /// Reads until there is a message, which is begun, or nothing more to read.
+    fn take_message(&mut self, context: &mut Context<'_>) -> Result<(), Ended> {
+        loop {
+            match self.reader.next_frame() {
+                Ok(Some(incoming)) => {
+                    self.begin(incoming, context);
+                    self.half_frame_since = None;
+                    return Ok(());
+                }
+                Ok(None) if self.arrived && self.reading => self.read()?,
+                Ok(None) => {
+                    self.reader.release();
+                    let since = self.half_frame_since.unwrap_or_else(Instant::now);
+                    self.half_frame_since = self.reader.holds_bytes().then_some(since);
+                    return Ok(());
+                }
+                Err(error) => {
+                    self.refuse_rest(error);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn begin_turn(&mut self) {
+        self.called = true;
+        let waited = self.ticket.take().map(|(_, since)| since.elapsed());
+        if let (Some(since), Some(waited)) = (&mut self.half_frame_since, waited) {
+            *since += waited; // this time was ours, not the peer's
+        }
+    }
+
+    /// Says what it holds of its client's share.
+    fn count_held(&self) {
+        if let Some(seat) = self.peer.seat() {
+            seat.holds(self.reader.held() + self.in_flight.bytes() + self.output.bytes.len());
+        }
+    }
+
+    /// False while as much is under way, or waiting to be read by the peer, as one connection may have.
+    fn has_room(&self) -> bool {
+        self.in_flight.len() < self.limits.in_flight
+            && self.in_flight.bytes() < MAX_HELD
+            && self.output.bytes.len() < MAX_HELD
+    }
+
+    fn read(&mut self) -> Result<(), Ended> {
+        let received = match self.peer.listener {
+            ListenerKind::Admin => descriptor::receive(&self.stream, self.reader.buffer()),
+            _ => self.stream.append_to(self.reader.buffer()).map(|bytes| (bytes, None)),
+        };
+        match received {
+            Ok((0, _)) if self.hung_up() => return Err(Ended::Gone),
+            Ok((0, _)) => self.reading = false,
+            Ok((_, None)) => {}
+            Ok((_, Some(descriptor))) => self.reader.attach(descriptor)?,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.arrived = false,
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, incoming: Incoming, context: &mut Context<'_>) {
+        let bytes = match &incoming {
+            // A few bytes ask for lists as long as the operator's keys are many.
+            Incoming::Extension { name, .. } if name == wire::KEYS || name == wire::STATUS => LONG_ANSWER,
+            Incoming::RequestIdentities => LONG_ANSWER,
+            Incoming::Extension { payload, .. } => payload.len(),
+            Incoming::Oversized { .. } | Incoming::Refused(_) => 0,
+        };
+        self.in_flight.begin(bytes, (self.start)(incoming), context);
+    }
+
+    /// What was asked before the bad frame is still answered.
+    fn refuse_rest(&mut self, error: FrameError) {
+        tracing::debug!(connection = self.peer.connection, uid = self.peer.uid, %error, "bad frame");
+        self.reader = FrameReader::default();
+        self.reading = false;
+    }
+
+    /// The time of half a frame passes while the peer has still to send the rest.
+    fn timer(&self, may_read: bool) -> Option<Instant> {
+        let half_frame = self
+            .half_frame_since
+            .filter(|_| may_read && self.ticket.is_none())
+            .map(|since| since + self.limits.half_frame);
+        let not_reading = self.output.stalled_since.map(|since| since + self.limits.not_reading);
+        let hang_up = (!may_read).then(|| Instant::now() + HANG_UP_CHECK);
+        [half_frame, not_reading, hang_up].into_iter().flatten().min()
+    }
+
+    fn check(&self, may_read: bool) -> Result<(), Ended> {
+        let expired = |since: Option<Instant>, limit| since.is_some_and(|since| since.elapsed() >= limit);
+        if may_read && self.ticket.is_none() && expired(self.half_frame_since, self.limits.half_frame) {
+            return Err(Ended::HalfFrame);
+        }
+        if expired(self.output.stalled_since, self.limits.not_reading) {
+            return Err(Ended::NotReading);
+        }
+        if !may_read && self.hung_up() {
+            return Err(Ended::Gone);
+        }
+        Ok(())
+    }
+
+    /// True once the peer has closed both directions; a peer that only finished asking still reads.
+    fn hung_up(&self) -> bool {
+        let mut polled = [PollFd::new(&self.stream, PollFlags::empty())];
+        let now = rustix::event::Timespec::default();
+        let polling = rustix::io::retry_on_intr(|| rustix::event::poll(&mut polled, Some(&now)));
+        polling.is_ok() && polled[0].revents().contains(PollFlags::HUP)
+    }
+}
+
+/// Waits for the turn of a connection that has a ticket.
+async fn called(ticket: &Option<(Ticket, Instant)>) {
+    if let Some((ticket, _)) = ticket {
+        ticket.called().await;
+    }
+}
+
+/// Arms a timer only once it is waited for, which no request that is answered at once does.
+async fn reached(time: Option<Instant>) {
+    if let Some(time) = time {
+        sleep_until(time).await;
+    }
+}
+
+/// Answers on their way to the peer.
+#[derive(Default)]
+struct Output {
+    bytes: Vec<u8>,
+    written: usize,
+    /// Since when the peer has not taken a byte, where some wait.
+    stalled_since: Option<Instant>,
+}
+
+impl Output {
+    fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Writes all that the socket takes at once; usually everything, in one write.
+    fn write_to(&mut self, stream: &Stream) -> io::Result<()> {
+        while self.written < self.bytes.len() {
+            match stream.try_write(&self.bytes[self.written..]) {
+                Ok(written) => {
+                    self.written += written;
+                    self.stalled_since = None;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.stalled_since.get_or_insert_with(Instant::now);
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if !self.bytes.is_empty() {
+            spare::give(std::mem::take(&mut self.bytes));
+            *self = Self::default();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,193 @@
+//! The accept loop of one socket: a permit before each accept, the peer identified, a task for each connection.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign_base::config::endpoint::ListenerKind;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
+
+use super::connection::{self, ConnectionLimits, Handler};
+use super::peer::Peer;
+use super::stream::Stream;
+use super::turns::Turns;
+use crate::shutdown::Stop;
+
+/// How many connections the agent serves at once, and what each may use.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub connections: usize,
+    /// The last of them are for peers that have few: however many clients take all they can, the next one gets in.
+    pub connections_kept: usize,
+    /// For one uid on one socket.
+    pub connections_per_uid: usize,
+    /// The same, when no more than those kept are left.
+    pub few_connections: usize,
+    /// For all peers together that the handler does not know: enough to tell each what is wrong.
+    pub stranger_connections: usize,
+    /// On the admin socket, apart from the others so that clients cannot lock the operator out.
+    pub admin_connections: usize,
+    pub connection: ConnectionLimits,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 1024,
+            connections_kept: 256,
+            connections_per_uid: 256,
+            few_connections: 16,
+            stranger_connections: 32,
+            admin_connections: 64,
+            connection: ConnectionLimits::default(),
+        }
+    }
+}
+
+/// How many connections are accepted before anything else is looked at.
+const MOST_IN_A_ROW: usize = 8;
+
+/// What all accept loops share.
+pub(crate) struct Accepting<H> {
+    pub(crate) handler: Rc<H>,
+    pub(crate) limits: Limits,
+    clients: Arc<Semaphore>,
+    operators: Arc<Semaphore>,
+    strangers: Arc<Semaphore>,
+    per_peer: PerPeer,
+    accepted: Cell<u64>,
+    turns: Rc<Turns>,
+    stop: Stop,
+}
+
+type PerPeer = Rc<RefCell<HashMap<(ListenerKind, Option<u32>), usize>>>;
+
+impl<H: Handler> Accepting<H> {
+    pub(crate) fn new(handler: Rc<H>, limits: Limits, stop: Stop) -> Self {
+        Self {
+            handler,
+            limits,
+            clients: Arc::new(Semaphore::new(limits.connections)),
+            operators: Arc::new(Semaphore::new(limits.admin_connections)),
+            strangers: Arc::new(Semaphore::new(limits.stranger_connections)),
+            per_peer: PerPeer::default(),
+            accepted: Cell::new(0),
+            turns: Rc::default(),
+            stop,
+        }
+    }
+
+    /// Accepts until its task is aborted. `kind` may change between two accepts, when a client is renamed.
+    pub(crate) async fn accept_from(self: Rc<Self>, listener: UnixListener, kind: Rc<RefCell<ListenerKind>>) {
+        let permits = match *kind.borrow() {
+            ListenerKind::Admin => &self.operators,
+            ListenerKind::Agent | ListenerKind::Client(_) => &self.clients,
+        };
+        let mut in_a_row = 0;
+        // Never closed, so this never fails.
+        while let Ok(permit) = Arc::clone(permits).acquire_owned().await {
+            let stream = accept(&listener).await;
+            self.admit(stream, kind.borrow().clone(), permit);
+            in_a_row = (in_a_row + 1) % MOST_IN_A_ROW;
+            if in_a_row == 0 {
+                tokio::task::yield_now().await; // a crowd that connects lets the others have their turn
+            }
+        }
+    }
+
+    /// Waits until every connection has ended.
+    pub(crate) async fn drained(&self) {
+        for (permits, all) in
+            [(&self.clients, self.limits.connections), (&self.operators, self.limits.admin_connections)]
+        {
+            let _ = permits.acquire_many(all as u32).await;
+        }
+    }
+
+    fn admit(self: &Rc<Self>, stream: UnixStream, kind: ListenerKind, permit: OwnedSemaphorePermit) {
+        self.accepted.set(self.accepted.get() + 1);
+        let mut peer = match Peer::identify(&stream, self.accepted.get(), kind) {
+            Ok(peer) => peer,
+            Err(error) => return tracing::warn!(%error, "a peer without credentials was turned away"),
+        };
+        let Some(place) = Place::take(&self.per_peer, &peer, self.most_of(&peer)) else {
+            return tracing::debug!(uid = peer.uid, listener = ?peer.listener, "too many connections of one uid");
+        };
+        let Ok(stranger) = self.stranger_permit(&peer) else {
+            return tracing::debug!(uid = peer.uid, "too many connections of those who are no clients");
+        };
+        let stream = match stream.into_std().and_then(Stream::new) {
+            Ok(stream) => stream,
+            Err(error) => return tracing::warn!(%error, "a connection could not be served"),
+        };
+        peer.take_seat(self.turns.seat(&self.handler.party(&peer)));
+        let (handler, limits, stop) = (Rc::clone(&self.handler), self.limits.connection, self.stop.clone());
+        tokio::task::spawn_local(async move {
+            connection::serve(stream, peer, handler, limits, stop).await;
+            drop((place, permit, stranger));
+        });
+    }
+}
+
+impl<H: Handler> Accepting<H> {
+    /// How many connections this peer may have now.
+    fn most_of(&self, peer: &Peer) -> usize {
+        let scarce = self.clients.available_permits() < self.limits.connections_kept;
+        let Limits { connections_per_uid, few_connections, .. } = self.limits;
+        if scarce && peer.listener != ListenerKind::Admin { few_connections } else { connections_per_uid }
+    }
+
+    /// Whom the handler does not know shares few places with all others of that kind.
+    fn stranger_permit(&self, peer: &Peer) -> Result<Option<OwnedSemaphorePermit>, TryAcquireError> {
+        if self.handler.knows(peer) { Ok(None) } else { Arc::clone(&self.strangers).try_acquire_owned().map(Some) }
+    }
+}
+
+/// One of the connections a uid may have on a socket; given back on drop.
+struct Place {
+    counts: PerPeer,
+    key: (ListenerKind, Option<u32>),
+}
+
+impl Place {
+    fn take(counts: &PerPeer, peer: &Peer, limit: usize) -> Option<Self> {
+        let key = (peer.listener.clone(), peer.uid);
+        let mut borrowed = counts.borrow_mut();
+        let count = borrowed.entry(key.clone()).or_insert(0);
+        if *count >= limit {
+            return None;
+        }
+        *count += 1;
+        Some(Self { counts: Rc::clone(counts), key })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.counts.borrow_mut();
+        let last = counts.get_mut(&self.key).is_none_or(|count| {
+            *count -= 1;
+            *count == 0
+        });
+        if last {
+            counts.remove(&self.key);
+        }
+    }
+}
+
+/// Accepts one connection; an error such as EMFILE passes or is waited out, it never ends the agent.
+async fn accept(listener: &UnixListener) -> UnixStream {
+    const LONGEST: Duration = Duration::from_secs(1);
+    let mut pause = Duration::from_millis(5);
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return stream,
+            Err(error) => tracing::warn!(%error, "a connection could not be accepted"),
+        }
+        tokio::time::sleep(pause).await;
+        pause = LONGEST.min(pause * 2);
+    }
+}

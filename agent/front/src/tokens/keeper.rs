@@ -1,0 +1,38 @@
+//! The front's end of a keeper: the process that has the PIN of a trading token, for as long as the agent runs.
+
+use std::io;
+
+use countersign_base::messages::spawner::Kind;
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
+
+use super::link::append_frame;
+use super::spawner::{Child, Spawner};
+
+/// A keeper that was started; it ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    process: Child,
+    /// It ends where this is closed.
+    _connection: UnixStream,
+}
+
+impl Keeper {
+    /// Starts one for the token of these settings. It asks for a touch when the first host wants the PIN.
+    pub(crate) async fn start(spawner: &Spawner, token: &str, settings: &[u8]) -> io::Result<Self> {
+        let (process, mut connection) = spawner.start(Kind::Keeper, None).await?;
+        let mut frame = Vec::new();
+        append_frame(settings, &mut frame);
+        connection.write_all(&frame).await?;
+        tracing::info!(token, pid = process.pid(), "a process is to keep its PIN while the agent runs");
+        Ok(Self { process, _connection: connection })
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        self.process.has_ended()
+    }
+
+    pub(crate) fn process(&self) -> &Child {
+        &self.process
+    }
+}

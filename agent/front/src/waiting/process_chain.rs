@@ -1,0 +1,35 @@
+//! The processes of a caller, by name.
+
+/// Names of a process and of those that started it, as far as they can be read; it may be gone, and another in its place.
+pub(crate) fn process_chain(pid: Option<u32>) -> Vec<String> {
+    const MOST: usize = 8;
+    let parent = |process: &Option<(String, u32)>| process.as_ref().and_then(|(_, parent)| process_of(*parent));
+    std::iter::successors(Some(pid.and_then(process_of)), |process| process.is_some().then(|| parent(process)))
+        .flatten()
+        .take(MOST)
+        .map(|(name, _)| name)
+        .collect()
+}
+
+/// Name and parent of a process, from proc_pid_stat(5): the name stands in parentheses and may hold any of them.
+fn process_of(pid: u32) -> Option<(String, u32)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (before, after) = stat.rsplit_once(')')?;
+    let name = before.split_once('(')?.1;
+    let parent = after.split_whitespace().nth(1)?.parse().ok().filter(|parent| *parent > 0)?;
+    let printable = name.chars().map(|letter| if letter.is_ascii_graphic() { letter } else { '?' });
+    Some((printable.collect(), parent))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_chain_begins_with_the_process_itself() {
+        let chain = process_chain(Some(std::process::id()));
+        assert!(chain.len() > 1, "{chain:?}");
+        assert_eq!(process_chain(None), Vec::<String>::new());
+        assert_eq!(process_chain(Some(u32::MAX)), Vec::<String>::new());
+    }
+}

@@ -1,0 +1,379 @@
+//! What an operator does with a vault: make it, look at it, try its YubiKeys, change who opens it.
+//!
+//! Every change but the first takes a touch of a YubiKey that opens it now, and an approval by those who could approve when
+//! it was sealed.
+
+use std::fs;
+use std::io::{BufRead, Write};
+use std::path::{Path, PathBuf};
+
+use countersign_base::agent_id;
+use countersign_base::config::{self, Config, fits};
+use countersign_base::messages::confinement::Demand;
+use countersign_base::messages::settings::{PinSource, TokenSettings};
+use countersign_base::messages::token_host::HostError;
+use countersign_base::messages::yubikey::Slot;
+use countersign_base::system::sys::LockedMemory;
+use countersign_base::system::{clock, confine};
+use countersign_core::approval::{Collected, Purpose, Statement, Subject};
+use countersign_core::attestation::PinPolicy;
+use countersign_token::login;
+use countersign_token::token::pkcs11::Token;
+use countersign_token::vault::open::{Closing, Prepared};
+use countersign_token::vault::place::Place;
+use countersign_token::vault::sealed::{Contents, Mark, Recipient, SealedApprover, Terms, random_pin};
+use countersign_token::vault::spent::Spent;
+use countersign_token::vault::unseal::{card_pin, yubikey_gone};
+use countersign_token::yubikey::YubiKey;
+use countersign_token::yubikey::new_key::{attest, make_unsealing_key, roots};
+use data_encoding::BASE64;
+use serde_json::json;
+
+use super::vault_difference::Difference;
+
+/// How long an approval of a change may take.
+const PATIENCE_MS: u64 = 180_000;
+
+/// A vault of `agent.toml`.
+#[derive(Debug)]
+pub struct Custody {
+    config: Config,
+    config_file: PathBuf,
+    settings: TokenSettings,
+    place: Place,
+}
+
+/// What is changed about a vault.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Change {
+    Add(String),
+    Remove(String),
+    /// Takes on `agent.toml` as it is now.
+    Reseal,
+    /// Nothing but the PIN: takes no approval.
+    Rotate,
+}
+
+impl Custody {
+    pub fn open(config_file: &Path, token: &str) -> Result<Self, HostError> {
+        confine::hide_memory().map_err(HostError::unprotected)?;
+        let config = config::load(config_file).map_err(|error| HostError::refused("agent.toml", &error))?;
+        let found = config.tokens.iter().find(|one| one.settings.name == token);
+        let absent = || HostError::Refused(format!("agent.toml has no [token.{token}] with a sealed PIN"));
+        let settings = found.filter(|one| one.settings.is_sealed()).ok_or_else(absent)?.settings.clone();
+        let place = Place::of(&settings.state_dir, token);
+        Ok(Self { config, config_file: config_file.to_owned(), settings, place })
+    }
+
+    /// Seals a new vault: takes the token's first PIN from `pin_file`, sets one that nobody knows, and removes the file.
+    /// The same with the security officer's, which could set the other one.
+    pub fn init(
+        &self,
+        pin_file: &Path,
+        so_pin_file: Option<&Path>,
+        overwrite: bool,
+        agent_id: Option<&str>,
+    ) -> Result<serde_json::Value, HostError> {
+        self.owned()?;
+        if self.place.exists() {
+            return Err(HostError::Refused("this vault was made already: countersign vault show".to_owned()));
+        }
+        let unsealers = self.unsealers();
+        if unsealers.len() < 2 {
+            tracing::warn!("one YubiKey only opens this vault: where it is lost, the keys are lost");
+        }
+        let recipients: Vec<_> =
+            unsealers.iter().map(|settings| recipient(settings, overwrite)).collect::<Result<_, _>>()?;
+        let approvers: Vec<_> = self.config.policy.approvers.iter().filter_map(SealedApprover::of).collect();
+        if so_pin_file.is_some() && !self.rotates()? {
+            return Err(HostError::Refused("this token cannot have a PIN set: change it by hand".to_owned()));
+        }
+        if approvers.is_empty() && self.settings.is_vault() {
+            return Err(HostError::Refused("agent.toml names no approver: nobody could ever have it sign".to_owned()));
+        }
+        self.place.make().map_err(|error| HostError::refused("the vault's directory", &error))?;
+        let with_file = TokenSettings { pin: PinSource::File(pin_file.to_owned()), ..self.settings.clone() };
+        let agent = match agent_id {
+            Some(given) => given.to_owned(),
+            None => agent_id::of(&self.config.agent.state_dir)
+                .map_err(|error| HostError::refused("the agent's id, which --agent-id gives as well,", &error))?,
+        };
+        let first = read_pin(&with_file)?;
+        yubikey_gone();
+        let unconfined = TokenSettings { confinement: Demand::Off, ..with_file };
+        let login = login::log_in(&unconfined, &[], None, login::Keeper::None)?;
+        let (token, rotates) = (std::sync::Arc::clone(&login.token), Closing::rotates(login.token.profile()));
+        drop(login);
+        if let Some(file) = so_pin_file {
+            self.forget_officer(&token, file)?;
+        }
+        let terms = Terms {
+            v: 1,
+            agent,
+            token: self.settings.name.clone(),
+            token_serial: token.facts().serial.clone(),
+            policy_sha256: self.config.policy.sha256.clone(),
+            recipients,
+            approvers,
+        };
+        let failed = |error: &dyn std::fmt::Display| HostError::refused("the vault could not be sealed", error);
+        let (pin, previous) = match rotates {
+            true => (random_pin(token.profile().pin.max_length).map_err(|error| failed(&error))?, Some(first)),
+            false => (first, None),
+        };
+        let contents = Contents { terms, pin, previous, spent: Mark::default() };
+        self.place.write_next(&contents.seal().map_err(|error| failed(&error))?).map_err(|error| failed(&error))?;
+        if let Some(previous) = &contents.previous {
+            let session = token.open_writing_session().map_err(HostError::from)?;
+            let set = token.calls().set_pin(&session, previous, &contents.pin);
+            set.map_err(|code| countersign_token::token::fault::Fault::of_code(code, "C_SetPIN").error)?;
+        }
+        self.place.promote().map_err(|error| failed(&error))?;
+        self.keep_config(&contents.terms);
+        if rotates {
+            fs::remove_file(pin_file)
+                .map_err(|error| HostError::refused("the PIN file is of no use any more", &error))?;
+        }
+        Ok(shown(&contents.terms, rotates))
+    }
+
+    /// Sets a PIN of the security officer's that nobody knows: before anything is sealed, so that where it fails the same can
+    /// be asked for again.
+    fn forget_officer(&self, token: &Token, file: &Path) -> Result<(), HostError> {
+        let failed = |error: &dyn std::fmt::Display| {
+            HostError::refused("the vault is not made: the security officer's PIN could not be changed", error)
+        };
+        let known = read_pin(&TokenSettings { pin: PinSource::File(file.to_owned()), ..self.settings.clone() })?;
+        let unknown = random_pin(token.profile().pin.max_length).map_err(|error| failed(&error))?;
+        let session = token.open_writing_session().map_err(HostError::from)?;
+        let done = token.calls().login_as_officer(&session, &known);
+        let done = done.and_then(|()| token.calls().set_pin(&session, &known, &unknown));
+        done.map_err(|code| failed(&format!("{code:?}")))?;
+        drop(session);
+        fs::remove_file(file).map_err(|error| {
+            HostError::refused(
+                "the security officer's PIN is another one now; remove its file, and make the vault without it",
+                &error,
+            )
+        })
+    }
+
+    /// What anybody may see of it.
+    pub fn show(&self) -> Result<serde_json::Value, HostError> {
+        let found = self.place.read().map_err(|error| HostError::Refused(error.to_string()))?;
+        let mut shown = shown(&found.sealed.terms, self.rotates()?);
+        shown["policy_in_force"] = (found.sealed.terms.policy_sha256 == self.config.policy.sha256).into();
+        shown["rotation_unfinished"] = found.is_next.into();
+        Ok(shown)
+    }
+
+    /// Proves that a YubiKey opens the vault, with a touch: nothing is signed, and the token is not even loaded.
+    pub fn drill(&self, yubikey: &str) -> Result<serde_json::Value, HostError> {
+        let found = self.place.read().map_err(|error| HostError::Refused(error.to_string()))?;
+        self.owned()?;
+        let settings = self.yubikey(yubikey)?;
+        let serial = settings.yubikey_serial()?;
+        let opened = |error| HostError::Refused(format!("{yubikey} does not open the vault: {error}"));
+        let point = found.sealed.point_for(serial).map_err(opened)?;
+        let (card, pin) = (YubiKey::new(serial), card_pin(&settings, None)?);
+        let agreed = card.agree(Slot::KEY_MANAGEMENT, point, &pin, announce(yubikey))?;
+        found.sealed.open(serial, &agreed).map_err(opened)?;
+        Ok(json!({"v": 1, "token": self.settings.name, "opened_by": yubikey, "serial": serial}))
+    }
+
+    /// Seals anew: with a touch, and an approval unless only the PIN changes. The statement to approve goes to standard
+    /// output, one line; the signature is read from standard input, PEM, until its end.
+    pub fn change(&self, change: &Change, overwrite: bool) -> Result<serde_json::Value, HostError> {
+        self.owned()?;
+        let prepared = Prepared::new(&self.settings, &[], None, None)?;
+        let before = prepared.terms().clone();
+        let terms = self.changed(&before, change, overwrite)?;
+        // A trading token may be sealed by whom nobody has to ask.
+        if *change != Change::Rotate && !before.approvers.is_empty() {
+            self.approved(&before, &terms)?;
+        }
+        let (card, spent) = (prepared.card().to_owned(), Spent::open(prepared.place()));
+        let spent = spent.map_err(|error| HostError::Refused(error.to_string()))?;
+        let unsealed = prepared.touch(announce(&card))?;
+        if unsealed.contents.terms != before {
+            return Err(HostError::Refused("the vault holds other terms than its file".to_owned()));
+        }
+        spent.check(&unsealed.contents.spent).map_err(|error| HostError::Refused(error.to_string()))?;
+        let (login, closing) = unsealed.log_in()?;
+        let rotates = Closing::rotates(login.token.profile());
+        drop(login);
+        closing.finish_with(terms.clone(), spent.mark())?;
+        self.keep_config(&terms);
+        Ok(shown(&terms, rotates))
+    }
+
+    fn changed(&self, before: &Terms, change: &Change, overwrite: bool) -> Result<Terms, HostError> {
+        let mut terms = before.clone();
+        match change {
+            Change::Rotate => return Ok(terms),
+            Change::Reseal => {}
+            Change::Add(name) => {
+                let added = recipient(&self.yubikey(name)?, overwrite)?;
+                terms.recipients.retain(|one| one.serial != added.serial && one.name != added.name);
+                terms.recipients.push(added);
+            }
+            Change::Remove(name) => {
+                terms.recipients.retain(|one| one.name != *name);
+                if terms.recipients.is_empty() || terms.recipients.len() == before.recipients.len() {
+                    let reason = format!("{name} is none of its YubiKeys, or the only one");
+                    return Err(HostError::Refused(reason));
+                }
+            }
+        }
+        terms.policy_sha256.clone_from(&self.config.policy.sha256);
+        terms.approvers = self.config.policy.approvers.iter().filter_map(SealedApprover::of).collect();
+        Ok(terms)
+    }
+
+    /// Has those who could approve before say yes to what comes.
+    fn approved(&self, before: &Terms, terms: &Terms) -> Result<(), HostError> {
+        let found = Difference::between(before, terms, &self.config, &self.place, &self.config_file);
+        let sentences = if found.whole { 0 } else { found.loosens.len() };
+        let statement = Statement {
+            purpose: Purpose::Approval,
+            agent: before.agent.clone(),
+            request_id: uuid::Uuid::new_v4().to_string(),
+            expires_ms: clock::wall_ms() + PATIENCE_MS,
+            policy_sha256: before.policy_sha256.clone(),
+            subject: Subject::Vault {
+                token: terms.token.clone(),
+                recipients: terms.recipients.iter().map(|one| (one.name.clone(), one.serial)).collect(),
+                policy_sha256: terms.policy_sha256.clone(),
+                terms_sha256: terms.sha256(),
+                loosens: found.loosens,
+                diff: found.diff,
+            },
+        };
+        fits(sentences, &statement)
+            .map_err(|reason| HostError::refused("the change cannot be shown whole", &reason))?;
+        let approvers = before.approvers.iter().map(|one| json!({"name": one.name, "public_key": one.public_key}));
+        let asked = json!({"v": 1, "statement": statement, "approvers": approvers.collect::<Vec<_>>()});
+        writeln!(std::io::stdout(), "{asked}").map_err(|error| HostError::refused("standard output", &error))?;
+        let mut sshsig = String::new();
+        for line in std::io::stdin().lock().lines() {
+            let line = line.map_err(|error| HostError::refused("standard input", &error))?;
+            sshsig.push_str(&line);
+            sshsig.push('\n');
+            if line.starts_with("-----END") {
+                break;
+            }
+        }
+        let expires_ms = statement.expires_ms;
+        let mut collected = Collected::new(statement, 1);
+        let refused = |reason: &dyn std::fmt::Display| HostError::Refused(format!("it was not approved: {reason}"));
+        collected.take(collected.judge(&before.approvers(), &sshsig).map_err(|reason| refused(&reason))?);
+        if clock::wall_ms() >= expires_ms {
+            return Err(refused(&"too late"));
+        }
+        Ok(())
+    }
+
+    /// Without it the next change shows all of its configuration as new.
+    fn keep_config(&self, terms: &Terms) {
+        if terms.policy_sha256 == self.config.policy.sha256
+            && let Err(error) = self.place.keep_config(&self.config.text)
+        {
+            tracing::warn!(%error, "the configuration cannot be kept beside the vault");
+        }
+    }
+
+    /// What this process writes has to be its user's whose processes open the vault later.
+    fn owned(&self) -> Result<(), HostError> {
+        owned_by(&self.settings.state_dir, rustix::process::geteuid().as_raw())
+    }
+
+    fn unsealers(&self) -> &[TokenSettings] {
+        match &self.settings.pin {
+            PinSource::Sealed(sealed) => &sealed.by,
+            _ => &[],
+        }
+    }
+
+    fn yubikey(&self, name: &str) -> Result<TokenSettings, HostError> {
+        let found = self.unsealers().iter().find(|one| one.name == name).cloned();
+        let names = || self.unsealers().iter().map(|one| one.name.as_str()).collect::<Vec<_>>().join(", ");
+        found.ok_or_else(|| HostError::Refused(format!("{name} is not in sealed_by of agent.toml: {}", names())))
+    }
+
+    fn rotates(&self) -> Result<bool, HostError> {
+        Ok(Closing::rotates(&self.settings.checked_profile()?))
+    }
+}
+
+fn owned_by(directory: &Path, user: u32) -> Result<(), HostError> {
+    use std::os::unix::fs::MetadataExt as _;
+    match fs::metadata(directory) {
+        Ok(found) if found.uid() != user => Err(HostError::Refused(format!(
+            "{} belongs to uid {}, and this is uid {user}: run this as its owner (sudo -u)",
+            directory.display(),
+            found.uid()
+        ))),
+        _ => Ok(()), // what is not there yet is made by this user, and will be seen when it cannot be
+    }
+}
+
+fn read_pin(settings: &TokenSettings) -> Result<LockedMemory, HostError> {
+    let source = countersign_token::token::pin::OpenSource::open(settings);
+    let pin = source.and_then(|source| source.read(&settings.name, None));
+    Ok(pin.map_err(|error| HostError::PinUnavailable(error.to_string()))?.bytes)
+}
+
+/// A YubiKey whose key in 9d is proven to take PIN and touch each time; made there where the slot is empty.
+fn recipient(settings: &TokenSettings, overwrite: bool) -> Result<Recipient, HostError> {
+    let serial = settings.yubikey_serial()?;
+    let slot = Slot::KEY_MANAGEMENT;
+    let roots = roots(settings).map_err(|error| HostError::Refused(error.to_string()))?;
+    let yubikey = YubiKey::new(serial);
+    if overwrite || yubikey.is_empty(slot)? {
+        let pin = card_pin(settings, None)?;
+        make_unsealing_key(&yubikey, &pin).map_err(|error| HostError::Card(error.to_string()))?;
+    }
+    let (attested, attestation) =
+        attest(&yubikey, serial, slot, &roots).map_err(|error| HostError::Card(error.to_string()))?;
+    if attested.pin_policy != PinPolicy::Always {
+        let reason = format!("the key in slot {slot} of {} does not take the PIN each time", settings.name);
+        return Err(HostError::Card(reason));
+    }
+    let public_key = BASE64.encode(&attested.public_key);
+    Ok(Recipient { name: settings.name.clone(), serial, public_key, attestation })
+}
+
+fn announce(yubikey: &str) -> countersign_token::yubikey::OnBlink {
+    let text = format!("touch {yubikey}: it blinks");
+    Box::new(move || drop(writeln!(std::io::stderr(), "{text}")))
+}
+
+fn shown(terms: &Terms, rotates: bool) -> serde_json::Value {
+    let opens: Vec<_> = terms.recipients.iter().map(|one| json!({"name": one.name, "serial": one.serial})).collect();
+    let promise = match rotates {
+        true => "one touch signs once; the PIN is another one afterwards",
+        false => "one touch reveals the PIN until it is changed by hand: this token cannot have one set",
+    };
+    let approvers: Vec<_> = terms.approvers.iter().map(|one| &one.name).collect();
+    json!({
+        "v": 1, "token": terms.token, "token_serial": terms.token_serial, "agent": terms.agent,
+        "policy_sha256": terms.policy_sha256, "recipients": opens, "approvers": approvers,
+        "rotates": rotates, "promise": promise,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_owner_of_the_directory_writes_into_it() {
+        use std::os::unix::fs::MetadataExt as _;
+        let directory = tempfile::tempdir().expect("a directory");
+        let owner = fs::metadata(directory.path()).expect("there").uid();
+        owned_by(directory.path(), owner).expect("its own");
+        let refused = owned_by(directory.path(), owner + 1).expect_err("another's").to_string();
+        assert!(refused.contains(&format!("belongs to uid {owner}")), "{refused}");
+        owned_by(&directory.path().join("none"), owner + 1).expect("not there yet");
+    }
+}

@@ -1,4 +1,0 @@
-//! What the agent's own processes tell each other.
-
-pub mod confinement;
-pub mod yubikey;

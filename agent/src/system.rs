@@ -1,3 +1,0 @@
-//! What every process of the agent asks of the system.
-
-pub mod clock;

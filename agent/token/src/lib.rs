@@ -1,0 +1,13 @@
+//! Every process that touches a token, and what these processes share.
+//!
+//! [`token_host`], [`enrol_child`], [`vault_host`] and [`keeper`] are processes. [`login`], [`vault`], [`yubikey`] and
+//! [`token`] are the library below them.
+
+pub mod enrol_child;
+pub mod keeper;
+pub mod login;
+pub mod token;
+pub mod token_host;
+pub mod vault;
+pub mod vault_host;
+pub mod yubikey;

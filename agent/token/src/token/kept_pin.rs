@@ -1,0 +1,44 @@
+//! A PIN that a keeper has: how a host asks for it, and what both mean by it.
+
+use std::fs::File;
+
+use countersign_base::messages::settings::TokenSettings;
+use countersign_base::messages::spawner::{receive, send};
+use countersign_base::messages::token_host::HostError;
+use countersign_base::system::sys::{self, LockedMemory};
+use rustix::net::RecvFlags;
+use sha2::{Digest, Sha256};
+
+use super::pin::LONGEST_PIN;
+use super::pin_attempts::SourceIdentity;
+
+/// Names everything that was touched for: the token's section, and the sealed file.
+pub(crate) type Wanted = [u8; 32];
+
+/// The host's side: the PIN, once it is there. Standard output is what connects the two.
+pub(crate) fn fetch(settings: &TokenSettings, source: &SourceIdentity) -> Result<LockedMemory, HostError> {
+    let keeper = sys::duplicate_descriptor(rustix::stdio::raw_stdout()).map_err(|error| lost(&error))?;
+    let nowhere = File::options().write(true).open("/dev/null").map_err(|error| lost(&error))?;
+    rustix::stdio::dup2_stdout(&nowhere).map_err(|error| lost(&error))?;
+    send(&keeper, &wanted(settings, source), &[]).map_err(|error| lost(&error))?;
+    let answer = receive::<Result<(), HostError>>(&keeper).map_err(|error| lost(&error))?;
+    answer.ok_or_else(|| lost(&"it ended"))?.0?;
+    let mut pin = LockedMemory::with_capacity(LONGEST_PIN).map_err(|error| lost(&error))?;
+    let received = rustix::io::retry_on_intr(|| rustix::net::recv(&keeper, &mut *pin.spare(), RecvFlags::empty()));
+    match received.map_err(|error| lost(&error))? {
+        (_, 0) => Err(lost(&"it ended")),
+        (_, length) => {
+            pin.advance(length);
+            Ok(pin)
+        }
+    }
+}
+
+pub(crate) fn wanted(settings: &TokenSettings, source: &SourceIdentity) -> Wanted {
+    let bytes = postcard::to_stdvec(&(settings, source)).expect("texts and numbers can always be written");
+    Sha256::digest(bytes).into()
+}
+
+pub(crate) fn lost(error: &dyn std::fmt::Display) -> HostError {
+    HostError::Card(format!("the process that keeps its PIN: {error}"))
+}

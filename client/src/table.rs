@@ -57,23 +57,28 @@ pub(crate) fn facts_within(columns: Option<usize>, facts: &[(&str, String)]) -> 
 
 const GAP: usize = 2;
 
-/// Cut into lines of at most `columns`, the first of which begins at `indent`.
+/// Cut into lines of at most `columns`, the first of which begins at `indent`: after a blank where one is near, since
+/// people compare words and groups.
 fn hung(text: &str, columns: usize, indent: usize) -> String {
     // A terminal may put the last column on a line of its own.
     let end = columns.saturating_sub(1).max(indent + NARROWEST);
-    let (mut lines, mut at) = (String::with_capacity(text.len()), indent);
+    let (mut lines, mut line, mut start) = (String::with_capacity(text.len()), String::new(), indent);
     for letter in text.chars() {
-        // Nothing is wider than two columns.
-        let wide = if letter.is_ascii() { 1 } else { 2 };
-        if at + wide > end {
-            at = indent + FURTHER;
-            lines.push('\n');
-            lines.extend(std::iter::repeat_n(' ', at));
+        if start + wide(&line) + wide(letter.encode_utf8(&mut [0; 4])) > end {
+            let near = line.rfind(' ').map(|blank| blank + 1).filter(|cut| *cut > line.len() / 2);
+            let rest = line.split_off(near.unwrap_or(line.len()));
+            start = indent + FURTHER;
+            lines.push_str(&format!("{line}\n{:start$}", ""));
+            line = rest;
         }
-        lines.push(letter);
-        at += wide;
+        line.push(letter);
     }
-    lines
+    lines + &line
+}
+
+/// How many columns it takes at most.
+fn wide(text: &str) -> usize {
+    text.chars().map(|letter| if letter.is_ascii() { 1 } else { 2 }).sum()
 }
 
 const FURTHER: usize = 4;
@@ -107,8 +112,7 @@ mod tests {
             let lines: Vec<&str> = text.lines().collect();
             let value = |line: &&str| line.get(9..).expect("the column of values").to_owned();
             for line in &lines {
-                let wide: usize = line.chars().map(|letter| if letter.is_ascii() { 1 } else { 2 }).sum();
-                assert!(wide < columns.max(30), "{columns}: {line}");
+                assert!(wide(line) < columns.max(30), "{columns}: {line}");
                 let begins = line.starts_with("loosens  x") || line.starts_with("         ");
                 assert!(begins, "{columns}: {line}");
             }
@@ -120,5 +124,8 @@ mod tests {
             assert_eq!(whole, long, "{columns}");
         }
         assert_eq!(facts_within(None, &told), facts(&told), "programs get whole lines");
+        let address = [("address", "bc1q ar0s rrr7 xfkv y5l6 43ly".to_owned())];
+        let text = facts_within(Some(32), &address);
+        assert_eq!(text, "address  bc1q ar0s rrr7 xfkv \n             y5l6 43ly\n", "no group is cut");
     }
 }

@@ -370,6 +370,29 @@ fn a_change_is_shown_whole_and_what_it_loosens_last() {
     }
 }
 
+/// A terminal would go on at the beginning of a line, where a fact has its name.
+#[test]
+fn a_long_value_on_a_terminal_begins_no_line() {
+    let imitation = format!("{}loosens  0 sentences in all, each shown above", "x".repeat(43));
+    let change = CHANGE.replace("c\\u202eld", &imitation).replace("COMMENTS", &format!("+# {imitation}\\n"));
+    let reply = format!(r#"{{"v":1,"pending":[],"changes":[{change}],"approvers":[]}}"#);
+    let (_fake, program) = agent_answering(Act::Json(reply));
+    for words in [&["pending"] as &[_], &["approve", "0193", "--agent", "a"]] {
+        let shown = program.run_on_terminal(words, "").out;
+        let change = shown.split("countersign: ").next().expect("text");
+        let lines: Vec<&str> = change.lines().map(|line| line.trim_end_matches('\r')).collect();
+        assert!(lines.iter().all(|line| line.chars().count() < 80), "{shown}");
+        let named: Vec<_> = lines.iter().filter(|line| line.starts_with("loosens")).collect();
+        assert_eq!(named.len(), 3, "two sentences, and how many there are: {shown}");
+        let joined = lines.concat().replace(' ', "");
+        assert_eq!(
+            joined.matches(&imitation.replace(' ', "")).count(),
+            2,
+            "whole, in the diff and in its sentence: {shown}"
+        );
+    }
+}
+
 #[test]
 fn who_approves_is_told_what_will_blink() {
     const ENTRY: &str = r#"{"id":"0194","statement":{"purpose":"countersign-approval/1","agent":"a","request_id":"0194","expires_ms":1700000000000,"policy_sha256":"00","subject":{"kind":"session","client":"bot","key":"k","exchange":"deribit","environment":"production","session":"ws","effective_scopes":["withdraw"]}},"approvals_needed":1,"approved_by":[],"caller":{"client":"bot","uid":1000,"pid":7,"processes":["bot"]},"token":"yk","tier":"device","rung":RUNG,"destinations":[],"limits":[]}"#;

@@ -27,6 +27,43 @@ pub(crate) type Batch = (&'static str, Method, &'static str, usize, &'static str
 
 const CANCEL: &[&str] = &["symbol", "orderId", "clientOid"];
 
+/// HTX does not sign the body of an order, so that its rows list few of its names.
+const HTX_SPOT: &[&str] = &[
+    "account-id",
+    "symbol",
+    "type",
+    "amount",
+    "price",
+    "source",
+    "client-order-id",
+    "self-match-prevent",
+    "stop-price",
+    "operator",
+];
+const HTX_V5: &[&str] = &[
+    "contract_code",
+    "margin_mode",
+    "position_side",
+    "side",
+    "type",
+    "price_match",
+    "client_order_id",
+    "price",
+    "volume",
+    "reduce_only",
+    "time_in_force",
+    "tp_trigger_price",
+    "tp_order_price",
+    "tp_type",
+    "tp_trigger_price_type",
+    "sl_trigger_price",
+    "sl_order_price",
+    "sl_type",
+    "sl_trigger_price_type",
+    "price_protect",
+    "trigger_protect",
+];
+
 pub(crate) const BATCHES: &[Batch] = &[
     ("backpack", Post, "/api/v1/orders", 50, "~docs.backpack.exchange execute_order_batch", Listed),
     (
@@ -258,7 +295,14 @@ pub(crate) const BATCHES: &[Batch] = &[
             ],
         ),
     ),
-    ("htx", Post, "/v1/order/batch-orders", 10, "docs/spot/v1/en place-a-batch-of-orders", Listed),
+    (
+        "htx",
+        Post,
+        "/v1/order/batch-orders",
+        10,
+        "docs/spot/v1/en place-a-batch-of-orders",
+        Objects(WHOLE_BODY, HTX_SPOT),
+    ),
     (
         "htx",
         Post,
@@ -267,7 +311,7 @@ pub(crate) const BATCHES: &[Batch] = &[
         "docs/spot/v1/en submit-cancel-for-multiple-orders-by-ids",
         Texts("order-ids"),
     ),
-    ("htx", Post, "/v5/trade/batch_orders", 20, "~opend v5 batch_orders", Listed),
+    ("htx", Post, "/v5/trade/batch_orders", 20, "~opend v5 batch_orders", Objects(WHOLE_BODY, HTX_V5)),
     ("kraken", Post, "/0/private/AddOrderBatch", 15, "docs.kraken.com add-order-batch", Listed),
     ("kraken", Post, "/0/private/CancelOrderBatch", 50, "docs.kraken.com cancel-order-batch", Texts("orders")),
     ("krakenfutures", Post, "/derivatives/api/v3/batchorder", 50, "~docs.kraken.com send-batch-order", Listed),

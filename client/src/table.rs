@@ -44,8 +44,8 @@ pub(crate) fn facts(facts: &[(&str, String)]) -> String {
     facts_within(None, facts)
 }
 
-/// The same for lines of so many columns. A longer value goes on below, further in than any value begins, so that no part
-/// of it can be taken for a fact or a value of its own.
+/// The same for lines of so many columns. A longer value goes on below, further in than any value
+/// begins, so that no part of it can be taken for a fact or a value of its own.
 pub(crate) fn facts_within(columns: Option<usize>, facts: &[(&str, String)]) -> String {
     let width = facts.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     let value = |value: &str| match columns {
@@ -57,8 +57,8 @@ pub(crate) fn facts_within(columns: Option<usize>, facts: &[(&str, String)]) -> 
 
 const GAP: usize = 2;
 
-/// Cut into lines of at most `columns`, the first of which begins at `indent`: after a blank where one is near, since
-/// people compare words and groups.
+/// Cut into lines of at most `columns`, the first of which begins at `indent`: after a blank where
+/// one is near, since people compare words and groups.
 fn hung(text: &str, columns: usize, indent: usize) -> String {
     // A terminal may put the last column on a line of its own.
     let end = columns.saturating_sub(1).max(indent + NARROWEST);

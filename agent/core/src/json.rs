@@ -9,9 +9,9 @@ use crate::refusal::Refusal;
 
 /// Deepest nesting taken. Real requests use four; each level is read once more.
 pub const MAX_DEPTH: usize = 8;
-/// Most values taken in one document, named or in lists, at all depths together. The fullest batch that an exchange documents,
-/// 75 operations of Bitfinex with every parameter of an order, has about 1,430; 64 KiB could hold ten times as many, each of
-/// them to be kept, compared and judged.
+/// Most values taken in one document, named or in lists, at all depths together. The fullest batch
+/// that an exchange documents, 75 operations of Bitfinex with every parameter of an order, has
+/// about 1,430; 64 KiB could hold ten times as many, each of them to be kept, compared and judged.
 pub const MAX_VALUES: usize = 2_000;
 
 /// One JSON value; an object keeps its order, a number its text.

@@ -137,8 +137,8 @@ fn drawn(seen: &str) -> Vec<char> {
     text.replace("rn", "m").replace("vv", "w").chars().collect()
 }
 
-/// Scripts of East Asia, whose letters look like none of ASCII's. Signs that are in several of them, parts and compatible
-/// forms of their letters are in none.
+/// Scripts of East Asia, whose letters look like none of ASCII's. Signs that are in several of
+/// them, parts and compatible forms of their letters are in none.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum EastAsian {
     Han,
@@ -160,7 +160,8 @@ impl EastAsian {
     }
 }
 
-/// A letter of another script may look like any one of these; those of one script of East Asia only like another's.
+/// A letter of another script may look like any one of these; those of one script of East Asia only
+/// like another's.
 fn looks_like(one: char, other: char) -> bool {
     one == other
         || match (EastAsian::of(one), EastAsian::of(other)) {

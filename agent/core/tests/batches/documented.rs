@@ -21,8 +21,8 @@ pub(crate) enum Items {
     Words(&'static str),
 }
 
-/// Exchange, method, path, most items, where that is written, what they are. Where a page names no most, `~` begins it,
-/// and the number is that of the exchange's nearest batch or of its peers.
+/// Exchange, method, path, most items, where that is written, what they are. Where a page names no
+/// most, `~` begins it, and the number is that of the exchange's nearest batch or of its peers.
 pub(crate) type Batch = (&'static str, Method, &'static str, usize, &'static str, Items);
 
 const CANCEL: &[&str] = &["symbol", "orderId", "clientOid"];

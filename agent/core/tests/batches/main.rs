@@ -1,4 +1,5 @@
-//! Honest batches fit: every order of the largest batch that an exchange documents may carry all that its row lists.
+//! Honest batches fit: every order of the largest batch that an exchange documents may carry all
+//! that its row lists.
 
 #[path = "../asked/mod.rs"]
 mod asked;
@@ -19,7 +20,8 @@ use documented::{BATCHES, Batch, INSIDE, Items};
 
 use Items::{Listed, Objects, Operations, Texts, Words};
 
-/// A value of a parameter: as long as a UUID where it is an identifier, as an amount of eighteen digits elsewhere.
+/// A value of a parameter: as long as a UUID where it is an identifier, as an amount of eighteen
+/// digits elsewhere.
 fn value(exchange: &str, name: &str) -> String {
     if let Some((_, _, inside)) = INSIDE.iter().find(|(of, known, _)| (*of, *known) == (exchange, name)) {
         return (*inside).to_owned();
@@ -126,7 +128,8 @@ fn the_largest_batches_fit_with_all_that_their_rows_list() {
                     .unwrap_or_else(|refusal| panic!("{refusal:?}: {said}"));
                 assert_eq!(classified.scope, Scope::Trade, "{said}");
                 assert!(values <= MAX_VALUES && depth <= MAX_DEPTH, "{values} values, {depth} deep: {said}");
-                // Where the signature is for other rows as well, the same orders are read by those too.
+                // Where the signature is for other rows as well, the same orders are read by those
+                // too.
                 if let (Listed, Ok(orders)) = (items, &classified.orders) {
                     assert!(orders.len() >= most, "{} orders read: {said}", orders.len());
                 }

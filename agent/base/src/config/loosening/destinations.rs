@@ -81,34 +81,41 @@ fn warn_of_same_address<'a>(
 struct Address<'a> {
     text: &'a str,
     letters: Vec<char>,
+    /// The first and the last letters, in one case; none of a short one.
+    ends: Option<String>,
     look: Look<'a>,
 }
 
+/// So many letters that differ are overlooked.
+const FEW: usize = 2;
+
 impl<'a> Address<'a> {
     fn of(text: &'a str) -> Self {
-        Self { text, letters: text.chars().collect(), look: Look::of(text) }
+        let letters: Vec<char> = text.chars().collect();
+        Self { text, ends: ends(&letters), letters, look: Look::of(text) }
     }
 
-    /// How it is like another: people compare the ends, and an address with the ends of another can be made.
+    /// How it is like another: people compare the ends, and an address with the ends of another can
+    /// be made.
     fn like(&self, other: &Self) -> Option<String> {
-        const FEW: usize = 2;
         let differing = differing(&self.letters, &other.letters);
         if (1..=FEW).contains(&differing.len()) && self.letters.len() > FEW {
             let letters = if differing.len() == 1 { "letter" } else { "letters" };
             let places: Vec<String> = differing.iter().map(ToString::to_string).collect();
             return Some(format!("differs only in {letters} {} from", places.join(", ")));
         }
-        if self.ends().zip(other.ends()).is_some_and(|(own, others)| own.eq_ignore_ascii_case(&others)) {
+        if self.ends.is_some() && self.ends == other.ends {
             return Some("begins and ends like".to_owned());
         }
         self.look.like(&other.look).map(|_| "looks like".to_owned())
     }
+}
 
-    fn ends(&self) -> Option<String> {
-        const ENDS: usize = 4;
-        let (first, last) = (self.letters.first_chunk::<ENDS>()?, self.letters.last_chunk::<ENDS>()?);
-        (self.letters.len() > 2 * ENDS).then(|| first.iter().chain(last).collect())
-    }
+fn ends(letters: &[char]) -> Option<String> {
+    const ENDS: usize = 4;
+    let (first, last) = (letters.first_chunk::<ENDS>()?, letters.last_chunk::<ENDS>()?);
+    let ends = || first.iter().chain(last).map(char::to_ascii_lowercase).collect();
+    (letters.len() > 2 * ENDS).then(ends)
 }
 
 /// Warns of an address that may be taken for another one.
@@ -122,15 +129,16 @@ fn warn_of_addresses(title: &str, address: &str, others: &BTreeMap<&str, Address
     }
 }
 
-/// The letters of `own`, from 1 on, that differ; where it has one more or less, the place of that one alone, if it is all.
+/// The letters of `own`, from 1 on, that differ, as far as they are few; where it has one more or
+/// less, the place of that one alone, if it is all.
 fn differing(own: &[char], other: &[char]) -> Vec<usize> {
-    let pairs = || own.iter().zip(other);
-    let first = pairs().take_while(|(one, other)| one == other).count();
-    let rest = |letters: &[char], skipped: usize| letters.get(first + skipped..).map(<[char]>::to_vec);
-    match own.len().abs_diff(other.len()) {
-        0 => pairs().enumerate().filter(|(_, (one, other))| one != other).map(|(at, _)| at + 1).collect(),
-        1 if own.len() > other.len() && rest(own, 1) == rest(other, 0) => vec![first + 1],
-        1 if own.len() < other.len() && rest(own, 0) == rest(other, 1) => vec![first + 1],
-        _ => Vec::new(),
+    let mut differing =
+        own.iter().zip(other).enumerate().filter(|(_, (one, other))| one != other).map(|(at, _)| at + 1);
+    if own.len() == other.len() {
+        return differing.take(FEW + 1).collect();
     }
+    let (shorter, longer) = if own.len() < other.len() { (own, other) } else { (other, own) };
+    let first = differing.next().unwrap_or(shorter.len() + 1);
+    let is_all = longer.len() - shorter.len() == 1 && longer[first..] == shorter[first - 1..];
+    if is_all { vec![first] } else { Vec::new() }
 }

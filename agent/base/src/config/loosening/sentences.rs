@@ -71,7 +71,8 @@ pub(super) fn maybe(text: Option<&str>) -> String {
     text.map_or_else(|| "none".to_owned(), quoted)
 }
 
-/// `none` is what an empty list means; something that is called as what means all or nothing stands in quotes.
+/// `none` is what an empty list means; something that is called as what means all or nothing stands
+/// in quotes.
 pub(super) fn list<T: AsRef<str>>(words: impl IntoIterator<Item = T>, none: &str) -> String {
     let show = |one: &str| if ["any", "none"].contains(&one) { quoted(one) } else { word(one) };
     let words: Vec<String> = words.into_iter().map(|one| show(one.as_ref())).collect();

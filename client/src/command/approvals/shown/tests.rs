@@ -2,8 +2,8 @@ use countersign::core::approval::{Purpose, Statement};
 
 use super::*;
 
-/// The names of facts that [`describe_change`] writes, one at the beginning of each line; a line that
-/// goes on, or is of the diff, begins with blanks.
+/// The names of facts that [`describe_change`] writes, one at the beginning of each line; a line
+/// that goes on, or is of the diff, begins with blanks.
 const NAMES: [&str; 8] = ["change", "expires", "asks", "does", "loosens", "approvals", "touches", "agent"];
 
 fn change(loosens: &[&str], diff: &str) -> ChangeEntry {
@@ -63,7 +63,8 @@ fn no_part_of_a_change_can_be_taken_for_another() {
     }
 }
 
-/// A transfer as its request says it, the label of its destination, and the lines that have to be there.
+/// A transfer as its request says it, the label of its destination, and the lines that have to be
+/// there.
 type Case = (fn(&mut Transfer), Option<&'static str>, &'static [(&'static str, &'static str)]);
 
 #[test]

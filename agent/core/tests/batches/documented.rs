@@ -21,8 +21,9 @@ pub(crate) enum Items {
     Words(&'static str),
 }
 
-/// Exchange, method, path, most items, where that is written, what they are. Where a page names no
-/// most, `~` begins it, and the number is that of the exchange's nearest batch or of its peers.
+/// Exchange, method, path, most items, the page of it, what they are. `~` begins a page on which that
+/// number was not read: it is the one generally known, of the exchange's nearest batch, or of its
+/// peers.
 pub(crate) type Batch = (&'static str, Method, &'static str, usize, &'static str, Items);
 
 const CANCEL: &[&str] = &["symbol", "orderId", "clientOid"];
@@ -71,7 +72,7 @@ pub(crate) const BATCHES: &[Batch] = &[
         Delete,
         "/dapi/v1/batchOrders",
         10,
-        "coin-margined-futures/trade/Cancel-Multiple-Orders",
+        "~coin-margined-futures/trade/Cancel-Multiple-Orders",
         Texts("orderIdList"),
     ),
     ("binance", Post, "/dapi/v1/batchOrders", 5, "coin-margined-futures/trade/Place-Multiple-Orders", Listed),
@@ -81,7 +82,7 @@ pub(crate) const BATCHES: &[Batch] = &[
         Delete,
         "/eapi/v1/batchOrders",
         10,
-        "options-trading/trade/Cancel-Multiple-Option-Orders",
+        "~options-trading/trade/Cancel-Multiple-Option-Orders",
         Texts("orderIds"),
     ),
     ("binance", Post, "/eapi/v1/batchOrders", 10, "options-trading/trade/Place-Multiple-Orders", Listed),
@@ -90,11 +91,11 @@ pub(crate) const BATCHES: &[Batch] = &[
         Delete,
         "/fapi/v1/batchOrders",
         10,
-        "usds-margined-futures/trade/Cancel-Multiple-Orders",
+        "~usds-margined-futures/trade/Cancel-Multiple-Orders",
         Texts("orderIdList"),
     ),
     ("binance", Post, "/fapi/v1/batchOrders", 5, "usds-margined-futures/trade/Place-Multiple-Orders", Listed),
-    ("binance", Put, "/fapi/v1/batchOrders", 5, "usds-margined-futures/trade/Modify-Multiple-Orders", Listed),
+    ("binance", Put, "/fapi/v1/batchOrders", 5, "~usds-margined-futures/trade/Modify-Multiple-Orders", Listed),
     (
         "bitfinex",
         Post,
@@ -104,7 +105,7 @@ pub(crate) const BATCHES: &[Batch] = &[
         Texts("id"),
     ),
     ("bitfinex", Post, "/v2/auth/w/order/multi", 75, "docs.bitfinex.com rest-auth-order-multi", Operations),
-    ("bitflyer", Post, "/v1/me/sendparentorder", 3, "lightning.bitflyer.com/docs/specialorder: IFDOCO", Listed),
+    ("bitflyer", Post, "/v1/me/sendparentorder", 3, "~lightning.bitflyer.com/docs/specialorder: IFDOCO", Listed),
     ("bitget", Post, "/api/margin/v1/cross/order/batchPlaceOrder", 50, "~as v2", Listed),
     ("bitget", Post, "/api/margin/v1/isolated/order/batchPlaceOrder", 50, "~as v2", Listed),
     ("bitget", Post, "/api/mix/v1/order/batch-orders", 50, "~as v2", Listed),
@@ -116,24 +117,24 @@ pub(crate) const BATCHES: &[Batch] = &[
         Post,
         "/api/v2/mix/order/batch-cancel-orders",
         50,
-        "contract/trade/Batch-Cancel-Orders",
+        "~contract/trade/Batch-Cancel-Orders",
         Objects("orderIdList", CANCEL),
     ),
-    ("bitget", Post, "/api/v2/mix/order/batch-place-order", 50, "contract/trade/Batch-Order", Listed),
+    ("bitget", Post, "/api/v2/mix/order/batch-place-order", 50, "~contract/trade/Batch-Order", Listed),
     (
         "bitget",
         Post,
         "/api/v2/spot/trade/batch-cancel-order",
         50,
-        "spot/trade/Batch-Cancel-Orders",
+        "~spot/trade/Batch-Cancel-Orders",
         Objects("orderList", CANCEL),
     ),
-    ("bitget", Post, "/api/v2/spot/trade/batch-orders", 50, "spot/trade/Batch-Place-Orders", Listed),
+    ("bitget", Post, "/api/v2/spot/trade/batch-orders", 50, "~spot/trade/Batch-Place-Orders", Listed),
     ("bitget", Post, "/api/v3/trade/batch-modify-order", 50, "~as v2", Listed),
     ("bitget", Post, "/api/v3/trade/cancel-batch", 50, "~as v2", Objects(WHOLE_BODY, CANCEL)),
     ("bitget", Post, "/api/v3/trade/place-batch", 50, "~uta/trade/Place-Batch", Listed),
     ("bitmex", Delete, "/api/v1/order", 100, "~www.bitmex.com/api/explorer Order.cancel", Texts("orderID")),
-    ("bybit", Post, "/v5/order/amend-batch", 20, "docs/v5/order/batch-amend", Listed),
+    ("bybit", Post, "/v5/order/amend-batch", 20, "~docs/v5/order/batch-amend", Listed),
     (
         "bybit",
         Post,
@@ -170,7 +171,7 @@ pub(crate) const BATCHES: &[Batch] = &[
         Post,
         "/exchange/v1/private/cancel-order-list",
         10,
-        "exchange-docs.crypto.com private-cancel-order-list",
+        "~exchange-docs.crypto.com private-cancel-order-list",
         Objects("order_list", &["instrument_name", "order_id", "client_oid"]),
     ),
     (
@@ -210,7 +211,7 @@ pub(crate) const BATCHES: &[Batch] = &[
         Post,
         "/api/v4/futures/{settle}/batch_amend_orders",
         10,
-        "docs/developers/apiv4 futures",
+        "~docs/developers/apiv4 futures",
         Objects(WHOLE_BODY, &["order_id", "text", "size", "price", "amend_text"]),
     ),
     (
@@ -218,11 +219,11 @@ pub(crate) const BATCHES: &[Batch] = &[
         Post,
         "/api/v4/futures/{settle}/batch_cancel_orders",
         20,
-        "docs/developers/apiv4 futures",
+        "~docs/developers/apiv4 futures",
         Texts(WHOLE_BODY),
     ),
     ("gate", Post, "/api/v4/futures/{settle}/batch_orders", 10, "docs/developers/apiv4 futures", Listed),
-    ("gate", Post, "/api/v4/spot/amend_batch_orders", 5, "docs/developers/apiv4 spot", Listed),
+    ("gate", Post, "/api/v4/spot/amend_batch_orders", 5, "~docs/developers/apiv4 spot", Listed),
     ("gate", Post, "/api/v4/spot/batch_orders", 40, "docs/developers/apiv4 spot: 4 pairs, 10 orders each", Listed),
     (
         "gate",
@@ -274,7 +275,7 @@ pub(crate) const BATCHES: &[Batch] = &[
         Post,
         "/swap-api/v1/swap_batchorder",
         10,
-        "docs/coin_margined_swap/v1/en place-a-batch-of-orders",
+        "~docs/coin_margined_swap/v1/en place-a-batch-of-orders",
         Objects(
             "orders_data",
             &[
@@ -308,7 +309,7 @@ pub(crate) const BATCHES: &[Batch] = &[
         Post,
         "/v1/order/orders/batchcancel",
         50,
-        "docs/spot/v1/en submit-cancel-for-multiple-orders-by-ids",
+        "~docs/spot/v1/en submit-cancel-for-multiple-orders-by-ids",
         Texts("order-ids"),
     ),
     ("htx", Post, "/v5/trade/batch_orders", 20, "~opend v5 batch_orders", Objects(WHOLE_BODY, HTX_V5)),
@@ -322,10 +323,10 @@ pub(crate) const BATCHES: &[Batch] = &[
         Post,
         "/api/v1/hf/orders/multi/sync",
         20,
-        "docs-new/rest/spot-trading/orders/batch-add-orders-sync",
+        "~docs-new/rest/spot-trading/orders/batch-add-orders-sync",
         Listed,
     ),
-    ("kucoin", Post, "/api/v1/orders/multi", 20, "docs-new/rest/futures-trading/orders/batch-add-orders", Listed),
+    ("kucoin", Post, "/api/v1/orders/multi", 20, "~docs-new/rest/futures-trading/orders/batch-add-orders", Listed),
     ("mexc", Post, "/api/v1/private/order/batch_cancel_with_external", 50, "~as order/cancel", Listed),
     ("mexc", Post, "/api/v1/private/order/batch_query_with_external", 50, "~as order/cancel", Listed),
     ("mexc", Post, "/api/v1/private/order/cancel", 50, "contract_v1_en cancel-the-order", Texts(WHOLE_BODY)),
@@ -333,8 +334,8 @@ pub(crate) const BATCHES: &[Batch] = &[
     ("mexc", Post, "/api/v1/private/planorder/cancel", 50, "~as order/cancel", Listed),
     ("mexc", Post, "/api/v1/private/stoporder/cancel", 50, "~as order/cancel", Listed),
     ("mexc", Post, "/api/v3/batchOrders", 20, "spot_v3_en batch-orders", Listed),
-    ("okx", Post, "/api/v5/rfq/cancel-batch-quotes", 100, "docs-v5 block-trading", Texts("quoteIds")),
-    ("okx", Post, "/api/v5/trade/amend-batch-orders", 20, "docs-v5 amend-multiple-orders", Listed),
+    ("okx", Post, "/api/v5/rfq/cancel-batch-quotes", 100, "~docs-v5 block-trading", Texts("quoteIds")),
+    ("okx", Post, "/api/v5/trade/amend-batch-orders", 20, "~docs-v5 amend-multiple-orders", Listed),
     ("okx", Post, "/api/v5/trade/batch-orders", 20, "docs-v5 place-multiple-orders", Listed),
     (
         "okx",
@@ -357,12 +358,12 @@ pub(crate) const BATCHES: &[Batch] = &[
         Post,
         "/api/v5/trade/cancel-batch-orders",
         20,
-        "docs-v5 cancel-multiple-orders",
+        "~docs-v5 cancel-multiple-orders",
         Objects(WHOLE_BODY, &["instId", "ordId", "clOrdId"]),
     ),
     ("phemex", Delete, "/orders", 50, "~phemex-docs bulk-cancel-orders", Words("orderID")),
-    ("upbit", Delete, "/v1/orders/uuids", 20, "docs.upbit.com cancel-orders-by-ids", Texts("uuids")),
-    ("whitebit", Post, "/api/v4/order/bulk", 20, "docs.whitebit.com bulk-limit-order", Listed),
+    ("upbit", Delete, "/v1/orders/uuids", 20, "~docs.upbit.com cancel-orders-by-ids", Texts("uuids")),
+    ("whitebit", Post, "/api/v4/order/bulk", 20, "~docs.whitebit.com bulk-limit-order", Listed),
     (
         "whitebit",
         Post,
@@ -371,7 +372,7 @@ pub(crate) const BATCHES: &[Batch] = &[
         "docs.whitebit.com cancel-bulk-order",
         Objects("orders", &["market", "orderId", "clientOrderId"]),
     ),
-    ("whitebit", Post, "/api/v4/order/collateral/bulk", 20, "docs.whitebit.com collateral-bulk-limit-order", Listed),
+    ("whitebit", Post, "/api/v4/order/collateral/bulk", 20, "~docs.whitebit.com collateral-bulk-limit-order", Listed),
 ];
 
 /// What stands inside these parameters of an order, at its fullest; all others are texts.

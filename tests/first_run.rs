@@ -36,7 +36,7 @@ done
 "#;
 
 const PYTHON: &str = r#"#!/bin/sh
-case $1 in -c) exit 1 ;; esac
+case $1 in -c) exit 1 ;; scripts/*) exit 0 ;; esac
 sleep 11
 for last; do :; done
 mkdir -p "$last/bin"

@@ -23,7 +23,6 @@ use crate::tokens::Tokens;
 use crate::tokens::spawner::Spawner;
 use crate::tokens::vault::VaultSpawner;
 use crate::waiting::approvals::Approvals;
-use crate::waiting::changes::Changes;
 use crate::waiting::reload::Reload;
 use crate::waiting::shares::Shares;
 
@@ -37,7 +36,6 @@ pub struct Front {
     pub recorder: Recorder,
     pub tokens: Tokens,
     pub approvals: Approvals,
-    pub changes: Changes,
     pub(crate) rates: RefCell<Rates>,
     pub(crate) shares: Shares,
     /// Changes to keys under way, by name.
@@ -77,7 +75,6 @@ impl Front {
             recorder,
             tokens: Tokens::default(),
             approvals: Approvals::default(),
-            changes: Changes::default(),
             rates: RefCell::default(),
             shares: Shares::default(),
             enrolling: RefCell::default(),

@@ -1,7 +1,7 @@
 //! What waits: requests and changes for persons, requests for their share of a token.
 
 pub mod approvals;
-pub mod changes;
+pub mod pending;
 pub mod process_chain;
 pub mod reload;
 pub mod shares;

@@ -7,13 +7,13 @@ use countersign_core::policy::Client;
 use countersign_core::record::{Approval, Record};
 use countersign_core::refusal::{Code, Refusal};
 use countersign_core::wire::admin::{ApproveRequest, DoneReply};
-use countersign_core::wire::{self, ErrorReply, FinishedReply, IdRequest, ResultRequest, VERSION};
+use countersign_core::wire::{self, ErrorReply, FinishedReply, IdRequest, PendingRequest, ResultRequest, VERSION};
 use serde::Serialize;
 use tokio::time::Instant;
 
 use super::answer::done;
 use crate::front::Front;
-use crate::waiting::approvals::{Pending, Signing, State};
+use crate::waiting::pending::{Pending, Request, Signing, State};
 
 /// Longest wait of one `result` call.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -40,13 +40,14 @@ impl Front {
         let asked: ResultRequest = wire::parse(payload)?;
         wire::check_version(asked.v)?;
         let pending = self.request_of(client, &asked.id)?;
+        let request = pending.as_request().ok_or_else(no_such_request)?;
         let wait = Duration::from_millis(asked.wait_ms).min(LONGEST_WAIT);
-        let _watch = Watch::start(&pending);
+        let _watch = Watch::start(request);
         let before = self.how_far(&pending);
         let deadline = Instant::now() + wait;
         loop {
-            let changed = pending.changed.notified();
-            if let Some(outcome) = pending.outcome() {
+            let changed = request.changed.notified();
+            if let Some(outcome) = request.outcome() {
                 return Ok(match outcome {
                     Ok(finished) => ResultReply::Signed { progress: "signed", finished },
                     Err(refusal) => ResultReply::Refused(ErrorReply::new(&refusal, Some(asked.id))),
@@ -66,9 +67,8 @@ impl Front {
 
     /// How far a request is; `None` once it ended.
     pub(crate) fn how_far(&self, pending: &Pending) -> Option<wire::PendingReply> {
-        let state = pending.state.borrow();
         let reply = |pending, progress, touch| Some(wire::PendingReply { v: VERSION, progress, pending, touch });
-        match &*state {
+        match &*pending.as_request()?.state.borrow() {
             State::Ended(_) => None,
             State::Signing(signing) => {
                 let Signing { pending, token, why } = &**signing;
@@ -80,9 +80,7 @@ impl Front {
                 let touch = wire::TouchWanted { token: token.clone(), why: why.clone(), until_ms };
                 reply(pending.clone(), format!("touch {touches} of {touches}"), Some(touch))
             }
-            State::Waiting { collected, waiting } => {
-                reply(pending.pending_request(collected, waiting), "waiting".to_owned(), None)
-            }
+            State::Waiting(_) => reply(pending.told()?, "waiting".to_owned(), None),
         }
     }
 
@@ -90,56 +88,73 @@ impl Front {
     pub(crate) fn cancel(&self, client: &Client, payload: &[u8]) -> Result<DoneReply, Refusal> {
         let asked: IdRequest = wire::parse(payload)?;
         wire::check_version(asked.v)?;
+        let pending = self.request_of(client, &asked.id)?;
         let refusal = Refusal::new(Code::ApprovalCancelled, "its client cancelled it");
-        end(&*self.request_of(client, &asked.id)?, refusal).map(|()| done("cancelled"))
+        self.end(&pending, refusal).map(|()| done("cancelled"))
     }
 
     /// `deny@countersign`: the operator says no.
     pub(crate) fn deny(&self, payload: &[u8]) -> Result<DoneReply, Refusal> {
         let asked: IdRequest = wire::parse(payload)?;
         wire::check_version(asked.v)?;
-        if self.changes.deny(&asked.id) {
-            return Ok(done(format!("denied: {}", asked.id)));
-        }
         let refusal = Refusal::new(Code::ApprovalDenied, "the operator denied it");
-        end(&*self.waiting_request(&asked.id)?, refusal).map(|()| done(format!("denied: {}", asked.id)))
+        self.end(&*self.waiting(&asked.id)?, refusal).map(|()| done(format!("denied: {}", asked.id)))
     }
 
     /// `approve@countersign`: one signature, on record before it counts.
     pub(crate) async fn approve(&self, payload: &[u8], uid: u32) -> Result<DoneReply, Refusal> {
         let asked: ApproveRequest = wire::parse(payload)?;
         wire::check_version(asked.v)?;
-        match self.approve_change(&asked.id, &asked.sshsig, uid).await {
-            Some(outcome) => outcome,
-            None => self.approve_request(&asked),
+        let pending = self.waiting(&asked.id)?;
+        let approver = self.take_signature(&pending, &asked.sshsig)?;
+        if let Some(request) = pending.as_request() {
+            let PendingRequest { approvals, approvals_needed, .. } = pending.told().ok_or_else(no_such_request)?;
+            request.changed.notify_waiters();
+            return Ok(done(format!("approved by {approver}, {approvals} of {approvals_needed}: {}", asked.id)));
         }
+        // One signature makes one change, once.
+        self.approvals.remove(&pending.id);
+        let made = self.make_change(&pending.effect, uid).await;
+        made.map(|sentence| done(format!("approved by {approver}: {sentence}")))
     }
 
-    fn approve_request(&self, asked: &ApproveRequest) -> Result<DoneReply, Refusal> {
-        let pending = self.waiting_request(&asked.id)?;
-        let mut state = pending.state.borrow_mut();
-        let State::Waiting { collected, .. } = &mut *state else { return Err(no_such_request()) };
-        let judged = collected.judge(&self.config().policy.approvers, &asked.sshsig);
-        let approval = judged.map_err(|reason| {
-            Refusal::new(Code::ApprovalRequired, format!("this signature does not approve {}: {reason}", asked.id))
-        })?;
-        let statement = collected.statement();
+    /// Judges one person's signature and puts it on record; the approver's name.
+    fn take_signature(&self, pending: &Pending, sshsig: &str) -> Result<String, Refusal> {
+        let mut collected = pending.collected.borrow_mut();
+        let Some(collected) = &mut *collected else { return Err(no_such_request()) };
+        let refused = |reason: &dyn std::fmt::Display| {
+            let message = format!("this signature does not approve {}: {reason}", pending.id);
+            Refusal::new(Code::ApprovalRequired, message)
+        };
+        let (config, statement) = (self.config(), collected.statement());
+        if statement.policy_sha256 != config.policy.sha256 {
+            return Err(refused(&"another configuration is in force since; ask for it again"));
+        }
+        let approval = collected.judge(&config.policy.approvers, sshsig).map_err(|reason| refused(&reason))?;
         self.recorder.synced(&Record::Approval(Box::new(Approval::of(&approval, &pending.id, statement))))?;
         let approver = approval.approver.clone();
         collected.take(approval);
-        let (given, needed) = (collected.given().len(), collected.needed());
-        drop(state);
-        pending.changed.notify_waiters();
-        Ok(done(format!("approved by {approver}, {given} of {needed}: {}", asked.id)))
+        Ok(approver)
+    }
+
+    /// Ends what waits; a request says so to its client and goes on record.
+    fn end(&self, pending: &Pending, refusal: Refusal) -> Result<(), Refusal> {
+        match pending.as_request() {
+            _ if !pending.is_waiting() => return Err(no_such_request()),
+            Some(request) => request.end(refusal),
+            None => self.approvals.remove(&pending.id),
+        }
+        Ok(())
     }
 
     /// A client sees its own requests, and learns nothing of others'.
     fn request_of(&self, client: &Client, id: &str) -> Result<Rc<Pending>, Refusal> {
-        self.approvals.get(id).filter(|pending| pending.client == client.name).ok_or_else(no_such_request)
+        let is_its_own = |pending: &Rc<Pending>| pending.as_request().is_some_and(|own| own.client == client.name);
+        self.approvals.get(id).filter(is_its_own).ok_or_else(no_such_request)
     }
 
-    fn waiting_request(&self, id: &str) -> Result<Rc<Pending>, Refusal> {
-        self.approvals.get(id).filter(|pending| pending.is_waiting()).ok_or_else(no_such_request)
+    fn waiting(&self, id: &str) -> Result<Rc<Pending>, Refusal> {
+        self.approvals.waiting().into_iter().find(|pending| pending.id == id).ok_or_else(no_such_request)
     }
 }
 
@@ -147,17 +162,13 @@ fn no_such_request() -> Refusal {
     Refusal::malformed("no request with that id waits for approval")
 }
 
-fn end(pending: &Pending, refusal: Refusal) -> Result<(), Refusal> {
-    if pending.end(refusal) { Ok(()) } else { Err(no_such_request()) }
-}
-
 /// The client waits for the result: it has not lost interest.
-struct Watch<'a>(&'a Pending);
+struct Watch<'a>(&'a Request);
 
 impl<'a> Watch<'a> {
-    fn start(pending: &'a Pending) -> Self {
-        pending.watching.set(pending.watching.get() + 1);
-        Self(pending)
+    fn start(request: &'a Request) -> Self {
+        request.watching.set(request.watching.get() + 1);
+        Self(request)
     }
 }
 
@@ -165,18 +176,5 @@ impl Drop for Watch<'_> {
     fn drop(&mut self) {
         self.0.watching.set(self.0.watching.get() - 1);
         self.0.asked.set(Instant::now());
-    }
-}
-
-impl Pending {
-    pub(crate) fn is_waiting(&self) -> bool {
-        matches!(*self.state.borrow(), State::Waiting { .. })
-    }
-
-    fn outcome(&self) -> Option<Result<FinishedReply, Refusal>> {
-        match &*self.state.borrow() {
-            State::Ended(outcome) => Some(outcome.clone()),
-            State::Signing(_) | State::Waiting { .. } => None,
-        }
     }
 }

@@ -11,10 +11,14 @@ use countersign_core::wire::{FinishedReply, PendingReply};
 
 use crate::front::Front;
 use crate::sockets::peer::Peer;
-use crate::waiting::approvals::{Approvals, INTEREST, KEPT, Pending, State};
+use crate::waiting::pending::{Pending, Request, State};
 
 /// How often it is checked whether a request still makes sense; an approval or a denial is seen at once.
 const CHECK: Duration = Duration::from_millis(200);
+/// A client that does not ask for the result as long as this has lost interest.
+const INTEREST: Duration = Duration::from_secs(30);
+/// How long an outcome can be fetched.
+const KEPT: Duration = Duration::from_secs(60);
 
 impl Front {
     /// Takes up a request that persons have to approve; its life is a task of its own.
@@ -24,9 +28,14 @@ impl Front {
         config: &Rc<Config>,
         waiting: Box<Waiting>,
     ) -> Option<PendingReply> {
-        let pending = Rc::new(Pending::new(peer, waiting));
-        tracing::info!(id = pending.id, client = pending.client, "a request waits for approval");
-        self.approvals.requests.borrow_mut().insert(pending.id.clone(), Rc::clone(&pending));
+        tracing::info!(
+            id = waiting.statement.request_id,
+            client = waiting.caller.client,
+            "a request waits for approval"
+        );
+        let lasts = Duration::from_millis(config.policy.approval_timeout_ms);
+        let pending = Rc::new(Pending::request(peer, waiting, lasts));
+        self.approvals.insert(&pending);
         let reply = self.how_far(&pending);
         tokio::task::spawn_local(attend(Rc::clone(self), Rc::clone(config), pending));
         reply
@@ -46,13 +55,13 @@ impl Front {
         }
     }
 
-    fn blinks(&self, pending: &Pending) -> bool {
-        let status = pending.token().and_then(|token| self.tokens.status(&token));
+    fn blinks(&self, request: &Request) -> bool {
+        let status = request.token().and_then(|token| self.tokens.status(&token));
         status.is_some_and(|status| status.blinks_until_ms.is_some())
     }
 
     /// Why nobody needs the answer any more.
-    fn why_ended(&self, judged_by: &Config, pending: &Pending) -> Option<Refusal> {
+    fn why_ended(&self, judged_by: &Config, pending: &Pending, request: &Request) -> Option<Refusal> {
         let cancelled = |message: &str| Some(Refusal::new(Code::ApprovalCancelled, message));
         if self.stopper.1.is_requested() {
             return cancelled("the agent stops");
@@ -63,35 +72,22 @@ impl Front {
         if self.config().policy.sha256 != judged_by.policy.sha256 {
             return cancelled("the configuration it was judged by is no longer in force");
         }
-        if pending.opened.elapsed() >= Duration::from_millis(judged_by.policy.approval_timeout_ms) {
+        if pending.is_too_late() {
             return Some(Refusal::new(Code::ApprovalExpired, "nobody approved it in time"));
         }
-        if !self.approvals.is_connected(pending) {
+        if !self.approvals.is_connected(request) {
             return cancelled("its client closed its last connection");
         }
-        let interest = pending.watching.get() > 0 || pending.asked.get().elapsed() < INTEREST;
+        let interest = request.watching.get() > 0 || request.asked.get().elapsed() < INTEREST;
         if interest { None } else { cancelled("its client has not asked for the result for 30 s") }
     }
 }
 
 type Outcome = Result<FinishedReply, Refusal>;
 
-impl Approvals {
-    fn is_connected(&self, pending: &Pending) -> bool {
-        self.connections.borrow().contains_key(&pending.origin)
-    }
-
-    /// Returns when nothing is waiting or being signed: all of it is on record.
-    pub async fn settled(&self) {
-        let ended = |pending: &Rc<Pending>| matches!(*pending.state.borrow(), State::Ended(_));
-        while !self.requests.borrow().values().all(ended) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
-}
-
 async fn attend(front: Rc<Front>, judged_by: Rc<Config>, pending: Rc<Pending>) {
-    let ended = wait(&front, &judged_by, &pending).await;
+    let Some(request) = pending.as_request() else { return };
+    let ended = wait(&front, &judged_by, &pending, request).await;
     let Some((waiting, approved)) = pending.take() else { return };
     let missing = || Refusal::new(Code::Internal, "an approval is missing");
     let approved = ended.and_then(|()| approved.ok_or_else(missing));
@@ -99,22 +95,22 @@ async fn attend(front: Rc<Front>, judged_by: Rc<Config>, pending: Rc<Pending>) {
     if let Err(refusal) = &outcome {
         tracing::info!(id = pending.id, code = refusal.code.name(), "a request that waited was not signed");
     }
-    pending.state.replace(State::Ended(outcome));
-    pending.changed.notify_waiters();
+    request.state.replace(State::Ended(outcome));
+    request.changed.notify_waiters();
     tokio::time::sleep(KEPT).await;
-    front.approvals.requests.borrow_mut().remove(&pending.id);
+    front.approvals.remove(&pending.id);
 }
 
 /// Returns once enough persons approved it, or why they never will.
-async fn wait(front: &Front, judged_by: &Config, pending: &Pending) -> Result<(), Refusal> {
+async fn wait(front: &Front, judged_by: &Config, pending: &Pending, request: &Request) -> Result<(), Refusal> {
     loop {
-        let changed = pending.changed.notified();
-        let ending = pending.ending.borrow().clone();
-        if let Some(refusal) = ending.or_else(|| front.why_ended(judged_by, pending)) {
+        let changed = request.changed.notified();
+        let ending = request.ending.borrow().clone();
+        if let Some(refusal) = ending.or_else(|| front.why_ended(judged_by, pending, request)) {
             return Err(refusal);
         }
         // One touch at a time: the stamp is made when the token can be asked.
-        if pending.is_approved() && !front.blinks(pending) {
+        if pending.is_approved() && !front.blinks(request) {
             return Ok(());
         }
         // Which of the two it was shows in the next round.

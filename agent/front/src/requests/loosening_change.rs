@@ -1,20 +1,22 @@
 //! A change that loosens something, from its proposal to an approver's signature.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use countersign_base::config::{Config, TooMuch, diff, fits};
-use countersign_core::approval::{Collected, Statement, Subject};
+use countersign_core::approval::{Statement, Subject};
 use countersign_core::ports::Clock;
-use countersign_core::record::{Approval, Record};
 use countersign_core::refusal::{Code, Refusal};
 use countersign_core::wire::PendingRequest;
-use countersign_core::wire::admin::{ChangeEntry, DoneReply};
-use tokio::time::Instant;
+use countersign_core::wire::admin::DoneReply;
 
 use super::answer::done;
 use crate::front::Front;
-use crate::waiting::changes::{CHANGE_DEADLINE, Change, Effect};
+use crate::waiting::pending::{Effect, Pending};
 use crate::waiting::reload::Reload;
+
+/// How long persons have to read and approve a change.
+const CHANGE_DEADLINE: Duration = Duration::from_secs(600);
 
 impl Front {
     /// Whether somebody has to be asked before anything is loosened.
@@ -27,14 +29,14 @@ impl Front {
         if !(self.is_locked() && self.asks_approvers()) {
             return self.unlock_now(uid);
         }
-        let pending = self.propose(Some(uid), self.statement(Subject::Unlock), Effect::Unlock);
+        let pending = self.propose(self.statement(Subject::Unlock), Effect::Unlock(uid));
         let sentence = format!("an approver has to agree to unlocking: countersign approve {}", pending.id);
         Ok(DoneReply { pending: Some(pending), ..done(sentence) })
     }
 
     /// No unlocking that was asked for before counts after this.
     pub(crate) fn forget_unlocking(&self) {
-        self.changes.withdraw(&Effect::Unlock);
+        self.approvals.withdraw(&Effect::Unlock(0));
     }
 
     /// A looser configuration waits, if an approver can be shown all of it; the one in force stays.
@@ -52,24 +54,24 @@ impl Front {
             loosens,
             diff: diff(&before.text, &config.text),
         });
-        let checked = fits(sentences, &statement);
+        let (checked, effect) = (fits(sentences, &statement), Effect::Load(uid, config));
         if checked.is_err() {
             // It takes the place of an older one all the same.
-            self.changes.withdraw(&Effect::Load(Rc::clone(&config)));
+            self.approvals.withdraw(&effect);
         }
-        self.changes.unshown.replace(checked.clone().err());
-        checked.map(|()| self.propose(uid, statement, Effect::Load(config)))
+        self.approvals.unshown.replace(checked.clone().err());
+        checked.map(|()| self.propose(statement, effect))
     }
 
     /// What was read since has taken its place.
     pub fn forget_proposed_config(&self) {
-        self.changes.unshown.take();
-        self.changes.withdraw(&Effect::Load(self.config()));
+        self.approvals.unshown.take();
+        self.approvals.withdraw(&Effect::Load(None, self.config()));
     }
 
     /// Why a looser `agent.toml` does not wait for an approver.
     pub(crate) fn unshown_config(&self) -> Option<TooMuch> {
-        self.changes.unshown.borrow().clone()
+        self.approvals.unshown.borrow().clone()
     }
 
     fn statement(&self, subject: Subject) -> Statement {
@@ -83,68 +85,25 @@ impl Front {
         }
     }
 
-    fn propose(&self, uid: Option<u32>, statement: Statement, effect: Effect) -> PendingRequest {
-        let pending = PendingRequest {
-            id: statement.request_id.clone(),
-            expires_ms: statement.expires_ms,
-            approvals_needed: 1,
-            approvals: 0,
-        };
-        tracing::warn!(id = pending.id, "a change that loosens something waits for approval");
-        self.changes.put(Change { uid, opened: Instant::now(), collected: Collected::new(statement, 1), effect });
-        pending
+    fn propose(&self, statement: Statement, effect: Effect) -> PendingRequest {
+        let expires_ms = statement.expires_ms;
+        let change = Rc::new(Pending::change(statement, CHANGE_DEADLINE, effect));
+        tracing::warn!(id = change.id, "a change that loosens something waits for approval");
+        self.approvals.insert_change(&change);
+        PendingRequest { id: change.id.clone(), expires_ms, approvals_needed: 1, approvals: 0 }
     }
 
-    /// Those that wait, oldest first.
-    pub(crate) fn waiting_changes(&self) -> Vec<ChangeEntry> {
-        self.changes.forget_expired();
-        let entry = |change: &Change| ChangeEntry {
-            id: change.id().to_owned(),
-            statement: change.collected.statement().clone(),
-            approvals_needed: change.collected.needed(),
-            uid: change.uid,
-        };
-        self.changes.waiting.borrow().iter().map(entry).collect()
-    }
-
-    /// Takes an approver's signature over a change, puts it on record, and makes the change. `None`: no change has this id.
-    pub(crate) async fn approve_change(&self, id: &str, sshsig: &str, uid: u32) -> Option<Result<DoneReply, Refusal>> {
-        let over = self.config().policy.sha256.clone();
-        let (effect, approver) = match self.take_approved(id, sshsig)? {
-            Ok(approved) => approved,
-            Err(refusal) => return Some(Err(refusal)),
-        };
-        let made = match effect {
-            Effect::Unlock => self.unlock_now(uid).map(|reply| reply.done),
-            Effect::Load(config) => self.ask_load(config, over).await,
-        };
-        Some(made.map(|sentence| done(format!("approved by {approver}: {sentence}"))))
-    }
-
-    /// One signature makes one change, once.
-    fn take_approved(&self, id: &str, sshsig: &str) -> Option<Result<(Effect, String), Refusal>> {
-        self.changes.forget_expired();
-        let mut changes = self.changes.waiting.borrow_mut();
-        let index = changes.iter().position(|change| change.id() == id)?;
-        let judged = self.judge(&changes[index], sshsig);
-        Some(judged.map(|approver| (changes.remove(index).effect, approver)))
-    }
-
-    fn judge(&self, change: &Change, sshsig: &str) -> Result<String, Refusal> {
-        let (config, statement) = (self.config(), change.collected.statement());
-        let refused = |reason: &dyn std::fmt::Display| {
-            let message = format!("this signature does not approve {}: {reason}", change.id());
-            Refusal::new(Code::ApprovalRequired, message)
-        };
-        if statement.policy_sha256 != config.policy.sha256 {
-            return Err(refused(&"another configuration is in force since; ask for the change again"));
+    /// Makes a change that was approved, for this uid; says what was done.
+    pub(crate) async fn make_change(&self, effect: &Effect, uid: u32) -> Result<String, Refusal> {
+        match effect {
+            Effect::Load(_, config) => self.ask_load(Rc::clone(config)).await,
+            Effect::Sign(_) => Err(Refusal::new(Code::Internal, "a request is no change")),
+            Effect::Unlock(_) => self.unlock_now(uid).map(|reply| reply.done),
         }
-        let approval = change.collected.judge(&config.policy.approvers, sshsig).map_err(|reason| refused(&reason))?;
-        self.recorder.synced(&Record::Approval(Box::new(Approval::of(&approval, change.id(), statement))))?;
-        Ok(approval.approver)
     }
 
-    async fn ask_load(&self, config: Rc<Config>, over: String) -> Result<String, Refusal> {
+    async fn ask_load(&self, config: Rc<Config>) -> Result<String, Refusal> {
+        let over = self.config().policy.sha256.clone();
         let (answer, outcome) = tokio::sync::oneshot::channel();
         let stopping = || Refusal::new(Code::Internal, "the agent is stopping");
         self.reload.send(Reload::Approved(config, over, answer)).await.map_err(|_| stopping())?;

@@ -3,13 +3,15 @@
 use countersign_base::config::Config;
 use countersign_core::approval::{Approver, Subject, Touch};
 use countersign_core::refusal::Refusal;
-use countersign_core::wire::admin::{ApproverEntry, CallerEntry, LimitEntry, PendingEntry, PendingQuery, PendingReply};
+use countersign_core::wire::admin::{
+    ApproverEntry, CallerEntry, ChangeEntry, LimitEntry, PendingEntry, PendingQuery, PendingReply,
+};
 use countersign_core::wire::{self, VERSION};
 use serde::Serialize;
 
 use crate::front::Front;
 use crate::sockets::frame::MAX_FRAME;
-use crate::waiting::approvals::{Pending, State};
+use crate::waiting::pending::{Effect, Pending, State};
 
 /// Of an answer; the rest of the frame is for names, ids and what stands around.
 const LONGEST_LIST: usize = MAX_FRAME - 32 * 1024;
@@ -31,12 +33,13 @@ impl Front {
     /// named alone: a client that asks for much hides nobody else's.
     fn pending(&self, id: Option<&str>) -> PendingReply {
         let config = self.config();
-        let requests = self.approvals.requests.borrow();
-        let asked = requests.values().filter(|pending| id.is_none_or(|id| pending.id == id));
+        let waiting = self.approvals.waiting();
+        let asked = waiting.iter().filter(|pending| id.is_none_or(|id| pending.id == id));
+        let changes = waiting.iter().filter_map(|pending| change(pending));
         let mut reply = PendingReply {
             v: VERSION,
             pending: asked.filter_map(|pending| self.shown(&config, pending)).collect(),
-            changes: if id.is_none() { self.waiting_changes() } else { Vec::new() },
+            changes: if id.is_none() { changes.collect() } else { Vec::new() },
             approvers: config.policy.approvers.iter().filter_map(approver).collect(),
             unlisted: Vec::new(),
         };
@@ -54,8 +57,9 @@ impl Front {
     }
 
     fn shown(&self, config: &Config, pending: &Pending) -> Option<PendingEntry> {
-        let state = pending.state.borrow();
-        let State::Waiting { collected, waiting } = &*state else { return None };
+        let (collected, request) = (pending.collected.borrow(), pending.as_request()?);
+        let state = request.state.borrow();
+        let (Some(collected), State::Waiting(waiting)) = (&*collected, &*state) else { return None };
         let (statement, key) = (collected.statement(), waiting.key());
         let now_ms = self.clock.ledger_ms();
         let limit = |spend: &countersign_core::policy::Spend| LimitEntry {
@@ -71,7 +75,7 @@ impl Front {
                 client: waiting.caller.client.clone(),
                 uid: waiting.caller.uid,
                 pid: waiting.caller.pid,
-                processes: pending.processes.clone(),
+                processes: request.processes.clone(),
             },
             token: key.token.clone(),
             tier: key.tier,
@@ -82,6 +86,19 @@ impl Front {
             statement: statement.clone(),
         })
     }
+}
+
+/// A change of the agent; `None` for a client's request.
+fn change(pending: &Pending) -> Option<ChangeEntry> {
+    let uid = match &pending.effect {
+        Effect::Load(uid, _) => *uid,
+        Effect::Sign(_) => return None,
+        Effect::Unlock(uid) => Some(*uid),
+    };
+    let collected = pending.collected.borrow();
+    let collected = collected.as_ref()?;
+    let (statement, approvals_needed) = (collected.statement().clone(), collected.needed());
+    Some(ChangeEntry { id: pending.id.clone(), statement, approvals_needed, uid })
 }
 
 fn approver(approver: &Approver) -> Option<ApproverEntry> {

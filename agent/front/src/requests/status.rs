@@ -33,7 +33,7 @@ impl Front {
         for ConfinementEntry { process, missing, .. } in &status.confinement {
             status.warnings.extend(missing.iter().map(|what| format!("not confined: {process}: {what}")));
         }
-        for change in self.waiting_changes() {
+        for change in self.approvals.waiting().iter().filter(|pending| pending.as_request().is_none()) {
             status.warnings.push(format!("a change waits for approval: countersign approve {}", change.id));
         }
         let unshown = self.unshown_config();

@@ -1,46 +1,38 @@
-//! Requests that wait for persons: one for each key, each with an end.
+//! The book of everything that waits for persons: requests of clients, one for each key, and changes of the agent that loosen
+//! something.
 //!
 //! A request ends signed, denied, expired or cancelled: by its client, because the client is gone or no longer asks for the
-//! result, because the agent is locked, stops, or works by another configuration.
+//! result, because the agent is locked, stops, or works by another configuration. Tightening and `lock` never wait.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::mem::discriminant;
 use std::rc::Rc;
 use std::time::Duration;
 
-use countersign_base::config::endpoint::ListenerKind;
-use countersign_core::approval::{Approved, Collected, Subject};
+use countersign_base::config::TooMuch;
 use countersign_core::key::{Key, KeyName};
 use countersign_core::ports::{self, Place};
 use countersign_core::refusal::{Code, Refusal};
-use countersign_core::signer::Waiting;
-use countersign_core::wire::{FinishedReply, PendingRequest};
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::process_chain::process_chain;
+use super::pending::{Effect, Origin, Pending, Request, State, origin};
 use crate::sockets::peer::Peer;
 
-/// The requests that wait, and those that ended a moment ago.
 #[derive(Debug, Default)]
 pub struct Approvals {
-    /// By id, which sorts by time.
-    pub(crate) requests: RefCell<BTreeMap<String, Rc<Pending>>>,
+    /// By id, which sorts by time; with the requests that ended a moment ago.
+    entries: RefCell<BTreeMap<String, Rc<Pending>>>,
     places: Rc<Places>,
     /// Open connections of each uid and socket, to know when a client is gone.
-    pub(crate) connections: RefCell<HashMap<Origin, usize>>,
+    connections: RefCell<HashMap<Origin, usize>>,
+    /// Why `agent.toml`, as it was read last, does not wait although it is looser.
+    pub(crate) unshown: RefCell<Option<TooMuch>>,
 }
-
-pub(crate) type Origin = (Option<u32>, ListenerKind);
 
 /// How many requests of one key may ask for approval within an hour: a person who is asked more often stops looking.
 const MOST_AN_HOUR: usize = 30;
 const HOUR: Duration = Duration::from_secs(60 * 60);
-/// A client that does not ask for the result as long as this has lost interest.
-pub(crate) const INTEREST: Duration = Duration::from_secs(30);
-/// How long an outcome can be fetched.
-pub(crate) const KEPT: Duration = Duration::from_secs(60);
-
 /// Which keys have a request waiting, and when each was last asked for.
 #[derive(Debug, Default)]
 struct Places {
@@ -99,123 +91,47 @@ impl Approvals {
         }
     }
 
+    pub(crate) fn is_connected(&self, request: &Request) -> bool {
+        self.connections.borrow().contains_key(&request.origin)
+    }
+
+    pub(crate) fn insert(&self, pending: &Rc<Pending>) {
+        self.entries.borrow_mut().insert(pending.id.clone(), Rc::clone(pending));
+    }
+
+    /// At most one change of each kind waits: a newer one takes the place of an older.
+    pub(crate) fn insert_change(&self, change: &Rc<Pending>) {
+        self.withdraw(&change.effect);
+        self.insert(change);
+    }
+
+    /// No change of this kind waits any more.
+    pub(crate) fn withdraw(&self, effect: &Effect) {
+        let kind = discriminant(effect);
+        self.entries.borrow_mut().retain(|_, pending| discriminant(&pending.effect) != kind);
+    }
+
+    pub(crate) fn remove(&self, id: &str) {
+        self.entries.borrow_mut().remove(id);
+    }
+
     pub(crate) fn get(&self, id: &str) -> Option<Rc<Pending>> {
-        self.requests.borrow().get(id).cloned()
+        self.entries.borrow().get(id).cloned()
     }
-}
 
-fn origin(peer: &Peer) -> Origin {
-    (peer.uid, peer.listener.clone())
-}
+    /// Everything that waits, oldest first. A change that nobody approved in time is forgotten here; a request ends by itself,
+    /// as that goes on record.
+    pub(crate) fn waiting(&self) -> Vec<Rc<Pending>> {
+        let mut entries = self.entries.borrow_mut();
+        entries.retain(|_, pending| pending.as_request().is_some() || !pending.is_too_late());
+        entries.values().filter(|pending| pending.is_waiting()).cloned().collect()
+    }
 
-/// One request from its intent to a minute after its end.
-#[derive(Debug)]
-pub(crate) struct Pending {
-    pub(crate) id: String,
-    pub(crate) client: String,
-    pub(crate) origin: Origin,
-    /// Names of the process that asked and of those that started it.
-    pub(crate) processes: Vec<String>,
-    pub(crate) opened: Instant,
-    pub(crate) state: RefCell<State>,
-    /// Set by whoever ends it early.
-    pub(crate) ending: RefCell<Option<Refusal>>,
-    pub(crate) changed: Notify,
-    /// When the client last asked for the result; `watching` counts the calls that wait for it now.
-    pub(crate) asked: Cell<Instant>,
-    pub(crate) watching: Cell<u32>,
-}
-
-#[derive(Debug)]
-pub(crate) enum State {
-    Waiting {
-        collected: Collected,
-        waiting: Box<Waiting>,
-    },
-    /// Its token is asked; a touch may be needed.
-    Signing(Box<Signing>),
-    Ended(Result<FinishedReply, Refusal>),
-}
-
-/// What is shown of a request while its token is asked.
-#[derive(Debug)]
-pub(crate) struct Signing {
-    pub(crate) pending: PendingRequest,
-    pub(crate) token: String,
-    pub(crate) why: String,
-}
-
-impl Pending {
-    pub(crate) fn new(peer: &Peer, waiting: Box<Waiting>) -> Self {
-        Self {
-            id: waiting.statement.request_id.clone(),
-            client: waiting.caller.client.clone(),
-            origin: origin(peer),
-            processes: process_chain(waiting.caller.pid),
-            state: RefCell::new(State::Waiting {
-                collected: Collected::new(waiting.statement.clone(), waiting.approvals_needed),
-                waiting,
-            }),
-            opened: Instant::now(),
-            ending: RefCell::default(),
-            changed: Notify::new(),
-            asked: Cell::new(Instant::now()),
-            watching: Cell::new(0),
+    /// Returns when no request is waiting or being signed: all of it is on record.
+    pub async fn settled(&self) {
+        let ended = |request: &Request| matches!(*request.state.borrow(), State::Ended(_));
+        while !self.entries.borrow().values().filter_map(|pending| pending.as_request()).all(ended) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
-    }
-
-    /// Ends it, unless it is being signed already.
-    pub(crate) fn end(&self, refusal: Refusal) -> bool {
-        let waits = matches!(*self.state.borrow(), State::Waiting { .. });
-        if waits {
-            self.ending.borrow_mut().get_or_insert(refusal);
-            self.changed.notify_waiters();
-        }
-        waits
-    }
-
-    /// Takes the request out of its wait: with the proof where enough persons approved it.
-    pub(crate) fn take(&self) -> Option<(Box<Waiting>, Option<Approved>)> {
-        let mut state = self.state.borrow_mut();
-        let State::Waiting { collected, waiting } = &*state else { return None };
-        let signing = Box::new(Signing {
-            pending: self.pending_request(collected, waiting),
-            token: waiting.key().token.clone(),
-            why: why(&waiting.statement.subject),
-        });
-        match std::mem::replace(&mut *state, State::Signing(signing)) {
-            State::Waiting { collected, waiting } => Some((waiting, collected.approved())),
-            State::Ended(_) | State::Signing(_) => None, // seen above
-        }
-    }
-
-    pub(crate) fn pending_request(&self, collected: &Collected, waiting: &Waiting) -> PendingRequest {
-        PendingRequest {
-            id: self.id.clone(),
-            expires_ms: waiting.statement.expires_ms,
-            approvals_needed: collected.needed(),
-            approvals: collected.given().len() as u32,
-        }
-    }
-
-    /// The token of a request that waits.
-    pub(crate) fn token(&self) -> Option<String> {
-        match &*self.state.borrow() {
-            State::Waiting { waiting, .. } => Some(waiting.key().token.clone()),
-            State::Ended(_) | State::Signing(_) => None,
-        }
-    }
-
-    pub(crate) fn is_approved(&self) -> bool {
-        matches!(&*self.state.borrow(), State::Waiting { collected, .. } if collected.is_complete())
-    }
-}
-
-/// What a touch is asked for, in a few words.
-fn why(subject: &Subject) -> String {
-    match subject {
-        Subject::Request { client, key, method, path, .. } => format!("{method} {path} of {client}, with {key}"),
-        Subject::Session { client, key, session, .. } => format!("a login ({session}) of {client}, with {key}"),
-        _ => "a request".to_owned(),
     }
 }

@@ -1,5 +1,6 @@
 //! The agent's sockets against peers that are slow, hostile, many, or gone.
 
+mod descriptors;
 pub(crate) mod served;
 
 use std::net::Shutdown;
@@ -56,26 +57,6 @@ fn one_byte_at_a_time_is_answered() {
         client.send(&[byte]);
     }
     assert_eq!(client.answer().as_deref(), Some("slow"));
-}
-
-/// The kernel ends a read behind each message that carries descriptors, however much follows it.
-#[test]
-fn every_request_of_a_connection_that_passes_descriptors_is_answered() {
-    let served = Served::start(quick());
-    for socket in ["agent.sock", "bot.sock", "admin.sock"] {
-        // The admin socket takes one descriptor beside a message; on the others they are dropped.
-        let most = if socket == "admin.sock" { 1 } else { 3 };
-        for descriptors in 0..=most {
-            let client = &mut Client::connect(&served.path(socket));
-            for number in 0..40 {
-                client.send_with(&extension("echo@countersign", &number.to_string()), descriptors);
-            }
-            for number in 0..40 {
-                let answer = client.answer();
-                assert_eq!(answer, Some(number.to_string()), "{socket}, {descriptors} descriptors");
-            }
-        }
-    }
 }
 
 #[test]
@@ -195,66 +176,6 @@ fn a_connection_knows_its_uid_and_its_socket() {
     for (socket, kind) in [("agent.sock", "Agent"), ("bot.sock", "Client(\"bot\")"), ("admin.sock", "Admin")] {
         let mut client = Client::connect(&served.path(socket));
         assert_eq!(client.ask("who@countersign", ""), format!("Some({own}) {kind} false"));
-    }
-}
-
-/// Sends `bytes` with descriptors beside them, in one message.
-fn send_with(client: &Client, bytes: &[u8], descriptors: &[std::os::fd::BorrowedFd<'_>]) {
-    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
-    let mut space = [std::mem::MaybeUninit::uninit(); 256];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    assert!(ancillary.push(SendAncillaryMessage::ScmRights(descriptors)));
-    let bytes_only = [std::io::IoSlice::new(bytes)];
-    let sent = rustix::io::retry_on_intr(|| sendmsg(&client.0, &bytes_only, &mut ancillary, SendFlags::empty()));
-    assert_eq!(sent.expect("the server reads"), bytes.len());
-}
-
-#[test]
-fn a_descriptor_reaches_the_request_it_came_with() {
-    use std::os::fd::AsFd;
-    let served = Served::start(quick());
-    let mut operator = Client::connect(&served.path("admin.sock"));
-    let (mut reading, writing) = std::io::pipe().expect("a pipe");
-    operator.send(&extension("who@countersign", ""));
-    send_with(&operator, &extension("write@countersign", "through the pipe"), &[writing.as_fd()]);
-    operator.send(&extension("who@countersign", ""));
-    drop(writing);
-    assert!(operator.answer().expect("an answer").ends_with("false"));
-    assert_eq!(operator.answer().as_deref(), Some("Some(true)"));
-    assert!(operator.answer().expect("an answer").ends_with("false"));
-    let mut received = String::new();
-    std::io::Read::read_to_string(&mut reading, &mut received).expect("the server has closed its end");
-    assert_eq!(received, "through the pipe");
-}
-
-#[test]
-fn stray_descriptors_are_closed() {
-    use std::os::fd::AsFd;
-    let served = Served::start(quick());
-    let closed = |mut reading: std::io::PipeReader| {
-        assert_eq!(std::io::Read::read(&mut reading, &mut [0]).expect("no writer is left"), 0);
-    };
-    let mut operator = Client::connect(&served.path("admin.sock"));
-    let (reading, writing) = std::io::pipe().expect("a pipe");
-    send_with(&operator, &framed(&[13]), &[writing.as_fd()]);
-    drop(writing);
-    assert_eq!(operator.answer().as_deref(), Some("FAILURE"), "a message that takes none");
-    closed(reading);
-
-    let mut client = served.connect();
-    let (reading, writing) = std::io::pipe().expect("a pipe");
-    send_with(&client, &extension("who@countersign", ""), &[writing.as_fd()]);
-    drop(writing);
-    assert!(client.answer().expect("an answer").ends_with("false"), "clients may send none");
-    closed(reading);
-
-    for count in [2, 3, 10] {
-        let mut operator = Client::connect(&served.path("admin.sock"));
-        let (reading, writing) = std::io::pipe().expect("a pipe");
-        send_with(&operator, &extension("who@countersign", ""), &vec![writing.as_fd(); count]);
-        drop(writing);
-        assert_eq!(operator.answer(), None, "{count} at once end the connection");
-        closed(reading);
     }
 }
 
@@ -399,7 +320,8 @@ fn a_second_agent_is_refused_and_harms_nothing() {
             std::rc::Rc::new(served::ByName),
             quick(),
             Default::default(),
-        );
+        )
+        .expect("threads");
         let error = second.listen(endpoints(served.directory.path())).expect_err("refused");
         assert!(matches!(error, countersign_front::sockets::socket::SocketError::AnotherAgent(_)), "{error}");
     });
@@ -415,7 +337,8 @@ fn a_reload_is_all_or_nothing() {
             std::rc::Rc::new(served::ByName),
             quick(),
             Default::default(),
-        );
+        )
+        .expect("threads");
         let mut wanted = endpoints(directory.path());
         server.listen(wanted.clone()).expect("the sockets open");
         wanted.remove(2);

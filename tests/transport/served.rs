@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, IoSlice, Read, Write};
 use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -17,6 +17,8 @@ use countersign_front::sockets::listener::Limits;
 use countersign_front::sockets::peer::Peer;
 use countersign_front::sockets::server::Server;
 use countersign_front::sockets::turns::looked_at_sockets;
+use rustix::io::retry_on_intr;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use tokio::sync::oneshot;
 
 use crate::machine;
@@ -137,7 +139,7 @@ pub(crate) fn in_runtime(future: impl Future<Output = ()>) {
 
 fn serve(directory: &Path, limits: Limits, until: impl Future<Output = ()>) {
     in_runtime(async {
-        let mut server = Server::new(Rc::new(ByName), limits, GivenSockets::default());
+        let mut server = Server::new(Rc::new(ByName), limits, GivenSockets::default()).expect("threads");
         server.listen(endpoints(directory)).expect("the sockets open");
         until.await;
         server.close(Duration::from_secs(5)).await;
@@ -229,6 +231,9 @@ fn limit_descriptors(soft: u64) {
     setrlimit(Resource::Nofile, Rlimit { current: Some(soft), maximum }).expect("below the hard limit, or root");
 }
 
+/// As many as the kernel lets one message carry.
+pub(crate) const MOST_DESCRIPTORS: usize = 253;
+
 /// A client that speaks in bytes.
 pub(crate) struct Client(pub(crate) UnixStream);
 
@@ -246,15 +251,20 @@ impl Client {
 
     /// Sends `bytes` in one message, with so many descriptors beside it.
     pub(crate) fn send_with(&mut self, bytes: &[u8], descriptors: usize) {
-        use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
         let passed = vec![self.0.as_fd(); descriptors];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+        assert_eq!(self.pass(bytes, &passed, SendFlags::empty()).expect("the server reads"), bytes.len());
+    }
+
+    /// Sends `bytes` in one message, with these descriptors beside it.
+    pub(crate) fn pass(&self, bytes: &[u8], passed: &[BorrowedFd<'_>], flags: SendFlags) -> std::io::Result<usize> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        if descriptors > 0 {
-            assert!(ancillary.push(SendAncillaryMessage::ScmRights(&passed)), "three at most");
-        }
-        let sent = sendmsg(&self.0, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::empty());
-        assert_eq!(sent.expect("the server reads"), bytes.len());
+        assert!(
+            ancillary.push(SendAncillaryMessage::ScmRights(passed)),
+            "no more than the kernel lets one message carry"
+        );
+        let sent = retry_on_intr(|| sendmsg(&self.0, &[IoSlice::new(bytes)], &mut ancillary, flags));
+        Ok(sent?)
     }
 
     pub(crate) fn ask(&mut self, name: &str, payload: &str) -> String {

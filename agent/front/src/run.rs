@@ -117,7 +117,7 @@ async fn serve(start: Start) -> anyhow::Result<()> {
     let mut agent = Agent {
         config_file,
         facts,
-        server: Server::new(Rc::new(Session(Rc::clone(&front))), Limits::default(), sockets),
+        server: Server::new(Rc::new(Session(Rc::clone(&front))), Limits::default(), sockets).context("no thread")?,
         front,
         manager,
         signals,

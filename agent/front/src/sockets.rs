@@ -1,6 +1,7 @@
 //! From a listening socket to one message, whose turn it is, and back to the peer.
 
 pub mod activation;
+mod closer;
 pub mod connection;
 pub mod descriptor;
 pub mod frame;

@@ -2,11 +2,13 @@
 #![allow(unsafe_code)]
 
 mod call_filter;
+mod interrupt;
 mod locked_memory;
 mod peer;
 mod process;
 
 pub(crate) use call_filter::install_call_filter;
+pub use interrupt::{expect_interruptions, interrupt};
 pub use locked_memory::LockedMemory;
 pub use peer::peer_pidfd;
 pub use process::{

@@ -6,11 +6,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use countersign_base::config::endpoint::ListenerKind;
 use countersign_core::wire;
 use rustix::event::{PollFd, PollFlags};
 use tokio::time::{Instant, sleep_until};
 
+use super::closer::Closer;
 use super::frame::{Answer, FrameError, FrameReader, Incoming, MAX_FRAME};
 use super::in_flight::InFlight;
 use super::peer::Peer;
@@ -113,6 +113,7 @@ pub(crate) async fn serve<H: Handler>(
     handler: Rc<H>,
     limits: ConnectionLimits,
     stop: Stop,
+    closer: &Closer,
 ) {
     let peer = Rc::new(peer);
     handler.connected(&peer);
@@ -140,7 +141,8 @@ pub(crate) async fn serve<H: Handler>(
     peer.mark_gone();
     handler.disconnected(&peer);
     let mut in_flight = connection.in_flight;
-    drop((connection.stream, connection.ticket));
+    drop(connection.ticket);
+    let closed = closer.close(connection.stream.into());
     if let Some(seat) = peer.seat() {
         seat.holds(in_flight.bytes());
     }
@@ -148,6 +150,9 @@ pub(crate) async fn serve<H: Handler>(
     while !in_flight.is_empty() {
         in_flight.answers(&mut unread).await;
         unread.clear();
+    }
+    if let Some(closed) = closed {
+        let _ = closed.await;
     }
 }
 
@@ -250,15 +255,20 @@ where
     }
 
     fn read(&mut self) -> Result<(), Ended> {
-        let received = match self.peer.listener {
-            ListenerKind::Admin => descriptor::receive(&self.stream, self.reader.buffer()),
-            _ => self.stream.append_to(self.reader.buffer()).map(|bytes| (bytes, None)),
+        let received = match self.peer.may_pass_descriptors {
+            true => {
+                descriptor::receive(&self.stream, self.reader.buffer()).map(|(bytes, passed)| (bytes, passed, true))
+            }
+            false => descriptor::receive_bytes(&self.stream, self.reader.buffer())
+                .map(|(bytes, descriptors_lie_there)| (bytes, None, !descriptors_lie_there)),
         };
         match received {
-            Ok((0, _)) if self.hung_up() => return Err(Ended::Gone),
-            Ok((0, _)) => self.reading = false,
-            Ok((_, None)) => {}
-            Ok((_, Some(descriptor))) => self.reader.attach(descriptor)?,
+            Ok((0, ..)) if self.hung_up() => return Err(Ended::Gone),
+            Ok((0, ..)) => self.reading = false,
+            Ok((_, passed, goes_on)) => {
+                self.reading = goes_on;
+                passed.map_or(Ok(()), |descriptor| self.reader.attach(descriptor))?;
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.arrived = false,
             Err(error) => return Err(error.into()),
         }

@@ -1,4 +1,5 @@
-//! Receives bytes and, beside them, a file descriptor: how the terminal of `key add` reaches the agent.
+//! Receives bytes; from the operator also a file descriptor beside them: how the terminal of `key add` reaches the agent.
+//! Descriptors of others are not taken.
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -15,6 +16,36 @@ use super::stream::Stream;
 /// the last byte read, if its sender gave that frame a write of its own. More than one is an error and all are closed.
 pub(crate) fn receive(stream: &Stream, buffer: &mut Vec<u8>) -> io::Result<(usize, Option<OwnedFd>)> {
     stream.read_with(|stream| receive_now(stream, buffer))
+}
+
+/// Appends what has arrived to `buffer`; gives the number of bytes, and true where descriptors lie beside them.
+///
+/// In that case nothing more is to be read of the stream: its bytes were only looked at, and the descriptors are left
+/// to who closes it ([`crate::closer`]).
+pub(crate) fn receive_bytes(stream: &Stream, buffer: &mut Vec<u8>) -> io::Result<(usize, bool)> {
+    stream.read_with(|stream| {
+        let held = buffer.len();
+        buffer.resize(buffer.capacity(), 0);
+        let received = receive_bytes_now(stream, &mut buffer[held..]);
+        buffer.truncate(held + received.as_ref().map_or(0, |(bytes, _)| *bytes));
+        received
+    })
+}
+
+fn receive_bytes_now(stream: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, bool)> {
+    match look(&stream, buffer)? {
+        (bytes, true) => Ok((bytes, true)),
+        (bytes, false) => Ok((rustix::io::read(stream, &mut buffer[..bytes])?, false)),
+    }
+}
+
+/// As [`receive_bytes`], and leaves everything where it is. The kernel ends a look behind the first descriptors, and says
+/// that there was no room for them.
+pub(crate) fn look(stream: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, bool)> {
+    let mut none = RecvAncillaryBuffer::default();
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    let seen = recvmsg(stream, &mut [IoSliceMut::new(buffer)], &mut none, flags)?;
+    Ok((seen.bytes, seen.flags.contains(ReturnFlags::CTRUNC)))
 }
 
 fn receive_now(stream: impl AsFd, buffer: &mut Vec<u8>) -> io::Result<(usize, Option<OwnedFd>)> {

@@ -2,6 +2,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::io;
+use std::os::unix::net;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +12,7 @@ use countersign_base::config::endpoint::ListenerKind;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
+use super::closer::Closer;
 use super::connection::{self, ConnectionLimits, Handler};
 use super::peer::Peer;
 use super::stream::Stream;
@@ -60,14 +63,15 @@ pub(crate) struct Accepting<H> {
     per_peer: PerPeer,
     accepted: Cell<u64>,
     turns: Rc<Turns>,
+    closer: Closer,
     stop: Stop,
 }
 
 type PerPeer = Rc<RefCell<HashMap<(ListenerKind, Option<u32>), usize>>>;
 
 impl<H: Handler> Accepting<H> {
-    pub(crate) fn new(handler: Rc<H>, limits: Limits, stop: Stop) -> Self {
-        Self {
+    pub(crate) fn new(handler: Rc<H>, limits: Limits, stop: Stop) -> io::Result<Self> {
+        Ok(Self {
             handler,
             limits,
             clients: Arc::new(Semaphore::new(limits.connections)),
@@ -76,8 +80,9 @@ impl<H: Handler> Accepting<H> {
             per_peer: PerPeer::default(),
             accepted: Cell::new(0),
             turns: Rc::default(),
+            closer: Closer::start()?,
             stop,
-        }
+        })
     }
 
     /// Accepts until its task is aborted. `kind` may change between two accepts, when a client is renamed.
@@ -109,26 +114,46 @@ impl<H: Handler> Accepting<H> {
 
     fn admit(self: &Rc<Self>, stream: UnixStream, kind: ListenerKind, permit: OwnedSemaphorePermit) {
         self.accepted.set(self.accepted.get() + 1);
-        let mut peer = match Peer::identify(&stream, self.accepted.get(), kind) {
-            Ok(peer) => peer,
-            Err(error) => return tracing::warn!(%error, "a peer without credentials was turned away"),
-        };
-        let Some(place) = Place::take(&self.per_peer, &peer, self.most_of(&peer)) else {
-            return tracing::debug!(uid = peer.uid, listener = ?peer.listener, "too many connections of one uid");
-        };
-        let Ok(stranger) = self.stranger_permit(&peer) else {
-            return tracing::debug!(uid = peer.uid, "too many connections of those who are no clients");
-        };
-        let stream = match stream.into_std().and_then(Stream::new) {
+        let peer = Peer::identify(&stream, self.accepted.get(), kind);
+        let stream = match stream.into_std() {
             Ok(stream) => stream,
             Err(error) => return tracing::warn!(%error, "a connection could not be served"),
         };
+        let mut peer = match peer {
+            Ok(peer) => peer,
+            Err(error) => {
+                tracing::warn!(%error, "a peer without credentials was turned away");
+                return self.turn_away(stream, permit);
+            }
+        };
+        let Some(place) = Place::take(&self.per_peer, &peer, self.most_of(&peer)) else {
+            tracing::debug!(uid = peer.uid, listener = ?peer.listener, "too many connections of one uid");
+            return self.turn_away(stream, permit);
+        };
+        let Ok(stranger) = self.stranger_permit(&peer) else {
+            tracing::debug!(uid = peer.uid, "too many connections of those who are no clients");
+            return self.turn_away(stream, permit);
+        };
+        let stream = match Stream::new(stream) {
+            Ok(stream) => stream,
+            Err(error) => return tracing::warn!(%error, "a connection could not be served"),
+        };
+        peer.may_pass_descriptors = peer.listener == ListenerKind::Admin && stranger.is_none();
         peer.take_seat(self.turns.seat(&self.handler.party(&peer)));
-        let (handler, limits, stop) = (Rc::clone(&self.handler), self.limits.connection, self.stop.clone());
+        let (own, limits, stop) = (Rc::clone(self), self.limits.connection, self.stop.clone());
         tokio::task::spawn_local(async move {
-            connection::serve(stream, peer, handler, limits, stop).await;
+            connection::serve(stream, peer, Rc::clone(&own.handler), limits, stop, &own.closer).await;
             drop((place, permit, stranger));
         });
+    }
+
+    fn turn_away(&self, stream: net::UnixStream, permit: OwnedSemaphorePermit) {
+        if let Some(closed) = self.closer.close(stream) {
+            tokio::task::spawn_local(async move {
+                let _ = closed.await;
+                drop(permit);
+            });
+        }
     }
 }
 

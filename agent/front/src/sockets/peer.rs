@@ -22,6 +22,8 @@ pub struct Peer {
     /// For the record only: the process may have died and its number been given to another.
     pub pid: Option<i32>,
     pidfd: Option<OwnedFd>,
+    /// On the admin socket, from the operator. Who else passes one has read its last answer.
+    pub(crate) may_pass_descriptors: bool,
     /// Where its messages wait for their turns.
     seat: Option<Seat>,
     gone: Cell<bool>,
@@ -37,6 +39,7 @@ impl Peer {
             uid: known_uid(credentials.uid(), overflow_uid()),
             pid: credentials.pid().filter(|pid| *pid > 0),
             pidfd: sys::peer_pidfd(stream.as_fd()).ok(), // Linux 6.5 and later
+            may_pass_descriptors: false,
             seat: None,
             gone: Cell::new(false),
             going: Notify::new(),

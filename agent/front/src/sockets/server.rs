@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -43,9 +44,10 @@ struct Open {
 
 impl<H: Handler> Server<H> {
     /// A server that listens nowhere yet.
-    pub fn new(handler: Rc<H>, limits: Limits, given: GivenSockets) -> Self {
+    pub fn new(handler: Rc<H>, limits: Limits, given: GivenSockets) -> io::Result<Self> {
         let (stopper, stop) = Stopper::new();
-        Self { accepting: Rc::new(Accepting::new(handler, limits, stop)), stopper, open: BTreeMap::new(), given }
+        let accepting = Rc::new(Accepting::new(handler, limits, stop)?);
+        Ok(Self { accepting, stopper, open: BTreeMap::new(), given })
     }
 
     /// Binds what is missing of these sockets, and serves none of them yet. On an error nothing has

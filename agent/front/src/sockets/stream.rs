@@ -8,7 +8,8 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net;
 
-use rustix::buffer::{Buffer, spare_capacity};
+use rustix::buffer::Buffer;
+use rustix::net::sockopt::set_socket_oobinline;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -19,8 +20,11 @@ pub(crate) struct Stream(AsyncFd<net::UnixStream>);
 
 impl Stream {
     /// Must be called inside a runtime.
+    ///
+    /// An urgent byte is one like others: dropped by the kernel, it would take the descriptors beside it along.
     pub(crate) fn new(stream: net::UnixStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
+        set_socket_oobinline(&stream, true)?;
         registered(stream, Interest::READABLE).map(Self)
     }
 
@@ -35,12 +39,7 @@ impl Stream {
         to_write.writable().await.map(drop)
     }
 
-    /// Appends what has arrived, as far as `buffer` has room; 0 is the end of the stream.
-    pub(crate) fn append_to(&self, buffer: &mut Vec<u8>) -> io::Result<usize> {
-        self.read(spare_capacity(buffer))
-    }
-
-    /// As [`Self::append_to`], into the beginning of a slice.
+    /// Reads what has arrived, as far as `buffer` has room; 0 is the end of the stream.
     pub(crate) fn fill(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.read(buffer)
     }
@@ -62,10 +61,15 @@ impl Stream {
     }
 
     /// A read that leaves room does not mean that the socket is empty: the kernel also ends a read
-    /// behind a message that carried descriptors, and before an urgent byte. Only `WouldBlock`
-    /// clears the readiness.
+    /// behind a message that carried descriptors. Only `WouldBlock` clears the readiness.
     fn read(&self, buffer: impl Buffer<u8, Output = usize>) -> io::Result<usize> {
         self.read_with(|stream| Ok(rustix::io::read(stream, buffer)?))
+    }
+}
+
+impl From<Stream> for net::UnixStream {
+    fn from(stream: Stream) -> Self {
+        stream.0.into_inner()
     }
 }
 
@@ -93,16 +97,15 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn everything_arrives_and_then_the_end() {
         let (ours, theirs) = pair();
-        let mut buffer = Vec::with_capacity(8);
-        assert_eq!(ours.append_to(&mut buffer).expect_err("nothing yet").kind(), io::ErrorKind::WouldBlock);
+        let mut buffer = [0; 8];
+        assert_eq!(ours.fill(&mut buffer).expect_err("nothing yet").kind(), io::ErrorKind::WouldBlock);
         for text in ["short", "exact123", "longer than eight"] {
             assert_eq!(theirs.try_write(text.as_bytes()).expect("there is room"), text.len());
             let mut received = String::new();
             while received.len() < text.len() {
                 ours.readable().await.expect("readable");
-                buffer.clear();
-                if ours.append_to(&mut buffer).is_ok() {
-                    received += std::str::from_utf8(&buffer).expect("text");
+                if let Ok(bytes) = ours.fill(&mut buffer) {
+                    received += std::str::from_utf8(&buffer[..bytes]).expect("text");
                 }
             }
             assert_eq!(received, text);
@@ -131,8 +134,9 @@ mod tests {
     }
 
     fn with_an_urgent_byte(theirs: &net::UnixStream, first: &[u8], second: &[u8]) {
-        (&*theirs).write_all(first).expect("there is room");
-        rustix::net::send(theirs, b"!", SendFlags::OOB).expect("there is room");
+        let (urgent, before) = first.split_last().expect("there are some");
+        (&*theirs).write_all(before).expect("there is room");
+        rustix::net::send(theirs, &[*urgent], SendFlags::OOB).expect("there is room");
         (&*theirs).write_all(second).expect("there is room");
     }
 
@@ -148,9 +152,10 @@ mod tests {
             while received.len() < "firstsecond".len() {
                 let ready = tokio::time::timeout(Duration::from_secs(2), ours.readable()).await;
                 ready.unwrap_or_else(|_| panic!("{name}: {received:?} arrived")).expect("readable");
-                match ours.append_to(&mut received) {
+                let mut buffer = [0; 100];
+                match ours.fill(&mut buffer) {
                     Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{name}"),
-                    Ok(bytes) => assert!(bytes > 0, "{name}"),
+                    Ok(bytes) => received.extend_from_slice(&buffer[..bytes]),
                 }
             }
             assert_eq!(received, b"firstsecond", "{name}");

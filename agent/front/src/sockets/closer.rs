@@ -1,0 +1,111 @@
+//! Closes the sockets of peers, which may take as long as a peer likes.
+//!
+//! The last process that closes a descriptor does what is left to do: it waits until a lingering connection has sent its
+//! data, or frees a file that has no name any more. A peer makes the agent the last one when it passes a descriptor and
+//! closes its own. So the front's thread neither takes descriptors of peers nor closes sockets in which some may
+//! lie. One thread closes these; another interrupts it where it waits.
+
+use std::io;
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle, Thread};
+use std::time::Duration;
+
+use countersign_base::system::sys;
+use rustix::io::ioctl_fionread;
+use tokio::sync::oneshot;
+
+use super::descriptor;
+
+/// For how long a descriptor may keep the others waiting.
+const LONGEST: Duration = Duration::from_millis(1);
+/// The threads call nothing deep.
+const STACK: usize = 64 * 1024;
+
+type Closing = (UnixStream, oneshot::Sender<()>);
+
+/// Both threads end when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Closer(mpsc::Sender<Closing>);
+
+/// Shared by the two threads.
+#[derive(Debug, Default)]
+struct Work {
+    /// Odd while a socket is being closed.
+    steps: AtomicU64,
+    ended: AtomicBool,
+}
+
+impl Closer {
+    pub(crate) fn start() -> io::Result<Self> {
+        sys::expect_interruptions()?;
+        let (queue, sockets) = mpsc::channel::<Closing>();
+        let work = Arc::new(Work::default());
+        let (closes, interrupts) = (Arc::clone(&work), work);
+        let (watcher, watched) = mpsc::channel::<Thread>();
+        let named = |name: &str| thread::Builder::new().name(name.to_owned()).stack_size(STACK);
+        let closing = named("closer").spawn(move || {
+            if let Ok(watcher) = watched.recv() {
+                close_all(sockets, &closes, &watcher);
+            }
+        })?;
+        let interrupting = named("interrupter").spawn(move || interrupt_each(&closing, &interrupts))?;
+        // Where it is gone, so is the queue that it closes.
+        let _ = watcher.send(interrupting.thread().clone());
+        Ok(Self(queue))
+    }
+
+    /// Ends a connection at once. Where that takes a thread, what is returned comes once nothing of it is left.
+    pub(crate) fn close(&self, socket: UnixStream) -> Option<oneshot::Receiver<()>> {
+        let _ = socket.shutdown(Shutdown::Both); // fails where the peer has gone
+        descriptors_may_lie_in(&socket).then(|| {
+            let (closed, is_closed) = oneshot::channel();
+            // The thread outlives this sender.
+            let _ = self.0.send((socket, closed));
+            is_closed
+        })
+    }
+}
+
+/// Nothing more can arrive at this socket. What is too long to be looked at may hold some.
+fn descriptors_may_lie_in(socket: &UnixStream) -> bool {
+    const LOOKED_AT: usize = 8 * 1024;
+    match ioctl_fionread(socket) {
+        Ok(0) => false,
+        Ok(bytes @ 1..) if bytes <= LOOKED_AT as u64 => {
+            let seen = descriptor::look(socket, &mut [0; LOOKED_AT]);
+            !seen.is_ok_and(|(seen, descriptors)| !descriptors && seen as u64 == bytes)
+        }
+        _ => true,
+    }
+}
+
+fn close_all(sockets: mpsc::Receiver<Closing>, work: &Work, interrupter: &Thread) {
+    for (socket, closed) in sockets {
+        work.steps.fetch_add(1, Ordering::SeqCst);
+        interrupter.unpark();
+        drop(socket);
+        work.steps.fetch_add(1, Ordering::SeqCst);
+        let _ = closed.send(());
+    }
+    work.ended.store(true, Ordering::SeqCst);
+    interrupter.unpark();
+}
+
+/// An interruption that comes a moment too early is lost, so it is repeated.
+fn interrupt_each(closing: &JoinHandle<()>, work: &Work) {
+    let mut last = 0;
+    while !work.ended.load(Ordering::SeqCst) {
+        let step = work.steps.load(Ordering::SeqCst);
+        match step % 2 {
+            // Nothing happened for a while.
+            0 if step == last => thread::park(),
+            1 if step == last => sys::interrupt(closing),
+            _ => {}
+        }
+        last = step;
+        thread::sleep(LONGEST);
+    }
+}

@@ -15,7 +15,7 @@ use super::frame::{Answer, FrameError, FrameReader, Incoming, MAX_FRAME};
 use super::in_flight::InFlight;
 use super::peer::Peer;
 use super::stream::Stream;
-use super::turns::{Party, Ticket};
+use super::turns::{Party, Seat, Ticket};
 use super::{descriptor, spare};
 use crate::shutdown::Stop;
 
@@ -67,6 +67,8 @@ impl Default for ConnectionLimits {
 const MAX_HELD: usize = MAX_FRAME;
 /// What a list counts for among the bytes held.
 const LONG_ANSWER: usize = MAX_HELD / 4;
+/// What a request under way takes beside its payload, for its client's share.
+const REQUEST: usize = 4 * 1024;
 /// How often a peer that is not being read from is checked for having gone.
 const HANG_UP_CHECK: Duration = Duration::from_secs(1);
 
@@ -144,7 +146,7 @@ pub(crate) async fn serve<H: Handler>(
     drop(connection.ticket);
     let closed = closer.close(connection.stream.into());
     if let Some(seat) = peer.seat() {
-        seat.holds(in_flight.bytes());
+        seat.holds(taken_by(&in_flight));
     }
     let mut unread = Vec::new();
     while !in_flight.is_empty() {
@@ -195,6 +197,7 @@ where
                 Some(seat) if !std::mem::take(&mut self.called) && !seat.may_begin_at_once(begins) => seat.wait(begins),
                 _ => {
                     self.take_message(context)?;
+                    self.count_held();
                     continue;
                 }
             };
@@ -243,15 +246,15 @@ where
     /// Says what it holds of its client's share.
     fn count_held(&self) {
         if let Some(seat) = self.peer.seat() {
-            seat.holds(self.reader.held() + self.in_flight.bytes() + self.output.bytes.len());
+            seat.holds(self.reader.held() + taken_by(&self.in_flight) + self.output.bytes.len());
         }
     }
 
-    /// False while as much is under way, or waiting to be read by the peer, as one connection may have.
+    /// False while as much is under way, or waiting to be read by the peer, as one connection may have. That is one
+    /// request where its client has all that it may have: without one it could give nothing back.
     fn has_room(&self) -> bool {
-        self.in_flight.len() < self.limits.in_flight
-            && self.in_flight.bytes() < MAX_HELD
-            && self.output.bytes.len() < MAX_HELD
+        let most = if self.peer.seat().is_some_and(Seat::is_share_taken) { 1 } else { self.limits.in_flight };
+        self.in_flight.len() < most && self.in_flight.bytes() < MAX_HELD && self.output.bytes.len() < MAX_HELD
     }
 
     fn read(&mut self) -> Result<(), Ended> {
@@ -325,6 +328,10 @@ where
         let polling = rustix::io::retry_on_intr(|| rustix::event::poll(&mut polled, Some(&now)));
         polling.is_ok() && polled[0].revents().contains(PollFlags::HUP)
     }
+}
+
+fn taken_by<Running: Future<Output = Answer>>(requests: &InFlight<Running>) -> usize {
+    requests.bytes() + requests.len() * REQUEST
 }
 
 /// Waits for the turn of a connection that has a ticket.

@@ -167,6 +167,11 @@ impl Seat {
         }
     }
 
+    /// True while its client has all under way that it may have.
+    pub(crate) fn is_share_taken(&self) -> bool {
+        self.line.held.get() >= MOST_HELD
+    }
+
     /// What the connection holds from now on.
     pub(crate) fn holds(&self, bytes: usize) {
         let before = self.held.replace(bytes);

@@ -2,6 +2,8 @@
 //! clients hardly feel it, the operator's `lock` is there at once, and no token host is taken for
 //! hung. A bare echo server under the same flood says how much of a delay is the machine's.
 
+mod attacker;
+mod attacks;
 pub(super) mod flood;
 
 use std::os::unix::fs::PermissionsExt;

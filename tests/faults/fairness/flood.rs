@@ -16,10 +16,13 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Uid;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::attacker::{Act, Attacker};
 use super::{FIRST_UID, fs, percentile_99, timed};
 use crate::transport::served::{Client, framed, in_runtime};
 
 const FAILURE: u8 = 5;
+/// The longest message that is read.
+const LONGEST: u32 = 256 * 1024;
 
 /// The uid of a client that floods, where there may be one.
 pub(super) fn uid_of(client: usize) -> Option<u32> {
@@ -160,6 +163,17 @@ impl Echo {
         Flood::start(&self.socket(), uid_of(client), connections, message)
     }
 
+    pub(super) fn attack(&self, client: usize, connections: usize, act: Act) -> Attacker {
+        Attacker::start(&self.socket(), uid_of(client), connections, act)
+    }
+
+    /// Asks for little over a connection of its own.
+    pub(super) fn asked_anew(&self) -> Option<String> {
+        let mut client = Client::connect(&self.socket());
+        client.send(&framed(&[11]));
+        client.answer()
+    }
+
     /// The p99 of one who asks for little.
     pub(super) fn quiet(&self, requests: usize) -> Duration {
         let mut client = Client::connect(&self.socket());
@@ -179,7 +193,7 @@ impl Drop for Echo {
 
 async fn echo(mut stream: tokio::net::UnixStream) {
     let mut message = Vec::new();
-    while let Ok(length) = stream.read_u32().await {
+    while let Ok(length @ 1..=LONGEST) = stream.read_u32().await {
         message.resize(length as usize, 0);
         let read = stream.read_exact(&mut message).await;
         if read.is_err() || stream.write_all(&framed(&[FAILURE])).await.is_err() {

@@ -1,92 +1,87 @@
 //! The front: what every request passes through between a connection and the core. Holds no key, PIN or module.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use countersign_base::config::Config;
 use countersign_base::config::endpoint::ListenerKind;
 use countersign_base::messages::confinement::Limits;
-use countersign_core::policy::rate::Rates;
+use countersign_base::system::clock;
 use countersign_core::policy::{Client, Policy};
-use countersign_core::ports::{Caller, Clock};
+use countersign_core::ports::Caller;
 use countersign_core::signer::Signer;
 use tokio::sync::mpsc;
 
 use crate::clock::SystemClock;
 use crate::keyring::Keyring;
-use crate::ledger::keys::KeyFiles;
 use crate::ledger::recorder::Recorder;
 use crate::shutdown::{Stop, Stopper};
 use crate::sockets::peer::Peer;
 use crate::tokens::Tokens;
-use crate::tokens::spawner::Spawner;
-use crate::tokens::vault::VaultSpawner;
 use crate::waiting::approvals::Approvals;
+use crate::waiting::budgets::Budgets;
+use crate::waiting::key_turns::KeyTurns;
 use crate::waiting::reload::Reload;
-use crate::waiting::shares::Shares;
 
-/// Everything the agent knows while it runs. One thread owns it.
+/// Everything the agent knows while it runs, in parts. One thread owns it.
 #[derive(Debug)]
 pub struct Front {
-    /// Replaced as a whole at a reload; a request keeps the one it started with.
-    pub(crate) config: RefCell<Rc<Config>>,
+    pub about: About,
     pub clock: Rc<SystemClock>,
     pub keyring: Keyring,
     pub recorder: Recorder,
     pub tokens: Tokens,
     pub approvals: Approvals,
-    pub(crate) rates: RefCell<Rates>,
-    pub(crate) shares: Shares,
-    /// Changes to keys under way, by name.
-    pub(crate) enrolling: RefCell<BTreeSet<String>>,
+    pub(crate) budgets: Budgets,
+    pub(crate) key_turns: KeyTurns,
     pub(crate) stopper: (Stopper, Stop),
+    /// Replaced as a whole at a reload; a request keeps the one it started with.
+    config: RefCell<Rc<Config>>,
     pub(crate) locked: Cell<bool>,
-    pub key_files: KeyFiles,
-    pub spawner: Spawner,
-    pub(crate) vault_spawner: Rc<VaultSpawner>,
-    /// What this process cannot do.
-    pub(crate) limits: Limits,
     pub(crate) reload: mpsc::Sender<Reload>,
-    pub started_ms: u64,
+}
+
+/// What this process is, from its start to its end.
+#[derive(Debug)]
+pub struct About {
     /// Names this agent in everything approvers sign.
     pub agent_id: String,
-    /// The uid the agent runs as; with root the only one that may use the admin socket.
-    pub(crate) own_uid: u32,
+    /// What this process cannot do.
+    pub limits: Limits,
+    /// The uid it runs as; with root the only one that may use the admin socket.
+    pub own_uid: u32,
+    pub started_ms: u64,
+}
+
+impl About {
+    pub fn this_process(agent_id: String, limits: Limits) -> Self {
+        Self { agent_id, limits, own_uid: rustix::process::geteuid().as_raw(), started_ms: clock::wall_ms() }
+    }
 }
 
 impl Front {
     pub fn new(
+        about: About,
         config: Rc<Config>,
+        locked: bool,
         keyring: Keyring,
-        key_files: KeyFiles,
-        (spawner, limits): (Spawner, Limits),
         recorder: Recorder,
-        (agent_id, locked): (String, bool),
+        tokens: Tokens,
         reload: mpsc::Sender<Reload>,
     ) -> Self {
-        let clock = recorder.clock();
-        let socket = config.agent.vault_socket.clone();
         Self {
-            started_ms: clock.now_ms(),
-            agent_id,
-            clock,
+            about,
+            clock: recorder.clock(),
             keyring,
             recorder,
-            tokens: Tokens::default(),
+            tokens,
             approvals: Approvals::default(),
-            rates: RefCell::default(),
-            shares: Shares::default(),
-            enrolling: RefCell::default(),
+            budgets: Budgets::default(),
+            key_turns: KeyTurns::default(),
             stopper: Stopper::new(),
             config: RefCell::new(config),
             locked: Cell::new(locked),
-            key_files,
-            vault_spawner: Rc::new(VaultSpawner::new(spawner.clone(), socket)),
-            spawner,
-            limits,
             reload,
-            own_uid: rustix::process::geteuid().as_raw(),
         }
     }
 
@@ -95,13 +90,8 @@ impl Front {
     }
 
     pub fn replace_config(&self, config: Rc<Config>) {
-        self.shares.forget();
+        self.budgets.forget_shares();
         self.config.replace(config);
-    }
-
-    /// What starts the processes that open vaults.
-    pub fn vault_spawner(&self) -> Rc<VaultSpawner> {
-        Rc::clone(&self.vault_spawner)
     }
 
     /// Ends what waits for a person or an event; requests under way go on to their end.
@@ -124,9 +114,9 @@ impl Front {
             ledger: &self.recorder,
             token: &self.tokens,
             approvals: &self.approvals,
-            agent_id: &self.agent_id,
+            agent_id: &self.about.agent_id,
             policy,
-            rates: &self.rates,
+            rates: &self.budgets.rates,
             locked: &self.locked,
             client,
             caller,
@@ -144,6 +134,6 @@ impl Front {
     }
 
     pub(crate) fn is_operator(&self, peer: &Peer) -> bool {
-        peer.listener == ListenerKind::Admin && peer.uid.is_some_and(|uid| uid == 0 || uid == self.own_uid)
+        peer.listener == ListenerKind::Admin && peer.uid.is_some_and(|uid| uid == 0 || uid == self.about.own_uid)
     }
 }

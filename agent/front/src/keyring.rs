@@ -12,15 +12,16 @@ use countersign_core::refusal::{Code, Refusal};
 use countersign_core::signer;
 use countersign_core::wire::{KeyEntry, KeyState};
 
-use crate::ledger::keys::{KeyFile, KeyFileState, Rung};
+use crate::ledger::keys::{KeyFile, KeyFileError, KeyFileState, KeyFiles, Rung};
 
 /// From when on the operator is told that the exchange lets a key expire: two weeks before.
 const EXPIRES_SOON_MS: u64 = 14 * 24 * 60 * 60 * 1000;
 
 /// All keys of this agent, by name.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Keyring {
     keys: RefCell<BTreeMap<KeyName, Enrolled>>,
+    pub files: KeyFiles,
 }
 
 #[derive(Debug)]
@@ -33,10 +34,12 @@ struct Enrolled {
 }
 
 impl Keyring {
-    pub fn new(files: Vec<KeyFile>) -> Self {
-        let keyring = Self::default();
-        files.into_iter().for_each(|file| keyring.put(file));
-        keyring
+    /// Those that have files.
+    pub fn of(files: KeyFiles) -> Result<Self, KeyFileError> {
+        let found = files.load_all()?;
+        let keyring = Self { keys: RefCell::default(), files };
+        found.into_iter().for_each(|file| keyring.put(file));
+        Ok(keyring)
     }
 
     /// Adds a key, or replaces what its file says.

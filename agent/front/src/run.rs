@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_local;
 use tokio::time::{Interval, MissedTickBehavior};
 
-use crate::front::Front;
+use crate::front::{About, Front};
 use crate::keyring::Keyring;
 use crate::ledger::keys::KeyFiles;
 use crate::ledger::recorder::{Recorder, lock_file};
@@ -39,6 +39,7 @@ use crate::sockets::listener::Limits;
 use crate::sockets::server::{self, Server};
 use crate::sockets::socket::SocketError;
 use crate::sockets::turns;
+use crate::tokens::Tokens;
 use crate::tokens::handle::Deadlines;
 use crate::tokens::spawner::{Launched, Spawner};
 use crate::tokens::supervisor::{self, Supervisor};
@@ -188,7 +189,7 @@ struct NoToken(String);
 /// Opens what the configuration names: the ledger, the key files.
 fn assemble(
     config: &Rc<Config>,
-    spawner: (Spawner, confinement::Limits),
+    (spawner, limits): (Spawner, confinement::Limits),
     reload: mpsc::Sender<Reload>,
 ) -> anyhow::Result<Front> {
     let state_dir = &config.agent.state_dir;
@@ -201,8 +202,7 @@ fn assemble(
     if report.health.is_space_low() {
         tracing::warn!("the disk of the journal is nearly full; when it is full nothing more is signed");
     }
-    let key_files = KeyFiles::open(Arc::new(Disk), state_dir)?;
-    let keyring = Keyring::new(key_files.load_all()?);
+    let keyring = Keyring::of(KeyFiles::open(Arc::new(Disk), state_dir)?)?;
     if report.carried == CarriedState::New && !keyring.names().is_empty() {
         tracing::warn!("there are keys but no journal: what was spent in the last 24 hours is not known");
     }
@@ -213,7 +213,9 @@ fn assemble(
     let recorder = Recorder::new(ledger, state_dir);
     recorder.recall_uses(report.opened.seq).context("the journal cannot be read")?;
     let agent_id = agent_id::of(state_dir).context("the agent's id cannot be read or made")?;
-    Ok(Front::new(Rc::clone(config), keyring, key_files, spawner, recorder, (agent_id, locked), reload))
+    let tokens = Tokens::new(spawner, config.agent.vault_socket.clone());
+    let about = About::this_process(agent_id, limits);
+    Ok(Front::new(about, Rc::clone(config), locked, keyring, recorder, tokens, reload))
 }
 
 /// The running agent.
@@ -292,7 +294,7 @@ impl Agent {
 
     /// Has the configuration read by a process that can reach it. A stop does not wait for it.
     async fn read_sources(&mut self) -> Result<Sources, String> {
-        let spawner = self.front.spawner.clone();
+        let spawner = self.front.tokens.spawner.clone();
         let read = async {
             let (mut child, mut stream) = spawner.start(Kind::Configuration, None).await?;
             let (mut told, mut frames) = (Vec::new(), Frames::default());
@@ -318,9 +320,12 @@ impl Agent {
     /// Starts a host for every token that has none.
     fn start_tokens(&self, config: &Config) {
         for token in config.tokens.iter().filter(|token| self.front.tokens.handle(&token.settings.name).is_none()) {
-            let spawner = self.front.spawner.clone();
+            let spawner = self.front.tokens.spawner.clone();
             let started = match token.settings.is_vault() {
-                true => Ok(TokenEnd::Vault(Vault::new(token.settings.name.clone(), self.front.vault_spawner()))),
+                true => Ok(TokenEnd::Vault(Vault::new(
+                    token.settings.name.clone(),
+                    Rc::clone(&self.front.tokens.vault_spawner),
+                ))),
                 false => host_of(token).map(|host| TokenEnd::Host(Supervisor::start(host, spawner))),
             };
             match started {

@@ -16,22 +16,35 @@ pub mod vault;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::rc::Rc;
 
 use countersign_core::algorithm::Algorithm;
 use countersign_core::key::Key;
 use countersign_core::policy::Grant;
 use countersign_core::ports::{Signed, Token, TokenError};
 
+use crate::tokens::spawner::Spawner;
 use crate::tokens::token_end::TokenEnd;
 use crate::tokens::token_status::{TokenState, TokenStatus};
+use crate::tokens::vault::VaultSpawner;
 
-/// Token hosts by the operator's name for the token.
-#[derive(Debug, Default)]
+/// Tokens by the operator's name, and what starts the processes that serve them.
+#[derive(Debug)]
 pub struct Tokens {
     handles: RefCell<BTreeMap<String, TokenEnd>>,
+    pub spawner: Spawner,
+    /// Of the processes that open vaults.
+    pub vault_spawner: Rc<VaultSpawner>,
 }
 
 impl Tokens {
+    /// None yet. `vault_socket` is that of a spawner of vaults which runs as a user of its own.
+    pub fn new(spawner: Spawner, vault_socket: Option<PathBuf>) -> Self {
+        let vault_spawner = Rc::new(VaultSpawner::new(spawner.clone(), vault_socket));
+        Self { handles: RefCell::default(), spawner, vault_spawner }
+    }
+
     pub fn add(&self, handle: TokenEnd) {
         self.handles.borrow_mut().insert(handle.name().to_owned(), handle);
     }

@@ -17,7 +17,6 @@ use crate::sockets::connection::Handler;
 use crate::sockets::frame::{Answer, Incoming};
 use crate::sockets::peer::Peer;
 use crate::sockets::turns::Party;
-use crate::waiting::shares::Place;
 
 /// The handler of every connection.
 #[derive(Debug)]
@@ -100,7 +99,7 @@ impl Front {
         if let Err(refusal) = self.may_ask_more(peer, name) {
             return json(name, &ErrorReply::new(&refusal, None));
         }
-        let place = if is_judged(name) { Some(self.place(peer, &client.name).await) } else { None };
+        let place = if is_judged(name) { Some(self.budgets.place(peer, &client.name).await) } else { None };
         // What had to wait is begun in another turn.
         if place.is_some() && self.recorder.slow(&client.name).await {
             peer.turn().await;
@@ -123,22 +122,12 @@ impl Front {
         }
     }
 
-    /// A place for a request that is judged. Where it had to be waited for, so has another turn.
-    async fn place(&self, peer: &Peer, client: &str) -> Place {
-        if let Some(place) = self.shares.free_place(client) {
-            return place;
-        }
-        let place = self.shares.place(client).await;
-        peer.turn().await;
-        place
-    }
-
     /// Takes a client's message from its budget, unless `rate` counts it. `cancel` is never refused.
     fn may_ask_more(&self, peer: &Peer, name: &str) -> Result<(), Refusal> {
         let config = self.config();
         match self.client(&config, peer) {
             Some(client) if !is_judged(name) && name != wire::CANCEL => {
-                self.rates.borrow_mut().take_unjudged(client, self.clock.since_boot_ms())
+                self.budgets.take_unjudged(client, self.clock.since_boot_ms())
             }
             _ => Ok(()),
         }

@@ -1,7 +1,5 @@
 //! Changes to the keys: an enrol child does the work on the token, the front keeps file, journal and keyring in step.
 
-use std::cell::RefCell;
-use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -56,7 +54,7 @@ impl Front {
         operator: Option<OwnedFd>,
         peer: &Peer,
     ) -> Result<DoneReply, Refusal> {
-        let _turn = Turn::take(&self.enrolling, asked.name())?;
+        let _turn = self.key_turns.take(asked.name())?;
         match asked {
             Register::Activate { v, name, api_key } => {
                 wire::check_version(v)?;
@@ -223,7 +221,10 @@ impl Front {
             Ok(_) => return Err(unexpected()),
             Err(refusal) => return Err(refusal),
         };
-        self.key_files.remove(&file.name).map_err(|error| Refusal::new(Code::LedgerUnavailable, error.to_string()))?;
+        self.keyring
+            .files
+            .remove(&file.name)
+            .map_err(|error| Refusal::new(Code::LedgerUnavailable, error.to_string()))?;
         self.keyring.remove(&file.name);
         self.rescan(&file.token).await;
         let token = &file.token;
@@ -265,7 +266,7 @@ impl Front {
     }
 
     fn save(&self, file: &KeyFile) -> Result<(), Refusal> {
-        let saved = self.recorder.with_room(KeyFileError::is_full, || self.key_files.save(file));
+        let saved = self.recorder.with_room(KeyFileError::is_full, || self.keyring.files.save(file));
         saved.map_err(|error| Refusal::new(Code::LedgerUnavailable, error.to_string()))
     }
 
@@ -301,8 +302,11 @@ impl Front {
         peer: &Peer,
     ) -> Result<EnrolReply, Refusal> {
         let failed = |error| Refusal::new(Code::TokenUnavailable, format!("the enrolment process failed: {error}"));
-        let spawner =
-            if token.is_vault() { self.vault_spawner().ready().map_err(failed)? } else { self.spawner.clone() };
+        let spawner = if token.is_vault() {
+            self.tokens.vault_spawner.ready().map_err(failed)?
+        } else {
+            self.tokens.spawner.clone()
+        };
         match enrol_child::run(&spawner, token, request, operator, self.abandoned(peer)).await {
             Ok(EnrolReply::Refused { reason }) => Err(refusal(&reason)),
             Ok(reply) => Ok(reply),
@@ -318,29 +322,6 @@ impl Front {
             () = stop.requested() => {}
             () = tokio::time::sleep(PATIENCE) => {}
         }
-    }
-}
-
-/// A change of one name; another change of it is refused meanwhile.
-struct Turn<'a> {
-    names: &'a RefCell<BTreeSet<String>>,
-    name: String,
-}
-
-impl<'a> Turn<'a> {
-    fn take(names: &'a RefCell<BTreeSet<String>>, name: &str) -> Result<Self, Refusal> {
-        if names.borrow_mut().insert(name.to_owned()) {
-            return Ok(Self { names, name: name.to_owned() });
-        }
-        Err(Refusal::malformed(format!(
-            "another change of {name:?} is under way: wait for its end, which may come after the command that began it"
-        )))
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        self.names.borrow_mut().remove(&self.name);
     }
 }
 

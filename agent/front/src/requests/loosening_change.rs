@@ -77,7 +77,7 @@ impl Front {
     fn statement(&self, subject: Subject) -> Statement {
         Statement {
             purpose: subject.purpose(),
-            agent: self.agent_id.clone(),
+            agent: self.about.agent_id.clone(),
             request_id: self.clock.request_id(),
             expires_ms: self.clock.now_ms() + CHANGE_DEADLINE.as_millis() as u64,
             policy_sha256: self.config().policy.sha256.clone(),

@@ -56,7 +56,7 @@ impl Front {
             v: VERSION,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             locked: self.is_locked(),
-            started_ms: self.started_ms,
+            started_ms: self.about.started_ms,
             tokens: config
                 .tokens
                 .iter()

@@ -86,7 +86,7 @@ impl Front {
             on,
             missing,
         };
-        let mut all = vec![entry("front", self.limits.clone()), entry("spawner", self.spawner.limits())];
+        let mut all = vec![entry("front", self.about.limits.clone()), entry("spawner", self.tokens.spawner.limits())];
         for token in &self.config().tokens {
             let name = &token.settings.name;
             if let Some(status) = self.tokens.status(name).filter(|_| self.tokens.is_up(name)) {

@@ -144,7 +144,7 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
     ) -> Result<PreparedSession, Refusal> {
         self.unlocked()?;
         let (key, exchange) = self.find(keys, &asked.key)?;
-        let login = Login::parse(asked)?;
+        let login = Login::parse(&asked.purpose, asked.channel.as_deref(), asked.challenge.as_deref(), &asked.symbols)?;
         let effective = exchange.session_scopes(exchange.session_grants(key.algorithm, &login));
         let decision = self.policy.decide_session(self.client, &key, exchange, &login);
         let permit = self.permitted(&key, decision, effective)?;

@@ -13,7 +13,6 @@ use countersign_core::policy::{Client, Decision, Destination, Policy, RECEIVE_WI
 use countersign_core::refusal::{Code, Refusal};
 use countersign_core::request::{Method, Params, ParamsIn, Path, Request};
 use countersign_core::scope::{Scope, Scopes};
-use countersign_core::wire::SessionRequest;
 use secrecy::SecretString;
 use serde_json::json;
 
@@ -108,16 +107,13 @@ fn login_of(case: &Value) -> Result<Login, Refusal> {
         let found = places.into_iter().flatten().flat_map(|place| names.iter().map(|name| place.member(name)));
         found.flatten().find_map(Value::scalar).map(str::to_owned)
     };
-    let symbols = match case.member("symbols") {
+    let symbols: Vec<String> = match case.member("symbols") {
         Some(Value::Array(symbols)) => symbols.iter().filter_map(Value::scalar).map(str::to_owned).collect(),
         _ => Vec::new(),
     };
-    Login::parse(&SessionRequest {
-        channel: given(&["channel"]),
-        challenge: given(&["challenge", "original_challenge"]),
-        symbols,
-        ..SessionRequest::new("case", given(&["purpose"]).as_deref().unwrap_or(WS))
-    })
+    let (purpose, channel) = (given(&["purpose"]), given(&["channel"]));
+    let challenge = given(&["challenge", "original_challenge"]);
+    Login::parse(purpose.as_deref().unwrap_or(WS), channel.as_deref(), challenge.as_deref(), &symbols)
 }
 
 /// Judges an attack as the agent would for a client that holds `caller_allowed`.

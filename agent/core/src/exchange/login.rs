@@ -1,7 +1,6 @@
 //! What a client asks of a session login, checked once: nothing of it can be mistaken for something else that is signed.
 
 use crate::refusal::Refusal;
-use crate::wire::SessionRequest;
 
 /// A session login as a client asks for it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -28,26 +27,31 @@ impl Login {
     }
 
     /// Refuses an argument of another form.
-    pub fn parse(asked: &SessionRequest) -> Result<Self, Refusal> {
+    pub fn parse(
+        purpose: &str,
+        channel: Option<&str>,
+        challenge: Option<&str>,
+        symbols: &[String],
+    ) -> Result<Self, Refusal> {
         let wrong = |what: &str| Err(Refusal::malformed(format!("the {what} of the session is not of its form")));
-        if !is_name(&asked.purpose) {
+        if !is_name(purpose) {
             return wrong("purpose");
         }
-        if asked.channel.as_deref().is_some_and(|channel| !is_name(channel)) {
+        if channel.is_some_and(|channel| !is_name(channel)) {
             return wrong("channel");
         }
         // Whatever else is called a challenge could be the text of a request.
-        if asked.challenge.as_deref().is_some_and(|challenge| !is_uuid(challenge)) {
+        if challenge.is_some_and(|challenge| !is_uuid(challenge)) {
             return wrong("challenge");
         }
-        if asked.symbols.len() > MAX_SYMBOLS || !asked.symbols.iter().all(|symbol| is_name(symbol)) {
+        if symbols.len() > MAX_SYMBOLS || !symbols.iter().all(|symbol| is_name(symbol)) {
             return wrong("list of symbols");
         }
         Ok(Self {
-            purpose: asked.purpose.clone(),
-            channel: asked.channel.clone(),
-            challenge: asked.challenge.clone(),
-            symbols: asked.symbols.clone(),
+            purpose: purpose.to_owned(),
+            channel: channel.map(str::to_owned),
+            challenge: challenge.map(str::to_owned),
+            symbols: symbols.to_vec(),
         })
     }
 
@@ -139,13 +143,8 @@ mod tests {
         challenge: Option<&str>,
         symbols: &[&str],
     ) -> Result<Login, Refusal> {
-        let owned = |text: Option<&str>| text.map(str::to_owned);
-        Login::parse(&SessionRequest {
-            channel: owned(channel),
-            challenge: owned(challenge),
-            symbols: symbols.iter().map(|symbol| (*symbol).to_owned()).collect(),
-            ..SessionRequest::new("k", purpose)
-        })
+        let symbols: Vec<String> = symbols.iter().map(|symbol| (*symbol).to_owned()).collect();
+        Login::parse(purpose, channel, challenge, &symbols)
     }
 
     #[test]

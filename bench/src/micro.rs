@@ -13,13 +13,14 @@ use countersign_core::exchange::binance::Binance;
 use countersign_core::exchange::classify::{Classified, check_managed, classify};
 use countersign_core::exchange::order;
 use countersign_core::exchange::table::Table;
-use countersign_core::exchange::{self, Exchange, Facts, Stamp};
+use countersign_core::exchange::{self, Exchange, Facts};
 use countersign_core::key::{Environment, Key, KeyName, NonceUnit, Tier};
 use countersign_core::policy::{Client, Decision, Policy, RECEIVE_WINDOW_CAP_MS, Release, SpendLimit};
 use countersign_core::record::{self, Outcome, Record, RequestResult};
 use countersign_core::refusal::Refusal;
 use countersign_core::request::Request;
 use countersign_core::scope::Scope;
+use countersign_core::stamp::Stamp;
 use countersign_core::wire::{RecordId, SignReply, SignRequest};
 use serde::Serialize;
 

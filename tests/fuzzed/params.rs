@@ -2,13 +2,14 @@
 
 use countersign_core::draft::Draft;
 use countersign_core::exchange::classify::{Classified, check_managed, classify};
-use countersign_core::exchange::{ALL, Exchange, Stamp, worth};
+use countersign_core::exchange::{ALL, Exchange, worth};
 use countersign_core::instrument::is_foreign;
 use countersign_core::json::Value;
 use countersign_core::key::{Environment, Key, KeyName, NonceUnit, Tier};
 use countersign_core::policy::RECEIVE_WINDOW_CAP_MS;
 use countersign_core::request::{Method, Params, ParamsIn, Path, Request};
 use countersign_core::scope::Scope;
+use countersign_core::stamp::Stamp;
 use secrecy::SecretString;
 
 const STAMP: Stamp = Stamp { now_ms: 1_700_000_000_000, nonce: 9, random: [0; 16], receive_window_ms: Some(10_000) };

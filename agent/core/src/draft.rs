@@ -7,11 +7,11 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_e
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::algorithm::Algorithm;
-use crate::exchange::stamp::Stamp;
 use crate::json::{self, Value};
 use crate::key::Key;
 use crate::refusal::Refusal;
 use crate::request::{Method, Request};
+use crate::stamp::Stamp;
 
 /// RFC 3986: everything but unreserved characters is encoded.
 pub const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');

@@ -36,7 +36,6 @@ pub mod parameters;
 pub mod phemex;
 pub mod recipe;
 pub mod scheme;
-pub mod stamp;
 pub mod table;
 pub mod text;
 pub mod upbit;
@@ -48,7 +47,6 @@ pub use facts::{Facts, Nonce, Passphrase, SecretFormat};
 pub use order_facts::{Mark, Whole};
 pub use recipe::Exchange;
 pub use scheme::{Binding, Scheme};
-pub use stamp::Stamp;
 
 /// Every exchange; to add one: two data files, one recipe, one line here.
 pub static ALL: &[&dyn Exchange] = &[

@@ -25,6 +25,7 @@ pub mod request;
 pub mod scope;
 pub mod shell;
 pub mod signer;
+pub mod stamp;
 pub mod transfer;
 pub mod vault;
 pub mod wire;

@@ -15,7 +15,6 @@ use crate::exchange::classify::{Classified, check_managed, classify};
 use crate::exchange::facts::Nonce;
 use crate::exchange::login::Login;
 use crate::exchange::recipe::Exchange;
-use crate::exchange::stamp::Stamp;
 use crate::key::Key;
 use crate::policy::rate::Rates;
 use crate::policy::{self, Client, Decision, Grant, Policy, RECEIVE_WINDOW_CAP_MS, Spend};
@@ -25,6 +24,7 @@ use crate::ports::{
 use crate::refusal::{Code, Refusal};
 use crate::request::Params;
 use crate::scope::{Scope, Scopes};
+use crate::stamp::Stamp;
 use waiting::{Held, What, known};
 pub use waiting::{Progress, Waiting};
 

@@ -6,12 +6,12 @@ use crate::approval::{Collected, Meant, Statement, Subject, meant, review};
 use crate::draft::Draft;
 use crate::exchange::classify::{check_managed, classify};
 use crate::exchange::recipe::Exchange;
-use crate::exchange::stamp::Stamp;
 use crate::key::{Environment, Key, NonceUnit, Tier};
 use crate::policy::{Decision, Policy, RECEIVE_WINDOW_CAP_MS, Spend};
 use crate::refusal::{Code, Refusal};
 use crate::request::Request;
 use crate::scope::{Scope, Scopes};
+use crate::stamp::Stamp;
 
 /// How much later than the policy's own timeout an approval may end: the clocks of one machine, and a slow front.
 const SLACK_MS: u64 = 60_000;

@@ -10,10 +10,11 @@ use countersign_core::algorithm::Algorithm;
 use countersign_core::exchange::classify::classify;
 use countersign_core::exchange::login::Login;
 use countersign_core::exchange::table::{Endpoint, Role, WHOLE_BODY};
-use countersign_core::exchange::{ALL, Exchange, Stamp};
+use countersign_core::exchange::{ALL, Exchange};
 use countersign_core::json::Value;
 use countersign_core::request::{ParamsIn, Request};
 use countersign_core::scope::{Scope, Scopes};
+use countersign_core::stamp::Stamp;
 
 /// Where the requests of two rows have the same message, the one asked for needs what the other may do.
 #[test]

@@ -5,13 +5,14 @@ use countersign_core::decimal::Amount;
 use countersign_core::exchange::classify::{Classified, check_managed, classify};
 use countersign_core::exchange::login::Login;
 use countersign_core::exchange::table::{Endpoint, Role, WHOLE_BODY};
-use countersign_core::exchange::{ALL, Exchange, Stamp, named};
+use countersign_core::exchange::{ALL, Exchange, named};
 use countersign_core::json::Value;
 use countersign_core::key::{Environment, Key, KeyName, NonceUnit, Tier};
 use countersign_core::policy::{Client, Decision, Policy, RECEIVE_WINDOW_CAP_MS, Release, SpendLimit};
 use countersign_core::refusal::Code;
 use countersign_core::request::{Method, Params, ParamsIn, Path, Request};
 use countersign_core::scope::{Scope, Scopes};
+use countersign_core::stamp::Stamp;
 use secrecy::SecretString;
 
 const STAMP: Stamp = Stamp { now_ms: 1_700_000_000_000, nonce: 1, random: [0; 16], receive_window_ms: Some(5_000) };

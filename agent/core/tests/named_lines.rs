@@ -8,12 +8,13 @@ use countersign_core::draft::Draft;
 use countersign_core::exchange::classify::classify;
 use countersign_core::exchange::order::Order;
 use countersign_core::exchange::table::Table;
-use countersign_core::exchange::{Exchange, Facts, Stamp, named};
+use countersign_core::exchange::{Exchange, Facts, named};
 use countersign_core::json::Value;
 use countersign_core::key::Key;
 use countersign_core::refusal::{Code, Refusal};
 use countersign_core::request::Request;
 use countersign_core::scope::Scope;
+use countersign_core::stamp::Stamp;
 
 /// The exchange, its rows and its lines.
 const FILES: &[(&str, &str, &str)] = &[

@@ -1,12 +1,13 @@
 //! What the tables read out of requests: transfers with all their parts, orders and what they are worth.
 
 use countersign_core::exchange::classify::classify;
-use countersign_core::exchange::{Exchange, Stamp, named, worth};
+use countersign_core::exchange::{Exchange, named, worth};
 use countersign_core::json::Value;
 use countersign_core::key::{Environment, Key, KeyName, NonceUnit, Tier};
 use countersign_core::refusal::Code;
 use countersign_core::request::{Method, Params, Path, Request};
 use countersign_core::scope::Scope;
+use countersign_core::stamp::Stamp;
 use countersign_core::transfer::Transfer;
 
 use Method::{Delete, Get, Patch, Post};

@@ -6,13 +6,14 @@ use countersign_core::algorithm::Algorithm;
 use countersign_core::draft::Encoding;
 use countersign_core::exchange::classify::{Classified, check_managed, classify};
 use countersign_core::exchange::login::{Login, WS};
-use countersign_core::exchange::{self, Exchange, Nonce, Passphrase, Stamp, text::base64};
+use countersign_core::exchange::{self, Exchange, Nonce, Passphrase, text::base64};
 use countersign_core::json::Value;
 use countersign_core::key::{Environment, Key, KeyName, NonceUnit, Tier};
 use countersign_core::policy::{Client, Decision, Destination, Policy, RECEIVE_WINDOW_CAP_MS, Release, TransferRule};
 use countersign_core::refusal::{Code, Refusal};
 use countersign_core::request::{Method, Params, ParamsIn, Path, Request};
 use countersign_core::scope::{Scope, Scopes};
+use countersign_core::stamp::Stamp;
 use secrecy::SecretString;
 use serde_json::json;
 

@@ -10,7 +10,6 @@ use super::order::Order;
 use super::order_facts::{Mark, OrderFacts, Whole};
 use super::parameters::{Place, named, query, sorted};
 use super::recipe::Exchange;
-use super::stamp::Stamp;
 use super::table::Table;
 use super::worth::quote_of;
 use crate::algorithm::Algorithm;
@@ -19,6 +18,7 @@ use crate::json::Value;
 use crate::key::{Environment, Key};
 use crate::refusal::Refusal;
 use crate::request::{Method, ParamsIn, Request};
+use crate::stamp::Stamp;
 
 #[derive(Debug)]
 pub struct Backpack;

@@ -15,7 +15,6 @@ use super::order_facts::{Mark, OrderFacts, Whole};
 use super::parameters::{Place, named, query, raw};
 use super::recipe::Exchange;
 use super::scheme::{Binding, Scheme};
-use super::stamp::Stamp;
 use super::table::Table;
 use crate::algorithm::Algorithm;
 use crate::draft::{Draft, Encoding, Piece, SessionDraft, Template};
@@ -24,6 +23,7 @@ use crate::key::{Environment, Key};
 use crate::refusal::Refusal;
 use crate::request::{ParamsIn, Request};
 use crate::scope::Scope;
+use crate::stamp::Stamp;
 
 #[derive(Debug)]
 pub struct Binance;

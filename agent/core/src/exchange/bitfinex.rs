@@ -10,7 +10,6 @@ use super::order::Order;
 use super::order_facts::{Mark, OrderFacts, Whole};
 use super::parameters::Place;
 use super::recipe::Exchange;
-use super::stamp::Stamp;
 use super::table::Table;
 use crate::algorithm::Algorithm;
 use crate::draft::{Draft, Encoding, SIGNATURE, SessionDraft, Template};
@@ -19,6 +18,7 @@ use crate::key::{Environment, Key, NonceUnit};
 use crate::refusal::Refusal;
 use crate::request::{ParamsIn, Request};
 use crate::scope::Scope;
+use crate::stamp::Stamp;
 
 #[derive(Debug)]
 pub struct Bitfinex;

@@ -9,13 +9,13 @@ use super::order::Order;
 use super::order_facts::{OrderFacts, Whole};
 use super::parameters::{Written, query};
 use super::recipe::Exchange;
-use super::stamp::Stamp;
 use super::table::Table;
 use super::worth::quote_of;
 use crate::draft::{Draft, Encoding, Template};
 use crate::key::{Environment, Key};
 use crate::refusal::Refusal;
 use crate::request::Request;
+use crate::stamp::Stamp;
 
 #[derive(Debug)]
 pub struct Bitflyer;

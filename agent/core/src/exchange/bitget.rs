@@ -12,7 +12,6 @@ use super::order::Order;
 use super::order_facts::{Mark, OrderFacts, Unit, Whole};
 use super::parameters::{Pairs, Place, named, raw_in, scalar, sorted};
 use super::recipe::Exchange;
-use super::stamp::Stamp;
 use super::table::Table;
 use super::worth::ending_in;
 use crate::draft::{Draft, Encoding, PASSPHRASE, SIGNATURE, SessionDraft, Template, UNRESERVED};
@@ -21,6 +20,7 @@ use crate::key::{Environment, Key};
 use crate::refusal::Refusal;
 use crate::request::{ParamsIn, Request};
 use crate::scope::Scope;
+use crate::stamp::Stamp;
 
 #[derive(Debug)]
 pub struct Bitget;

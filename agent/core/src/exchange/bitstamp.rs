@@ -11,13 +11,13 @@ use super::order::Order;
 use super::order_facts::{Mark, OrderFacts, Whole};
 use super::parameters::{Place, named, query};
 use super::recipe::Exchange;
-use super::stamp::Stamp;
 use super::table::Table;
 use super::worth::ending_in;
 use crate::draft::{Draft, Encoding, SessionDraft, Template};
 use crate::key::{Environment, Key};
 use crate::refusal::Refusal;
 use crate::request::{Method, ParamsIn, Request};
+use crate::stamp::Stamp;
 
 #[derive(Debug)]
 pub struct Bitstamp;

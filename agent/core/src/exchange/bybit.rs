@@ -11,7 +11,6 @@ use super::order_facts::{Mark, OrderFacts, Unit, Whole};
 use super::parameters::{Place, after_number, named, query_raw};
 use super::recipe::Exchange;
 use super::scheme::{Binding, Scheme};
-use super::stamp::Stamp;
 use super::table::Table;
 use super::worth::ending_in;
 use crate::algorithm::Algorithm;
@@ -21,6 +20,7 @@ use crate::key::{Environment, Key};
 use crate::refusal::Refusal;
 use crate::request::Request;
 use crate::scope::Scope;
+use crate::stamp::Stamp;
 
 #[derive(Debug)]
 pub struct Bybit;

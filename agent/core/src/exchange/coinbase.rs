@@ -12,7 +12,6 @@ use super::order_facts::{OrderFacts, Whole};
 use super::parameters::{Place, Written, query_repeated};
 use super::recipe::Exchange;
 use super::scheme::{Binding, Scheme};
-use super::stamp::Stamp;
 use super::table::Table;
 use super::text::hex;
 use crate::algorithm::Algorithm;
@@ -21,6 +20,7 @@ use crate::json::Value;
 use crate::key::{Environment, Key};
 use crate::refusal::Refusal;
 use crate::request::{Method, Request};
+use crate::stamp::Stamp;
 
 #[derive(Debug)]
 pub struct Coinbase;

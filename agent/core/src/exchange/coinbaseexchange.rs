@@ -10,7 +10,6 @@ use super::order::Order;
 use super::order_facts::{OrderFacts, Whole};
 use super::parameters::{Place, Written, query};
 use super::recipe::Exchange;
-use super::stamp::Stamp;
 use super::table::Table;
 use super::worth::quote_of;
 use crate::draft::{Draft, Encoding, PASSPHRASE, SIGNATURE, SessionDraft, Template};
@@ -18,6 +17,7 @@ use crate::json::Value;
 use crate::key::{Environment, Key};
 use crate::refusal::Refusal;
 use crate::request::Request;
+use crate::stamp::Stamp;
 
 #[derive(Debug)]
 pub struct CoinbaseExchange;

@@ -9,7 +9,6 @@ use super::order::Order;
 use super::order_facts::{OrderFacts, Unit, Whole};
 use super::parameters::{Pairs, Place, named, raw, scalar, sorted};
 use super::recipe::Exchange;
-use super::stamp::Stamp;
 use super::table::Table;
 use super::worth::ending_in;
 use crate::draft::{Draft, Encoding, Template};
@@ -17,6 +16,7 @@ use crate::json::Value;
 use crate::key::{Environment, Key};
 use crate::refusal::Refusal;
 use crate::request::{ParamsIn, Request};
+use crate::stamp::Stamp;
 
 #[derive(Debug)]
 pub struct Coinex;

@@ -93,9 +93,9 @@ pub enum Nonce {
     /// A number that only grows, in this unit where enrolment chose none; the ledger keeps it.
     Increasing(NonceUnit),
     None,
-    /// [`super::stamp::Stamp::random`], written as its recipe wants.
+    /// [`crate::stamp::Stamp::random`], written as its recipe wants.
     Random,
-    /// [`super::stamp::Stamp::uuid`].
+    /// [`crate::stamp::Stamp::uuid`].
     Uuid,
 }
 

@@ -7,7 +7,6 @@ use super::order::Order;
 use super::order_facts::OrderFacts;
 use super::recipe::Exchange;
 use super::scheme::{Binding, Scheme};
-use super::stamp::Stamp;
 use super::table::Table;
 use crate::algorithm::Algorithm;
 use crate::draft::{Draft, Encoding, Template};
@@ -15,6 +14,7 @@ use crate::key::{Environment, Key, KeyName, NonceUnit, Tier};
 use crate::refusal::Refusal;
 use crate::request::Request;
 use crate::scope::{Scope, Scopes};
+use crate::stamp::Stamp;
 
 #[derive(Debug)]
 pub(crate) struct Fake;

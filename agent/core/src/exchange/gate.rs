@@ -13,7 +13,6 @@ use super::order::Order;
 use super::order_facts::{Mark, OrderFacts, Unit, Whole};
 use super::parameters::{Pairs, Place, named, raw_in, scalar};
 use super::recipe::Exchange;
-use super::stamp::Stamp;
 use super::table::Table;
 use super::text::hex;
 use super::worth::quote_of;
@@ -24,6 +23,7 @@ use crate::key::{Environment, Key};
 use crate::refusal::Refusal;
 use crate::request::{Method, ParamsIn, Request};
 use crate::scope::Scope;
+use crate::stamp::Stamp;
 
 #[derive(Debug)]
 pub struct Gate;

@@ -15,7 +15,6 @@ use super::order::Order;
 use super::order_facts::{OrderFacts, Unit, Whole};
 use super::parameters::{Pairs, named, without_separators};
 use super::recipe::Exchange;
-use super::stamp::Stamp;
 use super::table::Table;
 use crate::algorithm::Algorithm;
 use crate::draft::{Draft, Encoding, SessionDraft, Template, UNRESERVED};
@@ -24,6 +23,7 @@ use crate::key::{Environment, Key, NonceUnit};
 use crate::refusal::Refusal;
 use crate::request::{Method, ParamsIn, Request};
 use crate::scope::Scope;
+use crate::stamp::Stamp;
 
 #[derive(Debug)]
 pub struct Kraken;

@@ -13,7 +13,6 @@ use super::order_facts::{Mark, OrderFacts, Whole};
 use super::parameters::{Place, named, query, query_repeated, raw};
 use super::recipe::Exchange;
 use super::scheme::{Binding, Scheme};
-use super::stamp::Stamp;
 use super::table::Table;
 use crate::algorithm::Algorithm;
 use crate::draft::{Draft, Encoding, SIGNATURE, SessionDraft, Template};
@@ -21,6 +20,7 @@ use crate::json::Value;
 use crate::key::{Environment, Key, NonceUnit};
 use crate::refusal::Refusal;
 use crate::request::{ParamsIn, Request};
+use crate::stamp::Stamp;
 
 #[derive(Debug)]
 pub struct KrakenFutures;

@@ -11,7 +11,6 @@ use super::order::Order;
 use super::order_facts::{Mark, OrderFacts, Unit, Whole};
 use super::parameters::{Place, named, query_raw};
 use super::recipe::Exchange;
-use super::stamp::Stamp;
 use super::table::Table;
 use super::worth::quote_of;
 use crate::draft::{Draft, Encoding, SessionDraft, Template};
@@ -19,6 +18,7 @@ use crate::json::Value;
 use crate::key::{Environment, Key};
 use crate::refusal::Refusal;
 use crate::request::{ParamsIn, Request};
+use crate::stamp::Stamp;
 
 #[derive(Debug)]
 pub struct Kucoin;

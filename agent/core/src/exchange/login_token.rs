@@ -1,11 +1,11 @@
 //! The login of exchanges that give a token for their private WebSocket.
 
 use super::recipe::Exchange;
-use super::stamp::Stamp;
 use crate::draft::SessionDraft;
 use crate::key::Key;
 use crate::refusal::Refusal;
 use crate::request::{Method, Params, Path, Request};
+use crate::stamp::Stamp;
 
 /// Not a login but the request for the token that opens the private WebSocket: a POST to this endpoint, which takes no parameters.
 pub fn token(

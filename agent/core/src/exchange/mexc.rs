@@ -11,7 +11,6 @@ use super::order_facts::{Mark, OrderFacts, Whole};
 use super::parameters::{Pairs, Place, after_number, named, query, scalar, sorted};
 use super::recipe::Exchange;
 use super::scheme::{Binding, Scheme};
-use super::stamp::Stamp;
 use super::table::Table;
 use super::worth::ending_in;
 use crate::draft::{Draft, Encoding, Piece, SIGNATURE, SessionDraft, Template};
@@ -19,6 +18,7 @@ use crate::json::Value;
 use crate::key::{Environment, Key};
 use crate::refusal::Refusal;
 use crate::request::{Method, Request};
+use crate::stamp::Stamp;
 
 #[derive(Debug)]
 pub struct Mexc;

@@ -10,7 +10,6 @@ use super::order::Order;
 use super::order_facts::{Mark, OrderFacts, Unit, Whole};
 use super::parameters::{Place, Written, query};
 use super::recipe::Exchange;
-use super::stamp::Stamp;
 use super::table::Table;
 use super::text::iso8601_ms;
 use super::worth::quote_of;
@@ -20,6 +19,7 @@ use crate::key::{Environment, Key};
 use crate::refusal::Refusal;
 use crate::request::Request;
 use crate::scope::Scope;
+use crate::stamp::Stamp;
 
 #[derive(Debug)]
 pub struct Okx;

@@ -5,7 +5,6 @@ use super::facts::Facts;
 use super::login::Login;
 use super::order::Order;
 use super::order_facts::Unit;
-use super::stamp::Stamp;
 use super::table::Table;
 use crate::algorithm::Algorithm;
 use crate::draft::{Draft, SessionDraft};
@@ -13,6 +12,7 @@ use crate::key::{Environment, Key};
 use crate::refusal::{Code, Refusal};
 use crate::request::Request;
 use crate::scope::{Scope, Scopes};
+use crate::stamp::Stamp;
 
 /// One exchange. Pure: the same arguments always give the same bytes.
 pub trait Exchange: Sync {

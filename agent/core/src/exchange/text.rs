@@ -1,4 +1,4 @@
-//! How exchanges want bytes, times and random numbers written.
+//! How exchanges want bytes and times written.
 
 pub use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER};
 
@@ -15,15 +15,6 @@ pub fn base64(bytes: impl AsRef<[u8]>) -> String {
 /// For URLs and tokens, without padding.
 pub fn base64url(bytes: impl AsRef<[u8]>) -> String {
     BASE64URL_NOPAD.encode(bytes.as_ref())
-}
-
-/// A UUID of version 4 of 16 random bytes.
-pub fn uuid(random: [u8; 16]) -> String {
-    let mut bytes = random;
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let text = hex(bytes);
-    [&text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..]].join("-")
 }
 
 /// `2023-11-14T22:13:20.123Z`.
@@ -69,11 +60,5 @@ mod tests {
         ] {
             assert_eq!(iso8601_ms(unix_ms), expected);
         }
-    }
-
-    #[test]
-    fn uuids_say_that_they_are_random() {
-        assert_eq!(uuid([0; 16]), "00000000-0000-4000-8000-000000000000");
-        assert_eq!(uuid([0xff; 16]), "ffffffff-ffff-4fff-bfff-ffffffffffff");
     }
 }

@@ -13,7 +13,6 @@ use super::order_facts::{OrderFacts, Whole};
 use super::parameters::{Place, named, query, query_raw};
 use super::recipe::Exchange;
 use super::scheme::{Binding, Scheme};
-use super::stamp::Stamp;
 use super::table::Table;
 use super::{jwt, text};
 use crate::draft::{Draft, Encoding, SessionDraft};
@@ -22,6 +21,7 @@ use crate::key::{Environment, Key};
 use crate::refusal::Refusal;
 use crate::request::{ParamsIn, Request};
 use crate::scope::Scope;
+use crate::stamp::Stamp;
 
 #[derive(Debug)]
 pub struct Upbit;

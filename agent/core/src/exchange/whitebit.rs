@@ -11,7 +11,6 @@ use super::order::Order;
 use super::order_facts::{Mark, OrderFacts, Unit, Whole};
 use super::parameters::{Place, named};
 use super::recipe::Exchange;
-use super::stamp::Stamp;
 use super::table::Table;
 use super::text::base64;
 use super::worth::quote_of;
@@ -22,6 +21,7 @@ use crate::key::{Environment, Key, NonceUnit};
 use crate::refusal::Refusal;
 use crate::request::{ParamsIn, Request};
 use crate::scope::Scope;
+use crate::stamp::Stamp;
 
 #[derive(Debug)]
 pub struct Whitebit;

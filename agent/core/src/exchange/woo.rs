@@ -11,13 +11,13 @@ use super::order_facts::{Mark, OrderFacts, Whole};
 use super::parameters::{Place, named, query, sorted};
 use super::recipe::Exchange;
 use super::scheme::{Binding, Scheme};
-use super::stamp::Stamp;
 use super::table::Table;
 use crate::draft::{Draft, Encoding, SIGNATURE, SessionDraft, Template};
 use crate::json::Value;
 use crate::key::{Environment, Key};
 use crate::refusal::Refusal;
 use crate::request::{Method, ParamsIn, Request};
+use crate::stamp::Stamp;
 
 #[derive(Debug)]
 pub struct Woo;

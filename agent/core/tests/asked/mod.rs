@@ -4,12 +4,13 @@
 
 use countersign_core::algorithm::Algorithm;
 use countersign_core::draft::Draft;
-use countersign_core::exchange::{Exchange, Stamp};
+use countersign_core::exchange::Exchange;
 use countersign_core::json::Value;
 use countersign_core::key::{Environment, Key, KeyName, NonceUnit, Tier};
 use countersign_core::refusal::Refusal;
 use countersign_core::request::{Method, Params, ParamsIn, Path, Request};
 use countersign_core::scope::Scope;
+use countersign_core::stamp::Stamp;
 
 pub(crate) const STAMP: Stamp =
     Stamp { now_ms: 1_700_000_000_123, nonce: 1_700_000_000_777, random: [0xa5; 16], receive_window_ms: Some(4_321) };

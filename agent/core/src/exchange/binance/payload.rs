@@ -5,11 +5,11 @@ use percent_encoding::{AsciiSet, utf8_percent_encode};
 use super::{TABLE, WINDOW};
 use crate::draft::UNRESERVED;
 use crate::exchange::parameters::{Pairs, Place, holds, named, raw, scalar};
-use crate::exchange::stamp::Stamp;
 use crate::exchange::table::Content;
 use crate::json::Value;
 use crate::refusal::Refusal;
 use crate::request::{Method, ParamsIn, Request};
+use crate::stamp::Stamp;
 
 /// The bytes to sign: `timestamp`, the parameters in the caller's order, the receive window last.
 pub(super) fn payload(request: &Request, stamp: &Stamp) -> Result<String, Refusal> {

@@ -5,12 +5,12 @@
 use super::{TABLE, WINDOW};
 use crate::draft::{Draft, Encoding, SIGNATURE, Template};
 use crate::exchange::parameters::{Pairs, named, raw_in, scalar, sorted};
-use crate::exchange::stamp::Stamp;
 use crate::exchange::text::hex;
 use crate::json::Value;
 use crate::key::{Environment, Key};
 use crate::refusal::Refusal;
 use crate::request::{Method, Request};
+use crate::stamp::Stamp;
 
 /// The socket; its requests are taken nowhere else.
 pub(super) fn socket(environment: Environment) -> &'static str {

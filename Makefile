@@ -34,14 +34,16 @@ test: install-deps lint test-rust test-python test-conformance test-demo
 fmt:
 	cargo fmt --all
 
-# The crates in which no file takes part in a circle of imports.
-without_circles := agent agent/base agent/core agent/front agent/token client
+# The crates in which no file takes part in a circle of imports, and no room imports from one above it.
+in_order := agent agent/base agent/core agent/front agent/token client
 
 # The last one is offline; it wants the crates of other platforms too, which cargo does not fetch for building.
 lint:
 	@$(progress) 'Looking at the format' 'seconds' cargo fmt --all --check
 	@$(progress) 'Trying what looks for circles of imports' 'seconds' scripts/check-circles-test
-	@$(progress) 'Looking for circles of imports' 'seconds' scripts/check-circles $(without_circles)
+	@$(progress) 'Looking for circles of imports' 'seconds' scripts/check-circles $(in_order)
+	@$(progress) 'Trying what looks for imports from a higher floor' 'seconds' scripts/check-floors-test
+	@$(progress) 'Looking for imports from a higher floor' 'seconds' scripts/check-floors $(in_order)
 	@$(progress) 'Looking at what each crate may name' 'seconds' scripts/check-walls
 	@$(progress) 'Looking for lints' 'the first time about three minutes, then half a minute' \
 		cargo clippy --workspace --all-targets --locked -- -D warnings

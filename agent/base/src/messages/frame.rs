@@ -83,36 +83,54 @@ pub struct Frames {
 }
 
 impl Frames {
+    /// Has room from the start for what one read brings.
+    pub fn with_room(bytes: usize) -> Self {
+        Self { buffer: Zeroizing::new(vec![0; bytes]), ..Self::default() }
+    }
+
+    /// Where to read to, at least one byte. [`Self::advance`] says how much arrived.
+    pub fn spare(&mut self) -> &mut [u8] {
+        self.make_room(self.end - self.start + 1);
+        &mut self.buffer[self.end..]
+    }
+
+    /// Adds the first `bytes` of [`Self::spare`].
+    pub fn advance(&mut self, bytes: usize) {
+        self.end = self.buffer.len().min(self.end + bytes);
+    }
+
     /// Reads once; false at the end of the stream.
     pub fn fill(&mut self, from: &mut impl Read) -> Result<bool, FrameError> {
-        self.make_room(READ_AT_ONCE);
         let read = loop {
-            match from.read(&mut self.buffer[self.end..]) {
+            match from.read(self.spare()) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 other => break other?,
             }
         };
-        self.end += read;
+        self.advance(read);
         Ok(read != 0)
     }
 
     /// Adds bytes that were read elsewhere.
     pub fn push(&mut self, bytes: &[u8]) {
-        self.make_room(bytes.len());
+        self.make_room(self.end - self.start + bytes.len());
         self.buffer[self.end..][..bytes.len()].copy_from_slice(bytes);
         self.end += bytes.len();
     }
 
-    /// The next whole frame, or none yet. What a message borrows lies in the buffer.
+    /// The next whole frame. Where there is none yet, the frames already taken are wiped. What a
+    /// message borrows lies in the buffer.
     pub fn take<'a, Message: Deserialize<'a>>(&'a mut self) -> Result<Option<Message>, FrameError> {
-        let bytes = &self.buffer[self.start..self.end];
-        let Some((length, rest)) = bytes.split_first_chunk::<LENGTH_FIELD>() else { return Ok(None) };
-        let length = u32::from_le_bytes(*length) as usize;
+        let held = &self.buffer[self.start..self.end];
+        let length = held.first_chunk::<LENGTH_FIELD>().map_or(0, |length| u32::from_le_bytes(*length) as usize);
         if length > MAX_FRAME {
             return Err(FrameError::TooLong(length));
         }
-        let Some(body) = rest.get(..length) else { return Ok(None) };
-        let (message, trailing) = postcard::take_from_bytes(body)?;
+        if held.len() < LENGTH_FIELD + length {
+            self.make_room(LENGTH_FIELD + length);
+            return Ok(None);
+        }
+        let (message, trailing) = postcard::take_from_bytes(&self.buffer[self.start + LENGTH_FIELD..][..length])?;
         if !trailing.is_empty() {
             return Err(FrameError::Message(postcard::Error::DeserializeBadEncoding));
         }
@@ -132,16 +150,25 @@ impl Frames {
         }
     }
 
-    /// Wipes the frames already taken, and has room for `more` bytes behind the others.
-    fn make_room(&mut self, more: usize) {
-        self.buffer.copy_within(self.start..self.end, 0);
-        let held = self.end - self.start;
-        self.buffer[held..self.end].zeroize();
-        (self.start, self.end) = (0, held);
-        if self.buffer.len() < held + more {
+    /// All of the buffer, for tests of what is wiped.
+    #[doc(hidden)]
+    pub fn buffer(&self) -> &[u8] {
+        &self.buffer
+    }
+
+    /// Wipes the frames already taken, and has room for `bytes` from the first byte of the others.
+    fn make_room(&mut self, bytes: usize) {
+        if self.start > 0 {
+            let held = self.end - self.start;
+            self.buffer.copy_within(self.start..self.end, 0);
+            self.buffer[held..self.end].zeroize();
+            (self.start, self.end) = (0, held);
+        }
+        if self.buffer.len() < bytes {
+            let usual = if self.buffer.is_empty() { READ_AT_ONCE } else { LENGTH_FIELD + MAX_FRAME };
             // A larger buffer is a new one: growing in place would leave a copy behind.
-            let mut larger = Zeroizing::new(vec![0; held + more.max(READ_AT_ONCE)]);
-            larger[..held].copy_from_slice(&self.buffer[..held]);
+            let mut larger = Zeroizing::new(vec![0; bytes.max(usual)]);
+            larger[..self.end].copy_from_slice(&self.buffer[..self.end]);
             self.buffer = larger;
         }
     }

@@ -104,7 +104,7 @@ impl<'a> Session<'a> {
                 () = self.shared.wake.notified() => {}
                 () = &mut stopped, if self.stopping_since.is_none() => self.ask_to_stop(),
                 () = &mut alarm => {
-                    let unnoticed = inbound.read_unnoticed(stream, |message| self.receive(message));
+                    let unnoticed = inbound.read(|room| stream.fill_unnoticed(room), |message| self.receive(message));
                     self.unless_stopped(unnoticed)?;
                     self.reprieve = None;
                     match alarm.deadline().elapsed() > LATE {
@@ -118,7 +118,7 @@ impl<'a> Session<'a> {
     }
 
     fn read(&mut self, stream: &Stream, inbound: &mut Inbound) -> Result<(), Ended> {
-        let read = inbound.read(stream, |message| self.receive(message));
+        let read = inbound.read(|room| stream.fill(room), |message| self.receive(message));
         self.unless_stopped(read)
     }
 

@@ -1,15 +1,11 @@
-//! The front's end of the socketpair to a token host: frames out of a buffer, frames into one that wipes itself.
+//! The front's end of the socketpair to a token host: frames into a buffer, messages out of what arrived.
 
 use std::io;
 
-use countersign_base::messages::frame;
+use countersign_base::messages::frame::{self, Frames};
 use countersign_base::messages::token_host::{FromHost, MAX_FRAME};
 use serde::Serialize;
-use zeroize::{Zeroize, Zeroizing};
 
-use crate::sockets::stream::Stream;
-
-const LENGTH_FIELD: usize = 4;
 const USUAL_SIZE: usize = 64 * 1024;
 
 /// What a host sent is not of the protocol, or the socket failed.
@@ -39,85 +35,30 @@ pub(crate) fn append(message: &impl Serialize, outbound: &mut Vec<u8>) -> bool {
 }
 
 /// Collects what a host sends. A passphrase may be in it, so nothing decoded stays behind.
-pub(crate) struct Inbound {
-    buffer: Zeroizing<Vec<u8>>,
-    filled: usize,
-}
+pub(crate) struct Inbound(Frames);
 
 impl Inbound {
     pub(crate) fn new() -> Self {
-        Self { buffer: Zeroizing::new(vec![0; USUAL_SIZE]), filled: 0 }
+        Self(Frames::with_room(USUAL_SIZE))
     }
 
-    /// Reads what is there and hands every complete message to `each`, until one is refused.
+    /// Reads what is there and hands every complete message to `each`, until one is refused. `fill` is one
+    /// of the ways of a `Stream`.
     pub(crate) fn read<E: From<LinkError>>(
         &mut self,
-        stream: &Stream,
-        each: impl FnMut(FromHost) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let received = stream.fill(&mut self.buffer[self.filled..]);
-        self.received(received, each)
-    }
-
-    /// As [`Self::read`], also where the runtime has not noticed yet that there is something to read.
-    pub(crate) fn read_unnoticed<E: From<LinkError>>(
-        &mut self,
-        stream: &Stream,
-        each: impl FnMut(FromHost) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let received = stream.fill_unnoticed(&mut self.buffer[self.filled..]);
-        self.received(received, each)
-    }
-
-    fn received<E: From<LinkError>>(
-        &mut self,
-        received: io::Result<usize>,
+        fill: impl FnOnce(&mut [u8]) -> io::Result<usize>,
         mut each: impl FnMut(FromHost) -> Result<(), E>,
     ) -> Result<(), E> {
-        match received {
+        match fill(self.0.spare()) {
             Ok(0) => return Err(LinkError::Closed.into()),
-            Ok(bytes) => self.filled += bytes,
+            Ok(bytes) => self.0.advance(bytes),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(LinkError::Socket(error).into()),
         }
-        let mut taken = 0;
-        while let Some(length) = self.next_length(taken)? {
-            let body = taken + LENGTH_FIELD;
-            let Some(frame) = self.buffer[..self.filled].get(body..body + length) else {
-                self.make_room(LENGTH_FIELD + length);
-                break;
-            };
-            each(decode(frame)?)?;
-            taken = body + length;
+        while let Some(message) = self.0.take().map_err(|_| LinkError::Garbage)? {
+            each(message)?;
         }
-        self.buffer.copy_within(taken..self.filled, 0);
-        self.buffer[self.filled - taken..self.filled].zeroize();
-        self.filled -= taken;
         Ok(())
-    }
-
-    fn next_length(&self, start: usize) -> Result<Option<usize>, LinkError> {
-        let Some((length, _)) = self.buffer[start..self.filled].split_first_chunk::<LENGTH_FIELD>() else {
-            return Ok(None);
-        };
-        let length = u32::from_le_bytes(*length) as usize;
-        if length > MAX_FRAME { Err(LinkError::Garbage) } else { Ok(Some(length)) }
-    }
-
-    /// A larger buffer is a new one: growing in place would leave a copy behind.
-    fn make_room(&mut self, frame: usize) {
-        if frame > self.buffer.len() {
-            let mut larger = Zeroizing::new(vec![0; LENGTH_FIELD + MAX_FRAME]);
-            larger[..self.filled].copy_from_slice(&self.buffer[..self.filled]);
-            self.buffer = larger;
-        }
-    }
-}
-
-fn decode(frame: &[u8]) -> Result<FromHost, LinkError> {
-    match postcard::take_from_bytes(frame) {
-        Ok((message, [])) => Ok(message),
-        _ => Err(LinkError::Garbage),
     }
 }
 
@@ -126,7 +67,9 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
+    use crate::sockets::stream::Stream;
     use countersign_base::messages::token_host::Passphrase;
+    use zeroize::Zeroizing;
 
     async fn received(chunks: &[&[u8]]) -> (Vec<FromHost>, Option<LinkError>, Inbound) {
         let (ours, theirs) = UnixStream::pair().expect("a socket pair");
@@ -136,10 +79,13 @@ mod tests {
             assert_eq!(theirs.try_write(chunk).expect("there is room"), chunk.len());
             ours.readable().await.expect("readable");
             for _ in 0..2 {
-                let read = inbound.read(&ours, |message| {
-                    messages.push(message);
-                    Ok::<_, LinkError>(())
-                });
+                let read = inbound.read(
+                    |room| ours.fill(room),
+                    |message| {
+                        messages.push(message);
+                        Ok::<_, LinkError>(())
+                    },
+                );
                 if let Err(error) = read {
                     return (messages, Some(error), inbound);
                 }
@@ -170,7 +116,7 @@ mod tests {
                 })
                 .collect();
             assert_eq!(lengths, [(1, 64), (2, 100_000), (3, 0)]);
-            assert!(inbound.buffer.iter().all(|byte| *byte == 0), "wiped");
+            assert!(inbound.0.buffer().iter().all(|byte| *byte == 0), "wiped");
         }
     }
 

@@ -167,13 +167,12 @@ impl Vault {
                 self.0.status.send_modify(|status| status.blinks_until_ms = Some(unix_ms(TOUCH_TIMEOUT)));
                 deadline = Instant::now() + TOUCH_TIMEOUT + BUSY_DEADLINE * 2 + WORK;
             }
-            let mut bytes = [0; 4096];
-            let read = timeout_at(deadline, stream.read(&mut bytes)).await.map_err(|_| io::ErrorKind::TimedOut)??;
+            let read = stream.read(frames.spare());
+            let read = timeout_at(deadline, read).await.map_err(|_| io::ErrorKind::TimedOut)??;
             if read == 0 {
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it ended without an answer"));
             }
-            frames.push(&bytes[..read]);
-            zeroize::Zeroize::zeroize(&mut bytes);
+            frames.advance(read);
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use countersign_core::calendar::{days_before, iso8601_ms};
+
 /// Milliseconds since 1970 in UTC.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Moment(u64);
@@ -35,9 +37,7 @@ impl Moment {
             return None;
         }
         let (year, month, day) = (number(&text[..4])?, number(&text[5..7])?, number(&text[8..])?);
-        let moment = Self(days_before(year, month, day)? * DAY);
-        // The 31st of June is no day: it comes back as another.
-        (moment.date() == (year, month, day)).then_some(moment)
+        Some(Self(days_before(year, month, day)? * DAY))
     }
 
     /// `3 min ago`, `in 2 d`.
@@ -52,39 +52,11 @@ impl Moment {
         };
         if future { format!("in {text}") } else { format!("{text} ago") }
     }
-
-    /// Year, month and day, by Howard Hinnant's `civil_from_days`.
-    fn date(self) -> (u64, u64, u64) {
-        let days = self.0 / DAY + 719_468;
-        let (era, of_era) = (days / 146_097, days % 146_097);
-        let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-        let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let shifted = (5 * of_year + 2) / 153;
-        let day = of_year - (153 * shifted + 2) / 5 + 1;
-        let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-        (year_of_era + era * 400 + u64::from(month <= 2), month, day)
-    }
-}
-
-/// Days from 1970-01-01 to that day, by Howard Hinnant's `days_from_civil`.
-fn days_before(year: u64, month: u64, day: u64) -> Option<u64> {
-    if year < 1970 || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
-        return None;
-    }
-    let year = if month <= 2 { year - 1 } else { year };
-    let (era, of_era) = (year / 400, year % 400);
-    let shifted = if month > 2 { month - 3 } else { month + 9 };
-    let of_year = (153 * shifted + 2) / 5 + day - 1;
-    (era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year).checked_sub(719_468)
 }
 
 impl std::fmt::Display for Moment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (year, month, day) = self.date();
-        let of_day = self.0 % DAY;
-        let (hour, minute) = (of_day / HOUR, of_day % HOUR / MINUTE);
-        let (second, milli) = (of_day % MINUTE / SECOND, of_day % SECOND);
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
+        f.write_str(&iso8601_ms(self.0))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use countersign_core::exchange::text::iso8601_ms;
+use countersign_core::calendar::iso8601_ms;
 use countersign_core::key::Tier;
 use countersign_core::wire::KeyState;
 

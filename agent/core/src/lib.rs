@@ -8,6 +8,7 @@ pub mod algorithm;
 pub mod approval;
 pub mod attestation;
 pub mod audit;
+pub mod calendar;
 pub mod chain;
 pub mod decimal;
 pub mod draft;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use countersign_base::messages::token_host::HostedKey;
-use countersign_core::exchange::text::iso8601_ms;
+use countersign_core::calendar::iso8601_ms;
 use countersign_core::exchange::{self, Nonce};
 use countersign_core::key::{Key, KeyName, NonceUnit};
 use countersign_core::refusal::{Code, Refusal};

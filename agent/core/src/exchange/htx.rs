@@ -12,7 +12,7 @@ use super::parameters::{Pairs, Place, named, query_repeated, sorted};
 use super::recipe::Exchange;
 use super::scheme::{Binding, Scheme};
 use super::table::Table;
-use super::text::iso8601;
+use crate::calendar::iso8601;
 use crate::draft::{Draft, Encoding, Piece, SIGNATURE, SessionDraft, Template};
 use crate::json::Value;
 use crate::key::{Environment, Key};

@@ -6,6 +6,7 @@
 use std::fs;
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use countersign_base::agent_id;
 use countersign_base::config::{self, Config, fits};
@@ -19,7 +20,7 @@ use countersign_core::approval::{Collected, Purpose, Statement, Subject};
 use countersign_core::attestation::PinPolicy;
 use countersign_token::login;
 use countersign_token::token::pkcs11::Token;
-use countersign_token::vault::open::{Closing, Prepared};
+use countersign_token::vault::open::{Closing, Prepared, seal};
 use countersign_token::vault::place::Place;
 use countersign_token::vault::sealed::{Contents, Mark, Recipient, SealedApprover, Terms, random_pin};
 use countersign_token::vault::spent::Spent;
@@ -75,35 +76,12 @@ impl Custody {
         agent_id: Option<&str>,
     ) -> Result<serde_json::Value, HostError> {
         self.owned()?;
-        if self.place.exists() {
-            return Err(HostError::Refused("this vault was made already: countersign vault show".to_owned()));
-        }
-        let unsealers = self.unsealers();
-        if unsealers.len() < 2 {
-            tracing::warn!("one YubiKey only opens this vault: where it is lost, the keys are lost");
-        }
-        let recipients: Vec<_> =
-            unsealers.iter().map(|settings| recipient(settings, overwrite)).collect::<Result<_, _>>()?;
-        let approvers: Vec<_> = self.config.policy.approvers.iter().filter_map(SealedApprover::of).collect();
-        if so_pin_file.is_some() && !self.rotates()? {
-            return Err(HostError::Refused("this token cannot have a PIN set: change it by hand".to_owned()));
-        }
-        if approvers.is_empty() && self.settings.is_vault() {
-            return Err(HostError::Refused("agent.toml names no approver: nobody could ever have it sign".to_owned()));
-        }
+        let (recipients, approvers) = self.first_people(so_pin_file.is_some(), overwrite)?;
         self.place.make().map_err(|error| HostError::refused("the vault's directory", &error))?;
-        let with_file = TokenSettings { pin: PinSource::File(pin_file.to_owned()), ..self.settings.clone() };
-        let agent = match agent_id {
-            Some(given) => given.to_owned(),
-            None => agent_id::of(&self.config.agent.state_dir)
-                .map_err(|error| HostError::refused("the agent's id, which --agent-id gives as well,", &error))?,
-        };
-        let first = read_pin(&with_file)?;
-        yubikey_gone();
-        let unconfined = TokenSettings { confinement: Demand::Off, ..with_file };
-        let login = login::log_in(&unconfined, &[], None, login::Keeper::None)?;
-        let (token, rotates) = (std::sync::Arc::clone(&login.token), Closing::rotates(login.token.profile()));
-        drop(login);
+        let agent = agent_id.map_or_else(|| agent_id::of(&self.config.agent.state_dir), |given| Ok(given.to_owned()));
+        let agent =
+            agent.map_err(|error| HostError::refused("the agent's id, which --agent-id gives as well,", &error))?;
+        let (token, pin) = self.try_pin(pin_file)?;
         if let Some(file) = so_pin_file {
             self.forget_officer(&token, file)?;
         }
@@ -116,25 +94,44 @@ impl Custody {
             recipients,
             approvers,
         };
-        let failed = |error: &dyn std::fmt::Display| HostError::refused("the vault could not be sealed", error);
-        let (pin, previous) = match rotates {
-            true => (random_pin(token.profile().pin.max_length).map_err(|error| failed(&error))?, Some(first)),
-            false => (first, None),
-        };
-        let contents = Contents { terms, pin, previous, spent: Mark::default() };
-        self.place.write_next(&contents.seal().map_err(|error| failed(&error))?).map_err(|error| failed(&error))?;
-        if let Some(previous) = &contents.previous {
-            let session = token.open_writing_session().map_err(HostError::from)?;
-            let set = token.calls().set_pin(&session, previous, &contents.pin);
-            set.map_err(|code| countersign_token::token::fault::Fault::of_code(code, "C_SetPIN").error)?;
-        }
-        self.place.promote().map_err(|error| failed(&error))?;
-        self.keep_config(&contents.terms);
+        let contents = Contents { terms: terms.clone(), pin, previous: None, spent: Mark::default() };
+        seal(&self.place, &token, contents, || Ok(()), "the vault could not be sealed")?;
+        self.keep_config(&terms);
+        let rotates = Closing::rotates(token.profile());
         if rotates {
             fs::remove_file(pin_file)
                 .map_err(|error| HostError::refused("the PIN file is of no use any more", &error))?;
         }
-        Ok(shown(&contents.terms, rotates))
+        Ok(shown(&terms, rotates))
+    }
+
+    /// Those who will open a vault that is not there yet, and those who will approve its changes.
+    fn first_people(&self, officer: bool, overwrite: bool) -> Result<(Vec<Recipient>, Vec<SealedApprover>), HostError> {
+        if self.place.exists() {
+            return Err(HostError::Refused("this vault was made already: countersign vault show".to_owned()));
+        }
+        if self.unsealers().len() < 2 {
+            tracing::warn!("one YubiKey only opens this vault: where it is lost, the keys are lost");
+        }
+        let recipients = self.unsealers().iter().map(|one| recipient(one, overwrite)).collect::<Result<_, _>>()?;
+        let approvers: Vec<_> = self.config.policy.approvers.iter().filter_map(SealedApprover::of).collect();
+        if officer && !self.rotates()? {
+            return Err(HostError::Refused("this token cannot have a PIN set: change it by hand".to_owned()));
+        }
+        if approvers.is_empty() && self.settings.is_vault() {
+            return Err(HostError::Refused("agent.toml names no approver: nobody could ever have it sign".to_owned()));
+        }
+        Ok((recipients, approvers))
+    }
+
+    /// Logs in to the token once, which proves its first PIN.
+    fn try_pin(&self, file: &Path) -> Result<(Arc<Token>, LockedMemory), HostError> {
+        let with_file = TokenSettings { pin: PinSource::File(file.to_owned()), ..self.settings.clone() };
+        let pin = read_pin(&with_file)?;
+        yubikey_gone();
+        let unconfined = TokenSettings { confinement: Demand::Off, ..with_file };
+        let login = login::log_in(&unconfined, &[], None, login::Keeper::None)?;
+        Ok((login.token, pin))
     }
 
     /// Sets a PIN of the security officer's that nobody knows: before anything is sealed, so that where it fails the same can
@@ -150,12 +147,8 @@ impl Custody {
         let done = done.and_then(|()| token.calls().set_pin(&session, &known, &unknown));
         done.map_err(|code| failed(&format!("{code:?}")))?;
         drop(session);
-        fs::remove_file(file).map_err(|error| {
-            HostError::refused(
-                "the security officer's PIN is another one now; remove its file, and make the vault without it",
-                &error,
-            )
-        })
+        let left = "the security officer's PIN is another one now; remove its file, and make the vault without it";
+        fs::remove_file(file).map_err(|error| HostError::refused(left, &error))
     }
 
     /// What anybody may see of it.
@@ -202,7 +195,7 @@ impl Custody {
         let (login, closing) = unsealed.log_in()?;
         let rotates = Closing::rotates(login.token.profile());
         drop(login);
-        closing.finish_with(terms.clone(), spent.mark())?;
+        closing.finish(Some(terms.clone()), spent.mark())?;
         self.keep_config(&terms);
         Ok(shown(&terms, rotates))
     }

@@ -113,7 +113,7 @@ fn in_vault(
     confine::outlive_parent().map_err(HostError::unprotected)?;
     let (login, closing) = unsealed.log_in()?;
     let done = on_token(login, request, new_key);
-    closing.finish(spent.mark())?;
+    closing.finish(None, spent.mark())?;
     done
 }
 

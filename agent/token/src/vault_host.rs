@@ -95,7 +95,7 @@ impl Host<'_> {
             Err(error) => Err(error),
         };
         // Whatever became of the signature: this touch opens nothing any more.
-        let closed = closing.finish(spent.mark());
+        let closed = closing.finish(None, spent.mark());
         if let Err(error) = &closed {
             tracing::error!(token = self.request.token, %error, "the vault's PIN was not changed");
         }

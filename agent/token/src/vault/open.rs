@@ -3,6 +3,7 @@
 //! [`Prepared`] → touch → [`Unsealed`] → C_Login → work → [`Closing::finish`]. Each step can be the last one: what lies on the
 //! disk then opens with a touch (`docs/vault.md` has the list).
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use countersign_base::system::terminal::Terminal;
 use pkcs11_profiles::{PinRotation, Profile};
 
 use super::place::{Found, Place};
-use super::sealed::{Contents, Mark, NotSealed, Terms, random_pin};
+use super::sealed::{Contents, Mark, Terms, random_pin};
 use super::token_copy::TokenCopy;
 use super::unseal::{Card, choose_card, unread, yubikey_gone};
 use crate::token::attempt::{Login, attempt, blocked};
@@ -160,33 +161,37 @@ impl Closing {
         profile.pin_rotation == PinRotation::Setpin
     }
 
-    /// Seals anew, with another PIN where the token can have one set. To be called when the token is logged out.
-    pub fn finish(self, spent: Mark) -> Result<(), HostError> {
-        let terms = self.terms.clone();
-        self.finish_with(terms, spent)
+    /// Seals anew: with another PIN where the token can have one set, and for `other` terms where there
+    /// are such. To be called when the token is logged out.
+    pub fn finish(self, other: Option<Terms>, spent: Mark) -> Result<(), HostError> {
+        let Self { place, copy, token, pin, terms, .. } = self;
+        let terms = other.unwrap_or(terms);
+        let contents = Contents { terms, pin, previous: None, spent };
+        seal(&place, &token, contents, || copy.discard(), "the vault could not be sealed anew")
     }
+}
 
-    /// The same for other terms.
-    pub fn finish_with(self, terms: Terms, spent: Mark) -> Result<(), HostError> {
-        let Self { place, copy, token, pin, .. } = self;
-        let rotates = Self::rotates(token.profile());
-        let failed = |error: &dyn std::fmt::Display| HostError::refused("the vault could not be sealed anew", error);
-        let (next, previous) = match rotates {
-            true => (random_pin(token.profile().pin.max_length).map_err(|error| failed(&error))?, Some(pin)),
-            false => (pin, None),
-        };
-        let contents = Contents { terms, pin: next, previous, spent };
-        let sealed = contents.seal().map_err(|error: NotSealed| failed(&error))?;
-        place.write_next(&sealed).map_err(|error| failed(&error))?;
-        if let Some(previous) = &contents.previous {
-            let session = token.open_writing_session().map_err(HostError::from)?;
-            let set = token.calls().set_pin(&session, previous, &contents.pin);
-            set.map_err(|code| crate::token::fault::Fault::of_code(code, "C_SetPIN").error)?;
-        }
-        copy.discard().map_err(|error| failed(&error))?;
-        place.promote().map_err(|error| failed(&error))?;
-        Ok(())
+/// Seals contents whose PIN the token has, with another one where it can have one set. `once_set` runs
+/// before the new file becomes the only one. An error of sealing begins with `failed`.
+pub fn seal(
+    place: &Place,
+    token: &Token,
+    mut contents: Contents,
+    once_set: impl FnOnce() -> io::Result<()>,
+    failed: &str,
+) -> Result<(), HostError> {
+    let failed = |error: &dyn std::fmt::Display| HostError::refused(failed, error);
+    if Closing::rotates(token.profile()) {
+        let next = random_pin(token.profile().pin.max_length).map_err(|error| failed(&error))?;
+        contents.previous = Some(std::mem::replace(&mut contents.pin, next));
     }
+    place.write_next(&contents.seal().map_err(|error| failed(&error))?).map_err(|error| failed(&error))?;
+    if let Some(previous) = &contents.previous {
+        let session = token.open_writing_session().map_err(HostError::from)?;
+        let set = token.calls().set_pin(&session, previous, &contents.pin);
+        set.map_err(|code| crate::token::fault::Fault::of_code(code, "C_SetPIN").error)?;
+    }
+    once_set().and_then(|()| place.promote()).map_err(|error| failed(&error))
 }
 
 fn confined(settings: &TokenSettings, profile: &Profile, place: &Place) -> Result<Limits, HostError> {

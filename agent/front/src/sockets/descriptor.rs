@@ -10,6 +10,8 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFl
 use super::frame::FrameError;
 use super::stream::Stream;
 
+const USUAL_FRAME: usize = 4 * 1024;
+
 /// Appends what has arrived to `buffer`; gives the number of bytes and the descriptor that came with the last of them.
 ///
 /// The kernel ends a read behind the write that carried a descriptor, so a descriptor belongs to the frame that holds
@@ -25,7 +27,9 @@ pub(crate) fn receive(stream: &Stream, buffer: &mut Vec<u8>) -> io::Result<(usiz
 pub(crate) fn receive_bytes(stream: &Stream, buffer: &mut Vec<u8>) -> io::Result<(usize, bool)> {
     stream.read_with(|stream| {
         let held = buffer.len();
-        buffer.resize(buffer.capacity(), 0);
+        let room = buffer.capacity() - held;
+        // Most frames are short, and what is looked into has to be filled with zeros each time.
+        buffer.resize(held + if held == 0 { room.min(USUAL_FRAME) } else { room }, 0);
         let received = receive_bytes_now(stream, &mut buffer[held..]);
         buffer.truncate(held + received.as_ref().map_or(0, |(bytes, _)| *bytes));
         received

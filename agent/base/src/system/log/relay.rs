@@ -205,7 +205,7 @@ mod tests {
             }));
             panic!("the last words");
         }
-        let name = "log::relay::tests::what_a_panic_says_leaves_before_the_process_ends";
+        let name = "system::log::relay::tests::what_a_panic_says_leaves_before_the_process_ends";
         let mut child = std::process::Command::new(std::env::current_exe().expect("a test"));
         child.args(["--exact", name, "--nocapture", "--test-threads=1"]).env(CHILD, "1");
         let output = child.output().expect("runs");

@@ -100,8 +100,9 @@ impl Felt {
     }
 }
 
-/// A new connection waits behind all that wait before its socket, which the kernel keeps in one line for all users.
-const CONNECTED: Duration = Duration::from_millis(500);
+/// A new connection waits behind all that wait before its socket, which the kernel keeps in one line for all users. How long is
+/// the kernel's affair; nobody waits for ever.
+const CONNECTED: Duration = Duration::from_secs(2);
 /// How much more memory the agent may keep, in KiB: what the connections of one uid may hold, as the allocator has it.
 const KEPT: u64 = 48 * 1024;
 

@@ -9,11 +9,13 @@ use countersign_core::refusal::{Code, Refusal};
 use countersign_core::wire::admin::{
     self, DoneReply, EventsReply, EventsRequest, ExplainReply, ExplainRequest, Register,
 };
-use countersign_core::wire::{self, KeysReply, VERSION};
+use countersign_core::wire::{self, VERSION};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::answer::{done, plain, reply};
+use super::key_change::KeyChanges;
+use super::pending_list::PendingList;
 use crate::front::Front;
 use crate::sockets::frame::Answer;
 use crate::sockets::peer::Peer;
@@ -51,19 +53,14 @@ impl Front {
             admin::EVENTS => reply(name, self.events(peer, payload).await),
             admin::EXPLAIN => reply(name, self.explain(payload)),
             admin::LOCK => reply(name, plain(payload).and_then(|()| self.lock(uid))),
-            admin::PENDING => reply(name, self.parse_pending(payload)),
+            admin::PENDING => reply(name, PendingList::of(self).answer(payload)),
             admin::REGISTER => reply(name, self.parse_register(payload, descriptor, peer).await),
             admin::RELOAD => reply(name, self.ask_reload(payload, uid).await),
             admin::UNLOCK => reply(name, plain(payload).and_then(|()| self.unlock(uid))),
-            wire::KEYS => reply(name, plain(payload).map(|()| self.all_keys())),
+            wire::KEYS => reply(name, plain(payload).map(|()| self.keys(&self.keyring.names()))),
             wire::STATUS => reply(name, plain(payload).map(|()| self.status_for_operator())),
             _ => Answer::failure(),
         }
-    }
-
-    fn all_keys(&self) -> KeysReply {
-        let keys = self.keyring.names().iter().filter_map(|name| self.key_entry(name)).collect();
-        KeysReply { v: VERSION, keys }
     }
 
     fn explain(&self, payload: &[u8]) -> Result<ExplainReply, Refusal> {
@@ -155,7 +152,7 @@ impl Front {
         peer: &Peer,
     ) -> Result<DoneReply, Refusal> {
         let asked: Register = wire::parse(payload)?;
-        self.register(asked, descriptor, peer).await
+        KeyChanges::of(self).register(asked, descriptor, peer).await
     }
 }
 

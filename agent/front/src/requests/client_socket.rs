@@ -4,14 +4,15 @@ use std::rc::Rc;
 
 use countersign_base::config::Config;
 use countersign_base::config::endpoint::ListenerKind;
-use countersign_core::policy::Client;
+use countersign_core::key::KeyName;
 use countersign_core::ports::{Caller, Clock, Ledger, Refused};
 use countersign_core::refusal::{Code, Refusal};
 use countersign_core::signer::{Answered, Progress};
-use countersign_core::wire::{self, AGENT_EXTENSIONS, ErrorReply, VERSION};
+use countersign_core::wire::{self, AGENT_EXTENSIONS, ErrorReply, KeysReply, VERSION};
 use serde::Serialize;
 
 use super::answer::{json, plain, reply};
+use super::status::{identities_of, key_entry};
 use crate::front::Front;
 use crate::sockets::connection::Handler;
 use crate::sockets::frame::{Answer, Incoming};
@@ -116,7 +117,7 @@ impl Front {
             wire::SESSION => self.progress(name, peer, &config, signer.session(&self.keyring, payload).await),
             wire::RESULT => reply(name, self.result(client, payload).await),
             wire::CANCEL => reply(name, self.cancel(client, payload)),
-            wire::KEYS => reply(name, plain(payload).map(|()| self.keys_of(client))),
+            wire::KEYS => reply(name, plain(payload).map(|()| self.keys(&client.keys))),
             wire::STATUS => reply(name, plain(payload).map(|()| self.status_for_client(client))),
             _ => Answer::failure(),
         }
@@ -166,12 +167,13 @@ impl Front {
 
     fn identities(&self, peer: &Peer) -> Answer {
         let config = self.config();
-        let keys = self.client(&config, peer).map(|client| self.identities_of(client));
+        let keys = self.client(&config, peer).map(|client| identities_of(&self.keyring, client));
         Answer::identities(keys.unwrap_or_default())
     }
 
-    fn keys_of(&self, client: &Client) -> wire::KeysReply {
-        let keys = client.keys.iter().filter_map(|name| self.key_entry(name)).collect();
-        wire::KeysReply { v: VERSION, keys }
+    /// What is known of these keys, of those that there are.
+    pub(crate) fn keys<'a>(&self, names: impl IntoIterator<Item = &'a KeyName>) -> KeysReply {
+        let entry = |name| key_entry(&self.keyring, &self.tokens, &self.recorder, name);
+        KeysReply { v: VERSION, keys: names.into_iter().filter_map(entry).collect() }
     }
 }

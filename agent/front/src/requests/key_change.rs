@@ -1,8 +1,10 @@
 //! Changes to the keys: an enrol child does the work on the token, the front keeps file, journal and keyring in step.
 
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::time::Duration;
 
+use countersign_base::config::Config;
 use countersign_base::messages::enrol_child::{
     CustodyTier, EnrolError, EnrolReply, EnrolRequest, KeyFacts, SecretEncoding, SlotChoice,
 };
@@ -22,11 +24,16 @@ use data_encoding::HEXLOWER;
 use p256::pkcs8::{Document, LineEnding};
 
 use super::answer::done;
+use super::status::key_entry;
+use crate::clock::SystemClock;
 use crate::front::Front;
+use crate::keyring::Keyring;
 use crate::ledger::keys::{CkaId, KeyFile, KeyFileError, KeyFileState, Rung};
-use crate::ledger::recorder::key_change;
+use crate::ledger::recorder::{Recorder, key_change};
+use crate::shutdown::Stop;
 use crate::sockets::peer::Peer;
-use crate::tokens::enrol_child;
+use crate::tokens::{Tokens, enrol_child};
+use crate::waiting::key_turns::KeyTurns;
 
 /// How long a person may take to type a secret, and a token to make a key.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -46,7 +53,30 @@ struct Plan {
     token: TokenSettings,
 }
 
-impl Front {
+/// What changes of keys take of the front.
+pub(crate) struct KeyChanges<'a> {
+    config: Rc<Config>,
+    clock: &'a SystemClock,
+    keyring: &'a Keyring,
+    recorder: &'a Recorder,
+    tokens: &'a Tokens,
+    turns: &'a KeyTurns,
+    stop: &'a Stop,
+}
+
+impl<'a> KeyChanges<'a> {
+    pub(crate) fn of(front: &'a Front) -> Self {
+        Self {
+            config: front.config(),
+            clock: &front.clock,
+            keyring: &front.keyring,
+            recorder: &front.recorder,
+            tokens: &front.tokens,
+            turns: &front.key_turns,
+            stop: &front.stopper.1,
+        }
+    }
+
     /// Carries out one `register@countersign`.
     pub(crate) async fn register(
         &self,
@@ -54,7 +84,7 @@ impl Front {
         operator: Option<OwnedFd>,
         peer: &Peer,
     ) -> Result<DoneReply, Refusal> {
-        let _turn = self.key_turns.take(asked.name())?;
+        let _turn = self.turns.take(asked.name())?;
         match asked {
             Register::Activate { v, name, api_key } => {
                 wire::check_version(v)?;
@@ -104,8 +134,7 @@ impl Front {
     }
 
     fn token_settings(&self, name: &str) -> Result<(TokenSettings, Tier), Refusal> {
-        let config = self.config();
-        let token = config.tokens.iter().find(|token| token.settings.name == name);
+        let token = self.config.tokens.iter().find(|token| token.settings.name == name);
         let token = token.ok_or_else(|| Refusal::malformed(format!("agent.toml has no [token.{name}]")))?;
         Ok((token.settings.clone(), token.tier))
     }
@@ -184,7 +213,7 @@ impl Front {
         self.rescan(&file.token).await;
         let mut reply = done(format!("{} was {how} on token {}", file.name, file.token));
         reply.public_key = file.public_key_pem.clone();
-        reply.key = self.key_entry(&file.name);
+        reply.key = key_entry(self.keyring, self.tokens, self.recorder, &file.name);
         Ok(reply)
     }
 
@@ -205,7 +234,7 @@ impl Front {
         self.keyring.put(file.clone());
         self.rescan(&file.token).await;
         let mut reply = done(format!("{name} is active"));
-        reply.key = self.key_entry(&file.name);
+        reply.key = key_entry(self.keyring, self.tokens, self.recorder, &file.name);
         Ok(reply)
     }
 
@@ -242,7 +271,7 @@ impl Front {
         peer: &Peer,
     ) -> Result<DoneReply, Refusal> {
         wire::key_name(name)?;
-        for token in &self.config().tokens {
+        for token in &self.config.tokens {
             // A descriptor that cannot be copied is one at which nobody can be asked.
             let operator = operator.as_ref().and_then(|operator| operator.try_clone().ok());
             match self.ask_token(&token.settings, &remove_request(name), operator, peer).await {
@@ -316,7 +345,7 @@ impl Front {
 
     /// The operator is gone or too slow, or the agent stops.
     async fn abandoned(&self, peer: &Peer) {
-        let mut stop = self.stopper.1.clone();
+        let mut stop = self.stop.clone();
         tokio::select! {
             () = peer.gone() => {}
             () = stop.requested() => {}

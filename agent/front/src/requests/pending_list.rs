@@ -1,5 +1,7 @@
 //! What an approver is shown of a request beside its statement.
 
+use std::rc::Rc;
+
 use countersign_base::config::Config;
 use countersign_core::approval::{Approver, Subject, Touch};
 use countersign_core::refusal::Refusal;
@@ -9,8 +11,12 @@ use countersign_core::wire::admin::{
 use countersign_core::wire::{self, VERSION};
 use serde::Serialize;
 
+use crate::clock::SystemClock;
 use crate::front::Front;
+use crate::keyring::Keyring;
+use crate::ledger::recorder::Recorder;
 use crate::sockets::frame::MAX_FRAME;
+use crate::waiting::approvals::Approvals;
 use crate::waiting::pending::{Effect, Pending, State};
 
 /// Of an answer; the rest of the frame is for names, ids and what stands around.
@@ -20,8 +26,27 @@ fn length_of(part: &impl Serialize) -> usize {
     serde_json::to_vec(part).map_or(usize::MAX, |json| json.len())
 }
 
-impl Front {
-    pub(crate) fn parse_pending(&self, payload: &[u8]) -> Result<PendingReply, Refusal> {
+/// What the list takes of the front.
+pub(crate) struct PendingList<'a> {
+    config: Rc<Config>,
+    clock: &'a SystemClock,
+    keyring: &'a Keyring,
+    recorder: &'a Recorder,
+    approvals: &'a Approvals,
+}
+
+impl<'a> PendingList<'a> {
+    pub(crate) fn of(front: &'a Front) -> Self {
+        Self {
+            config: front.config(),
+            clock: &front.clock,
+            keyring: &front.keyring,
+            recorder: &front.recorder,
+            approvals: &front.approvals,
+        }
+    }
+
+    pub(crate) fn answer(&self, payload: &[u8]) -> Result<PendingReply, Refusal> {
         let query: PendingQuery = wire::parse(payload)?;
         wire::check_version(query.v)?;
         Ok(self.pending(query.id.as_deref()))
@@ -32,15 +57,14 @@ impl Front {
     /// A frame has room for the agent's own changes and for ordinary requests. Of requests that would not fit together the largest are
     /// named alone: a client that asks for much hides nobody else's.
     fn pending(&self, id: Option<&str>) -> PendingReply {
-        let config = self.config();
         let waiting = self.approvals.waiting();
         let asked = waiting.iter().filter(|pending| id.is_none_or(|id| pending.id == id));
         let changes = waiting.iter().filter_map(|pending| change(pending));
         let mut reply = PendingReply {
             v: VERSION,
-            pending: asked.filter_map(|pending| self.shown(&config, pending)).collect(),
+            pending: asked.filter_map(|pending| self.shown(pending)).collect(),
             changes: if id.is_none() { changes.collect() } else { Vec::new() },
-            approvers: config.policy.approvers.iter().filter_map(approver).collect(),
+            approvers: self.config.policy.approvers.iter().filter_map(approver).collect(),
             unlisted: Vec::new(),
         };
         let mut room = LONGEST_LIST.saturating_sub(length_of(&reply.changes) + length_of(&reply.approvers));
@@ -56,7 +80,7 @@ impl Front {
         reply
     }
 
-    fn shown(&self, config: &Config, pending: &Pending) -> Option<PendingEntry> {
+    fn shown(&self, pending: &Pending) -> Option<PendingEntry> {
         let (collected, request) = (pending.collected.borrow(), pending.as_request()?);
         let state = request.state.borrow();
         let (Some(collected), State::Waiting(waiting)) = (&*collected, &*state) else { return None };
@@ -80,7 +104,7 @@ impl Front {
             token: key.token.clone(),
             tier: key.tier,
             rung: self.keyring.file(key.name.as_str())?.rung.into(),
-            destinations: destinations(config, &statement.subject),
+            destinations: destinations(&self.config, &statement.subject),
             limits: waiting.spends().iter().map(limit).collect(),
             reason: waiting.reason().map(str::to_owned),
             statement: statement.clone(),

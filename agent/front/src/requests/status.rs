@@ -9,6 +9,9 @@ use ssh_agent_lib::proto::Identity;
 
 use super::ssh_public_key::ssh_public_key;
 use crate::front::Front;
+use crate::keyring::Keyring;
+use crate::ledger::recorder::Recorder;
+use crate::tokens::Tokens;
 
 impl Front {
     /// Status for a client: only the tokens that hold its keys.
@@ -82,18 +85,18 @@ impl Front {
             tier: token.tier,
         })
     }
+}
 
-    pub(crate) fn key_entry(&self, name: &KeyName) -> Option<KeyEntry> {
-        let token = self.keyring.file(name.as_str())?.token;
-        self.keyring.entry(name.as_str(), self.tokens.is_up(&token), self.recorder.last_used_ms(name))
-    }
+pub(crate) fn key_entry(keyring: &Keyring, tokens: &Tokens, recorder: &Recorder, name: &KeyName) -> Option<KeyEntry> {
+    let token = keyring.file(name.as_str())?.token;
+    keyring.entry(name.as_str(), tokens.is_up(&token), recorder.last_used_ms(name))
+}
 
-    /// The asymmetric keys a client may use, for `ssh-add -l`; the comment is the key's name.
-    pub(crate) fn identities_of(&self, client: &Client) -> Vec<Identity> {
-        let identity = |name: &KeyName| {
-            let pubkey = ssh_public_key(&self.keyring.public_key_der(name.as_str())?)?;
-            Some(Identity { credential: pubkey.into(), comment: name.to_string() })
-        };
-        client.keys.iter().filter_map(identity).collect()
-    }
+/// The asymmetric keys a client may use, for `ssh-add -l`; the comment is the key's name.
+pub(crate) fn identities_of(keyring: &Keyring, client: &Client) -> Vec<Identity> {
+    let identity = |name: &KeyName| {
+        let pubkey = ssh_public_key(&keyring.public_key_der(name.as_str())?)?;
+        Some(Identity { credential: pubkey.into(), comment: name.to_string() })
+    };
+    client.keys.iter().filter_map(identity).collect()
 }

@@ -12,7 +12,7 @@ const TAKEN: &[&str] = &["percent_encoding", "sha2", "std::borrow::Cow", "std::f
 
 /// The crate's modules that recipes are made of; all of `super` is beside them.
 const OWN: &[&str] =
-    &["algorithm", "decimal", "draft", "exchange", "json", "key", "refusal", "request", "scope", "wire"];
+    &["algorithm", "calendar", "decimal", "draft", "exchange", "json", "key", "refusal", "request", "scope", "stamp"];
 
 /// A recipe and the files of its own folder, without their tests.
 fn sources(name: &str) -> Vec<(PathBuf, String)> {

@@ -69,7 +69,7 @@ fn of_client(client: &Client, own_uid: u32) -> Vec<String> {
     }
     if client.rate.is_none() {
         warnings.push(format!(
-            "{section} has no rate: it alone can fill the disk of the journal, and it pushes old records out of it;              set rate = \"50/s\", or as much as it needs"
+            "{section} has no rate: it alone can fill the disk of the journal, and it pushes old records out of it; set rate = \"50/s\", or as much as it needs"
         ));
     }
     for (asset, limit) in &client.limits {

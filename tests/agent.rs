@@ -27,12 +27,14 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::softhsm::{AGENT, SoftHsm};
 
-/// Binance's published test key: https://developers.binance.com/docs/binance-spot-api-docs/rest-api/request-security
+/// Binance's published test key:
+/// https://developers.binance.com/docs/binance-spot-api-docs/rest-api/request-security
 pub(crate) const API_KEY: &str = "vmPUZE6mv9SD5VNHk4HlWFsOr6aKE2zvsw0MuIgwCIPy6utIco14y7Ju91duEh8A";
 pub(crate) const SECRET: &str = "NhqPtmdSJYdKjVHjA7PZj4Mge3R5YNiP1e3UZjInClVN65XAbvqqM6A7H5fATj0j";
 
 /// One client for this uid, without limits.
-pub(crate) const BOT: &str = "keys = [\"binance-mm\", \"okx\", \"kraken\", \"born\"]\nscopes = [\"read\", \"trade\"]\n";
+pub(crate) const BOT: &str =
+    "keys = [\"binance-mm\", \"okx\", \"kraken\", \"born\"]\nscopes = [\"read\", \"trade\"]\n";
 
 /// A running agent with its own token, directories and configuration.
 #[derive(Debug)]
@@ -62,13 +64,15 @@ pub(crate) struct Launch {
 }
 
 impl Agent {
-    /// Starts an agent whose one client `bot`, this very user, has these fields; `rest` follows in `agent.toml`.
+    /// Starts an agent whose one client `bot`, this very user, has these fields; `rest` follows in
+    /// `agent.toml`.
     pub(crate) fn start(bot: &str, rest: &str) -> Self {
         Self::start_with(SoftHsm::new(), Launch::default(), bot, rest)
     }
 
     pub(crate) fn start_with(token: SoftHsm, launch: Launch, bot: &str, rest: &str) -> Self {
-        let directory = tempfile::Builder::new().prefix("countersign-agent").tempdir().expect("a directory");
+        let directory =
+            tempfile::Builder::new().prefix("countersign-agent").tempdir().expect("a directory");
         fs::create_dir(directory.path().join("state")).expect("a directory");
         let child = Self::spawn(directory.path(), &launch);
         let mut agent = Self { token, directory, child, launch };
@@ -88,18 +92,23 @@ impl Agent {
     pub(crate) fn configure(&self, bot: &str, rest: &str) {
         let uid = rustix::process::getuid().as_raw();
         let (token, directory) = (&self.token, self.path());
-        let module = self.launch.module.as_ref().map(|path| format!("module = \"{}\"\n", path.display()));
+        let module =
+            self.launch.module.as_ref().map(|path| format!("module = \"{}\"\n", path.display()));
         let module = module.unwrap_or_default();
-        let confinement = Some(self.launch.confinement.as_str()).filter(|word| !word.is_empty()).unwrap_or("required");
+        let confinement = Some(self.launch.confinement.as_str())
+            .filter(|word| !word.is_empty())
+            .unwrap_or("required");
         let pin = match self.launch.asks_for_hsm {
             true => "{ prompt = true }".to_owned(),
             false => format!("{{ file = \"{}\" }}", token.pin_file().display()),
         };
         let text = format!(
             "[agent]\nstate_dir = \"{directory}/state\"\nsocket = \"{directory}/agent.sock\"\n\
-             admin_socket = \"{directory}/admin.sock\"\nconfinement = \"{confinement}\"\nallow_software_tokens = true\nallow_same_user = true\n\n\
+             admin_socket = \"{directory}/admin.sock\"\nconfinement = \
+             \"{confinement}\"\nallow_software_tokens = true\nallow_same_user = true\n\n\
              [token.hsm]\nprofile = \"softhsm\"\nlabel = \"{}\"\n{module}pin = {pin}\n\
-             environment = {{ SOFTHSM2_CONF = \"{}\" }}\n\n[client.bot]\nuser = {uid}\n{bot}\n{rest}",
+             environment = {{ SOFTHSM2_CONF = \"{}\" }}\n\n[client.bot]\nuser = \
+             {uid}\n{bot}\n{rest}",
             token.label(),
             token.configuration().display(),
             directory = directory.display(),
@@ -139,7 +148,11 @@ impl Agent {
     }
 
     fn spawn(directory: &Path, launch: &Launch) -> Child {
-        let log = fs::OpenOptions::new().create(true).append(true).open(directory.join("log")).expect("a log");
+        let log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(directory.join("log"))
+            .expect("a log");
         let mut command = launch.wrapper.iter().map(String::as_str).chain([AGENT]);
         let mut agent = Command::new(command.next().expect("the agent at least"));
         agent
@@ -147,8 +160,18 @@ impl Agent {
             .args(["run", "--config"])
             .arg(directory.join("agent.toml"))
             .envs(launch.environment.iter().cloned())
-            .stdin(launch.terminal.as_ref().map_or_else(Stdio::null, |path| open_terminal(path).into()))
-            .stderr(launch.log.as_ref().map_or(Stdio::from(log), |other| other.try_clone().expect("copied").into()))
+            .stdin(
+                launch
+                    .terminal
+                    .as_ref()
+                    .map_or_else(Stdio::null, |path| open_terminal(path).into()),
+            )
+            .stderr(
+                launch
+                    .log
+                    .as_ref()
+                    .map_or(Stdio::from(log), |other| other.try_clone().expect("copied").into()),
+            )
             .spawn()
             .expect("the agent starts")
     }
@@ -178,8 +201,11 @@ impl Agent {
 
     pub(crate) fn tokens_are(&self, state: &str) -> bool {
         let status = Admin::open(&self.sockets()).and_then(|mut admin| admin.status());
-        // Without the operator's socket, a start's last, the agent's answers: for a client without keys that is no token.
-        let are = |tokens: &[TokenEntry]| !tokens.is_empty() && tokens.iter().all(|token| token.state == state);
+        // Without the operator's socket, a start's last, the agent's answers: for a client without
+        // keys that is no token.
+        let are = |tokens: &[TokenEntry]| {
+            !tokens.is_empty() && tokens.iter().all(|token| token.state == state)
+        };
         status.is_ok_and(|status| are(&status.tokens))
     }
 
@@ -197,13 +223,18 @@ impl Agent {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_raw(self.child.id() as i32).expect("a pid"), signal).expect("a running agent");
+        kill_process(Pid::from_raw(self.child.id() as i32).expect("a pid"), signal)
+            .expect("a running agent");
     }
 
     pub(crate) fn wait_until(&self, what: &str, reached: impl Fn(&Self) -> bool) {
         let start = Instant::now();
         while !reached(self) {
-            assert!(start.elapsed() < Duration::from_secs(15), "{what}: not reached; log:\n{}", self.log());
+            assert!(
+                start.elapsed() < Duration::from_secs(15),
+                "{what}: not reached; log:\n{}",
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -244,12 +275,18 @@ impl Agent {
             entered["passphrase"] = passphrase.into();
         }
         let (reader, mut writer) = std::io::pipe().expect("a pipe");
-        std::io::Write::write_all(&mut writer, entered.to_string().as_bytes()).expect("a small text");
+        std::io::Write::write_all(&mut writer, entered.to_string().as_bytes())
+            .expect("a small text");
         drop(writer);
         self.admin().add(change, reader.as_fd())
     }
 
-    pub(crate) fn register(&self, name: &str, exchange: &str, algorithm: Option<Algorithm>) -> Register {
+    pub(crate) fn register(
+        &self,
+        name: &str,
+        exchange: &str,
+        algorithm: Option<Algorithm>,
+    ) -> Register {
         Register::Add(NewKey {
             v: 1,
             name: name.to_owned(),
@@ -267,7 +304,13 @@ impl Agent {
     }
 
     /// One request over a connection of its own.
-    pub(crate) fn sign(&self, key: &str, method: &str, path: &str, params: &str) -> Result<SignReply, Error> {
+    pub(crate) fn sign(
+        &self,
+        key: &str,
+        method: &str,
+        path: &str,
+        params: &str,
+    ) -> Result<SignReply, Error> {
         self.client().sign(&call(key, method, path, params))
     }
 
@@ -292,11 +335,17 @@ impl Drop for Agent {
 fn open_terminal(path: &Path) -> fs::File {
     use std::os::unix::fs::OpenOptionsExt;
     let no_controlling_terminal = rustix::fs::OFlags::NOCTTY.bits() as i32;
-    fs::File::options().read(true).write(true).custom_flags(no_controlling_terminal).open(path).expect("a terminal")
+    fs::File::options()
+        .read(true)
+        .write(true)
+        .custom_flags(no_controlling_terminal)
+        .open(path)
+        .expect("a terminal")
 }
 
 pub(crate) fn children_of(process: i32) -> Vec<i32> {
-    let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default();
+    let children =
+        fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default();
     children.split_whitespace().map(|pid| pid.parse().expect("a pid")).collect()
 }
 
@@ -306,8 +355,8 @@ pub(crate) fn call(key: &str, method: &str, path: &str, params: &str) -> SignCal
     call
 }
 
-pub(crate) const ORDER: &str =
-    r#"{"symbol":"BTCUSDT","side":"BUY","type":"LIMIT","timeInForce":"GTC","quantity":"0.01","price":"30000"}"#;
+pub(crate) const ORDER: &str = r#"{"symbol":"BTCUSDT","side":"BUY","type":"LIMIT",
+    "timeInForce":"GTC","quantity":"0.01","price":"30000"}"#;
 
 /// The code a request was refused with.
 pub(crate) fn code<T: std::fmt::Debug>(outcome: Result<T, Error>) -> Option<Code> {

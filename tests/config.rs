@@ -1,4 +1,5 @@
-//! Configurations that are refused, with the words they are refused with: a dropped-in pair of files is a test.
+//! Configurations that are refused, with the words they are refused with: a dropped-in pair of
+//! files is a test.
 
 mod mutations;
 
@@ -59,7 +60,9 @@ fn judge(case: &Path) -> Result<(), String> {
     let name = case.file_name().expect("a file").to_string_lossy().into_owned();
     let text = fs::read_to_string(case).expect("readable");
     let path = Path::new("/etc/countersign").join(&name);
-    let Err(error) = config::parse(text, &path, &facts()) else { return Err(format!("{name}: it was taken")) };
+    let Err(error) = config::parse(text, &path, &facts()) else {
+        return Err(format!("{name}: it was taken"));
+    };
     let said = format!("{error}\n");
     if said.contains("SHOWN") || error.in_colour().contains("SHOWN") {
         return Err(format!("{name}: it shows what may be a PIN:\n{said}"));
@@ -70,7 +73,9 @@ fn judge(case: &Path) -> Result<(), String> {
     }
     match fs::read_to_string(&expected) {
         Err(error) => Err(format!("{name}: no expected words: {error}")),
-        Ok(expected) if expected != said => Err(format!("{name}: expected\n{expected}\nsaid\n{said}")),
+        Ok(expected) if expected != said => {
+            Err(format!("{name}: expected\n{expected}\nsaid\n{said}"))
+        }
         Ok(_) => Ok(()),
     }
 }
@@ -88,15 +93,21 @@ fn all_expected_words_belong_to_a_configuration() {
 
 #[test]
 fn the_sample_means_what_it_says() {
-    let config = parse(include_str!("../docs/agent.toml.sample")).unwrap_or_else(|error| panic!("{error}"));
+    let config =
+        parse(include_str!("../docs/agent.toml.sample")).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(config.agent.approval_timeout, Duration::from_secs(120));
-    assert!(config.agent.allow_software_tokens && !config.agent.allow_same_user && !config.agent.synced);
+    assert!(
+        config.agent.allow_software_tokens && !config.agent.allow_same_user && !config.agent.synced
+    );
     let amount = |text: &str| Amount::parse(text).expect("plain");
 
     let [hsm, yubihsm] = &config.tokens[..] else { panic!("two tokens") };
     assert_eq!((hsm.tier, yubihsm.tier), (Tier::Software, Tier::Imported));
     assert_eq!(hsm.settings.pin, PinSource::File("/etc/countersign/hsm.pin".into()));
-    assert_eq!(hsm.settings.environment, [("SOFTHSM2_CONF".into(), "/etc/countersign/softhsm2.conf".into())]);
+    assert_eq!(
+        hsm.settings.environment,
+        [("SOFTHSM2_CONF".into(), "/etc/countersign/softhsm2.conf".into())]
+    );
     assert_eq!(hsm.settings.state_dir, Path::new("/var/lib/countersign"));
     assert!(hsm.settings.checked_profile().is_ok(), "the host takes it");
     assert_eq!(yubihsm.settings.serial.as_deref(), Some("10550053"));
@@ -110,9 +121,15 @@ fn the_sample_means_what_it_says() {
     assert_eq!(bot.limits["USDT"].per_day, Some(amount("200000")));
     assert_eq!((bot.unbound, reports.unbound), (Release::Signature, Release::Forward));
     assert_eq!(bot.symbols.as_ref().map(|symbols| symbols.len()), Some(2));
-    assert_eq!(config.clients_on_agent_socket().map(|client| client.name.as_str()).collect::<Vec<_>>(), ["mm-bot"]);
+    assert_eq!(
+        config.clients_on_agent_socket().map(|client| client.name.as_str()).collect::<Vec<_>>(),
+        ["mm-bot"]
+    );
     let kinds: Vec<_> = config.endpoints().into_iter().map(|endpoint| endpoint.kind).collect();
-    assert_eq!(kinds, [ListenerKind::Agent, ListenerKind::Admin, ListenerKind::Client("reports".to_owned())]);
+    assert_eq!(
+        kinds,
+        [ListenerKind::Agent, ListenerKind::Admin, ListenerKind::Client("reports".to_owned())]
+    );
 
     assert!(matches!(&config.approvers[0].proof, ApproverProof::SshKey(_)));
     assert!(matches!(&config.approvers[1].proof, ApproverProof::Unproven { attestation, .. }
@@ -120,8 +137,12 @@ fn the_sample_means_what_it_says() {
     assert_eq!(config.policy.destinations.len(), 2);
     assert_eq!(config.policy.destinations[1].memo.as_deref(), Some("104418"));
     assert_eq!(config.policy.transfers["BTC"].approvers[1].count, 2);
-    assert_eq!(config.summary(), "2 tokens, 2 clients, 2 approvers, 2 destinations, 1 transfer rule");
-    // The software token; bob's attestation is not there, so that bob cannot approve and two cannot.
+    assert_eq!(
+        config.summary(),
+        "2 tokens, 2 clients, 2 approvers, 2 destinations, 1 transfer rule"
+    );
+    // The software token; bob's attestation is not there, so that bob cannot approve and two
+    // cannot.
     assert_eq!(config.warnings.len(), 3, "{:?}", config.warnings);
 }
 
@@ -131,10 +152,15 @@ fn what_the_file_leaves_out_has_a_default() {
     assert_eq!(config.agent.socket, Path::new("/run/countersign/agent.sock"));
     assert_eq!(config.agent.admin_socket, Path::new("/run/countersign/admin.sock"));
     assert_eq!(config.agent.state_dir, Path::new("/var/lib/countersign"));
-    assert_eq!(config.policy.sha256, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    assert_eq!(
+        config.policy.sha256,
+        "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    );
     let elsewhere = parse("[agent]\nsocket = \"/srv/countersign/a.sock\"\n").expect("taken");
     assert_eq!(elsewhere.agent.admin_socket, Path::new("/srv/countersign/admin.sock"));
-    assert!(elsewhere.agent.needs_restart(&config.agent) && !config.agent.needs_restart(&config.agent));
+    assert!(
+        elsewhere.agent.needs_restart(&config.agent) && !config.agent.needs_restart(&config.agent)
+    );
 }
 
 /// What is sound, yet not what the operator may think.
@@ -188,7 +214,10 @@ fn weaknesses_are_said() {
 #[test]
 fn a_socket_of_its_own_tells_a_client_apart() {
     let client = |name: &str, more: &str| {
-        format!("[client.{name}]\nuser = \"mm-bot\"\nkeys = [\"binance-mm\"]\nscopes = [\"read\"]\n{more}\n")
+        format!(
+            "[client.{name}]\nuser = \"mm-bot\"\nkeys = [\"binance-mm\"]\nscopes = \
+             [\"read\"]\n{more}\n"
+        )
     };
     let text = client("a", "") + &client("b", "socket = \"/run/countersign/b.sock\"");
     let config = parse(&text).unwrap_or_else(|error| panic!("{error}"));

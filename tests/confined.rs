@@ -31,8 +31,9 @@ impl Attempts {
     fn read(results: &Path) -> Self {
         let text = fs::read_to_string(results).expect("results");
         let results = text.lines().map(|line| line.split_once(' ').expect("a name and a number"));
-        let attempts: BTreeMap<_, _> =
-            results.map(|(name, error)| (name.to_owned(), error.parse().expect("a number"))).collect();
+        let attempts: BTreeMap<_, _> = results
+            .map(|(name, error)| (name.to_owned(), error.parse().expect("a number")))
+            .collect();
         assert!(attempts.contains_key("done"), "{text}");
         Self(attempts)
     }
@@ -41,13 +42,19 @@ impl Attempts {
     fn assert_possible(mut self, possible: &[&str]) {
         self.0.remove("done");
         assert!(self.0.len() > 40, "{self:?}");
-        let is_refused = |error: i32| REFUSALS.iter().any(|refusal| refusal.raw_os_error() == error);
-        let done: Vec<_> =
-            self.0.iter().filter(|(_, error)| !is_refused(**error)).map(|(name, _)| name.as_str()).collect();
+        let is_refused =
+            |error: i32| REFUSALS.iter().any(|refusal| refusal.raw_os_error() == error);
+        let done: Vec<_> = self
+            .0
+            .iter()
+            .filter(|(_, error)| !is_refused(**error))
+            .map(|(name, _)| name.as_str())
+            .collect();
         assert_eq!(done, possible, "{self:?}");
     }
 
-    /// The attempts are not refused for other reasons: without confinement they fail otherwise, or not at all.
+    /// The attempts are not refused for other reasons: without confinement they fail otherwise, or
+    /// not at all.
     fn assert_unconfined(mut self) {
         // What a kernel need not have, and what even root is not given everywhere.
         for name in [
@@ -76,7 +83,9 @@ impl Attempts {
 fn prepare(directory: &Path) {
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/attempts.c");
     let mut compiler = Command::new("cc");
-    compiler.args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", source, "-o"]).arg(directory.join("attempts.so"));
+    compiler
+        .args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", source, "-o"])
+        .arg(directory.join("attempts.so"));
     assert!(compiler.status().expect("a C compiler").success());
     fs::create_dir_all(directory.join("outside/directory")).expect("made");
     for (name, text) in [("outside/file", "untouched"), ("plan", ""), ("results", "")] {
@@ -100,7 +109,10 @@ fn attempts_of_front(confinement: &str) -> (Agent, Attempts) {
     agent.sign("binance-mm", "GET", "/api/v3/account", "{}").expect("signed");
     let attempts = Attempts::read(&directory.path().join("results"));
     if confinement != "off" {
-        assert_eq!(fs::read_to_string(directory.path().join("outside/file")).expect("there"), "untouched");
+        assert_eq!(
+            fs::read_to_string(directory.path().join("outside/file")).expect("there"),
+            "untouched"
+        );
     }
     (agent, attempts)
 }
@@ -111,7 +123,8 @@ fn attempts_of_host(reach: &str, confinement: Demand) -> Attempts {
     let outside = tempfile::tempdir().expect("a directory");
     prepare(outside.path());
     fs::copy(outside.path().join("attempts.so"), shim.file("attempts.so")).expect("copied");
-    fs::write(shim.file("outside"), outside.path().join("outside").to_str().expect("UTF-8")).expect("written");
+    fs::write(shim.file("outside"), outside.path().join("outside").to_str().expect("UTF-8"))
+        .expect("written");
     fs::write(shim.file("results"), "").expect("written");
     let profile = include_str!("../pkcs11-profiles/softhsm.toml");
     let profile = profile.replace("reach = \"own-files\"", &format!("reach = \"{reach}\""));
@@ -133,8 +146,14 @@ fn the_front_serves_and_can_do_nothing_else() {
     let confinement = agent.admin().status().expect("a status").confinement;
     let processes: Vec<_> = confinement.iter().map(|entry| entry.process.as_str()).collect();
     assert_eq!(processes, ["front", "spawner", "host hsm"]);
-    assert!(confinement.iter().all(|entry| entry.missing.is_empty() && entry.on.len() == 4), "{confinement:?}");
-    assert!(agent.client().status().expect("a status").confinement.is_empty(), "for the operator alone");
+    assert!(
+        confinement.iter().all(|entry| entry.missing.is_empty() && entry.on.len() == 4),
+        "{confinement:?}"
+    );
+    assert!(
+        agent.client().status().expect("a status").confinement.is_empty(),
+        "for the operator alone"
+    );
 }
 
 #[test]
@@ -154,7 +173,11 @@ fn without_confinement_it_can_all_be_done_and_status_warns() {
     let (agent, attempts) = attempts_of_front("off");
     attempts.assert_unconfined();
     let status = agent.admin().status().expect("a status");
-    assert!(status.warnings.iter().any(|warning| warning.contains("not confined: front")), "{:?}", status.warnings);
+    assert!(
+        status.warnings.iter().any(|warning| warning.contains("not confined: front")),
+        "{:?}",
+        status.warnings
+    );
 }
 
 #[test]
@@ -164,17 +187,23 @@ fn every_process_shows_its_limits_and_nothing_of_its_environment() {
     processes.extend(agent.children());
     assert_eq!(processes.len(), 3);
     for process in processes {
-        let read = |name: &str| fs::read(format!("/proc/{process}/{name}")).expect("readable for root");
+        let read =
+            |name: &str| fs::read(format!("/proc/{process}/{name}")).expect("readable for root");
         let status = String::from_utf8(read("status")).expect("text");
         for line in ["NoNewPrivs:\t1", "Seccomp:\t2"] {
             assert!(status.contains(line), "{line} not in {status}");
         }
         if rustix::process::geteuid().is_root() {
             let environment = read("environ");
-            assert!(environment.iter().all(|byte| *byte == 0), "{}", String::from_utf8_lossy(&environment));
+            assert!(
+                environment.iter().all(|byte| *byte == 0),
+                "{}",
+                String::from_utf8_lossy(&environment)
+            );
         }
         let limits = String::from_utf8(read("limits")).expect("text");
-        let core = limits.lines().find(|line| line.starts_with("Max core file size")).expect("has one");
+        let core =
+            limits.lines().find(|line| line.starts_with("Max core file size")).expect("has one");
         assert_eq!(core.split_whitespace().collect::<Vec<_>>()[4..6], ["0", "0"]);
         // Of a process that is not dumpable these belong to root, whoever runs it.
         assert_eq!(fs::metadata(format!("/proc/{process}/environ")).expect("there").uid(), 0);
@@ -186,15 +215,18 @@ fn hosts_are_told_by_the_spawner_where_the_front_writes() {
     let agent = Agent::start(agent::BOT, "");
     let host = *agent.children().first().expect("a host");
     let arguments = fs::read(format!("/proc/{host}/cmdline")).expect("readable");
-    let arguments: Vec<_> = arguments.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
-    let (sockets, state) = (agent.path().display().to_string(), agent.state_dir().display().to_string());
+    let arguments: Vec<_> =
+        arguments.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+    let (sockets, state) =
+        (agent.path().display().to_string(), agent.state_dir().display().to_string());
     assert_eq!(arguments[1..6], ["host", "--front-writes", &sockets, "--front-writes", &state]);
 }
 
 #[test]
 fn a_reload_reads_what_the_front_no_longer_can() {
     let agent = Agent::with_binance(agent::BOT);
-    let user = "\n[client.named]\nuser = \"nobody\"\nsocket = \"DIR/named.sock\"\nkeys = [\"binance-mm\"]\nscopes = [\"read\"]\n";
+    let user = "\n[client.named]\nuser = \"nobody\"\nsocket = \"DIR/named.sock\"\nkeys = \
+                [\"binance-mm\"]\nscopes = [\"read\"]\n";
     agent.configure(agent::BOT, user);
     agent.signal(Signal::HUP);
     // The name of a user, a file that was written again, a new socket.
@@ -206,7 +238,8 @@ fn a_reload_reads_what_the_front_no_longer_can() {
     agent.sign("binance-mm", "GET", "/api/v3/account", "{}").expect("the one in force stays");
 }
 
-/// By pinentry where it is installed, else by the host itself: a program is started, and a terminal found, as before.
+/// By pinentry where it is installed, else by the host itself: a program is started, and a terminal
+/// found, as before.
 #[test]
 fn a_pin_is_asked_for_at_the_agents_terminal() {
     let token = SoftHsm::new();

@@ -1,5 +1,5 @@
-//! What goes wrong around the agent: each fault with what its clients see, what the journal holds, and what the clients
-//! of another token feel meanwhile.
+//! What goes wrong around the agent: each fault with what its clients see, what the journal holds,
+//! and what the clients of another token feel meanwhile.
 
 mod clock;
 mod crowd;
@@ -60,14 +60,17 @@ impl Scene {
         let shim = Shim::of(token.module());
         let launch = Launch { module: Some(shim.module()), environment, ..Launch::default() };
         let rest = second_token(&steady);
-        let scene = Self { agent: Agent::start_with(token, launch, BOT, &rest), shim, _steady: steady };
+        let scene =
+            Self { agent: Agent::start_with(token, launch, BOT, &rest), shim, _steady: steady };
         scene.add("binance-mm", "hsm");
         scene.add("steady", "steady");
         scene
     }
 
     fn add(&self, name: &str, token: &str) {
-        let Register::Add(mut key) = self.agent.register(name, "binance", None) else { panic!("not a new key") };
+        let Register::Add(mut key) = self.agent.register(name, "binance", None) else {
+            panic!("not a new key")
+        };
         key.token = token.to_owned();
         let (reader, mut writer) = std::io::pipe().expect("a pipe");
         let entered = serde_json::json!({"api_key": API_KEY, "secret": SECRET}).to_string();
@@ -83,24 +86,33 @@ impl Scene {
         Answer { outcome, after: start.elapsed() }
     }
 
-    /// Asks until there is a signature; nothing but `token.unavailable` and `token.timeout` may come before.
+    /// Asks until there is a signature; nothing but `token.unavailable` and `token.timeout` may
+    /// come before.
     fn wait_for_signature(&self, patience: Duration) -> Vec<Answer> {
         let start = Instant::now();
         let mut refused = Vec::new();
         loop {
             let answer = self.ask();
             if answer.outcome.is_ok() {
-                eprintln!("a signature again after {:?}, {} refusals before it", start.elapsed(), refused.len());
+                eprintln!(
+                    "a signature again after {:?}, {} refusals before it",
+                    start.elapsed(),
+                    refused.len()
+                );
                 return refused;
             }
-            assert!(matches!(answer.code(), Code::TokenTimeout | Code::TokenUnavailable), "{answer:?}");
+            assert!(
+                matches!(answer.code(), Code::TokenTimeout | Code::TokenUnavailable),
+                "{answer:?}"
+            );
             refused.push(answer);
             assert!(start.elapsed() < patience, "not back; log:\n{}", self.agent.log());
             thread::sleep(Duration::from_millis(20));
         }
     }
 
-    /// Runs `act`, with the machine alone, while a client of the other token asks all the time: it must feel nothing.
+    /// Runs `act`, with the machine alone, while a client of the other token asks all the time: it
+    /// must feel nothing.
     fn unfelt<T>(&self, act: impl FnOnce() -> T) -> T {
         let _alone = machine::alone();
         let quiet = percentile_99(&self.steady_requests(|count| count < 200));
@@ -110,9 +122,13 @@ impl Scene {
             let stopping = StopAtEnd(&stop);
             let result = act();
             drop(stopping);
-            let felt = percentile_99(&load.join().expect("every request of the other token is signed"));
+            let felt =
+                percentile_99(&load.join().expect("every request of the other token is signed"));
             eprintln!("the other token's p99: {felt:?}, {quiet:?} when all was quiet");
-            assert!(felt < UNFELT, "the other token's p99 was {felt:?}, {quiet:?} when all was quiet");
+            assert!(
+                felt < UNFELT,
+                "the other token's p99 was {felt:?}, {quiet:?} when all was quiet"
+            );
             result
         })
     }
@@ -121,7 +137,9 @@ impl Scene {
         let (mut client, mut times) = (self.agent.client(), Vec::new());
         while go_on(times.len()) {
             let start = Instant::now();
-            client.sign(&call("steady", "GET", "/api/v3/account", "{}")).expect("the other token signs");
+            client
+                .sign(&call("steady", "GET", "/api/v3/account", "{}"))
+                .expect("the other token signs");
             times.push(start.elapsed());
             thread::sleep(Duration::from_millis(2));
         }
@@ -198,7 +216,8 @@ pub(crate) fn repetitions(short: usize, long: usize) -> usize {
     if std::env::var_os("COUNTERSIGN_SOAK").is_some() { long } else { short }
 }
 
-/// Replaces a plan that a process reads at each call: in place, in one write, since the process holds it open.
+/// Replaces a plan that a process reads at each call: in place, in one write, since the process
+/// holds it open.
 fn write_plan(path: &Path, plan: &str) {
     use std::os::unix::fs::FileExt;
     let file = fs::File::options().write(true).open(path).expect("a plan");

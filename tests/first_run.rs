@@ -18,8 +18,8 @@ const SIGN: Duration = Duration::from_secs(10);
 
 /// Of this machine; what is missing beside them has to be installed.
 const TOOLS: &[&str] = &[
-    "bash", "basename", "cat", "date", "dirname", "env", "flock", "head", "kill", "make", "mkdir", "mktemp", "printf",
-    "realpath", "rm", "sed", "sh", "sleep", "tail",
+    "bash", "basename", "cat", "date", "dirname", "env", "flock", "head", "kill", "make", "mkdir",
+    "mktemp", "printf", "realpath", "rm", "sed", "sh", "sleep", "tail",
 ];
 
 /// Takes longer than anybody may be left without a sign.
@@ -48,13 +48,17 @@ struct Machine(tempfile::TempDir);
 
 impl Machine {
     fn new() -> Self {
-        let directory = tempfile::Builder::new().prefix("countersign-first").tempdir().expect("a directory");
+        let directory =
+            tempfile::Builder::new().prefix("countersign-first").tempdir().expect("a directory");
         let bin = directory.path().join("bin");
         fs::create_dir(&bin).expect("made");
         for tool in TOOLS {
-            let there =
-                ["/usr/bin", "/bin"].map(|place| Path::new(place).join(tool)).into_iter().find(|path| path.exists());
-            symlink(there.unwrap_or_else(|| panic!("{tool} is missing")), bin.join(tool)).expect("linked");
+            let there = ["/usr/bin", "/bin"]
+                .map(|place| Path::new(place).join(tool))
+                .into_iter()
+                .find(|path| path.exists());
+            symlink(there.unwrap_or_else(|| panic!("{tool} is missing")), bin.join(tool))
+                .expect("linked");
         }
         let sudo = "#!/bin/sh\n[ \"$1\" = --validate ] || exec \"$@\"\n";
         for (name, text) in [
@@ -72,10 +76,13 @@ impl Machine {
     }
 
     fn make(&self, target: &str) -> Command {
-        let root: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the project").to_owned();
+        let root: PathBuf =
+            Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the project").to_owned();
         let mut make = Command::new(self.0.path().join("bin/make"));
         make.arg(target).current_dir(root).env_clear().env("PATH", self.0.path().join("bin"));
-        make.env("CARGO_TARGET_DIR", self.0.path().join("target")).env("HOME", self.0.path()).stdin(Stdio::null());
+        make.env("CARGO_TARGET_DIR", self.0.path().join("target"))
+            .env("HOME", self.0.path())
+            .stdin(Stdio::null());
         make
     }
 }
@@ -86,7 +93,8 @@ fn output(terminal: bool) -> (OwnedFd, OwnedFd) {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         return (reader.into(), writer.into());
     }
-    let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a pseudo terminal");
+    let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
+        .expect("a pseudo terminal");
     grantpt(&person).expect("granted");
     unlockpt(&person).expect("unlocked");
     let name = ptsname(&person, Vec::new()).expect("has a name");
@@ -104,7 +112,8 @@ fn watch(target: &str, terminal: bool) -> (Duration, Duration, String) {
     let (mut reader, mut last) = (fs::File::from(reader), Instant::now());
     let mut child = make.spawn().expect("make runs");
     drop(make); // else this end of a pipe would stay open
-    let (mut first, mut longest, mut said, mut part) = (None, Duration::ZERO, Vec::new(), [0; 4096]);
+    let (mut first, mut longest, mut said, mut part) =
+        (None, Duration::ZERO, Vec::new(), [0; 4096]);
     // A terminal that everybody has left answers with an error.
     while let Ok(length @ 1..) = reader.read(&mut part) {
         let silence = last.elapsed();
@@ -122,9 +131,17 @@ fn watch(target: &str, terminal: bool) -> (Duration, Duration, String) {
 fn whoever_waits_is_told_for_what_and_that_it_goes_on() {
     crate::machine::share();
     let cases = [
-        ("demo", false, &["Installing from Debian: build-essential", "about five minutes on 2 cores"][..]),
+        (
+            "demo",
+            false,
+            &["Installing from Debian: build-essential", "about five minutes on 2 cores"][..],
+        ),
         ("demo", true, &["Installing from Debian: build-essential", "Building: "]),
-        ("lint", false, &["Looking for lints", "Building the documentation", "Building cargo-deny"]),
+        (
+            "lint",
+            false,
+            &["Looking for lints", "Building the documentation", "Building cargo-deny"],
+        ),
         ("test-rust", true, &["Building the tests", "Testing in Rust"]),
         ("test-python", false, &["Making the environment", "Installing ccxt", "Testing in Python"]),
         ("test-conformance", false, &["Comparing 20 requests"]),

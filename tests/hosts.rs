@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use countersign_agent::spawner::{self, Programs};
 use countersign_base::messages::confinement::{Demand, Limits};
-use countersign_base::messages::token_host::{Bytes, FromHost, HostError, HostedKey, Passphrase, ToHost, TokenFacts};
+use countersign_base::messages::token_host::{
+    Bytes, FromHost, HostError, HostedKey, Passphrase, ToHost, TokenFacts,
+};
 use countersign_core::algorithm::Algorithm;
 use countersign_core::ports::TokenError;
 use countersign_front::tokens::handle::{Deadlines, TokenHandle};
@@ -22,29 +24,44 @@ use zeroize::Zeroizing;
 use crate::machine;
 use crate::transport::served::in_runtime;
 
-/// The fake host: this test program, started again. What it does is its settings, or the message it is to sign.
+/// The fake host: this test program, started again. What it does is its settings, or the message it
+/// is to sign.
 #[test]
 #[ignore = "the host that the supervisor starts"]
 fn as_a_host() {
     let input = rustix::io::dup(rustix::stdio::stdin()).expect("the socket");
     let mut front = UnixStream::from(input);
     let settings = String::from_utf8(frame(&mut front).expect("the settings")).expect("text");
-    let mut starts = std::fs::OpenOptions::new().append(true).create(true).open(&settings[1..]).expect("a log");
+    let mut starts =
+        std::fs::OpenOptions::new().append(true).create(true).open(&settings[1..]).expect("a log");
     let environment: Vec<_> = std::env::vars().collect();
     writeln!(starts, "{} {environment:?} {}", std::process::id(), open_sockets()).expect("written");
     match &settings[..1] {
         "d" => std::process::exit(3),
         "g" => front.write_all(&[0xff; 64]).expect("the front reads"),
-        "p" => return say(&mut front, &FromHost::Broken(HostError::PinRefused("CKR_PIN_INCORRECT".into()))),
+        "p" => {
+            return say(
+                &mut front,
+                &FromHost::Broken(HostError::PinRefused("CKR_PIN_INCORRECT".into())),
+            );
+        }
         "s" => std::thread::sleep(Duration::from_secs(3600)),
-        _ => say(&mut front, &FromHost::Ready { token: facts(), keys: vec![key()], limits: Limits::default() }),
+        _ => say(
+            &mut front,
+            &FromHost::Ready { token: facts(), keys: vec![key()], limits: Limits::default() },
+        ),
     }
     while let Some(request) = frame(&mut front) {
         match postcard::from_bytes(&request).expect("a request") {
             ToHost::Rescan => say(&mut front, &FromHost::Keys(vec![key(), key()])),
-            ToHost::SelfTest { .. } if &settings[..1] == "h" => std::thread::sleep(Duration::from_secs(3600)),
+            ToHost::SelfTest { .. } if &settings[..1] == "h" => {
+                std::thread::sleep(Duration::from_secs(3600))
+            }
             ToHost::SelfTest { id } if &settings[..1] == "f" => {
-                say(&mut front, &FromHost::Failed { id, error: HostError::Token("CKR_FUNCTION_FAILED".into()) });
+                say(
+                    &mut front,
+                    &FromHost::Failed { id, error: HostError::Token("CKR_FUNCTION_FAILED".into()) },
+                );
             }
             ToHost::SelfTest { id } => say(&mut front, &FromHost::SelfTested { id }),
             ToHost::Stop if &settings[..1] == "u" => {}
@@ -59,8 +76,12 @@ fn as_a_host() {
 #[ignore = "the spawner of the tests here"]
 fn as_a_spawner() {
     let control = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).expect("the socket");
-    rustix::io::fcntl_setfd(rustix::stdio::stdin(), rustix::io::FdFlags::CLOEXEC).expect("settable");
-    let programs = Programs { host: fake("as_a_host"), ..Programs::of_agent(Path::new("/nonexistent"), &[], None) };
+    rustix::io::fcntl_setfd(rustix::stdio::stdin(), rustix::io::FdFlags::CLOEXEC)
+        .expect("settable");
+    let programs = Programs {
+        host: fake("as_a_host"),
+        ..Programs::of_agent(Path::new("/nonexistent"), &[], None)
+    };
     spawner::run(control, programs, Demand::Required, false).expect("the front ends it");
 }
 
@@ -68,8 +89,10 @@ fn as_a_spawner() {
 #[ignore = "a spawner that can start nothing"]
 fn as_a_spawner_without_a_program() {
     let control = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).expect("the socket");
-    let programs =
-        Programs { program: "/nonexistent".into(), ..Programs::of_agent(Path::new("/nonexistent"), &[], None) };
+    let programs = Programs {
+        program: "/nonexistent".into(),
+        ..Programs::of_agent(Path::new("/nonexistent"), &[], None)
+    };
     spawner::run(control, programs, Demand::Required, false).expect("the front ends it");
 }
 
@@ -94,14 +117,16 @@ fn sign(front: &mut UnixStream, id: u64, message: &[u8]) {
     match message {
         b"hang" => std::thread::sleep(Duration::from_secs(3600)),
         b"die" => {
-            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL).expect("dies")
+            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)
+                .expect("dies")
         }
         b"garbage" => front.write_all(&[2, 0, 0, 0, 77, 77]).expect("the front reads"),
         b"unasked" => say(front, &FromHost::SelfTested { id: id + 1000 }),
         b"fail" => say(front, &FromHost::Failed { id, error: HostError::KeyUnknown("k".into()) }),
         b"silent" => {}
         b"count what waits" => {
-            let waiting = rustix::io::ioctl_fionread(&*front).expect("a socket").to_string().into_bytes();
+            let waiting =
+                rustix::io::ioctl_fionread(&*front).expect("a socket").to_string().into_bytes();
             say(front, &FromHost::Signed { id, signature: waiting, passphrase: None });
         }
         _ => {
@@ -175,19 +200,32 @@ impl Supervised {
     async fn becomes(&self, state: TokenState) {
         let mut status = self.token.subscribe();
         let changed = status.wait_for(|status| status.state == state);
-        tokio::time::timeout(Duration::from_secs(10), changed).await.expect("in time").expect("the supervisor runs");
+        tokio::time::timeout(Duration::from_secs(10), changed)
+            .await
+            .expect("in time")
+            .expect("the supervisor runs");
     }
 
     async fn sign(&self, message: &str) -> Result<Vec<u8>, TokenError> {
-        self.token.sign("k", Algorithm::HmacSha256, message.as_bytes()).await.map(|signature| signature.bytes)
+        self.token
+            .sign("k", Algorithm::HmacSha256, message.as_bytes())
+            .await
+            .map(|signature| signature.bytes)
     }
 
     fn starts(&self) -> Vec<String> {
-        std::fs::read_to_string(self.log.path()).expect("readable").lines().map(str::to_owned).collect()
+        std::fs::read_to_string(self.log.path())
+            .expect("readable")
+            .lines()
+            .map(str::to_owned)
+            .collect()
     }
 
     fn process(&self) -> i32 {
-        self.starts().last().and_then(|line| line.split(' ').next()?.parse().ok()).expect("it has started")
+        self.starts()
+            .last()
+            .and_then(|line| line.split(' ').next()?.parse().ok())
+            .expect("it has started")
     }
 }
 
@@ -200,7 +238,8 @@ fn a_host_signs_with_an_empty_environment_and_stops_without_a_trace() {
     in_runtime(async {
         let _ours = UnixStream::pair().expect("sockets that are not for the host");
         let supervised = Supervised::healthy("-").await;
-        let signature = supervised.token.sign("k", Algorithm::HmacSha256, b"message").await.expect("signed");
+        let signature =
+            supervised.token.sign("k", Algorithm::HmacSha256, b"message").await.expect("signed");
         assert_eq!(signature.bytes, b"message");
         assert_eq!(signature.passphrase.expect("there is one").expose_secret(), "open sesame");
         // Two descriptors of one socket: its standard input, and the copy the fake host made of it.
@@ -226,7 +265,10 @@ fn many_requests_at_once_get_each_its_own_answer() {
         for number in 0..1000 {
             let supervised = Rc::clone(&supervised);
             requests.spawn_local(async move {
-                assert_eq!(supervised.sign(&number.to_string()).await.expect("signed"), number.to_string().as_bytes());
+                assert_eq!(
+                    supervised.sign(&number.to_string()).await.expect("signed"),
+                    number.to_string().as_bytes()
+                );
             });
         }
         while let Some(result) = requests.join_next().await {
@@ -240,7 +282,9 @@ fn requests_of_one_round_reach_the_host_in_one_write() {
     in_runtime(async {
         let supervised = Rc::new(Supervised::healthy("-").await);
         let first = supervised.sign("count what waits");
-        let others = async { tokio::join!(supervised.sign("a"), supervised.sign("b"), supervised.sign("c")) };
+        let others = async {
+            tokio::join!(supervised.sign("a"), supervised.sign("b"), supervised.sign("c"))
+        };
         let (waiting, _) = tokio::join!(first, others);
         let one = postcard::to_stdvec(&ToHost::Sign {
             id: 2,
@@ -260,7 +304,10 @@ fn a_host_that_hangs_is_killed_and_all_who_wait_are_told() {
         let hung = supervised.process();
         let started = Instant::now();
         let (first, second) = tokio::join!(supervised.sign("hang"), supervised.sign("behind it"));
-        assert!(matches!((first, second), (Err(TokenError::Timeout(_)), Err(TokenError::Timeout(_)))));
+        assert!(matches!(
+            (first, second),
+            (Err(TokenError::Timeout(_)), Err(TokenError::Timeout(_)))
+        ));
         assert!(started.elapsed() < Duration::from_millis(900), "{:?}", started.elapsed());
         eventually(|| supervised.starts().len() == 2).await;
         supervised.becomes(TokenState::Healthy).await;
@@ -291,7 +338,8 @@ fn a_host_that_dies_or_talks_nonsense_is_back_within_a_second() {
     in_runtime(async {
         for message in ["die", "garbage", "unasked"] {
             let supervised = Supervised::healthy("-").await;
-            let (first, second) = tokio::join!(supervised.sign(message), supervised.sign("behind it"));
+            let (first, second) =
+                tokio::join!(supervised.sign(message), supervised.sign("behind it"));
             let died = Instant::now();
             assert!(matches!(first, Err(TokenError::Unavailable(_))), "{message}: {first:?}");
             if message == "die" {
@@ -341,7 +389,10 @@ fn a_refused_pin_is_not_tried_again_until_the_operator_says_so() {
         tokio::time::sleep(Duration::from_millis(500)).await;
         assert_eq!(supervised.starts().len(), 1);
         let status = supervised.token.status();
-        assert!(status.next_try_ms.is_none() && status.last_error.expect("there is one").contains("PIN"));
+        assert!(
+            status.next_try_ms.is_none()
+                && status.last_error.expect("there is one").contains("PIN")
+        );
         supervised.token.retry();
         eventually(|| supervised.starts().len() == 2).await;
         tokio::time::sleep(Duration::from_millis(300)).await;

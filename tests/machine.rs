@@ -1,4 +1,5 @@
-//! The machine, which the tests of this binary share: one that times something waits until it has it alone.
+//! The machine, which the tests of this binary share: one that times something waits until it has
+//! it alone.
 
 use std::cell::RefCell;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -10,7 +11,8 @@ thread_local! {
     static SHARE: RefCell<Option<RwLockReadGuard<'static, ()>>> = const { RefCell::new(None) };
 }
 
-/// Keeps others from timing anything until this thread ends. Whatever starts a process, or works for long, asks for it.
+/// Keeps others from timing anything until this thread ends. Whatever starts a process, or works
+/// for long, asks for it.
 ///
 /// Not for a thread of a test that has the machine alone.
 pub(crate) fn share() {

@@ -20,10 +20,12 @@ impl ServiceManager {
         Self { socket, directory }
     }
 
-    /// What a service finds in its environment; `watchdog` is the time after which it would be killed.
+    /// What a service finds in its environment; `watchdog` is the time after which it would be
+    /// killed.
     pub(crate) fn environment(&self, watchdog: Option<Duration>) -> Vec<(String, String)> {
         let path = self.directory.path().join("notify").to_str().expect("UTF-8").to_owned();
-        let limit = watchdog.map(|limit| ("WATCHDOG_USEC".to_owned(), limit.as_micros().to_string()));
+        let limit =
+            watchdog.map(|limit| ("WATCHDOG_USEC".to_owned(), limit.as_micros().to_string()));
         [("NOTIFY_SOCKET".to_owned(), path)].into_iter().chain(limit).collect()
     }
 
@@ -39,7 +41,10 @@ impl ServiceManager {
     pub(crate) fn until(&self, line: &str) -> Vec<String> {
         let mut messages = Vec::new();
         let start = Instant::now();
-        while !messages.last().is_some_and(|message: &String| message.lines().any(|found| found == line)) {
+        while !messages
+            .last()
+            .is_some_and(|message: &String| message.lines().any(|found| found == line))
+        {
             assert!(start.elapsed() < Duration::from_secs(15), "{line} did not come: {messages:?}");
             messages.extend(self.message(Duration::from_millis(100)));
         }

@@ -23,7 +23,8 @@ struct Made {
     pin_file: PathBuf,
 }
 
-/// One token with its own SoftHSM configuration: no two tests, and no two test processes, share a directory.
+/// One token with its own SoftHSM configuration: no two tests, and no two test processes, share a
+/// directory.
 #[derive(Debug)]
 pub(crate) struct SoftHsm {
     directory: tempfile::TempDir,
@@ -33,7 +34,8 @@ pub(crate) struct SoftHsm {
 impl SoftHsm {
     pub(crate) fn new() -> Self {
         machine::share();
-        let directory = tempfile::Builder::new().prefix("countersign-token").tempdir().expect("a directory");
+        let directory =
+            tempfile::Builder::new().prefix("countersign-token").tempdir().expect("a directory");
         let label = format!("t{}", std::process::id());
         let output = Command::new(AGENT)
             .args(["init-token", "--label", &label, "--dir"])
@@ -71,7 +73,10 @@ impl SoftHsm {
             attestation_root: None,
             pin: PinSource::File(self.made.pin_file.clone()),
             credentials_directory: None,
-            environment: vec![("SOFTHSM2_CONF".to_owned(), self.configuration().display().to_string())],
+            environment: vec![(
+                "SOFTHSM2_CONF".to_owned(),
+                self.configuration().display().to_string(),
+            )],
             state_dir: self.state_dir(),
             allow_software_tokens: true,
             confinement: Demand::Required,

@@ -18,7 +18,9 @@ const MIB: u64 = 1 << 20;
 fn two_pipelined_requests_get_two_answers_in_order() {
     let served = Served::start(quick());
     let mut client = served.connect();
-    client.send(&[extension("sleep@countersign", "100"), extension("echo@countersign", "second")].concat());
+    client.send(
+        &[extension("sleep@countersign", "100"), extension("echo@countersign", "second")].concat(),
+    );
     assert_eq!(client.answer().as_deref(), Some("100"));
     assert_eq!(client.answer().as_deref(), Some("second"));
 }
@@ -39,10 +41,15 @@ fn pipelined_requests_run_together() {
 fn more_requests_than_may_be_in_flight_are_all_answered() {
     let served = Served::start(quick());
     let mut client = served.connect();
-    let requests: Vec<_> = (0..1000).flat_map(|number| extension("echo@countersign", &number.to_string())).collect();
+    let requests: Vec<_> =
+        (0..1000).flat_map(|number| extension("echo@countersign", &number.to_string())).collect();
     client.send(&[extension("sleep@countersign", "600"), requests].concat());
     client.0.shutdown(Shutdown::Write).expect("half-closed");
-    assert_eq!(client.answer().as_deref(), Some("600"), "waiting for us is not a half frame of theirs");
+    assert_eq!(
+        client.answer().as_deref(),
+        Some("600"),
+        "waiting for us is not a half frame of theirs"
+    );
     for number in 0..1000 {
         assert_eq!(client.answer(), Some(number.to_string()));
     }
@@ -72,7 +79,10 @@ fn a_bad_frame_ends_its_connection_after_the_answers_before_it_and_no_other() {
     ];
     for bad in bad {
         let mut client = served.connect();
-        client.send(&[extension("echo@countersign", "before"), bad, extension("echo@countersign", "after")].concat());
+        client.send(
+            &[extension("echo@countersign", "before"), bad, extension("echo@countersign", "after")]
+                .concat(),
+        );
         assert_eq!(client.answer().as_deref(), Some("before"));
         assert_eq!(client.answer(), None);
         assert_eq!(other.ask("echo@countersign", "fine"), "fine");
@@ -173,7 +183,9 @@ fn a_half_closed_peer_is_noticed_when_it_goes_too() {
 fn a_connection_knows_its_uid_and_its_socket() {
     let served = Served::start(quick());
     let own = rustix::process::getuid().as_raw();
-    for (socket, kind) in [("agent.sock", "Agent"), ("bot.sock", "Client(\"bot\")"), ("admin.sock", "Admin")] {
+    for (socket, kind) in
+        [("agent.sock", "Agent"), ("bot.sock", "Client(\"bot\")"), ("admin.sock", "Admin")]
+    {
         let mut client = Client::connect(&served.path(socket));
         assert_eq!(client.ask("who@countersign", ""), format!("Some({own}) {kind} false"));
     }
@@ -216,7 +228,8 @@ fn one_client_that_takes_all_it_can_leaves_room_for_another() {
 
 #[test]
 fn without_a_permit_nothing_is_accepted_until_one_comes_back() {
-    let served = Served::start(Limits { connections: 3, ..quick() }); // the loop of bot.sock holds one of them
+    // the loop of bot.sock holds one of them
+    let served = Served::start(Limits { connections: 3, ..quick() });
     let mut first = served.connect();
     assert_eq!(first.ask("echo@countersign", "in"), "in");
     let mut second = served.connect();
@@ -227,7 +240,11 @@ fn without_a_permit_nothing_is_accepted_until_one_comes_back() {
     let early = waiting.read(&mut [0]).expect_err("nobody serves it yet");
     assert_eq!(early.kind(), std::io::ErrorKind::WouldBlock);
     let mut operator = Client::connect(&served.path("admin.sock"));
-    assert_eq!(operator.ask("echo@countersign", "in"), "in", "clients cannot lock the operator out");
+    assert_eq!(
+        operator.ask("echo@countersign", "in"),
+        "in",
+        "clients cannot lock the operator out"
+    );
     drop(first);
     waiting.0.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
     assert_eq!(waiting.answer().as_deref(), Some("later"));
@@ -266,7 +283,11 @@ fn thousands_of_idle_connections_cost_little_memory_and_slow_nobody() {
     for _ in 0..1000 {
         assert_eq!(client.ask("echo@countersign", "fast"), "fast");
     }
-    assert!(started.elapsed() < Duration::from_secs(2), "1000 requests took {:?}", started.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_secs(2),
+        "1000 requests took {:?}",
+        started.elapsed()
+    );
 }
 
 #[test]
@@ -323,7 +344,10 @@ fn a_second_agent_is_refused_and_harms_nothing() {
         )
         .expect("threads");
         let error = second.listen(endpoints(served.directory.path())).expect_err("refused");
-        assert!(matches!(error, countersign_front::sockets::socket::SocketError::AnotherAgent(_)), "{error}");
+        assert!(
+            matches!(error, countersign_front::sockets::socket::SocketError::AnotherAgent(_)),
+            "{error}"
+        );
     });
     assert_eq!(served.connect().ask("echo@countersign", "in"), "in");
 }
@@ -350,7 +374,10 @@ fn a_reload_is_all_or_nothing() {
         assert!(path("bot.sock").exists(), "so the others stay as they were");
         wanted[2].path = path("new.sock");
         drop(server.prepare(wanted.clone()).expect("all can be opened"));
-        assert!(path("bot.sock").exists() && !path("new.sock").exists(), "and so they do where the reload fails later");
+        assert!(
+            path("bot.sock").exists() && !path("new.sock").exists(),
+            "and so they do where the reload fails later"
+        );
         server.listen(wanted.clone()).expect("all can be opened");
         assert!(!path("bot.sock").exists() && path("new.sock").exists());
     });

@@ -1,4 +1,5 @@
-//! A person at a pseudo terminal, who types one answer to the first question for a PIN: by pinentry, or by the agent itself.
+//! A person at a pseudo terminal, who types one answer to the first question for a PIN: by
+//! pinentry, or by the agent itself.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -19,11 +20,17 @@ pub(crate) struct Typist {
 
 impl Typist {
     pub(crate) fn of(pin: &str) -> Self {
-        let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a pseudo terminal");
+        let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
+            .expect("a pseudo terminal");
         grantpt(&person).expect("granted");
         unlockpt(&person).expect("unlocked");
-        let terminal = ptsname(&person, Vec::new()).expect("has a name").into_string().expect("UTF-8").into();
-        let kept = rustix::fs::open(&terminal, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty());
+        let terminal =
+            ptsname(&person, Vec::new()).expect("has a name").into_string().expect("UTF-8").into();
+        let kept = rustix::fs::open(
+            &terminal,
+            OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC,
+            Mode::empty(),
+        );
         let (mut person, pin) = (File::from(person), format!("{}\r", pin.trim_end()));
         let typing = std::thread::spawn(move || {
             let (mut shown, mut part) = (Vec::new(), [0; 4096]);
@@ -31,7 +38,8 @@ impl Typist {
                 let length = person.read(&mut part).expect("a question");
                 shown.extend_from_slice(&part[..length]);
             }
-            std::thread::sleep(Duration::from_millis(200)); // a dialog flushes what was typed before it was drawn
+            // a dialog flushes what was typed before it was drawn
+            std::thread::sleep(Duration::from_millis(200));
             person.write_all(pin.as_bytes()).expect("typed");
             person
         });

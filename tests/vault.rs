@@ -1,4 +1,5 @@
-//! Keys behind a touch that are no keys of a YubiKey: a vault on a real SoftHSM, sealed to two virtual YubiKeys.
+//! Keys behind a touch that are no keys of a YubiKey: a vault on a real SoftHSM, sealed to two
+//! virtual YubiKeys.
 
 mod apart;
 mod attacks;
@@ -33,8 +34,8 @@ use crate::yubikey::{Desk, PIN, SERIAL};
 
 pub(crate) const SPARE: u32 = 87_654_321;
 pub(crate) const ADDRESS: &str = "bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq";
-const BOT: &str =
-    "keys = [\"binance-wd\", \"okx-wd\", \"kraken-wd\"]\nscopes = [\"read\", \"transfer\", \"withdraw\"]\n";
+const BOT: &str = "keys = [\"binance-wd\", \"okx-wd\", \"kraken-wd\"]\nscopes = [\"read\", \
+                   \"transfer\", \"withdraw\"]\n";
 
 /// Dropped in this order: the agent ends before its readers.
 pub(crate) struct VaultAgent {
@@ -58,7 +59,12 @@ pub(crate) struct Making<'a> {
 
 impl Default for Making<'_> {
     fn default() -> Self {
-        Self { profile: "softhsm", credentials: None, environment: Vec::new(), vault: SoftHsm::new() }
+        Self {
+            profile: "softhsm",
+            credentials: None,
+            environment: Vec::new(),
+            vault: SoftHsm::new(),
+        }
     }
 }
 
@@ -76,10 +82,15 @@ impl VaultAgent {
         let profile = making.profile;
         let this = Self::unmade(making);
         let pin_file = this.vault.pin_file().to_owned();
-        let made = this.command(&["init", "vault", "--pin-file", pin_file.to_str().expect("UTF-8")]);
+        let made =
+            this.command(&["init", "vault", "--pin-file", pin_file.to_str().expect("UTF-8")]);
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let rotates = profile == "softhsm";
-        assert_eq!(pin_file.exists(), !rotates, "the first PIN is of no use any more where there is another");
+        assert_eq!(
+            pin_file.exists(),
+            !rotates,
+            "the first PIN is of no use any more where there is another"
+        );
         this
     }
 
@@ -87,19 +98,24 @@ impl VaultAgent {
     pub(crate) fn unmade(making: Making<'_>) -> Self {
         let Making { profile, credentials, environment, vault } = making;
         let desk = Desk::new(Firmware::V5_4_3);
-        let spare = desk.rig.insert_at(1, Firmware::V5_7_1, SPARE).unwrap_or_else(|error| panic!("{error}"));
+        let spare = desk
+            .rig
+            .insert_at(1, Firmware::V5_7_1, SPARE)
+            .unwrap_or_else(|error| panic!("{error}"));
         let alice = Person::new("alice", 1);
         let shim = Shim::of(vault.module());
         let wrapper = ["nsenter", "--mount", "--net", "--wd=."].map(str::to_owned).to_vec();
-        let wrapper = [wrapper, vec![format!("--target={}", desk.rig.pid()), "--".to_owned()]].concat();
+        let wrapper =
+            [wrapper, vec![format!("--target={}", desk.rig.pid()), "--".to_owned()]].concat();
         let pin_file = credentials.unwrap_or(desk.directory.path()).join("yk.pin");
         write_pin(&pin_file);
         let pin = match credentials {
             Some(_) => "{ credential = \"yk.pin\" }".to_owned(),
             None => format!("{{ file = \"{}\" }}", pin_file.display()),
         };
-        let credentials =
-            credentials.iter().map(|path| ("CREDENTIALS_DIRECTORY".to_owned(), path.display().to_string()));
+        let credentials = credentials
+            .iter()
+            .map(|path| ("CREDENTIALS_DIRECTORY".to_owned(), path.display().to_string()));
         let environment = environment.into_iter().chain(credentials).collect();
         let launch = Launch { wrapper, environment, ..Launch::default() };
         let rest = rest(&desk, &spare, &vault, &shim, &alice).replace("YUBIKEY_PIN", &pin);
@@ -117,7 +133,8 @@ impl VaultAgent {
         let this = self;
         this.fingers(true);
         this.add("binance-wd", "binance", SECRET, None).expect("enrolled");
-        this.add("okx-wd", "okx", "22582BD0CFF14C41EDBF1AB98506286D", Some("p4ss!w0rd")).expect("enrolled");
+        this.add("okx-wd", "okx", "22582BD0CFF14C41EDBF1AB98506286D", Some("p4ss!w0rd"))
+            .expect("enrolled");
         this.add("kraken-wd", "kraken", KRAKEN_SECRET, None).expect("enrolled");
         this
     }
@@ -144,7 +161,9 @@ impl VaultAgent {
     }
 
     pub(crate) fn register(&self, name: &str, exchange: &str, scopes: &[Scope]) -> Register {
-        let Register::Add(mut key) = self.agent.register(name, exchange, None) else { panic!("no new key") };
+        let Register::Add(mut key) = self.agent.register(name, exchange, None) else {
+            panic!("no new key")
+        };
         key.token = "vault".to_owned();
         key.scopes = scopes.iter().copied().collect();
         Register::Add(key)
@@ -164,7 +183,10 @@ impl VaultAgent {
         let (reader, mut writer) = std::io::pipe().expect("a pipe");
         writer.write_all(entered.to_string().as_bytes()).expect("a small text");
         drop(writer);
-        self.agent.admin().add(&self.register(name, exchange, &[Scope::Withdraw, Scope::Transfer]), reader.as_fd())
+        self.agent.admin().add(
+            &self.register(name, exchange, &[Scope::Withdraw, Scope::Transfer]),
+            reader.as_fd(),
+        )
     }
 
     /// Asks, has alice approve, and waits for the end.
@@ -191,12 +213,20 @@ impl VaultAgent {
         let file = self.agent.config_file().display().to_string();
         let pids = fs::read_dir("/proc").expect("readable");
         let pids = pids.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-        let ours =
-            |pid: &i32| fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains(&file));
+        let ours = |pid: &i32| {
+            fs::read_to_string(format!("/proc/{pid}/cmdline"))
+                .is_ok_and(|line| line.contains(&file))
+        };
         pids.filter(|pid| is_vault_host(*pid) && ours(pid)).collect()
     }
 
-    pub(crate) fn ask(&self, client: &mut Client, key: &str, path: &str, params: &str) -> Result<String, Error> {
+    pub(crate) fn ask(
+        &self,
+        client: &mut Client,
+        key: &str,
+        path: &str,
+        params: &str,
+    ) -> Result<String, Error> {
         match client.sign(&call(key, "POST", path, params)) {
             Err(Error::Waits(waits)) => Ok(waits.pending.id),
             Err(error) => Err(error),
@@ -211,25 +241,33 @@ impl VaultAgent {
         admin.approve(id, &self.alice.approve(&entry.statement, 1))
     }
 
-    /// What whoever has the agent's uid, the PIV PIN and PC/SC does with one touch: an agreement of their own.
+    /// What whoever has the agent's uid, the PIV PIN and PC/SC does with one touch: an agreement of
+    /// their own.
     pub(crate) fn stolen_pin(&self, token: &str) -> String {
         let file = self.agent.state_dir().join("vault").join(token).join("sealed");
         let sealed = Sealed::parse(&fs::read(file).expect("readable")).expect("whole");
         let point = sealed.point_for(SERIAL).expect("a recipient");
         let pin = self.desk.pin(PIN, 7);
-        let agreed = self.desk.inside(|| self.desk.yubikey().agree(Slot::KEY_MANAGEMENT, point, &pin, Box::new(|| ())));
+        let agreed = self.desk.inside(|| {
+            self.desk.yubikey().agree(Slot::KEY_MANAGEMENT, point, &pin, Box::new(|| ()))
+        });
         let contents = sealed.open(SERIAL, &agreed.expect("touched")).expect("opens");
         String::from_utf8(contents.pin.as_bytes().to_vec()).expect("hex")
     }
 
     /// The touches that both cards gave for an agreement.
     pub(crate) fn agreements(&self) -> u32 {
-        [&self.desk.card, &self.spare].map(|card| card.status().counts.agreements as u32).into_iter().sum()
+        [&self.desk.card, &self.spare]
+            .map(|card| card.status().counts.agreements as u32)
+            .into_iter()
+            .sum()
     }
 
     /// Waits until nothing of a vault host is left.
     pub(crate) fn wait_until_closed(&self) {
-        self.agent.wait_until("no process is left", |agent| agent.children().iter().all(|pid| !is_vault_host(*pid)));
+        self.agent.wait_until("no process is left", |agent| {
+            agent.children().iter().all(|pid| !is_vault_host(*pid))
+        });
     }
 }
 
@@ -257,7 +295,8 @@ fn rest(desk: &Desk, spare: &Card, vault: &SoftHsm, shim: &Shim, alice: &Person)
     };
     let place = |label: &str, asset: &str, network: &str, address: &str| {
         format!(
-            "[[destination]]\nlabel = \"{label}\"\nasset = \"{asset}\"\nnetwork = \"{network}\"\naddress = \"{address}\"\n\n"
+            "[[destination]]\nlabel = \"{label}\"\nasset = \"{asset}\"\nnetwork = \
+             \"{network}\"\naddress = \"{address}\"\n\n"
         )
     };
     [
@@ -274,7 +313,9 @@ fn rest(desk: &Desk, spare: &Card, vault: &SoftHsm, shim: &Shim, alice: &Person)
         place("cold", "BTC", "BTC", ADDRESS),
         place("cold-okx", "BTC", "BTC-Bitcoin", ADDRESS),
         place("cold-kraken", "XBT", "none", ADDRESS),
-        "[transfer.BTC]\nper_day = \"2\"\napprovers = [{ above = \"0\", count = 1 }]\n\n[transfer.XBT]\nper_day = \"2\"\n\n".to_owned(),
+        "[transfer.BTC]\nper_day = \"2\"\napprovers = [{ above = \"0\", count = 1 \
+         }]\n\n[transfer.XBT]\nper_day = \"2\"\n\n"
+            .to_owned(),
         format!("[approver.alice]\nssh_key = \"{}\"\n", alice.public_key()),
     ]
     .concat()
@@ -282,6 +323,7 @@ fn rest(desk: &Desk, spare: &Card, vault: &SoftHsm, shim: &Shim, alice: &Person)
 
 /// A withdrawal of each exchange: key, path, parameters.
 pub(crate) fn binance(amount: &str) -> (&'static str, &'static str, String) {
-    let params = format!(r#"{{"coin":"BTC","network":"BTC","address":"{ADDRESS}","amount":"{amount}"}}"#);
+    let params =
+        format!(r#"{{"coin":"BTC","network":"BTC","address":"{ADDRESS}","amount":"{amount}"}}"#);
     ("binance-wd", "/sapi/v1/capital/withdraw/apply", params)
 }

@@ -22,7 +22,8 @@ pub(crate) const SERIAL: u32 = 12_345_678;
 pub(crate) const PIN: &str = "123456";
 pub(crate) const LONG: Duration = Duration::from_secs(20);
 
-/// A card in a reader of its own pcscd. Dropped in this order: the card is pulled out, the readers go, the files go.
+/// A card in a reader of its own pcscd. Dropped in this order: the card is pulled out, the readers
+/// go, the files go.
 #[derive(Debug)]
 pub(crate) struct Desk {
     pub(crate) card: Card,
@@ -33,8 +34,10 @@ pub(crate) struct Desk {
 impl Desk {
     pub(crate) fn new(firmware: Firmware) -> Self {
         machine::share();
-        let directory = tempfile::Builder::new().prefix("countersign-yubikey").tempdir().expect("a directory");
-        let rig = Rig::start(&directory.path().join("rig")).unwrap_or_else(|error| panic!("{error}"));
+        let directory =
+            tempfile::Builder::new().prefix("countersign-yubikey").tempdir().expect("a directory");
+        let rig =
+            Rig::start(&directory.path().join("rig")).unwrap_or_else(|error| panic!("{error}"));
         let card = rig.insert(firmware, SERIAL).unwrap_or_else(|error| panic!("{error}"));
         Self { card, rig, directory }
     }
@@ -42,12 +45,14 @@ impl Desk {
     /// Does `work` on a thread that sees the rig's pcscd, and no other.
     #[expect(unsafe_code, reason = "a thread's own root and working directory are no memory")]
     pub(crate) fn inside<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
-        let namespace = std::fs::File::open(format!("/proc/{}/ns/mnt", self.rig.pid())).expect("the rig's");
+        let namespace =
+            std::fs::File::open(format!("/proc/{}/ns/mnt", self.rig.pid())).expect("the rig's");
         std::thread::scope(|scope| {
             let thread = scope.spawn(move || {
                 // SAFETY: only descriptors can be pulled from under others, and they stay shared.
                 unsafe { unshare_unsafe(UnshareFlags::FS) }.expect("a thread may");
-                move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount)).expect("takes root");
+                move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount))
+                    .expect("takes root");
                 work()
             });
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -55,7 +60,13 @@ impl Desk {
     }
 
     /// Makes a key as another program would; its public key in DER.
-    pub(crate) fn generate(&self, slot: u8, algorithm: AlgorithmId, pin: PinPolicy, touch: TouchPolicy) {
+    pub(crate) fn generate(
+        &self,
+        slot: u8,
+        algorithm: AlgorithmId,
+        pin: PinPolicy,
+        touch: TouchPolicy,
+    ) {
         self.inside(move || {
             let mut yubikey = yubikey::YubiKey::open_by_serial(SERIAL.into()).expect("the card");
             let key = MgmKey::get_default(&yubikey).expect("a default");

@@ -1,4 +1,5 @@
-//! The configuration child: reads the configuration for the front, which can no longer open it, at one reload.
+//! The configuration child: reads the configuration for the front, which can no longer open it, at
+//! one reload.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -11,6 +12,7 @@ use countersign_base::system::confine;
 pub fn tell_sources(control: OwnedFd, config_file: &Path) -> anyhow::Result<()> {
     confine::hide_memory()?;
     confine::follow_parent()?;
-    let sources = Sources::gather(config_file).map_err(|error| format!("{:#}", anyhow::Error::from(error)));
+    let sources =
+        Sources::gather(config_file).map_err(|error| format!("{:#}", anyhow::Error::from(error)));
     Ok(frame::send(std::os::unix::net::UnixStream::from(control), &sources)?)
 }

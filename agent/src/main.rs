@@ -33,7 +33,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Parse the configuration, verify permissions and look for the tokens; sign nothing, try no PIN. Exits with 0 or 78.
+    /// Parse the configuration, verify permissions and look for the tokens; sign nothing, try no
+    /// PIN. Exits with 0 or 78.
     Check {
         #[command(flatten)]
         config: ConfigFile,
@@ -78,7 +79,8 @@ enum Command {
         #[arg(long = "front-writes", value_name = "DIR")]
         front_writes: Vec<PathBuf>,
     },
-    /// Keeps the PIN of a trading token that a touch opened, while the agent runs; started by the agent.
+    /// Keeps the PIN of a trading token that a touch opened, while the agent runs; started by the
+    /// agent.
     #[command(hide = true)]
     Keeper {
         /// Descriptor of the connection to the agent.
@@ -154,7 +156,8 @@ enum Command {
         only_vaults: bool,
         #[arg(long, value_parser = demand, default_value = Demand::default().name())]
         confinement: Demand,
-        /// Where the agent can write: what lies there is not loaded by the processes that are started.
+        /// Where the agent can write: what lies there is not loaded by the processes that are
+        /// started.
         #[arg(long = "front-writes", value_name = "DIR")]
         front_writes: Vec<PathBuf>,
     },
@@ -168,7 +171,8 @@ enum VaultAction {
         /// Holds the token's PIN now; removed once there is another one.
         #[arg(long)]
         pin_file: PathBuf,
-        /// Holds the security officer's PIN, which could set that one: it is changed too, and nobody knows it any more.
+        /// Holds the security officer's PIN, which could set that one: it is changed too, and
+        /// nobody knows it any more.
         #[arg(long, value_name = "FILE")]
         so_pin_file: Option<PathBuf>,
         /// Make new keys in slot 9d, over those that are there.
@@ -213,7 +217,12 @@ impl Credentials {
 
 #[derive(Debug, clap::Args)]
 struct ConfigFile {
-    #[arg(long = "config", value_name = "FILE", global = true, default_value = "/etc/countersign/agent.toml")]
+    #[arg(
+        long = "config",
+        value_name = "FILE",
+        global = true,
+        default_value = "/etc/countersign/agent.toml"
+    )]
     file: PathBuf,
 }
 
@@ -232,29 +241,40 @@ fn main() -> ExitCode {
 fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Check { config, without_tokens, json } => {
-            let tokens = if without_tokens { check::Tokens::LeaveAlone } else { check::Tokens::LookFor };
+            let tokens =
+                if without_tokens { check::Tokens::LeaveAlone } else { check::Tokens::LookFor };
             Ok(ExitCode::from(check::check(&config.file, tokens, json)))
         }
         Command::Look => Ok(check::look()),
         Command::Profiles { json } => show(&profiles::list(json)?),
         Command::Run { config } => run::run(&config.file).map(|()| ExitCode::SUCCESS),
         Command::Enrol { control, operator, config, credentials, front_writes } => {
-            let control = sys::duplicate_descriptor(control).context("there is no connection to the agent")?;
+            let control = sys::duplicate_descriptor(control)
+                .context("there is no connection to the agent")?;
             let operator = sys::duplicate_descriptor(operator).context("there is no operator")?;
-            let told = enrol_child::run(control, &operator, (&config.file, &credentials.facts()), &front_writes);
+            let told = enrol_child::run(
+                control,
+                &operator,
+                (&config.file, &credentials.facts()),
+                &front_writes,
+            );
             Ok(if told { ExitCode::SUCCESS } else { ExitCode::from(UNAVAILABLE) })
         }
         Command::Configuration { config, control } => {
-            let control = sys::duplicate_descriptor(control).context("there is no connection to the agent")?;
-            configuration_child::tell_sources(control, &config.file).context("the agent could not be told")?;
+            let control = sys::duplicate_descriptor(control)
+                .context("there is no connection to the agent")?;
+            configuration_child::tell_sources(control, &config.file)
+                .context("the agent could not be told")?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Host { control, front_writes } => {
-            let control = sys::duplicate_descriptor(control).context("there is no connection to the agent")?;
+            let control = sys::duplicate_descriptor(control)
+                .context("there is no connection to the agent")?;
             Ok(ExitCode::from(token_host::run(control, &front_writes).exit_code()))
         }
         Command::Keeper { control, door } => {
-            let control = sys::duplicate_descriptor(control).context("there is no connection to the agent")?;
+            let control = sys::duplicate_descriptor(control)
+                .context("there is no connection to the agent")?;
             let door = sys::duplicate_descriptor(door).context("there is no door")?;
             match keeper::run(control, &door) {
                 Ok(()) => Ok(ExitCode::SUCCESS),
@@ -263,18 +283,28 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Vault { action, config } => vault(action, &config.file),
         Command::VaultHost { control, config, credentials, front_writes } => {
-            let control = sys::duplicate_descriptor(control).context("there is no connection to the agent")?;
+            let control = sys::duplicate_descriptor(control)
+                .context("there is no connection to the agent")?;
             let told = vault_host::run(control, &config.file, &credentials.facts(), &front_writes);
             Ok(if told { ExitCode::SUCCESS } else { ExitCode::from(UNAVAILABLE) })
         }
-        Command::Spawner { control, config, credentials, only_vaults, confinement, front_writes } => {
-            let control = sys::duplicate_descriptor(control).context("there is no connection to the agent")?;
+        Command::Spawner {
+            control,
+            config,
+            credentials,
+            only_vaults,
+            confinement,
+            front_writes,
+        } => {
+            let control = sys::duplicate_descriptor(control)
+                .context("there is no connection to the agent")?;
             let programs = spawner::Programs::of_agent(
                 &config.file,
                 &front_writes,
                 credentials.facts().credentials_directory.as_deref(),
             );
-            spawner::run(control, programs, confinement, only_vaults).context("the spawner cannot go on")?;
+            spawner::run(control, programs, confinement, only_vaults)
+                .context("the spawner cannot go on")?;
             Ok(ExitCode::SUCCESS)
         }
         Command::InitToken { dir, label } => {
@@ -285,7 +315,8 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
             let text = match pin_attempts::reset(&state_dir, &token)? {
                 true => format!("the PIN of token {token} may be tried once more"),
                 false => format!(
-                    "no attempts with the PIN of token {token} are on record in {}; --state-dir names another state directory",
+                    "no attempts with the PIN of token {token} are on record in {}; --state-dir \
+                     names another state directory",
                     state_dir.display()
                 ),
             };
@@ -316,9 +347,10 @@ fn demand(text: &str) -> Result<Demand, &'static str> {
 fn vault(action: VaultAction, config: &std::path::Path) -> anyhow::Result<ExitCode> {
     let open = |token: &str| Custody::open(config, token);
     let done = match &action {
-        VaultAction::Init { token, pin_file, so_pin_file, overwrite, agent_id } => {
-            open(token).and_then(|one| one.init(pin_file, so_pin_file.as_deref(), *overwrite, agent_id.as_deref()))
-        }
+        VaultAction::Init { token, pin_file, so_pin_file, overwrite, agent_id } => open(token)
+            .and_then(|one| {
+                one.init(pin_file, so_pin_file.as_deref(), *overwrite, agent_id.as_deref())
+            }),
         VaultAction::Show { token } => open(token).and_then(|one| one.show()),
         VaultAction::Drill { token, yubikey } => open(token).and_then(|one| one.drill(yubikey)),
         VaultAction::Add { token, yubikey, overwrite } => {
@@ -327,8 +359,12 @@ fn vault(action: VaultAction, config: &std::path::Path) -> anyhow::Result<ExitCo
         VaultAction::Remove { token, yubikey } => {
             open(token).and_then(|one| one.change(&Change::Remove(yubikey.clone()), false))
         }
-        VaultAction::Reseal { token } => open(token).and_then(|one| one.change(&Change::Reseal, false)),
-        VaultAction::Rotate { token } => open(token).and_then(|one| one.change(&Change::Rotate, false)),
+        VaultAction::Reseal { token } => {
+            open(token).and_then(|one| one.change(&Change::Reseal, false))
+        }
+        VaultAction::Rotate { token } => {
+            open(token).and_then(|one| one.change(&Change::Rotate, false))
+        }
     };
     match done {
         Ok(shown) => show(&shown.to_string()),
@@ -339,18 +375,20 @@ fn vault(action: VaultAction, config: &std::path::Path) -> anyhow::Result<ExitCo
     }
 }
 
-/// RUST_LOG is one level, for our own crates. Dependencies log at `warn` at most: some of them trace PINs and whole
-/// requests. The PKCS#11 binding calls each mechanism it has no name for an error; what goes wrong with a token comes
-/// back as a value.
+/// RUST_LOG is one level, for our own crates. Dependencies log at `warn` at most: some of them
+/// trace PINs and whole requests. The PKCS#11 binding calls each mechanism it has no name for an
+/// error; what goes wrong with a token comes back as a value.
 ///
 /// What serves others has a relay between itself and standard error; a command that a person runs
 /// waits for its reader.
 fn log_to_stderr(command: &Command) {
     let wanted = std::env::var("RUST_LOG").unwrap_or_default();
-    let level = ["error", "warn", "info", "debug", "trace"].into_iter().find(|level| *level == wanted);
+    let level =
+        ["error", "warn", "info", "debug", "trace"].into_iter().find(|level| *level == wanted);
     let level = level.unwrap_or("info");
-    let ours =
-        ["agent", "base", "core", "front", "token"].map(|crate_| format!("countersign_{crate_}={level}")).join(",");
+    let ours = ["agent", "base", "core", "front", "token"]
+        .map(|crate_| format!("countersign_{crate_}={level}"))
+        .join(",");
     let filter = format!("warn,{ours},cryptoki=off");
     let colour = std::io::stderr().is_terminal();
     let relayed = match command {
@@ -360,7 +398,8 @@ fn log_to_stderr(command: &Command) {
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))
         .with_writer(|| log::Lines)
-        .log_internal_errors(false) // it would print them to standard error, and end the process where it cannot
+        // it would print them to standard error, and end the process where it cannot
+        .log_internal_errors(false)
         .with_ansi(colour)
         .init();
     if let Err(error) = relayed {

@@ -19,14 +19,21 @@ use crate::load::{Load, frame, string};
 use crate::process::Process;
 use crate::softhsm::SoftHsm;
 
-/// Binance's published test key: <https://developers.binance.com/docs/binance-spot-api-docs/rest-api/request-security>
+/// Binance's published test key:
+/// <https://developers.binance.com/docs/binance-spot-api-docs/rest-api/request-security>
 const API_KEY: &str = "vmPUZE6mv9SD5VNHk4HlWFsOr6aKE2zvsw0MuIgwCIPy6utIco14y7Ju91duEh8A";
 const SECRET: &str = "NhqPtmdSJYdKjVHjA7PZj4Mge3R5YNiP1e3UZjInClVN65XAbvqqM6A7H5fATj0j";
 
 /// A Binance order; `key` is a place to fill.
-pub(crate) const ORDER: &str = r#"{"v":1,"key":"KEY","method":"POST","path":"/api/v3/order","params":{"symbol":"BTCUSDT","side":"BUY","type":"LIMIT","timeInForce":"GTC","quantity":"0.01","price":"30000"}}"#;
+pub(crate) const ORDER: &str = r#"{"v":1,"key":"KEY","method":"POST","path":"/api/v3/order",
+    "params":{"symbol":"BTCUSDT","side":"BUY","type":"LIMIT","timeInForce":"GTC","quantity":"0.01",
+    "price":"30000"}}"#;
 /// A Coinbase order, which a token of P-256 covers.
-const COINBASE_ORDER: &str = r#"{"v":1,"key":"p256","method":"POST","path":"/api/v3/brokerage/orders","params":{"client_order_id":"11111-000000","product_id":"BTC-USD","side":"BUY","order_configuration":{"limit_limit_gtc":{"base_size":"0.001","limit_price":"10000.00","post_only":false}}}}"#;
+const COINBASE_ORDER: &str = r#"{"v":1,"key":"p256","method":"POST",
+    "path":"/api/v3/brokerage/orders","params":{"client_order_id":"11111-000000",
+    "product_id":"BTC-USD","side":"BUY",
+    "order_configuration":{"limit_limit_gtc":{"base_size":"0.001","limit_price":"10000.00",
+    "post_only":false}}}}"#;
 
 #[derive(Debug)]
 pub(crate) struct Agent {
@@ -55,7 +62,12 @@ impl Agent {
         fs::write(&config, configuration(directory, &token))?;
         let log = fs::File::create(directory.join("log"))?;
         let mut command = Command::new(program);
-        let child = command.args(["run", "--config"]).arg(config).stdin(Stdio::null()).stderr(log).spawn()?;
+        let child = command
+            .args(["run", "--config"])
+            .arg(config)
+            .stdin(Stdio::null())
+            .stderr(log)
+            .spawn()?;
         let agent = Self { child, directory: directory.to_owned() };
         agent.wait_until_healthy()?;
         agent.add_hmac()?;
@@ -65,10 +77,18 @@ impl Agent {
     fn wait_until_healthy(&self) -> anyhow::Result<()> {
         let start = Instant::now();
         let sockets = self.sockets();
-        let healthy = || Ok::<_, countersign::Error>(Admin::open(&sockets)?.status()?.tokens[0].state == "healthy");
+        let healthy = || {
+            Ok::<_, countersign::Error>(
+                Admin::open(&sockets)?.status()?.tokens[0].state == "healthy",
+            )
+        };
         while !healthy().unwrap_or(false) {
             let log = || fs::read_to_string(self.directory.join("log")).unwrap_or_default();
-            ensure!(start.elapsed() < Duration::from_secs(15), "the agent does not start:\n{}", log());
+            ensure!(
+                start.elapsed() < Duration::from_secs(15),
+                "the agent does not start:\n{}",
+                log()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(())
@@ -76,20 +96,28 @@ impl Agent {
 
     fn add_hmac(&self) -> anyhow::Result<()> {
         let (reader, mut writer) = std::io::pipe()?;
-        writer.write_all(serde_json::json!({"api_key": API_KEY, "secret": SECRET}).to_string().as_bytes())?;
+        writer.write_all(
+            serde_json::json!({"api_key": API_KEY, "secret": SECRET}).to_string().as_bytes(),
+        )?;
         drop(writer);
-        Admin::open(&self.sockets())?.add(&Register::Add(new_key("hmac", "binance", None)), reader.as_fd())?;
+        Admin::open(&self.sockets())?
+            .add(&Register::Add(new_key("hmac", "binance", None)), reader.as_fd())?;
         Ok(())
     }
 
     /// Keys of the token's own: `ed25519` for Binance and `p256` for Coinbase.
     pub(crate) fn generate_keys(&self) -> anyhow::Result<()> {
         let mut admin = Admin::open(&self.sockets())?;
-        for (name, exchange, algorithm) in
-            [("ed25519", "binance", Algorithm::Ed25519), ("p256", "coinbase", Algorithm::EcdsaP256Sha256)]
-        {
+        for (name, exchange, algorithm) in [
+            ("ed25519", "binance", Algorithm::Ed25519),
+            ("p256", "coinbase", Algorithm::EcdsaP256Sha256),
+        ] {
             admin.register(&Register::Generate(new_key(name, exchange, Some(algorithm))))?;
-            admin.register(&Register::Activate { v: 1, name: name.to_owned(), api_key: "id".to_owned() })?;
+            admin.register(&Register::Activate {
+                v: 1,
+                name: name.to_owned(),
+                api_key: "id".to_owned(),
+            })?;
         }
         Ok(())
     }
@@ -107,7 +135,13 @@ impl Agent {
     }
 
     /// Orders at Binance from `clients` connections with `depth` under way on each.
-    pub(crate) fn load(&self, name: &str, key: &str, clients: usize, depth: usize) -> anyhow::Result<Load> {
+    pub(crate) fn load(
+        &self,
+        name: &str,
+        key: &str,
+        clients: usize,
+        depth: usize,
+    ) -> anyhow::Result<Load> {
         self.orders(name, &self.socket(), &ORDER.replace("KEY", key), (clients, depth))
     }
 
@@ -116,7 +150,13 @@ impl Agent {
         self.orders(name, &coinbase_socket(&self.directory), COINBASE_ORDER, (1, 1))
     }
 
-    fn orders(&self, name: &str, socket: &Path, order: &str, clients: (usize, usize)) -> anyhow::Result<Load> {
+    fn orders(
+        &self,
+        name: &str,
+        socket: &Path,
+        order: &str,
+        clients: (usize, usize),
+    ) -> anyhow::Result<Load> {
         let request = frame(27, &[&string(b"sign@countersign"), &string(order.as_bytes())]);
         let front = self.front();
         let processes = move || {
@@ -128,8 +168,8 @@ impl Agent {
         Load::new(name, socket, clients, request, processes, good)
     }
 
-    /// Serves `requests`, connects a thousand times, and reads the resident memory in between. Nobody else may be
-    /// connected: the agent takes 1,024 in all.
+    /// Serves `requests`, connects a thousand times, and reads the resident memory in between.
+    /// Nobody else may be connected: the agent takes 1,024 in all.
     pub(crate) fn memory(&self, requests: u64) -> anyhow::Result<Memory> {
         let front = self.front();
         let mut load = self.load("memory", "hmac", 4, 8)?;
@@ -137,7 +177,8 @@ impl Agent {
         let before = front.rss_kib();
         load.requests(requests)?;
         let after = front.rss_kib();
-        let idle: Vec<_> = (0..IDLE).map(|number| self.idle_connection(number)).collect::<Result<_, _>>()?;
+        let idle: Vec<_> =
+            (0..IDLE).map(|number| self.idle_connection(number)).collect::<Result<_, _>>()?;
         Ok(Memory {
             front_kib: after,
             host_kib: front.grandchildren("host").iter().map(Process::rss_kib).sum(),
@@ -159,12 +200,16 @@ impl Agent {
         stream.read_exact(&mut length)?;
         let mut answer = vec![0; u32::from_be_bytes(length) as usize];
         stream.read_exact(&mut answer)?;
-        ensure!(String::from_utf8_lossy(&answer).contains("\"started_ms\":"), "no status for an idle connection");
+        ensure!(
+            String::from_utf8_lossy(&answer).contains("\"started_ms\":"),
+            "no status for an idle connection"
+        );
         Ok(stream)
     }
 }
 
-/// The last of the agent's places are for peers with at most 16 connections to a socket: so many clients share the idle ones.
+/// The last of the agent's places are for peers with at most 16 connections to a socket: so many
+/// clients share the idle ones.
 const IDLE: usize = 1_000;
 const IDLE_SOCKETS: usize = 64;
 
@@ -209,20 +254,24 @@ fn configuration(directory: &Path, token: &SoftHsm) -> String {
     let idle = |number| {
         let socket = idle_socket(directory, number);
         format!(
-            "[client.idle-{number}]\nuser = {uid}\nsocket = \"{}\"\nkeys = [\"hmac\"]\nscopes = [\"read\"]\n",
+            "[client.idle-{number}]\nuser = {uid}\nsocket = \"{}\"\nkeys = [\"hmac\"]\nscopes = \
+             [\"read\"]\n",
             socket.display()
         )
     };
     let idle: String = (0..IDLE_SOCKETS).map(idle).collect();
     format!(
         "[agent]\nstate_dir = \"{directory}/state\"\nsocket = \"{directory}/agent.sock\"\n\
-         admin_socket = \"{directory}/admin.sock\"\nallow_software_tokens = true\nallow_same_user = true\n\n\
+         admin_socket = \"{directory}/admin.sock\"\nallow_software_tokens = true\nallow_same_user \
+         = true\n\n\
          [token.hsm]\nprofile = \"softhsm\"\nlabel = \"{}\"\npin = {{ file = \"{}\" }}\n\
          environment = {{ SOFTHSM2_CONF = \"{}\" }}\n\n\
-         [client.bot]\nuser = {uid}\nkeys = [\"hmac\", \"ed25519\"]\nscopes = [\"read\", \"trade\"]\n\
+         [client.bot]\nuser = {uid}\nkeys = [\"hmac\", \"ed25519\"]\nscopes = [\"read\", \
+         \"trade\"]\n\
          symbols = [\"BTCUSDT\", \"ETHUSDT\"]\nmax_quantity = {{ BTCUSDT = \"0.5\" }}\n\
          limit.USDT = {{ per_request = \"5000\", per_day = \"1000000000000000\" }}\n\n\
-         [client.coinbase]\nuser = {uid}\nsocket = \"{}\"\nkeys = [\"p256\"]\nscopes = [\"read\", \"trade\"]\n{idle}",
+         [client.coinbase]\nuser = {uid}\nsocket = \"{}\"\nkeys = [\"p256\"]\nscopes = [\"read\", \
+         \"trade\"]\n{idle}",
         token.label,
         token.pin_file.display(),
         token.configuration.display(),

@@ -20,12 +20,18 @@ pub(crate) struct Bar {
 impl std::fmt::Display for Bar {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let said = if self.met { "met" } else { "MISSED" };
-        write!(f, "{:72} {:9.2} (bar {:.2} {}): {said}", self.what, self.value, self.wanted, self.unit)
+        write!(
+            f,
+            "{:72} {:9.2} (bar {:.2} {}): {said}",
+            self.what, self.value, self.wanted, self.unit
+        )
     }
 }
 
 pub(crate) fn bars(figures: &[Figure], steps: &[Step], memory: Option<&Memory>) -> Vec<Bar> {
-    let figure = |name: &str, pinned| figures.iter().find(|figure| figure.name == name && figure.pinned == pinned);
+    let figure = |name: &str, pinned| {
+        figures.iter().find(|figure| figure.name == name && figure.pinned == pinned)
+    };
     let p50 = |name: &str| figure(name, true).map(|figure| figure.microseconds(0.5));
     let rate = |name: &str, pinned| figure(name, pinned).map(Figure::per_second);
     let agent = p50(&agent_name(1, 1));
@@ -35,8 +41,18 @@ pub(crate) fn bars(figures: &[Figure], steps: &[Step], memory: Option<&Memory>) 
     let helper = p50("ssh-agent with PKCS#11 helper, P-256");
     let together = steps.last().map(|step| step.ns.max(step.ns_with_1000_keys) / 1000.0);
     [
-        most("p50 of one client, pinned, by 2 × echo + raw token", ratio(agent, floor), 1.35, "times"),
-        most("p50 of one client, pinned, by p11-kit server", ratio(agent, p50("p11-kit server, HMAC")), 0.65, "times"),
+        most(
+            "p50 of one client, pinned, by 2 × echo + raw token",
+            ratio(agent, floor),
+            1.35,
+            "times",
+        ),
+        most(
+            "p50 of one client, pinned, by p11-kit server",
+            ratio(agent, p50("p11-kit server, HMAC")),
+            0.65,
+            "times",
+        ),
         least(
             "16 × 8 unpinned, by the raw single-thread token rate",
             ratio(rate(&busiest, false), rate(TOKEN_COPY, false)),

@@ -4,7 +4,8 @@ use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 
-/// Answers every request of `request` bytes with `answer` bytes; asks `next` in between where there is one.
+/// Answers every request of `request` bytes with `answer` bytes; asks `next` in between where there
+/// is one.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Echo {
     #[arg(long)]
@@ -32,7 +33,11 @@ impl Echo {
         }
     }
 
-    fn serve_one(&self, mut client: UnixStream, mut next: Option<&mut UnixStream>) -> std::io::Result<()> {
+    fn serve_one(
+        &self,
+        mut client: UnixStream,
+        mut next: Option<&mut UnixStream>,
+    ) -> std::io::Result<()> {
         let (mut request, mut answer) = (vec![0; self.request], vec![0; self.answer]);
         let (inner_request, mut inner_answer) = ([0; INNER.0], [0; INNER.1]);
         let length = (self.answer - 4) as u32;

@@ -62,11 +62,18 @@ impl Fleet {
         }
         subjects.push(Box::new(first));
         for (clients, depth) in CLIENTS_AND_DEPTHS.into_iter().skip(1) {
-            subjects.push(Box::new(agent.load(&agent_name(clients, depth), "hmac", clients, depth)?));
+            subjects.push(Box::new(agent.load(
+                &agent_name(clients, depth),
+                "hmac",
+                clients,
+                depth,
+            )?));
         }
         subjects.push(Box::new(agent.load("agent, Ed25519, 1 × 1", "ed25519", 1, 1)?));
         subjects.push(Box::new(agent.coinbase_load(P256)?));
-        if Command::new("p11-kit").arg("--version").output().is_ok() && peers::p11_kit_client().is_some() {
+        if Command::new("p11-kit").arg("--version").output().is_ok()
+            && peers::p11_kit_client().is_some()
+        {
             let (server, worker) = peers::p11_kit(&program, path)?;
             servers.push(server);
             subjects.push(Box::new(worker));
@@ -81,20 +88,37 @@ impl Fleet {
         } else {
             left_out.push("ccxt");
         }
-        let other = run.beside.as_deref().map(|program| other_agent(program, path, &mut subjects)).transpose()?;
+        let other = run
+            .beside
+            .as_deref()
+            .map(|program| other_agent(program, path, &mut subjects))
+            .transpose()?;
         subjects.retain(|subject| run.wants(subject.name()));
-        Ok(Self { subjects, agent, left_out, _other: other, _servers: servers, _directory: directory })
+        Ok(Self {
+            subjects,
+            agent,
+            left_out,
+            _other: other,
+            _servers: servers,
+            _directory: directory,
+        })
     }
 }
 
-/// Another build of the agent with the rows of HMAC; each comes right behind the first agent's, to be measured like it.
-fn other_agent(program: &Path, directory: &Path, subjects: &mut Vec<Box<dyn Subject>>) -> anyhow::Result<Agent> {
+/// Another build of the agent with the rows of HMAC; each comes right behind the first agent's, to
+/// be measured like it.
+fn other_agent(
+    program: &Path,
+    directory: &Path,
+    subjects: &mut Vec<Box<dyn Subject>>,
+) -> anyhow::Result<Agent> {
     let directory = directory.join("other");
     fs::create_dir(&directory)?;
     let other = Agent::start(program, &directory)?;
     for (clients, depth) in CLIENTS_AND_DEPTHS {
         let name = agent_name(clients, depth);
-        let place = subjects.iter().position(|subject| subject.name() == name).context("just added")?;
+        let place =
+            subjects.iter().position(|subject| subject.name() == name).context("just added")?;
         let load = other.load(&format!("other {name}"), "hmac", clients, depth)?;
         subjects.insert(place + 1, Box::new(load));
     }
@@ -102,24 +126,37 @@ fn other_agent(program: &Path, directory: &Path, subjects: &mut Vec<Box<dyn Subj
 }
 
 /// One hop, and two: from the client to a relay to the last and back.
-fn echoes(directory: PathBuf, sizes: (usize, usize), servers: &mut Vec<Server>) -> anyhow::Result<Vec<Load>> {
-    let (one, last, relay) = (directory.join("one"), directory.join("last"), directory.join("relay"));
+fn echoes(
+    directory: PathBuf,
+    sizes: (usize, usize),
+    servers: &mut Vec<Server>,
+) -> anyhow::Result<Vec<Load>> {
+    let (one, last, relay) =
+        (directory.join("one"), directory.join("last"), directory.join("relay"));
     let outer = (sizes.0 + 4, sizes.1 + 4);
-    let mut start = |socket: &PathBuf, (request, answer): (usize, usize), next: Option<&PathBuf>| {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.arg("echo").arg("--socket").arg(socket);
-        command.args(["--request", &request.to_string(), "--answer", &answer.to_string()]);
-        command.args(next.iter().flat_map(|next| [OsStr::new("--next"), next.as_os_str()]));
-        servers.push(Server::start(&mut command, socket)?);
-        servers.last().map(|server| server.process("echo")).context("just started")
-    };
+    let mut start =
+        |socket: &PathBuf, (request, answer): (usize, usize), next: Option<&PathBuf>| {
+            let mut command = Command::new(std::env::current_exe()?);
+            command.arg("echo").arg("--socket").arg(socket);
+            command.args(["--request", &request.to_string(), "--answer", &answer.to_string()]);
+            command.args(next.iter().flat_map(|next| [OsStr::new("--next"), next.as_os_str()]));
+            servers.push(Server::start(&mut command, socket)?);
+            servers.last().map(|server| server.process("echo")).context("just started")
+        };
     let one_process = start(&one, outer, None)?;
     let last_process = start(&last, INNER, None)?;
     let relay_process = Process { role: "relay", ..start(&relay, outer, Some(&last))? };
     let request = frame(0, &[&vec![0; sizes.0 - 1]]);
     let two = move || vec![relay_process.clone(), last_process.clone()];
     Ok(vec![
-        Load::new(ONE_HOP, &one, (1, 1), request.clone(), move || vec![one_process.clone()], |_| true)?,
+        Load::new(
+            ONE_HOP,
+            &one,
+            (1, 1),
+            request.clone(),
+            move || vec![one_process.clone()],
+            |_| true,
+        )?,
         Load::new(TWO_HOPS, &relay, (1, 1), request, two, |_| true)?,
     ])
 }

@@ -1,4 +1,5 @@
-//! Requests over sockets that speak the agent protocol's frames, a number of them always under way on each connection.
+//! Requests over sockets that speak the agent protocol's frames, a number of them always under way
+//! on each connection.
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -68,7 +69,8 @@ impl Load {
         good: impl Fn(&[u8]) -> bool,
     ) -> anyhow::Result<Self> {
         let name = name.into();
-        let mut connections = (0..clients).map(|_| Connection::open(socket)).collect::<Result<Vec<_>, _>>()?;
+        let mut connections =
+            (0..clients).map(|_| Connection::open(socket)).collect::<Result<Vec<_>, _>>()?;
         let first = connections[0].call(&request).with_context(|| format!("{name}: no answer"))?;
         ensure!(good(&first), "{name}: answered {}", String::from_utf8_lossy(&first));
         let answer = (first[0], first.len());
@@ -90,12 +92,21 @@ impl Load {
     }
 
     /// Takes what has come on one connection; sends as many new requests, if `more`.
-    fn turn(&mut self, index: usize, latencies: &mut Histogram<u64>, more: bool) -> anyhow::Result<()> {
+    fn turn(
+        &mut self,
+        index: usize,
+        latencies: &mut Histogram<u64>,
+        more: bool,
+    ) -> anyhow::Result<()> {
         let connection = &mut self.connections[index];
         let mut answered = 0;
         let (kind, length) = self.answer;
         connection.receive(|sent, answer| {
-            ensure!(answer[0] == kind && answer.len().abs_diff(length) < 24, "{}", String::from_utf8_lossy(answer));
+            ensure!(
+                answer[0] == kind && answer.len().abs_diff(length) < 24,
+                "{}",
+                String::from_utf8_lossy(answer)
+            );
             latencies.saturating_record(sent.elapsed().as_nanos() as u64);
             answered += 1;
             Ok(())
@@ -108,8 +119,11 @@ impl Load {
         if self.connections.len() == 1 {
             return Ok(vec![0]); // its read waits
         }
-        let mut polled: Vec<_> =
-            self.connections.iter().map(|connection| PollFd::new(&connection.stream, PollFlags::IN)).collect();
+        let mut polled: Vec<_> = self
+            .connections
+            .iter()
+            .map(|connection| PollFd::new(&connection.stream, PollFlags::IN))
+            .collect();
         poll(&mut polled, None)?;
         let ready = polled.iter().enumerate().filter(|(_, polled)| !polled.revents().is_empty());
         Ok(ready.map(|(index, _)| index).collect())
@@ -143,7 +157,8 @@ impl Subject for Load {
 
 impl Connection {
     fn open(socket: &Path) -> anyhow::Result<Self> {
-        let stream = UnixStream::connect(socket).with_context(|| format!("{}", socket.display()))?;
+        let stream =
+            UnixStream::connect(socket).with_context(|| format!("{}", socket.display()))?;
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
         Ok(Self { stream, buffer: Vec::new(), sent: VecDeque::new() })
     }
@@ -174,7 +189,10 @@ impl Connection {
     }
 
     /// One read, and every whole answer that it brought.
-    fn receive(&mut self, mut each: impl FnMut(Instant, &[u8]) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    fn receive(
+        &mut self,
+        mut each: impl FnMut(Instant, &[u8]) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
         let mut chunk = [0; 16 * 1024];
         let read = self.stream.read(&mut chunk)?;
         ensure!(read > 0, "the connection was closed");

@@ -1,4 +1,5 @@
-//! `make bench`: the agent, the raw token, bare sockets and the agent's peers, measured in turns in one run.
+//! `make bench`: the agent, the raw token, bare sockets and the agent's peers, measured in turns in
+//! one run.
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout)] // the table, and what workers tell the driver
 
@@ -54,10 +55,12 @@ pub(crate) struct Run {
     /// A Python that has ccxt; without it ccxt is left out
     #[arg(long)]
     python: Option<PathBuf>,
-    /// Another build of the agent, measured in turns with the first: its rows are named "other agent, …"
+    /// Another build of the agent, measured in turns with the first: its rows are named "other
+    /// agent, …"
     #[arg(long, value_name = "AGENT")]
     beside: Option<PathBuf>,
-    /// Only these rows, each by a part of its name (x for ×), and neither steps nor memory: "agent, 1 x 1"
+    /// Only these rows, each by a part of its name (x for ×), and neither steps nor memory: "agent,
+    /// 1 x 1"
     rows: Vec<String>,
 }
 
@@ -73,7 +76,9 @@ fn main() -> anyhow::Result<()> {
         What::Run(run) => measure_all(&run),
         What::Micro => {
             let (tables, exchanges) = (micro::tables_ms(), countersign_core::exchange::ALL.len());
-            println!("the tables of {exchanges} exchanges            {tables:8.1} ms, once (bar 20 ms)");
+            println!(
+                "the tables of {exchanges} exchanges            {tables:8.1} ms, once (bar 20 ms)"
+            );
             micro::measure().iter().for_each(|step| println!("{step}"));
             Ok(())
         }
@@ -89,7 +94,9 @@ fn measure_all(run: &Run) -> anyhow::Result<()> {
     let figures = measure::rounds(plan, &mut fleet.subjects)?;
     fleet.subjects.clear(); // and their connections with them
     let (steps, memory) = match run.rows.is_empty() {
-        true => (micro::measure(), Some(fleet.agent.memory(if run.long { 1_000_000 } else { 50_000 })?)),
+        true => {
+            (micro::measure(), Some(fleet.agent.memory(if run.long { 1_000_000 } else { 50_000 })?))
+        }
         false => (Vec::new(), None),
     };
     let report = report::Report::new(figures, steps, memory, fleet.left_out);

@@ -12,7 +12,8 @@ use crate::process::{self, Process};
 pub(crate) trait Subject {
     fn name(&self) -> &str;
 
-    /// Every process that takes part but the driver; asked before each turn, as peers start helpers on the way.
+    /// Every process that takes part but the driver; asked before each turn, as peers start helpers
+    /// on the way.
     fn processes(&self) -> Vec<Process>;
 
     /// Works for `time`; the latencies in nanoseconds.
@@ -51,14 +52,16 @@ struct Turn {
     latencies: Histogram<u64>,
     time: Duration,
     cpu_ns: Vec<(&'static str, u64)>,
-    /// Calibration loops beside it, by the fastest one seen; or one and the CPUs' share that others took during it.
+    /// Calibration loops beside it, by the fastest one seen; or one and the CPUs' share that others
+    /// took during it.
     slowdown: f64,
 }
 
 const PINNED_TO: usize = 0;
 /// The kernel counts the time of all CPUs in such steps.
 const TICK_NS: u64 = 10_000_000;
-/// A calibration loop so much slower than the fastest one, or others so busy, say that the CPU was not ours.
+/// A calibration loop so much slower than the fastest one, or others so busy, say that the CPU was
+/// not ours.
 const DISTURBED: f64 = 1.15;
 
 /// A new histogram of nanoseconds: three digits, up to a minute.
@@ -121,7 +124,10 @@ fn turn(
     let (start, busy_before) = (Instant::now(), process::busy_ns());
     let latencies = subject.work(time)?;
     let (time, busy) = (start.elapsed(), process::busy_ns() - busy_before);
-    let spent = processes.iter().zip(before).map(|(process, before)| (process.role, process.cpu_ns() - before));
+    let spent = processes
+        .iter()
+        .zip(before)
+        .map(|(process, before)| (process.role, process.cpu_ns() - before));
     let cpu_ns: Vec<_> = spent.collect();
     let ours: u64 = cpu_ns.iter().map(|(_, spent)| spent).sum();
     let others = busy.saturating_sub(ours + TICK_NS) as f64 / time.as_nanos() as f64;

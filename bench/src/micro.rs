@@ -15,7 +15,9 @@ use countersign_core::exchange::order;
 use countersign_core::exchange::table::Table;
 use countersign_core::exchange::{self, Exchange, Facts};
 use countersign_core::key::{Environment, Key, KeyName, NonceUnit, Tier};
-use countersign_core::policy::{Client, Decision, Policy, RECEIVE_WINDOW_CAP_MS, Release, SpendLimit};
+use countersign_core::policy::{
+    Client, Decision, Policy, RECEIVE_WINDOW_CAP_MS, Release, SpendLimit,
+};
 use countersign_core::record::{self, Outcome, Record, RequestResult};
 use countersign_core::refusal::Refusal;
 use countersign_core::request::Request;
@@ -61,13 +63,15 @@ pub(crate) fn measure() -> Vec<Step> {
     let binance = exchange::named("binance").unwrap();
     let subjects = [Order::new(1, binance), Order::new(1000, binance), Order::new(1, &OneRow)];
     let measured = steps.iter().map(|(name, step)| {
-        let [ns, ns_with_1000_keys, ns_with_1_row] = subjects.each_ref().map(|order| order.measure(*step));
+        let [ns, ns_with_1000_keys, ns_with_1_row] =
+            subjects.each_ref().map(|order| order.measure(*step));
         Step { name, ns, ns_with_1000_keys, ns_with_1_row }
     });
     measured.collect()
 }
 
-/// Milliseconds that the tables of all exchanges take at their first use, in a process that has used none.
+/// Milliseconds that the tables of all exchanges take at their first use, in a process that has
+/// used none.
 pub(crate) fn tables_ms() -> f64 {
     let start = Instant::now();
     for exchange in exchange::ALL {
@@ -112,7 +116,10 @@ impl Order {
             keys: names.clone(),
             scopes: [Scope::Read, Scope::Trade].into_iter().collect(),
             symbols: Some(["BTCUSDT".to_owned()].into()),
-            max_quantity: amount("0.5").map(|most| ("BTCUSDT".to_owned(), most)).into_iter().collect(),
+            max_quantity: amount("0.5")
+                .map(|most| ("BTCUSDT".to_owned(), most))
+                .into_iter()
+                .collect(),
             limits: BTreeMap::from([("USDT".to_owned(), limit)]),
             rate: None,
             unbound: Release::Signature,
@@ -163,7 +170,12 @@ impl Order {
     }
 
     fn drafted(&self, asked: &SignRequest) -> Option<Draft> {
-        let stamp = Stamp { now_ms: 1_700_000_000_000, nonce: 0, random: [7; 16], receive_window_ms: Some(5000) };
+        let stamp = Stamp {
+            now_ms: 1_700_000_000_000,
+            nonce: 0,
+            random: [7; 16],
+            receive_window_ms: Some(5000),
+        };
         let host = self.exchange.host(&asked.request, self.key.environment).ok()?;
         self.exchange.draft(&asked.request, &self.key, host, &stamp).ok()
     }
@@ -195,7 +207,8 @@ impl Order {
             error: None,
         };
         let (mut chain, mut lines) = (Chain::GENESIS, Vec::with_capacity(1024));
-        let mut write = |record: &Record<'_>| chain.write(&mut lines, 1_700_000_000_000, record).is_ok();
+        let mut write =
+            |record: &Record<'_>| chain.write(&mut lines, 1_700_000_000_000, record).is_ok();
         write(&Record::Intent(Box::new(intent))) && write(&Record::Result(result))
     }
 
@@ -203,7 +216,13 @@ impl Order {
         let Some(draft) = self.drafted(asked) else { return false };
         let Ok(finished) = draft.finish(&[0xa5; 32], None) else { return false };
         let record = RecordId { seq: 17, hash: HASH.to_owned() };
-        let reply = SignReply::new(REQUEST_ID.to_owned(), classified.scope, classified.effective, finished, record);
+        let reply = SignReply::new(
+            REQUEST_ID.to_owned(),
+            classified.scope,
+            classified.effective,
+            finished,
+            record,
+        );
         black_box(serde_json::to_vec(&reply)).is_ok()
     }
 
@@ -220,7 +239,8 @@ impl Order {
 struct OneRow;
 
 static ONE_ROW: LazyLock<Table> = LazyLock::new(|| {
-    let order = "POST /api/v3/order symbol=symbol side=side type=type quantity=quantity? price=price? timeInForce? newClientOrderId?";
+    let order = "POST /api/v3/order symbol=symbol side=side type=type quantity=quantity? \
+                 price=price? timeInForce? newClientOrderId?";
     Table::parse(Binance.facts(), "POST /api/v3/order trade", order)
 });
 
@@ -233,7 +253,13 @@ impl Exchange for OneRow {
         &ONE_ROW
     }
 
-    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+    fn draft(
+        &self,
+        request: &Request,
+        key: &Key,
+        host: &str,
+        stamp: &Stamp,
+    ) -> Result<Draft, Refusal> {
         Binance.draft(request, key, host, stamp)
     }
 

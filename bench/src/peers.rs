@@ -1,4 +1,5 @@
-//! Others who sign for a client: p11-kit's server, OpenSSH's agent, and ccxt in the bot's own process.
+//! Others who sign for a client: p11-kit's server, OpenSSH's agent, and ccxt in the bot's own
+//! process.
 
 use std::fs;
 use std::io::Write;
@@ -26,7 +27,11 @@ impl Server {
         let server = Self(child.with_context(|| format!("{:?}", command.get_program()))?);
         let start = Instant::now();
         while UnixStream::connect(socket).is_err() {
-            ensure!(start.elapsed() < Duration::from_secs(10), "{:?} does not listen", command.get_program());
+            ensure!(
+                start.elapsed() < Duration::from_secs(10),
+                "{:?} does not listen",
+                command.get_program()
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
         Ok(server)
@@ -46,7 +51,10 @@ impl Drop for Server {
 }
 
 /// This program as a worker on a token.
-pub(crate) fn token_worker(worker: &TokenWorker, environment: (&str, &str)) -> anyhow::Result<Command> {
+pub(crate) fn token_worker(
+    worker: &TokenWorker,
+    environment: (&str, &str),
+) -> anyhow::Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("worker").arg("--module").arg(&worker.module).arg("--label").arg(&worker.label);
     command.arg("--pin-file").arg(&worker.pin_file);
@@ -55,7 +63,12 @@ pub(crate) fn token_worker(worker: &TokenWorker, environment: (&str, &str)) -> a
 }
 
 /// A worker on a SoftHSM token of its own.
-pub(crate) fn raw_token(name: &str, program: &Path, directory: &Path, key: TokenKey) -> anyhow::Result<Worker> {
+pub(crate) fn raw_token(
+    name: &str,
+    program: &Path,
+    directory: &Path,
+    key: TokenKey,
+) -> anyhow::Result<Worker> {
     let label = format!("raw-{}", key.name());
     let token = SoftHsm::new(program, directory, &label)?;
     let configuration = token.environment();
@@ -64,12 +77,15 @@ pub(crate) fn raw_token(name: &str, program: &Path, directory: &Path, key: Token
     Worker::start(name, token_worker(&worker, ("SOFTHSM2_CONF", &configuration))?, None)
 }
 
-/// p11-kit's module that talks to its server: below the libraries of Debian's architecture, or right below them.
+/// p11-kit's module that talks to its server: below the libraries of Debian's architecture, or
+/// right below them.
 pub(crate) fn p11_kit_client() -> Option<PathBuf> {
     let libraries = Path::new("/usr/lib");
     let architectures = fs::read_dir(libraries).ok()?.flatten().map(|entry| entry.path());
     let directories = architectures.chain([libraries.to_owned(), "/usr/lib64".into()]);
-    directories.map(|directory| directory.join("pkcs11/p11-kit-client.so")).find(|module| module.exists())
+    directories
+        .map(|directory| directory.join("pkcs11/p11-kit-client.so"))
+        .find(|module| module.exists())
 }
 
 /// A MAC of 200 bytes with a token object, in two calls through the server's socket.
@@ -99,7 +115,12 @@ pub(crate) fn ssh_agent(program: &Path, directory: &Path) -> anyhow::Result<(Ser
     let socket = directory.join("ssh-agent.sock");
     let token = SoftHsm::new(program, directory, "ssh")?;
     let mut command = Command::new("ssh-agent");
-    command.arg("-D").arg("-a").arg(&socket).env("SOFTHSM2_CONF", token.environment()).stderr(Stdio::null());
+    command
+        .arg("-D")
+        .arg("-a")
+        .arg(&socket)
+        .env("SOFTHSM2_CONF", token.environment())
+        .stderr(Stdio::null());
     let server = Server::start(&mut command, &socket)?;
     let mut keys = vec![
         ("ssh-agent, Ed25519", add_file(directory, &socket, "ed25519")?),
@@ -130,9 +151,18 @@ fn add_file(directory: &Path, socket: &Path, kind: &str) -> anyhow::Result<Vec<u
 fn add_token(directory: &Path, socket: &Path, token: &SoftHsm) -> anyhow::Result<Vec<u8>> {
     let pin = fs::read_to_string(&token.pin_file)?;
     let mut tool = Command::new("pkcs11-tool");
-    tool.arg("--module").arg(&token.module).args(["--token-label", &token.label, "--login", "--pin", "env:TOKEN_PIN"]);
+    tool.arg("--module").arg(&token.module).args([
+        "--token-label",
+        &token.label,
+        "--login",
+        "--pin",
+        "env:TOKEN_PIN",
+    ]);
     tool.args(["--keypairgen", "--key-type", "EC:prime256v1", "--id", "01", "--label", "p256"]);
-    run(tool.env("TOKEN_PIN", &pin).env("SOFTHSM2_CONF", token.environment()).stdout(Stdio::null()))?;
+    run(tool
+        .env("TOKEN_PIN", &pin)
+        .env("SOFTHSM2_CONF", token.environment())
+        .stdout(Stdio::null()))?;
     let ask = directory.join("askpass");
     fs::write(&ask, format!("#!/bin/sh\ncat '{}'\n", token.pin_file.display()))?;
     fs::set_permissions(&ask, fs::Permissions::from_mode(0o700))?;
@@ -149,7 +179,10 @@ fn public_key(line: &str) -> anyhow::Result<Vec<u8>> {
 }
 
 fn run(command: &mut Command) -> anyhow::Result<()> {
-    let status = command.stdin(Stdio::null()).status().with_context(|| format!("{:?}", command.get_program()))?;
+    let status = command
+        .stdin(Stdio::null())
+        .status()
+        .with_context(|| format!("{:?}", command.get_program()))?;
     ensure!(status.success(), "{command:?}: {status}");
     Ok(())
 }

@@ -17,10 +17,12 @@ impl Process {
         Self { role: "driver", pid: std::process::id() }
     }
 
-    /// Time on a CPU of all its threads so far, in nanoseconds; threads that have ended are not counted.
+    /// Time on a CPU of all its threads so far, in nanoseconds; threads that have ended are not
+    /// counted.
     pub(crate) fn cpu_ns(&self) -> u64 {
         let spent = |thread: u32| {
-            let text = fs::read_to_string(format!("/proc/{}/task/{thread}/schedstat", self.pid)).ok()?;
+            let text =
+                fs::read_to_string(format!("/proc/{}/task/{thread}/schedstat", self.pid)).ok()?;
             text.split(' ').next()?.parse::<u64>().ok()
         };
         threads(self.pid).into_iter().filter_map(spent).sum()
@@ -33,22 +35,29 @@ impl Process {
         line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok()).unwrap_or(0)
     }
 
-    /// The processes its children started that still run: the agent's front has its hosts started by a spawner.
+    /// The processes its children started that still run: the agent's front has its hosts started
+    /// by a spawner.
     pub(crate) fn grandchildren(&self, role: &'static str) -> Vec<Self> {
         self.children(role).iter().flat_map(|child| child.children(role)).collect()
     }
 
     /// The processes it started that still run.
     pub(crate) fn children(&self, role: &'static str) -> Vec<Self> {
-        let of_thread = |thread| fs::read_to_string(format!("/proc/{}/task/{thread}/children", self.pid)).ok();
+        let of_thread =
+            |thread| fs::read_to_string(format!("/proc/{}/task/{thread}/children", self.pid)).ok();
         let text: String = threads(self.pid).into_iter().filter_map(of_thread).collect();
-        text.split_whitespace().filter_map(|pid| pid.parse().ok()).map(|pid| Self { role, pid }).collect()
+        text.split_whitespace()
+            .filter_map(|pid| pid.parse().ok())
+            .map(|pid| Self { role, pid })
+            .collect()
     }
 
     /// Lets all its threads run on one CPU, or on every one.
     pub(crate) fn pin(&self, cpu: Option<usize>) {
         let mut set = CpuSet::new();
-        let all = std::thread::available_parallelism().map_or(1, usize::from).max(CPUS.with(|cpus| cpus.get()));
+        let all = std::thread::available_parallelism()
+            .map_or(1, usize::from)
+            .max(CPUS.with(|cpus| cpus.get()));
         CPUS.with(|cpus| cpus.set(all));
         match cpu {
             Some(cpu) => set.set(cpu),
@@ -61,12 +70,14 @@ impl Process {
     }
 }
 
-/// Time that all CPUs together have not been idle so far, in nanoseconds; counted in hundredths of a second.
+/// Time that all CPUs together have not been idle so far, in nanoseconds; counted in hundredths of
+/// a second.
 pub(crate) fn busy_ns() -> u64 {
     let text = fs::read_to_string("/proc/stat").unwrap_or_default();
     let line = text.lines().next().and_then(|line| line.strip_prefix("cpu ")).unwrap_or_default();
     // user nice system idle iowait irq softirq steal
-    let columns = line.split_whitespace().take(8).enumerate().filter(|(column, _)| !matches!(column, 3 | 4));
+    let columns =
+        line.split_whitespace().take(8).enumerate().filter(|(column, _)| !matches!(column, 3 | 4));
     columns.filter_map(|(_, ticks)| ticks.parse::<u64>().ok()).sum::<u64>() * 10_000_000
 }
 

@@ -69,7 +69,10 @@ impl Row {
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}\n", self.machine)?;
-        writeln!(f, "| what | CPU | p50 µs | p99 µs | requests/s | µs of CPU per request | disturbed |")?;
+        writeln!(
+            f,
+            "| what | CPU | p50 µs | p99 µs | requests/s | µs of CPU per request | disturbed |"
+        )?;
         writeln!(f, "|---|---|---:|---:|---:|---|---:|")?;
         self.rows.iter().try_for_each(|row| writeln!(f, "{row}"))?;
         writeln!(f)?;
@@ -82,10 +85,18 @@ impl Display for Report {
 
 impl Display for Memory {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self { front_kib, host_kib, idle_connections, front_with_idle_kib, requests, growth_kib } = self;
+        let Self {
+            front_kib,
+            host_kib,
+            idle_connections,
+            front_with_idle_kib,
+            requests,
+            growth_kib,
+        } = self;
         write!(
             f,
-            "resident: front {front_kib} KiB, token host {host_kib} KiB; front with {idle_connections} idle connections \
+            "resident: front {front_kib} KiB, token host {host_kib} KiB; front with \
+             {idle_connections} idle connections \
              {front_with_idle_kib} KiB; grew {growth_kib} KiB over {requests} requests"
         )
     }
@@ -94,8 +105,16 @@ impl Display for Memory {
 impl Display for Row {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let pinned = if self.pinned { "one" } else { "any" };
-        write!(f, "| {} | {pinned} | {:.1} | {:.1} | {:.0} | ", self.name, self.p50_us, self.p99_us, self.per_second)?;
-        let cpu: Vec<_> = self.cpu_us_per_request.iter().map(|(role, spent)| format!("{role} {spent:.1}")).collect();
+        write!(
+            f,
+            "| {} | {pinned} | {:.1} | {:.1} | {:.0} | ",
+            self.name, self.p50_us, self.p99_us, self.per_second
+        )?;
+        let cpu: Vec<_> = self
+            .cpu_us_per_request
+            .iter()
+            .map(|(role, spent)| format!("{role} {spent:.1}"))
+            .collect();
         write!(f, "{} | {} of {} |", cpu.join(", "), self.disturbed_turns, self.turns)
     }
 }
@@ -104,9 +123,15 @@ impl Display for Row {
 fn machine() -> String {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let cpu_info = read("/proc/cpuinfo");
-    let model = cpu_info.lines().find_map(|line| line.strip_prefix("model name\t: ")).unwrap_or("unknown processor");
+    let model = cpu_info
+        .lines()
+        .find_map(|line| line.strip_prefix("model name\t: "))
+        .unwrap_or("unknown processor");
     let cpus = cpu_info.matches("processor\t:").count();
     let load = read("/proc/loadavg");
     let load = load.split(' ').next().unwrap_or("?");
-    format!("{model}, {cpus} CPUs, Linux {}, load average {load}", read("/proc/sys/kernel/osrelease").trim())
+    format!(
+        "{model}, {cpus} CPUs, Linux {}, load average {load}",
+        read("/proc/sys/kernel/osrelease").trim()
+    )
 }

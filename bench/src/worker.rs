@@ -33,9 +33,18 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn start(name: &str, mut command: Command, server: Option<Process>) -> anyhow::Result<Self> {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context(name.to_owned())?;
-        let (orders, answers) = (child.stdin.take().context("piped")?, child.stdout.take().context("piped")?);
+    pub(crate) fn start(
+        name: &str,
+        mut command: Command,
+        server: Option<Process>,
+    ) -> anyhow::Result<Self> {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context(name.to_owned())?;
+        let (orders, answers) =
+            (child.stdin.take().context("piped")?, child.stdout.take().context("piped")?);
         let mut worker = Self {
             name: name.to_owned(),
             child,
@@ -45,7 +54,8 @@ impl Worker {
         };
         worker.work(Duration::from_millis(20))?;
         // Helpers that a server started for this worker.
-        let helpers: Vec<_> = worker.servers.iter().flat_map(|server| server.children("helper")).collect();
+        let helpers: Vec<_> =
+            worker.servers.iter().flat_map(|server| server.children("helper")).collect();
         worker.servers.extend(helpers);
         Ok(worker)
     }
@@ -108,9 +118,9 @@ pub(crate) enum TokenKey {
     P256,
     /// HMAC-SHA256 with an object of the token, verified: C_VerifyInit and C_Verify
     ///
-    /// The same two calls over a socket, and the same MAC, as C_SignInit and C_Sign. The binding's own sign makes three
-    /// calls, and the agent's direct ones do not reach a module that gives every caller function pointers of its own, as
-    /// p11-kit's client does.
+    /// The same two calls over a socket, and the same MAC, as C_SignInit and C_Sign. The binding's
+    /// own sign makes three calls, and the agent's direct ones do not reach a module that gives
+    /// every caller function pointers of its own, as p11-kit's client does.
     Verified,
 }
 
@@ -132,7 +142,11 @@ impl TokenWorker {
         let token = Arc::new(Token::find(&settings, settings.checked_profile()?)?);
         let keeper = token.open_session().map_err(|fault| fault.error)?;
         keeper.login(UserType::User, Some(&pin))?;
-        let key = find_or_make(&keeper, &token.open_writing_session().map_err(|fault| fault.error)?, self.key)?;
+        let key = find_or_make(
+            &keeper,
+            &token.open_writing_session().map_err(|fault| fault.error)?,
+            self.key,
+        )?;
         let mut signer = Signer::open(token).map_err(|fault| fault.error)?;
         let (mechanism, message) = match self.key {
             TokenKey::P256 => (MechanismType::ECDSA, vec![7; 32]),
@@ -140,9 +154,13 @@ impl TokenWorker {
         };
         if self.key == TokenKey::Verified {
             let mac = keeper.sign(&Mechanism::Sha256Hmac, key, &message)?;
-            return answer_orders(|| Ok(keeper.verify(&Mechanism::Sha256Hmac, key, &message, &mac)?));
+            return answer_orders(|| {
+                Ok(keeper.verify(&Mechanism::Sha256Hmac, key, &message, &mac)?)
+            });
         }
-        answer_orders(|| Ok(signer.sign_raw(mechanism, key, &message).map(drop).map_err(|fault| fault.error)?))
+        answer_orders(|| {
+            Ok(signer.sign_raw(mechanism, key, &message).map(drop).map_err(|fault| fault.error)?)
+        })
     }
 }
 
@@ -158,13 +176,18 @@ fn answer_orders(mut act: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<
             *latencies.entry((after - before).as_nanos() as u64).or_default() += 1;
             before = after;
         }
-        let line: Vec<_> = latencies.iter().map(|(nanoseconds, count)| format!("{nanoseconds}:{count}")).collect();
+        let line: Vec<_> =
+            latencies.iter().map(|(nanoseconds, count)| format!("{nanoseconds}:{count}")).collect();
         println!("{}", line.join(" "));
     }
     Ok(())
 }
 
-fn find_or_make(session: &Session, writing: &Session, key: TokenKey) -> anyhow::Result<ObjectHandle> {
+fn find_or_make(
+    session: &Session,
+    writing: &Session,
+    key: TokenKey,
+) -> anyhow::Result<ObjectHandle> {
     let (class, id) = match key {
         TokenKey::P256 => (ObjectClass::PRIVATE_KEY, b"bench-p256".to_vec()),
         _ => (ObjectClass::SECRET_KEY, b"bench-hmac".to_vec()),

@@ -4,8 +4,8 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use countersign_core::wire::admin::{
-    self, ApproveRequest, DoneReply, EventsReply, EventsRequest, ExplainReply, ExplainRequest, PendingQuery,
-    PendingReply, Register,
+    self, ApproveRequest, DoneReply, EventsReply, EventsRequest, ExplainReply, ExplainRequest,
+    PendingQuery, PendingReply, Register,
 };
 use countersign_core::wire::{self, IdRequest, PlainRequest, StatusReply};
 
@@ -37,13 +37,14 @@ impl Admin {
         &mut self.connection
     }
 
-    /// Changes the keys where nobody has to be asked for anything: [`Register::Add`] needs [`Self::add`], and so does a token
-    /// that asks for its PIN.
+    /// Changes the keys where nobody has to be asked for anything: [`Register::Add`] needs
+    /// [`Self::add`], and so does a token that asks for its PIN.
     pub fn register(&mut self, change: &Register) -> Result<DoneReply, Error> {
         self.connection.within(GENERATING, |connection| connection.call(admin::REGISTER, change))
     }
 
-    /// Changes the keys, where the agent's enrolment process reads a secret or asks for a PIN: from `source`, a terminal or a pipe.
+    /// Changes the keys, where the agent's enrolment process reads a secret or asks for a PIN: from
+    /// `source`, a terminal or a pipe.
     pub fn add(&mut self, change: &Register, source: BorrowedFd<'_>) -> Result<DoneReply, Error> {
         self.connection.within(TYPING, |connection| {
             connection.send_with_descriptor(admin::REGISTER, change, source)?;
@@ -55,7 +56,9 @@ impl Admin {
     pub fn events(&mut self, after: u64, wait: Duration) -> Result<EventsReply, Error> {
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         let request = EventsRequest { v: wire::VERSION, after, wait_ms };
-        self.connection.within(wait.saturating_add(DEADLINE), |connection| connection.call(admin::EVENTS, &request))
+        self.connection.within(wait.saturating_add(DEADLINE), |connection| {
+            connection.call(admin::EVENTS, &request)
+        })
     }
 
     /// What policy would say of a request; nothing is signed or counted.
@@ -80,7 +83,8 @@ impl Admin {
 
     /// Hands in one approver's signature, PEM, over the request's statement.
     pub fn approve(&mut self, id: &str, sshsig: &str) -> Result<DoneReply, Error> {
-        let request = ApproveRequest { v: wire::VERSION, id: id.to_owned(), sshsig: sshsig.to_owned() };
+        let request =
+            ApproveRequest { v: wire::VERSION, id: id.to_owned(), sshsig: sshsig.to_owned() };
         self.connection.call(admin::APPROVE, &request)
     }
 

@@ -1,4 +1,5 @@
-//! Running `countersign-agent` for what only it can do: check a configuration, find modules, make a token.
+//! Running `countersign-agent` for what only it can do: check a configuration, find modules, make a
+//! token.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -34,14 +35,18 @@ pub(crate) fn finish(mut command: Command) -> Result<Output, Failure> {
     })
 }
 
-pub(crate) fn run<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Result<Output, Failure> {
+pub(crate) fn run<S: AsRef<OsStr>>(
+    arguments: impl IntoIterator<Item = S>,
+) -> Result<Output, Failure> {
     let mut command = command()?;
     command.args(arguments);
     finish(command)
 }
 
 /// Its standard output where it ended well, else a failure with its exit code and words.
-pub(crate) fn run_for_json<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Result<String, Failure> {
+pub(crate) fn run_for_json<S: AsRef<OsStr>>(
+    arguments: impl IntoIterator<Item = S>,
+) -> Result<String, Failure> {
     let output = run(arguments)?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
@@ -56,7 +61,12 @@ pub(crate) fn exit_code(output: &Output) -> u8 {
 
 /// What it wrote, standard output first.
 pub(crate) fn words(output: &Output) -> String {
-    let text = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).trim_end().to_owned());
+    let text = [&output.stdout, &output.stderr]
+        .map(|bytes| String::from_utf8_lossy(bytes).trim_end().to_owned());
     let text: Vec<&str> = text.iter().map(String::as_str).filter(|text| !text.is_empty()).collect();
-    if text.is_empty() { format!("{NAME} said nothing and ended with {}", output.status) } else { text.join("\n") }
+    if text.is_empty() {
+        format!("{NAME} said nothing and ended with {}", output.status)
+    } else {
+        text.join("\n")
+    }
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use countersign_core::json::Value;
 use countersign_core::wire::admin::DoneReply;
 use countersign_core::wire::{
-    self, IdRequest, KeysReply, PlainRequest, ResultRequest, SessionReply, SessionRequest, SignReply, StatusReply,
+    self, IdRequest, KeysReply, PlainRequest, ResultRequest, SessionReply, SessionRequest,
+    SignReply, StatusReply,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -29,7 +30,8 @@ pub struct SignCall {
     pub path: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub params: Option<Value>,
-    /// `none`, `query`, `form`, `json`, `query+json`, `payload-json`; the recipe knows the usual place.
+    /// `none`, `query`, `form`, `json`, `query+json`, `payload-json`; the recipe knows the usual
+    /// place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub params_in: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,12 +76,14 @@ impl Client {
         self.connection.call(wire::SIGN, call)
     }
 
-    /// What became of a request that waits for approval: the finished request or login, [`Error::Waits`] where it waits
-    /// on after `wait`, a refusal where it never will be signed.
+    /// What became of a request that waits for approval: the finished request or login,
+    /// [`Error::Waits`] where it waits on after `wait`, a refusal where it never will be signed.
     pub fn result<R: DeserializeOwned>(&mut self, id: &str, wait: Duration) -> Result<R, Error> {
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         let request = ResultRequest { v: wire::VERSION, id: id.to_owned(), wait_ms };
-        self.connection.within(wait.saturating_add(DEADLINE), |connection| connection.call(wire::RESULT, &request))
+        self.connection.within(wait.saturating_add(DEADLINE), |connection| {
+            connection.call(wire::RESULT, &request)
+        })
     }
 
     /// Withdraws a request that waits for approval.
@@ -89,9 +93,11 @@ impl Client {
 
     /// Has several requests signed in one go; the answers stand in the order of the calls.
     ///
-    /// The outer error means that the connection was lost and what became of the later calls is not known.
+    /// The outer error means that the connection was lost and what became of the later calls is not
+    /// known.
     pub fn sign_all(&mut self, calls: &[SignCall]) -> Result<Vec<Result<SignReply, Error>>, Error> {
-        /// How many answers may be due before the first is read, so that neither side waits for the other to read.
+        /// How many answers may be due before the first is read, so that neither side waits for the
+        /// other to read.
         const AHEAD: usize = 64;
         let mut answers = Vec::with_capacity(calls.len());
         for batch in calls.chunks(AHEAD) {

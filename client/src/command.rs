@@ -87,7 +87,8 @@ enum Command {
     Lock,
     /// Allow signing again
     Unlock,
-    /// Keys that cannot be used without a touch: make a vault, try its YubiKeys, change who opens it
+    /// Keys that cannot be used without a touch: make a vault, try its YubiKeys, change who opens
+    /// it
     #[command(subcommand)]
     Vault(vault::Command),
     /// Write shell completions

@@ -19,7 +19,8 @@ use crate::frame::{self, Answer, LENGTH_FIELD};
 
 /// How long a call waits for its answer unless it is told otherwise.
 pub const DEADLINE: Duration = Duration::from_secs(10);
-/// The same for a signature: more than the agent gives a token, where one is signed for with a touch.
+/// The same for a signature: more than the agent gives a token, where one is signed for with a
+/// touch.
 pub const SIGNING_DEADLINE: Duration = Duration::from_secs(25);
 
 /// A connection to one of the agent's sockets.
@@ -37,7 +38,13 @@ pub struct Connection {
 impl Connection {
     pub fn open(socket: &Path) -> Result<Self, Error> {
         let stream = connect(socket).map_err(|error| Error::from_io(socket, error, DEADLINE))?;
-        Ok(Self { stream, socket: socket.to_owned(), deadline: None, received: Vec::new(), awaited: VecDeque::new() })
+        Ok(Self {
+            stream,
+            socket: socket.to_owned(),
+            deadline: None,
+            received: Vec::new(),
+            awaited: VecDeque::new(),
+        })
     }
 
     /// Sets how long each later [`Self::receive`] and each write may take.
@@ -46,7 +53,11 @@ impl Connection {
     }
 
     /// Makes `calls` with another deadline.
-    pub(crate) fn within<R>(&mut self, deadline: Duration, calls: impl FnOnce(&mut Self) -> R) -> R {
+    pub(crate) fn within<R>(
+        &mut self,
+        deadline: Duration,
+        calls: impl FnOnce(&mut Self) -> R,
+    ) -> R {
         let usual = self.deadline.replace(deadline);
         let result = calls(self);
         self.deadline = usual;
@@ -58,7 +69,11 @@ impl Connection {
     }
 
     /// Sends one extension message and waits for its answer.
-    pub fn call<R: DeserializeOwned>(&mut self, extension: &'static str, payload: &impl Serialize) -> Result<R, Error> {
+    pub fn call<R: DeserializeOwned>(
+        &mut self,
+        extension: &'static str,
+        payload: &impl Serialize,
+    ) -> Result<R, Error> {
         self.send(extension, payload)?;
         self.receive()
     }
@@ -81,17 +96,28 @@ impl Connection {
     /// Waits for the answer to the oldest message not answered yet.
     pub fn receive<R: DeserializeOwned>(&mut self) -> Result<R, Error> {
         let Some(extension) = self.awaited.pop_front() else {
-            return Err(Error::Answer { extension: "nothing", reason: "no message waits for an answer".to_owned() });
+            return Err(Error::Answer {
+                extension: "nothing",
+                reason: "no message waits for an answer".to_owned(),
+            });
         };
         let usual = if may_take_a_touch(extension) { SIGNING_DEADLINE } else { DEADLINE };
-        let frame = self.next_frame(self.deadline.unwrap_or(usual)).map_err(|error| self.closed_by(error))?;
+        let frame = self
+            .next_frame(self.deadline.unwrap_or(usual))
+            .map_err(|error| self.closed_by(error))?;
         match frame::decode(&frame) {
-            Ok(Answer::Extension { name, payload }) if name == extension => understand(extension, payload),
+            Ok(Answer::Extension { name, payload }) if name == extension => {
+                understand(extension, payload)
+            }
             Ok(Answer::Extension { .. }) => {
                 Err(Error::Answer { extension, reason: "it answers another extension".to_owned() })
             }
-            Ok(Answer::Failure) => Err(Error::Unsupported { socket: self.socket.clone(), extension }),
-            Err(source) => Err(self.closed_by(Error::Frame { socket: self.socket.clone(), source })),
+            Ok(Answer::Failure) => {
+                Err(Error::Unsupported { socket: self.socket.clone(), extension })
+            }
+            Err(source) => {
+                Err(self.closed_by(Error::Frame { socket: self.socket.clone(), source }))
+            }
         }
     }
 
@@ -101,8 +127,10 @@ impl Connection {
         payload: &impl Serialize,
         descriptor: Option<BorrowedFd<'_>>,
     ) -> Result<(), Error> {
-        let payload = serde_json::to_vec(payload)
-            .map_err(|error| Error::Answer { extension, reason: format!("the request cannot be written: {error}") })?;
+        let payload = serde_json::to_vec(payload).map_err(|error| Error::Answer {
+            extension,
+            reason: format!("the request cannot be written: {error}"),
+        })?;
         if payload.len() > wire::MAX_PAYLOAD {
             return Err(Error::TooLong { length: payload.len(), maximum: wire::MAX_PAYLOAD });
         }
@@ -129,7 +157,8 @@ impl Connection {
         let until = (Instant::now() + deadline, deadline);
         self.fill(LENGTH_FIELD, until)?;
         let field = std::array::from_fn(|index| self.received[index]);
-        let length = frame::length(field).map_err(|source| Error::Frame { socket: self.socket.clone(), source })?;
+        let length = frame::length(field)
+            .map_err(|source| Error::Frame { socket: self.socket.clone(), source })?;
         self.fill(LENGTH_FIELD + length, until)?;
         Ok(self.received.drain(..LENGTH_FIELD + length).skip(LENGTH_FIELD).collect())
     }
@@ -142,7 +171,10 @@ impl Connection {
             if left.is_zero() {
                 return Err(Error::TimedOut { socket: self.socket.clone(), deadline });
             }
-            let read = self.stream.set_read_timeout(Some(left)).and_then(|()| self.stream.read(&mut chunk));
+            let read = self
+                .stream
+                .set_read_timeout(Some(left))
+                .and_then(|()| self.stream.read(&mut chunk));
             match read {
                 Ok(0) => return Err(Error::Closed { socket: self.socket.clone() }),
                 Ok(count) => self.received.extend_from_slice(&chunk[..count]),
@@ -161,24 +193,35 @@ impl Connection {
     }
 }
 
-/// Connects within the deadline: a Unix socket whose queue is full blocks as long as its send timeout says.
+/// Connects within the deadline: a Unix socket whose queue is full blocks as long as its send
+/// timeout says.
 fn connect(socket: &Path) -> io::Result<UnixStream> {
     let address = net::SocketAddrUnix::new(socket)?;
-    let stream = net::socket_with(net::AddressFamily::UNIX, net::SocketType::STREAM, net::SocketFlags::CLOEXEC, None)?;
+    let stream = net::socket_with(
+        net::AddressFamily::UNIX,
+        net::SocketType::STREAM,
+        net::SocketFlags::CLOEXEC,
+        None,
+    )?;
     net::sockopt::set_socket_timeout(&stream, net::sockopt::Timeout::Send, Some(DEADLINE))?;
     net::connect(&stream, &address)?;
     Ok(UnixStream::from(stream))
 }
 
 /// Sends as much of `frame` as goes at once, with the descriptor; says how much that was.
-fn send_descriptor(stream: &UnixStream, frame: &[u8], descriptor: BorrowedFd<'_>) -> io::Result<usize> {
+fn send_descriptor(
+    stream: &UnixStream,
+    frame: &[u8],
+    descriptor: BorrowedFd<'_>,
+) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let descriptors = [descriptor];
     if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
         return Err(io::Error::other("no room for a descriptor"));
     }
-    let sent = net::sendmsg(stream.as_fd(), &[IoSlice::new(frame)], &mut control, SendFlags::NOSIGNAL)?;
+    let sent =
+        net::sendmsg(stream.as_fd(), &[IoSlice::new(frame)], &mut control, SendFlags::NOSIGNAL)?;
     Ok(sent)
 }
 
@@ -203,10 +246,16 @@ fn understand<R: DeserializeOwned>(extension: &'static str, payload: &[u8]) -> R
         pending: Option<serde::de::IgnoredAny>,
     }
     let not_understood = |reason: String| Error::Answer { extension, reason };
-    let text = std::str::from_utf8(payload).map_err(|_| not_understood("it is not UTF-8".to_owned()))?;
-    let envelope: Envelope = serde_json::from_str(text).map_err(|error| not_understood(error.to_string()))?;
+    let text =
+        std::str::from_utf8(payload).map_err(|_| not_understood("it is not UTF-8".to_owned()))?;
+    let envelope: Envelope =
+        serde_json::from_str(text).map_err(|error| not_understood(error.to_string()))?;
     if envelope.v != wire::VERSION {
-        return Err(not_understood(format!("its version is {}, not {}", envelope.v, wire::VERSION)));
+        return Err(not_understood(format!(
+            "its version is {}, not {}",
+            envelope.v,
+            wire::VERSION
+        )));
     }
     match envelope.error {
         Some(refused) => Err(Error::Refused(refused)),

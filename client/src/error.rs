@@ -64,12 +64,16 @@ impl Error {
     pub(crate) fn from_io(socket: &Path, source: io::Error, deadline: Duration) -> Self {
         let socket = socket.to_owned();
         match source.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Self::Absent { socket, source },
-            io::ErrorKind::PermissionDenied => Self::Forbidden { socket, source },
-            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Self::TimedOut { socket, deadline },
-            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof => {
-                Self::Closed { socket }
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                Self::Absent { socket, source }
             }
+            io::ErrorKind::PermissionDenied => Self::Forbidden { socket, source },
+            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
+                Self::TimedOut { socket, deadline }
+            }
+            io::ErrorKind::BrokenPipe
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::UnexpectedEof => Self::Closed { socket },
             _ => Self::Io { socket, source },
         }
     }
@@ -78,7 +82,11 @@ impl Error {
     pub fn ends_connection(&self) -> bool {
         !matches!(
             self,
-            Self::Answer { .. } | Self::Refused(_) | Self::TooLong { .. } | Self::Unsupported { .. } | Self::Waits(_)
+            Self::Answer { .. }
+                | Self::Refused(_)
+                | Self::TooLong { .. }
+                | Self::Unsupported { .. }
+                | Self::Waits(_)
         )
     }
 
@@ -115,7 +123,8 @@ mod tests {
 
     #[test]
     fn codes_are_known_by_their_text() {
-        let refused = |code: &str| Refused { code: code.into(), message: String::new(), request_id: None };
+        let refused =
+            |code: &str| Refused { code: code.into(), message: String::new(), request_id: None };
         assert_eq!(refused("policy.scope").known_code(), Some(Code::PolicyScope));
         assert_eq!(refused("policy.of_tomorrow").known_code(), None);
     }

@@ -69,7 +69,9 @@ impl Exit {
             | Code::RequestForbiddenParameter
             | Code::RequestMalformed
             | Code::RequestUnknownEndpoint => Self::Refused,
-            Code::ApprovalCancelled | Code::ApprovalDenied | Code::ApprovalExpired => Self::Approval,
+            Code::ApprovalCancelled | Code::ApprovalDenied | Code::ApprovalExpired => {
+                Self::Approval
+            }
             Code::ClockUntrusted
             | Code::Internal
             | Code::LedgerUnavailable

@@ -80,7 +80,8 @@ pub(crate) fn decode(frame: &[u8]) -> Result<Answer<'_>, FrameError> {
 }
 
 fn split_string(bytes: &[u8]) -> Result<(&[u8], &[u8]), FrameError> {
-    let (length, rest) = bytes.split_first_chunk::<LENGTH_FIELD>().ok_or(FrameError::InnerLength)?;
+    let (length, rest) =
+        bytes.split_first_chunk::<LENGTH_FIELD>().ok_or(FrameError::InnerLength)?;
     rest.split_at_checked(u32::from_be_bytes(*length) as usize).ok_or(FrameError::InnerLength)
 }
 
@@ -97,7 +98,10 @@ mod tests {
 
     #[test]
     fn answers_are_decoded() {
-        assert_eq!(decode(b"\x1d\0\0\0\x03a@b\0\0\0\x02{}"), Ok(Answer::Extension { name: "a@b", payload: b"{}" }));
+        assert_eq!(
+            decode(b"\x1d\0\0\0\x03a@b\0\0\0\x02{}"),
+            Ok(Answer::Extension { name: "a@b", payload: b"{}" })
+        );
         assert_eq!(decode(&[5]), Ok(Answer::Failure));
     }
 
@@ -122,7 +126,10 @@ mod tests {
     fn lengths_are_capped() {
         assert_eq!(length([0; 4]), Err(FrameError::Empty));
         assert_eq!(length((MAX_FRAME as u32).to_be_bytes()), Ok(MAX_FRAME));
-        assert_eq!(length((MAX_FRAME as u32 + 1).to_be_bytes()), Err(FrameError::TooLong(MAX_FRAME + 1)));
+        assert_eq!(
+            length((MAX_FRAME as u32 + 1).to_be_bytes()),
+            Err(FrameError::TooLong(MAX_FRAME + 1))
+        );
         assert_eq!(length([0xff; 4]), Err(FrameError::TooLong(u32::MAX as usize)));
     }
 }

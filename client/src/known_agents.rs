@@ -1,7 +1,9 @@
-//! The agents an approver knows, by socket: an approval is signed for one agent, and for that one only.
+//! The agents an approver knows, by socket: an approval is signed for one agent, and for that one
+//! only.
 //!
-//! The file is `countersign/known_agents` in the user's configuration directory, a line for each socket: its path, a blank,
-//! the agent's id. As ssh does with hosts, an agent seen for the first time is taken down, and a changed one is refused.
+//! The file is `countersign/known_agents` in the user's configuration directory, a line for each
+//! socket: its path, a blank, the agent's id. As ssh does with hosts, an agent seen for the first
+//! time is taken down, and a changed one is refused.
 
 use std::fs;
 use std::io::{self, Write};
@@ -21,7 +23,8 @@ pub enum Acquaintance {
 /// Why an agent is not trusted.
 #[derive(Debug, thiserror::Error)]
 pub enum StrangeAgent {
-    #[error("the agent at {} is {found}, but {} knows {known} there", socket.display(), file.display())]
+    #[error("the agent at {} is {found}, but {} knows {known} \
+             there", socket.display(), file.display())]
     Changed { socket: PathBuf, found: String, known: String, file: PathBuf },
     #[error("the agent's id {found:?} is none: it would be taken down as something else")]
     NoId { found: String },
@@ -44,10 +47,15 @@ pub fn file() -> Result<PathBuf, StrangeAgent> {
     Ok(configuration.ok_or(StrangeAgent::Homeless)?.join("countersign/known_agents"))
 }
 
-/// Compares the id that a request names with the one known for its socket, and takes it down where there is none.
+/// Compares the id that a request names with the one known for its socket, and takes it down where
+/// there is none.
 pub fn check(file: &Path, socket: &Path, found: &str) -> Result<Acquaintance, StrangeAgent> {
-    // It comes from whoever speaks at the socket, and is written into a file of lines and onto a terminal.
-    if found.is_empty() || found.len() > LONGEST_ID || !found.bytes().all(|byte| byte.is_ascii_graphic()) {
+    // It comes from whoever speaks at the socket, and is written into a file of lines and onto a
+    // terminal.
+    if found.is_empty()
+        || found.len() > LONGEST_ID
+        || !found.bytes().all(|byte| byte.is_ascii_graphic())
+    {
         return Err(StrangeAgent::NoId { found: found.chars().take(LONGEST_ID).collect() });
     }
     let failed = |source| StrangeAgent::File { file: file.to_owned(), source };
@@ -57,7 +65,9 @@ pub fn check(file: &Path, socket: &Path, found: &str) -> Result<Acquaintance, St
         Err(error) => return Err(failed(error)),
     };
     let named = socket.display().to_string();
-    let line = |line: &str| line.rsplit_once(' ').filter(|(path, _)| *path == named).map(|(_, id)| id.to_owned());
+    let line = |line: &str| {
+        line.rsplit_once(' ').filter(|(path, _)| *path == named).map(|(_, id)| id.to_owned())
+    };
     match known.lines().find_map(line) {
         Some(id) if id == found => Ok(Acquaintance::Known),
         Some(known) => Err(StrangeAgent::Changed {
@@ -84,7 +94,8 @@ mod tests {
 
     #[test]
     fn a_new_agent_is_taken_down_and_a_changed_one_refused() {
-        let directory = std::env::temp_dir().join(format!("countersign-known-{}", std::process::id()));
+        let directory =
+            std::env::temp_dir().join(format!("countersign-known-{}", std::process::id()));
         let file = directory.join("a/known_agents");
         let (one, other) = (Path::new("/run/a b/admin.sock"), Path::new("/run/c/admin.sock"));
         assert_eq!(check(&file, one, "id-1").expect("new"), Acquaintance::New);
@@ -94,7 +105,9 @@ mod tests {
         assert!(matches!(changed, StrangeAgent::Changed { .. }), "{changed}");
         assert_eq!(check(&file, one, "id-1").expect("still known"), Acquaintance::Known);
         // Nobody writes a line about another agent's socket.
-        for found in ["", "id 3", "id-3\n/run/d/admin.sock id-4", "id-\u{1b}[2J", "ïd", &"x".repeat(129)] {
+        for found in
+            ["", "id 3", "id-3\n/run/d/admin.sock id-4", "id-\u{1b}[2J", "ïd", &"x".repeat(129)]
+        {
             let none = check(&file, Path::new("/run/e/admin.sock"), found).expect_err("no id");
             assert!(matches!(none, StrangeAgent::NoId { .. }), "{none}");
         }

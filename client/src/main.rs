@@ -35,8 +35,10 @@ fn not_parsed(error: &clap::Error) -> ExitCode {
     let json = std::env::args_os().take_while(|word| word != "--").any(|word| word == "--json");
     if !error.use_stderr() {
         let printed = error.print().and_then(|()| std::io::stdout().flush());
-        return printed
-            .map_or_else(|error| Output::new(json).fail(&Failure::Output(error)), |()| exit::Exit::Done.into());
+        return printed.map_or_else(
+            |error| Output::new(json).fail(&Failure::Output(error)),
+            |()| exit::Exit::Done.into(),
+        );
     }
     if !json {
         // Nothing can be said where the terminal is gone.

@@ -32,7 +32,9 @@ impl Moment {
     pub(crate) fn parse_day(text: &str) -> Option<Self> {
         let bytes = text.as_bytes();
         let dashed = bytes.len() == 10 && bytes[4] == b'-' && bytes[7] == b'-';
-        let number = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit()).then(|| part.parse::<u64>().ok())?;
+        let number = |part: &str| {
+            part.bytes().all(|byte| byte.is_ascii_digit()).then(|| part.parse::<u64>().ok())?
+        };
         if !dashed || !text.is_ascii() {
             return None;
         }
@@ -83,8 +85,16 @@ mod tests {
             let moment = Moment::parse_day(day).expect(day);
             assert_eq!(moment.to_string(), format!("{day}T00:00:00.000Z"));
         }
-        for day in ["", "2023-02-29", "2023-06-31", "2023-13-01", "2023-00-01", "2023-1-01", "+023-01-01", "1969-12-31"]
-        {
+        for day in [
+            "",
+            "2023-02-29",
+            "2023-06-31",
+            "2023-13-01",
+            "2023-00-01",
+            "2023-1-01",
+            "+023-01-01",
+            "1969-12-31",
+        ] {
             assert_eq!(Moment::parse_day(day), None, "{day}");
         }
     }

@@ -19,8 +19,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 impl Client {
     /// Waits for the outcome: the finished request or login, or the refusal that ended it.
     ///
-    /// One question waits at the agent for `step`; `show` sees how far the request is before each. A question that is
-    /// refused because the client asks too often ends nothing: it is asked again after a pause, until the request has expired.
+    /// One question waits at the agent for `step`; `show` sees how far the request is before each.
+    /// A question that is refused because the client asks too often ends nothing: it is asked again
+    /// after a pause, until the request has expired.
     pub fn outcome<R: DeserializeOwned>(
         &mut self,
         mut waits: PendingReply,
@@ -32,7 +33,9 @@ impl Client {
             show(&waits);
             match self.result(&waits.pending.id, step) {
                 Err(Error::Waits(still)) => (waits, pause) = (*still, FIRST_PAUSE),
-                Err(Error::Refused(refused)) if refused.is_of_the_question() && !time_left(&waits).is_zero() => {
+                Err(Error::Refused(refused))
+                    if refused.is_of_the_question() && !time_left(&waits).is_zero() =>
+                {
                     thread::sleep(pause.min(time_left(&waits)));
                     pause = LONGEST_PAUSE.min(pause * 2);
                 }

@@ -44,7 +44,11 @@ impl Output {
     }
 
     /// Writes `reply` as JSON, or what `text` makes of it.
-    pub(crate) fn show(&self, reply: &impl Serialize, text: impl FnOnce() -> String) -> Result<Exit, Failure> {
+    pub(crate) fn show(
+        &self,
+        reply: &impl Serialize,
+        text: impl FnOnce() -> String,
+    ) -> Result<Exit, Failure> {
         let mut line = if self.json {
             serde_json::to_string(reply).map_err(|error| Failure::Output(error.into()))?
         } else {
@@ -61,7 +65,11 @@ impl Output {
     /// A time for people: exact, and on a terminal also how long ago.
     pub(crate) fn time(&self, unix_ms: u64) -> String {
         let moment = Moment::from_unix_ms(unix_ms);
-        if self.terminal { format!("{moment} ({})", moment.relative_to(self.now)) } else { moment.to_string() }
+        if self.terminal {
+            format!("{moment} ({})", moment.relative_to(self.now))
+        } else {
+            moment.to_string()
+        }
     }
 
     pub(crate) fn optional_time(&self, unix_ms: Option<u64>) -> String {
@@ -112,7 +120,9 @@ impl<'a> Report<'a> {
 
 fn describe(failure: &Failure) -> String {
     let code = match failure {
-        Failure::Agent(countersign::Error::Refused(refused)) => format!("{}: ", plain(&refused.code)),
+        Failure::Agent(countersign::Error::Refused(refused)) => {
+            format!("{}: ", plain(&refused.code))
+        }
         _ => String::new(),
     };
     let mut text = format!("countersign: {code}{}\n", plain_lines(&failure.message()));
@@ -133,7 +143,9 @@ pub(crate) fn say(text: &str) {
     let second = Timespec { tv_sec: 1, tv_nsec: 0 };
     for part in text.as_bytes().chunks(AT_ONCE) {
         let mut stderr = io::stderr().lock();
-        let ready = rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], Some(&second)));
+        let ready = rustix::io::retry_on_intr(|| {
+            poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], Some(&second))
+        });
         if !matches!(ready, Ok(1..)) || stderr.write_all(part).is_err() {
             return;
         }
@@ -148,7 +160,9 @@ pub(crate) fn columns_of_stderr() -> Option<usize> {
 /// `None` where no terminal shows it.
 fn columns(stream: &(impl AsFd + IsTerminal)) -> Option<usize> {
     const USUAL: usize = 80;
-    let known = |size: rustix::termios::Winsize| Some(usize::from(size.ws_col)).filter(|columns| *columns > 0);
+    let known = |size: rustix::termios::Winsize| {
+        Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+    };
     let size = || rustix::termios::tcgetwinsize(stream).ok().and_then(known);
     stream.is_terminal().then(|| size().unwrap_or(USUAL))
 }

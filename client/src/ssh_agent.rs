@@ -27,7 +27,10 @@ pub enum ApproverError {
     Protocol(#[source] ssh_agent_lib::error::AgentError),
     #[error("the ssh-agent holds no approver's key; the approvers are: {}", .0.join(", "))]
     NoKey(Vec<String>),
-    #[error("the key of {approver} did not sign: it was not touched in time, not unlocked, or is not plugged in")]
+    #[error(
+        "the key of {approver} did not sign: it was not touched in time, not unlocked, or is not \
+         plugged in"
+    )]
     NotSigned {
         approver: String,
         #[source]
@@ -48,8 +51,14 @@ pub struct Candidate {
 impl Candidate {
     /// Type and fingerprint, as `ssh-add -l` shows them.
     pub fn describe(&self) -> String {
-        let hardware = self.hardware.as_ref().map(|hardware| format!(": {hardware}")).unwrap_or_default();
-        format!("{}, {} {}{hardware}", self.name, self.key.algorithm(), self.key.fingerprint(Default::default()))
+        let hardware =
+            self.hardware.as_ref().map(|hardware| format!(": {hardware}")).unwrap_or_default();
+        format!(
+            "{}, {} {}{hardware}",
+            self.name,
+            self.key.algorithm(),
+            self.key.fingerprint(Default::default())
+        )
     }
 }
 
@@ -84,27 +93,36 @@ impl SshAgent {
     /// The first of `approvers` whose key is here.
     pub fn candidate(&mut self, approvers: &[ApproverEntry]) -> Result<Candidate, ApproverError> {
         let held = self.client.request_identities().map_err(ApproverError::Protocol)?;
-        let held: Vec<_> = held.iter().map(|identity| identity.credential.key_data().clone()).collect();
+        let held: Vec<_> =
+            held.iter().map(|identity| identity.credential.key_data().clone()).collect();
         let known = approvers.iter().filter_map(|approver| {
             let key = PublicKey::from_openssh(&approver.public_key).ok()?;
             let hardware = approver.hardware.clone();
-            held.contains(key.key_data()).then(|| Candidate { name: approver.name.clone(), key, hardware })
+            held.contains(key.key_data()).then(|| Candidate {
+                name: approver.name.clone(),
+                key,
+                hardware,
+            })
         });
         let names = || approvers.iter().map(|approver| approver.name.clone()).collect();
         known.into_iter().next().ok_or_else(|| ApproverError::NoKey(names()))
     }
 
     /// Has the statement signed: the bytes are rebuilt from its fields. Waits for the touch.
-    pub fn approve(&mut self, candidate: &Candidate, statement: &Statement) -> Result<String, ApproverError> {
+    pub fn approve(
+        &mut self,
+        candidate: &Candidate,
+        statement: &Statement,
+    ) -> Result<String, ApproverError> {
         let request = SignRequest {
             credential: candidate.key.key_data().clone().into(),
             data: signed_data(&statement.bytes()),
             flags: if candidate.key.algorithm().is_rsa() { RSA_SHA2_512 } else { 0 },
         };
-        let signature = self
-            .client
-            .sign(request)
-            .map_err(|source| ApproverError::NotSigned { approver: candidate.name.clone(), source })?;
+        let signature = self.client.sign(request).map_err(|source| ApproverError::NotSigned {
+            approver: candidate.name.clone(),
+            source,
+        })?;
         armoured(candidate.key.key_data(), &signature).map_err(ApproverError::Form)
     }
 }

@@ -24,7 +24,9 @@ impl Table {
             let cells: Vec<String> = row
                 .iter()
                 .enumerate()
-                .map(|(column, cell)| format!("{cell:width$}", width = widths.get(column).copied().unwrap_or(0)))
+                .map(|(column, cell)| {
+                    format!("{cell:width$}", width = widths.get(column).copied().unwrap_or(0))
+                })
                 .collect();
             text.push_str(cells.join(if aligned { "  " } else { "\t" }).trim_end_matches(' '));
             text.push('\n');
@@ -34,7 +36,9 @@ impl Table {
 
     fn widths(&self) -> Vec<usize> {
         let columns = self.rows.first().map_or(0, Vec::len);
-        let width = |column: usize| self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        let width = |column: usize| {
+            self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)
+        };
         (0..columns).map(width).collect()
     }
 }
@@ -62,7 +66,8 @@ const GAP: usize = 2;
 fn hung(text: &str, columns: usize, indent: usize) -> String {
     // A terminal may put the last column on a line of its own.
     let end = columns.saturating_sub(1).max(indent + NARROWEST);
-    let (mut lines, mut line, mut start) = (String::with_capacity(text.len()), String::new(), indent);
+    let (mut lines, mut line, mut start) =
+        (String::with_capacity(text.len()), String::new(), indent);
     for letter in text.chars() {
         if start + wide(&line) + wide(letter.encode_utf8(&mut [0; 4])) > end {
             let near = line.rfind(' ').map(|blank| blank + 1).filter(|cut| *cut > line.len() / 2);
@@ -105,7 +110,8 @@ mod tests {
 
     #[test]
     fn a_long_value_goes_on_further_in_and_whole() {
-        let long = format!("{}loosens  nothing, approvals  0 of 0 \u{51b7}\u{51b7}", "x".repeat(70));
+        let long =
+            format!("{}loosens  nothing, approvals  0 of 0 \u{51b7}\u{51b7}", "x".repeat(70));
         let told = [("loosens", long.clone()), ("", "+line".to_owned())];
         for columns in [0, 1, 20, 40, 79, 80, 81, 200] {
             let text = facts_within(Some(columns), &told);
@@ -126,6 +132,9 @@ mod tests {
         assert_eq!(facts_within(None, &told), facts(&told), "programs get whole lines");
         let address = [("address", "bc1q ar0s rrr7 xfkv y5l6 43ly".to_owned())];
         let text = facts_within(Some(32), &address);
-        assert_eq!(text, "address  bc1q ar0s rrr7 xfkv \n             y5l6 43ly\n", "no group is cut");
+        assert_eq!(
+            text, "address  bc1q ar0s rrr7 xfkv \n             y5l6 43ly\n",
+            "no group is cut"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! The command line against an agent that answers as it is told: payloads, replies, errors, exit codes.
+//! The command line against an agent that answers as it is told: payloads, replies, errors, exit
+//! codes.
 
 mod fake;
 
@@ -9,8 +10,14 @@ use countersign::core::json::Value;
 use fake::program::Program;
 use fake::{Act, FakeAgent};
 
-const SIGNED: &str = r#"{"v":1,"request_id":"0192","scope":"trade","effective_scopes":["trade"],"method":"POST","url":"https://api.binance.com/api/v3/order","headers":[["X-MBX-APIKEY","id"]],"body":"a=\"1\"\n","signature":"s","timestamp_ms":1700000000000,"record":{"seq":17,"hash":"ab"}}"#;
-const KEY: &str = r#"{"name":"mm","exchange":"binance","environment":"production","algorithm":"hmac-sha256","api_key":"id","scopes":["read","trade"],"tier":"software","rung":3,"token":"hsm","state":"active","created_ms":1700000000000,"expires_ms":null,"last_used_ms":null,"public_key":null}"#;
+const SIGNED: &str = r#"{"v":1,"request_id":"0192","scope":"trade","effective_scopes":["trade"],
+    "method":"POST","url":"https://api.binance.com/api/v3/order","headers":[["X-MBX-APIKEY","id"]],
+    "body":"a=\"1\"\n","signature":"s","timestamp_ms":1700000000000,"record":{"seq":17,
+    "hash":"ab"}}"#;
+const KEY: &str = r#"{"name":"mm","exchange":"binance","environment":"production",
+    "algorithm":"hmac-sha256","api_key":"id","scopes":["read","trade"],"tier":"software","rung":3,
+    "token":"hsm","state":"active","created_ms":1700000000000,"expires_ms":null,"last_used_ms":null,
+    "public_key":null}"#;
 
 /// A good answer to every extension.
 fn good(extension: &str) -> String {
@@ -20,10 +27,20 @@ fn good(extension: &str) -> String {
             .replace("\"method\":\"POST\",", "\"grants\":[\"read\"],")
             .replace("\"body\":\"a=\\\"1\\\"\\n\"", "\"frame\":\"{}\""),
         "keys@countersign" => format!(r#"{{"v":1,"keys":[{KEY}]}}"#),
-        "status@countersign" => r#"{"v":1,"version":"0.1.0","locked":false,"started_ms":1,"tokens":[{"name":"hsm","profile":"softhsm","state":"healthy","since_ms":1,"last_error":null,"next_try_ms":null,"keys":["mm"],"tier":"software"}],"ledger":{"state":"healthy","directory":"/nowhere","last":{"seq":3,"hash":"ab"},"free_bytes":1048576},"warnings":["no isolation"]}"#.to_owned(),
+        "status@countersign" => r#"{"v":1,"version":"0.1.0","locked":false,"started_ms":1,
+            "tokens":[{"name":"hsm","profile":"softhsm","state":"healthy","since_ms":1,
+            "last_error":null,"next_try_ms":null,"keys":["mm"],"tier":"software"}],
+            "ledger":{"state":"healthy","directory":"/nowhere","last":{"seq":3,"hash":"ab"},
+            "free_bytes":1048576},"warnings":["no isolation"]}"#
+            .to_owned(),
         "pending@countersign" => r#"{"v":1,"pending":[],"approvers":[]}"#.to_owned(),
-        "events@countersign" => r#"{"v":1,"records":[{"seq":3,"time_ms":1,"kind":"closed","prev":"00"}],"last":3}"#.to_owned(),
-        "explain@countersign" => r#"{"v":1,"decision":"allow","rule":"[client.a] scopes","scope":"read","effective_scopes":["read"],"neighbours":[],"transfers":[],"residual":[],"spends":[]}"#.to_owned(),
+        "events@countersign" => r#"{"v":1,"records":[{"seq":3,"time_ms":1,"kind":"closed",
+            "prev":"00"}],"last":3}"#
+            .to_owned(),
+        "explain@countersign" => r#"{"v":1,"decision":"allow","rule":"[client.a] scopes",
+            "scope":"read","effective_scopes":["read"],"neighbours":[],"transfers":[],"residual":[],
+            "spends":[]}"#
+            .to_owned(),
         _ => format!(r#"{{"v":1,"done":"done","key":{KEY}}}"#),
     }
 }
@@ -53,7 +70,18 @@ fn every_command_writes_one_versioned_object() {
         (&["key", "list"], "admin", "keys@countersign"),
         (&["key", "show", "mm"], "admin", "keys@countersign"),
         (
-            &["key", "add", "mm", "--exchange", "binance", "--token", "hsm", "--scope", "read", "--stdin"],
+            &[
+                "key",
+                "add",
+                "mm",
+                "--exchange",
+                "binance",
+                "--token",
+                "hsm",
+                "--scope",
+                "read",
+                "--stdin",
+            ],
             "admin",
             "register@countersign",
         ),
@@ -80,7 +108,11 @@ fn every_command_writes_one_versioned_object() {
         (&["deny", "7"], "admin", "deny@countersign"),
         (&["audit", "tail"], "admin", "events@countersign"),
         (&["audit", "show", "3"], "admin", "events@countersign"),
-        (&["policy", "explain", "--client", "a", "--key", "mm", "GET", "/x"], "admin", "explain@countersign"),
+        (
+            &["policy", "explain", "--client", "a", "--key", "mm", "GET", "/x"],
+            "admin",
+            "explain@countersign",
+        ),
         (&["policy", "check", sound], "", ""),
         (&["status"], "admin", "status@countersign"),
         (&["lock"], "admin", "lock@countersign"),
@@ -97,7 +129,10 @@ fn every_command_writes_one_versioned_object() {
         ran.json();
         let plain = program.run(words);
         assert_eq!((plain.exit, plain.err.as_str()), (0, ""), "{words:?}: {plain:?}");
-        assert!(!plain.out.is_empty() && Value::parse(&plain.out).is_err(), "for people: {plain:?}");
+        assert!(
+            !plain.out.is_empty() && Value::parse(&plain.out).is_err(),
+            "for people: {plain:?}"
+        );
         let seen = fake.seen();
         let last = seen[asked_before..].last().map(|seen| (seen.socket, seen.extension.as_str()));
         assert_eq!(last, (!socket.is_empty()).then_some((*socket, *extension)), "{words:?}");
@@ -113,12 +148,20 @@ fn arguments_become_the_documented_payload() {
         fake.seen().pop().expect("one was sent").payload
     };
     assert_eq!(
-        sent(&["POST", "/o", "-p", "b=1.0", "-p", "a:=1.10", "--in", "form", "--host", "h", "--reason", "r 1"], ""),
-        r#"{"v":1,"key":"mm","method":"POST","path":"/o","params":{"b":"1.0","a":1.10},"params_in":"form","host":"h","reason":"r 1"}"#
+        sent(
+            &[
+                "POST", "/o", "-p", "b=1.0", "-p", "a:=1.10", "--in", "form", "--host", "h",
+                "--reason", "r 1"
+            ],
+            ""
+        ),
+        r#"{"v":1,"key":"mm","method":"POST","path":"/o","params":{"b":"1.0","a":1.10},
+            "params_in":"form","host":"h","reason":"r 1"}"#
     );
     assert_eq!(
         sent(&["POST", "/o", "--params", "-", "-p", "c="], r#"{"z":1e-7,"a":[{"y":null}]}"#),
-        r#"{"v":1,"key":"mm","method":"POST","path":"/o","params":{"z":1e-7,"a":[{"y":null}],"c":""}}"#
+        r#"{"v":1,"key":"mm","method":"POST","path":"/o","params":{"z":1e-7,"a":[{"y":null}],
+            "c":""}}"#
     );
     assert_eq!(
         sent(&["POST", "/o", "--params", "-"], r#"[{"b":1},{"b":2}]"#),
@@ -155,10 +198,13 @@ fn what_cannot_be_a_request_is_a_usage_error_and_nothing_is_sent() {
         let json = program.run_with(&[&words[..], &["--json"]].concat(), input);
         assert_eq!((json.exit, json.error_code().as_str(), json.err.as_str()), (2, "usage", ""));
     }
-    for words in [&["key", "remove", "mm"][..], &["key", "add", "mm", "--exchange", "e", "--token", "t"]] {
+    for words in
+        [&["key", "remove", "mm"][..], &["key", "add", "mm", "--exchange", "e", "--token", "t"]]
+    {
         assert_eq!(program.run(words).exit, 2, "{words:?}");
     }
-    let no_terminal = program.run(&["key", "add", "mm", "--exchange", "e", "--token", "t", "--scope", "read"]);
+    let no_terminal =
+        program.run(&["key", "add", "mm", "--exchange", "e", "--token", "t", "--scope", "read"]);
     assert!(no_terminal.exit == 2 && no_terminal.err.contains("--stdin"), "{no_terminal:?}");
     assert_eq!(fake.seen(), []);
 }
@@ -190,7 +236,9 @@ fn each_code_has_its_exit() {
         ("clock.untrusted", 5),
         ("internal", 5),
     ] {
-        let json = format!(r#"{{"v":1,"error":{{"code":"{code}","message":"why \u001b[2J","request_id":"0193"}}}}"#);
+        let json = format!(
+            r#"{{"v":1,"error":{{"code":"{code}","message":"why \u001b[2J","request_id":"0193"}}}}"#
+        );
         let (_fake, program) = agent_answering(Act::Json(json));
         let words = ["sign", "--key", "mm", "POST", "/o"];
         let ran = program.run(&words);
@@ -205,8 +253,10 @@ fn each_code_has_its_exit() {
 
 #[test]
 fn a_question_that_came_too_often_ends_no_wait() {
-    let waits = r#"{"v":1,"progress":"waiting","pending":{"id":"7","expires_ms":99999999999999,"approvals_needed":1,"approvals":0}}"#;
-    let too_often = r#"{"v":1,"error":{"code":"policy.rate","message":"more than 200 requests in 1000 ms"}}"#;
+    let waits = r#"{"v":1,"progress":"waiting","pending":{"id":"7","expires_ms":99999999999999,
+        "approvals_needed":1,"approvals":0}}"#;
+    let too_often =
+        r#"{"v":1,"error":{"code":"policy.rate","message":"more than 200 requests in 1000 ms"}}"#;
     let own_end = r#"{"v":1,"error":{"code":"policy.rate","message":"no","request_id":"7"}}"#;
     let signed: &[&str] = &[too_often, waits, too_often, SIGNED];
     let login = good("session@countersign");
@@ -215,9 +265,12 @@ fn a_question_that_came_too_often_ends_no_wait() {
         (&["session", "--key", "mm"], &[too_often, login.as_str()], 0),
         (&["sign", "--key", "mm", "POST", "/withdraw"], &[own_end], 3),
     ] {
-        let answers: Vec<String> = [waits].iter().chain(outcomes).map(|&answer| answer.to_owned()).collect();
+        let answers: Vec<String> =
+            [waits].iter().chain(outcomes).map(|&answer| answer.to_owned()).collect();
         let next = AtomicUsize::new(0);
-        let fake = FakeAgent::start(move |_, _| Act::Json(answers[next.fetch_add(1, Ordering::Relaxed)].clone()));
+        let fake = FakeAgent::start(move |_, _| {
+            Act::Json(answers[next.fetch_add(1, Ordering::Relaxed)].clone())
+        });
         let ran = Program::new(Some(fake.socket())).run(&[words, &["--json"]].concat());
         assert_eq!(ran.exit, exit, "{words:?}: {ran:?}");
         assert_eq!(fake.seen().len(), 1 + outcomes.len(), "{words:?}: {ran:?}");
@@ -227,23 +280,41 @@ fn a_question_that_came_too_often_ends_no_wait() {
 #[test]
 fn what_does_not_wait_is_approved_and_denied_alike() {
     let fake = FakeAgent::start(|extension, _| {
-        let refused = r#"{"v":1,"error":{"code":"request.malformed","message":"no request of that id waits"}}"#;
-        Act::Json(if extension == "deny@countersign" { refused.to_owned() } else { good(extension) })
+        let refused = r#"{"v":1,"error":{"code":"request.malformed",
+            "message":"no request of that id waits"}}"#;
+        Act::Json(if extension == "deny@countersign" {
+            refused.to_owned()
+        } else {
+            good(extension)
+        })
     });
     let program = Program::new(Some(fake.socket()));
     for command in ["approve", "deny"] {
         let ran = program.run(&[command, "nope", "--json"]);
-        assert_eq!((ran.exit, ran.error_code().as_str()), (4, "approval.unknown"), "{command}: {ran:?}");
+        assert_eq!(
+            (ran.exit, ran.error_code().as_str()),
+            (4, "approval.unknown"),
+            "{command}: {ran:?}"
+        );
     }
 }
 
 #[test]
 fn an_agent_that_cannot_be_reached_is_said_with_what_to_do() {
     let program = Program::new(Some("/nowhere/agent.sock".into()));
-    for words in [&["sign", "--key", "mm", "GET", "/x"][..], &["key", "list"], &["lock"], &["pending"], &["status"]] {
+    for words in [
+        &["sign", "--key", "mm", "GET", "/x"][..],
+        &["key", "list"],
+        &["lock"],
+        &["pending"],
+        &["status"],
+    ] {
         let ran = program.run(words);
         assert_eq!(ran.exit, 6, "{ran:?}");
-        assert!(ran.err.contains("/nowhere/") && ran.err.contains("countersign-agent run"), "{ran:?}");
+        assert!(
+            ran.err.contains("/nowhere/") && ran.err.contains("countersign-agent run"),
+            "{ran:?}"
+        );
         let json = program.run(&[words, &["--json"]].concat());
         assert_eq!((json.exit, json.error_code().as_str()), (6, "agent.not_reachable"));
     }
@@ -278,7 +349,8 @@ fn keys_are_listed_by_the_agent_socket_where_the_admin_socket_is_closed_to_the_u
     let ran = program.run(&["key", "list"]);
     assert_eq!(
         ran.out,
-        "NAME\tEXCHANGE\tSCOPES\tCUSTODY\tSTATE\tEXPIRES\tLAST USED\nmm\tbinance production\tread, trade\tsoftware (rung 3)\tactive\tnever\tnever\n"
+        "NAME\tEXCHANGE\tSCOPES\tCUSTODY\tSTATE\tEXPIRES\tLAST USED\nmm\tbinance production\tread, \
+         trade\tsoftware (rung 3)\tactive\tnever\tnever\n"
     );
     assert_eq!(fake.seen()[0].socket, "agent");
     let unknown = program.run(&["key", "show", "no", "--json"]);
@@ -290,7 +362,18 @@ fn a_secret_goes_to_the_agent_by_descriptor_alone() {
     let fake = FakeAgent::start(|extension, _| Act::ReadDescriptor(good(extension)));
     let program = Program::new(Some(fake.socket()));
     let document = r#"{"api_key":"id","secret":"planted-control"}"#;
-    let words = ["key", "add", "mm", "--exchange", "binance", "--token", "hsm", "--scope", "read", "--stdin"];
+    let words = [
+        "key",
+        "add",
+        "mm",
+        "--exchange",
+        "binance",
+        "--token",
+        "hsm",
+        "--scope",
+        "read",
+        "--stdin",
+    ];
     let ran = program.run_with(&words, document);
     assert_eq!(ran.exit, 0, "{ran:?}");
     assert!(ran.out.contains("software (rung 3: policy, not hardware)"), "{ran:?}");
@@ -307,7 +390,10 @@ fn without_stdin_the_agent_gets_the_terminal() {
     let ran = program.run_on_terminal(&words, "typed\n");
     assert_eq!(ran.exit, 0, "{ran:?}");
     assert_eq!(fake.seen()[0].read.as_deref(), Some("typed\n"));
-    assert!(ran.out.contains("Secret: ") && ran.out.contains("2023-11-14T22:13:20.000Z ("), "{ran:?}");
+    assert!(
+        ran.out.contains("Secret: ") && ran.out.contains("2023-11-14T22:13:20.000Z ("),
+        "{ran:?}"
+    );
     let echoed = program.run_on_terminal(&[&words[..], &["--stdin"]].concat(), "");
     assert!(echoed.exit == 2 && echoed.out.contains("unseen"), "{echoed:?}");
 }
@@ -330,19 +416,31 @@ fn a_signed_request_reads_well_and_can_be_sent_by_curl() {
     let words = ["sign", "--key", "mm", "POST", "/api/v3/order"];
     let ran = program.run(&words);
     assert!(
-        ran.out.starts_with("POST https://api.binance.com/api/v3/order\nX-MBX-APIKEY: id\n\na=\"1\"\\n\n\n"),
+        ran.out.starts_with(
+            "POST https://api.binance.com/api/v3/order\nX-MBX-APIKEY: id\n\na=\"1\"\\n\n\n"
+        ),
         "{ran:?}"
     );
-    assert!(ran.out.contains("scope    trade\n") && ran.out.contains("record   17 ab\n"), "{ran:?}");
+    assert!(
+        ran.out.contains("scope    trade\n") && ran.out.contains("record   17 ab\n"),
+        "{ran:?}"
+    );
     let curl = program.run(&[&words[..], &["--curl"]].concat());
     assert_eq!(
         curl.out,
-        "curl --config - <<'COUNTERSIGN'\nrequest = \"POST\"\nurl = \"https://api.binance.com/api/v3/order\"\n\
+        "curl --config - <<'COUNTERSIGN'\nrequest = \"POST\"\nurl = \
+         \"https://api.binance.com/api/v3/order\"\n\
          header = \"X-MBX-APIKEY: id\"\ndata-raw = \"a=\\\"1\\\"\\n\"\nCOUNTERSIGN\n"
     );
 }
 
-const CHANGE: &str = r#"{"id":"0193","statement":{"purpose":"countersign-change/1","agent":"a","request_id":"0193","expires_ms":4700000000000,"policy_sha256":"00","subject":{"kind":"configuration","from_sha256":"00","to_sha256":"11","loosens":["[transfer.BTC] per_day: from 1 to 3","[[destination]] \"c\u202eld\" is new: address \"bc1q ar0s\""],"diff":"@@ -1 +1 @@\nCOMMENTS-per_day = \"1\"\n+per_day = \"3\"\u001b[2J\r\n+\u0301\u3164\n"}},"approvals_needed":1,"uid":1000}"#;
+const CHANGE: &str = r#"{"id":"0193","statement":{"purpose":"countersign-change/1","agent":"a",
+    "request_id":"0193","expires_ms":4700000000000,"policy_sha256":"00",
+    "subject":{"kind":"configuration","from_sha256":"00","to_sha256":"11",
+    "loosens":["[transfer.BTC] per_day: from 1 to 3",
+    "[[destination]] \"c\u202eld\" is new: address \"bc1q ar0s\""],
+    "diff":"@@ -1 +1 @@\nCOMMENTS-per_day = \"1\"\n+per_day = \"3\"\u001b[2J\r\n+\u0301\u3164\n"}},
+    "approvals_needed":1,"uid":1000}"#;
 
 #[test]
 fn a_change_is_shown_whole_and_what_it_loosens_last() {
@@ -374,7 +472,8 @@ fn a_change_is_shown_whole_and_what_it_loosens_last() {
 #[test]
 fn a_long_value_on_a_terminal_begins_no_line() {
     let imitation = format!("{}loosens  0 sentences in all, each shown above", "x".repeat(43));
-    let change = CHANGE.replace("c\\u202eld", &imitation).replace("COMMENTS", &format!("+# {imitation}\\n"));
+    let change =
+        CHANGE.replace("c\\u202eld", &imitation).replace("COMMENTS", &format!("+# {imitation}\\n"));
     let reply = format!(r#"{{"v":1,"pending":[],"changes":[{change}],"approvers":[]}}"#);
     let (_fake, program) = agent_answering(Act::Json(reply));
     for words in [&["pending"] as &[_], &["approve", "0193", "--agent", "a"]] {
@@ -395,13 +494,20 @@ fn a_long_value_on_a_terminal_begins_no_line() {
 
 #[test]
 fn who_approves_is_told_what_will_blink() {
-    const ENTRY: &str = r#"{"id":"0194","statement":{"purpose":"countersign-approval/1","agent":"a","request_id":"0194","expires_ms":1700000000000,"policy_sha256":"00","subject":{"kind":"session","client":"bot","key":"k","exchange":"deribit","environment":"production","session":"ws","effective_scopes":["withdraw"]}},"approvals_needed":1,"approved_by":[],"caller":{"client":"bot","uid":1000,"pid":7,"processes":["bot"]},"token":"yk","tier":"device","rung":RUNG,"destinations":[],"limits":[]}"#;
+    const ENTRY: &str = r#"{"id":"0194","statement":{"purpose":"countersign-approval/1","agent":"a",
+        "request_id":"0194","expires_ms":1700000000000,"policy_sha256":"00",
+        "subject":{"kind":"session","client":"bot","key":"k","exchange":"deribit",
+        "environment":"production","session":"ws","effective_scopes":["withdraw"]}},
+        "approvals_needed":1,"approved_by":[],"caller":{"client":"bot","uid":1000,"pid":7,
+        "processes":["bot"]},"token":"yk","tier":"device","rung":RUNG,"destinations":[],
+        "limits":[]}"#;
     for (rung, touches) in [
         ("1", "2: of your own security key now, then of yk, where the agent runs"),
         ("2", "2: of your own security key now, then of yk, where the agent runs"),
         ("3", "1, of your own security key"),
     ] {
-        let reply = format!(r#"{{"v":1,"pending":[{}],"approvers":[]}}"#, ENTRY.replace("RUNG", rung));
+        let reply =
+            format!(r#"{{"v":1,"pending":[{}],"approvers":[]}}"#, ENTRY.replace("RUNG", rung));
         let (_fake, program) = agent_answering(Act::Json(reply));
         let shown = program.run(&["pending"]).out;
         assert!(shown.contains(touches), "{rung}: {shown}");
@@ -425,7 +531,8 @@ fn unlocking_waits_for_its_approver() {
         let ran = Program::new(Some(fake.socket())).run(&["unlock"]);
         assert_eq!(ran.exit, exit, "{ran:?}");
         assert!(ran.err.contains("countersign approve 0193"), "{ran:?}");
-        let asked = fake.seen().iter().filter(|seen| seen.extension == "pending@countersign").count();
+        let asked =
+            fake.seen().iter().filter(|seen| seen.extension == "pending@countersign").count();
         assert_eq!(asked, 2, "it waits for as long as the change does");
     }
 }
@@ -434,7 +541,8 @@ fn unlocking_waits_for_its_approver() {
 fn what_does_not_wait_is_neither_approved_nor_denied() {
     let fake = FakeAgent::start(|extension, _| match extension {
         "deny@countersign" => Act::Json(
-            r#"{"v":1,"error":{"code":"request.malformed","message":"no request with that id waits for approval"}}"#
+            r#"{"v":1,"error":{"code":"request.malformed",
+                "message":"no request with that id waits for approval"}}"#
                 .into(),
         ),
         extension => Act::Json(good(extension)),
@@ -448,17 +556,28 @@ fn what_does_not_wait_is_neither_approved_nor_denied() {
     }
 }
 
-/// Whoever speaks at the socket shows a withdrawal as what it is not: under another id, as an unlocking, as moving less.
+/// Whoever speaks at the socket shows a withdrawal as what it is not: under another id, as an
+/// unlocking, as moving less.
 #[test]
 fn what_an_agent_lies_about_is_not_approved() {
-    const STATEMENT: &str = r#"{"purpose":"countersign-approval/1","agent":"a","request_id":"0194","expires_ms":4000000000000,"policy_sha256":"00","subject":{"kind":"request","client":"bot","key":"k","exchange":"binance","environment":"production","host":"api.binance.com","method":"POST","path":"/sapi/v1/capital/withdraw/apply","params":"{\"coin\":\"BTC\",\"address\":\"bc1q\",\"amount\":\"2\",\"network\":\"BTC\"}","effective_scopes":["withdraw"],"transfers":[{"endpoint":"POST /sapi/v1/capital/withdraw/apply","asset":"BTC","amount":"2","network":"BTC","address":"bc1q"}]}}"#;
+    const STATEMENT: &str = r#"{"purpose":"countersign-approval/1","agent":"a","request_id":"0194",
+        "expires_ms":4000000000000,"policy_sha256":"00","subject":{"kind":"request","client":"bot",
+        "key":"k","exchange":"binance","environment":"production","host":"api.binance.com",
+        "method":"POST","path":"/sapi/v1/capital/withdraw/apply",
+        "params":"{\"coin\":\"BTC\",\"address\":\"bc1q\",\"amount\":\"2\",\"network\":\"BTC\"}",
+        "effective_scopes":["withdraw"],
+        "transfers":[{"endpoint":"POST /sapi/v1/capital/withdraw/apply","asset":"BTC","amount":"2",
+        "network":"BTC","address":"bc1q"}]}}"#;
     let entry = |id: &str, statement: &str| {
         format!(
-            r#"{{"id":"{id}","statement":{statement},"approvals_needed":1,"approved_by":[],"caller":{{"client":"bot","uid":1000,"pid":7,"processes":["bot"]}},"token":"yk","tier":"device","rung":1,"destinations":["cold"],"limits":[]}}"#
+            r#"{{"id":"{id}","statement":{statement},"approvals_needed":1,"approved_by":[],
+                "caller":{{"client":"bot","uid":1000,"pid":7,"processes":["bot"]}},"token":"yk",
+                "tier":"device","rung":1,"destinations":["cold"],"limits":[]}}"#
         )
     };
-    let change =
-        |statement: &str| format!(r#"{{"id":"0194","statement":{statement},"approvals_needed":1,"uid":1000}}"#);
+    let change = |statement: &str| {
+        format!(r#"{{"id":"0194","statement":{statement},"approvals_needed":1,"uid":1000}}"#)
+    };
     let unlock = STATEMENT.replace("countersign-approval", "countersign-change");
     let honest = (entry("0194", STATEMENT), String::new(), 4, "approval.approver");
     let lies = [
@@ -466,9 +585,21 @@ fn what_an_agent_lies_about_is_not_approved() {
         (String::new(), change(STATEMENT)),
         (String::new(), change(&unlock)),
         (entry("0194", &unlock), String::new()),
-        (entry("0194", &STATEMENT.replace(r#""amount":"2","network""#, r#""amount":"1","network""#)), String::new()),
         (
-            entry("0194", &STATEMENT.replace(r#""effective_scopes":["withdraw"]"#, r#""effective_scopes":["read"]"#)),
+            entry(
+                "0194",
+                &STATEMENT.replace(r#""amount":"2","network""#, r#""amount":"1","network""#),
+            ),
+            String::new(),
+        ),
+        (
+            entry(
+                "0194",
+                &STATEMENT.replace(
+                    r#""effective_scopes":["withdraw"]"#,
+                    r#""effective_scopes":["read"]"#,
+                ),
+            ),
             String::new(),
         ),
         (entry("0194", &STATEMENT.replace("api.binance.com", "api.binance.org")), String::new()),
@@ -476,11 +607,19 @@ fn what_an_agent_lies_about_is_not_approved() {
     let lies = lies.map(|(pending, changes)| (pending, changes, 3, "approval.statement"));
     for (pending, changes, exit, code) in lies.into_iter().chain([honest]) {
         let id = if pending.contains(r#""id":"0195""#) { "0195" } else { "0194" };
-        let reply = format!(r#"{{"v":1,"pending":[{pending}],"changes":[{changes}],"approvers":[]}}"#);
+        let reply =
+            format!(r#"{{"v":1,"pending":[{pending}],"changes":[{changes}],"approvers":[]}}"#);
         let (fake, program) = agent_answering(Act::Json(reply));
         let ran = program.run(&["approve", id, "--json"]);
-        assert_eq!((ran.exit, ran.error_code().as_str()), (exit, code), "{pending}{changes}: {ran:?}");
-        assert!(fake.seen().iter().all(|seen| seen.extension != "approve@countersign"), "nothing is handed in");
+        assert_eq!(
+            (ran.exit, ran.error_code().as_str()),
+            (exit, code),
+            "{pending}{changes}: {ran:?}"
+        );
+        assert!(
+            fake.seen().iter().all(|seen| seen.extension != "approve@countersign"),
+            "nothing is handed in"
+        );
         let shown = program.run(&["pending"]).out;
         assert!(!shown.contains("signs again"), "{shown}");
     }
@@ -490,7 +629,11 @@ fn what_an_agent_lies_about_is_not_approved() {
 fn an_early_end_of_the_reader_is_no_error() {
     let (_fake, program) = good_agent();
     let script = "\"$0\" completions bash | head -c 1; exit ${PIPESTATUS[0]}";
-    let run = std::process::Command::new("bash").args(["-c", script]).arg(program.path()).output().expect("runs");
+    let run = std::process::Command::new("bash")
+        .args(["-c", script])
+        .arg(program.path())
+        .output()
+        .expect("runs");
     assert_eq!((run.status.code(), run.stderr.len()), (Some(0), 0), "{run:?}");
 }
 
@@ -515,12 +658,20 @@ fn output_that_cannot_be_written_ends_no_command_with_a_signal() {
         let whole = program.run(words).exit;
         // A result that was lost is no success; a failure stays what it is.
         let lost = if whole == 0 { 5 } else { whole };
-        for (redirection, done) in
-            [(">/dev/full", lost), (">&-", whole), ("2>/dev/full", whole), ("2>&-", whole), ("| true", whole)]
-        {
+        for (redirection, done) in [
+            (">/dev/full", lost),
+            (">&-", whole),
+            ("2>/dev/full", whole),
+            ("2>&-", whole),
+            ("| true", whole),
+        ] {
             let script = format!("\"$0\" \"$@\" {redirection}; exit ${{PIPESTATUS[0]}}");
             let mut command = std::process::Command::new("bash");
-            command.args(["-c", &script]).arg(program.path()).args(words).env("COUNTERSIGN_SOCK", fake.socket());
+            command
+                .args(["-c", &script])
+                .arg(program.path())
+                .args(words)
+                .env("COUNTERSIGN_SOCK", fake.socket());
             let exit = command.stdout(std::process::Stdio::null()).status().expect("runs").code();
             assert_eq!(exit, Some(done), "{words:?} {redirection}");
         }
@@ -529,8 +680,9 @@ fn output_that_cannot_be_written_ends_no_command_with_a_signal() {
 
 #[test]
 fn nobody_who_reads_standard_error_does_not_hold_up_a_command() {
-    let (_fake, program) =
-        agent_answering(Act::Json(r#"{"v":1,"error":{"code":"agent.locked","message":"m"}}"#.to_owned()));
+    let (_fake, program) = agent_answering(Act::Json(
+        r#"{"v":1,"error":{"code":"agent.locked","message":"m"}}"#.to_owned(),
+    ));
     let (reader, writer) = std::io::pipe().expect("a pipe");
     let writer = std::os::fd::OwnedFd::from(writer);
     rustix::io::ioctl_fionbio(&writer, true).expect("set");

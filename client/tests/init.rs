@@ -22,17 +22,31 @@ fn a_trial_is_set_up_and_a_second_run_changes_nothing() {
     let program = Program::new(None);
     let ran = program.run(&["init", "--yes", "--key", "binance-mm"]);
     assert_eq!((ran.exit, ran.err.as_str()), (0, ""), "{ran:?}");
-    for says in ["set up", "software (rung 3: policy, not hardware)", "sound", "countersign key add"] {
+    for says in
+        ["set up", "software (rung 3: policy, not hardware)", "sound", "countersign key add"]
+    {
         assert!(ran.out.contains(says), "{says}: {ran:?}");
     }
     let config = program.home().join(".config/countersign/agent.toml");
     let unit = program.home().join(".config/systemd/user/countersign-agent.service");
     let written = (text(&config), text(&unit));
-    assert!(written.0.contains("allow_same_user = true") && written.0.contains(r#"keys = ["binance-mm"]"#));
-    assert!(written.1.contains("RestartPreventExitStatus=78") && written.1.contains("WantedBy=default.target"));
-    assert_eq!((mode(&config), mode(&program.home().join(".local/state/countersign"))), (0o600, 0o700));
+    assert!(
+        written.0.contains("allow_same_user = true")
+            && written.0.contains(r#"keys = ["binance-mm"]"#)
+    );
+    assert!(
+        written.1.contains("RestartPreventExitStatus=78")
+            && written.1.contains("WantedBy=default.target")
+    );
+    assert_eq!(
+        (mode(&config), mode(&program.home().join(".local/state/countersign"))),
+        (0o600, 0o700)
+    );
     let again = program.run(&["init", "--yes"]);
-    assert!(again.exit == 0 && again.out.contains("already set up, nothing was changed"), "{again:?}");
+    assert!(
+        again.exit == 0 && again.out.contains("already set up, nothing was changed"),
+        "{again:?}"
+    );
     assert_eq!((text(&config), text(&unit)), written);
 }
 
@@ -60,18 +74,28 @@ fn what_comes_next_can_be_copied_into_a_shell_whatever_the_path_holds() {
         let directory = program.home().join(name);
         let ran = program.run(&["init", "--dir", directory.to_str().expect("UTF-8"), "--yes"]);
         assert_eq!(ran.exit, 0, "{ran:?}");
-        let next: Vec<_> = ran.out.lines().skip_while(|line| *line != "next:").skip(1).map(str::trim).collect();
+        let next: Vec<_> =
+            ran.out.lines().skip_while(|line| *line != "next:").skip(1).map(str::trim).collect();
         let export = next.iter().find(|step| step.starts_with("export ")).expect("it is said");
-        let start = next.iter().find(|step| step.starts_with("countersign-agent run ")).expect("it is said");
+        let start = next
+            .iter()
+            .find(|step| step.starts_with("countersign-agent run "))
+            .expect("it is said");
         // A shell's own reading of them.
         let script = format!(
-            "{export}; countersign-agent() {{ printf '%s\\n' \"$COUNTERSIGN_SOCK\" \"$#\" \"$@\"; }}\n{}",
+            "{export}; countersign-agent() {{ printf '%s\\n' \"$COUNTERSIGN_SOCK\" \"$#\" \"$@\"; \
+             }}\n{}",
             start.trim_end_matches('&')
         );
-        let run = std::process::Command::new("bash").args(["-c", &script]).output().expect("bash runs");
+        let run =
+            std::process::Command::new("bash").args(["-c", &script]).output().expect("bash runs");
         let read = String::from_utf8(run.stdout).expect("UTF-8");
         let (socket, config) = (directory.join("run/agent.sock"), directory.join("agent.toml"));
-        assert_eq!(read, format!("{}\n3\nrun\n--config\n{}\n", socket.display(), config.display()), "{script}");
+        assert_eq!(
+            read,
+            format!("{}\n3\nrun\n--config\n{}\n", socket.display(), config.display()),
+            "{script}"
+        );
     }
 }
 
@@ -81,9 +105,11 @@ fn a_user_whom_the_machine_has_no_name_for_is_named_by_number() {
     let nobody_known = program.home().join("bin");
     fs::create_dir(&nobody_known).expect("makes");
     fs::write(nobody_known.join("getent"), "#!/bin/sh\nexit 2\n").expect("writes");
-    fs::set_permissions(nobody_known.join("getent"), fs::Permissions::from_mode(0o755)).expect("own file");
+    fs::set_permissions(nobody_known.join("getent"), fs::Permissions::from_mode(0o755))
+        .expect("own file");
     let directory = program.home().join("trial");
-    let mut command = program.command(&["init", "--yes", "--dir", directory.to_str().expect("UTF-8")]);
+    let mut command =
+        program.command(&["init", "--yes", "--dir", directory.to_str().expect("UTF-8")]);
     command.env("PATH", format!("{}:/usr/bin:/bin", nobody_known.display()));
     let ran = command.output().expect("runs");
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
@@ -98,7 +124,10 @@ fn where_no_token_was_made_nothing_is_said_to_be_left_over() {
     let directory = program.home().join("a#b");
     let ran = program.run(&["init", "--dir", directory.to_str().expect("UTF-8"), "--yes"]);
     assert!(ran.exit == 78 && ran.err.contains("must be without # and ="), "{ran:?}");
-    assert!(ran.err.contains("next: nothing was made") && !ran.err.contains("interrupted"), "{ran:?}");
+    assert!(
+        ran.err.contains("next: nothing was made") && !ran.err.contains("interrupted"),
+        "{ran:?}"
+    );
 }
 
 #[test]
@@ -147,8 +176,20 @@ fn a_hardware_token_needs_its_label_and_no_software_permission() {
     let config = text(&directory.join("agent.toml"));
     assert!(config.contains("profile = \"luna\"") && config.contains("pin = { prompt = true }"));
     assert!(!config.contains("allow_software_tokens"));
-    let absent = program.run(&["init", "--dir", "/tmp/never", "--yes", "--profile", "yubihsm2", "--label", "x"]);
-    assert!(absent.exit == 78 && absent.err.contains("no PKCS#11 module for yubihsm2"), "{absent:?}");
+    let absent = program.run(&[
+        "init",
+        "--dir",
+        "/tmp/never",
+        "--yes",
+        "--profile",
+        "yubihsm2",
+        "--label",
+        "x",
+    ]);
+    assert!(
+        absent.exit == 78 && absent.err.contains("no PKCS#11 module for yubihsm2"),
+        "{absent:?}"
+    );
 }
 
 #[test]

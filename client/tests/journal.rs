@@ -19,11 +19,19 @@ fn journal(program: &Program) -> PathBuf {
     fs::create_dir_all(state.join("journal")).expect("makes");
     let mut chain = Chain::GENESIS;
     for segment in ["000001.jsonl", "000002.jsonl"] {
-        let header = SegmentHeader { segment: Cow::Borrowed(segment), previous: None, carried: Carried::default() };
+        let header = SegmentHeader {
+            segment: Cow::Borrowed(segment),
+            previous: None,
+            carried: Carried::default(),
+        };
         let mut bytes = Vec::new();
-        chain.write(&mut bytes, 1_700_000_000_000, &Record::Segment(Box::new(header))).expect("serialises");
+        chain
+            .write(&mut bytes, 1_700_000_000_000, &Record::Segment(Box::new(header)))
+            .expect("serialises");
         for uid in 1..5 {
-            chain.write(&mut bytes, 1_700_000_000_000, &Record::Locked(Locking { uid })).expect("serialises");
+            chain
+                .write(&mut bytes, 1_700_000_000_000, &Record::Locked(Locking { uid }))
+                .expect("serialises");
         }
         fs::write(state.join("journal").join(segment), bytes).expect("writes");
     }
@@ -41,11 +49,14 @@ fn a_sound_journal_verifies() {
     let program = Program::new(None);
     let state = journal(&program);
     for directory in [state.clone(), state.join("journal")] {
-        let ran = program.run(&["audit", "verify", "--state-dir", directory.to_str().expect("UTF-8")]);
+        let ran =
+            program.run(&["audit", "verify", "--state-dir", directory.to_str().expect("UTF-8")]);
         assert_eq!((ran.exit, ran.err.as_str()), (0, ""), "{ran:?}");
         assert!(ran.out.starts_with("sound: 10 records, 1 to 10 in 2 segments"), "{ran:?}");
     }
-    let json = program.run(&["audit", "verify", "--state-dir", state.to_str().expect("UTF-8"), "--json"]).json();
+    let json = program
+        .run(&["audit", "verify", "--state-dir", state.to_str().expect("UTF-8"), "--json"])
+        .json();
     assert_eq!(json.member("sound"), Some(&Value::Bool(true)));
     assert_eq!(json.member("last_seq").and_then(Value::scalar), Some("10"));
 }
@@ -75,12 +86,18 @@ fn a_journal_cut_off_at_its_end_does_not_hold_what_was_recorded() {
     let whole = fs::read_to_string(&segment).expect("there");
     let last = whole.lines().last().expect("a record");
     let named = format!("10:{}", Hash::of(last.as_bytes()));
-    let verify = |record: &str| program.run(&["audit", "verify", "--state-dir", name, "--record", record]);
+    let verify =
+        |record: &str| program.run(&["audit", "verify", "--state-dir", name, "--record", record]);
     assert_eq!(verify(&named).exit, 0);
     let other = verify(&format!("10:{}", Hash::of(b"")));
     assert!(other.exit == 5 && other.out.contains("record 10 has the hash"), "{other:?}");
-    fs::write(&segment, whole.strip_suffix(&format!("{last}\n")).expect("the last line")).expect("writes");
-    assert_eq!(program.run(&["audit", "verify", "--state-dir", name]).exit, 0, "the rest is a whole journal");
+    fs::write(&segment, whole.strip_suffix(&format!("{last}\n")).expect("the last line"))
+        .expect("writes");
+    assert_eq!(
+        program.run(&["audit", "verify", "--state-dir", name]).exit,
+        0,
+        "the rest is a whole journal"
+    );
     let cut = verify(&named);
     assert!(cut.exit == 5 && cut.out.contains("record 10 is missing"), "{cut:?}");
     for wrong in ["10", "x:00", "10:AB"] {
@@ -96,7 +113,9 @@ fn a_running_agent_says_where_its_journal_is_and_where_it_ends() {
     let hash = Hash::of(text.lines().last().expect("a record").as_bytes());
     for (seq, exit) in [(10, 0), (11, 5)] {
         let status = format!(
-            r#"{{"v":1,"version":"0","locked":false,"started_ms":1,"tokens":[],"ledger":{{"state":"healthy","directory":{:?},"last":{{"seq":{seq},"hash":"{hash}"}},"free_bytes":null}},"warnings":[]}}"#,
+            r#"{{"v":1,"version":"0","locked":false,"started_ms":1,"tokens":[],
+                "ledger":{{"state":"healthy","directory":{:?},"last":{{"seq":{seq},
+                "hash":"{hash}"}},"free_bytes":null}},"warnings":[]}}"#,
             directory
         );
         let fake = FakeAgent::start(move |_, _| Act::Json(status.clone()));
@@ -109,7 +128,8 @@ fn a_running_agent_says_where_its_journal_is_and_where_it_ends() {
 fn no_journal_is_not_a_sound_one() {
     let program = Program::new(None);
     for directory in [program.home(), Path::new("/nowhere/at/all")] {
-        let ran = program.run(&["audit", "verify", "--state-dir", directory.to_str().expect("UTF-8")]);
+        let ran =
+            program.run(&["audit", "verify", "--state-dir", directory.to_str().expect("UTF-8")]);
         assert_eq!(ran.exit, 5, "{ran:?}");
     }
     let unnamed = program.run(&["audit", "verify"]);
@@ -137,11 +157,18 @@ fn agent_with_records(newest: u64) -> FakeAgent {
     FakeAgent::start(move |extension, payload| {
         if extension == "status@countersign" {
             return Act::Json(format!(
-                r#"{{"v":1,"version":"0","locked":false,"started_ms":1,"tokens":[],"ledger":{{"state":"healthy","directory":"/nowhere","last":{{"seq":{newest},"hash":"ab"}},"free_bytes":null}},"warnings":[]}}"#
+                r#"{{"v":1,"version":"0","locked":false,"started_ms":1,"tokens":[],
+                    "ledger":{{"state":"healthy","directory":"/nowhere","last":{{"seq":{newest},
+                    "hash":"ab"}},"free_bytes":null}},"warnings":[]}}"#
             ));
         }
         let asked = Value::parse(payload).expect("JSON");
-        let after: u64 = asked.member("after").and_then(Value::scalar).expect("a number").parse().expect("a number");
+        let after: u64 = asked
+            .member("after")
+            .and_then(Value::scalar)
+            .expect("a number")
+            .parse()
+            .expect("a number");
         if after >= newest {
             return Act::Silence;
         }
@@ -158,7 +185,8 @@ fn the_tail_is_the_newest_records_however_many_come_at_once() {
     let fake = agent_with_records(9);
     let program = Program::new(Some(fake.socket()));
     let ran = program.run(&["audit", "tail", "-n", "5"]);
-    let seqs: Vec<_> = ran.out.lines().map(|line| line.split_whitespace().next().expect("a number")).collect();
+    let seqs: Vec<_> =
+        ran.out.lines().map(|line| line.split_whitespace().next().expect("a number")).collect();
     assert_eq!(seqs, ["5", "6", "7", "8", "9"], "{ran:?}");
     let json = program.run(&["audit", "tail", "--json"]).json();
     assert_eq!(json.member("last").and_then(Value::scalar), Some("9"));
@@ -167,11 +195,16 @@ fn the_tail_is_the_newest_records_however_many_come_at_once() {
 #[test]
 fn following_ends_with_its_reader_also_where_nothing_new_comes() {
     let nothing_new = |extension: &str, _: &str| {
-        std::thread::sleep(Duration::from_millis(if extension == "events@countersign" { 200 } else { 0 }));
+        std::thread::sleep(Duration::from_millis(if extension == "events@countersign" {
+            200
+        } else {
+            0
+        }));
         Act::Json(
             match extension {
                 "status@countersign" => {
-                    r#"{"v":1,"version":"0","locked":false,"started_ms":1,"tokens":[],"warnings":[]}"#
+                    r#"{"v":1,"version":"0","locked":false,"started_ms":1,"tokens":[],
+                        "warnings":[]}"#
                 }
                 _ => r#"{"v":1,"records":[],"last":0}"#,
             }
@@ -205,7 +238,9 @@ fn following_waits_for_more() {
     let fake = agent_with_records(3);
     let program = Program::new(Some(fake.socket()));
     let mut child = program.command(&["audit", "tail", "--follow"]).spawn().expect("starts");
-    let asked = |fake: &FakeAgent| fake.seen().iter().any(|seen| seen.payload == r#"{"v":1,"after":3,"wait_ms":5000}"#);
+    let asked = |fake: &FakeAgent| {
+        fake.seen().iter().any(|seen| seen.payload == r#"{"v":1,"after":3,"wait_ms":5000}"#)
+    };
     for _ in 0..500 {
         if asked(&fake) {
             break;

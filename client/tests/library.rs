@@ -14,8 +14,10 @@ use countersign::core::wire::{SignReply, VERSION};
 use countersign::{Admin, Client, Connection, Error, FrameError, MAX_FRAME, SignCall, Sockets};
 use fake::{Act, FakeAgent};
 
-const SIGNED: &str = r#"{"v":1,"request_id":"0192","scope":"trade","effective_scopes":["trade"],"method":"POST",
-    "url":"https://api.binance.com/api/v3/order","headers":[["X-MBX-APIKEY","id"]],"body":"a=1","signature":"s",
+const SIGNED: &str = r#"{"v":1,"request_id":"0192","scope":"trade","effective_scopes":["trade"],
+    "method":"POST",
+    "url":"https://api.binance.com/api/v3/order","headers":[["X-MBX-APIKEY","id"]],"body":"a=1",
+    "signature":"s",
     "timestamp_ms":1700000000000,"record":{"seq":17,"hash":"ab"},"field_of_tomorrow":1}"#;
 
 fn client(fake: &FakeAgent) -> Client {
@@ -42,25 +44,37 @@ fn a_signed_request_comes_back_whole() {
     assert_eq!((reply.record.seq, reply.body.as_deref()), (17, Some("a=1")));
     let seen = fake.seen();
     assert_eq!((seen[0].socket, seen[0].extension.as_str()), ("agent", "sign@countersign"));
-    assert_eq!(seen[0].payload, r#"{"v":1,"key":"k","method":"POST","path":"/api/v3/order","params_in":"form"}"#);
+    assert_eq!(
+        seen[0].payload,
+        r#"{"v":1,"key":"k","method":"POST","path":"/api/v3/order","params_in":"form"}"#
+    );
 }
 
 #[test]
 fn requests_sent_ahead_are_answered_in_order() {
-    let fake = FakeAgent::start(|_, payload| {
-        if payload.contains("/refused") {
-            return Act::Json(r#"{"v":1,"error":{"code":"policy.scope","message":"no"}}"#.to_owned());
-        }
-        Act::Json(SIGNED.replace("0192", payload.split("\"/").nth(1).expect("a path").trim_end_matches("\"}")))
-    });
-    let mut calls: Vec<_> = (0..200).map(|number| SignCall::new("k", "GET", format!("/{number}"))).collect();
+    let fake =
+        FakeAgent::start(|_, payload| {
+            if payload.contains("/refused") {
+                return Act::Json(
+                    r#"{"v":1,"error":{"code":"policy.scope","message":"no"}}"#.to_owned(),
+                );
+            }
+            Act::Json(SIGNED.replace(
+                "0192",
+                payload.split("\"/").nth(1).expect("a path").trim_end_matches("\"}"),
+            ))
+        });
+    let mut calls: Vec<_> =
+        (0..200).map(|number| SignCall::new("k", "GET", format!("/{number}"))).collect();
     calls[77].path = "/refused".to_owned();
     calls[78].reason = Some("x".repeat(70_000));
     let answers = client(&fake).sign_all(&calls).expect("the connection lasts");
     assert_eq!(answers.len(), calls.len());
     for (number, answer) in answers.iter().enumerate() {
         match number {
-            77 => assert!(matches!(answer, Err(Error::Refused(refused)) if refused.code == "policy.scope")),
+            77 => assert!(
+                matches!(answer, Err(Error::Refused(refused)) if refused.code == "policy.scope")
+            ),
             78 => assert!(matches!(answer, Err(Error::TooLong { .. }))),
             number => assert_eq!(answer.as_ref().expect("signed").request_id, number.to_string()),
         }
@@ -71,27 +85,48 @@ fn requests_sent_ahead_are_answered_in_order() {
 #[test]
 fn a_refusal_keeps_its_code_and_the_connection() {
     let fake = FakeAgent::start(|_, payload| {
-        let refused = r#"{"v":1,"error":{"code":"policy.of_tomorrow","message":"no","request_id":"7"}}"#;
+        let refused =
+            r#"{"v":1,"error":{"code":"policy.of_tomorrow","message":"no","request_id":"7"}}"#;
         Act::Json(if payload.contains("POST") { refused } else { SIGNED }.to_owned())
     });
     let mut client = client(&fake);
     let Err(Error::Refused(refused)) = client.sign(&order()) else { panic!("not refused") };
-    assert_eq!((refused.code.as_str(), refused.request_id.as_deref()), ("policy.of_tomorrow", Some("7")));
+    assert_eq!(
+        (refused.code.as_str(), refused.request_id.as_deref()),
+        ("policy.of_tomorrow", Some("7"))
+    );
     assert!(client.sign(&SignCall::new("k", "GET", "/x")).is_ok());
 }
 
 #[test]
 fn bad_answers_are_errors_of_their_own() {
     let long = (MAX_FRAME as u32 + 1).to_be_bytes().to_vec();
-    assert!(matches!(answered(Act::Bytes(long)), Error::Frame { source: FrameError::TooLong(_), .. }));
+    assert!(matches!(
+        answered(Act::Bytes(long)),
+        Error::Frame { source: FrameError::TooLong(_), .. }
+    ));
     let huge = (600u32 << 20).to_be_bytes().to_vec();
-    assert!(matches!(answered(Act::Bytes(huge)), Error::Frame { source: FrameError::TooLong(_), .. }));
-    assert!(matches!(answered(Act::Bytes(vec![0; 4])), Error::Frame { source: FrameError::Empty, .. }));
-    assert!(matches!(answered(Act::Bytes(vec![0, 0, 0, 1, 6])), Error::Frame { source: FrameError::Type(6), .. }));
-    assert!(matches!(answered(Act::Failure), Error::Unsupported { extension: "sign@countersign", .. }));
+    assert!(matches!(
+        answered(Act::Bytes(huge)),
+        Error::Frame { source: FrameError::TooLong(_), .. }
+    ));
+    assert!(matches!(
+        answered(Act::Bytes(vec![0; 4])),
+        Error::Frame { source: FrameError::Empty, .. }
+    ));
+    assert!(matches!(
+        answered(Act::Bytes(vec![0, 0, 0, 1, 6])),
+        Error::Frame { source: FrameError::Type(6), .. }
+    ));
+    assert!(matches!(
+        answered(Act::Failure),
+        Error::Unsupported { extension: "sign@countersign", .. }
+    ));
     let other = fake::answer("keys@countersign", SIGNED.as_bytes());
     assert!(matches!(answered(Act::Bytes(other)), Error::Answer { .. }));
-    for json in ["", "{", "[]", "{}", r#"{"v":2}"#, r#"{"v":1}"#, r#"{"v":1,"error":{}}"#, "\u{feff}{}"] {
+    for json in
+        ["", "{", "[]", "{}", r#"{"v":2}"#, r#"{"v":1}"#, r#"{"v":1,"error":{}}"#, "\u{feff}{}"]
+    {
         assert!(matches!(answered(Act::Json(json.to_owned())), Error::Answer { .. }), "{json}");
     }
     let not_text = fake::answer("sign@countersign", b"\xff");
@@ -110,7 +145,8 @@ fn a_largest_frame_is_taken() {
 
 #[test]
 fn silence_and_dripping_end_at_the_deadline() {
-    let drip = Act::Drip(fake::answer("sign@countersign", SIGNED.as_bytes()), Duration::from_millis(20));
+    let drip =
+        Act::Drip(fake::answer("sign@countersign", SIGNED.as_bytes()), Duration::from_millis(20));
     for act in [Act::Silence, drip] {
         let start = Instant::now();
         let error = answered(act.clone());
@@ -122,11 +158,9 @@ fn silence_and_dripping_end_at_the_deadline() {
 
 #[test]
 fn after_a_late_answer_the_connection_is_over() {
-    let fake = FakeAgent::start(
-        |_, payload| {
-            if payload.contains("POST") { Act::Silence } else { Act::Json(SIGNED.to_owned()) }
-        },
-    );
+    let fake = FakeAgent::start(|_, payload| {
+        if payload.contains("POST") { Act::Silence } else { Act::Json(SIGNED.to_owned()) }
+    });
     let mut client = client(&fake);
     assert!(matches!(client.sign(&order()), Err(Error::TimedOut { .. })));
     assert!(matches!(client.sign(&SignCall::new("k", "GET", "/x")), Err(Error::Closed { .. })));
@@ -139,14 +173,21 @@ fn a_closed_connection_and_an_absent_agent_differ() {
     let nowhere = directory.path().join("agent.sock");
     assert!(matches!(Connection::open(&nowhere), Err(Error::Absent { .. })));
     drop(std::os::unix::net::UnixListener::bind(&nowhere).expect("binds"));
-    assert!(matches!(Connection::open(&nowhere), Err(Error::Absent { .. })), "left over by a dead agent");
-    assert!(matches!(Connection::open(&directory.path().join("x".repeat(200))), Err(Error::Io { .. })));
+    assert!(
+        matches!(Connection::open(&nowhere), Err(Error::Absent { .. })),
+        "left over by a dead agent"
+    );
+    assert!(matches!(
+        Connection::open(&directory.path().join("x".repeat(200))),
+        Err(Error::Io { .. })
+    ));
 }
 
 #[test]
 fn a_file_system_that_forbids_is_said() {
     let fake = FakeAgent::answering(SIGNED);
-    std::fs::set_permissions(fake.socket(), std::fs::Permissions::from_mode(0o000)).expect("changes");
+    std::fs::set_permissions(fake.socket(), std::fs::Permissions::from_mode(0o000))
+        .expect("changes");
     let opened = Connection::open(&fake.socket());
     // The superuser may connect all the same.
     if rustix::process::geteuid().is_root() {
@@ -208,18 +249,21 @@ fn waiting(expires_ms: i64, outcomes: &'static [&'static str]) -> FakeAgent {
     FakeAgent::start(move |extension, _| {
         Act::Json(match extension {
             "sign@countersign" => format!(
-                r#"{{"v":1,"progress":"waiting","pending":{{"id":"7","expires_ms":{expires_ms},"approvals_needed":1,"approvals":0}}}}"#
+                r#"{{"v":1,"progress":"waiting","pending":{{"id":"7","expires_ms":{expires_ms},
+                    "approvals_needed":1,"approvals":0}}}}"#
             ),
             _ => outcomes[asked.fetch_add(1, Ordering::Relaxed).min(outcomes.len() - 1)].to_owned(),
         })
     })
 }
 
-const TOO_OFTEN: &str = r#"{"v":1,"error":{"code":"policy.rate","message":"more than 200 requests in 1000 ms"}}"#;
+const TOO_OFTEN: &str =
+    r#"{"v":1,"error":{"code":"policy.rate","message":"more than 200 requests in 1000 ms"}}"#;
 
 #[test]
 fn a_question_that_came_too_often_ends_no_wait() {
-    const OWN_END: &str = r#"{"v":1,"error":{"code":"policy.rate","message":"no","request_id":"7"}}"#;
+    const OWN_END: &str =
+        r#"{"v":1,"error":{"code":"policy.rate","message":"no","request_id":"7"}}"#;
     type Case = (&'static str, i64, &'static [&'static str], Option<&'static str>, usize, Duration);
     let cases: [Case; 4] = [
         ("the question", 60_000, &[TOO_OFTEN, TOO_OFTEN, SIGNED], None, 3, Duration::from_secs(3)),
@@ -228,7 +272,8 @@ fn a_question_that_came_too_often_ends_no_wait() {
         ("soon expired", -29_500, &[TOO_OFTEN], Some("policy.rate"), 2, Duration::ZERO),
     ];
     for (name, expires_in_ms, outcomes, refused, asked, least) in cases {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as i64;
+        let now =
+            SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as i64;
         let fake = waiting(now + expires_in_ms, outcomes);
         let mut client = client(&fake);
         let Err(Error::Waits(waits)) = client.sign(&order()) else { panic!("{name}: it waits") };
@@ -239,7 +284,11 @@ fn a_question_that_came_too_often_ends_no_wait() {
             Error::Refused(refused) => refused.code,
             error => error.to_string(),
         });
-        assert_eq!((code.as_deref(), fake.seen().len() - 1, shown), (refused, asked, asked), "{name}");
+        assert_eq!(
+            (code.as_deref(), fake.seen().len() - 1, shown),
+            (refused, asked, asked),
+            "{name}"
+        );
         assert!(took >= least && took < least + Duration::from_secs(2), "{name}: {took:?}");
     }
 }

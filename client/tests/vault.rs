@@ -1,4 +1,5 @@
-//! `countersign vault`: the agent's program does the work; the approval comes from a real ssh-agent.
+//! `countersign vault`: the agent's program does the work; the approval comes from a real
+//! ssh-agent.
 
 mod fake;
 
@@ -14,15 +15,23 @@ struct SshAgent(Child);
 impl SshAgent {
     fn start(home: &Path) -> Self {
         let key = home.join("approver");
-        let made =
-            Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "alice", "-f"]).arg(&key).status();
+        let made = Command::new("ssh-keygen")
+            .args(["-q", "-t", "ed25519", "-N", "", "-C", "alice", "-f"])
+            .arg(&key)
+            .status();
         assert!(made.expect("ssh-keygen").success());
         let mut agent = Command::new("ssh-agent");
         agent.arg("-D").arg("-a").arg(home.join("ssh.sock")).stdout(Stdio::piped());
         let mut agent = agent.spawn().expect("ssh-agent");
         let mut line = String::new();
-        BufReader::new(agent.stdout.as_mut().expect("a pipe")).read_line(&mut line).expect("it says where it is");
-        let added = Command::new("ssh-add").arg("-q").arg(&key).env("SSH_AUTH_SOCK", home.join("ssh.sock")).status();
+        BufReader::new(agent.stdout.as_mut().expect("a pipe"))
+            .read_line(&mut line)
+            .expect("it says where it is");
+        let added = Command::new("ssh-add")
+            .arg("-q")
+            .arg(&key)
+            .env("SSH_AUTH_SOCK", home.join("ssh.sock"))
+            .status();
         assert!(added.expect("ssh-add").success());
         Self(agent)
     }
@@ -40,7 +49,11 @@ fn a_vault_is_shown_and_changed_with_an_approval() {
     let program = Program::new(None);
     let shown = program.run(&["vault", "show", "vault"]);
     assert_eq!(shown.exit, 0, "{shown:?}");
-    assert!(shown.out.contains("yk (YubiKey 1), yk-spare (YubiKey 2)") && shown.out.contains("one touch"), "{shown:?}");
+    assert!(
+        shown.out.contains("yk (YubiKey 1), yk-spare (YubiKey 2)")
+            && shown.out.contains("one touch"),
+        "{shown:?}"
+    );
     program.run(&["vault", "show", "vault", "--json"]).json();
     let drilled = program.run(&["vault", "drill", "vault", "yk-spare"]);
     assert_eq!(drilled.out, "yk-spare opens the vault vault; nothing was signed\n", "{drilled:?}");
@@ -50,10 +63,15 @@ fn a_vault_is_shown_and_changed_with_an_approval() {
 
     let _agent = SshAgent::start(program.home());
     let mut command = program.command(&["vault", "remove", "vault", "yk"]);
-    let output = command.env("SSH_AUTH_SOCK", program.home().join("ssh.sock")).output().expect("it runs");
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let output =
+        command.env("SSH_AUTH_SOCK", program.home().join("ssh.sock")).output().expect("it runs");
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{out}{err}");
-    assert!(err.contains("opens it then  yk-spare (YubiKey 2)") && err.contains("Touch 1 of 2"), "{err}");
+    assert!(
+        err.contains("opens it then  yk-spare (YubiKey 2)") && err.contains("Touch 1 of 2"),
+        "{err}"
+    );
     assert!(out.contains("yk-spare (YubiKey 2)"), "{out}");
     let refused = program.run(&["vault", "rotate", "none"]);
     assert!(refused.exit == 5 && refused.err.contains("no vault"), "{refused:?}");
@@ -61,7 +79,8 @@ fn a_vault_is_shown_and_changed_with_an_approval() {
     let json = program.run(&["vault", "rotate", "none", "--json"]);
     assert_eq!((json.exit, json.error_code().as_str()), (5, "token.unavailable"));
     assert!(
-        json.out.contains("has no vault of that name") || json.err.contains("has no vault of that name"),
+        json.out.contains("has no vault of that name")
+            || json.err.contains("has no vault of that name"),
         "{json:?}"
     );
 }

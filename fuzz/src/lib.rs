@@ -1,4 +1,5 @@
-//! Gives the functions that `cargo test` runs for seconds to cargo-fuzz, which runs them for as long as wanted.
+//! Gives the functions that `cargo test` runs for seconds to cargo-fuzz, which runs them for as
+//! long as wanted.
 
 #[path = "../../tests/fuzzed/mod.rs"]
 pub mod fuzzed;
@@ -20,6 +21,7 @@ pub fn plant(name: &str, seeds: Vec<Vec<u8>>) {
     let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name);
     std::fs::create_dir_all(&directory).expect("the corpus can be written");
     for (number, seed) in seeds.iter().enumerate() {
-        std::fs::write(directory.join(format!("seed-{number}")), seed).expect("the corpus can be written");
+        std::fs::write(directory.join(format!("seed-{number}")), seed)
+            .expect("the corpus can be written");
     }
 }

@@ -1,4 +1,5 @@
-//! What each PKCS#11 module needs and can do, as data: one TOML file per token type, embedded and parsed strictly.
+//! What each PKCS#11 module needs and can do, as data: one TOML file per token type, embedded and
+//! parsed strictly.
 #![forbid(unsafe_code)]
 
 mod profile;
@@ -6,14 +7,15 @@ mod profile;
 use std::sync::LazyLock;
 
 pub use profile::{
-    Algorithm, Evidence, Import, Padding, PinForm, PinRotation, Profile, ProfileError, Reach, SecretKeyType, Sessions,
-    Tier,
+    Algorithm, Evidence, Import, Padding, PinForm, PinRotation, Profile, ProfileError, Reach,
+    SecretKeyType, Sessions, Tier,
 };
 
 /// The profile of YubiKeys, which are asked by PC/SC and have no PKCS#11 module.
 pub const YUBIKEY: &str = "yubikey-piv";
 
-/// Names of adapters of their own: they are tokens, but not PKCS#11 modules, so no file of an operator's takes them.
+/// Names of adapters of their own: they are tokens, but not PKCS#11 modules, so no file of an
+/// operator's takes them.
 pub const RESERVED: &[&str] = &[YUBIKEY];
 
 const EMBEDDED: &[&str] = &[
@@ -71,7 +73,11 @@ mod tests {
     fn every_profile_names_libraries_algorithms_and_its_evidence() {
         for profile in Profile::all() {
             assert_eq!(profile.libraries.is_empty(), profile.is_yubikey(), "{}", profile.name);
-            assert!(profile.libraries.values().flatten().all(|path| path.is_absolute()), "{}", profile.name);
+            assert!(
+                profile.libraries.values().flatten().all(|path| path.is_absolute()),
+                "{}",
+                profile.name
+            );
             assert!(!profile.algorithms.is_empty(), "{}", profile.name);
             assert!(!profile.note.trim().is_empty(), "{}", profile.name);
             assert!(profile.workers >= 1, "{}", profile.name);
@@ -80,8 +86,11 @@ mod tests {
 
     #[test]
     fn software_tokens_are_exactly_these() {
-        let software: Vec<_> =
-            Profile::all().iter().filter(|profile| profile.tier == Tier::Software).map(|p| p.name.as_str()).collect();
+        let software: Vec<_> = Profile::all()
+            .iter()
+            .filter(|profile| profile.tier == Tier::Software)
+            .map(|p| p.name.as_str())
+            .collect();
         assert_eq!(software, ["kryoptic", "opencryptoki", "softhsm"]);
     }
 }

@@ -39,8 +39,8 @@ pub struct Profile {
     /// Names of environment variables the module may be given.
     pub environment: Vec<String>,
     pub reach: Reach,
-    /// Files that say where the token's own files are: once logged in the module reads them, and writes to the
-    /// directories they name. `$NAME` stands for a variable.
+    /// Files that say where the token's own files are: once logged in the module reads them, and
+    /// writes to the directories they name. `$NAME` stands for a variable.
     #[serde(default)]
     pub configuration: Vec<String>,
     /// What it writes beside those once logged in, likewise.
@@ -67,7 +67,9 @@ impl Profile {
         if profile.workers == 0 {
             return Err(ProfileError::NoWorkers(profile.name));
         }
-        if let Some(relative) = profile.libraries.values().flatten().find(|path| !path.is_absolute()) {
+        if let Some(relative) =
+            profile.libraries.values().flatten().find(|path| !path.is_absolute())
+        {
             return Err(ProfileError::RelativeLibrary(relative.clone()));
         }
         Ok(profile)
@@ -251,7 +253,10 @@ mod tests {
     #[test]
     fn unknown_fields_are_refused() {
         for extra in ["colour = \"red\"\n", "Name = \"x\"\n"] {
-            assert!(matches!(Profile::from_toml(&format!("{extra}{SOFTHSM}")), Err(ProfileError::Parse(_))));
+            assert!(matches!(
+                Profile::from_toml(&format!("{extra}{SOFTHSM}")),
+                Err(ProfileError::Parse(_))
+            ));
         }
         let in_pin = SOFTHSM.replace("min_length", "minimum");
         assert!(matches!(Profile::from_toml(&in_pin), Err(ProfileError::Parse(_))));
@@ -259,7 +264,17 @@ mod tests {
 
     #[test]
     fn every_required_field_is_required() {
-        for field in ["name", "tier", "algorithms", "import", "padding", "workers", "reach", "evidence", "note"] {
+        for field in [
+            "name",
+            "tier",
+            "algorithms",
+            "import",
+            "padding",
+            "workers",
+            "reach",
+            "evidence",
+            "note",
+        ] {
             let without: String = SOFTHSM
                 .lines()
                 .filter(|line| !line.starts_with(&format!("{field} =")))

@@ -1,4 +1,5 @@
-//! Withdrawals that persons approve: with a FIDO key in software behind an ssh-agent of the test, where a touch is a flag.
+//! Withdrawals that persons approve: with a FIDO key in software behind an ssh-agent of the test,
+//! where a touch is a flag.
 
 mod openssh;
 pub(crate) mod person;
@@ -20,7 +21,8 @@ use person::Person;
 const PATH: &str = "/sapi/v1/capital/withdraw/apply";
 const ADDRESS: &str = "bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq";
 
-/// An agent whose one client may withdraw up to 2 BTC a day to one place, with alice and bob as approvers.
+/// An agent whose one client may withdraw up to 2 BTC a day to one place, with alice and bob as
+/// approvers.
 fn agent_with(approvers: &[&Person], agent_fields: &str) -> Agent {
     agent_on(SoftHsm::new(), Launch::default(), &keys_of(approvers), agent_fields)
 }
@@ -30,26 +32,37 @@ pub(crate) fn keys_of(persons: &[&Person]) -> Vec<(&'static str, String)> {
     persons.iter().map(|person| (person.name, person.public_key())).collect()
 }
 
-pub(crate) fn agent_on(token: SoftHsm, launch: Launch, approvers: &[(&str, String)], agent_fields: &str) -> Agent {
+pub(crate) fn agent_on(
+    token: SoftHsm,
+    launch: Launch,
+    approvers: &[(&str, String)],
+    agent_fields: &str,
+) -> Agent {
     let mut agent = Agent::start_with(token, launch, "keys = []\nscopes = [\"read\"]\n", "");
     agent.add("binance-mm", "binance", API_KEY, SECRET, None).expect("enrolled");
     let mut rest = format!(
-        "[[destination]]\nlabel = \"cold storage\"\nasset = \"BTC\"\nnetwork = \"BTC\"\naddress = \"{ADDRESS}\"\n\n\
-         [transfer.BTC]\nper_day = \"2\"\napprovers = [{{ above = \"0\", count = 1 }}, {{ above = \"1\", count = 2 }}]\n\n"
+        "[[destination]]\nlabel = \"cold storage\"\nasset = \"BTC\"\nnetwork = \"BTC\"\naddress = \
+         \"{ADDRESS}\"\n\n\
+         [transfer.BTC]\nper_day = \"2\"\napprovers = [{{ above = \"0\", count = 1 }}, {{ above = \
+         \"1\", count = 2 }}]\n\n"
     );
     for (name, public_key) in approvers {
         rest.push_str(&format!("[approver.{name}]\nssh_key = \"{public_key}\"\n\n"));
     }
     agent.configure("keys = [\"binance-mm\"]\nscopes = [\"read\", \"withdraw\"]\n", &rest);
     let text = fs::read_to_string(agent.config_file()).expect("a configuration");
-    fs::write(agent.config_file(), text.replacen("[agent]\n", &format!("[agent]\n{agent_fields}"), 1))
-        .expect("written");
+    fs::write(
+        agent.config_file(),
+        text.replacen("[agent]\n", &format!("[agent]\n{agent_fields}"), 1),
+    )
+    .expect("written");
     agent.restart();
     agent
 }
 
 fn withdrawal(amount: &str) -> SignCall {
-    let params = format!(r#"{{"coin":"BTC","network":"BTC","address":"{ADDRESS}","amount":"{amount}"}}"#);
+    let params =
+        format!(r#"{{"coin":"BTC","network":"BTC","address":"{ADDRESS}","amount":"{amount}"}}"#);
     call("binance-mm", "POST", PATH, &params)
 }
 
@@ -84,7 +97,10 @@ fn a_touch_signs_one_withdrawal_and_stands_in_the_journal() {
     assert_eq!((shown.rung, shown.limits[0].used.to_string().as_str()), (3, "0.5"));
     assert_eq!(shown.caller.pid, Some(std::process::id()));
     assert!(!shown.caller.processes.is_empty());
-    assert!(matches!(client.result::<SignReply>(&pending.id, Duration::ZERO), Err(Error::Waits(_))));
+    assert!(matches!(
+        client.result::<SignReply>(&pending.id, Duration::ZERO),
+        Err(Error::Waits(_))
+    ));
     let done = approve(&agent, &alice, &pending.id).expect("approved");
     assert!(done.done.contains("approved by alice, 1 of 1"), "{}", done.done);
     let reply = result(&mut client, &pending.id).expect("signed");
@@ -99,7 +115,8 @@ fn a_touch_signs_one_withdrawal_and_stands_in_the_journal() {
     assert_eq!(report.problems, []);
 }
 
-/// A client that asks for much hides nobody else's request: what has no room in the list is named, and seen alone.
+/// A client that asks for much hides nobody else's request: what has no room in the list is named,
+/// and seen alone.
 #[test]
 fn whatever_waits_can_be_seen_and_approved() {
     let alice = Person::new("alice", 1);
@@ -114,26 +131,38 @@ fn whatever_waits_can_be_seen_and_approved() {
         "keys = [\"binance-mm\", {}]",
         keys.iter().map(|key| format!("{key:?}")).collect::<Vec<_>>().join(", ")
     );
-    fs::write(agent.config_file(), config.replace("keys = [\"binance-mm\"]", &all_keys)).expect("written");
+    fs::write(agent.config_file(), config.replace("keys = [\"binance-mm\"]", &all_keys))
+        .expect("written");
     agent.stop(Signal::TERM);
     fs::remove_file(agent.state_dir().join("accepted.toml")).expect("as at a first start");
     agent.restart();
     let mut client = agent.client();
     let params = |name: String| {
-        format!(r#"{{"coin":"BTC","network":"BTC","address":"{ADDRESS}","amount":"0.01","name":"{name}"}}"#)
+        format!(
+            r#"{{"coin":"BTC","network":"BTC","address":"{ADDRESS}","amount":"0.01",
+                "name":"{name}"}}"#
+        )
     };
     let mut waits = |key: &str, params: &str| match client.sign(&call(key, "POST", PATH, params)) {
         Err(Error::Waits(waits)) => waits.pending.id,
         other => panic!("it does not wait: {other:?}"),
     };
-    let large = keys.iter().enumerate().map(|(number, key)| waits(key, &params("n".repeat(3_900 + number))));
+    let large = keys
+        .iter()
+        .enumerate()
+        .map(|(number, key)| waits(key, &params("n".repeat(3_900 + number))));
     let mut all: std::collections::BTreeSet<String> = large.collect();
     let small = waits("binance-mm", &params("mine".to_owned()));
     all.insert(small.clone());
     let listed = agent.admin().pending().expect("answered");
     assert!(listed.pending.iter().any(|entry| entry.id == small), "the small one is listed");
-    assert!(!listed.unlisted.is_empty() && listed.pending.len() > 20, "{} listed", listed.pending.len());
-    let named = listed.pending.iter().map(|entry| entry.id.clone()).chain(listed.unlisted.iter().cloned());
+    assert!(
+        !listed.unlisted.is_empty() && listed.pending.len() > 20,
+        "{} listed",
+        listed.pending.len()
+    );
+    let named =
+        listed.pending.iter().map(|entry| entry.id.clone()).chain(listed.unlisted.iter().cloned());
     assert_eq!(named.collect::<Vec<_>>().len(), all.len(), "each is named once");
     assert!(listed.unlisted.iter().all(|id| all.contains(id)));
     let hidden = &listed.unlisted[0];
@@ -161,7 +190,11 @@ fn what_does_not_approve_changes_nothing() {
         alice.approve(&other_agent, 1),
         alice.sign("file", &statement.bytes(), 1),
     ] {
-        assert_eq!(code(admin.approve(&first.id, &sshsig)), Some(Code::ApprovalRequired), "{sshsig}");
+        assert_eq!(
+            code(admin.approve(&first.id, &sshsig)),
+            Some(Code::ApprovalRequired),
+            "{sshsig}"
+        );
     }
     // One at a time for each key.
     assert_eq!(code(agent.client().sign(&withdrawal("0.1"))), Some(Code::PolicyRate));
@@ -227,7 +260,10 @@ fn who_does_not_ask_for_the_result_has_lost_interest() {
     let (asked, begun) = (ask(&mut client, "1"), Instant::now());
     // A call for the result counts from its end.
     std::thread::sleep(Duration::from_secs(2));
-    assert!(matches!(client.result::<SignReply>(&asked.id, Duration::from_secs(1)), Err(Error::Waits(_))));
+    assert!(matches!(
+        client.result::<SignReply>(&asked.id, Duration::from_secs(1)),
+        Err(Error::Waits(_))
+    ));
     while agent.admin().pending().is_ok_and(|reply| !reply.pending.is_empty()) {
         assert!(begun.elapsed() < Duration::from_secs(60), "it waits on");
         std::thread::sleep(Duration::from_millis(200));
@@ -273,8 +309,10 @@ fn half_the_limit_waits_and_the_rest_cannot_be_spent_twice() {
 
 #[test]
 fn two_keys_of_one_person_are_not_two_persons() {
-    let (alice, spare, bob) = (Person::new("alice", 1), Person::new("spare", 2), Person::new("bob", 3));
-    let spare_key = format!("[approver.spare]\nssh_key = \"{}\"\nperson = \"alice\"\n", spare.public_key());
+    let (alice, spare, bob) =
+        (Person::new("alice", 1), Person::new("spare", 2), Person::new("bob", 3));
+    let spare_key =
+        format!("[approver.spare]\nssh_key = \"{}\"\nperson = \"alice\"\n", spare.public_key());
     let with_spare = |approvers: &[&Person]| {
         let mut agent = agent_with(approvers, "");
         let text = fs::read_to_string(agent.config_file()).expect("a configuration");
@@ -287,7 +325,10 @@ fn two_keys_of_one_person_are_not_two_persons() {
     let mut client = agent.client();
     let pending = ask(&mut client, "1.5");
     let by_spare = agent.admin().pending().expect("answered").approvers;
-    assert!(by_spare.iter().any(|entry| (entry.name.as_str(), entry.person()) == ("spare", "alice")), "{by_spare:?}");
+    assert!(
+        by_spare.iter().any(|entry| (entry.name.as_str(), entry.person()) == ("spare", "alice")),
+        "{by_spare:?}"
+    );
     approve(&agent, &spare, &pending.id).expect("the first");
     let again = approve(&agent, &alice, &pending.id).expect_err("the same person").to_string();
     assert!(again.contains("alice has approved already"), "{again}");
@@ -309,8 +350,10 @@ fn what_a_slow_token_signs_too_late_is_signed_again_under_the_same_approval() {
     let mut client = agent.client();
     let mut sign = |plan: &str| {
         let signatures = shim.calls("C_Sign");
-        let params =
-            format!(r#"{{"coin":"BTC","network":"BTC","address":"{ADDRESS}","amount":"0.5","recvWindow":600}}"#);
+        let params = format!(
+            r#"{{"coin":"BTC","network":"BTC","address":"{ADDRESS}","amount":"0.5",
+                "recvWindow":600}}"#
+        );
         let waits = client.sign(&call("binance-mm", "POST", PATH, &params)).expect_err("it waits");
         let Error::Waits(waits) = waits else { panic!("{waits}") };
         let id = waits.pending.id;
@@ -318,9 +361,11 @@ fn what_a_slow_token_signs_too_late_is_signed_again_under_the_same_approval() {
         approve(&agent, &alice, &id).expect("approved");
         let outcome = result(&mut client, &id);
         shim.plan("");
-        let of_request: Vec<_> = agent.journal().lines().filter(|line| line.contains(&id)).map(str::to_owned).collect();
+        let of_request: Vec<_> =
+            agent.journal().lines().filter(|line| line.contains(&id)).map(str::to_owned).collect();
         let kinds = of_request.iter().map(|line| line.split("\"kind\":\"").nth(1).expect("a kind"));
-        let kinds: Vec<_> = kinds.map(|rest| rest.split('"').next().expect("its end").to_owned()).collect();
+        let kinds: Vec<_> =
+            kinds.map(|rest| rest.split('"').next().expect("its end").to_owned()).collect();
         (outcome, kinds.join(" "), shim.calls("C_Sign") - signatures, of_request)
     };
     let now_ms = || std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_millis() as u64;
@@ -328,7 +373,8 @@ fn what_a_slow_token_signs_too_late_is_signed_again_under_the_same_approval() {
     let (outcome, kinds, signatures, records) = sign("C_Sign sleep 900 times=1");
     let reply = outcome.expect("signed in time");
     assert_eq!((kinds.as_str(), signatures), ("intent approval thrown_away result", 2));
-    let hash = |line: &str| line.split("message_sha256\":\"").nth(1).map(|rest| rest[..64].to_owned());
+    let hash =
+        |line: &str| line.split("message_sha256\":\"").nth(1).map(|rest| rest[..64].to_owned());
     assert_ne!(hash(&records[2]), hash(&records[3]), "another stamp");
     assert!((begun_ms + 900..=now_ms()).contains(&reply.timestamp_ms), "stamped for the second");
     let (outcome, kinds, signatures, _) = sign("C_Sign sleep 900");
@@ -349,10 +395,15 @@ fn the_approvers_own_ssh_agent_signs() {
     let reply = agent.admin().pending().expect("answered");
     let mut ssh_agent = SshAgent::at(&bob.serve(agent.path())).expect("connects");
     let candidate = ssh_agent.candidate(&reply.approvers).expect("bob's key");
-    assert!(candidate.describe().starts_with("bob, sk-ssh-ed25519@openssh.com SHA256:"), "{}", candidate.describe());
+    assert!(
+        candidate.describe().starts_with("bob, sk-ssh-ed25519@openssh.com SHA256:"),
+        "{}",
+        candidate.describe()
+    );
     let sshsig = ssh_agent.approve(&candidate, &reply.pending[0].statement).expect("signs");
     agent.admin().approve(&pending.id, &sshsig).expect("approved");
     result(&mut client, &pending.id).expect("signed");
-    let others: Vec<_> = reply.approvers.into_iter().filter(|approver| approver.name == "alice").collect();
+    let others: Vec<_> =
+        reply.approvers.into_iter().filter(|approver| approver.name == "alice").collect();
     assert!(matches!(ssh_agent.candidate(&others), Err(ApproverError::NoKey(_))));
 }

@@ -13,8 +13,13 @@ use crate::softhsm::{AGENT, SoftHsm};
 const BOT: &str = "keys = [\"binance-mm\"]\nscopes = [\"read\"]\n";
 
 fn check(config: &Path, words: &[&str]) -> (Option<i32>, String, String) {
-    let Output { status, stdout, stderr } =
-        Command::new(AGENT).arg("check").arg("--config").arg(config).args(words).output().expect("runs");
+    let Output { status, stdout, stderr } = Command::new(AGENT)
+        .arg("check")
+        .arg("--config")
+        .arg(config)
+        .args(words)
+        .output()
+        .expect("runs");
     let text = |bytes| String::from_utf8(bytes).expect("text");
     (status.code(), text(stdout), text(stderr))
 }
@@ -33,7 +38,11 @@ fn a_token_that_is_there_is_named_and_none_is_logged_in_to() {
 
     let (code, out, _) = check(&agent.config_file(), &["--json"]);
     let report: Value = serde_json::from_str(&out).expect("JSON");
-    assert_eq!((code, &report["tokens"][0]["found"]["model"]), (Some(0), &"SoftHSM v2".into()), "{report}");
+    assert_eq!(
+        (code, &report["tokens"][0]["found"]["model"]),
+        (Some(0), &"SoftHSM v2".into()),
+        "{report}"
+    );
 
     let looks = shim.calls("C_GetTokenInfo");
     let (code, out, _) = check(&agent.config_file(), &["--json", "--without-tokens"]);
@@ -44,7 +53,10 @@ fn a_token_that_is_there_is_named_and_none_is_logged_in_to() {
     shim.plan("C_GetTokenInfo abort");
     let (code, _, err) = check(&agent.config_file(), &[]);
     assert_eq!(code, Some(78), "{err}");
-    assert!(err.contains("error: [token.hsm]: its module ended the process that loaded it"), "{err}");
+    assert!(
+        err.contains("error: [token.hsm]: its module ended the process that loaded it"),
+        "{err}"
+    );
 }
 
 #[test]
@@ -61,7 +73,8 @@ fn a_token_that_is_not_there_is_a_problem() {
 
 #[test]
 fn a_yubikey_that_is_not_plugged_in_is_a_warning() {
-    let yubikey = "[token.yk]\nprofile = \"yubikey-piv\"\nserial = \"99999999\"\npin = { prompt = true }\n";
+    let yubikey =
+        "[token.yk]\nprofile = \"yubikey-piv\"\nserial = \"99999999\"\npin = { prompt = true }\n";
     let agent = Agent::start(BOT, "");
     agent.configure(BOT, yubikey);
     let (code, out, err) = check(&agent.config_file(), &[]);

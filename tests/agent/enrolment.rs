@@ -13,11 +13,17 @@ fn a_key_is_listed_shown_with_its_tier_and_removed() {
     let agent = Agent::with_binance(BOT);
     let keys = agent.client().keys().expect("keys").keys;
     let key = keys.first().expect("one key");
-    assert_eq!((key.name.as_str(), key.tier, key.rung, key.state), ("binance-mm", Tier::Software, 3, KeyState::Active));
+    assert_eq!(
+        (key.name.as_str(), key.tier, key.rung, key.state),
+        ("binance-mm", Tier::Software, 3, KeyState::Active)
+    );
     assert_eq!(key.api_key.as_deref(), Some(API_KEY));
     let remove = Register::Remove { v: 1, name: "binance-mm".to_owned() };
     agent.admin().register(&remove).expect("removed");
-    assert_eq!(code(agent.sign("binance-mm", "GET", "/api/v3/account", "{}")), Some(Code::KeyUnknown));
+    assert_eq!(
+        code(agent.sign("binance-mm", "GET", "/api/v3/account", "{}")),
+        Some(Code::KeyUnknown)
+    );
     assert_eq!(code(agent.admin().register(&remove)), Some(Code::KeyUnknown));
     agent.add("binance-mm", "binance", API_KEY, SECRET, None).expect("the name is free again");
     assert!(agent.sign("binance-mm", "GET", "/api/v3/account", "{}").is_ok());
@@ -27,7 +33,8 @@ fn a_key_is_listed_shown_with_its_tier_and_removed() {
 fn the_operator_is_told_before_a_key_expires_and_after() {
     const DAY_MS: u64 = 24 * 60 * 60 * 1000;
     let agent = Agent::start(BOT, "");
-    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as u64;
+    let now_ms =
+        SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as u64;
     let add = |name: &str, expires_ms| {
         let Register::Add(mut new) = agent.register(name, "binance", None) else { unreachable!() };
         new.expires_ms = Some(expires_ms);
@@ -36,9 +43,14 @@ fn the_operator_is_told_before_a_key_expires_and_after() {
     add("later", now_ms + 15 * DAY_MS);
     add("soon", now_ms + 13 * DAY_MS);
     let warnings = agent.admin().status().expect("status").warnings;
-    let of = |name: &str| warnings.iter().filter(|warning| warning.contains(&format!("the key {name} "))).count();
+    let of = |name: &str| {
+        warnings.iter().filter(|warning| warning.contains(&format!("the key {name} "))).count()
+    };
     assert_eq!((of("soon"), of("later")), (1, 0), "{warnings:?}");
-    assert!(warnings.iter().any(|warning| warning.contains("enrol the next one before")), "{warnings:?}");
+    assert!(
+        warnings.iter().any(|warning| warning.contains("enrol the next one before")),
+        "{warnings:?}"
+    );
 }
 
 #[test]
@@ -59,10 +71,16 @@ fn what_is_wrong_is_refused_and_changes_nothing() {
         let text = error.to_string();
         assert!(text.contains(expected), "{expected}: {text}");
         assert_eq!(code::<()>(Err(error)), Some(Code::RequestMalformed), "{expected}");
-        assert!(secret.is_empty() || secret == "b" || !text.contains(secret), "the secret is in the error");
+        assert!(
+            secret.is_empty() || secret == "b" || !text.contains(secret),
+            "the secret is in the error"
+        );
     }
     assert_eq!(agent.client().keys().expect("keys").keys.len(), before);
-    assert!(agent.admin().register(&agent.register("new", "binance", None)).is_err(), "no pipe, no key");
+    assert!(
+        agent.admin().register(&agent.register("new", "binance", None)).is_err(),
+        "no pipe, no key"
+    );
 }
 
 #[test]
@@ -72,7 +90,10 @@ fn a_command_that_dies_at_the_question_blocks_nothing() {
     let mut dying = agent.admin();
     dying.connection().set_deadline(Duration::from_millis(1));
     let register = agent.register("new", "binance", None);
-    dying.connection().send_with_descriptor("register@countersign", &register, reader.as_fd()).expect("sent");
+    dying
+        .connection()
+        .send_with_descriptor("register@countersign", &register, reader.as_fd())
+        .expect("sent");
     agent.wait_until("the child asks", |agent| agent.children().len() == 2);
     assert!(agent.add("new", "binance", "a", "b", None).is_err(), "one change of a name at a time");
     agent.add("kraken", "kraken", "a", "YQ==", None).expect("another name does not wait");
@@ -88,7 +109,8 @@ fn what_a_cut_off_enrolment_left_is_cleared_by_its_name() {
     agent.stop(Signal::KILL);
     fs::remove_file(agent.state_dir().join("keys/binance-mm.json")).expect("a key file");
     agent.restart();
-    let error = agent.add("binance-mm", "binance", API_KEY, SECRET, None).expect_err("the token has it");
+    let error =
+        agent.add("binance-mm", "binance", API_KEY, SECRET, None).expect_err("the token has it");
     assert!(error.to_string().contains("already"), "{error}");
     let remove = Register::Remove { v: 1, name: "binance-mm".to_owned() };
     let done = agent.admin().register(&remove).expect("cleared").done;
@@ -121,7 +143,8 @@ fn only_the_operator_is_served_on_the_admin_socket() {
     assert_eq!(mode & 0o777, 0o600);
     assert!(agent.admin().pending().is_ok());
     // The client's socket knows no operator's message.
-    let sockets = Sockets { agent: agent.path().join("agent.sock"), admin: agent.path().join("agent.sock") };
+    let sockets =
+        Sockets { agent: agent.path().join("agent.sock"), admin: agent.path().join("agent.sock") };
     assert!(Admin::open(&sockets).expect("connects").lock().is_err());
 }
 
@@ -129,33 +152,45 @@ fn only_the_operator_is_served_on_the_admin_socket() {
 fn the_key_says_which_it_is() {
     let agent = Agent::start("keys = [\"a\", \"b\", \"c\", \"d\"]\nscopes = [\"read\"]\n", "");
     let ed25519 = ed25519_dalek::SigningKey::from_bytes(&[1; 32]);
-    let halves = data_encoding::BASE64.encode(&[ed25519.to_bytes(), ed25519.verifying_key().to_bytes()].concat());
-    let pem = ed25519_dalek::pkcs8::EncodePrivateKey::to_pkcs8_pem(&ed25519, Default::default()).expect("encodes");
+    let halves = data_encoding::BASE64
+        .encode(&[ed25519.to_bytes(), ed25519.verifying_key().to_bytes()].concat());
+    let pem = ed25519_dalek::pkcs8::EncodePrivateKey::to_pkcs8_pem(&ed25519, Default::default())
+        .expect("encodes");
     for (name, exchange, secret, algorithm) in [
         ("a", "binance", pem.as_str(), Algorithm::Ed25519),
         ("b", "binance", SECRET, Algorithm::HmacSha256),
         ("c", "coinbase", &halves, Algorithm::Ed25519),
         ("d", "backpack", &halves, Algorithm::Ed25519),
     ] {
-        let done = agent.add(name, exchange, "id", secret, None).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let done = agent
+            .add(name, exchange, "id", secret, None)
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(done.key.expect("it is there").algorithm, algorithm, "{name}");
     }
     let path = "/api/v3/brokerage/accounts";
     assert!(agent.sign("c", "GET", path, "{}").is_ok());
     let error = agent.add("e", "bybit", "id", &pem, None).expect_err("not at Bybit").to_string();
-    assert!(error.contains("for ed25519") && error.contains("hmac-sha256, rsa-pkcs1v15-sha256"), "{error}");
+    assert!(
+        error.contains("for ed25519") && error.contains("hmac-sha256, rsa-pkcs1v15-sha256"),
+        "{error}"
+    );
 }
 
 #[test]
 fn the_file_of_coinbases_portal_is_enrolled_as_it_is() {
     let agent = Agent::start("keys = [\"cb\"]\nscopes = [\"read\"]\n", "");
-    let pem =
-        p256::SecretKey::from_slice(&[3; 32]).expect("a scalar").to_sec1_pem(Default::default()).expect("encodes");
+    let pem = p256::SecretKey::from_slice(&[3; 32])
+        .expect("a scalar")
+        .to_sec1_pem(Default::default())
+        .expect("encodes");
     let file = serde_json::json!({"name": "organizations/o/apiKeys/k", "privateKey": *pem, "keyType": "TRADING_KEY"});
     let (reader, mut writer) = std::io::pipe().expect("a pipe");
     std::io::Write::write_all(&mut writer, file.to_string().as_bytes()).expect("a small text");
     drop(writer);
-    let done = agent.admin().add(&agent.register("cb", "coinbase", None), reader.as_fd()).expect("enrolled");
+    let done = agent
+        .admin()
+        .add(&agent.register("cb", "coinbase", None), reader.as_fd())
+        .expect("enrolled");
     let key = done.key.expect("it is there");
     assert_eq!(
         (key.api_key.as_deref(), key.algorithm),

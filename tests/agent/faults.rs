@@ -18,7 +18,8 @@ fn a_killed_host_is_a_clear_error_and_back_within_a_second() {
         let load = scope.spawn(|| {
             let (mut client, mut errors) = (agent.client(), Vec::new());
             while !stop.load(Ordering::Relaxed) {
-                let calls: Vec<_> = (0..16).map(|_| call("binance-mm", "GET", "/api/v3/account", "{}")).collect();
+                let calls: Vec<_> =
+                    (0..16).map(|_| call("binance-mm", "GET", "/api/v3/account", "{}")).collect();
                 let replies = client.sign_all(&calls).expect("the agent stays");
                 errors.extend(replies.into_iter().filter_map(Result::err));
             }
@@ -27,7 +28,8 @@ fn a_killed_host_is_a_clear_error_and_back_within_a_second() {
         for _ in 0..3 {
             thread::sleep(Duration::from_millis(200));
             let killed = Instant::now();
-            kill_process(Pid::from_raw(host_of(&agent)).expect("a pid"), Signal::KILL).expect("killed");
+            kill_process(Pid::from_raw(host_of(&agent)).expect("a pid"), Signal::KILL)
+                .expect("killed");
             thread::sleep(Duration::from_millis(1));
             while agent.sign("binance-mm", "GET", "/api/v3/account", "{}").is_err() {
                 assert!(killed.elapsed() < Duration::from_secs(1), "log:\n{}", agent.log());
@@ -48,7 +50,11 @@ fn without_its_spawner_the_agent_stops_in_order_and_a_restart_goes_on() {
     let (spawner, host) = (agent.spawner().expect("a spawner"), host_of(&agent));
     kill_process(Pid::from_raw(spawner).expect("a pid"), Signal::KILL).expect("killed");
     assert_eq!(agent.wait(), Some(5));
-    assert!(agent.log().contains("the spawner ended (signal: 9 (SIGKILL)); start the agent again"), "{}", agent.log());
+    assert!(
+        agent.log().contains("the spawner ended (signal: 9 (SIGKILL)); start the agent again"),
+        "{}",
+        agent.log()
+    );
     assert!(!agent.path().join("agent.sock").exists(), "in order");
     assert!(agent.journal().lines().last().expect("a record").contains("\"closed\""), "in order");
     assert!(is_gone(host), "no child outlives it");
@@ -67,7 +73,8 @@ fn no_process_outlives_the_front() {
     agent.wait_until("all are gone", |_| processes.iter().all(|pid| is_gone(*pid)));
 }
 
-/// Whether a process that is not ours has ended; the machine's first process may be slow to reap it.
+/// Whether a process that is not ours has ended; the machine's first process may be slow to reap
+/// it.
 pub(crate) fn is_gone(pid: i32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     status.is_empty() || status.contains(") Z ")
@@ -78,10 +85,17 @@ fn a_bad_configuration_shows_the_place_and_exits_with_78() {
     let mut agent = Agent::with_binance(BOT);
     agent.stop(Signal::TERM);
     agent.configure("keys = [\"binance-mm\"]\nscopes = [\"read\", \"withdrawal\"]\n", "");
-    let run = Command::new(AGENT).args(["run", "--config"]).arg(agent.config_file()).output().expect("runs");
+    let run = Command::new(AGENT)
+        .args(["run", "--config"])
+        .arg(agent.config_file())
+        .output()
+        .expect("runs");
     let text = String::from_utf8_lossy(&run.stderr);
     assert_eq!(run.status.code(), Some(78), "{text}");
-    assert!(text.contains("agent.toml") && text.contains("withdrawal") && text.contains('^'), "{text}");
+    assert!(
+        text.contains("agent.toml") && text.contains("withdrawal") && text.contains('^'),
+        "{text}"
+    );
 }
 
 #[test]
@@ -90,7 +104,11 @@ fn a_place_where_no_socket_can_be_exits_with_78() {
     agent.stop(Signal::TERM);
     let socket = agent.path().join("agent.sock");
     fs::write(&socket, "no socket").expect("written");
-    let run = Command::new(AGENT).args(["run", "--config"]).arg(agent.config_file()).output().expect("runs");
+    let run = Command::new(AGENT)
+        .args(["run", "--config"])
+        .arg(agent.config_file())
+        .output()
+        .expect("runs");
     let text = String::from_utf8_lossy(&run.stderr);
     assert_eq!(run.status.code(), Some(78), "{text}");
     assert!(text.contains("is in the way"), "{text}");
@@ -103,7 +121,10 @@ fn a_command_that_fails_has_an_exit_code_that_is_documented() {
     fs::write(&file, "").expect("written");
     let run = |words: &[&str]| {
         let ran = Command::new(AGENT).args(words).output().expect("runs");
-        (ran.status.code(), String::from_utf8_lossy(&[ran.stdout, ran.stderr].concat()).into_owned())
+        (
+            ran.status.code(),
+            String::from_utf8_lossy(&[ran.stdout, ran.stderr].concat()).into_owned(),
+        )
     };
     let file = file.to_str().expect("UTF-8");
     let here = directory.path().to_str().expect("UTF-8");
@@ -127,7 +148,11 @@ fn a_damaged_journal_stops_the_start_with_78() {
     let segment = agent.state_dir().join("journal/000001.jsonl");
     let text = fs::read_to_string(&segment).expect("a segment");
     fs::write(&segment, text.replacen("binance-mm", "binance-xx", 1)).expect("written");
-    let run = Command::new(AGENT).args(["run", "--config"]).arg(agent.config_file()).output().expect("runs");
+    let run = Command::new(AGENT)
+        .args(["run", "--config"])
+        .arg(agent.config_file())
+        .output()
+        .expect("runs");
     assert_eq!(run.status.code(), Some(78));
     assert!(String::from_utf8_lossy(&run.stderr).contains("countersign audit verify"));
 }
@@ -135,9 +160,16 @@ fn a_damaged_journal_stops_the_start_with_78() {
 #[test]
 fn a_second_agent_is_refused() {
     let agent = Agent::with_binance(BOT);
-    let run = Command::new(AGENT).args(["run", "--config"]).arg(agent.config_file()).output().expect("runs");
+    let run = Command::new(AGENT)
+        .args(["run", "--config"])
+        .arg(agent.config_file())
+        .output()
+        .expect("runs");
     assert!(!run.status.success());
-    assert!(agent.sign("binance-mm", "GET", "/api/v3/account", "{}").is_ok(), "the first one goes on");
+    assert!(
+        agent.sign("binance-mm", "GET", "/api/v3/account", "{}").is_ok(),
+        "the first one goes on"
+    );
 }
 
 #[test]
@@ -147,23 +179,35 @@ fn a_wrong_pin_is_tried_once_and_exits_with_78() {
     let right = agent.token.pin();
     fs::write(agent.token.pin_file(), "wrong-pin").expect("written");
     for start in 0..5 {
-        let run = Command::new(AGENT).args(["run", "--config"]).arg(agent.config_file()).output().expect("runs");
+        let run = Command::new(AGENT)
+            .args(["run", "--config"])
+            .arg(agent.config_file())
+            .output()
+            .expect("runs");
         let text = String::from_utf8_lossy(&run.stderr);
         assert_eq!(run.status.code(), Some(78), "{text}");
-        let said = if start == 0 { "the token refused the PIN" } else { "the PIN was refused before" };
-        assert!(text.contains(said) && text.contains("countersign-agent pin-reset hsm --state-dir"), "{text}");
+        let said =
+            if start == 0 { "the token refused the PIN" } else { "the PIN was refused before" };
+        assert!(
+            text.contains(said) && text.contains("countersign-agent pin-reset hsm --state-dir"),
+            "{text}"
+        );
         assert!(!text.contains("wrong-pin"));
     }
     fs::write(agent.token.pin_file(), right).expect("written");
     agent.restart();
-    assert!(agent.sign("binance-mm", "GET", "/api/v3/account", "{}").is_ok(), "a corrected file is another source");
+    assert!(
+        agent.sign("binance-mm", "GET", "/api/v3/account", "{}").is_ok(),
+        "a corrected file is another source"
+    );
 }
 
 #[test]
 fn the_directory_of_a_clients_socket_is_what_outlives_a_restart() {
     let uid = rustix::process::getuid().as_raw();
     let client = format!(
-        "\n[client.boxed]\nuser = {uid}\nsocket = \"DIR/boxed/agent.sock\"\nkeys = [\"binance-mm\"]\nscopes = [\"read\"]\n"
+        "\n[client.boxed]\nuser = {uid}\nsocket = \"DIR/boxed/agent.sock\"\nkeys = \
+         [\"binance-mm\"]\nscopes = [\"read\"]\n"
     );
     let mut agent = Agent::start(BOT, &client);
     agent.add("binance-mm", "binance", API_KEY, SECRET, None).expect("enrolled");

@@ -67,7 +67,9 @@ impl Sink {
                 path = Some(name);
                 (terminal, Some(person))
             }
-            Kind::FullDevice => (File::options().write(true).open("/dev/full").expect("Linux").into(), None),
+            Kind::FullDevice => {
+                (File::options().write(true).open("/dev/full").expect("Linux").into(), None)
+            }
             Kind::FullFile => {
                 let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
                 (memfd_create("log", flags).expect("a file"), None)
@@ -81,19 +83,25 @@ impl Sink {
         match self.kind {
             Kind::BlockedPipe | Kind::BlockedSocket => fill(&self.agents),
             Kind::BlockedTerminal => {
-                rustix::termios::tcflow(&self.agents, rustix::termios::Action::OOff).expect("stopped");
+                rustix::termios::tcflow(&self.agents, rustix::termios::Action::OOff)
+                    .expect("stopped");
             }
             Kind::FullFile => fcntl_add_seals(&self.agents, SealFlags::GROW).expect("sealed"),
-            Kind::ClosedTerminal | Kind::FullDevice | Kind::GonePipe | Kind::GoneSocket => self.reader = None,
+            Kind::ClosedTerminal | Kind::FullDevice | Kind::GonePipe | Kind::GoneSocket => {
+                self.reader = None
+            }
         }
     }
 }
 
 fn terminal() -> (OwnedFd, OwnedFd, PathBuf) {
-    let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a pseudo terminal");
+    let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
+        .expect("a pseudo terminal");
     grantpt(&person).expect("granted");
     unlockpt(&person).expect("unlocked");
-    let name = PathBuf::from(ptsname(&person, Vec::new()).expect("has a name").into_string().expect("UTF-8"));
+    let name = PathBuf::from(
+        ptsname(&person, Vec::new()).expect("has a name").into_string().expect("UTF-8"),
+    );
     let terminal = open_terminal(&name).into();
     (person, terminal, name)
 }
@@ -112,7 +120,9 @@ fn keep_busy(agent: &Agent, round: usize) {
     sign(agent);
     let host = *agent.children().first().expect("a host");
     kill_process(Pid::from_raw(host).expect("a pid"), Signal::KILL).expect("killed");
-    agent.wait_until("another host is there", |agent| agent.children().first().is_some_and(|other| *other != host));
+    agent.wait_until("another host is there", |agent| {
+        agent.children().first().is_some_and(|other| *other != host)
+    });
     agent.wait_until("the token is healthy", |agent| agent.tokens_are("healthy"));
     agent.add(&format!("k{round}"), "binance", API_KEY, SECRET, None).expect("enrolled by a child");
     reload(agent);
@@ -153,11 +163,14 @@ fn goes_on(kind: Kind) {
     let launch = Launch { log: Some(Sink::new(kind).agents), ..Launch::default() };
     let mut agent = Agent::start_with(SoftHsm::new(), launch, BOT, "");
     agent.add("binance-mm", "binance", API_KEY, SECRET, None).expect("enrolled");
-    for (round, moment) in [Moment::Start, Moment::Running, Moment::Reload, Moment::Stop].into_iter().enumerate() {
+    for (round, moment) in
+        [Moment::Start, Moment::Running, Moment::Reload, Moment::Stop].into_iter().enumerate()
+    {
         let mut sink = Sink::new(kind);
         let log = sink.agents.try_clone().expect("copied");
         // One that is closed later is the agent's own, whose kernel then sends it a hang-up.
-        let own = sink.path.clone().filter(|_| kind == Kind::ClosedTerminal && moment != Moment::Start);
+        let own =
+            sink.path.clone().filter(|_| kind == Kind::ClosedTerminal && moment != Moment::Start);
         let mut sink_at = |now: Moment| {
             if now == moment {
                 sink.spoil();
@@ -166,7 +179,8 @@ fn goes_on(kind: Kind) {
         sink_at(Moment::Start);
         agent.stop(Signal::TERM);
         agent.launch.log = Some(log);
-        agent.launch.wrapper = own.iter().flat_map(|_| ["setsid", "--ctty"]).map(str::to_owned).collect();
+        agent.launch.wrapper =
+            own.iter().flat_map(|_| ["setsid", "--ctty"]).map(str::to_owned).collect();
         agent.launch.terminal = own;
         agent.restart();
         sink_at(Moment::Running);
@@ -177,7 +191,10 @@ fn goes_on(kind: Kind) {
         let (code, took) = stop(&mut agent);
         assert_eq!(code, Some(0), "{kind:?} {moment:?}");
         assert!(took < STOP, "{kind:?} {moment:?}: {took:?}");
-        assert!(agent.journal().lines().last().expect("a record").contains("\"closed\""), "{kind:?} {moment:?}");
+        assert!(
+            agent.journal().lines().last().expect("a record").contains("\"closed\""),
+            "{kind:?} {moment:?}"
+        );
     }
 }
 
@@ -228,7 +245,11 @@ fn an_enrolment_at_a_terminal_that_is_held_does_not_hold_up_the_stop() {
     sink.spoil();
     let register = agent.register("new", "binance", None);
     let mut asking = agent.admin();
-    let sent = asking.connection().send_with_descriptor("register@countersign", &register, sink.agents.as_fd());
+    let sent = asking.connection().send_with_descriptor(
+        "register@countersign",
+        &register,
+        sink.agents.as_fd(),
+    );
     sent.expect("sent");
     agent.wait_until("the child asks", |agent| agent.children().len() == 2);
     thread::sleep(Duration::from_millis(300)); // it has come to its question
@@ -271,7 +292,9 @@ fn a_module_that_prints_is_not_stopped_and_what_was_lost_is_counted() {
     agent.launch.log = None;
     drop(sink);
     let log = reading.join().expect("read");
-    let (_, after) = log.split_once(" lines of this log could not be written and are lost\n").expect("it is said");
+    let (_, after) = log
+        .split_once(" lines of this log could not be written and are lost\n")
+        .expect("it is said");
     assert!(after.contains("the configuration was not loaded"), "{after}");
     assert!(after.ends_with("the agent stops\n"), "the last words: {after}");
 }
@@ -293,8 +316,13 @@ fn a_hang_up_while_the_agent_starts_does_not_end_it() {
 
 /// One run of the agent's program with its output there.
 fn ends(words: &[&str], out: OwnedFd, error: OwnedFd) -> ExitStatus {
-    let mut child =
-        Command::new(AGENT).args(words).stdin(Stdio::null()).stdout(out).stderr(error).spawn().expect("runs");
+    let mut child = Command::new(AGENT)
+        .args(words)
+        .stdin(Stdio::null())
+        .stdout(out)
+        .stderr(error)
+        .spawn()
+        .expect("runs");
     let started = Instant::now();
     loop {
         if let Some(status) = child.try_wait().expect("it is ours") {
@@ -349,7 +377,8 @@ fn a_command_whose_output_cannot_be_written_ends_with_a_code() {
     for kind in [Kind::BlockedPipe, Kind::BlockedSocket, Kind::BlockedTerminal] {
         let mut sink = Sink::new(kind);
         sink.spoil();
-        let status = ends(&["run", "--config", broken], null(), sink.agents.try_clone().expect("copied"));
+        let status =
+            ends(&["run", "--config", broken], null(), sink.agents.try_clone().expect("copied"));
         assert_eq!(status.code(), Some(78), "{kind:?}");
     }
     // And all of it reaches one who reads.

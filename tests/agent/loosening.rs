@@ -18,7 +18,11 @@ const WIDER: &str = "keys = [\"binance-mm\"]\nscopes = [\"read\", \"trade\", \"t
 fn rest(per_day: &str, approvers: &[&Person]) -> String {
     let mut rest = format!("[transfer.BTC]\nper_day = \"{per_day}\"\n\n");
     for person in approvers {
-        rest.push_str(&format!("[approver.{}]\nssh_key = \"{}\"\n\n", person.name, person.public_key()));
+        rest.push_str(&format!(
+            "[approver.{}]\nssh_key = \"{}\"\n\n",
+            person.name,
+            person.public_key()
+        ));
     }
     rest
 }
@@ -32,7 +36,11 @@ fn agent_of(alice: &Person) -> Agent {
 }
 
 fn reload(agent: &Agent) -> DoneReply {
-    agent.admin().connection().call(admin::RELOAD, &PlainRequest::NOW).expect("a sound configuration")
+    agent
+        .admin()
+        .connection()
+        .call(admin::RELOAD, &PlainRequest::NOW)
+        .expect("a sound configuration")
 }
 
 fn change(agent: &Agent) -> Option<ChangeEntry> {
@@ -49,8 +57,8 @@ fn loosens(change: &ChangeEntry) -> Vec<String> {
 }
 
 fn signs(agent: &Agent) -> Option<Code> {
-    let order =
-        r#"{"symbol":"BTCUSDT","side":"BUY","type":"LIMIT","quantity":"0.01","price":"30000","timeInForce":"GTC"}"#;
+    let order = r#"{"symbol":"BTCUSDT","side":"BUY","type":"LIMIT","quantity":"0.01",
+        "price":"30000","timeInForce":"GTC"}"#;
     code(agent.client().sign(&call("binance-mm", "POST", "/api/v3/order", order)))
 }
 
@@ -79,7 +87,10 @@ fn unlocking_takes_an_approvers_touch_and_locking_takes_none() {
     assert_eq!(code(agent.admin().approve(&asked.id, "late")), Some(Code::RequestMalformed));
     agent.admin().unlock().expect("answered");
     let waits = change(&agent).expect("it waits");
-    assert_eq!((waits.statement.purpose, &waits.statement.subject), (Purpose::Change, &Subject::Unlock));
+    assert_eq!(
+        (waits.statement.purpose, &waits.statement.subject),
+        (Purpose::Change, &Subject::Unlock)
+    );
     let as_approval = Statement { purpose: Purpose::Approval, ..waits.statement.clone() };
     let of_another = Statement { agent: "another".to_owned(), ..waits.statement.clone() };
     for sshsig in [
@@ -89,7 +100,11 @@ fn unlocking_takes_an_approvers_touch_and_locking_takes_none() {
         alice.approve(&of_another, 1),
         mallory.approve(&waits.statement, 1),
     ] {
-        assert_eq!(code(agent.admin().approve(&waits.id, &sshsig)), Some(Code::ApprovalRequired), "{sshsig}");
+        assert_eq!(
+            code(agent.admin().approve(&waits.id, &sshsig)),
+            Some(Code::ApprovalRequired),
+            "{sshsig}"
+        );
         assert_eq!(signs(&agent), Some(Code::AgentLocked));
     }
     let signature = alice.approve(&waits.statement, 1);
@@ -132,13 +147,26 @@ fn a_looser_configuration_waits_and_a_tighter_one_does_not() {
     let Subject::Configuration { diff, .. } = &waits.statement.subject else { panic!("{waits:?}") };
     assert!(diff.contains("-per_day = \"1\"\n+per_day = \"3\"\n"), "{diff}");
     assert_eq!(transfers(&agent), Some(Code::PolicyScope));
-    assert!(agent.admin().status().expect("answered").warnings.iter().any(|warning| warning.contains(&waits.id)));
+    assert!(
+        agent
+            .admin()
+            .status()
+            .expect("answered")
+            .warnings
+            .iter()
+            .any(|warning| warning.contains(&waits.id))
+    );
     // Neither a signal nor a restart is a way around it.
     agent.restart();
     assert_eq!(transfers(&agent), Some(Code::PolicyScope));
     let waits = change(&agent).expect("found at the start");
-    let done = agent.admin().approve(&waits.id, &alice.approve(&waits.statement, 1)).expect("approved");
-    assert!(done.done.starts_with("approved by alice: the configuration is in force: "), "{}", done.done);
+    let done =
+        agent.admin().approve(&waits.id, &alice.approve(&waits.statement, 1)).expect("approved");
+    assert!(
+        done.done.starts_with("approved by alice: the configuration is in force: "),
+        "{}",
+        done.done
+    );
     assert_eq!(transfers(&agent), None);
     agent.restart();
     assert!(change(&agent).is_none());
@@ -172,9 +200,17 @@ fn nobody_is_left_unasked() {
     let accepted = agent.state_dir().join("accepted.toml");
     let text = fs::read_to_string(&accepted).expect("kept");
     fs::write(&accepted, text.replace("per_day = \"1\"", "per_day = \"9\"")).expect("written");
-    let run = Command::new(AGENT).args(["run", "--config"]).arg(agent.config_file()).output().expect("runs");
+    let run = Command::new(AGENT)
+        .args(["run", "--config"])
+        .arg(agent.config_file())
+        .output()
+        .expect("runs");
     let says = String::from_utf8_lossy(&run.stderr);
-    assert_eq!((run.status.code(), says.contains("is not what was accepted")), (Some(78), true), "{says}");
+    assert_eq!(
+        (run.status.code(), says.contains("is not what was accepted")),
+        (Some(78), true),
+        "{says}"
+    );
 }
 
 fn refused_reload(agent: &Agent) -> String {
@@ -182,7 +218,8 @@ fn refused_reload(agent: &Agent) -> String {
     outcome.expect_err("more than a person can be shown").to_string()
 }
 
-const COMMENT: &str = "# a comment of the operator's, about as long as the lines of such a file usually are\n";
+const COMMENT: &str =
+    "# a comment of the operator's, about as long as the lines of such a file usually are\n";
 const ADDRESS: &str = "bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq";
 
 fn cold(comments: usize) -> String {
@@ -199,15 +236,19 @@ fn a_new_destination_is_signed_for_whatever_stands_before_it() {
     let waits = change(&agent).expect("it waits");
     assert_eq!(
         loosens(&waits),
-        [
-            "[[destination]] \"cold\" is new: asset BTC, network BTC, address \"bc1q ar0s rrr7 xfkv y5l6 43ly dnw9 re59 gtzz \
-          wf5m dq\", memo \"77\""
-        ]
+        ["[[destination]] \"cold\" is new: asset BTC, network BTC, address \"bc1q ar0s rrr7 \
+             xfkv y5l6 43ly dnw9 re59 gtzz \
+          wf5m dq\", memo \"77\""]
     );
     let Subject::Configuration { diff, .. } = &waits.statement.subject else { panic!("{waits:?}") };
     assert!(diff.contains(&format!("+address = \"{ADDRESS}\"\n")), "{diff}");
-    assert_eq!(diff.matches(&format!("+{COMMENT}")).count(), 400, "every line that differs is there");
-    let done = agent.admin().approve(&waits.id, &alice.approve(&waits.statement, 1)).expect("approved");
+    assert_eq!(
+        diff.matches(&format!("+{COMMENT}")).count(),
+        400,
+        "every line that differs is there"
+    );
+    let done =
+        agent.admin().approve(&waits.id, &alice.approve(&waits.statement, 1)).expect("approved");
     assert!(done.done.contains("1 destination"), "{}", done.done);
     audited(&agent);
 }
@@ -219,13 +260,16 @@ fn what_does_not_fit_whole_is_not_proposed() {
     let hidden = format!("{}{}", cold(1_000), rest("2", &[&alice]));
     let warned = |agent: &Agent| {
         let warnings = agent.admin().status().expect("answered").warnings;
-        warnings.iter().any(|warning| warning.contains("agent.toml is looser than what is in force: what it loosens"))
+        warnings.iter().any(|warning| {
+            warning.contains("agent.toml is looser than what is in force: what it loosens")
+        })
     };
     agent.configure(BOT, &hidden);
     let refused = refused_reload(&agent);
     assert!(refused.contains("an approver is shown 65536 at most: split it"), "{refused}");
     assert!((change(&agent).is_none(), warned(&agent)) == (true, true));
-    // It takes the place of an older change that waits: nobody approves what is not wanted any more.
+    // It takes the place of an older change that waits: nobody approves what is not wanted any
+    // more.
     agent.configure(WIDER, &rest("2", &[&alice]));
     reload(&agent);
     assert!(change(&agent).is_some());
@@ -242,7 +286,10 @@ fn what_does_not_fit_whole_is_not_proposed() {
     assert!(!warned(&agent));
     agent.configure(&bounds(2), &rest("2", &[&alice]));
     let refused = refused_reload(&agent);
-    assert!(refused.contains("it loosens 201 things, and an approver is shown 200 at most: split it"), "{refused}");
+    assert!(
+        refused.contains("it loosens 201 things, and an approver is shown 200 at most: split it"),
+        "{refused}"
+    );
     // A start is no way around it.
     agent.configure(BOT, &rest("2", &[&alice]));
     reload(&agent);
@@ -251,7 +298,11 @@ fn what_does_not_fit_whole_is_not_proposed() {
     agent.configure(BOT, &hidden);
     agent.restart();
     assert!((change(&agent).is_none(), warned(&agent)) == (true, true));
-    assert!(!fs::read_to_string(agent.state_dir().join("accepted.toml")).expect("kept").contains(ADDRESS));
+    assert!(
+        !fs::read_to_string(agent.state_dir().join("accepted.toml"))
+            .expect("kept")
+            .contains(ADDRESS)
+    );
     // Split, as the message says.
     agent.configure(BOT, &format!("{}{}", COMMENT.repeat(1_000), rest("2", &[&alice])));
     assert!(reload(&agent).pending.is_none());

@@ -1,4 +1,5 @@
-//! Secrets are where they belong: scanned for in the front's memory under load, in the state directory and in the logs.
+//! Secrets are where they belong: scanned for in the front's memory under load, in the state
+//! directory and in the logs.
 
 use std::io::{Read, Seek, SeekFrom};
 use std::thread;
@@ -28,7 +29,9 @@ fn forms(secret: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
         state
     };
     let (inner, outer) = (midstate(&pad(0x36)), midstate(&pad(0x5c)));
-    let words = |state: [u32; 8], bytes: fn(u32) -> [u8; 4]| state.into_iter().flat_map(bytes).collect::<Vec<u8>>();
+    let words = |state: [u32; 8], bytes: fn(u32) -> [u8; 4]| {
+        state.into_iter().flat_map(bytes).collect::<Vec<u8>>()
+    };
     vec![
         ("the secret", secret.to_vec()),
         ("its hex", HEXLOWER.encode(secret).into_bytes()),
@@ -50,11 +53,14 @@ pub(crate) fn memory(pid: u32) -> Vec<u8> {
     let mut file = fs::File::open(format!("/proc/{pid}/mem")).expect("memory");
     let mut all = Vec::new();
     for line in maps.lines().filter(|line| line.contains(" rw")) {
-        let (start, end) = line.split_once(' ').expect("a range").0.split_once('-').expect("two ends");
+        let (start, end) =
+            line.split_once(' ').expect("a range").0.split_once('-').expect("two ends");
         let address = |hex: &str| u64::from_str_radix(hex, 16).expect("hex");
         let mut region = vec![0; (address(end) - address(start)) as usize];
         // Some regions of the kernel's cannot be read.
-        if file.seek(SeekFrom::Start(address(start))).is_ok() && file.read_exact(&mut region).is_ok() {
+        if file.seek(SeekFrom::Start(address(start))).is_ok()
+            && file.read_exact(&mut region).is_ok()
+        {
             all.extend_from_slice(&region);
         }
     }
@@ -87,8 +93,12 @@ fn the_front_never_holds_a_secret_or_a_pin() {
         load.join().expect("the load ends");
         scans
     });
-    assert!(scanned.iter().any(|memory| holds(memory, control.as_bytes())), "the scan sees what the front holds");
-    for (name, form) in forms(SECRET.as_bytes()).into_iter().chain([("the PIN", pin.into_bytes())]) {
+    assert!(
+        scanned.iter().any(|memory| holds(memory, control.as_bytes())),
+        "the scan sees what the front holds"
+    );
+    for (name, form) in forms(SECRET.as_bytes()).into_iter().chain([("the PIN", pin.into_bytes())])
+    {
         assert!(!scanned.iter().any(|memory| holds(memory, &form)), "the front holds {name}");
         for file in [agent.state_dir(), agent.path().join("log")] {
             assert!(!holds(&everything_below(&file), &form), "{} holds {name}", file.display());
@@ -107,11 +117,17 @@ fn everything_below(path: &Path) -> Vec<u8> {
 #[test]
 fn the_api_key_id_and_the_passphrase_are_not_on_disk_in_the_clear() {
     let agent = Agent::start(BOT, "");
-    agent.add("okx", "okx", "the-api-key-id-1234", "the-secret-5678", Some("the-passphrase-90")).expect("enrolled");
+    agent
+        .add("okx", "okx", "the-api-key-id-1234", "the-secret-5678", Some("the-passphrase-90"))
+        .expect("enrolled");
     agent.sign("okx", "GET", "/api/v5/account/balance", "{}").expect("signed");
-    let (state, token) = (everything_below(&agent.state_dir()), everything_below(&agent.token.tokens()));
+    let (state, token) =
+        (everything_below(&agent.state_dir()), everything_below(&agent.token.tokens()));
     for text in ["the-api-key-id-1234", "the-secret-5678", "the-passphrase-90"] {
-        assert!(!holds(&state, text.as_bytes()) && !holds(&token, text.as_bytes()), "{text} is on the disk");
+        assert!(
+            !holds(&state, text.as_bytes()) && !holds(&token, text.as_bytes()),
+            "{text} is on the disk"
+        );
         assert!(!agent.log().contains(text), "{text} is in the log");
     }
 }

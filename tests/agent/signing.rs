@@ -10,7 +10,12 @@ use sha2::{Digest, Sha256, Sha512};
 use super::*;
 
 fn hmac_sha256(secret: &[u8], message: &[u8]) -> Vec<u8> {
-    Hmac::<Sha256>::new_from_slice(secret).expect("any length").chain_update(message).finalize().into_bytes().to_vec()
+    Hmac::<Sha256>::new_from_slice(secret)
+        .expect("any length")
+        .chain_update(message)
+        .finalize()
+        .into_bytes()
+        .to_vec()
 }
 
 #[test]
@@ -49,30 +54,54 @@ fn a_binance_order_is_a_frame_for_who_may_log_in() {
     let agent = Agent::with_binance(&BOT.replace("\"trade\"", "\"trade\", \"session\""));
     let reply = frame(&agent).expect("signed");
     assert_eq!(reply.url, "wss://ws-api.binance.com:443/ws-api/v3");
-    assert!(reply.headers.is_empty() && reply.effective_scopes == [Scope::Trade, Scope::Session].into_iter().collect());
-    let frame: serde_json::Value = serde_json::from_str(reply.body.as_deref().expect("a frame")).expect("JSON");
+    assert!(
+        reply.headers.is_empty()
+            && reply.effective_scopes == [Scope::Trade, Scope::Session].into_iter().collect()
+    );
+    let frame: serde_json::Value =
+        serde_json::from_str(reply.body.as_deref().expect("a frame")).expect("JSON");
     let params = frame["params"].as_object().expect("an object");
-    let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let text =
+        |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let mut signed: Vec<_> = params.iter().filter(|(name, _)| *name != "signature").collect();
     signed.sort_by_key(|(name, _)| *name);
-    let signed: Vec<_> = signed.into_iter().map(|(name, value)| format!("{name}={}", text(value))).collect();
+    let signed: Vec<_> =
+        signed.into_iter().map(|(name, value)| format!("{name}={}", text(value))).collect();
     let signature = HEXLOWER.encode(&hmac_sha256(SECRET.as_bytes(), signed.join("&").as_bytes()));
-    assert_eq!((frame["method"].as_str(), text(&params["signature"])), (Some("order.place"), signature));
-    assert!(signed[0] == format!("apiKey={API_KEY}") && frame["id"].as_str().is_some_and(|id| id.len() == 32));
+    assert_eq!(
+        (frame["method"].as_str(), text(&params["signature"])),
+        (Some("order.place"), signature)
+    );
+    assert!(
+        signed[0] == format!("apiKey={API_KEY}")
+            && frame["id"].as_str().is_some_and(|id| id.len() == 32)
+    );
 }
 
 #[test]
 fn an_okx_request_carries_its_passphrase() {
     let agent = Agent::start(BOT, "");
     agent.add("okx", "okx", "id", "a-secret", Some("Pass \"phrase\" 1!")).expect("enrolled");
-    let reply = agent.sign("okx", "GET", "/api/v5/account/balance", r#"{"ccy":"BTC,ETH"}"#).expect("signed");
-    let header = |wanted: &str| reply.headers.iter().find(|(name, _)| name == wanted).expect(wanted).1.clone();
+    let reply = agent
+        .sign("okx", "GET", "/api/v5/account/balance", r#"{"ccy":"BTC,ETH"}"#)
+        .expect("signed");
+    let header = |wanted: &str| {
+        reply.headers.iter().find(|(name, _)| name == wanted).expect(wanted).1.clone()
+    };
     assert_eq!(header("OK-ACCESS-PASSPHRASE"), "Pass \"phrase\" 1!");
-    let message = format!("{}GET/api/v5/account/balance?ccy=BTC%2CETH", header("OK-ACCESS-TIMESTAMP"));
-    assert_eq!(header("OK-ACCESS-SIGN"), BASE64.encode(&hmac_sha256(b"a-secret", message.as_bytes())));
+    let message =
+        format!("{}GET/api/v5/account/balance?ccy=BTC%2CETH", header("OK-ACCESS-TIMESTAMP"));
+    assert_eq!(
+        header("OK-ACCESS-SIGN"),
+        BASE64.encode(&hmac_sha256(b"a-secret", message.as_bytes()))
+    );
     let everything = agent.journal() + &agent.log();
     assert!(!everything.contains("phrase"), "a passphrase was written down");
-    assert_eq!(code(agent.client().session("okx", "ws")), Some(Code::PolicyScope), "a session is a scope of its own");
+    assert_eq!(
+        code(agent.client().session("okx", "ws")),
+        Some(Code::PolicyScope),
+        "a session is a scope of its own"
+    );
 }
 
 #[test]
@@ -82,14 +111,18 @@ fn kraken_nonces_only_grow_also_over_a_kill() {
     agent.add("kraken", "kraken", "id", &secret, None).expect("enrolled");
     let mut last = 0;
     for round in 0..3 {
-        let calls: Vec<_> = (0..50).map(|_| call("kraken", "POST", "/0/private/Balance", "{}")).collect();
+        let calls: Vec<_> =
+            (0..50).map(|_| call("kraken", "POST", "/0/private/Balance", "{}")).collect();
         for reply in agent.client().sign_all(&calls).expect("answers") {
             let reply = reply.expect("signed");
             let body = reply.body.expect("a body");
             let nonce = body.strip_prefix("nonce=").expect("a nonce");
             let digest = Sha256::digest(format!("{nonce}{body}"));
             let message = [b"/0/private/Balance".as_slice(), &digest].concat();
-            let mac = Hmac::<Sha512>::new_from_slice(&[9; 64]).expect("any length").chain_update(message).finalize();
+            let mac = Hmac::<Sha512>::new_from_slice(&[9; 64])
+                .expect("any length")
+                .chain_update(message)
+                .finalize();
             assert_eq!(reply.signature, BASE64.encode(&mac.into_bytes()));
             let nonce: u64 = nonce.parse().expect("a number");
             assert!(nonce > last, "round {round}: {nonce} after {last}");
@@ -103,7 +136,9 @@ fn kraken_nonces_only_grow_also_over_a_kill() {
 #[test]
 fn a_key_born_on_the_token_signs_once_its_id_is_known() {
     let agent = Agent::start(BOT, "");
-    for (name, algorithm) in [("born", Algorithm::Ed25519), ("binance-mm", Algorithm::RsaPkcs1v15Sha256)] {
+    for (name, algorithm) in
+        [("born", Algorithm::Ed25519), ("binance-mm", Algorithm::RsaPkcs1v15Sha256)]
+    {
         let generate = Register::Generate(NewKey {
             v: 1,
             name: name.to_owned(),
@@ -118,9 +153,14 @@ fn a_key_born_on_the_token_signs_once_its_id_is_known() {
             slot: None,
             overwrite: false,
         });
-        let pem = agent.admin().register(&generate).expect("generated").public_key.expect("a public key");
-        assert_eq!(code(agent.sign(name, "GET", "/api/v3/account", "{}")), Some(Code::TokenUnavailable));
-        let activate = Register::Activate { v: 1, name: name.to_owned(), api_key: "the-id".to_owned() };
+        let pem =
+            agent.admin().register(&generate).expect("generated").public_key.expect("a public key");
+        assert_eq!(
+            code(agent.sign(name, "GET", "/api/v3/account", "{}")),
+            Some(Code::TokenUnavailable)
+        );
+        let activate =
+            Register::Activate { v: 1, name: name.to_owned(), api_key: "the-id".to_owned() };
         agent.admin().register(&activate).expect("activated");
         let reply = agent.sign(name, "GET", "/api/v3/account", "{}").expect("signed");
         let query = reply.url.split_once('?').expect("a query").1;
@@ -128,7 +168,10 @@ fn a_key_born_on_the_token_signs_once_its_id_is_known() {
         let signature = BASE64.decode(reply.signature.as_bytes()).expect("base64");
         verify(algorithm, &pem, message.as_bytes(), &signature);
     }
-    let listed = Command::new("ssh-add").arg("-l").env("SSH_AUTH_SOCK", agent.path().join("agent.sock")).output();
+    let listed = Command::new("ssh-add")
+        .arg("-l")
+        .env("SSH_AUTH_SOCK", agent.path().join("agent.sock"))
+        .output();
     let listed = String::from_utf8(listed.expect("ssh-add runs").stdout).expect("text");
     assert!(listed.contains("born (ED25519)") && listed.contains("binance-mm (RSA)"), "{listed}");
 }
@@ -153,10 +196,16 @@ fn pipelined_requests_are_answered_in_order() {
     let calls: Vec<_> = (0..200)
         .map(|number| {
             let path = if number % 3 == 0 { "/api/v3/none" } else { "/api/v3/order" };
-            call("binance-mm", "GET", path, &format!(r#"{{"symbol":"BTCUSDT","orderId":"{number}"}}"#))
+            call(
+                "binance-mm",
+                "GET",
+                path,
+                &format!(r#"{{"symbol":"BTCUSDT","orderId":"{number}"}}"#),
+            )
         })
         .collect();
-    for (number, reply) in agent.client().sign_all(&calls).expect("answers").into_iter().enumerate() {
+    for (number, reply) in agent.client().sign_all(&calls).expect("answers").into_iter().enumerate()
+    {
         match number % 3 {
             0 => assert_eq!(code(reply), Some(Code::RequestUnknownEndpoint)),
             _ => assert!(reply.expect("signed").url.contains(&format!("&orderId={number}&"))),

@@ -55,7 +55,8 @@ fn mutation() -> impl Strategy<Value = Mutation> {
     ];
     prop_oneof![
         (any::<Index>(), 1..40_usize).prop_map(|(at, length)| Mutation::Delete(at, length)),
-        (any::<Index>(), select(PIECES)).prop_map(|(at, piece)| Mutation::Insert(at, piece.to_owned())),
+        (any::<Index>(), select(PIECES))
+            .prop_map(|(at, piece)| Mutation::Insert(at, piece.to_owned())),
         (any::<Index>(), ".{0,8}").prop_map(|(at, text)| Mutation::Insert(at, text)),
         any::<Index>().prop_map(Mutation::RepeatLine),
         (any::<Index>(), any::<Index>()).prop_map(|(one, other)| Mutation::SwapValues(one, other)),
@@ -73,14 +74,21 @@ fn apply(text: &str, mutation: &Mutation) -> String {
         }
         Mutation::Insert(at, piece) => {
             let at = at.index(characters.len());
-            characters[..at].iter().copied().chain(piece.chars()).chain(characters[at..].iter().copied()).collect()
+            characters[..at]
+                .iter()
+                .copied()
+                .chain(piece.chars())
+                .chain(characters[at..].iter().copied())
+                .collect()
         }
         Mutation::RepeatLine(at) => {
             let at = at.index(lines.len());
             let repeated: Vec<&str> = lines[..=at].iter().chain(&lines[at..]).copied().collect();
             repeated.join("\n")
         }
-        Mutation::SwapValues(one, other) => swap_values(&lines, one.index(lines.len()), other.index(lines.len())),
+        Mutation::SwapValues(one, other) => {
+            swap_values(&lines, one.index(lines.len()), other.index(lines.len()))
+        }
     }
 }
 

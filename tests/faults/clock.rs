@@ -1,4 +1,5 @@
-//! A clock that is set: limits hold, status says that it is not to be trusted, and nothing moves money until it is.
+//! A clock that is set: limits hold, status says that it is not to be trusted, and nothing moves
+//! money until it is.
 
 use rustix::process::Signal;
 
@@ -6,7 +7,8 @@ use super::disk::Mercy;
 use super::*;
 use crate::agent;
 
-const LIMITED: &str = "keys = [\"binance-mm\"]\nscopes = [\"read\", \"trade\", \"transfer\", \"withdraw\"]\n\
+const LIMITED: &str = "keys = [\"binance-mm\"]\nscopes = [\"read\", \"trade\", \"transfer\", \
+                       \"withdraw\"]\n\
                        symbols = [\"BTCUSDT\"]\nlimit.USDT = { per_day = \"1000\" }\n";
 const ADDRESS: &str = "bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq";
 
@@ -16,7 +18,8 @@ struct Watched(Mercy);
 impl Watched {
     fn new() -> Self {
         let rest = format!(
-            "[[destination]]\nlabel = \"cold\"\nasset = \"BTC\"\nnetwork = \"BTC\"\naddress = \"{ADDRESS}\"\n\n\
+            "[[destination]]\nlabel = \"cold\"\nasset = \"BTC\"\nnetwork = \"BTC\"\naddress = \
+             \"{ADDRESS}\"\n\n\
              [transfer.BTC]\nper_request = \"1\"\nper_day = \"1\"\n"
         );
         Self(Mercy::with_rest(LIMITED, &rest))
@@ -33,11 +36,15 @@ impl Watched {
 
     /// Of 0.4 BTC two fit into a day; no person has to approve them.
     fn transfer(&self) -> Option<Code> {
-        self.ask("/sapi/v1/asset/transfer", r#"{"type":"MAIN_UMFUTURE","asset":"BTC","amount":"0.4"}"#)
+        self.ask(
+            "/sapi/v1/asset/transfer",
+            r#"{"type":"MAIN_UMFUTURE","asset":"BTC","amount":"0.4"}"#,
+        )
     }
 
     fn withdrawal(&self) -> Option<Code> {
-        let params = format!(r#"{{"coin":"BTC","network":"BTC","address":"{ADDRESS}","amount":"0.1"}}"#);
+        let params =
+            format!(r#"{{"coin":"BTC","network":"BTC","address":"{ADDRESS}","amount":"0.1"}}"#);
         self.ask("/sapi/v1/capital/withdraw/apply", &params)
     }
 
@@ -46,7 +53,8 @@ impl Watched {
         status.warnings.into_iter().filter(|warning| warning.contains("clock")).collect()
     }
 
-    /// With this clock nothing moves money, the day's limit stays spent, and what is refused is on record and counted nowhere.
+    /// With this clock nothing moves money, the day's limit stays spent, and what is refused is on
+    /// record and counted nowhere.
     fn assert_doubted(&self, plan: &str, said: &str) {
         self.0.plan(plan);
         assert_eq!(self.order(), Some(Code::PolicyLimit), "{plan}");
@@ -65,9 +73,11 @@ fn while_a_clock_is_wrong_limits_hold_and_nothing_moves_money_until_it_is_right(
     assert_eq!([(); 3].map(|()| watched.order()), [None; 3]);
     assert_eq!(watched.transfer(), None);
     assert_eq!(watched.warnings(), [""; 0], "a good clock");
-    for (plan, said) in
-        [("clock 3600", "set ahead by 3"), ("clock -3600", "set back by 3"), ("clock 91000", "set ahead by 9")]
-    {
+    for (plan, said) in [
+        ("clock 3600", "set ahead by 3"),
+        ("clock -3600", "set back by 3"),
+        ("clock 91000", "set ahead by 9"),
+    ] {
         let intents = watched.0.agent.journal().matches("\"scope\":\"transfer\"").count();
         watched.assert_doubted(plan, said);
         let journal = watched.0.agent.journal();
@@ -81,7 +91,11 @@ fn while_a_clock_is_wrong_limits_hold_and_nothing_moves_money_until_it_is_right(
     assert_eq!(watched.transfer(), None, "0.8 of 1: what the clock refused was not counted");
     assert_eq!(watched.transfer(), Some(Code::PolicyLimit));
     watched.0.plan("clock 3");
-    assert_eq!(watched.withdrawal(), Some(Code::ApprovalRequired), "seconds are what daemons set at once");
+    assert_eq!(
+        watched.withdrawal(),
+        Some(Code::ApprovalRequired),
+        "seconds are what daemons set at once"
+    );
     assert_eq!(watched.warnings(), [""; 0]);
 }
 
@@ -100,7 +114,8 @@ fn a_start_with_a_clock_behind_the_record_is_doubted_until_the_clock_has_passed_
     assert_eq!(watched.warnings(), [""; 0]);
 }
 
-/// Which of the two times was right only a person knows: who restarts the agent says that it is the new one.
+/// Which of the two times was right only a person knows: who restarts the agent says that it is the
+/// new one.
 #[test]
 fn a_restart_takes_the_clock_for_right() {
     let mut watched = Watched::new();

@@ -1,5 +1,5 @@
-//! Ten thousand connections, peers that write a byte at a time or never read, and a client that floods: the agent lives, and
-//! another client hardly feels it.
+//! Ten thousand connections, peers that write a byte at a time or never read, and a client that
+//! floods: the agent lives, and another client hardly feels it.
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -25,7 +25,9 @@ impl Town {
     fn new() -> Self {
         let uid = rustix::process::getuid().as_raw();
         let fields = "keys = [\"binance-mm\"]\nscopes = [\"read\"]\n";
-        let client = |name: &&str| format!("\n[client.{name}]\nuser = {uid}\n{fields}socket = \"DIR/{name}.sock\"\n");
+        let client = |name: &&str| {
+            format!("\n[client.{name}]\nuser = {uid}\n{fields}socket = \"DIR/{name}.sock\"\n")
+        };
         let rest: String = OTHERS.iter().chain(&["quiet", "flood"]).map(client).collect();
         let agent = Agent::start(agent::BOT, &rest);
         agent.add("binance-mm", "binance", API_KEY, SECRET, None).expect("enrolled");
@@ -63,7 +65,8 @@ impl Town {
         percentile_99(&times)
     }
 
-    /// The same while another client asks for all it can get on four connections; and how many signatures that got.
+    /// The same while another client asks for all it can get on four connections; and how many
+    /// signatures that got.
     fn flooded(&self) -> (Duration, usize) {
         let stop = AtomicBool::new(false);
         let flood = || {
@@ -137,7 +140,10 @@ fn a_crowd_and_a_flood_are_hardly_felt_by_another_client() {
         let (mut alone, mut beside) = (Vec::new(), Vec::new());
         for _ in 0..repetitions(8, 40) {
             let (quiet, (felt, signed)) = (town.quiet(), town.flooded());
-            eprintln!("the quiet client's p99: {quiet:?}, and {felt:?} beside {signed} signatures of a flood");
+            eprintln!(
+                "the quiet client's p99: {quiet:?}, and {felt:?} beside {signed} signatures of a \
+                 flood"
+            );
             alone.push(quiet);
             beside.push(felt);
         }

@@ -23,13 +23,23 @@ impl Mercy {
         let library = directory.path().join("process-faults.so");
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/process-faults.c");
         let mut compiler = std::process::Command::new("cc");
-        let compiler = compiler.args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", source, "-o"]).arg(&library);
+        let compiler = compiler
+            .args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", source, "-o"])
+            .arg(&library);
         assert!(compiler.status().expect("a C compiler").success());
         fs::write(directory.path().join("plan"), "").expect("written");
-        let variable = |name: &str, path: &Path| (name.to_owned(), path.to_str().expect("UTF-8").to_owned());
-        let environment =
-            vec![variable("LD_PRELOAD", &library), variable("PROCESS_FAULTS", &directory.path().join("plan"))];
-        let agent = Agent::start_with(SoftHsm::new(), Launch { environment, ..Launch::default() }, bot, rest);
+        let variable =
+            |name: &str, path: &Path| (name.to_owned(), path.to_str().expect("UTF-8").to_owned());
+        let environment = vec![
+            variable("LD_PRELOAD", &library),
+            variable("PROCESS_FAULTS", &directory.path().join("plan")),
+        ];
+        let agent = Agent::start_with(
+            SoftHsm::new(),
+            Launch { environment, ..Launch::default() },
+            bot,
+            rest,
+        );
         agent.add("binance-mm", "binance", API_KEY, SECRET, None).expect("enrolled");
         Self { agent, directory }
     }
@@ -43,8 +53,8 @@ impl Mercy {
     }
 }
 
-/// What moves money waits for the disk: where the sync of its intent fails, the token is not asked, and a later sync that
-/// succeeds proves nothing.
+/// What moves money waits for the disk: where the sync of its intent fails, the token is not asked,
+/// and a later sync that succeeds proves nothing.
 #[test]
 fn a_sync_that_fails_keeps_a_transfer_from_the_token() {
     let bot = "keys = [\"binance-mm\"]\nscopes = [\"read\", \"transfer\"]\n";
@@ -80,7 +90,11 @@ fn a_disk_that_fails_ends_signing_until_a_restart_and_nothing_else() {
         }
         let status = mercy.agent.admin().status().expect("status goes on");
         assert_eq!(status.ledger.expect("a ledger").state, "unavailable", "{plan}");
-        assert!(status.warnings.iter().any(|warning| warning.contains("journal")), "{:?}", status.warnings);
+        assert!(
+            status.warnings.iter().any(|warning| warning.contains("journal")),
+            "{:?}",
+            status.warnings
+        );
         assert_eq!(mercy.agent.client().keys().expect("a list").keys.len(), 1);
         mercy.agent.stop(Signal::TERM);
         mercy.agent.begin();
@@ -100,10 +114,17 @@ fn a_disk_without_room_ends_signing_until_there_is_some() {
             mercy.plan(&format!("{call} {}", error.raw_os_error()));
             let failing = Instant::now();
             while mercy.read().is_none() {
-                assert!(failing.elapsed() < Duration::from_secs(1), "{call}, {error}: goes on signing");
+                assert!(
+                    failing.elapsed() < Duration::from_secs(1),
+                    "{call}, {error}: goes on signing"
+                );
             }
             assert_eq!(mercy.read(), Some(Code::LedgerUnavailable), "{call}, {error}");
-            assert!(mercy.agent.admin().lock().is_ok(), "{call}, {error}: locked; log:\n{}", mercy.agent.log());
+            assert!(
+                mercy.agent.admin().lock().is_ok(),
+                "{call}, {error}: locked; log:\n{}",
+                mercy.agent.log()
+            );
             mercy.plan("");
             mercy.agent.wait_until("unlocked", |agent| agent.admin().unlock().is_ok());
             mercy.agent.wait_until("it signs again", |_| mercy.read().is_none());
@@ -120,9 +141,15 @@ fn a_lock_holds_on_a_disk_that_fails_and_says_what_is_missing() {
     for error in [Errno::IO, Errno::ROFS] {
         let mut mercy = Mercy::new(agent::BOT);
         mercy.plan(&format!("write {}", error.raw_os_error()));
-        let Err(Error::Refused(refused)) = mercy.agent.admin().lock() else { panic!("it cannot be recorded") };
+        let Err(Error::Refused(refused)) = mercy.agent.admin().lock() else {
+            panic!("it cannot be recorded")
+        };
         assert_eq!(refused.known_code(), Some(Code::LedgerUnavailable), "{error}");
-        assert!(refused.message.starts_with("locked: nothing is signed until"), "{}", refused.message);
+        assert!(
+            refused.message.starts_with("locked: nothing is signed until"),
+            "{}",
+            refused.message
+        );
         assert!(refused.message.contains("it is not on record"), "{}", refused.message);
         mercy.plan("");
         assert_eq!(mercy.read(), Some(Code::LedgerUnavailable), "{error}");

@@ -1,4 +1,5 @@
-//! What docs/operations.md says an operator sees is what the agent says: each quoted message and each code of its tables.
+//! What docs/operations.md says an operator sees is what the agent says: each quoted message and
+//! each code of its tables.
 
 use super::*;
 
@@ -16,7 +17,8 @@ fn between(row: &str, mark: char) -> impl Iterator<Item = &str> {
     row.split(mark).skip(1).step_by(2)
 }
 
-/// Every source file below a directory of the repository as one text, without the breaks inside strings.
+/// Every source file below a directory of the repository as one text, without the breaks inside
+/// strings.
 fn source(directory: &str) -> String {
     let mut text = String::new();
     let mut directories = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(directory)];
@@ -60,11 +62,14 @@ fn every_message_of_the_tables_of_faults_is_one_that_the_agent_says() {
 #[test]
 fn every_code_of_the_tables_of_faults_is_one_of_the_protocol() {
     let families = ["agent.", "approval.", "clock.", "ledger.", "policy.", "request.", "token."];
-    let is_code =
-        |word: &&str| families.iter().any(|family| word.starts_with(family)) && !word.contains(['*', ' ', '/']);
+    let is_code = |word: &&str| {
+        families.iter().any(|family| word.starts_with(family)) && !word.contains(['*', ' ', '/'])
+    };
     let is_file = |word: &&str| ["agent.toml", "token.object"].contains(word);
-    let codes: Vec<_> =
-        rows().flat_map(|row| between(row, '`')).filter(|word| is_code(word) && !is_file(word)).collect();
+    let codes: Vec<_> = rows()
+        .flat_map(|row| between(row, '`'))
+        .filter(|word| is_code(word) && !is_file(word))
+        .collect();
     assert!(codes.len() > 15, "{codes:?}");
     for code in codes {
         assert!(serde_json::from_value::<Code>(code.into()).is_ok(), "{code} is no code");

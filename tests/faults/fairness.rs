@@ -46,7 +46,11 @@ impl Town {
         let hostile = (0..HOSTILE).map(|number| {
             let uid = flood::uid_of(number).unwrap_or(own);
             // The first has a rate, which is no help to it.
-            client(&format!("hostile{number}"), uid, if number == 0 { "rate = \"1/s\"\n" } else { "" })
+            client(
+                &format!("hostile{number}"),
+                uid,
+                if number == 0 { "rate = \"1/s\"\n" } else { "" },
+            )
         });
         let rest: String = hostile.chain([client("quiet", own, "")]).collect();
         let agent = Agent::start(agent::BOT, &rest);
@@ -58,7 +62,14 @@ impl Town {
 
     /// Since when each token is as it is.
     fn hosts(agent: &Agent) -> Vec<u64> {
-        agent.admin().status().expect("a status").tokens.iter().map(|token| token.since_ms).collect()
+        agent
+            .admin()
+            .status()
+            .expect("a status")
+            .tokens
+            .iter()
+            .map(|token| token.since_ms)
+            .collect()
     }
 
     fn socket(&self, client: &str) -> PathBuf {
@@ -66,13 +77,20 @@ impl Town {
     }
 
     fn flood(&self, client: usize, connections: usize, message: &[u8]) -> Flood {
-        Flood::start(&self.socket(&format!("hostile{client}")), flood::uid_of(client), connections, message)
+        Flood::start(
+            &self.socket(&format!("hostile{client}")),
+            flood::uid_of(client),
+            connections,
+            message,
+        )
     }
 
     /// The quiet client's p99, over a connection of its own.
     fn quiet(&self, requests: usize) -> Duration {
         let mut client = Client::open(&Sockets::at(self.socket("quiet"))).expect("it listens");
-        percentile_99(&timed(requests, || drop(client.sign(&read()).expect("the quiet client is served"))))
+        percentile_99(&timed(requests, || {
+            drop(client.sign(&read()).expect("the quiet client is served"))
+        }))
     }
 
     /// The longest `lock`, each over a connection of its own.
@@ -112,7 +130,9 @@ fn load() -> String {
 const SIZE: usize = 51_000;
 
 fn sign(key: &str, params: &str) -> Vec<u8> {
-    let payload = format!(r#"{{"v":1,"key":"{key}","method":"POST","path":"/api/v3/order","params":{params}}}"#);
+    let payload = format!(
+        r#"{{"v":1,"key":"{key}","method":"POST","path":"/api/v3/order","params":{params}}}"#
+    );
     extension("sign@countersign", &payload)
 }
 
@@ -136,17 +156,29 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
         ("a key that it has not", sign("another", &format!("{{\"a\":{}}}", text(SIZE)))),
         ("too many names", sign("binance-mm", &names(SIZE / 10, "1"))),
         ("many names", sign("binance-mm", &names(1_900, &text(15)))),
-        ("many values", sign("binance-mm", &format!("{{\"a\":[{}]}}", vec!["1"; SIZE / 2].join(",")))),
+        (
+            "many values",
+            sign("binance-mm", &format!("{{\"a\":[{}]}}", vec!["1"; SIZE / 2].join(","))),
+        ),
         ("deep", sign("binance-mm", &format!("{{\"a\":{}}}", nested(SIZE / 2, "")))),
-        ("deep, as far as it may be", sign("binance-mm", &format!("{{\"a\":{}}}", nested(7, &text(SIZE))))),
+        (
+            "deep, as far as it may be",
+            sign("binance-mm", &format!("{{\"a\":{}}}", nested(7, &text(SIZE)))),
+        ),
         (
             "signatures",
-            extension("sign@countersign", r#"{"v":1,"key":"binance-mm","method":"GET","path":"/api/v3/account"}"#),
+            extension(
+                "sign@countersign",
+                r#"{"v":1,"key":"binance-mm","method":"GET","path":"/api/v3/account"}"#,
+            ),
         ),
         ("session", extension("session@countersign", &session)),
         ("keys", plain("keys@countersign")),
         ("status", plain("status@countersign")),
-        ("result", extension("result@countersign", &format!("{{\"id\":{},\"wait_ms\":1000}}", text(SIZE)))),
+        (
+            "result",
+            extension("result@countersign", &format!("{{\"id\":{},\"wait_ms\":1000}}", text(SIZE))),
+        ),
         ("cancel", extension("cancel@countersign", &format!("{{\"id\":{}}}", text(SIZE)))),
         ("events", extension("events@countersign", r#"{"v":1,"after":0,"wait_ms":0}"#)),
         ("another agent's", extension("session-bind@openssh.com", &"x".repeat(SIZE))),
@@ -158,9 +190,14 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 /// Floods `town` and the echo server in turns, as `flood` does, and says what others felt of it.
-fn felt(town: &Town, echo: &Echo, name: &str, flood: impl Fn(Option<&Echo>) -> Vec<Flood>) -> (Duration, Duration) {
-    // Of as many the 99th percentile is not the longest: the first one waits behind all that the flood,
-    // alone until then, had before the token.
+fn felt(
+    town: &Town,
+    echo: &Echo,
+    name: &str,
+    flood: impl Fn(Option<&Echo>) -> Vec<Flood>,
+) -> (Duration, Duration) {
+    // Of as many the 99th percentile is not the longest: the first one waits behind all that the
+    // flood, alone until then, had before the token.
     let requests = repetitions(300, 1_000);
     let attackers = flood(Some(echo));
     let bare = echo.quiet(requests);
@@ -169,7 +206,10 @@ fn felt(town: &Town, echo: &Echo, name: &str, flood: impl Fn(Option<&Echo>) -> V
     let (quiet, lock) = (town.quiet(requests), town.lock());
     let answered: u64 = attackers.iter().map(Flood::answered).sum();
     drop(attackers);
-    eprintln!("{name}: p99 {quiet:?}, lock {lock:?}, bare echo {bare:?}; {answered} answered; load {}", load());
+    eprintln!(
+        "{name}: p99 {quiet:?}, lock {lock:?}, bare echo {bare:?}; {answered} answered; load {}",
+        load()
+    );
     let machine = bare.min(BESIDE_ONE); // a bare server that is flooded excuses no more than this
     (quiet.saturating_sub(machine), lock.saturating_sub(machine))
 }
@@ -183,10 +223,11 @@ fn one_client_with_all_its_connections_is_hardly_felt_whatever_it_sends() {
     for (number, (name, message)) in messages().into_iter().enumerate() {
         // With a rate, and without.
         for client in if repetitions(0, 1) == 1 { vec![0, 1] } else { vec![number % 2] } {
-            let (quiet, lock) = felt(&town, &echo, &format!("{name} of hostile{client}"), |echo| match echo {
-                Some(echo) => vec![echo.flood(client, CONNECTIONS, &message)],
-                None => vec![town.flood(client, CONNECTIONS, &message)],
-            });
+            let (quiet, lock) =
+                felt(&town, &echo, &format!("{name} of hostile{client}"), |echo| match echo {
+                    Some(echo) => vec![echo.flood(client, CONNECTIONS, &message)],
+                    None => vec![town.flood(client, CONNECTIONS, &message)],
+                });
             if quiet > BESIDE_ONE || lock > LOCKED {
                 missed.push(format!("{name} of hostile{client}: p99 {quiet:?}, lock {lock:?}"));
             }
@@ -224,17 +265,22 @@ fn those_who_follow_the_journal_keep_nobody_from_locking() {
     raise_descriptors();
     let town = Town::new();
     let _alone = machine::alone();
-    let (_, signatures) = messages().into_iter().find(|(name, _)| *name == "signatures").expect("listed");
+    let (_, signatures) =
+        messages().into_iter().find(|(name, _)| *name == "signatures").expect("listed");
     let signing = town.flood(1, 64, &signatures);
     thread::sleep(Duration::from_secs(3)); // the journal grows by megabytes
     // From its start, from nowhere near its start, and from its end.
     for after in [0, 1_000, u64::MAX] {
-        let message = extension("events@countersign", &format!(r#"{{"v":1,"after":{after},"wait_ms":60000}}"#));
+        let message = extension(
+            "events@countersign",
+            &format!(r#"{{"v":1,"after":{after},"wait_ms":60000}}"#),
+        );
         let own = rustix::process::getuid().is_root().then_some(0);
         let following = Flood::start(&town.agent.sockets().admin, own, FOLLOWING, &message);
         let (quiet, lock) = (town.quiet(repetitions(300, 1_000)), town.lock());
         eprintln!(
-            "{FOLLOWING} follow from {after}: p99 {quiet:?}, lock {lock:?}; {} answered, {} signed; load {}",
+            "{FOLLOWING} follow from {after}: p99 {quiet:?}, lock {lock:?}; {} answered, {} \
+             signed; load {}",
             following.answered(),
             signing.answered(),
             load()

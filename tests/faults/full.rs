@@ -19,7 +19,8 @@ pub(super) struct Namespace {
     size: &'static str,
 }
 
-/// Mounts the file system where it is not yet, beside the configuration that is the agent's last argument.
+/// Mounts the file system where it is not yet, beside the configuration that is the agent's last
+/// argument.
 const MOUNT: &str = "size=$1; shift; state=$(dirname \"$4\")/state; \
     mountpoint -q \"$state\" || mount -t tmpfs -o \"$size,mode=700\" tmpfs \"$state\"; exec \"$@\"";
 
@@ -45,7 +46,8 @@ impl Namespace {
     /// The state directory as the agent sees it.
     pub(super) fn state_dir(&self, agent: &Agent) -> PathBuf {
         let state = agent.state_dir();
-        Path::new(&format!("/proc/{}/root", self.holder.id())).join(state.strip_prefix("/").expect("absolute"))
+        Path::new(&format!("/proc/{}/root", self.holder.id()))
+            .join(state.strip_prefix("/").expect("absolute"))
     }
 }
 
@@ -106,11 +108,18 @@ fn a_full_disk_ends_signing_and_room_brings_it_back_without_a_restart() {
             status.warnings
         );
         assert!(agent.admin().lock().is_ok(), "cycle {cycle}: locked on a full disk");
-        assert_eq!(agent::code(read(&mut client)), Some(Code::AgentLocked), "a refusal is recorded");
+        assert_eq!(
+            agent::code(read(&mut client)),
+            Some(Code::AgentLocked),
+            "a refusal is recorded"
+        );
         assert!(state_dir.join("locked").exists(), "also after a restart");
         fs::remove_file(&filler).expect("removed");
         agent.wait_until("the journal is written again", |agent| {
-            agent.admin().status().is_ok_and(|status| status.ledger.is_some_and(|ledger| ledger.state == "healthy"))
+            agent
+                .admin()
+                .status()
+                .is_ok_and(|status| status.ledger.is_some_and(|ledger| ledger.state == "healthy"))
         });
         agent.admin().unlock().expect("there is room");
         signed.push(read(&mut client).expect("signed without a restart").request_id);
@@ -154,7 +163,8 @@ fn a_disk_without_room_for_a_file_more_still_takes_a_lock() {
     killed::assert_verified(&state_dir);
 }
 
-/// A tighter configuration has the room that was set aside; one that cannot be kept changes nothing.
+/// A tighter configuration has the room that was set aside; one that cannot be kept changes
+/// nothing.
 #[test]
 fn a_reload_on_a_full_disk_is_all_or_nothing() {
     let Some(namespace) = Namespace::new("size=2m") else { return };
@@ -162,8 +172,10 @@ fn a_reload_on_a_full_disk_is_all_or_nothing() {
     let filler = state_dir.join("filler");
     let with_socket = |name: &str, comments: usize| {
         let uid = rustix::process::getuid().as_raw();
-        let client =
-            format!("[client.{name}]\nuser = {uid}\nkeys = []\nscopes = [\"read\"]\nsocket = \"DIR/{name}.sock\"\n");
+        let client = format!(
+            "[client.{name}]\nuser = {uid}\nkeys = []\nscopes = [\"read\"]\nsocket = \
+             \"DIR/{name}.sock\"\n"
+        );
         format!("{}{client}", "# a comment that takes room on the disk\n".repeat(comments))
     };
     let exists = |agent: &Agent, name: &str| agent.path().join(name).exists();
@@ -175,7 +187,11 @@ fn a_reload_on_a_full_disk_is_all_or_nothing() {
     agent.configure(agent::BOT, &with_socket("two", 2_000));
     let refused = reload(&agent).expect_err("there is no room").to_string();
     assert!(refused.contains("cannot be kept in the state directory"), "{refused}");
-    assert_eq!((exists(&agent, "one.sock"), exists(&agent, "two.sock")), (true, false), "nothing has changed");
+    assert_eq!(
+        (exists(&agent, "one.sock"), exists(&agent, "two.sock")),
+        (true, false),
+        "nothing has changed"
+    );
     assert!(!state_dir.join("accepted.toml.new").exists(), "what was written of it takes no room");
     let accepted = fs::read_to_string(state_dir.join("accepted.toml")).expect("kept");
     assert!(accepted.contains("[client.one]") && !accepted.contains("[client.two]"));
@@ -184,7 +200,8 @@ fn a_reload_on_a_full_disk_is_all_or_nothing() {
     reload(&agent).expect("there is room");
     assert_eq!((exists(&agent, "one.sock"), exists(&agent, "two.sock")), (false, true));
     // What stands there already is not written again.
-    let kept = |state_dir: &Path| fs::metadata(state_dir.join("accepted.toml")).expect("kept").ino();
+    let kept =
+        |state_dir: &Path| fs::metadata(state_dir.join("accepted.toml")).expect("kept").ino();
     let before = kept(&state_dir);
     reload(&agent).expect("the same");
     assert_eq!(kept(&state_dir), before);
@@ -210,7 +227,9 @@ fn an_agent_that_was_killed_starts_on_a_disk_that_is_full_since() {
     assert!(read(&mut agent.client()).is_err(), "nothing is signed");
     assert!(agent.admin().lock().is_ok(), "{}", agent.log());
     // No PIN is tried that could not be counted.
-    agent.wait_until("the token waits for room", |agent| agent.log().contains("without it no PIN is tried"));
+    agent.wait_until("the token waits for room", |agent| {
+        agent.log().contains("without it no PIN is tried")
+    });
     fs::remove_file(&filler).expect("removed");
     agent.wait_until("unlocked", |agent| agent.admin().unlock().is_ok());
     agent.wait_until("it signs without a restart", |agent| read(&mut agent.client()).is_ok());
@@ -245,7 +264,8 @@ fn below_the_floor_the_client_that_writes_most_is_slowed_and_then_refused() {
     let Some(namespace) = Namespace::new("size=16m") else { return };
     let uid = rustix::process::getuid().as_raw();
     let quiet = format!(
-        "\n[client.quiet]\nuser = {uid}\nkeys = [\"binance-mm\"]\nscopes = [\"read\"]\nsocket = \"DIR/quiet.sock\"\n"
+        "\n[client.quiet]\nuser = {uid}\nkeys = [\"binance-mm\"]\nscopes = [\"read\"]\nsocket = \
+         \"DIR/quiet.sock\"\n"
     );
     let agent = Agent::start_with(SoftHsm::new(), namespace.launch(), agent::BOT, &quiet);
     agent.add("binance-mm", "binance", API_KEY, SECRET, None).expect("enrolled");
@@ -255,7 +275,8 @@ fn below_the_floor_the_client_that_writes_most_is_slowed_and_then_refused() {
         space.f_bavail * space.f_frsize
     };
     // The floor is a sixteenth.
-    fs::write(state_dir.join("filler"), vec![7; (free() - 512 * 1024) as usize]).expect("room for it");
+    fs::write(state_dir.join("filler"), vec![7; (free() - 512 * 1024) as usize])
+        .expect("room for it");
     let (stop, start) = (AtomicBool::new(false), Instant::now());
     thread::scope(|scope| {
         let ending = StopAtEnd(&stop);
@@ -274,22 +295,33 @@ fn below_the_floor_the_client_that_writes_most_is_slowed_and_then_refused() {
             (signed, refused)
         });
         thread::sleep(Duration::from_secs(2));
-        let mut other = Client::open(&countersign::Sockets::at(agent.path().join("quiet.sock"))).expect("listens");
+        let mut other = Client::open(&countersign::Sockets::at(agent.path().join("quiet.sock")))
+            .expect("listens");
         for _ in 0..5 {
             read(&mut other).expect("whoever writes little is not refused");
             thread::sleep(Duration::from_secs(1));
         }
         let status = agent.admin().status().expect("a status");
-        let said = status.warnings.iter().any(|warning| warning.contains("the client bot writes most"));
+        let said =
+            status.warnings.iter().any(|warning| warning.contains("the client bot writes most"));
         assert!(said, "{:?}", status.warnings);
         drop(ending);
         let (signed, refused) = flood.join().expect("the flood ends");
         let seconds = start.elapsed().as_secs_f64();
-        eprintln!("the flood in {seconds:.1} s: {signed} signed, {} refused: {:?}", refused.len(), refused.last());
+        eprintln!(
+            "the flood in {seconds:.1} s: {signed} signed, {} refused: {:?}",
+            refused.len(),
+            refused.last()
+        );
         assert!(refused.len() > 2 * signed, "{signed} signed, {} refused", refused.len());
-        let reason =
-            |text: &&String| text.contains("policy.rate") && text.contains("the disk of the journal is nearly full");
-        assert!(refused.iter().all(|text| reason(&text)), "{:?}", refused.iter().find(|text| !reason(text)));
+        let reason = |text: &&String| {
+            text.contains("policy.rate") && text.contains("the disk of the journal is nearly full")
+        };
+        assert!(
+            refused.iter().all(|text| reason(&text)),
+            "{:?}",
+            refused.iter().find(|text| !reason(text))
+        );
     });
     assert!(free() > 256 * 1024, "{} bytes are free", free());
     killed::assert_verified(&state_dir);

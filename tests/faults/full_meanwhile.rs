@@ -1,4 +1,5 @@
-//! A disk that becomes full in the middle of something: an enrolment, an approval, the step from one segment to the next.
+//! A disk that becomes full in the middle of something: an enrolment, an approval, the step from
+//! one segment to the next.
 
 use rustix::process::Signal;
 
@@ -9,11 +10,14 @@ use crate::agent::approvals::person::Person;
 use crate::agent::approvals::{agent_on, approve, ask, keys_of, result};
 
 fn is_healthy(agent: &Agent) -> bool {
-    agent.admin().status().is_ok_and(|status| status.ledger.is_some_and(|ledger| ledger.state == "healthy"))
+    agent
+        .admin()
+        .status()
+        .is_ok_and(|status| status.ledger.is_some_and(|ledger| ledger.state == "healthy"))
 }
 
-/// What the journal could not hold is not begun, and leaves nothing on the token; one that is refused works once there
-/// is room.
+/// What the journal could not hold is not begun, and leaves nothing on the token; one that is
+/// refused works once there is room.
 #[test]
 fn an_enrolment_on_a_full_disk_leaves_nothing_behind() {
     let Some(namespace) = Namespace::new("size=2m") else { return };
@@ -30,7 +34,8 @@ fn an_enrolment_on_a_full_disk_leaves_nothing_behind() {
         assert_eq!(refused, Some(expected), "{name}; known: {known}");
         fs::remove_file(&filler).expect("removed");
         agent.wait_until("there is room", is_healthy);
-        add(&agent).unwrap_or_else(|error| panic!("{name}: nothing was left on the token: {error}"));
+        add(&agent)
+            .unwrap_or_else(|error| panic!("{name}: nothing was left on the token: {error}"));
         let call = agent::call(name, "GET", "/api/v3/account", "{}");
         agent.client().sign(&call).expect("signed");
         killed::assert_verified(&state_dir);
@@ -77,12 +82,16 @@ fn an_approval_on_a_full_disk_approves_nothing_until_there_is_room() {
         }
         let signed = result(&mut client, &pending.id).expect("signed once");
         let journal = killed::Journal::below(&state_dir);
-        assert!(journal.intents.contains(&signed.request_id) && journal.signed.contains(&signed.request_id));
+        assert!(
+            journal.intents.contains(&signed.request_id)
+                && journal.signed.contains(&signed.request_id)
+        );
         killed::assert_verified(&state_dir);
     }
 }
 
-/// A segment of this small disk has 64 KiB. Other programs take the last room at each point on the way to its end.
+/// A segment of this small disk has 64 KiB. Other programs take the last room at each point on the
+/// way to its end.
 #[test]
 fn a_disk_that_becomes_full_at_a_rotation_still_takes_a_lock() {
     let Some(namespace) = Namespace::new("size=2m") else { return };

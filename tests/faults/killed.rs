@@ -1,4 +1,5 @@
-//! SIGKILL at random moments: no signature without its records, no limit passed, and always a start.
+//! SIGKILL at random moments: no signature without its records, no limit passed, and always a
+//! start.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,8 +13,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::*;
 use crate::agent;
 
-const ORDER: &str =
-    r#"{"symbol":"BTCUSDT","side":"BUY","type":"LIMIT","timeInForce":"GTC","quantity":"0.01","price":"30000"}"#;
+const ORDER: &str = r#"{"symbol":"BTCUSDT","side":"BUY","type":"LIMIT","timeInForce":"GTC",
+    "quantity":"0.01","price":"30000"}"#;
 /// USDT of one order, and how many of them a day has room for.
 const WORTH: usize = 300;
 const ORDERS: usize = 600;
@@ -24,7 +25,8 @@ const SPAWNER: u64 = 2;
 /// How often one agent and its hosts are killed; by then the day's limit has been reached.
 const KILLS: usize = 100;
 
-/// The long form kills 10,000 times: two agents at a time, each with a journal of its own, 100 times each.
+/// The long form kills 10,000 times: two agents at a time, each with a journal of its own, 100
+/// times each.
 #[test]
 fn kill_at_random_moments_loses_no_record_and_passes_no_limit() {
     let (rounds, lanes) = (repetitions(1, 100), repetitions(1, 2));
@@ -35,8 +37,12 @@ fn kill_at_random_moments_loses_no_record_and_passes_no_limit() {
             if round >= rounds {
                 return;
             }
-            let (reads, orders) = kill_one_agent(Random(0x9e37_79b9_7f4a_7c15 ^ (round as u64) << 32));
-            eprintln!("round {} of {rounds}: {KILLS} kills, {reads} reads and {orders} orders signed", round + 1);
+            let (reads, orders) =
+                kill_one_agent(Random(0x9e37_79b9_7f4a_7c15 ^ (round as u64) << 32));
+            eprintln!(
+                "round {} of {rounds}: {KILLS} kills, {reads} reads and {orders} orders signed",
+                round + 1
+            );
         }
     };
     thread::scope(|scope| {
@@ -57,8 +63,8 @@ fn kill_one_agent(mut random: Random) -> (usize, usize) {
     let (mut reads, mut orders) = (BTreeSet::new(), BTreeSet::new());
     for kill in 0..KILLS {
         let (victim, moment) = (random.below(3), Duration::from_micros(random.below(120_000)));
-        // A host that is itself killed inside SoftHSM's C_Login leaves SoftHSM's own file cut short, and no token with it.
-        // One whose front is killed ends its login first.
+        // A host that is itself killed inside SoftHSM's C_Login leaves SoftHSM's own file cut
+        // short, and no token with it. One whose front is killed ends its login first.
         if victim != FRONT || kill % 2 == 0 {
             agent.wait_until("the token is healthy", |agent| agent.tokens_are("healthy"));
         }
@@ -72,7 +78,12 @@ fn kill_one_agent(mut random: Random) -> (usize, usize) {
                 thread::sleep(moment);
                 let _ = process.and_then(Pid::from_raw).map(|pid| kill_process(pid, Signal::KILL));
             });
-            ask_until(Instant::now() + moment + Duration::from_millis(30), &agent, &mut reads, &mut orders);
+            ask_until(
+                Instant::now() + moment + Duration::from_millis(30),
+                &agent,
+                &mut reads,
+                &mut orders,
+            );
         });
         match victim {
             HOST => continue,
@@ -85,7 +96,10 @@ fn kill_one_agent(mut random: Random) -> (usize, usize) {
     assert!(!reads.is_empty() && !orders.is_empty(), "the clients got something");
     let journal = Journal::below(&agent.state_dir());
     for id in reads.iter().chain(&orders) {
-        assert!(journal.intents.contains(id) && journal.signed.contains(id), "{id} is not on record");
+        assert!(
+            journal.intents.contains(id) && journal.signed.contains(id),
+            "{id} is not on record"
+        );
     }
     assert!(
         orders.len() <= ORDERS && journal.orders <= ORDERS,
@@ -98,7 +112,12 @@ fn kill_one_agent(mut random: Random) -> (usize, usize) {
 }
 
 /// Asks for a read and an order at a time, and keeps the ids of what came back signed.
-fn ask_until(end: Instant, agent: &Agent, reads: &mut BTreeSet<String>, orders: &mut BTreeSet<String>) {
+fn ask_until(
+    end: Instant,
+    agent: &Agent,
+    reads: &mut BTreeSet<String>,
+    orders: &mut BTreeSet<String>,
+) {
     let calls = [
         agent::call("binance-mm", "GET", "/api/v3/account", "{}"),
         agent::call("binance-mm", "POST", "/api/v3/order", ORDER),
@@ -106,7 +125,8 @@ fn ask_until(end: Instant, agent: &Agent, reads: &mut BTreeSet<String>, orders: 
     while Instant::now() < end {
         let Ok(mut client) = countersign::Client::open(&agent.sockets()) else { return };
         let Ok(replies) = client.sign_all(&calls) else { continue };
-        let [read, order] = <[_; 2]>::try_from(replies).unwrap_or_else(|replies| panic!("{replies:?}"));
+        let [read, order] =
+            <[_; 2]>::try_from(replies).unwrap_or_else(|replies| panic!("{replies:?}"));
         reads.extend(read.ok().map(|reply| reply.request_id));
         orders.extend(order.ok().map(|reply| reply.request_id));
     }
@@ -122,7 +142,8 @@ pub(super) struct Journal {
 impl Journal {
     pub(super) fn below(state_dir: &Path) -> Self {
         let mut journal = Self { intents: BTreeSet::new(), signed: BTreeSet::new(), orders: 0 };
-        for entry in Tail::after(0).read(&verify::journal(state_dir), usize::MAX).expect("readable") {
+        for entry in Tail::after(0).read(&verify::journal(state_dir), usize::MAX).expect("readable")
+        {
             let record: serde_json::Value = serde_json::from_str(&entry.line).expect("JSON");
             let id = || record["request_id"].as_str().expect("an id").to_owned();
             match record["kind"].as_str() {
@@ -130,7 +151,9 @@ impl Journal {
                     journal.orders += usize::from(record["path"] == "/api/v3/order");
                     journal.intents.insert(id());
                 }
-                Some("result") if record["outcome"] == "signed" => drop(journal.signed.insert(id())),
+                Some("result") if record["outcome"] == "signed" => {
+                    drop(journal.signed.insert(id()))
+                }
                 _ => {}
             }
         }

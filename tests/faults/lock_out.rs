@@ -1,4 +1,5 @@
-//! A token that locks its PIN after ten wrong tries: none of them is the agent's, but for the one a wrong PIN costs.
+//! A token that locks its PIN after ten wrong tries: none of them is the agent's, but for the one a
+//! wrong PIN costs.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -11,7 +12,8 @@ use crate::agent;
 const PIN: &str = "right-pin-1";
 const OFFICER_PIN: &str = "officer-pin-1";
 
-/// A kryoptic token in a directory of its own, behind the shim; the agent has it beside a SoftHSM token.
+/// A kryoptic token in a directory of its own, behind the shim; the agent has it beside a SoftHSM
+/// token.
 struct Locking {
     agent: Agent,
     shim: Shim,
@@ -21,14 +23,18 @@ struct Locking {
 
 impl Locking {
     fn new() -> Self {
-        let module = PathBuf::from(std::env::var_os("COUNTERSIGN_KRYOPTIC").expect("make test-kryoptic builds it"));
+        let module = PathBuf::from(
+            std::env::var_os("COUNTERSIGN_KRYOPTIC").expect("make test-kryoptic builds it"),
+        );
         let directory = tempfile::tempdir().expect("a directory");
         let at = |name: &str| directory.path().join(name).display().to_string();
-        let slots = format!("[[slots]]\nslot = 1\ndbtype = \"sqlite\"\ndbargs = \"{}\"\n", at("token.sql"));
+        let slots =
+            format!("[[slots]]\nslot = 1\ndbtype = \"sqlite\"\ndbargs = \"{}\"\n", at("token.sql"));
         fs::write(at("kryoptic.conf"), slots).expect("written");
         let shim = Shim::of(&module);
         let rest = format!(
-            "\n[token.locking]\nprofile = \"kryoptic\"\nmodule = \"{}\"\nlabel = \"locking\"\npin = {{ file = \"{}\" }}\n\
+            "\n[token.locking]\nprofile = \"kryoptic\"\nmodule = \"{}\"\nlabel = \"locking\"\npin \
+             = {{ file = \"{}\" }}\n\
              environment = {{ KRYOPTIC_CONF = \"{}\" }}\n",
             shim.module().display(),
             at("pin"),
@@ -39,7 +45,16 @@ impl Locking {
             assert!(made.status.success(), "{made:?}");
         };
         tool(&["--init-token", "--slot-index", "0", "--label", "locking", "--so-pin", OFFICER_PIN]);
-        tool(&["--init-pin", "--login", "--login-type", "so", "--so-pin", OFFICER_PIN, "--pin", PIN]);
+        tool(&[
+            "--init-pin",
+            "--login",
+            "--login-type",
+            "so",
+            "--so-pin",
+            OFFICER_PIN,
+            "--pin",
+            PIN,
+        ]);
         write_pin(&directory.path().join("pin"), PIN);
         let agent = Agent::start_with(SoftHsm::new(), Launch::default(), agent::BOT, &rest);
         Self { agent, shim, module, directory }
@@ -52,12 +67,15 @@ impl Locking {
 
     fn tool_of(module: &Path, directory: &Path, words: &[&str]) -> Output {
         let mut tool = Command::new("pkcs11-tool");
-        let tool = tool.env("KRYOPTIC_CONF", directory.join("kryoptic.conf")).arg("--module").arg(module);
+        let tool =
+            tool.env("KRYOPTIC_CONF", directory.join("kryoptic.conf")).arg("--module").arg(module);
         tool.args(words).output().expect("pkcs11-tool runs")
     }
 
     fn someone_tries(&self, pin: &str) -> bool {
-        self.tool(&["--token-label", "locking", "--login", "--pin", pin, "--list-objects"]).status.success()
+        self.tool(&["--token-label", "locking", "--login", "--pin", pin, "--list-objects"])
+            .status
+            .success()
     }
 
     fn logins(&self) -> usize {
@@ -72,10 +90,16 @@ impl Locking {
 
     /// Until status says this of the token: its state, or in its last error.
     fn wait_for(&self, what: &str) {
-        self.agent.wait_until("the agent listens", |agent| countersign::Admin::open(&agent.sockets()).is_ok());
+        self.agent.wait_until("the agent listens", |agent| {
+            countersign::Admin::open(&agent.sockets()).is_ok()
+        });
         self.agent.wait_until(what, |agent| {
             let status = agent.admin().status().expect("a status");
-            let token = status.tokens.into_iter().find(|token| token.name == "locking").expect("in agent.toml");
+            let token = status
+                .tokens
+                .into_iter()
+                .find(|token| token.name == "locking")
+                .expect("in agent.toml");
             token.state == what || token.last_error.is_some_and(|error| error.contains(what))
         });
     }
@@ -104,7 +128,10 @@ fn a_token_that_locks_is_never_locked_by_the_agent_and_says_how_to_unlock_it() {
     for _ in 0..8 {
         assert!(!token.someone_tries("wrong-pin-2"));
     }
-    assert!(token.someone_tries(PIN), "one of ten is left: eight were spent here, one by the agent");
+    assert!(
+        token.someone_tries(PIN),
+        "one of ten is left: eight were spent here, one by the agent"
+    );
 
     write_pin(&pin, PIN);
     token.restart_and_wait_for("healthy");
@@ -112,7 +139,9 @@ fn a_token_that_locks_is_never_locked_by_the_agent_and_says_how_to_unlock_it() {
         assert!(!token.someone_tries("wrong-pin-2"));
     }
     let logins = token.logins();
-    token.restart_and_wait_for("one wrong PIN from locking itself; log in once with the right PIN by another tool");
+    token.restart_and_wait_for(
+        "one wrong PIN from locking itself; log in once with the right PIN by another tool",
+    );
     assert_eq!(token.logins(), logins, "the last try is nobody's but a person's");
     assert!(token.someone_tries(PIN));
     token.agent.signal(Signal::HUP);
@@ -123,9 +152,19 @@ fn a_token_that_locks_is_never_locked_by_the_agent_and_says_how_to_unlock_it() {
     }
     assert!(!token.someone_tries(PIN), "locked");
     let logins = token.logins();
-    token.restart_and_wait_for("the token has locked the PIN; who holds the security officer's PIN");
+    token
+        .restart_and_wait_for("the token has locked the PIN; who holds the security officer's PIN");
     assert_eq!(token.logins(), logins);
-    let set = token.tool(&["--init-pin", "--login", "--login-type", "so", "--so-pin", OFFICER_PIN, "--pin", PIN]);
+    let set = token.tool(&[
+        "--init-pin",
+        "--login",
+        "--login-type",
+        "so",
+        "--so-pin",
+        OFFICER_PIN,
+        "--pin",
+        PIN,
+    ]);
     assert!(set.status.success(), "{set:?}");
     token.agent.signal(Signal::HUP);
     token.wait_for("healthy");

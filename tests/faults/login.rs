@@ -1,4 +1,5 @@
-//! Logins that hang, fail, are cut off or refused: at most one wrong try is ever spent without a person.
+//! Logins that hang, fail, are cut off or refused: at most one wrong try is ever spent without a
+//! person.
 
 use std::process::{Command, Stdio};
 
@@ -18,7 +19,11 @@ fn a_login_that_hangs_spends_one_more_try_at_most() {
         let refused = scene.wait_for_signature(Duration::from_secs(10) + BACK);
         assert!(refused.iter().all(|answer| answer.after < Duration::from_secs(1)), "{refused:?}");
     });
-    assert_eq!(scene.shim.calls("C_Login"), logins + 2, "the one that hung and the one that was accepted");
+    assert_eq!(
+        scene.shim.calls("C_Login"),
+        logins + 2,
+        "the one that hung and the one that was accepted"
+    );
 }
 
 #[test]
@@ -33,7 +38,9 @@ fn a_login_that_hangs_twice_is_given_up_until_a_person_clears_it() {
     scene.shim.plan("");
     scene.agent.stop(Signal::TERM);
     scene.agent.begin();
-    scene.agent.wait_until("the agent listens", |agent| countersign::Admin::open(&agent.sockets()).is_ok());
+    scene.agent.wait_until("the agent listens", |agent| {
+        countersign::Admin::open(&agent.sockets()).is_ok()
+    });
     scene.agent.wait_until("the token is down", |_| scene.token("hsm").state == "down");
     assert_eq!(scene.shim.calls("C_Login"), logins + 2, "two that hung, and none after");
     reset(&scene);
@@ -50,7 +57,11 @@ fn a_login_that_fails_without_a_verdict_is_tried_once_more() {
         let refused = scene.wait_for_signature(BACK);
         assert!(refused.iter().all(|answer| answer.after < Duration::from_secs(1)), "{refused:?}");
     });
-    assert_eq!(scene.shim.calls("C_Login"), logins + 2, "the token shows no try as spent, so there is one more");
+    assert_eq!(
+        scene.shim.calls("C_Login"),
+        logins + 2,
+        "the token shows no try as spent, so there is one more"
+    );
 }
 
 #[test]
@@ -77,7 +88,11 @@ fn a_host_killed_inside_its_login_logs_in_once_more() {
         kill_inside_login(&scene);
         scene.wait_for_signature(BACK);
     });
-    assert_eq!(scene.shim.calls("C_Login"), logins + 2, "the one that was cut off and the one that was accepted");
+    assert_eq!(
+        scene.shim.calls("C_Login"),
+        logins + 2,
+        "the one that was cut off and the one that was accepted"
+    );
 }
 
 #[test]
@@ -88,7 +103,8 @@ fn a_host_ends_its_login_and_then_itself_when_the_front_is_killed() {
     let before = scene.agent.children();
     kill_host(&scene);
     scene.agent.wait_until("the login is under way", |_| scene.shim.calls("C_Login") == logins + 1);
-    let host = scene.agent.children().into_iter().find(|pid| !before.contains(pid)).expect("a new host");
+    let host =
+        scene.agent.children().into_iter().find(|pid| !before.contains(pid)).expect("a new host");
     scene.agent.stop(Signal::KILL);
     thread::sleep(Duration::from_millis(300));
     assert!(!crate::agent::faults::is_gone(host), "a software token that is cut off here is lost");
@@ -105,11 +121,17 @@ fn a_host_killed_inside_its_login_does_not_log_in_again_where_a_try_was_spent() 
         scene.shim.plan("C_Login hang times=1");
         kill_host(&scene);
         scene.agent.wait_until("the login hangs", |_| scene.shim.calls("C_Login") == logins + 1);
-        assert!(!scene.agent.token.pkcs11_tool_with("wrong-pin", &["--list-objects"]).status.success());
+        assert!(
+            !scene.agent.token.pkcs11_tool_with("wrong-pin", &["--list-objects"]).status.success()
+        );
         kill_host(&scene);
         wait_until_given_up(&scene);
     });
-    assert_eq!(scene.shim.calls("C_Login"), logins + 1, "the token shows a try as spent: it may have been ours");
+    assert_eq!(
+        scene.shim.calls("C_Login"),
+        logins + 1,
+        "the token shows a try as spent: it may have been ours"
+    );
     reset(&scene);
     scene.wait_for_signature(BACK);
 }
@@ -123,10 +145,14 @@ fn a_wrong_pin_is_tried_once_over_many_starts() {
     let logins = scene.shim.calls("C_Login");
     for start in 1..=repetitions(100, 1_000) {
         let mut run = Command::new(AGENT);
-        let run = run.args(["run", "--config"]).arg(scene.agent.config_file()).stderr(Stdio::null());
+        let run =
+            run.args(["run", "--config"]).arg(scene.agent.config_file()).stderr(Stdio::null());
         assert_eq!(run.status().expect("runs").code(), Some(78));
         if start % 100 == 0 {
-            eprintln!("{start} starts with a wrong PIN, {} tries of it", scene.shim.calls("C_Login") - logins);
+            eprintln!(
+                "{start} starts with a wrong PIN, {} tries of it",
+                scene.shim.calls("C_Login") - logins
+            );
         }
     }
     assert_eq!(scene.shim.calls("C_Login"), logins + 1);
@@ -157,7 +183,10 @@ fn wait_until_given_up(scene: &Scene) {
 
 /// What a person does, once it is clear that the PIN is right.
 fn reset(scene: &Scene) {
-    let reset = Command::new(AGENT).args(["pin-reset", "hsm", "--state-dir"]).arg(scene.agent.state_dir()).output();
+    let reset = Command::new(AGENT)
+        .args(["pin-reset", "hsm", "--state-dir"])
+        .arg(scene.agent.state_dir())
+        .output();
     assert!(reset.expect("runs").status.success());
     scene.agent.signal(Signal::HUP);
 }

@@ -13,7 +13,8 @@ pub(crate) struct Shim {
 impl Shim {
     /// In front of this module, with no fault planned.
     pub(crate) fn of(module: &Path) -> Self {
-        let directory = tempfile::Builder::new().prefix("countersign-shim").tempdir().expect("a directory");
+        let directory =
+            tempfile::Builder::new().prefix("countersign-shim").tempdir().expect("a directory");
         let shim = Self { directory };
         // Cargo puts the libraries a test depends on beside the test.
         let built = std::env::current_exe().expect("a test").with_file_name("libpkcs11_shim.so");

@@ -38,7 +38,12 @@ fn a_slow_token_answers_each_of_many_requests_when_it_is_signed() {
         assert_eq!(refused.known_code(), Some(Code::TokenTimeout), "{reply:?}");
     }
     scene.wait_for_signature(BACK);
-    assert_eq!(scene.shim.calls("C_Login"), logins, "the same process; log:\n{}", scene.agent.log());
+    assert_eq!(
+        scene.shim.calls("C_Login"),
+        logins,
+        "the same process; log:\n{}",
+        scene.agent.log()
+    );
 }
 
 #[test]
@@ -63,7 +68,8 @@ fn a_token_that_goes_on_failing_answers_at_once_and_is_back_when_it_works() {
     scene.unfelt(|| {
         scene.shim.plan(&format!("C_Sign return {DEVICE_ERROR}"));
         let failing = Instant::now();
-        // Long enough for pauses that double without end to be longer than a token may take to be back.
+        // Long enough for pauses that double without end to be longer than a token may take to be
+        // back.
         while failing.elapsed() < Duration::from_secs(8) {
             let answer = scene.ask();
             assert_eq!(answer.code(), Code::TokenUnavailable);
@@ -114,11 +120,13 @@ fn a_module_that_aborts_takes_its_host_and_nothing_else() {
 #[test]
 fn a_token_that_goes_away_is_back_when_it_is_there_again() {
     let scene = Scene::new();
-    let (tokens, away) = (scene.agent.token.tokens(), scene.agent.token.tokens().with_file_name("away"));
+    let (tokens, away) =
+        (scene.agent.token.tokens(), scene.agent.token.tokens().with_file_name("away"));
     let logins = scene.shim.calls("C_Login");
     scene.unfelt(|| {
         fs::rename(&tokens, &away).expect("moved");
-        // SoftHSM signs on with its copies in memory; a token that nobody asks is asked to test itself.
+        // SoftHSM signs on with its copies in memory; a token that nobody asks is asked to test
+        // itself.
         scene.agent.wait_until("the loss is seen", |_| scene.token("hsm").state != "healthy");
         let gone = Instant::now();
         while gone.elapsed() < Duration::from_secs(8) {
@@ -133,8 +141,14 @@ fn a_token_that_goes_away_is_back_when_it_is_there_again() {
     scene.assert_said("the token reported GeneralError in C_Initialize");
     assert_eq!(scene.shim.calls("C_Login"), logins + 1, "none while it was gone");
     let journal = scene.agent.journal();
-    let told = journal.lines().filter(|line| line.contains("\"kind\":\"token\"") && line.contains("\"hsm\""));
-    assert!((2..8).contains(&told.clone().count()), "one loss, not each try: {:?}", told.collect::<Vec<_>>());
+    let told = journal
+        .lines()
+        .filter(|line| line.contains("\"kind\":\"token\"") && line.contains("\"hsm\""));
+    assert!(
+        (2..8).contains(&told.clone().count()),
+        "one loss, not each try: {:?}",
+        told.collect::<Vec<_>>()
+    );
 }
 
 #[test]
@@ -144,9 +158,13 @@ fn a_module_that_is_missing_is_tried_again_at_a_reload() {
     scene.agent.stop(Signal::TERM);
     fs::rename(&module, &away).expect("moved");
     scene.agent.begin();
-    scene.agent.wait_until("the agent listens", |agent| countersign::Admin::open(&agent.sockets()).is_ok());
+    scene.agent.wait_until("the agent listens", |agent| {
+        countersign::Admin::open(&agent.sockets()).is_ok()
+    });
     scene.agent.wait_until("the missing module is seen", |_| scene.token("hsm").state == "down");
-    scene.agent.wait_until("the other token is there", |_| scene.token("steady").state == "healthy");
+    scene
+        .agent
+        .wait_until("the other token is there", |_| scene.token("steady").state == "healthy");
     assert!(scene.agent.sign("steady", "GET", "/api/v3/account", "{}").is_ok());
     let token = scene.token("hsm");
     assert!(token.last_error.is_some_and(|error| error.contains("libshim.so")), "names the file");

@@ -20,7 +20,8 @@ const FELT: Duration = Duration::from_millis(60);
 
 /// A request that is long to read, and refused.
 fn long_request() -> Vec<u8> {
-    let names: Vec<_> = (0..1_900).map(|number| format!("\"n{number:05}\":\"{}\"", "x".repeat(14))).collect();
+    let names: Vec<_> =
+        (0..1_900).map(|number| format!("\"n{number:05}\":\"{}\"", "x".repeat(14))).collect();
     let params = names.join(",");
     let order = r#""v":1,"key":"binance-mm","method":"POST","path":"/api/v3/order""#;
     extension("sign@countersign", &format!("{{{order},\"params\":{{{params}}}}}"))
@@ -33,7 +34,8 @@ fn use_up_share(agent: &Agent) {
     while client.sign_all(&calls).expect("answered").iter().all(Result::is_ok) {}
 }
 
-/// Requests that had to wait because the disk is nearly full are judged in turn afterwards, however many wake at once.
+/// Requests that had to wait because the disk is nearly full are judged in turn afterwards, however
+/// many wake at once.
 #[test]
 fn what_had_to_wait_for_room_waits_for_its_turn_as_well() {
     let Some(namespace) = Namespace::new("size=16m") else { return };
@@ -47,12 +49,15 @@ fn what_had_to_wait_for_room_waits_for_its_turn_as_well() {
     let _alone = machine::alone();
     let message = long_request();
     let socket = agent.path().join("agent.sock");
-    let mut connections: Vec<_> = (0..CONNECTIONS).map(|_| UnixStream::connect(&socket).expect("it listens")).collect();
+    let mut connections: Vec<_> =
+        (0..CONNECTIONS).map(|_| UnixStream::connect(&socket).expect("it listens")).collect();
     // Whatever else the machine does makes it longer, never shorter.
     let bursts = (0..BURSTS).map(|_| {
         use_up_share(&agent);
         let mut admin = agent.admin();
-        connections.iter_mut().for_each(|connection| connection.write_all(&message).expect("it reads"));
+        connections
+            .iter_mut()
+            .for_each(|connection| connection.write_all(&message).expect("it reads"));
         let (sent, mut longest) = (Instant::now(), Duration::ZERO);
         while sent.elapsed() < Duration::from_millis(800) {
             let asked = Instant::now();
@@ -70,23 +75,37 @@ fn what_had_to_wait_for_room_waits_for_its_turn_as_well() {
     assert!(bursts.iter().min() < Some(&FELT), "{bursts:?}");
 }
 
-/// The client has no rate and as many connections as it likes, and writes the whole disk full several times over.
+/// The client has no rate and as many connections as it likes, and writes the whole disk full
+/// several times over.
 #[test]
 fn retention_keeps_up_while_others_sign_and_the_operator_locks() {
     let Some(namespace) = Namespace::new("size=4m") else { return };
     let uid = rustix::process::getuid().as_raw();
     let quiet = format!(
-        "\n[client.quiet]\nuser = {uid}\nkeys = [\"binance-mm\"]\nscopes = [\"read\"]\nsocket = \"DIR/quiet.sock\"\n"
+        "\n[client.quiet]\nuser = {uid}\nkeys = [\"binance-mm\"]\nscopes = [\"read\"]\nsocket = \
+         \"DIR/quiet.sock\"\n"
     );
     let agent = Agent::start_with(SoftHsm::new(), namespace.launch(), agent::BOT, &quiet);
     agent.add("binance-mm", "binance", API_KEY, SECRET, None).expect("enrolled");
     let state_dir = namespace.state_dir(&agent);
     let _alone = machine::alone();
     let mut quiet = Client::open(&Sockets::at(agent.path().join("quiet.sock"))).expect("listens");
-    let last =
-        || agent.admin().status().expect("a status").ledger.and_then(|ledger| ledger.last).map_or(0, |at| at.seq);
+    let last = || {
+        agent
+            .admin()
+            .status()
+            .expect("a status")
+            .ledger
+            .and_then(|ledger| ledger.last)
+            .map_or(0, |at| at.seq)
+    };
     let sign = r#"{"v":1,"key":"binance-mm","method":"GET","path":"/api/v3/account"}"#;
-    let flood = Flood::start(&agent.path().join("agent.sock"), None, 64, &extension("sign@countersign", sign));
+    let flood = Flood::start(
+        &agent.path().join("agent.sock"),
+        None,
+        64,
+        &extension("sign@countersign", sign),
+    );
     let (start, mut locks) = (Instant::now(), Vec::new());
     // 440 bytes each: three times the disk.
     while last() < repetitions(30_000, 1_000_000) as u64 {

@@ -88,10 +88,14 @@ fn apply(mut bytes: Vec<u8>, change: &Change, seeds: &[Vec<u8>]) -> Vec<u8> {
     let place = |index: &Index, length: usize| index.index(length + 1);
     let length = bytes.len();
     match change {
-        Change::Cut(at, count) => drop(bytes.drain(place(at, length)..(place(at, length) + count).min(length))),
+        Change::Cut(at, count) => {
+            drop(bytes.drain(place(at, length)..(place(at, length) + count).min(length)))
+        }
         Change::Flip(at, bit) if length > 0 => bytes[at.index(length)] ^= 1 << bit,
         Change::Flip(..) => {}
-        Change::Insert(at, piece) => drop(bytes.splice(place(at, length)..place(at, length), piece.iter().copied())),
+        Change::Insert(at, piece) => {
+            drop(bytes.splice(place(at, length)..place(at, length), piece.iter().copied()))
+        }
         Change::Splice(seed, from, to, count) => {
             let seed = &seeds[seed.index(seeds.len())];
             let from = place(from, seed.len());
@@ -105,7 +109,10 @@ fn apply(mut bytes: Vec<u8>, change: &Change, seeds: &[Vec<u8>]) -> Vec<u8> {
 /// The seeds and old cases as they are, then so many spoilt ones.
 fn run(name: &str, cases: u32, seeds: &[Vec<u8>], check: fn(&[u8])) {
     machine::share();
-    seeds.iter().chain(&files(&format!("fuzzed/cases/{name}"), |_| true)).for_each(|seed| check(seed));
+    seeds
+        .iter()
+        .chain(&files(&format!("fuzzed/cases/{name}"), |_| true))
+        .for_each(|seed| check(seed));
     let spoilt = (any::<Index>(), vec(change(), 1..5)).prop_map(|(seed, changes)| {
         let seed = seeds[seed.index(seeds.len())].clone();
         Spoilt(changes.iter().fold(seed, |bytes, change| apply(bytes, change, seeds)))
@@ -155,7 +162,10 @@ fn json_documents() {
 #[test]
 fn parameters() {
     let seeds = params::seeds();
-    assert!(seeds.iter().map(|seed| params::drafts(seed)).sum::<usize>() > 100, "the seeds reach the recipes");
+    assert!(
+        seeds.iter().map(|seed| params::drafts(seed)).sum::<usize>() > 100,
+        "the seeds reach the recipes"
+    );
     run("params", 20000, &seeds, params::check);
 }
 

@@ -6,13 +6,16 @@ use std::rc::Rc;
 use countersign_base::config::{self, Facts};
 
 pub fn seeds() -> Vec<Vec<u8>> {
-    let mut seeds = super::files("config", |path| path.extension().is_some_and(|extension| extension == "toml"));
+    let mut seeds = super::files("config", |path| {
+        path.extension().is_some_and(|extension| extension == "toml")
+    });
     assert!(seeds.len() > 20, "the configurations are there");
     seeds.push(include_bytes!("../../docs/agent.toml.sample").to_vec());
     seeds
 }
 
-/// A text is taken and means the same each time, or is refused with places that can be shown in every form.
+/// A text is taken and means the same each time, or is refused with places that can be shown in
+/// every form.
 pub fn check(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let parse = || config::parse(text, Path::new("/etc/countersign/agent.toml"), &facts());
@@ -26,7 +29,11 @@ pub fn check(bytes: &[u8]) {
             let lines = text.lines().count() + 1;
             let findings = error.findings();
             assert!(!findings.is_empty());
-            assert!(findings.iter().all(|finding| (1..=lines).contains(&finding.line) && finding.column >= 1));
+            assert!(
+                findings
+                    .iter()
+                    .all(|finding| (1..=lines).contains(&finding.line) && finding.column >= 1)
+            );
             assert!(error.to_string().contains("agent.toml:"), "{error}");
             assert!(!error.in_colour().is_empty());
         }

@@ -1,6 +1,8 @@
 //! Frames of the agent protocol.
 
-use countersign_front::sockets::frame::{FrameError, FrameReader, Incoming, MAX_FRAME, MAX_PAYLOAD};
+use countersign_front::sockets::frame::{
+    FrameError, FrameReader, Incoming, MAX_FRAME, MAX_PAYLOAD,
+};
 
 pub fn seeds() -> Vec<Vec<u8>> {
     let string = |text: &str| [&(text.len() as u32).to_be_bytes(), text.as_bytes()].concat();
@@ -17,7 +19,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
     ]
 }
 
-/// However the bytes arrive, the same frames come out, each from its own bytes and none longer than allowed.
+/// However the bytes arrive, the same frames come out, each from its own bytes and none longer than
+/// allowed.
 pub fn check(bytes: &[u8]) {
     let whole = read(bytes, bytes.len().max(1));
     for step in [1, 3, 7, 4096] {
@@ -41,7 +44,10 @@ fn read(bytes: &[u8], step: usize) -> Seen {
                 Err(error) => return (seen, Some(error)),
             }
         }
-        assert!(reader.buffer().len() < 4 + MAX_FRAME + step, "more is held than one unfinished frame");
+        assert!(
+            reader.buffer().len() < 4 + MAX_FRAME + step,
+            "more is held than one unfinished frame"
+        );
     }
     (seen, None)
 }
@@ -86,7 +92,9 @@ fn message(frame: &[u8]) -> Result<Incoming, FrameError> {
     }
     let payload = if name == "query" && strings.0.is_empty() { &[] } else { strings.next()? };
     match (strings.0.len(), payload.len()) {
-        (0, 0..=MAX_PAYLOAD) => Ok(Incoming::Extension { name, payload: payload.to_vec(), descriptor: None }),
+        (0, 0..=MAX_PAYLOAD) => {
+            Ok(Incoming::Extension { name, payload: payload.to_vec(), descriptor: None })
+        }
         (0, length) => Ok(Incoming::Oversized { name, length }),
         (trailing, _) => Err(FrameError::Trailing(trailing)),
     }

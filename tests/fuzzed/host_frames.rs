@@ -1,8 +1,11 @@
-//! What a token host answers: a PKCS#11 module runs in that process, so that the front believes none of it.
+//! What a token host answers: a PKCS#11 module runs in that process, so that the front believes
+//! none of it.
 
 use countersign_base::messages::confinement::Limits;
 use countersign_base::messages::frame::{FrameError, Frames, encode};
-use countersign_base::messages::token_host::{FromHost, HostError, HostedKey, MAX_FRAME, TokenFacts};
+use countersign_base::messages::token_host::{
+    FromHost, HostError, HostedKey, MAX_FRAME, TokenFacts,
+};
 use countersign_core::algorithm::Algorithm;
 
 pub fn seeds() -> Vec<Vec<u8>> {
@@ -29,7 +32,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
     vec![bytes, u32::MAX.to_le_bytes().to_vec()]
 }
 
-/// However the bytes arrive, the same messages come out; each can be said again and is then understood the same way.
+/// However the bytes arrive, the same messages come out; each can be said again and is then
+/// understood the same way.
 pub fn check(bytes: &[u8]) {
     let whole = read(bytes, bytes.len().max(1));
     for step in [1, 5, 4096] {

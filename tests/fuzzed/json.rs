@@ -3,7 +3,8 @@
 use countersign_core::json::Value;
 
 pub fn seeds() -> Vec<Vec<u8>> {
-    let mut seeds: Vec<_> = super::requests().iter().map(|request| request.to_string().into_bytes()).collect();
+    let mut seeds: Vec<_> =
+        super::requests().iter().map(|request| request.to_string().into_bytes()).collect();
     let more = [
         r#"{"b":1.0,"a":[1e-7,0.10,{"z":null,"y":true}],"c":"é/\n\u00e9\ud83d\ude00"}"#,
         r#"{"a":1,"a":2}"#,
@@ -15,7 +16,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
     seeds
 }
 
-/// What is taken means the same to another parser, has no name twice, and is written as what it was.
+/// What is taken means the same to another parser, has no name twice, and is written as what it
+/// was.
 pub fn check(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let Ok(value) = Value::parse(text) else { return };

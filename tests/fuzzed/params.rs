@@ -1,4 +1,5 @@
-//! Parameters, from their text to what every exchange would be sent. The input is `METHOD PATH PARAMS_IN`, a newline, JSON.
+//! Parameters, from their text to what every exchange would be sent. The input is `METHOD PATH
+//! PARAMS_IN`, a newline, JSON.
 
 use countersign_core::draft::Draft;
 use countersign_core::exchange::classify::{Classified, check_managed, classify};
@@ -12,12 +13,14 @@ use countersign_core::scope::Scope;
 use countersign_core::stamp::Stamp;
 use secrecy::SecretString;
 
-const STAMP: Stamp = Stamp { now_ms: 1_700_000_000_000, nonce: 9, random: [0; 16], receive_window_ms: Some(10_000) };
+const STAMP: Stamp =
+    Stamp { now_ms: 1_700_000_000_000, nonce: 9, random: [0; 16], receive_window_ms: Some(10_000) };
 
 pub fn seeds() -> Vec<Vec<u8>> {
     let text = |value: &serde_json::Value| value.as_str().unwrap_or("-").to_owned();
     let vectors = super::requests().into_iter().map(|request| {
-        let line = [&request["method"], &request["path"], &request["params_in"]].map(text).join(" ");
+        let line =
+            [&request["method"], &request["path"], &request["params_in"]].map(text).join(" ");
         format!("{line}\n{}", request["params"])
     });
     let openings = ALL.iter().flat_map(|exchange| {
@@ -40,17 +43,20 @@ pub fn check(bytes: &[u8]) {
     drafts(bytes);
 }
 
-/// Nothing panics, a parameter more never opens less, and a draft says what was judged; gives the number of drafts.
+/// Nothing panics, a parameter more never opens less, and a draft says what was judged; gives the
+/// number of drafts.
 pub fn drafts(bytes: &[u8]) -> usize {
     let Ok(text) = std::str::from_utf8(bytes) else { return 0 };
     let (line, json) = text.split_once('\n').unwrap_or(("", text));
     let Ok(params) = Value::parse(json).and_then(Params::new) else { return 0 };
-    let drafts =
-        |exchange: &&'static dyn Exchange| check_exchange(*exchange, &request(*exchange, line, params.clone()));
+    let drafts = |exchange: &&'static dyn Exchange| {
+        check_exchange(*exchange, &request(*exchange, line, params.clone()))
+    };
     ALL.iter().filter_map(drafts).sum()
 }
 
-/// The endpoint the line names, or, since a fuzzer seldom finds a path, one of the table that the line chooses.
+/// The endpoint the line names, or, since a fuzzer seldom finds a path, one of the table that the
+/// line chooses.
 fn request(exchange: &dyn Exchange, line: &str, params: Params) -> Request {
     let mut words = line.split(' ');
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
@@ -61,7 +67,8 @@ fn request(exchange: &dyn Exchange, line: &str, params: Params) -> Request {
         return Request { method, path, params, params_in, host: None };
     }
     let rows = exchange.table().endpoints();
-    let chosen = line.bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+    let chosen =
+        line.bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
     let row = &rows[chosen % rows.len()];
     let path = Path::parse(&row.path.replace(['{', '}'], "")).expect("a row's path is plain");
     Request { method: row.method, path, params, params_in, host: None }
@@ -82,8 +89,9 @@ fn check_exchange(exchange: &'static dyn Exchange, request: &Request) -> Option<
     Some(drafts.inspect(|draft| check_draft(exchange, draft, request, host)).count())
 }
 
-/// With one parameter less a signature opens nothing more: adding one never takes a scope away, unless it is the first that
-/// says anything. What takes no parameters at all cannot be told from all else.
+/// With one parameter less a signature opens nothing more: adding one never takes a scope away,
+/// unless it is the first that says anything. What takes no parameters at all cannot be told from
+/// all else.
 fn check_fewer(exchange: &dyn Exchange, request: &Request, whole: &Classified<'_>) {
     let members = request.params.members();
     for index in 0..members.len().min(24) {
@@ -95,15 +103,20 @@ fn check_fewer(exchange: &dyn Exchange, request: &Request, whole: &Classified<'_
         }
         let params = Params::new(Value::Object(fewer)).expect("less of what was taken");
         let fewer = Request { params, ..request.clone() };
-        let fewer = classify(exchange, exchange.facts().algorithms[0], &fewer).expect("less of what was taken");
+        let fewer = classify(exchange, exchange.facts().algorithms[0], &fewer)
+            .expect("less of what was taken");
         let lost = fewer.effective.without(whole.effective);
         assert!(lost.is_empty(), "{name} took {lost} away");
     }
 }
 
-/// What is sent has the parameters that were judged and those of the agent, with their values, and is what is signed.
+/// What is sent has the parameters that were judged and those of the agent, with their values, and
+/// is what is signed.
 fn check_draft(exchange: &dyn Exchange, draft: &Draft, request: &Request, host: &str) {
-    let sent = draft.clone().finish(&[0xfb; 32], Some(&SecretString::from("pass"))).expect("the passphrase is there");
+    let sent = draft
+        .clone()
+        .finish(&[0xfb; 32], Some(&SecretString::from("pass")))
+        .expect("the passphrase is there");
     let origin = format!("https://{host}{}", request.path);
     let query = sent.url.strip_prefix(&origin).expect("the host and path that were judged");
     let body = sent.body.as_deref().unwrap_or_default();
@@ -120,10 +133,16 @@ fn check_draft(exchange: &dyn Exchange, draft: &Draft, request: &Request, host: 
     }
     let clean = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
     // Some exchanges want the letters of an instrument's name as they are, of whatever script.
-    assert!(sent.url.chars().all(|character| character.is_ascii_graphic() || is_foreign(character)), "{}", sent.url);
+    assert!(
+        sent.url.chars().all(|character| character.is_ascii_graphic() || is_foreign(character)),
+        "{}",
+        sent.url
+    );
     // `Authorization` has a scheme before its credentials.
     assert!(
-        sent.headers.iter().all(|(_, value)| value.split(' ').all(|word| !word.is_empty() && clean(word))),
+        sent.headers
+            .iter()
+            .all(|(_, value)| value.split(' ').all(|word| !word.is_empty() && clean(word))),
         "{:?}",
         sent.headers
     );
@@ -147,17 +166,21 @@ fn check_form(exchange: &dyn Exchange, text: &str, request: &Request) {
         let (name, value) = pair.split_once('=').expect("a name and a value");
         let (name, value) = (decoded(name), decoded(value));
         let outer = name.split('[').next().unwrap_or_default();
-        let known = request.params.members().iter().find(|(known, _)| known.eq_ignore_ascii_case(outer));
+        let known =
+            request.params.members().iter().find(|(known, _)| known.eq_ignore_ascii_case(outer));
         match known {
             // What Bybit escaped itself goes back as it came.
             Some((_, given))
-                if exchange.facts().name == "bybit" && given.scalar().is_some_and(|text| text.contains('%')) =>
+                if exchange.facts().name == "bybit"
+                    && given.scalar().is_some_and(|text| text.contains('%')) =>
             {
                 assert_eq!(given.scalar().map(decoded), Some(value));
             }
             Some((_, given)) if given.scalar().is_some() => check_value(given, &value, request),
             Some(_) => {}
-            None => assert!(set_by_the_agent(exchange, outer), "{name:?} was never asked for: {text}"),
+            None => {
+                assert!(set_by_the_agent(exchange, outer), "{name:?} was never asked for: {text}")
+            }
         }
     }
 }
@@ -165,7 +188,8 @@ fn check_form(exchange: &dyn Exchange, text: &str, request: &Request) {
 /// A list of ids may be given as the text of one; Python's spelling of a boolean is another.
 fn check_value(given: &Value, sent: &str, request: &Request) {
     let same = given.scalar() == Some(sent)
-        || matches!(given, Value::Bool(_)) && sent.eq_ignore_ascii_case(given.scalar().unwrap_or_default());
+        || matches!(given, Value::Bool(_))
+            && sent.eq_ignore_ascii_case(given.scalar().unwrap_or_default());
     assert!(same, "{given:?} was sent as {sent:?} to {}", request.path);
 }
 
@@ -174,8 +198,9 @@ fn check_json(exchange: &dyn Exchange, text: &str, request: &Request) {
     let (Some(members), Some(asked)) = (sent.members(), request.params.value().members()) else {
         return assert_eq!(&sent, request.params.value());
     };
-    let asked_for =
-        |(name, _): &&(String, Value)| !set_by_the_agent(exchange, name) || request.params.get(name).is_some();
+    let asked_for = |(name, _): &&(String, Value)| {
+        !set_by_the_agent(exchange, name) || request.params.get(name).is_some()
+    };
     let mut sent: Vec<_> = members.iter().filter(asked_for).collect();
     // Crypto.com wants the path's end and the parameters in an envelope.
     if let [(method, path), (params, inner)] = sent[..]
@@ -197,8 +222,8 @@ fn decoded(text: &str) -> String {
     while let Some(byte) = bytes.next() {
         out.push(match byte {
             b'%' => {
-                let digits =
-                    [bytes.next(), bytes.next()].map(|digit| char::from(digit.expect("two digits")).to_digit(16));
+                let digits = [bytes.next(), bytes.next()]
+                    .map(|digit| char::from(digit.expect("two digits")).to_digit(16));
                 digits.into_iter().fold(0, |sum, digit| sum << 4 | digit.expect("two digits") as u8)
             }
             b'+' => b' ',

@@ -1,4 +1,5 @@
-//! Sockets from the service manager: served as they are, never removed, refused where they are not what is configured.
+//! Sockets from the service manager: served as they are, never removed, refused where they are not
+//! what is configured.
 
 use std::fs::{self, Permissions};
 use std::os::fd::OwnedFd;
@@ -21,8 +22,10 @@ struct Managed {
     names: &'static str,
 }
 
-/// Hands its standard descriptors over as the first three that are passed on, then becomes the agent.
-const HAND_OVER: &str = "exec 3<&0 4<&1 5<&2 0</dev/null 1>/dev/null 2>>\"$LOG\"; [ \"$LISTEN_FDS\" = 3 ] || exec 5<&-; \
+/// Hands its standard descriptors over as the first three that are passed on, then becomes the
+/// agent.
+const HAND_OVER: &str = "exec 3<&0 4<&1 5<&2 0</dev/null 1>/dev/null 2>>\"$LOG\"; [ \
+                         \"$LISTEN_FDS\" = 3 ] || exec 5<&-; \
     exec env LISTEN_PID=$$ \"$@\"";
 
 impl Managed {
@@ -46,11 +49,16 @@ impl Managed {
 
     fn begin(&self) -> Running {
         let give = |number: usize| {
-            let socket = self.sockets.get(number).map(|socket| OwnedFd::from(socket.try_clone().expect("copied")));
+            let socket = self
+                .sockets
+                .get(number)
+                .map(|socket| OwnedFd::from(socket.try_clone().expect("copied")));
             socket.map_or_else(Stdio::null, Stdio::from)
         };
         let mut command = Command::new("bash");
-        command.args(["-c", HAND_OVER, "bash", AGENT, "run", "--config"]).arg(self.agent.config_file());
+        command
+            .args(["-c", HAND_OVER, "bash", AGENT, "run", "--config"])
+            .arg(self.agent.config_file());
         command.env("LOG", self.agent.path().join("log"));
         command.env("LISTEN_FDS", self.sockets.len().to_string()).env("LISTEN_FDNAMES", self.names);
         Running(command.stdin(give(0)).stdout(give(1)).stderr(give(2)).spawn().expect("starts"))
@@ -101,17 +109,26 @@ fn nothing_is_lost_while_the_agent_restarts() {
     for _ in 0..2 {
         // Nobody serves it yet: the request waits in the socket's backlog.
         std::thread::scope(|scope| {
-            let early = scope.spawn(|| managed.agent.sign("binance-mm", "GET", "/api/v3/account", "{}"));
+            let early =
+                scope.spawn(|| managed.agent.sign("binance-mm", "GET", "/api/v3/account", "{}"));
             std::thread::sleep(Duration::from_millis(200));
             assert!(!early.is_finished());
             let running = managed.start();
             let answer = early.join().expect("answered");
-            // The token may not have been there yet; that it was asked says that the connection was served.
-            assert!(answer.is_ok() || matches!(answer, Err(countersign::Error::Refused(_))), "{answer:?}");
+            // The token may not have been there yet; that it was asked says that the connection was
+            // served.
+            assert!(
+                answer.is_ok() || matches!(answer, Err(countersign::Error::Refused(_))),
+                "{answer:?}"
+            );
             managed.agent.sign("binance-mm", "GET", "/api/v3/account", "{}").expect("signed");
             assert_eq!(running.stop(), Some(0));
         });
-        assert_eq!(sockets.each_ref().map(|path| inode(path)), before, "neither removed nor replaced");
+        assert_eq!(
+            sockets.each_ref().map(|path| inode(path)),
+            before,
+            "neither removed nor replaced"
+        );
     }
 }
 
@@ -138,7 +155,12 @@ fn what_is_not_configured_is_refused() {
         let mut managed = Managed::new();
         change(&mut managed);
         let mut running = managed.begin();
-        assert_eq!(running.0.wait().expect("ends").code(), Some(78), "{says}: {}", managed.agent.log());
+        assert_eq!(
+            running.0.wait().expect("ends").code(),
+            Some(78),
+            "{says}: {}",
+            managed.agent.log()
+        );
         let log = managed.agent.log();
         assert!(log.lines().last().is_some_and(|line| line.contains(says)), "{says}\n{log}");
     };
@@ -147,7 +169,8 @@ fn what_is_not_configured_is_refused() {
     refused(&|managed| managed.names = "agent:client-bot", "a socket named \"client-bot\"");
     refused(&|managed| managed.names = "admin:agent", "the service manager's socket");
     let exposed = |managed: &mut Managed| {
-        fs::set_permissions(managed.path("admin.sock"), Permissions::from_mode(0o666)).expect("ours");
+        fs::set_permissions(managed.path("admin.sock"), Permissions::from_mode(0o666))
+            .expect("ours");
     };
     refused(&exposed, "SocketMode=0600");
 }

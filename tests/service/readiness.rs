@@ -33,8 +33,13 @@ fn a_life_is_told_from_ready_to_stopping() {
 
     agent.signal(Signal::HUP);
     let reload = manager.until("READY=1");
-    let (begun, _) = reload.iter().enumerate().find(|(_, message)| message.starts_with("RELOADING=1\n")).expect("told");
-    let since = reload[begun].lines().find_map(|line| line.strip_prefix("MONOTONIC_USEC=")).expect("told");
+    let (begun, _) = reload
+        .iter()
+        .enumerate()
+        .find(|(_, message)| message.starts_with("RELOADING=1\n"))
+        .expect("told");
+    let since =
+        reload[begun].lines().find_map(|line| line.strip_prefix("MONOTONIC_USEC=")).expect("told");
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let since: i64 = since.parse().expect("a number");
     assert!((now.tv_sec - 20..=now.tv_sec).contains(&(since / 1_000_000)), "{since}");
@@ -51,10 +56,12 @@ fn a_life_is_told_from_ready_to_stopping() {
 fn a_reload_begins_with_a_sign_of_life_and_gives_way_to_a_stop() {
     let manager = ServiceManager::new();
     let environment = manager.environment(Some(Duration::from_secs(600)));
-    let mut agent = Agent::start_with(SoftHsm::new(), Launch { environment, ..Launch::default() }, BOT, "");
+    let mut agent =
+        Agent::start_with(SoftHsm::new(), Launch { environment, ..Launch::default() }, BOT, "");
     manager.until("READY=1");
     let spawner = Pid::from_raw(agent.spawner().expect("there is one")).expect("a pid");
-    kill_process(spawner, Signal::STOP).expect("it runs"); // so that nothing reads the configuration
+    // so that nothing reads the configuration
+    kill_process(spawner, Signal::STOP).expect("it runs");
     agent.signal(Signal::HUP);
     let begun = manager.until("RELOADING=1");
     assert!(begun.iter().any(|message| message == "WATCHDOG=1"), "{begun:?}");
@@ -75,8 +82,8 @@ fn ready_comes_after_the_sockets_and_after_every_token_was_tried() {
     shim.plan("C_Login sleep 2000");
     agent.begin();
     agent.wait_until("the agent listens", |agent| Admin::open(&agent.sockets()).is_ok());
-    let early =
-        std::iter::from_fn(|| manager.message(Duration::from_millis(500))).find(|said| said.contains("READY=1"));
+    let early = std::iter::from_fn(|| manager.message(Duration::from_millis(500)))
+        .find(|said| said.contains("READY=1"));
     assert_eq!(early, None, "the token is being tried");
     manager.until("READY=1");
     Client::open(&agent.sockets()).expect("the agent accepts");
@@ -102,6 +109,7 @@ fn a_token_that_is_known_to_be_down_does_not_hold_up_the_start() {
 #[test]
 fn an_agent_that_nobody_manages_tells_nobody() {
     let environment = vec![("NOTIFY_SOCKET".to_owned(), "/nowhere/at/all".to_owned())];
-    let agent = Agent::start_with(SoftHsm::new(), Launch { environment, ..Launch::default() }, BOT, "");
+    let agent =
+        Agent::start_with(SoftHsm::new(), Launch { environment, ..Launch::default() }, BOT, "");
     assert!(agent.log().contains("the service manager cannot be told anything"));
 }

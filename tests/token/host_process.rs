@@ -1,4 +1,5 @@
-//! The host as a process: pipelined requests, what it keeps from others, how it ends and how it is healed.
+//! The host as a process: pipelined requests, what it keeps from others, how it ends and how it is
+//! healed.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -26,7 +27,8 @@ fn sign(id: u64, key: &str, algorithm: Algorithm) -> ToHost<'_> {
 fn requests_written_at_once_are_all_answered() {
     let token = token_with_key();
     let key = rsa::RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 2048).expect("made");
-    let pem = rsa::pkcs8::EncodePrivateKey::to_pkcs8_pem(&key, Default::default()).expect("encodes");
+    let pem =
+        rsa::pkcs8::EncodePrivateKey::to_pkcs8_pem(&key, Default::default()).expect("encodes");
     add(&token.settings(), "rsa", Algorithm::RsaPkcs1v15Sha256, SecretEncoding::Ascii, &pem);
     let (mut host, _) = RunningHost::ready(&token.settings());
     let mut burst = Vec::new();
@@ -63,7 +65,10 @@ fn what_cannot_be_signed_fails_and_the_host_goes_on() {
     host.send(&sign(1, "nobody", Algorithm::HmacSha256));
     assert!(matches!(host.receive(), FromHost::Failed { id: 1, error: HostError::KeyUnknown(_) }));
     host.send(&sign(2, "mac", Algorithm::HmacSha512));
-    assert!(matches!(host.receive(), FromHost::Failed { id: 2, error: HostError::Unsupported { .. } }));
+    assert!(matches!(
+        host.receive(),
+        FromHost::Failed { id: 2, error: HostError::Unsupported { .. } }
+    ));
     host.send(&sign(3, "mac", Algorithm::HmacSha256));
     assert!(matches!(host.receive(), FromHost::Signed { id: 3, .. }));
     host.stop();
@@ -72,7 +77,8 @@ fn what_cannot_be_signed_fails_and_the_host_goes_on() {
 #[test]
 fn a_host_dumps_no_core_and_believes_its_settings_not_its_environment() {
     let token = token_with_key();
-    let environment = [("LD_DEBUG_OUTPUT", "/tmp/x"), ("SECRET", "918273645"), ("SOFTHSM2_CONF", "/nonexistent")];
+    let environment =
+        [("LD_DEBUG_OUTPUT", "/tmp/x"), ("SECRET", "918273645"), ("SOFTHSM2_CONF", "/nonexistent")];
     let mut host = RunningHost::start_with_environment(&token.settings(), &environment);
     assert!(matches!(host.receive(), FromHost::Ready { .. }), "its own configuration wins");
     let proc = format!("/proc/{}", host.child.id());

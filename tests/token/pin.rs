@@ -1,4 +1,5 @@
-//! A wrong PIN is tried once, however often a host starts; a corrected one works; a damaged record stops everything.
+//! A wrong PIN is tried once, however often a host starts; a corrected one works; a damaged record
+//! stops everything.
 
 use countersign_base::messages::settings::PinSource;
 use countersign_base::messages::token_host::HostError;
@@ -28,7 +29,10 @@ fn twenty_starts_with_a_wrong_pin_are_one_login() {
     settings.pin = PinSource::File(token.another_pin_file("000000\n"));
     assert!(!a_try_was_spent(&token));
     let (error, status) = RunningHost::failure(&settings);
-    assert!(matches!(&error, HostError::PinRefused(text) if text.contains("pin-reset hsm")), "{error:?}");
+    assert!(
+        matches!(&error, HostError::PinRefused(text) if text.contains("pin-reset hsm")),
+        "{error:?}"
+    );
     assert_eq!(status.code(), Some(78));
     assert!(a_try_was_spent(&token));
     // A right PIN clears the flag: were any of the next starts to log in, it would be raised again.
@@ -36,7 +40,10 @@ fn twenty_starts_with_a_wrong_pin_are_one_login() {
     assert!(!a_try_was_spent(&token));
     for _ in 1..20 {
         let (error, status) = RunningHost::failure(&settings);
-        assert!(matches!(&error, HostError::PinBlocked(text) if text.contains("pin-reset hsm")), "{error:?}");
+        assert!(
+            matches!(&error, HostError::PinBlocked(text) if text.contains("pin-reset hsm")),
+            "{error:?}"
+        );
         assert_eq!(status.code(), Some(78));
     }
     assert!(!a_try_was_spent(&token));

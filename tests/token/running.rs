@@ -28,7 +28,10 @@ impl RunningHost {
         Self::start_with_environment(settings, &[])
     }
 
-    pub(crate) fn start_with_environment(settings: &TokenSettings, environment: &[(&str, &str)]) -> Self {
+    pub(crate) fn start_with_environment(
+        settings: &TokenSettings,
+        environment: &[(&str, &str)],
+    ) -> Self {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
         let child = Command::new(AGENT)
             .arg("host")

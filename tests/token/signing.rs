@@ -20,8 +20,12 @@ fn mac(algorithm: Algorithm, secret: &[u8], message: &[u8]) -> Vec<u8> {
         mac.chain_update(message).finalize().into_bytes().to_vec()
     }
     match algorithm {
-        Algorithm::HmacSha256 => finish(Hmac::<Sha256>::new_from_slice(secret).expect("any length"), message),
-        Algorithm::HmacSha384 => finish(Hmac::<Sha384>::new_from_slice(secret).expect("any length"), message),
+        Algorithm::HmacSha256 => {
+            finish(Hmac::<Sha256>::new_from_slice(secret).expect("any length"), message)
+        }
+        Algorithm::HmacSha384 => {
+            finish(Hmac::<Sha384>::new_from_slice(secret).expect("any length"), message)
+        }
         _ => finish(Hmac::<Sha512>::new_from_slice(secret).expect("any length"), message),
     }
 }
@@ -47,7 +51,11 @@ fn macs_with_secrets_of_every_length_are_those_of_software() {
         assert!(key.working_copy, "{name}");
         assert_eq!(key.api_key.as_deref(), Some(format!("id-{name}").as_str()));
         for message in [MESSAGE, &[0; 100_000], b""] {
-            assert_eq!(host.sign(&name, algorithm, message), mac(algorithm, secret.as_bytes(), message), "{name}");
+            assert_eq!(
+                host.sign(&name, algorithm, message),
+                mac(algorithm, secret.as_bytes(), message),
+                "{name}"
+            );
         }
     }
     host.stop();
@@ -97,7 +105,12 @@ fn rsa_signs_as_software_does() {
     let (mut host, _) = RunningHost::ready(&token.settings());
     let signature = host.sign("rsa", Algorithm::RsaPkcs1v15Sha256, MESSAGE);
     let expected = rsa::pkcs1v15::SigningKey::<Sha256>::new(key.clone());
-    assert_eq!(signature, rsa::signature::SignatureEncoding::to_vec(&rsa::signature::Signer::sign(&expected, MESSAGE)));
+    assert_eq!(
+        signature,
+        rsa::signature::SignatureEncoding::to_vec(&rsa::signature::Signer::sign(
+            &expected, MESSAGE
+        ))
+    );
     let signature = rsa::pkcs1v15::Signature::try_from(&signature[..]).expect("a signature");
     VerifyingKey::<Sha256>::new(key.to_public_key()).verify(MESSAGE, &signature).expect("verifies");
 }
@@ -105,7 +118,13 @@ fn rsa_signs_as_software_does() {
 #[test]
 fn the_token_itself_gives_no_secret_and_no_other_mechanism() {
     let token = SoftHsm::new();
-    let facts = add(&token.settings(), "mac", Algorithm::HmacSha256, SecretEncoding::Ascii, &"s".repeat(40));
+    let facts = add(
+        &token.settings(),
+        "mac",
+        Algorithm::HmacSha256,
+        SecretEncoding::Ascii,
+        &"s".repeat(40),
+    );
     let listed = token.pkcs11_tool(&["--list-objects", "--type", "secrkey"]);
     let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
     assert!(listed.contains("countersign:mac") && listed.contains("sensitive"), "{listed}");
@@ -117,7 +136,15 @@ fn the_token_itself_gives_no_secret_and_no_other_mechanism() {
     std::fs::write(&message, MESSAGE).expect("writable");
     let sign = |mechanism: &str| {
         let input = message.to_str().expect("UTF-8");
-        token.pkcs11_tool(&["--sign", "--mechanism", mechanism, "--id", &facts.cka_id, "--input-file", input])
+        token.pkcs11_tool(&[
+            "--sign",
+            "--mechanism",
+            mechanism,
+            "--id",
+            &facts.cka_id,
+            "--input-file",
+            input,
+        ])
     };
     let allowed = sign("SHA256-HMAC");
     assert!(allowed.status.success(), "{}", String::from_utf8_lossy(&allowed.stderr));

@@ -6,7 +6,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command};
 
-use countersign_base::messages::enrol_child::{EnrolError, EnrolReply, EnrolRequest, SecretEncoding};
+use countersign_base::messages::enrol_child::{
+    EnrolError, EnrolReply, EnrolRequest, SecretEncoding,
+};
 use countersign_base::messages::frame::{self, Frames};
 use countersign_base::messages::settings::TokenSettings;
 use countersign_core::algorithm::Algorithm;
@@ -29,11 +31,13 @@ struct Desk {
 
 impl Desk {
     fn start(settings: &TokenSettings, request: &EnrolRequest) -> Self {
-        let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
+        let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
+            .expect("a terminal");
         grantpt(&person).expect("granted");
         unlockpt(&person).expect("unlocked");
         let name = ptsname(&person, Vec::new()).expect("has a name");
-        let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::CLOEXEC;
+        let flags =
+            rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::CLOEXEC;
         let device = rustix::fs::open(name, flags, rustix::fs::Mode::empty()).expect("opens");
         let (mut front, theirs) = UnixStream::pair().expect("a pair");
         let child = Command::new(crate::softhsm::AGENT)
@@ -95,7 +99,8 @@ fn secret_and_passphrase_are_asked_for_unseen() {
 fn a_private_key_is_pasted_line_by_line() {
     let token = SoftHsm::new();
     let key = ed25519_dalek::SigningKey::from_bytes(&[1; 32]);
-    let pem = ed25519_dalek::pkcs8::EncodePrivateKey::to_pkcs8_pem(&key, Default::default()).expect("encodes");
+    let pem = ed25519_dalek::pkcs8::EncodePrivateKey::to_pkcs8_pem(&key, Default::default())
+        .expect("encodes");
     let request = adding("ed", Algorithm::Ed25519, SecretEncoding::Ascii, Passphrase::None);
     let mut desk = Desk::start(&token.settings(), &request);
     desk.answer("API key of ed (test): ", "the-id");
@@ -117,7 +122,10 @@ fn echo_comes_back_when_the_child_is_told_to_end_or_the_front_is_gone() {
             Some(signal) => {
                 kill_process(Pid::from_child(&desk.child), signal).expect("sent");
                 let reply = desk.reply();
-                assert!(matches!(reply, EnrolReply::Refused { reason: EnrolError::Cancelled }), "{reply:?}");
+                assert!(
+                    matches!(reply, EnrolReply::Refused { reason: EnrolError::Cancelled }),
+                    "{reply:?}"
+                );
             }
             None => desk.front.shutdown(std::net::Shutdown::Both).expect("closed"),
         }
@@ -139,8 +147,10 @@ fn asked(token: &SoftHsm, name: &str, algorithms: &[Algorithm]) -> Desk {
     desk
 }
 
-const COINBASE: [Algorithm; 3] = [Algorithm::EcdsaP256Sha256, Algorithm::Ed25519, Algorithm::HmacSha256];
-const BINANCE: [Algorithm; 3] = [Algorithm::HmacSha256, Algorithm::Ed25519, Algorithm::RsaPkcs1v15Sha256];
+const COINBASE: [Algorithm; 3] =
+    [Algorithm::EcdsaP256Sha256, Algorithm::Ed25519, Algorithm::HmacSha256];
+const BINANCE: [Algorithm; 3] =
+    [Algorithm::HmacSha256, Algorithm::Ed25519, Algorithm::RsaPkcs1v15Sha256];
 
 /// Nothing of a paste is left for the shell that reads the terminal next.
 fn leaves_nothing(desk: &Desk) {
@@ -152,18 +162,29 @@ fn leaves_nothing(desk: &Desk) {
 fn every_form_that_a_pipe_takes_can_be_entered() {
     let token = SoftHsm::new();
     let ed25519 = ed25519_dalek::SigningKey::from_bytes(&[1; 32]);
-    let halves = data_encoding::BASE64.encode(&[ed25519.to_bytes(), ed25519.verifying_key().to_bytes()].concat());
+    let halves = data_encoding::BASE64
+        .encode(&[ed25519.to_bytes(), ed25519.verifying_key().to_bytes()].concat());
     let seed = data_encoding::BASE64.encode(&ed25519.to_bytes());
-    let ed25519 = ed25519_dalek::pkcs8::EncodePrivateKey::to_pkcs8_pem(&ed25519, Default::default()).expect("encodes");
-    let p256 =
-        p256::SecretKey::from_slice(&[3; 32]).expect("a scalar").to_sec1_pem(Default::default()).expect("encodes");
-    let parameters = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
+    let ed25519 =
+        ed25519_dalek::pkcs8::EncodePrivateKey::to_pkcs8_pem(&ed25519, Default::default())
+            .expect("encodes");
+    let p256 = p256::SecretKey::from_slice(&[3; 32])
+        .expect("a scalar")
+        .to_sec1_pem(Default::default())
+        .expect("encodes");
+    let parameters =
+        "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
     for (name, algorithms, secret, algorithm) in [
         ("halves", &COINBASE[..], halves.clone(), Algorithm::Ed25519),
         ("halves-asked", &COINBASE[1..2], halves.clone(), Algorithm::Ed25519),
         ("seed", &COINBASE[1..2], seed, Algorithm::Ed25519),
         ("p256", &COINBASE, p256.to_string(), Algorithm::EcdsaP256Sha256),
-        ("p256-behind-parameters", &COINBASE, format!("{parameters}{}", *p256), Algorithm::EcdsaP256Sha256),
+        (
+            "p256-behind-parameters",
+            &COINBASE,
+            format!("{parameters}{}", *p256),
+            Algorithm::EcdsaP256Sha256,
+        ),
         ("p256-in-one-line", &COINBASE, p256.replace('\n', "\\n"), Algorithm::EcdsaP256Sha256),
         ("ed25519", &BINANCE, ed25519.to_string(), Algorithm::Ed25519),
         ("hmac", &BINANCE, "h".repeat(64), Algorithm::HmacSha256),
@@ -172,7 +193,10 @@ fn every_form_that_a_pipe_takes_can_be_entered() {
         let mut desk = asked(&token, name, algorithms);
         desk.person.write_all(format!("{}\n", secret.trim_end()).as_bytes()).expect("typed");
         let reply = desk.reply();
-        assert!(matches!(&reply, EnrolReply::Done { facts } if facts.algorithm == algorithm), "{name}: {reply:?}");
+        assert!(
+            matches!(&reply, EnrolReply::Done { facts } if facts.algorithm == algorithm),
+            "{name}: {reply:?}"
+        );
         assert!(!desk.seen.contains(&secret[..20]), "{name}");
         leaves_nothing(&desk);
     }
@@ -190,7 +214,11 @@ fn a_paste_that_is_not_complete_ends_with_a_reason() {
         ("nothing more", pem.to_owned(), "it is not complete: nothing more came for 10 s"),
         ("nothing at all", "\n".to_owned(), "empty"),
         ("an end instead of it", "\u{4}".to_owned(), "cancelled"),
-        ("half of two halves", "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=\n".to_owned(), "--algorithm ed25519"),
+        (
+            "half of two halves",
+            "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=\n".to_owned(),
+            "--algorithm ed25519",
+        ),
         (
             "an encrypted key",
             "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMHc\n\nmore\nand more\n".to_owned(),

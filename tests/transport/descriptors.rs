@@ -1,5 +1,5 @@
-//! Descriptors that peers pass: one of the operator's reaches its request, all others are left to be closed, and
-//! whoever waits for that, it is nobody else.
+//! Descriptors that peers pass: one of the operator's reaches its request, all others are left to
+//! be closed, and whoever waits for that, it is nobody else.
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
@@ -40,7 +40,8 @@ fn a_client_that_passes_descriptors_has_read_its_last_answer() {
     }
 }
 
-/// A connection whose data nobody takes, which has whoever closes it last wait for that; and its other end.
+/// A connection whose data nobody takes, which has whoever closes it last wait for that; and its
+/// other end.
 fn slow_to_close() -> std::io::Result<(OwnedFd, TcpStream)> {
     const LINGERS: Duration = Duration::from_secs(2);
     let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -56,7 +57,8 @@ fn slow_to_close() -> std::io::Result<(OwnedFd, TcpStream)> {
 /// What a peer does before and after it passes something that is slow to close.
 type Course = (&'static str, fn(&mut Client), SendFlags, fn(Client) -> Option<Client>);
 
-/// As many answers as keep the server from reading on until they are read, or it ends the connection.
+/// As many answers as keep the server from reading on until they are read, or it ends the
+/// connection.
 fn answers_not_read(client: &mut Client) {
     client.send(&extension("length@countersign", "200000").repeat(40));
     std::thread::sleep(Duration::from_millis(50));
@@ -100,7 +102,10 @@ fn nobody_waits_for_what_a_peer_passed_that_is_slow_to_close() {
 }
 
 fn send_with(client: &Client, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) {
-    assert_eq!(client.pass(bytes, descriptors, SendFlags::empty()).expect("the server reads"), bytes.len());
+    assert_eq!(
+        client.pass(bytes, descriptors, SendFlags::empty()).expect("the server reads"),
+        bytes.len()
+    );
 }
 
 #[test]
@@ -116,7 +121,8 @@ fn a_descriptor_reaches_the_request_it_came_with() {
     assert_eq!(operator.answer().as_deref(), Some("Some(true)"));
     assert!(operator.answer().expect("an answer").ends_with("false"));
     let mut received = String::new();
-    std::io::Read::read_to_string(&mut reading, &mut received).expect("the server has closed its end");
+    std::io::Read::read_to_string(&mut reading, &mut received)
+        .expect("the server has closed its end");
     assert_eq!(received, "through the pipe");
 }
 

@@ -34,7 +34,9 @@ impl Handler for ByName {
         let (name, payload, descriptor) = match incoming {
             Incoming::RequestIdentities => return Answer::identities(vec![]),
             Incoming::Refused(_) => return Answer::failure(),
-            Incoming::Oversized { name, .. } => return Answer::error(&name, "request.malformed", "too long"),
+            Incoming::Oversized { name, .. } => {
+                return Answer::error(&name, "request.malformed", "too long");
+            }
             Incoming::Extension { name, payload, descriptor } => (name, payload, descriptor),
         };
         let number = || String::from_utf8_lossy(&payload).parse().expect("the payload is a number");
@@ -51,11 +53,13 @@ impl Handler for ByName {
             }
             "until-gone@countersign" => {
                 peer.gone().await;
-                std::fs::write(String::from_utf8_lossy(&payload).as_ref(), b"gone").expect("the file is written");
+                std::fs::write(String::from_utf8_lossy(&payload).as_ref(), b"gone")
+                    .expect("the file is written");
                 Answer::failure()
             }
             "write@countersign" => {
-                let written = descriptor.map(|descriptor| std::fs::File::from(descriptor).write_all(&payload).is_ok());
+                let written = descriptor
+                    .map(|descriptor| std::fs::File::from(descriptor).write_all(&payload).is_ok());
                 Answer::extension(&name, format!("{written:?}").as_bytes())
             }
             _ => Answer::failure(),
@@ -133,13 +137,15 @@ pub(crate) fn endpoints(directory: &Path) -> Vec<Endpoint> {
 
 pub(crate) fn in_runtime(future: impl Future<Output = ()>) {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
-    let runtime = runtime.enable_all().on_thread_unpark(looked_at_sockets).build_local(Default::default());
+    let runtime =
+        runtime.enable_all().on_thread_unpark(looked_at_sockets).build_local(Default::default());
     runtime.expect("a runtime").block_on(future);
 }
 
 fn serve(directory: &Path, limits: Limits, until: impl Future<Output = ()>) {
     in_runtime(async {
-        let mut server = Server::new(Rc::new(ByName), limits, GivenSockets::default()).expect("threads");
+        let mut server =
+            Server::new(Rc::new(ByName), limits, GivenSockets::default()).expect("threads");
         server.listen(endpoints(directory)).expect("the sockets open");
         until.await;
         server.close(Duration::from_secs(5)).await;
@@ -177,8 +183,10 @@ impl ServedApart {
 
     /// Resident memory of the serving process, in bytes.
     pub(crate) fn resident(&self) -> u64 {
-        let text = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("the server lives");
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a resident size");
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))
+            .expect("the server lives");
+        let line =
+            text.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a resident size");
         let kilobytes: u64 = line.trim_end_matches("kB").trim().parse().expect("a number");
         kilobytes * 1024
     }
@@ -195,7 +203,8 @@ impl Drop for ServedApart {
 #[ignore = "the server that ServedApart starts"]
 #[allow(clippy::print_stdout)]
 fn as_a_process() {
-    let directory = PathBuf::from(std::env::var_os(CHILD_DIRECTORY).expect("started by ServedApart"));
+    let directory =
+        PathBuf::from(std::env::var_os(CHILD_DIRECTORY).expect("started by ServedApart"));
     let descriptors = std::env::var(CHILD_DESCRIPTORS).expect("started by ServedApart");
     limit_descriptors(descriptors.parse().expect("a number"));
     let limits = Limits { connections: 20_000, connections_per_uid: 20_000, ..quick() };
@@ -205,13 +214,14 @@ fn as_a_process() {
     });
 }
 
-/// For tests that have many: as many as the hard limit allows, since all tests of a process share them.
+/// For tests that have many: as many as the hard limit allows, since all tests of a process share
+/// them.
 pub(crate) fn raise_descriptors() {
     countersign_front::sockets::server::raise_descriptor_limit();
 }
 
-/// How many connections another process can have: a server holds a descriptor of the socket and one of the peer's process for
-/// each, and not even root may take more than the hard limit everywhere.
+/// How many connections another process can have: a server holds a descriptor of the socket and one
+/// of the peer's process for each, and not even root may take more than the hard limit everywhere.
 pub(crate) fn most_connections() -> usize {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
     limit.map_or(usize::MAX, |limit| limit.saturating_sub(OTHER_DESCRIPTORS) as usize / 2)
@@ -228,7 +238,8 @@ fn limit_descriptors(soft: u64) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     // More than the hard limit is for root to take.
     let maximum = getrlimit(Resource::Nofile).maximum.map(|maximum| maximum.max(soft));
-    setrlimit(Resource::Nofile, Rlimit { current: Some(soft), maximum }).expect("below the hard limit, or root");
+    setrlimit(Resource::Nofile, Rlimit { current: Some(soft), maximum })
+        .expect("below the hard limit, or root");
 }
 
 /// As many as the kernel lets one message carry.
@@ -252,18 +263,27 @@ impl Client {
     /// Sends `bytes` in one message, with so many descriptors beside it.
     pub(crate) fn send_with(&mut self, bytes: &[u8], descriptors: usize) {
         let passed = vec![self.0.as_fd(); descriptors];
-        assert_eq!(self.pass(bytes, &passed, SendFlags::empty()).expect("the server reads"), bytes.len());
+        assert_eq!(
+            self.pass(bytes, &passed, SendFlags::empty()).expect("the server reads"),
+            bytes.len()
+        );
     }
 
     /// Sends `bytes` in one message, with these descriptors beside it.
-    pub(crate) fn pass(&self, bytes: &[u8], passed: &[BorrowedFd<'_>], flags: SendFlags) -> std::io::Result<usize> {
+    pub(crate) fn pass(
+        &self,
+        bytes: &[u8],
+        passed: &[BorrowedFd<'_>],
+        flags: SendFlags,
+    ) -> std::io::Result<usize> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         assert!(
             ancillary.push(SendAncillaryMessage::ScmRights(passed)),
             "no more than the kernel lets one message carry"
         );
-        let sent = retry_on_intr(|| sendmsg(&self.0, &[IoSlice::new(bytes)], &mut ancillary, flags));
+        let sent =
+            retry_on_intr(|| sendmsg(&self.0, &[IoSlice::new(bytes)], &mut ancillary, flags));
         Ok(sent?)
     }
 
@@ -272,7 +292,8 @@ impl Client {
         self.answer().expect("an answer")
     }
 
-    /// Reads once. A signal, such as the end of another test's child, interrupts a read that has a timeout.
+    /// Reads once. A signal, such as the end of another test's child, interrupts a read that has a
+    /// timeout.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         loop {
             match self.0.read(buffer) {
@@ -282,7 +303,8 @@ impl Client {
         }
     }
 
-    /// The payload of the next answer, `FAILURE`, or nothing where the server has closed the connection.
+    /// The payload of the next answer, `FAILURE`, or nothing where the server has closed the
+    /// connection.
     pub(crate) fn answer(&mut self) -> Option<String> {
         let mut length = [0; 4];
         match self.read(&mut length[..1]) {
@@ -297,7 +319,8 @@ impl Client {
             5 => Some("FAILURE".into()),
             12 => Some("IDENTITIES".into()),
             29 => {
-                let name = u32::from_be_bytes(message[1..5].try_into().expect("four bytes")) as usize;
+                let name =
+                    u32::from_be_bytes(message[1..5].try_into().expect("four bytes")) as usize;
                 Some(String::from_utf8(message.split_off(1 + 4 + name + 4)).expect("text"))
             }
             other => panic!("an answer of type {other}"),

@@ -1,4 +1,5 @@
-//! A vault of a user of its own, as in the system install: started by a service manager for each connection, not by the agent.
+//! A vault of a user of its own, as in the system install: started by a service manager for each
+//! connection, not by the agent.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
@@ -24,11 +25,17 @@ fn passable(path: &Path) {
 
 /// What packaging/systemd has as `countersign-vault.socket` and `countersign-vault@.service`.
 fn serve(this: &VaultAgent, socket: &Path, credentials: &Path) {
-    let listener = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
+    let listener = rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    );
     let listener = listener.expect("a socket");
     rustix::net::bind(&listener, &SocketAddrUnix::new(socket).expect("a path")).expect("bound");
     rustix::net::listen(&listener, 4).expect("listens");
-    let (rig, config, state) = (this.desk.rig.pid(), this.agent.config_file(), this.agent.state_dir());
+    let (rig, config, state) =
+        (this.desk.rig.pid(), this.agent.config_file(), this.agent.state_dir());
     let credentials = credentials.to_owned();
     // It serves whatever becomes of its log.
     let mut log = Sink::new(Kind::BlockedPipe);
@@ -38,7 +45,10 @@ fn serve(this: &VaultAgent, socket: &Path, credentials: &Path) {
             let mut command = as_user(rig);
             command.args([AGENT, "spawner", "--only-vaults", "--config"]).arg(&config);
             command.arg("--credentials").arg(&credentials).arg("--front-writes").arg(&state);
-            command.args(["--confinement", "required"]).env_clear().env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin");
+            command
+                .args(["--confinement", "required"])
+                .env_clear()
+                .env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin");
             let deaf = log.agents.try_clone().expect("copied");
             let spawned = command.stdin(connection).stdout(Stdio::null()).stderr(deaf).spawn();
             let Ok(mut spawner) = spawned else { return };
@@ -51,14 +61,20 @@ fn serve(this: &VaultAgent, socket: &Path, credentials: &Path) {
 fn as_user(rig: u32) -> Command {
     let mut command = Command::new("nsenter");
     command.arg(format!("--target={rig}")).args(["--mount", "--net", "--wd=.", "--", "setpriv"]);
-    command.args([format!("--reuid={UID}"), format!("--regid={UID}"), "--clear-groups".to_owned(), "--".to_owned()]);
+    command.args([
+        format!("--reuid={UID}"),
+        format!("--regid={UID}"),
+        "--clear-groups".to_owned(),
+        "--".to_owned(),
+    ]);
     command.process_group(0);
     command
 }
 
 #[test]
 fn a_vault_of_a_user_of_its_own_opens_where_the_agent_cannot_write() {
-    let place = tempfile::Builder::new().prefix("countersign-vault").tempdir().expect("a directory");
+    let place =
+        tempfile::Builder::new().prefix("countersign-vault").tempdir().expect("a directory");
     let made = |name: &str| {
         let path = place.path().join(name);
         fs::create_dir(&path).expect("made");
@@ -69,7 +85,13 @@ fn a_vault_of_a_user_of_its_own_opens_where_the_agent_cannot_write() {
     fs::copy(agents.join("yk.pin"), vaults.join("yk.pin")).expect("copied");
     let hsm = this.vault.configuration().parent().expect("a directory").to_owned();
     let shim = this.shim.module().parent().expect("a directory").to_owned();
-    for path in [place.path(), this.agent.path(), this.desk.directory.path(), &shim, hsm.parent().expect("above")] {
+    for path in [
+        place.path(),
+        this.agent.path(),
+        this.desk.directory.path(),
+        &shim,
+        hsm.parent().expect("above"),
+    ] {
         passable(path);
     }
     for path in [&vaults, &directory, &hsm, &shim] {
@@ -77,7 +99,11 @@ fn a_vault_of_a_user_of_its_own_opens_where_the_agent_cannot_write() {
     }
     let socket = place.path().join("vault.sock");
     let text = fs::read_to_string(this.agent.config_file()).expect("readable");
-    let fields = format!("[agent]\nvault_dir = \"{}\"\nvault_socket = \"{}\"\n", directory.display(), socket.display());
+    let fields = format!(
+        "[agent]\nvault_dir = \"{}\"\nvault_socket = \"{}\"\n",
+        directory.display(),
+        socket.display()
+    );
     fs::write(this.agent.config_file(), text.replacen("[agent]\n", &fields, 1)).expect("written");
     // As if it had been so from the first start: else it is a looser configuration.
     fs::remove_file(this.agent.state_dir().join("accepted.toml")).expect("it was accepted");
@@ -100,7 +126,10 @@ fn a_vault_of_a_user_of_its_own_opens_where_the_agent_cannot_write() {
     let id = this.ask(&mut client, key, path, &params).expect("asked");
     this.approve(&id).expect("approved");
     assert!(this.desk.card.wait_blink(Duration::from_secs(10)), "it blinks: {}", this.agent.log());
-    assert!(this.agent.children().iter().all(|pid| !is_vault_host(*pid)), "the agent's spawner starts none");
+    assert!(
+        this.agent.children().iter().all(|pid| !is_vault_host(*pid)),
+        "the agent's spawner starts none"
+    );
     let hosts = this.vault_hosts();
     assert!(!hosts.is_empty());
     for pid in hosts {

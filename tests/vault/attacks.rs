@@ -1,5 +1,6 @@
-//! A front in an attacker's hands: it speaks the protocol of vault hosts, writes every file of its uid, and starts what it likes.
-//! What it gets, and what not, stands in docs/threat-model.md, each sentence beside the name of its test: `claims.rs`.
+//! A front in an attacker's hands: it speaks the protocol of vault hosts, writes every file of its
+//! uid, and starts what it likes. What it gets, and what not, stands in docs/threat-model.md, each
+//! sentence beside the name of its test: `claims.rs`.
 
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
@@ -37,7 +38,8 @@ impl Attack {
         let mut client = victim.agent.client();
         let (key, path, params) = binance("0.5");
         let id = victim.ask(&mut client, key, path, &params).expect("asked");
-        let entry: PendingEntry = victim.agent.admin().pending().expect("answered").pending.remove(0);
+        let entry: PendingEntry =
+            victim.agent.admin().pending().expect("answered").pending.remove(0);
         assert_eq!(entry.id, id);
         let sshsig = victim.alice.approve(&entry.statement, 1);
         victim.agent.admin().deny(&id).expect("denied");
@@ -58,9 +60,13 @@ impl Attack {
         let (mut ours, theirs) = UnixStream::pair().expect("a pair");
         let mut command = self.victim.desk.rig.command(AGENT);
         command.args(["vault-host", "--config"]).arg(self.victim.agent.config_file());
-        command.env_clear().env("PATH", "/usr/bin:/usr/sbin:/bin:/sbin").envs(environment.iter().copied());
+        command
+            .env_clear()
+            .env("PATH", "/usr/bin:/usr/sbin:/bin:/sbin")
+            .envs(environment.iter().copied());
         let log = fs::File::create(self.victim.agent.path().join("attack.log")).expect("a log");
-        let child = command.stdin(std::os::fd::OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(log);
+        let child =
+            command.stdin(std::os::fd::OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(log);
         let mut child = child.spawn().expect("it runs");
         drop(command);
         frame::send(&mut ours, request).expect("it listens");
@@ -69,7 +75,9 @@ impl Attack {
             match frames.receive::<VaultReply>(&mut ours) {
                 Ok(VaultReply::Touch { .. }) => {}
                 Ok(VaultReply::Signed(signed)) => break Said::Signed(signed),
-                Ok(VaultReply::Refused(reason) | VaultReply::TouchTooLate(reason)) => break Said::Refused(reason),
+                Ok(VaultReply::Refused(reason) | VaultReply::TouchTooLate(reason)) => {
+                    break Said::Refused(reason);
+                }
                 Err(_) => break Said::Ended,
             }
         };
@@ -104,11 +112,16 @@ fn without_a_touch_a_front_gets_nothing() {
     let attack = Attack::new();
     let original = attack.request(&attack.statement, &[&attack.sshsig]);
     // Other transfers: the summary does not follow, or the approval does not fit.
-    attack.refused(&attack.changed(|statement| params(statement, ADDRESS, "bc1qmallory")), "moves something else");
+    attack.refused(
+        &attack.changed(|statement| params(statement, ADDRESS, "bc1qmallory")),
+        "moves something else",
+    );
     attack.refused(
         &attack.changed(|statement| {
             params(statement, "\"0.5\"", "\"0.6\"");
-            let Subject::Request { transfers, .. } = &mut statement.subject else { panic!("no request") };
+            let Subject::Request { transfers, .. } = &mut statement.subject else {
+                panic!("no request")
+            };
             transfers[0].amount = countersign_core::decimal::Amount::parse("0.6").ok();
         }),
         "does not approve it",
@@ -116,22 +129,36 @@ fn without_a_touch_a_front_gets_nothing() {
     attack.refused(&attack.changed(|statement| statement.expires_ms += 1), "does not approve it");
     attack.refused(&attack.changed(|statement| statement.expires_ms = u64::MAX), "expired");
     attack.refused(&attack.changed(|statement| statement.agent.push('x')), "another agent");
-    attack.refused(&attack.changed(|statement| statement.policy_sha256 = "00".repeat(32)), "another configuration");
-    attack.refused(&attack.changed(|statement| statement.subject = Subject::Unlock), "no statement");
+    attack.refused(
+        &attack.changed(|statement| statement.policy_sha256 = "00".repeat(32)),
+        "another configuration",
+    );
+    attack
+        .refused(&attack.changed(|statement| statement.subject = Subject::Unlock), "no statement");
     attack.refused(&attack.request(&attack.statement, &[]), "the approval of 1 person");
     let mallory = Person::new("mallory", 66);
-    attack.refused(&attack.request(&attack.statement, &[&mallory.approve(&attack.statement, 1)]), "no approver's");
+    attack.refused(
+        &attack.request(&attack.statement, &[&mallory.approve(&attack.statement, 1)]),
+        "no approver's",
+    );
     attack.refused(
         &attack.request(&attack.statement, &[&attack.victim.alice.approve(&attack.statement, 0)]),
         "without a touch",
     );
-    let other_token = VaultRequest { token: "hsm".to_owned(), ..attack.request(&attack.statement, &[&attack.sshsig]) };
+    let other_token = VaultRequest {
+        token: "hsm".to_owned(),
+        ..attack.request(&attack.statement, &[&attack.sshsig])
+    };
     attack.refused(&other_token, "no vault named");
-    let text = VaultRequest { statement: "{}".to_owned(), ..attack.request(&attack.statement, &[]) };
+    let text =
+        VaultRequest { statement: "{}".to_owned(), ..attack.request(&attack.statement, &[]) };
     attack.refused(&text, "no statement");
     // The right request, and nobody touches: no login.
     let logins = attack.victim.shim.calls("C_Login");
-    assert!(matches!(attack.ask(&original, &[]), Said::Refused(reason) if reason.contains("nobody touched")));
+    assert!(matches!(
+        attack.ask(&original, &[]),
+        Said::Refused(reason) if reason.contains("nobody touched")
+    ));
     assert_eq!(attack.victim.shim.calls("C_Login"), logins);
 }
 
@@ -143,20 +170,24 @@ fn files_that_a_front_writes_open_nothing() {
     let sealed = fs::read_to_string(directory.join("sealed")).expect("readable");
     let text = fs::read_to_string(&config).expect("readable");
     // Another policy, another approver, a module of its own.
-    for (from, to) in [("per_day = \"2\"", "per_day = \"9\""), ("[approver.alice]", "[approver.mallory]")] {
+    for (from, to) in
+        [("per_day = \"2\"", "per_day = \"9\""), ("[approver.alice]", "[approver.mallory]")]
+    {
         fs::write(&config, text.replace(from, to)).expect("written");
         attack.refused(&original, "another one than the vault was sealed for");
     }
     let leak = Leak::compiled();
     let module = attack.victim.agent.state_dir().join("module.so");
     fs::copy(leak.library(), &module).expect("copied");
-    let own = text.replace(&attack.victim.shim.module().display().to_string(), &module.display().to_string());
+    let own = text
+        .replace(&attack.victim.shim.module().display().to_string(), &module.display().to_string());
     assert_ne!(own, text);
     fs::write(&config, own).expect("written");
     attack.refused(&original, "another one than the vault was sealed for");
     assert_eq!(leak.loads(), 0, "a module of its own is not even loaded");
     fs::write(&config, &text).expect("written");
-    // Other recipients, and terms that name the attacker's policy: with a touch even, nothing opens.
+    // Other recipients, and terms that name the attacker's policy: with a touch even, nothing
+    // opens.
     attack.victim.fingers(true);
     for (from, to) in [
         (format!("\"serial\":{SPARE}"), format!("\"serial\":{}", SPARE + 1)),
@@ -179,7 +210,8 @@ fn one_touch_is_one_signature_and_old_copies_are_worth_nothing() {
     let attack = Attack::new();
     let directory = attack.victim.directory();
     let original = attack.request(&attack.statement, &[&attack.sshsig]);
-    let (sealed, spent) = (fs::read(directory.join("sealed")).expect("readable"), fs::read(directory.join("spent")));
+    let (sealed, spent) =
+        (fs::read(directory.join("sealed")).expect("readable"), fs::read(directory.join("spent")));
     attack.victim.fingers(true);
     let Said::Signed(signed) = attack.ask(&original, &[]) else { panic!("approved and touched") };
     assert!(signed.body.expect("a form").contains(ADDRESS));
@@ -207,7 +239,8 @@ fn one_touch_is_one_signature_and_old_copies_are_worth_nothing() {
     assert_eq!(attack.victim.shim.calls("C_Sign"), signatures, "nothing was signed");
 }
 
-/// By design, as docs/threat-model.md says: old copies of a software token's files open with the PIN they had.
+/// By design, as docs/threat-model.md says: old copies of a software token's files open with the
+/// PIN they had.
 #[test]
 fn old_copies_of_a_software_token_and_its_sealed_file_sign_again_with_a_touch() {
     let attack = Attack::new();
@@ -224,14 +257,18 @@ fn old_copies_of_a_software_token_and_its_sealed_file_sign_again_with_a_touch() 
     assert!(matches!(attack.ask(&original, &[]), Said::Signed(_)));
     copied(&copy, &directory);
     copied(&copy.with_extension("tokens"), &tokens);
-    assert!(matches!(attack.ask(&original, &[]), Said::Signed(_)), "within the approval's two minutes, with a touch");
+    assert!(
+        matches!(attack.ask(&original, &[]), Said::Signed(_)),
+        "within the approval's two minutes, with a touch"
+    );
 }
 
 pub(super) fn logs_in(victim: &VaultAgent, pin: &str) -> bool {
     victim.vault.pkcs11_tool_with(pin, &["--list-objects"]).status.success()
 }
 
-/// By design, as docs/threat-model.md says: one stolen touch gives the PIN, until it is another one.
+/// By design, as docs/threat-model.md says: one stolen touch gives the PIN, until it is another
+/// one.
 #[test]
 fn a_stolen_touch_is_worth_the_pin_until_it_is_another_one() {
     let victim = VaultAgent::with_keys();
@@ -247,13 +284,16 @@ fn a_stolen_touch_is_worth_the_pin_until_it_is_another_one() {
     assert!(!logs_in(&victim, &pin), "as does the operator's rotation");
 }
 
-/// By design, as docs/threat-model.md says: on a token whose PIN cannot be set, until it is changed by hand.
+/// By design, as docs/threat-model.md says: on a token whose PIN cannot be set, until it is changed
+/// by hand.
 #[test]
 fn a_stolen_touch_on_a_token_that_does_not_rotate_is_worth_the_pin_for_ever() {
     let directory = tempfile::tempdir().expect("a directory");
     let profile = directory.path().join("fixed.toml");
-    let text = include_str!("../../pkcs11-profiles/softhsm.toml").replace("name = \"softhsm\"", "name = \"fixed\"");
-    fs::write(&profile, text.replace("pin_rotation = \"setpin\"", "pin_rotation = \"none\"")).expect("written");
+    let text = include_str!("../../pkcs11-profiles/softhsm.toml")
+        .replace("name = \"softhsm\"", "name = \"fixed\"");
+    fs::write(&profile, text.replace("pin_rotation = \"setpin\"", "pin_rotation = \"none\""))
+        .expect("written");
     let victim = VaultAgent::of_profile(profile.to_str().expect("UTF-8"));
     let shown = String::from_utf8(victim.command(&["show", "vault"]).stdout).expect("text");
     assert!(shown.contains("one touch reveals the PIN until it is changed by hand"), "{shown}");
@@ -274,8 +314,11 @@ fn no_process_that_stays_holds_what_was_used() {
     victim.withdraw(key, path, &params).expect("signed");
     victim.wait_until_closed();
     let pin = victim.stolen_pin("vault"); // the one that is valid now
-    let processes =
-        [vec![victim.agent.pid() as i32], victim.agent.spawner().into_iter().collect(), victim.agent.children()];
+    let processes = [
+        vec![victim.agent.pid() as i32],
+        victim.agent.spawner().into_iter().collect(),
+        victim.agent.children(),
+    ];
     let processes = processes.concat();
     assert!(processes.len() >= 4, "{processes:?}");
     let mut seen = false;
@@ -293,7 +336,8 @@ fn no_process_that_stays_holds_what_was_used() {
 fn a_vault_host_cannot_be_looked_into_and_leaves_no_core() {
     let attack = Attack::new();
     let before = Instant::now();
-    // The vault host waits for a touch meanwhile: it cannot be looked into by its own uid, and leaves no core.
+    // The vault host waits for a touch meanwhile: it cannot be looked into by its own uid, and
+    // leaves no core.
     attack.victim.desk.card.set_timeout(Duration::from_secs(3));
     let request = attack.request(&attack.statement, &[&attack.sshsig]);
     std::thread::scope(|scope| {
@@ -303,7 +347,8 @@ fn a_vault_host_cannot_be_looked_into_and_leaves_no_core() {
         assert!(!hosts.is_empty());
         for pid in hosts {
             let limits = fs::read_to_string(format!("/proc/{pid}/limits")).expect("readable");
-            let core = limits.lines().find(|line| line.starts_with("Max core file size")).expect("there");
+            let core =
+                limits.lines().find(|line| line.starts_with("Max core file size")).expect("there");
             assert!(core.split_whitespace().filter(|word| *word == "0").count() == 2, "{core}");
             // Not dumpable: its memory belongs to root whatever its uid.
             use std::os::unix::fs::MetadataExt as _;

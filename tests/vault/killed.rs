@@ -20,7 +20,12 @@ fn killed_at(this: &VaultAgent, call: &str, number: usize) -> bool {
     command.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
     command.args(["-e", &format!("inject={call}:signal=KILL:when={number}")]);
     command.args([AGENT, "vault", "rotate", "vault", "--config"]).arg(this.agent.config_file());
-    let output = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).output().expect("strace");
+    let output = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .output()
+        .expect("strace");
     !output.status.success()
 }
 
@@ -30,7 +35,8 @@ fn every_point_at_which_it_can_be_killed_leaves_a_vault_that_opens() {
     this.fingers(true);
     let mut points = 0;
     for call in CHANGES {
-        // Before the sealed file was read there is nothing to lose: the loader's own files, the configuration.
+        // Before the sealed file was read there is nothing to lose: the loader's own files, the
+        // configuration.
         let step = if call == "openat" || call == "write" { rounds(7, 1) as usize } else { 1 };
         for number in (1..).step_by(step) {
             if !killed_at(&this, call, number) {
@@ -56,7 +62,8 @@ fn a_vault_host_in_its_login_comes_to_its_end_when_the_spawner_is_killed() {
     let id = this.ask(&mut client, key, path, &params).expect("asked");
     this.approve(&id).expect("approved");
     this.agent.wait_until("the login is under way", |_| this.shim.calls("C_Login") == before.1 + 1);
-    let spawner = rustix::process::Pid::from_raw(this.agent.spawner().expect("a spawner")).expect("a pid");
+    let spawner =
+        rustix::process::Pid::from_raw(this.agent.spawner().expect("a spawner")).expect("a pid");
     rustix::process::kill_process(spawner, rustix::process::Signal::KILL).expect("killed");
     this.agent.wait_until("it has ended", |_| this.vault_hosts().is_empty());
     assert_ne!(sealed(), before.0, "it set another PIN");
@@ -79,7 +86,12 @@ fn kills_at_any_moment_of_rotations_leave_a_vault_that_opens() {
     let mut cut_off = 0;
     for round in 0..rounds(50, 1_000) {
         let mut child = this.vault_command(&["rotate", "vault"]);
-        let mut child = child.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("runs");
+        let mut child = child
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("runs");
         let mut random = [0; 4];
         countersign_base::system::random::fill(&mut random).expect("random");
         let part = f64::from(u32::from_le_bytes(random)) / f64::from(u32::MAX);

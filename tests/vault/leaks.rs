@@ -1,4 +1,5 @@
-//! A library of the attacker's that leaks what passes through its process: where it gets in, and what it is worth there.
+//! A library of the attacker's that leaks what passes through its process: where it gets in, and
+//! what it is worth there.
 
 use std::fs;
 use std::path::PathBuf;
@@ -24,7 +25,10 @@ impl Leak {
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/leak.c");
         let mut compiler = Command::new("cc");
         compiler.args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", source]);
-        compiler.arg(format!("-DLEAKED=\"{}\"", leak.file().display())).arg("-o").arg(leak.library());
+        compiler
+            .arg(format!("-DLEAKED=\"{}\"", leak.file().display()))
+            .arg("-o")
+            .arg(leak.library());
         assert!(compiler.status().expect("a C compiler").success());
         leak
     }
@@ -72,14 +76,19 @@ impl Leak {
 fn a_library_in_the_agents_environment_is_in_no_process_that_it_starts() {
     let leak = Leak::compiled();
     let victim =
-        VaultAgent::made(Making { environment: vec![leak.preloaded()], ..Making::default() }).with_keys_added();
+        VaultAgent::made(Making { environment: vec![leak.preloaded()], ..Making::default() })
+            .with_keys_added();
     victim.wait_until_closed();
     victim.fingers(false);
     let mut client = victim.agent.client();
     let (key, path, params) = binance("0.1");
     let id = victim.ask(&mut client, key, path, &params).expect("asked");
     victim.approve(&id).expect("approved");
-    assert!(victim.desk.card.wait_blink(Duration::from_secs(10)), "it blinks: {}", victim.agent.log());
+    assert!(
+        victim.desk.card.wait_blink(Duration::from_secs(10)),
+        "it blinks: {}",
+        victim.agent.log()
+    );
     assert!(leak.is_in(victim.agent.pid() as i32), "the front has it, so the attack is one");
     let started = [victim.agent.spawner().into_iter().collect(), victim.agent.children()].concat();
     assert!(started.iter().any(|pid| is_vault_host(*pid)) && started.len() >= 5, "{started:?}");
@@ -91,7 +100,8 @@ fn a_library_in_the_agents_environment_is_in_no_process_that_it_starts() {
     assert!(!leak.holds(PIN.as_bytes()) && leak.agreed().is_none(), "nothing has leaked");
 }
 
-/// What the test above would find if the library had got in; and by design, as docs/threat-model.md says.
+/// What the test above would find if the library had got in; and by design, as docs/threat-model.md
+/// says.
 #[test]
 fn who_loads_a_library_into_a_vault_host_needs_a_touch_as_well() {
     let (attack, leak) = (Attack::new(), Leak::compiled());
@@ -99,17 +109,28 @@ fn who_loads_a_library_into_a_vault_host_needs_a_touch_as_well() {
     let request = attack.request(&attack.statement, &[&attack.sshsig]);
     let (variable, library) = leak.preloaded();
     let preload = [(variable.as_str(), library.as_str())];
-    let sealed = Sealed::parse(&fs::read(victim.directory().join("sealed")).expect("readable")).expect("whole");
+    let sealed = Sealed::parse(&fs::read(victim.directory().join("sealed")).expect("readable"))
+        .expect("whole");
     let logins = victim.shim.calls("C_Login");
     // Untouched: the PIN of the YubiKey, which whoever has this uid can read in its file.
-    assert!(matches!(attack.ask(&request, &preload), Said::Refused(reason) if reason.contains("nobody touched")));
+    assert!(matches!(
+        attack.ask(&request, &preload),
+        Said::Refused(reason) if reason.contains("nobody touched")
+    ));
     assert!(leak.loads() > 0 && leak.holds(PIN.as_bytes()), "it got in, and leaks");
-    assert_eq!((leak.agreed(), victim.shim.calls("C_Login")), (None, logins), "nothing is agreed on without a touch");
+    assert_eq!(
+        (leak.agreed(), victim.shim.calls("C_Login")),
+        (None, logins),
+        "nothing is agreed on without a touch"
+    );
     // Touched: what opens this vault, until it is another one.
     victim.fingers(true);
     assert!(matches!(attack.ask(&request, &preload), Said::Signed(_)));
     let opened = sealed.open(SERIAL, &leak.agreed().expect("it leaks")).expect("the leak opens it");
     let pin = String::from_utf8(opened.pin.as_bytes().to_vec()).expect("hex");
     assert!(!logs_in(victim, &pin), "the PIN is another one by now");
-    assert!(logs_in(victim, &victim.stolen_pin("vault")), "which is not because nobody could log in");
+    assert!(
+        logs_in(victim, &victim.stolen_pin("vault")),
+        "which is not because nobody could log in"
+    );
 }

@@ -19,7 +19,11 @@ fn counted(this: &VaultAgent, work: impl FnOnce() -> SignReply) -> SignReply {
     let reply = work();
     this.wait_until_closed();
     let after = (this.agreements(), this.shim.calls("C_Login"), this.shim.calls("C_Sign"));
-    assert_eq!((after.0 - before.0, after.1 - before.1, after.2 - before.2), (1, 1, 1), "touch, C_Login, C_Sign");
+    assert_eq!(
+        (after.0 - before.0, after.1 - before.1, after.2 - before.2),
+        (1, 1, 1),
+        "touch, C_Login, C_Sign"
+    );
     reply
 }
 
@@ -36,26 +40,42 @@ fn withdrawals_of_three_hmac_exchanges_take_one_touch_one_login_and_one_signatur
 
     let (key, path, params) = binance("0.5");
     let reply = counted(&this, || {
-        this.withdraw(key, path, &params).unwrap_or_else(|error| panic!("{error}: {}", this.agent.log()))
+        this.withdraw(key, path, &params)
+            .unwrap_or_else(|error| panic!("{error}: {}", this.agent.log()))
     });
     let body = reply.body.expect("a form");
     let (message, signature) = body.split_once("&signature=").expect("signed");
-    assert_eq!(signature, HEXLOWER.encode(&mac::<Hmac<Sha256>>(SECRET.as_bytes(), message.as_bytes())));
+    assert_eq!(
+        signature,
+        HEXLOWER.encode(&mac::<Hmac<Sha256>>(SECRET.as_bytes(), message.as_bytes()))
+    );
     assert!(message.contains(ADDRESS), "{message}");
     assert!(reply.headers.iter().any(|(name, value)| name == "X-MBX-APIKEY" && value == API_KEY));
 
-    let params =
-        format!(r#"{{"ccy":"BTC","amt":"0.1","dest":"4","toAddr":"{ADDRESS}","chain":"BTC-Bitcoin","fee":"0.0005"}}"#);
+    let params = format!(
+        r#"{{"ccy":"BTC","amt":"0.1","dest":"4","toAddr":"{ADDRESS}","chain":"BTC-Bitcoin",
+            "fee":"0.0005"}}"#
+    );
     let path = "/api/v5/asset/withdrawal";
     let reply = counted(&this, || {
-        this.withdraw("okx-wd", path, &params).unwrap_or_else(|error| panic!("{error}: {}", this.agent.log()))
+        this.withdraw("okx-wd", path, &params)
+            .unwrap_or_else(|error| panic!("{error}: {}", this.agent.log()))
     });
-    let header = |name: &str| reply.headers.iter().find(|(known, _)| known == name).expect(name).1.clone();
-    let message = [&header("OK-ACCESS-TIMESTAMP"), "POST", path, reply.body.as_deref().expect("JSON")].concat();
-    let expected = BASE64.encode(&mac::<Hmac<Sha256>>(b"22582BD0CFF14C41EDBF1AB98506286D", message.as_bytes()));
-    assert_eq!((header("OK-ACCESS-SIGN"), header("OK-ACCESS-PASSPHRASE")), (expected, "p4ss!w0rd".to_owned()));
+    let header =
+        |name: &str| reply.headers.iter().find(|(known, _)| known == name).expect(name).1.clone();
+    let message =
+        [&header("OK-ACCESS-TIMESTAMP"), "POST", path, reply.body.as_deref().expect("JSON")]
+            .concat();
+    let expected = BASE64
+        .encode(&mac::<Hmac<Sha256>>(b"22582BD0CFF14C41EDBF1AB98506286D", message.as_bytes()));
+    assert_eq!(
+        (header("OK-ACCESS-SIGN"), header("OK-ACCESS-PASSPHRASE")),
+        (expected, "p4ss!w0rd".to_owned())
+    );
 
-    let reply = counted(&this, || kraken(&this, "0.1").unwrap_or_else(|error| panic!("{error}: {}", this.agent.log())));
+    let reply = counted(&this, || {
+        kraken(&this, "0.1").unwrap_or_else(|error| panic!("{error}: {}", this.agent.log()))
+    });
     let body = reply.body.clone().expect("a form");
     let nonce = body.split('&').find_map(|field| field.strip_prefix("nonce=")).expect("a nonce");
     let digest = Sha256::digest([nonce.as_bytes(), body.as_bytes()].concat());
@@ -73,7 +93,8 @@ fn withdrawals_of_three_hmac_exchanges_take_one_touch_one_login_and_one_signatur
 }
 
 fn kraken(this: &VaultAgent, amount: &str) -> Result<SignReply, Error> {
-    let params = format!(r#"{{"asset":"XBT","key":"cold","amount":"{amount}","address":"{ADDRESS}"}}"#);
+    let params =
+        format!(r#"{{"asset":"XBT","key":"cold","amount":"{amount}","address":"{ADDRESS}"}}"#);
     this.withdraw("kraken-wd", "/0/private/Withdraw", &params)
 }
 
@@ -117,12 +138,20 @@ fn the_vault_counts_for_itself_and_its_own_share_is_small() {
     }
     this.wait_until_closed();
     for line in this.agent.log().lines().filter(|line| line.contains("own_share_us")) {
-        let number: String =
-            line.split("own_share_us").nth(1).expect("a number").chars().filter(char::is_ascii_digit).collect();
+        let number: String = line
+            .split("own_share_us")
+            .nth(1)
+            .expect("a number")
+            .chars()
+            .filter(char::is_ascii_digit)
+            .collect();
         shares.push(number.parse::<u64>().expect("a number"));
     }
     shares.sort_unstable();
-    eprintln!("the agent's own share of a vault's signature, without finger and card, in microseconds: {shares:?}");
+    eprintln!(
+        "the agent's own share of a vault's signature, without finger and card, in microseconds: \
+         {shares:?}"
+    );
     assert_eq!(shares.len(), 5, "{}", this.agent.log());
     let bar = if cfg!(debug_assertions) { 250_000 } else { 50_000 };
     assert!(shares[2] < bar, "{shares:?}");
@@ -137,19 +166,27 @@ fn the_vault_counts_for_itself_and_its_own_share_is_small() {
 fn a_vaults_key_is_for_what_persons_approve_and_is_born_under_a_touch() {
     let this = VaultAgent::start();
     this.desk.card.set_timeout(Duration::from_millis(300));
-    let error = this.add("binance-wd", "binance", SECRET, None).expect_err("nobody touched").to_string();
+    let error =
+        this.add("binance-wd", "binance", SECRET, None).expect_err("nobody touched").to_string();
     assert!(error.contains("nobody touched"), "{error}");
     this.fingers(true);
     let (reader, _) = std::io::pipe().expect("a pipe");
-    for scopes in
-        [&[Scope::Withdraw, Scope::Trade][..], &[Scope::Read], &[Scope::Transfer], &[Scope::Withdraw, Scope::Session]]
-    {
-        let refused = this.agent.admin().add(&this.register("binance-wd", "binance", scopes), reader.as_fd());
+    for scopes in [
+        &[Scope::Withdraw, Scope::Trade][..],
+        &[Scope::Read],
+        &[Scope::Transfer],
+        &[Scope::Withdraw, Scope::Session],
+    ] {
+        let refused =
+            this.agent.admin().add(&this.register("binance-wd", "binance", scopes), reader.as_fd());
         assert_eq!(code(refused), Some(Code::PolicyScope), "{scopes:?}");
     }
     let before = this.agreements();
     this.add("binance-wd", "binance", SECRET, None).expect("enrolled");
     assert_eq!(this.agreements() - before, 1);
-    this.agent.admin().register(&Register::Remove { v: 1, name: "binance-wd".to_owned() }).expect("removed");
+    this.agent
+        .admin()
+        .register(&Register::Remove { v: 1, name: "binance-wd".to_owned() })
+        .expect("removed");
     assert_eq!(this.agreements() - before, 2);
 }

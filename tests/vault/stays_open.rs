@@ -10,20 +10,30 @@ use crate::agent::secrets::{holds, memory};
 /// An agent whose trading token is sealed, and waits for its first touch.
 fn sealed(reopen: &str) -> VaultAgent {
     let mut this = VaultAgent::start();
-    this.agent.add("okx-wd", "okx", "key-id", SECRET, Some("p4ss")).expect("enrolled, on the trading token");
+    this.agent
+        .add("okx-wd", "okx", "key-id", SECRET, Some("p4ss"))
+        .expect("enrolled, on the trading token");
     let file = this.agent.config_file();
     let text = fs::read_to_string(&file).expect("readable");
     let pin_file = this.agent.token.pin_file().to_owned();
     let sealed = format!("pin = {{ sealed_by = \"yk\", slot = \"9d\", reopen = \"{reopen}\" }}");
     let from = format!("pin = {{ file = \"{}\" }}", pin_file.display());
     assert!(text.contains(&from));
-    fs::write(&file, text.replace(&from, &sealed).replace("\"transfer\", \"withdraw\"]", "\"trade\", \"withdraw\"]"))
-        .expect("written");
+    fs::write(
+        &file,
+        text.replace(&from, &sealed)
+            .replace("\"transfer\", \"withdraw\"]", "\"trade\", \"withdraw\"]"),
+    )
+    .expect("written");
     this.agent.stop(Signal::TERM);
     // As if it had been so from the first start: it allows more than before.
     fs::remove_file(this.agent.state_dir().join("accepted.toml")).expect("it was accepted");
     let made = this.command(&["init", "hsm", "--pin-file", pin_file.to_str().expect("UTF-8")]);
-    assert!(made.status.success() && !pin_file.exists(), "{}", String::from_utf8_lossy(&made.stderr));
+    assert!(
+        made.status.success() && !pin_file.exists(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
     this.desk.card.set_timeout(Duration::from_secs(8));
     this.agent.begin();
     this
@@ -47,7 +57,9 @@ fn is_open(this: &VaultAgent) {
 }
 
 fn signs(this: &VaultAgent) {
-    this.agent.sign("okx-wd", "GET", "/api/v5/account/balance", "{}").expect("signed without a touch");
+    this.agent
+        .sign("okx-wd", "GET", "/api/v5/account/balance", "{}")
+        .expect("signed without a touch");
 }
 
 fn process(this: &VaultAgent, word: &str) -> Option<i32> {
@@ -75,10 +87,17 @@ fn a_sealed_trading_token_takes_one_touch_a_start_and_a_stolen_disk_opens_nothin
     let this = sealed("touch");
     let before = this.agreements();
     touched(&this);
-    assert!(this.agent.log().contains("touch yk: it blinks, and opens the token hsm"), "{}", this.agent.log());
+    assert!(
+        this.agent.log().contains("touch yk: it blinks, and opens the token hsm"),
+        "{}",
+        this.agent.log()
+    );
     for _ in 0..5 {
-        let params = r#"{"instId":"BTC-USDT","tdMode":"cash","side":"buy","ordType":"limit","sz":"1","px":"1"}"#;
-        this.agent.sign("okx-wd", "POST", "/api/v5/trade/order", params).expect("signed without a touch");
+        let params = r#"{"instId":"BTC-USDT","tdMode":"cash","side":"buy","ordType":"limit",
+            "sz":"1","px":"1"}"#;
+        this.agent
+            .sign("okx-wd", "POST", "/api/v5/trade/order", params)
+            .expect("signed without a touch");
     }
     assert_eq!(this.agreements() - before, 1);
     assert_eq!(process(&this, "keeper"), None, "nobody keeps its PIN");
@@ -146,22 +165,35 @@ fn of_all_processes_the_keeper_alone_holds_a_kept_pin() {
     this.fingers(true);
     let pin = this.stolen_pin("hsm");
     let keeper = process(&this, "keeper").expect("it keeps the PIN");
-    let processes = [vec![this.agent.pid() as i32], this.agent.spawner().into_iter().collect(), this.agent.children()];
+    let processes = [
+        vec![this.agent.pid() as i32],
+        this.agent.spawner().into_iter().collect(),
+        this.agent.children(),
+    ];
     let processes = processes.concat();
     assert!(processes.len() >= 5, "front, spawner, keeper, hosts: {processes:?}");
     for pid in processes {
-        assert_eq!(holds(&memory(pid as u32), pin.as_bytes()), pid == keeper, "process {pid}, the keeper is {keeper}");
+        assert_eq!(
+            holds(&memory(pid as u32), pin.as_bytes()),
+            pid == keeper,
+            "process {pid}, the keeper is {keeper}"
+        );
     }
     let read = |file: &str| fs::read_to_string(format!("/proc/{keeper}/{file}")).expect("readable");
     let status = read("status");
-    let field = |name: &str| status.lines().find(|line| line.starts_with(name)).expect(name).to_owned();
+    let field =
+        |name: &str| status.lines().find(|line| line.starts_with(name)).expect(name).to_owned();
     assert_ne!(field("VmLck:").split_whitespace().nth(1), Some("0"), "locked: {status}");
-    assert_eq!((field("Seccomp:"), field("NoNewPrivs:")), ("Seccomp:\t2".to_owned(), "NoNewPrivs:\t1".to_owned()));
+    assert_eq!(
+        (field("Seccomp:"), field("NoNewPrivs:")),
+        ("Seccomp:\t2".to_owned(), "NoNewPrivs:\t1".to_owned())
+    );
     let limits = read("limits");
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).expect("there");
     assert_eq!(core.split_whitespace().filter(|word| *word == "0").count(), 2, "{core}");
     assert!(!read("maps").contains("softhsm"), "it has no module");
-    // Its connections are to the front and to the spawner; a host's is closed once the PIN was given.
+    // Its connections are to the front and to the spawner; a host's is closed once the PIN was
+    // given.
     let descriptors = fs::read_dir(format!("/proc/{keeper}/fd")).expect("readable");
     let targets = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
     let sockets: std::collections::BTreeSet<_> =

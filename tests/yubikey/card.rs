@@ -36,7 +36,11 @@ fn signs(desk: &Desk, slot: Slot, algorithm: Algorithm, message: &[u8]) {
             counted.fetch_add(1, Ordering::Relaxed);
         });
         let signature = yubikey.sign(slot, algorithm, message, &pin, on_blink).expect("signed");
-        assert!(key.public_key.verifies(message, &signature), "{algorithm} over {} bytes", message.len());
+        assert!(
+            key.public_key.verifies(message, &signature),
+            "{algorithm} over {} bytes",
+            message.len()
+        );
     });
     desk.card.set_auto(false);
     let after = desk.card.status();
@@ -64,9 +68,12 @@ fn every_algorithm_signs_with_one_blink() {
             signs(&desk, slot, algorithm, &vec![b'm'; length]);
         }
     }
-    let (yubikey, pin, slot) = (desk.yubikey(), desk.pin(PIN, 0), Slot::parse("82").expect("a slot"));
+    let (yubikey, pin, slot) =
+        (desk.yubikey(), desk.pin(PIN, 0), Slot::parse("82").expect("a slot"));
     desk.inside(|| {
-        let sign = |algorithm, length| yubikey.sign(slot, algorithm, &vec![0; length], &pin, Box::new(|| ()));
+        let sign = |algorithm, length| {
+            yubikey.sign(slot, algorithm, &vec![0; length], &pin, Box::new(|| ()))
+        };
         let long = sign(Algorithm::Ed25519, 3_001).expect_err("too long");
         assert!(matches!(long, CardError::MessageTooLong { bytes: 3_001, .. }), "{long}");
         assert!(matches!(sign(P256, 3), Err(CardError::OtherKey { .. })));
@@ -82,10 +89,19 @@ fn an_agreement_takes_a_touch_and_gives_what_software_gives() {
     let point: [u8; 65] = secret.public_key().to_sec1_bytes()[..].try_into().expect("uncompressed");
     desk.card.set_auto(true);
     let (shared, theirs) = desk.inside(|| {
-        let theirs = yubikey.keys(vec![slot]).expect("asked").pop().expect("a key").public_key.to_der().expect("DER");
+        let theirs = yubikey
+            .keys(vec![slot])
+            .expect("asked")
+            .pop()
+            .expect("a key")
+            .public_key
+            .to_der()
+            .expect("DER");
         (yubikey.agree(slot, point, &pin, Box::new(|| ())).expect("agreed"), theirs)
     });
-    let theirs = <p256_14::PublicKey as p256_14::pkcs8::DecodePublicKey>::from_public_key_der(&theirs).expect("P-256");
+    let theirs =
+        <p256_14::PublicKey as p256_14::pkcs8::DecodePublicKey>::from_public_key_der(&theirs)
+            .expect("P-256");
     let expected = p256_14::ecdh::diffie_hellman(secret.to_nonzero_scalar(), theirs.as_affine());
     assert_eq!(shared[..], expected.raw_secret_bytes()[..]);
     let status = desk.card.status();
@@ -110,12 +126,18 @@ fn a_touch_that_does_not_come_is_told_from_a_missing_pin() {
 fn keys_that_need_no_touch_for_each_signature_are_refused() {
     let desk = Desk::new(Firmware::V5_4_3);
     desk.card.set_auto(true);
-    for (policy, shown) in [(TouchPolicy::Never, Touch::Never), (TouchPolicy::Cached, Touch::Cached)] {
+    for (policy, shown) in
+        [(TouchPolicy::Never, Touch::Never), (TouchPolicy::Cached, Touch::Cached)]
+    {
         desk.generate(0x9a, AlgorithmId::EccP256, PinPolicy::Once, policy);
         let (yubikey, pin) = (desk.yubikey(), desk.pin(PIN, 0));
-        let error = desk.inside(|| yubikey.sign(SLOT, P256, b"m", &pin, Box::new(|| ()))).expect_err("refused");
+        let error = desk
+            .inside(|| yubikey.sign(SLOT, P256, b"m", &pin, Box::new(|| ())))
+            .expect_err("refused");
         assert_eq!(error, CardError::TouchUnproven { slot: SLOT, touch: shown });
-        let error = desk.inside(|| yubikey.agree(SLOT, [4; 65], &pin, Box::new(|| ()))).expect_err("refused");
+        let error = desk
+            .inside(|| yubikey.agree(SLOT, [4; 65], &pin, Box::new(|| ())))
+            .expect_err("refused");
         assert_eq!(error, CardError::TouchUnproven { slot: SLOT, touch: shown });
     }
     let status = desk.card.status();
@@ -159,7 +181,9 @@ fn the_card_is_chosen_by_its_serial_and_its_absence_said() {
     desk.inside(|| {
         assert_eq!(YubiKey::new(87_654_321).facts().expect("there").firmware, [5, 7, 1]);
         assert_eq!(YubiKey::new(SERIAL).facts().expect("there").firmware, [5, 4, 3]);
-        let Err(CardError::NoSuchYubiKey { wanted: 7, mut found }) = YubiKey::new(7).facts() else { panic!("absent") };
+        let Err(CardError::NoSuchYubiKey { wanted: 7, mut found }) = YubiKey::new(7).facts() else {
+            panic!("absent")
+        };
         found.sort_unstable();
         assert_eq!(found, [SERIAL, 87_654_321]);
     });
@@ -177,7 +201,8 @@ fn another_programs_transaction_is_not_waited_for_for_ever() {
     let yubikey = desk.yubikey();
     let context = desk.inside(|| pcsc::Context::establish(pcsc::Scope::System)).expect("a pcscd");
     let reader = context.list_readers_owned().expect("readers").remove(0);
-    let mut card = context.connect(&reader, pcsc::ShareMode::Shared, pcsc::Protocols::ANY).expect("the card");
+    let mut card =
+        context.connect(&reader, pcsc::ShareMode::Shared, pcsc::Protocols::ANY).expect("the card");
     let transaction = card.transaction().expect("free");
     for _ in 0..6 {
         let begun = Instant::now();
@@ -213,7 +238,8 @@ fn a_card_that_is_lost_while_it_blinks_is_an_error_and_the_next_signs() {
     let lost = |desk: &Desk, act: &mut dyn FnMut()| {
         let pin = desk.pin(PIN, 0);
         let error = std::thread::scope(|scope| {
-            let signing = scope.spawn(|| desk.inside(|| yubikey.sign(SLOT, P256, b"m", &pin, Box::new(|| ()))));
+            let signing = scope
+                .spawn(|| desk.inside(|| yubikey.sign(SLOT, P256, b"m", &pin, Box::new(|| ()))));
             assert!(desk.card.wait_blink(LONG));
             act();
             signing.join().expect("no panic").expect_err("lost")

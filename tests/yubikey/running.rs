@@ -45,15 +45,22 @@ impl TouchAgent {
     fn with(desk: Desk, pin: &str, rest: &str) -> Self {
         let launch = Launch { wrapper: inside(&desk), ..Launch::default() };
         write_pin(&desk, pin);
-        let agent = Agent::start_with(SoftHsm::new(), launch, BOT, &format!("{}\n{rest}", token(&desk, "")));
+        let agent = Agent::start_with(
+            SoftHsm::new(),
+            launch,
+            BOT,
+            &format!("{}\n{rest}", token(&desk, "")),
+        );
         Self { agent, desk, public_key: None }
     }
 
     /// A key named `cold`, made in the YubiKey and active.
     fn with_cold_key(firmware: Firmware, algorithm: Algorithm, rest: &str) -> Self {
         let mut this = Self::start(firmware, rest);
-        let made = this.generate(algorithm, &[Scope::Read, Scope::Withdraw], None, false).expect("made");
-        this.public_key = made.public_key.and_then(|pem| PublicKey::from_der(algorithm, &der(&pem)));
+        let made =
+            this.generate(algorithm, &[Scope::Read, Scope::Withdraw], None, false).expect("made");
+        this.public_key =
+            made.public_key.and_then(|pem| PublicKey::from_der(algorithm, &der(&pem)));
         this.activate();
         this
     }
@@ -65,7 +72,8 @@ impl TouchAgent {
         slot: Option<&str>,
         overwrite: bool,
     ) -> Result<DoneReply, Error> {
-        let new = NewKey { slot: slot.map(str::to_owned), overwrite, ..cold_key(algorithm, scopes) };
+        let new =
+            NewKey { slot: slot.map(str::to_owned), overwrite, ..cold_key(algorithm, scopes) };
         let nobody = fs::File::open("/dev/null").expect("a device");
         self.agent.admin().add(&Register::Generate(new), nobody.as_fd())
     }
@@ -74,11 +82,14 @@ impl TouchAgent {
     fn generate_rsa(&self, bits: u32) -> Result<DoneReply, Error> {
         let new = cold_key(Algorithm::RsaPkcs1v15Sha256, &[Scope::Read, Scope::Withdraw]);
         let nobody = fs::File::open("/dev/null").expect("a device");
-        self.agent.admin().add(&Register::Generate(NewKey { rsa_bits: Some(bits), ..new }), nobody.as_fd())
+        self.agent
+            .admin()
+            .add(&Register::Generate(NewKey { rsa_bits: Some(bits), ..new }), nobody.as_fd())
     }
 
     fn activate(&self) {
-        let activate = Register::Activate { v: 1, name: "cold".to_owned(), api_key: "theid".to_owned() };
+        let activate =
+            Register::Activate { v: 1, name: "cold".to_owned(), api_key: "theid".to_owned() };
         self.agent.admin().register(&activate).expect("active");
     }
 
@@ -104,7 +115,10 @@ impl TouchAgent {
             let asking = scope.spawn(|| self.ask());
             assert!(self.desk.card.wait_blink(LONG), "it blinks; log:\n{}", self.agent.log());
             assert!(self.desk.card.press());
-            asking.join().expect("no panic").unwrap_or_else(|error| panic!("{error}; log:\n{}", self.agent.log()))
+            asking
+                .join()
+                .expect("no panic")
+                .unwrap_or_else(|error| panic!("{error}; log:\n{}", self.agent.log()))
         });
         let after = self.desk.card.status();
         assert_eq!(after.blinks - before.blinks, 1, "one blink");
@@ -163,7 +177,8 @@ fn token(desk: &Desk, more: &str) -> String {
 
 fn token_with(desk: &Desk, pin: &str, more: &str) -> String {
     format!(
-        "[token.yk]\nprofile = \"yubikey-piv\"\nserial = {SERIAL}\npin = {pin}\nattestation_root = \"{}\"\n{more}",
+        "[token.yk]\nprofile = \"yubikey-piv\"\nserial = {SERIAL}\npin = {pin}\nattestation_root = \
+         \"{}\"\n{more}",
         desk.card.authority().display()
     )
 }
@@ -174,7 +189,8 @@ fn a_key_is_born_in_the_yubikey_attested_and_signs_with_one_touch_each() {
         [(Firmware::V5_7_1, Algorithm::Ed25519), (Firmware::V5_4_3, Algorithm::RsaPkcs1v15Sha256)]
     {
         let mut this = TouchAgent::start(firmware, "");
-        let made = this.generate(algorithm, &[Scope::Read, Scope::Withdraw], None, false).expect("made");
+        let made =
+            this.generate(algorithm, &[Scope::Read, Scope::Withdraw], None, false).expect("made");
         let key = made.key.expect("described");
         assert_eq!((key.tier, key.rung, key.state), (Tier::Device, 1, KeyState::AwaitingApiKey));
         assert_eq!((key.touch_attested_by, key.slot.as_deref()), (Some(Root::Other), Some("9a")));
@@ -183,7 +199,9 @@ fn a_key_is_born_in_the_yubikey_attested_and_signs_with_one_touch_each() {
         this.activate();
         let reply = this.touched();
         assert!(reply.url.contains("signature="), "{}", reply.url);
-        assert!(reply.headers.iter().any(|(name, value)| name == "X-MBX-APIKEY" && value == "theid"));
+        assert!(
+            reply.headers.iter().any(|(name, value)| name == "X-MBX-APIKEY" && value == "theid")
+        );
         this.agent.restart();
         this.touched();
         // The HSM's keys are served while the YubiKey blinks.
@@ -208,12 +226,17 @@ fn long_rsa_keys_are_born_where_the_firmware_makes_them() {
         this.public_key = made.public_key.and_then(|pem| {
             let der = der(&pem);
             // Nearly all of it is the modulus.
-            assert!((bits as usize / 8..bits as usize / 8 + 64).contains(&der.len()), "{bits}: {} bytes", der.len());
+            assert!(
+                (bits as usize / 8..bits as usize / 8 + 64).contains(&der.len()),
+                "{bits}: {} bytes",
+                der.len()
+            );
             PublicKey::from_der(Algorithm::RsaPkcs1v15Sha256, &der)
         });
         this.activate();
         this.touched();
-        let removed = this.agent.admin().register(&Register::Remove { v: 1, name: "cold".to_owned() });
+        let removed =
+            this.agent.admin().register(&Register::Remove { v: 1, name: "cold".to_owned() });
         removed.expect("its name is free");
     }
     let odd = this.generate_rsa(1024).expect_err("too short").to_string();
@@ -226,19 +249,24 @@ fn what_must_not_be_enrolled_is_refused() {
     let rsa = Algorithm::RsaPkcs1v15Sha256;
     let both = this.generate(rsa, &[Scope::Trade, Scope::Withdraw], None, false);
     assert_eq!(code(both), Some(Code::PolicyScope));
-    let newer = this.generate(Algorithm::Ed25519, &[Scope::Withdraw], None, false).expect_err("firmware 5.4");
+    let newer = this
+        .generate(Algorithm::Ed25519, &[Scope::Withdraw], None, false)
+        .expect_err("firmware 5.4");
     assert!(newer.to_string().contains("firmware 5.7"), "{newer}");
     for slot in ["f9", "9b", "xx"] {
-        assert_eq!(code(this.generate(rsa, &[Scope::Withdraw], Some(slot), false)), Some(Code::RequestMalformed));
+        assert_eq!(
+            code(this.generate(rsa, &[Scope::Withdraw], Some(slot), false)),
+            Some(Code::RequestMalformed)
+        );
     }
     for bits in [3072, 4096] {
         let newer = this.generate_rsa(bits).expect_err("firmware 5.4").to_string();
         assert!(newer.contains("firmware 5.7, and this is 5.4.3"), "{newer}");
     }
-    let imported = this
-        .agent
-        .admin()
-        .add(&Register::Add(cold_key(rsa, &[Scope::Read])), fs::File::open("/dev/null").expect("a device").as_fd());
+    let imported = this.agent.admin().add(
+        &Register::Add(cold_key(rsa, &[Scope::Read])),
+        fs::File::open("/dev/null").expect("a device").as_fd(),
+    );
     assert!(imported.expect_err("nothing is imported").to_string().contains("key generate"));
     // Another program's key, in the slot that would be taken.
     this.desk.generate(0x9a, AlgorithmId::EccP256, PinPolicy::Once, TouchPolicy::Never);

@@ -1,4 +1,5 @@
-//! The agent's id: made once, it stands in everything approvers sign, so that an approval serves one agent only.
+//! The agent's id: made once, it stands in everything approvers sign, so that an approval serves
+//! one agent only.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -7,13 +8,14 @@ use uuid::Uuid;
 
 const FILE: &str = "agent-id";
 
-/// Reads the id, or makes it at the first start. A file that holds no id is an error: a new id would surprise approvers.
+/// Reads the id, or makes it at the first start. A file that holds no id is an error: a new id
+/// would surprise approvers.
 pub fn of(state_dir: &Path) -> io::Result<String> {
     let path = state_dir.join(FILE);
     match std::fs::read_to_string(&path) {
-        Ok(text) => Uuid::try_parse(text.trim())
-            .map(|id| id.to_string())
-            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, format!("{} holds no id", path.display()))),
+        Ok(text) => Uuid::try_parse(text.trim()).map(|id| id.to_string()).map_err(|_| {
+            io::Error::new(io::ErrorKind::InvalidData, format!("{} holds no id", path.display()))
+        }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => make(state_dir, &path),
         Err(error) => Err(error),
     }

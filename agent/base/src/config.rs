@@ -1,4 +1,5 @@
-//! `agent.toml`: read once, refused whole where anything in it is unknown or wrong, and turned into the core's types.
+//! `agent.toml`: read once, refused whole where anything in it is unknown or wrong, and turned into
+//! the core's types.
 
 mod agent;
 mod approver;
@@ -75,7 +76,8 @@ pub fn load_with(path: &Path, facts: &Facts) -> Result<Config, ConfigError> {
 }
 
 fn read_text(path: &Path) -> Result<String, ConfigError> {
-    let absolute = std::path::absolute(path).map_err(|cause| ConfigError::Read { path: path.to_owned(), cause })?;
+    let absolute = std::path::absolute(path)
+        .map_err(|cause| ConfigError::Read { path: path.to_owned(), cause })?;
     let path = absolute.as_path();
     let file = trusted_path::open(path, Exposure::Public)?;
     let mut bytes = Vec::new();
@@ -92,28 +94,34 @@ pub fn parse(text: impl Into<String>, path: &Path, facts: &Facts) -> Result<Conf
     let text = text.into();
     let problems = Problems::default();
     let mut config = sections(&tree(&text, &problems), path, facts, &problems);
-    problems.into_result(&text, path).map_err(|report| ConfigError::Invalid { report: Box::new(report) })?;
+    problems
+        .into_result(&text, path)
+        .map_err(|report| ConfigError::Invalid { report: Box::new(report) })?;
     config.warnings = warnings::of(&config, facts.own_uid);
     config.policy.sha256 = sha256(&text, &config.policy.approvers, &config.tokens);
     config.text = text;
     Ok(config)
 }
 
-/// Of the text; and of the attestations and profiles it leads to, since a key and the strength of a token may come from one.
+/// Of the text; and of the attestations and profiles it leads to, since a key and the strength of a
+/// token may come from one.
 fn sha256(text: &str, approvers: &[approval::Approver], tokens: &[TokenConfig]) -> String {
     let attested = approvers.iter().filter_map(|approver| match &approver.touch {
         Touch::Attested(attested) => Some(attested),
         Touch::InSignature => None,
     });
     let proofs = attested.flat_map(|attested| {
-        [("attestation", attested.chain()), ("attestation_root", attested.other_root().unwrap_or_default())]
+        [
+            ("attestation", attested.chain()),
+            ("attestation_root", attested.other_root().unwrap_or_default()),
+        ]
     });
     let profiles = tokens.iter().map(|token| ("profile", token.profile_text.as_str()));
     digest(text, proofs.chain(profiles))
 }
 
-/// Each file stands behind a NUL, its kind and its length: no text of `agent.toml` has a NUL, so that nothing can stand in one
-/// file here and count as part of another.
+/// Each file stands behind a NUL, its kind and its length: no text of `agent.toml` has a NUL, so
+/// that nothing can stand in one file here and count as part of another.
 fn digest<'a>(text: &str, files: impl Iterator<Item = (&'static str, &'a str)>) -> String {
     let mut hash = Sha256::new_with_prefix(text);
     for (kind, content) in files.filter(|(_, content)| !content.is_empty()) {
@@ -125,24 +133,31 @@ fn digest<'a>(text: &str, files: impl Iterator<Item = (&'static str, &'a str)>) 
 
 const SYNTAX: &str = "a line is `name = value`, `[section]` or `# comment`; text stands in quotes";
 
-/// The text as a tree; an empty one where it does not parse, since what could be saved of it may mean something else.
+/// The text as a tree; an empty one where it does not parse, since what could be saved of it may
+/// mean something else.
 fn tree<'a>(text: &'a str, problems: &Problems) -> DeTable<'a> {
     let (root, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
         return root.into_inner();
     }
     conceal::values_of_secrets(text).into_iter().for_each(|span| problems.hide(span));
-    let mut errors: Vec<_> =
-        errors.iter().map(|error| (error.span().unwrap_or(text.len()..text.len()), error.message())).collect();
+    let mut errors: Vec<_> = errors
+        .iter()
+        .map(|error| (error.span().unwrap_or(text.len()..text.len()), error.message()))
+        .collect();
     errors.sort_by_key(|(span, _)| span.start);
     // What follows on the same line is mostly a consequence of the first.
-    let has_line_end = |range| text.as_bytes().get(range).is_some_and(|bytes: &[u8]| bytes.contains(&b'\n'));
+    let has_line_end =
+        |range| text.as_bytes().get(range).is_some_and(|bytes: &[u8]| bytes.contains(&b'\n'));
     errors.dedup_by(|later, first| !has_line_end(first.0.start..later.0.start));
     for (span, message) in errors {
         problems.add(match message {
-            "duplicate key" => {
-                Problem::new(span, "expected each name once", "it is there already", "remove one of them, or rename it")
-            }
+            "duplicate key" => Problem::new(
+                span,
+                "expected each name once",
+                "it is there already",
+                "remove one of them, or rename it",
+            ),
             message => Problem::new(span, "expected TOML", message, SYNTAX),
         });
     }
@@ -164,35 +179,54 @@ fn not_text(bytes: &[u8], path: &Path) -> ConfigError {
 }
 
 /// Reads every section, and compares those that could collide.
-fn sections<'a>(root: &'a DeTable<'a>, path: &Path, facts: &Facts, problems: &'a Problems) -> Config {
+fn sections<'a>(
+    root: &'a DeTable<'a>,
+    path: &Path,
+    facts: &Facts,
+    problems: &'a Problems,
+) -> Config {
     let directory = path.parent().unwrap_or(Path::new("/"));
     let mut fields = Fields::new("agent.toml".to_owned(), 0..0, root, problems);
-    let (agent, spans) =
-        fields.optional("agent", |value, problems| Fields::of_section("[agent]", value, problems)).map_or_else(
+    let (agent, spans) = fields
+        .optional("agent", |value, problems| Fields::of_section("[agent]", value, problems))
+        .map_or_else(
             || (AgentSettings::default_of(facts), AgentSpans::default()),
             |fields| AgentSettings::read(fields, facts),
         );
     let mut named = |section| {
-        fields.optional(section, |value, problems| named_tables(section, value, problems)).unwrap_or_default()
+        fields
+            .optional(section, |value, problems| named_tables(section, value, problems))
+            .unwrap_or_default()
     };
     let tokens = token::read_all(named("token"), &agent, facts);
-    let clients: Vec<ReadClient> =
-        named("client").into_iter().filter_map(|(name, fields)| client::read(name, fields, facts)).collect();
+    let clients: Vec<ReadClient> = named("client")
+        .into_iter()
+        .filter_map(|(name, fields)| client::read(name, fields, facts))
+        .collect();
     client::check_together(&clients, &agent, &spans, facts, problems);
     let approvers = named("approver");
     let approvers: Vec<_> = approvers
         .into_iter()
-        .filter_map(|(name, fields)| Some((fields.at(), approver::read(name, fields, directory, facts)?)))
+        .filter_map(|(name, fields)| {
+            Some((fields.at(), approver::read(name, fields, directory, facts)?))
+        })
         .collect();
     let transfers = transfer::rules(named("transfer"));
     let destinations = fields.optional("destination", |value, problems| {
-        repeated_tables("[[destination]]", "write each as [[destination]] with its fields below", value, problems)
+        repeated_tables(
+            "[[destination]]",
+            "write each as [[destination]] with its fields below",
+            value,
+            problems,
+        )
     });
     let destinations = transfer::destinations(destinations.unwrap_or_default());
     fields.finish();
     approver::check_together(&approvers, problems);
-    let client_sockets =
-        clients.iter().filter_map(|one| Some((one.client.name.clone(), one.socket.clone()?))).collect();
+    let client_sockets = clients
+        .iter()
+        .filter_map(|one| Some((one.client.name.clone(), one.socket.clone()?)))
+        .collect();
     let policy = Policy {
         clients: clients.into_iter().map(|one| one.client).collect(),
         destinations,
@@ -238,9 +272,17 @@ mod tests {
     #[test]
     fn nothing_moves_between_the_files_that_a_hash_is_of() {
         let text = "[agent]\n";
-        assert_eq!(digest(text, [].into_iter()), HEXLOWER.encode(&Sha256::digest(text)), "of a file alone");
+        assert_eq!(
+            digest(text, [].into_iter()),
+            HEXLOWER.encode(&Sha256::digest(text)),
+            "of a file alone"
+        );
         let none: [(&str, &str); 2] = [("profile", ""), ("attestation_root", "")];
-        assert_eq!(digest(text, none.into_iter()), digest(text, [].into_iter()), "what is not there counts nothing");
+        assert_eq!(
+            digest(text, none.into_iter()),
+            digest(text, [].into_iter()),
+            "what is not there counts nothing"
+        );
         let splits: [&[(&'static str, &str)]; 6] = [
             &[("profile", "ab")],
             &[("profile", "a"), ("profile", "b")],
@@ -249,7 +291,8 @@ mod tests {
             &[("attestation_root", "ab")],
             &[("profile", "a\0profile 1\0b")],
         ];
-        let mut hashes: Vec<_> = splits.iter().map(|files| digest(text, files.iter().copied())).collect();
+        let mut hashes: Vec<_> =
+            splits.iter().map(|files| digest(text, files.iter().copied())).collect();
         hashes.push(digest("[agent]\na", [("profile", "b")].into_iter()));
         hashes.push(digest("[agent]\nab", [].into_iter()));
         let all = hashes.len();
@@ -258,7 +301,8 @@ mod tests {
         assert_eq!(hashes.len(), all);
         for place in ["# \0profile 1\0", "\0profile 1\0", "note = \"\0\""] {
             let text = format!("[agent]\n{place}\n");
-            let parsed = parse(text, Path::new("/nonexistent/agent.toml"), &Facts::of_this_process());
+            let parsed =
+                parse(text, Path::new("/nonexistent/agent.toml"), &Facts::of_this_process());
             assert!(parsed.is_err(), "{place:?}: agent.toml has no NUL");
             let (_, errors) = DeTable::parse_recoverable(place);
             assert!(!errors.is_empty(), "{place:?} is no TOML");

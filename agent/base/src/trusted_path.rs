@@ -1,4 +1,5 @@
-//! Files the agent believes: owned by root or by the agent's own user, and so is everything on the way to them.
+//! Files the agent believes: owned by root or by the agent's own user, and so is everything on the
+//! way to them.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -27,10 +28,12 @@ pub enum Kind {
     File(Exposure),
 }
 
-/// Why a file is not believed. The texts name the offending path and, where there is one, the command that mends it.
+/// Why a file is not believed. The texts name the offending path and, where there is one, the
+/// command that mends it.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
-    #[error("{} can be read or written by others; mend it with: chmod 0600 {}", .0.display(), shell::path(.0))]
+    #[error("{} can be read or written by others; mend it with: chmod 0600 \
+             {}", .0.display(), shell::path(.0))]
     Exposed(PathBuf),
     #[error("{} is not a {}", path.display(), expected.word())]
     Irregular { path: PathBuf, expected: Kind },
@@ -47,7 +50,8 @@ pub enum TrustError {
     TooManyLinks(PathBuf),
     #[error("{} cannot be opened", path.display())]
     Unreadable { path: PathBuf, source: io::Error },
-    #[error("{} can be changed by others; mend it with: chmod go-w {}", .0.display(), shell::path(.0))]
+    #[error("{} can be changed by others; mend it with: chmod go-w \
+             {}", .0.display(), shell::path(.0))]
     Writable(PathBuf),
 }
 
@@ -58,7 +62,9 @@ impl TrustError {
             Self::Exposed(_) => "it can be read or written by others: set its mode to 0600",
             Self::Irregular { .. } => "it is not a regular file",
             Self::Link(_) => "it is a symbolic link",
-            Self::Owner { .. } => "it, or a directory above it, belongs to neither root nor the agent's user",
+            Self::Owner { .. } => {
+                "it, or a directory above it, belongs to neither root nor the agent's user"
+            }
             Self::Relative(_) => "its path is not absolute",
             Self::TooManyLinks(_) => "its path leads through too many symbolic links",
             Self::Unreadable { .. } => "it cannot be opened",
@@ -67,10 +73,11 @@ impl TrustError {
     }
 }
 
-/// Opens a file for reading after checking it and every directory above it; what is read is what was checked.
+/// Opens a file for reading after checking it and every directory above it; what is read is what
+/// was checked.
 ///
-/// A symbolic link as the last component is refused for [`Exposure::Secret`]; elsewhere links are followed where both
-/// the link and what it leads to are trusted.
+/// A symbolic link as the last component is refused for [`Exposure::Secret`]; elsewhere links are
+/// followed where both the link and what it leads to are trusted.
 pub fn open(path: &Path, exposure: Exposure) -> Result<File, TrustError> {
     walk(path, Kind::File(exposure)).map(File::from)
 }
@@ -82,10 +89,11 @@ pub fn check(path: &Path, kind: Kind) -> Result<(), TrustError> {
 
 const MOST_LINKS: u32 = 40; // as the kernel's own walk
 
-/// Walks from `/` one component at a time, each opened relative to the directory that was just checked.
+/// Walks from `/` one component at a time, each opened relative to the directory that was just
+/// checked.
 ///
-/// Nothing can be swapped in between: only root and the agent's user can change a directory that passed, and a
-/// descriptor stays with what it was opened on.
+/// Nothing can be swapped in between: only root and the agent's user can change a directory that
+/// passed, and a descriptor stays with what it was opened on.
 fn walk(path: &Path, kind: Kind) -> Result<OwnedFd, TrustError> {
     if !path.is_absolute() {
         return Err(TrustError::Relative(path.to_owned()));
@@ -125,8 +133,14 @@ fn walk(path: &Path, kind: Kind) -> Result<OwnedFd, TrustError> {
 }
 
 /// Puts the link's target before what is still ahead.
-fn follow(way: &mut Way, name: &OsStr, here: &Path, ahead: &mut VecDeque<OsString>) -> Result<(), TrustError> {
-    let target = rustix::fs::readlinkat(way.directory(), name, Vec::new()).map_err(|error| unreadable(here, error))?;
+fn follow(
+    way: &mut Way,
+    name: &OsStr,
+    here: &Path,
+    ahead: &mut VecDeque<OsString>,
+) -> Result<(), TrustError> {
+    let target = rustix::fs::readlinkat(way.directory(), name, Vec::new())
+        .map_err(|error| unreadable(here, error))?;
     let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
     if target.is_absolute() {
         way.back_to_root();
@@ -138,22 +152,26 @@ fn follow(way: &mut Way, name: &OsStr, here: &Path, ahead: &mut VecDeque<OsStrin
 }
 
 fn components(path: &Path) -> VecDeque<OsString> {
-    let named = path.components().filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir));
+    let named = path
+        .components()
+        .filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir));
     named.map(|part| part.as_os_str().to_owned()).collect()
 }
 
 fn open_file(way: &Way, name: &OsStr, path: PathBuf, kind: Kind) -> Result<OwnedFd, TrustError> {
     // NONBLOCK: opening a FIFO that someone left there must not hang.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOFOLLOW;
-    let file =
-        rustix::fs::openat(way.directory(), name, flags, Mode::empty()).map_err(|error| unreadable(&path, error))?;
+    let file = rustix::fs::openat(way.directory(), name, flags, Mode::empty())
+        .map_err(|error| unreadable(&path, error))?;
     let found = rustix::fs::fstat(&file).map_err(|error| unreadable(&path, error))?;
     if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
         return Err(TrustError::Irregular { path, expected: kind });
     }
     check_owner(&path, &found)?;
     match kind {
-        Kind::File(Exposure::Secret) if found.st_mode & 0o077 != 0 => Err(TrustError::Exposed(path)),
+        Kind::File(Exposure::Secret) if found.st_mode & 0o077 != 0 => {
+            Err(TrustError::Exposed(path))
+        }
         _ if is_writable_by_others(&found) => Err(TrustError::Writable(path)),
         _ => Ok(file),
     }
@@ -203,13 +221,15 @@ impl Way {
 fn open_directory(parent: impl AsFd, name: &OsStr, path: &Path) -> Result<OwnedFd, TrustError> {
     // PATH: a directory may be passed through without the right to list it.
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let directory = rustix::fs::openat(parent, name, flags, Mode::empty()).map_err(|error| unreadable(path, error))?;
+    let directory = rustix::fs::openat(parent, name, flags, Mode::empty())
+        .map_err(|error| unreadable(path, error))?;
     let found = rustix::fs::fstat(&directory).map_err(|error| unreadable(path, error))?;
     if FileType::from_raw_mode(found.st_mode) != FileType::Directory {
         return Err(TrustError::Irregular { path: path.to_owned(), expected: Kind::Directory });
     }
     check_owner(path, &found)?;
-    // In a sticky directory of root's (/tmp) others cannot replace what is ours, and all below must be ours or root's.
+    // In a sticky directory of root's (/tmp) others cannot replace what is ours, and all below must
+    // be ours or root's.
     let sticky = found.st_mode & 0o1000 != 0 && found.st_uid == 0;
     if is_writable_by_others(&found) && !sticky {
         return Err(TrustError::Writable(path.to_owned()));
@@ -217,7 +237,8 @@ fn open_directory(parent: impl AsFd, name: &OsStr, path: &Path) -> Result<OwnedF
     Ok(directory)
 }
 
-/// An access control list that lets others write shows here too: its mask stands in the group's bits.
+/// An access control list that lets others write shows here too: its mask stands in the group's
+/// bits.
 const fn is_writable_by_others(found: &Stat) -> bool {
     found.st_mode & 0o022 != 0
 }

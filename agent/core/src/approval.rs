@@ -1,7 +1,8 @@
 //! An approval: an approver's signature over one exact request, kept as evidence.
 //!
-//! The bytes are rebuilt from the fields of a [`Statement`] by whoever signs and whoever verifies; nobody signs bytes it
-//! was handed. The signature is an SSHSIG (OpenSSH's PROTOCOL.sshsig) in the namespace [`NAMESPACE`].
+//! The bytes are rebuilt from the fields of a [`Statement`] by whoever signs and whoever verifies;
+//! nobody signs bytes it was handed. The signature is an SSHSIG (OpenSSH's PROTOCOL.sshsig) in the
+//! namespace [`NAMESPACE`].
 
 mod attested;
 mod collected;
@@ -94,8 +95,13 @@ pub enum NotAnApproval {
 
 /// Verifies one signature over `message` by any of `approvers`.
 ///
-/// A FIDO counter says nothing: many tokens always send zero. What counts is the user-presence flag.
-pub fn verify(approvers: &[Approver], message: &[u8], sshsig: &str) -> Result<Approval, NotAnApproval> {
+/// A FIDO counter says nothing: many tokens always send zero. What counts is the user-presence
+/// flag.
+pub fn verify(
+    approvers: &[Approver],
+    message: &[u8],
+    sshsig: &str,
+) -> Result<Approval, NotAnApproval> {
     let signature = SshSig::from_pem(sshsig).map_err(|_| NotAnApproval::Malformed)?;
     if signature.namespace() != NAMESPACE {
         return Err(NotAnApproval::Namespace(signature.namespace().to_owned()));
@@ -111,7 +117,12 @@ pub fn verify(approvers: &[Approver], message: &[u8], sshsig: &str) -> Result<Ap
     Ok(Approval { approver, person, touch, public_key, sshsig: sshsig.to_owned() })
 }
 
-fn verify_with(key: &PublicKey, touch: &Touch, message: &[u8], signature: &SshSig) -> Result<(), NotAnApproval> {
+fn verify_with(
+    key: &PublicKey,
+    touch: &Touch,
+    message: &[u8],
+    signature: &SshSig,
+) -> Result<(), NotAnApproval> {
     if !matches!(signature.hash_alg(), HashAlg::Sha256 | HashAlg::Sha512) {
         return Err(NotAnApproval::Hash);
     }
@@ -123,11 +134,13 @@ fn verify_with(key: &PublicKey, touch: &Touch, message: &[u8], signature: &SshSi
     }
 }
 
-/// The flags stand before the four bytes of the counter at the end of a FIDO signature (OpenSSH's PROTOCOL.u2f).
+/// The flags stand before the four bytes of the counter at the end of a FIDO signature (OpenSSH's
+/// PROTOCOL.u2f).
 fn user_was_present(signature: &SshSig) -> bool {
     const COUNTER: usize = 4;
     const USER_PRESENT: u8 = 0x01;
-    let fido = matches!(signature.algorithm(), Algorithm::SkEd25519 | Algorithm::SkEcdsaSha2NistP256);
+    let fido =
+        matches!(signature.algorithm(), Algorithm::SkEd25519 | Algorithm::SkEcdsaSha2NistP256);
     let bytes = signature.signature_bytes();
     let flags = bytes.len().checked_sub(COUNTER + 1).and_then(|at| bytes.get(at));
     fido && flags.is_some_and(|flags| flags & USER_PRESENT != 0)

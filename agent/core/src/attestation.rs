@@ -1,7 +1,9 @@
-//! A PIV attestation: certificates by which a YubiKey says that a key was made in it, and what using that key takes.
+//! A PIV attestation: certificates by which a YubiKey says that a key was made in it, and what
+//! using that key takes.
 //!
-//! The slot's certificate is signed by the card's own attestation key (F9), whose certificate leads to a root of Yubico's or to
-//! one the operator named. Format: <https://developers.yubico.com/PIV/Introduction/PIV_attestation.html>
+//! The slot's certificate is signed by the card's own attestation key (F9), whose certificate leads
+//! to a root of Yubico's or to one the operator named. Format:
+//! <https://developers.yubico.com/PIV/Introduction/PIV_attestation.html>
 
 mod certificate;
 mod roots;
@@ -71,7 +73,9 @@ pub enum TouchPolicy {
 pub enum NotAttested {
     #[error("the certificate of {0} may not sign others")]
     NotAnAuthority(String),
-    #[error("the certificate of {0} does not lead to a root of Yubico's, nor to one that is configured")]
+    #[error(
+        "the certificate of {0} does not lead to a root of Yubico's, nor to one that is configured"
+    )]
     UnknownRoot(String),
     #[error("the certificate of {0} is not signed by the next one")]
     Signature(String),
@@ -80,7 +84,8 @@ pub enum NotAttested {
     #[error("the certificate of {0} does not say {1:?}: it attests no key of a PIV slot")]
     Missing(String, &'static str),
     #[error(
-        "the chain is of {0} certificates; it takes the slot's, then the card's own (F9), then those up to the root"
+        "the chain is of {0} certificates; it takes the slot's, then the card's own (F9), then \
+         those up to the root"
     )]
     Length(usize),
 }
@@ -88,8 +93,8 @@ pub enum NotAttested {
 /// The slot's certificate, the card's, and up to three of Yubico's below the root.
 const LONGEST: usize = 6;
 
-/// Follows the chain from the slot's certificate to a root. The certificates' dates are not looked at: a card has no clock, and a
-/// key does not move by the passing of time.
+/// Follows the chain from the slot's certificate to a root. The certificates' dates are not looked
+/// at: a card has no clock, and a key does not move by the passing of time.
 pub fn verify(chain: &Chain, roots: &Roots) -> Result<Attestation, NotAttested> {
     let certificates = chain.certificates();
     let [slot, authorities @ ..] = certificates else { return Err(NotAttested::Length(0)) };
@@ -98,7 +103,8 @@ pub fn verify(chain: &Chain, roots: &Roots) -> Result<Attestation, NotAttested> 
     }
     let mut below = slot;
     for (depth, authority) in authorities.iter().enumerate() {
-        // A chain may end with the root itself: what counts is the root as it stands here, found below.
+        // A chain may end with the root itself: what counts is the root as it stands here, found
+        // below.
         if authority.is_self_issued() && depth > 0 {
             break;
         }
@@ -112,7 +118,11 @@ pub fn verify(chain: &Chain, roots: &Roots) -> Result<Attestation, NotAttested> 
 }
 
 /// `depth` is the number of authorities between this one and the slot's certificate.
-fn signed_by(below: &Certificate, authority: &Certificate, depth: usize) -> Result<(), NotAttested> {
+fn signed_by(
+    below: &Certificate,
+    authority: &Certificate,
+    depth: usize,
+) -> Result<(), NotAttested> {
     if !authority.may_sign(depth) {
         return Err(NotAttested::NotAnAuthority(authority.name()));
     }
@@ -127,8 +137,9 @@ fn read(slot: &Certificate, root: Root) -> Result<Attestation, NotAttested> {
     const FIRMWARE: &str = "firmware";
     const SERIAL: &str = "serial number";
     const POLICIES: &str = "PIN and touch policy";
-    let value =
-        |number: u32, what| slot.yubico_extension(number).ok_or_else(|| NotAttested::Missing(slot.name(), what));
+    let value = |number: u32, what| {
+        slot.yubico_extension(number).ok_or_else(|| NotAttested::Missing(slot.name(), what))
+    };
     let wrong = |what| NotAttested::Extension(slot.name(), what);
     let &[major, minor, patch] = value(3, FIRMWARE)? else { return Err(wrong(FIRMWARE)) };
     let serial = certificate::integer(value(7, SERIAL)?).ok_or_else(|| wrong(SERIAL))?;

@@ -1,6 +1,8 @@
-//! Reads a journal: verifies its chain, follows its end, finds one record. Where the bytes come from is a port.
+//! Reads a journal: verifies its chain, follows its end, finds one record. Where the bytes come
+//! from is a port.
 //!
-//! Everything here also works beside a running agent: the last line of the newest segment may be unfinished.
+//! Everything here also works beside a running agent: the last line of the newest segment may be
+//! unfinished.
 
 mod tail;
 
@@ -21,7 +23,8 @@ impl SegmentName {
 
     pub fn parse(name: &str) -> Option<Self> {
         let digits = name.strip_suffix(".jsonl")?;
-        let number = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())??;
+        let number =
+            digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())??;
         let segment = Self(number);
         (number > 0 && segment.to_string() == name).then_some(segment)
     }
@@ -71,7 +74,9 @@ pub fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Li
     match line.pop_if(|last| *last == b'\n') {
         Some(_) => Ok(Line::Whole),
         None if read == 0 => Ok(Line::End),
-        None if read == limit => Err(io::Error::new(io::ErrorKind::InvalidData, "a line is longer than any record")),
+        None if read == limit => {
+            Err(io::Error::new(io::ErrorKind::InvalidData, "a line is longer than any record"))
+        }
         None => Ok(Line::Unfinished),
     }
 }
@@ -83,7 +88,8 @@ pub struct VerifyReport {
     pub records: u64,
     pub first_seq: Option<u64>,
     pub last_seq: Option<u64>,
-    /// What the first record names as the line before it: 64 zeros where the journal is whole from its beginning.
+    /// What the first record names as the line before it: 64 zeros where the journal is whole from
+    /// its beginning.
     pub anchor: Option<Hash>,
     pub last_hash: Option<Hash>,
     /// Bytes of a record that is being written, or was when the agent stopped.
@@ -106,7 +112,8 @@ pub const MAX_PROBLEMS: usize = 100;
 
 /// Verifies the chain, from the segment that holds record `from` on, in constant memory.
 ///
-/// `progress` is called with the bytes done and the bytes in all, after each few hundred records and at the end.
+/// `progress` is called with the bytes done and the bytes in all, after each few hundred records
+/// and at the end.
 pub fn verify(
     segments: &impl Segments,
     from: Option<u64>,
@@ -138,11 +145,18 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn segment(&mut self, segments: &impl Segments, file: SegmentFile, newest: bool) -> io::Result<()> {
+    fn segment(
+        &mut self,
+        segments: &impl Segments,
+        file: SegmentFile,
+        newest: bool,
+    ) -> io::Result<()> {
         let reader = match segments.open(file.name, 0) {
             Ok(reader) => reader,
             // Retention removed it since it was listed.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && self.chain.is_none() => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.chain.is_none() => {
+                return Ok(());
+            }
             Err(error) => return Err(error),
         };
         self.report.segments += 1;
@@ -154,7 +168,9 @@ impl Walk<'_> {
                 Line::End => return Ok(()),
                 Line::Whole => self.line(file.name, line, &bytes),
                 Line::Unfinished if newest => self.report.unfinished_bytes = bytes.len(),
-                Line::Unfinished => self.problem(file.name, line, "its last line is unfinished".to_owned()),
+                Line::Unfinished => {
+                    self.problem(file.name, line, "its last line is unfinished".to_owned())
+                }
             }
             self.done += bytes.len() as u64 + 1;
             if line % 256 == 0 {
@@ -179,7 +195,11 @@ impl Walk<'_> {
             self.problem(segment, line, error);
         }
         if line == 1 && head.kind != "segment" {
-            self.problem(segment, line, "a segment starts with a record of kind segment".to_owned());
+            self.problem(
+                segment,
+                line,
+                "a segment starts with a record of kind segment".to_owned(),
+            );
         }
         self.chain = Some(chain);
         self.report.records += 1;
@@ -199,9 +219,9 @@ fn body(head: &Head<'_>, line: &[u8]) -> Result<(), String> {
     let text = std::str::from_utf8(line).map_err(|error| error.to_string())?;
     let record = Record::parse(&head.kind, text);
     match record.map_err(|error| format!("it is no record of kind {}: {error}", head.kind))? {
-        Some(Record::Approval(approval)) => approval
-            .verify()
-            .map_err(|reason| format!("the approval of {} does not hold: {reason}", approval.request_id)),
+        Some(Record::Approval(approval)) => approval.verify().map_err(|reason| {
+            format!("the approval of {} does not hold: {reason}", approval.request_id)
+        }),
         _ => Ok(()),
     }
 }

@@ -1,6 +1,7 @@
 //! The hash chain of the journal: each line carries the hash of the line before it.
 //!
-//! A line is `{"seq":…,"time_ms":…,"kind":"…",…,"prev":"…"}`; its hash is the SHA-256 of its bytes without the newline.
+//! A line is `{"seq":…,"time_ms":…,"kind":"…",…,"prev":"…"}`; its hash is the SHA-256 of its bytes
+//! without the newline.
 
 use std::borrow::Cow;
 
@@ -28,7 +29,8 @@ impl Hash {
 
     pub fn parse(hex: &str) -> Option<Self> {
         let mut bytes = [0; 32];
-        (hex.len() == 64 && HEXLOWER.decode_mut(hex.as_bytes(), &mut bytes) == Ok(32)).then_some(Self(bytes))
+        (hex.len() == 64 && HEXLOWER.decode_mut(hex.as_bytes(), &mut bytes) == Ok(32))
+            .then_some(Self(bytes))
     }
 
     fn hex(self) -> [u8; 64] {
@@ -60,7 +62,8 @@ impl Serialize for Hash {
 impl<'de> Deserialize<'de> for Hash {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Cow::<'_, str>::deserialize(deserializer)?;
-        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("a hash is 64 lower-case hex digits"))
+        Self::parse(&text)
+            .ok_or_else(|| serde::de::Error::custom("a hash is 64 lower-case hex digits"))
     }
 }
 
@@ -104,7 +107,12 @@ impl Chain {
     /// Writes the next line, newline included, to the end of `buffer`.
     ///
     /// An error leaves chain and buffer as they were.
-    pub fn write(&mut self, buffer: &mut Vec<u8>, time_ms: u64, record: &Record<'_>) -> serde_json::Result<Link> {
+    pub fn write(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        time_ms: u64,
+        record: &Record<'_>,
+    ) -> serde_json::Result<Link> {
         use std::io::Write as _;
         let start = buffer.len();
         // Writing to a vector cannot fail.
@@ -151,9 +159,11 @@ pub struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
-    /// The whole line is UTF-8 and an object: serde alone would look at neither the texts of unknown fields nor the braces.
+    /// The whole line is UTF-8 and an object: serde alone would look at neither the texts of
+    /// unknown fields nor the braces.
     pub fn parse(line: &'a [u8]) -> Result<Self, ChainError> {
-        let not_a_record = |what: &dyn std::fmt::Display| ChainError::NotARecord(serde::de::Error::custom(what));
+        let not_a_record =
+            |what: &dyn std::fmt::Display| ChainError::NotARecord(serde::de::Error::custom(what));
         let text = std::str::from_utf8(line).map_err(|error| not_a_record(&error))?;
         if !text.starts_with('{') {
             return Err(not_a_record(&"it does not start with {"));
@@ -218,7 +228,8 @@ mod tests {
         for index in 0..buffer.len() {
             let mut changed = buffer.clone();
             changed[index] ^= 1;
-            // A change of the last line leaves the lines whole and shows in the hash the next record would carry.
+            // A change of the last line leaves the lines whole and shows in the hash the next
+            // record would carry.
             assert_ne!(whole(&changed), sound, "byte {index}");
         }
     }
@@ -227,9 +238,16 @@ mod tests {
     fn a_line_is_one_object_in_utf8() {
         let fields = format!(r#"1,2,"closed","{}""#, Hash::GENESIS);
         assert!(Head::parse(format!("[{fields}]").as_bytes()).is_err());
-        let object = format!(r#"{{"seq":1,"time_ms":2,"kind":"closed","later":"é","prev":"{}"}}"#, Hash::GENESIS);
+        let object = format!(
+            r#"{{"seq":1,"time_ms":2,"kind":"closed","later":"é","prev":"{}"}}"#,
+            Hash::GENESIS
+        );
         assert!(Head::parse(object.as_bytes()).is_ok());
-        let other = object.as_bytes().iter().map(|byte| if *byte == 0xa9 { 0xff } else { *byte }).collect::<Vec<_>>();
+        let other = object
+            .as_bytes()
+            .iter()
+            .map(|byte| if *byte == 0xa9 { 0xff } else { *byte })
+            .collect::<Vec<_>>();
         assert!(Head::parse(&other).is_err());
     }
 

@@ -3,9 +3,11 @@
 use rust_decimal::{Decimal, RoundingStrategy};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A decimal of zero or more, written without sign, exponent, separators, padding zeros or a bare point.
+/// A decimal of zero or more, written without sign, exponent, separators, padding zeros or a bare
+/// point.
 ///
-/// At most 28 digits in all, so that no digit is ever lost; `rust_decimal`'s own parser rounds and takes `+1` and `1_0`.
+/// At most 28 digits in all, so that no digit is ever lost; `rust_decimal`'s own parser rounds and
+/// takes `+1` and `1_0`.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Amount(Decimal);
 
@@ -14,14 +16,16 @@ const MAX_DIGITS: usize = 28;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error(
-    "not a plain decimal (digits, optionally a point and digits; no sign, exponent or leading zero; at most 28 digits)"
+    "not a plain decimal (digits, optionally a point and digits; no sign, exponent or leading \
+     zero; at most 28 digits)"
 )]
 pub struct NotAnAmount;
 
 impl Amount {
     pub const ZERO: Self = Self(Decimal::ZERO);
     /// The largest: 28 nines.
-    pub const MAX: Self = Self(Decimal::from_parts(0x0FFF_FFFF, 0x3E25_0261, 0x204F_CE5E, false, 0));
+    pub const MAX: Self =
+        Self(Decimal::from_parts(0x0FFF_FFFF, 0x3E25_0261, 0x204F_CE5E, false, 0));
 
     pub fn parse(text: &str) -> Result<Self, NotAnAmount> {
         let (whole, fraction) = match text.split_once('.') {
@@ -58,7 +62,8 @@ impl Amount {
     #[must_use]
     pub fn checked_sub(self, other: Self) -> Option<Self> {
         let difference = self.0.checked_sub(other.0).filter(|_| other <= self)?;
-        (difference.checked_add(other.0)? == self.0 && is_writable(difference)).then_some(Self(difference))
+        (difference.checked_add(other.0)? == self.0 && is_writable(difference))
+            .then_some(Self(difference))
     }
 
     /// The product rounded up at the 28th digit: a notional is never judged smaller than it is.
@@ -82,12 +87,14 @@ impl Amount {
     }
 }
 
-/// True where the text of the decimal is one that [`Amount::parse`] takes: what is recorded can be read back.
+/// True where the text of the decimal is one that [`Amount::parse`] takes: what is recorded can be
+/// read back.
 fn is_writable(decimal: Decimal) -> bool {
     (decimal.scale() as usize) < MAX_DIGITS && decimal.mantissa() <= Amount::MAX.0.mantissa()
 }
 
-/// The next decimal of at most 28 digits, not below `decimal`; `None` where it has more before the point.
+/// The next decimal of at most 28 digits, not below `decimal`; `None` where it has more before the
+/// point.
 fn writable_up(decimal: Decimal) -> Option<Amount> {
     let rounded = |digits| decimal.round_dp_with_strategy(digits, RoundingStrategy::AwayFromZero);
     (0..=decimal.scale()).rev().map(rounded).find(|rounded| is_writable(*rounded)).map(Amount)
@@ -130,7 +137,14 @@ mod tests {
 
     #[test]
     fn takes_plain_decimals_only() {
-        for text in ["0", "1", "0.1", "10.50", "0.0000000000000000000000001", "9999999999999999999999999999"] {
+        for text in [
+            "0",
+            "1",
+            "0.1",
+            "10.50",
+            "0.0000000000000000000000001",
+            "9999999999999999999999999999",
+        ] {
             assert!(Amount::parse(text).is_ok(), "{text}");
         }
         let long = "1".repeat(10_000);

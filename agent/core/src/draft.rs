@@ -14,7 +14,8 @@ use crate::request::{Method, Request};
 use crate::stamp::Stamp;
 
 /// RFC 3986: everything but unreserved characters is encoded.
-pub const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+pub const UNRESERVED: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Percent-encodes everything but RFC 3986's unreserved characters; space becomes `%20`.
 pub fn percent(text: &str) -> PercentEncode<'_> {
@@ -82,8 +83,8 @@ impl Template {
         self
     }
 
-    /// A JSON object of which the signature and the passphrase have to be placed: [`SIGNATURE`] and [`PASSPHRASE`] stand
-    /// for them.
+    /// A JSON object of which the signature and the passphrase have to be placed: [`SIGNATURE`] and
+    /// [`PASSPHRASE`] stand for them.
     pub fn json(frame: &Value) -> Self {
         let text = frame.to_json();
         let mut template = Self::default();
@@ -99,8 +100,12 @@ impl Template {
         if self.places.is_empty() {
             return Ok(self.text.into_owned());
         }
-        let missing =
-            || Refusal::new(crate::refusal::Code::Internal, "this exchange needs a passphrase and the key has none");
+        let missing = || {
+            Refusal::new(
+                crate::refusal::Code::Internal,
+                "this exchange needs a passphrase and the key has none",
+            )
+        };
         let mut out = String::with_capacity(self.text.len() + 2 * signature.len());
         let mut filled = 0;
         for (place, piece) in self.places {
@@ -110,7 +115,10 @@ impl Template {
                 Piece::Passphrase => out.push_str(passphrase.ok_or_else(missing)?.expose_secret()),
                 Piece::PassphraseInJson => {
                     let mut quoted = String::new();
-                    json::write_string(&mut quoted, passphrase.ok_or_else(missing)?.expose_secret());
+                    json::write_string(
+                        &mut quoted,
+                        passphrase.ok_or_else(missing)?.expose_secret(),
+                    );
                     out.push_str(&quoted[1..quoted.len() - 1]);
                 }
                 Piece::Signature => out.push_str(signature),
@@ -122,7 +130,8 @@ impl Template {
     }
 }
 
-/// Stands for the signature in [`Template::json`]; with control characters, which no key id or argument of a login holds.
+/// Stands for the signature in [`Template::json`]; with control characters, which no key id or
+/// argument of a login holds.
 pub const SIGNATURE: &str = "\u{1}signature\u{1}";
 /// Stands for the passphrase in [`Template::json`].
 pub const PASSPHRASE: &str = "\u{1}passphrase\u{1}";
@@ -161,7 +170,8 @@ pub struct Draft {
     pub timestamp_ms: u64,
 }
 
-/// A WebSocket login ready to sign: the frame to send first, headers for the connect request, or the POST for a token.
+/// A WebSocket login ready to sign: the frame to send first, headers for the connect request, or
+/// the POST for a token.
 #[derive(Clone, Debug)]
 pub struct SessionDraft {
     pub algorithm: Algorithm,
@@ -232,7 +242,11 @@ impl Draft {
         self
     }
 
-    pub fn finish(self, signature: &[u8], passphrase: Option<&SecretString>) -> Result<Finished, Refusal> {
+    pub fn finish(
+        self,
+        signature: &[u8],
+        passphrase: Option<&SecretString>,
+    ) -> Result<Finished, Refusal> {
         let signature = self.encoding.encode(signature);
         Ok(Finished {
             method: self.method,
@@ -247,7 +261,13 @@ impl Draft {
 
 impl SessionDraft {
     /// A login of which only its signature has to be placed; it is sent as a frame or in headers.
-    pub fn new(key: &Key, stamp: &Stamp, message: impl Into<Vec<u8>>, encoding: Encoding, url: &str) -> Self {
+    pub fn new(
+        key: &Key,
+        stamp: &Stamp,
+        message: impl Into<Vec<u8>>,
+        encoding: Encoding,
+        url: &str,
+    ) -> Self {
         Self {
             algorithm: key.algorithm,
             message: message.into(),
@@ -278,7 +298,11 @@ impl SessionDraft {
         self
     }
 
-    pub fn finish(self, signature: &[u8], passphrase: Option<&SecretString>) -> Result<FinishedSession, Refusal> {
+    pub fn finish(
+        self,
+        signature: &[u8],
+        passphrase: Option<&SecretString>,
+    ) -> Result<FinishedSession, Refusal> {
         let signature = self.encoding.encode(signature);
         Ok(FinishedSession {
             url: self.url,
@@ -296,5 +320,8 @@ fn fill_headers(
     signature: &str,
     passphrase: Option<&SecretString>,
 ) -> Result<Vec<(String, String)>, Refusal> {
-    headers.into_iter().map(|(name, value)| Ok((name.to_owned(), value.fill(signature, passphrase)?))).collect()
+    headers
+        .into_iter()
+        .map(|(name, value)| Ok((name.to_owned(), value.fill(signature, passphrase)?)))
+        .collect()
 }

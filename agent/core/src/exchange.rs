@@ -1,4 +1,5 @@
-//! The exchanges, and each by its name. What one is to the rules stands in [`recipe`] and [`facts`].
+//! The exchanges, and each by its name. What one is to the rules stands in [`recipe`] and
+//! [`facts`].
 
 pub mod backpack;
 pub mod binance;
@@ -96,8 +97,15 @@ mod tests {
     fn names_are_unique_and_defaults_exist() {
         for (index, exchange) in ALL.iter().enumerate() {
             let facts = exchange.facts();
-            assert!(ALL[..index].iter().all(|other| other.facts().name != facts.name), "{}", facts.name);
-            assert!(!facts.algorithms.is_empty() && facts.hosts.iter().all(|group| !group.hosts.is_empty()));
+            assert!(
+                ALL[..index].iter().all(|other| other.facts().name != facts.name),
+                "{}",
+                facts.name
+            );
+            assert!(
+                !facts.algorithms.is_empty()
+                    && facts.hosts.iter().all(|group| !group.hosts.is_empty())
+            );
         }
     }
 }

@@ -1,4 +1,5 @@
-//! What policy would say of a request, and everything its signature would open. Signs nothing, counts nothing.
+//! What policy would say of a request, and everything its signature would open. Signs nothing,
+//! counts nothing.
 
 use crate::exchange;
 use crate::exchange::classify::{Classified, check_managed, classify, neighbours, residual};
@@ -13,7 +14,12 @@ use crate::wire::VERSION;
 use crate::wire::admin::{ExplainReply, ExplainRequest, Neighbour};
 
 /// Explains one request as if `client` had asked for it.
-pub fn explain(policy: &Policy, client: &Client, key: &Key, asked: ExplainRequest) -> Result<ExplainReply, Refusal> {
+pub fn explain(
+    policy: &Policy,
+    client: &Client,
+    key: &Key,
+    asked: ExplainRequest,
+) -> Result<ExplainReply, Refusal> {
     let exchange = exchange::named(key.exchange)
         .ok_or_else(|| Refusal::malformed(format!("the exchange {} is not known", key.exchange)))?;
     let request = Request {
@@ -27,15 +33,25 @@ pub fn explain(policy: &Policy, client: &Client, key: &Key, asked: ExplainReques
         Err(refusal) => refused(refusal),
         Ok(classified) => {
             let decision = policy.decide(client, key, exchange, &classified);
-            let neighbours = neighbours(exchange, key.algorithm, &request).into_iter().map(neighbour).collect();
+            let neighbours =
+                neighbours(exchange, key.algorithm, &request).into_iter().map(neighbour).collect();
             let residual = residual(exchange).map(neighbour).collect();
             let unsigned = classified.binding.unsigned(request.method).map(str::to_owned).collect();
-            ExplainReply { unsigned, neighbours, residual, ..decided(client, classified, enough(policy, decision)) }
+            ExplainReply {
+                unsigned,
+                neighbours,
+                residual,
+                ..decided(client, classified, enough(policy, decision))
+            }
         }
     })
 }
 
-fn examine<'a>(exchange: &dyn Exchange, key: &Key, request: &'a Request) -> Result<Classified<'a>, Refusal> {
+fn examine<'a>(
+    exchange: &dyn Exchange,
+    key: &Key,
+    request: &'a Request,
+) -> Result<Classified<'a>, Refusal> {
     check_managed(exchange, &request.params, RECEIVE_WINDOW_CAP_MS)?;
     exchange.host(request, key.environment)?;
     classify(exchange, key.algorithm, request)
@@ -62,7 +78,9 @@ fn refused(refusal: Refusal) -> ExplainReply {
 /// What would wait for more persons than can approve is refused at once.
 fn enough(policy: &Policy, decision: Decision) -> Decision {
     match &decision {
-        Decision::Ask { approvals, .. } => policy.too_few_persons(*approvals).map_or(decision, Decision::Deny),
+        Decision::Ask { approvals, .. } => {
+            policy.too_few_persons(*approvals).map_or(decision, Decision::Deny)
+        }
         Decision::Allow { .. } | Decision::Deny(_) => decision,
     }
 }
@@ -94,5 +112,9 @@ fn decided(client: &Client, classified: Classified<'_>, decision: Decision) -> E
 }
 
 fn neighbour(endpoint: &Endpoint) -> Neighbour {
-    Neighbour { method: endpoint.method.name().to_owned(), path: endpoint.path.to_owned(), scope: endpoint.scope }
+    Neighbour {
+        method: endpoint.method.name().to_owned(),
+        path: endpoint.path.to_owned(),
+        scope: endpoint.scope,
+    }
 }

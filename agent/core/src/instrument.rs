@@ -1,15 +1,17 @@
-//! Names of assets and symbols as exchanges write them. Most are ASCII; some tokens have letters of other scripts.
+//! Names of assets and symbols as exchanges write them. Most are ASCII; some tokens have letters of
+//! other scripts.
 
-/// A letter or digit of a script other than Latin's ASCII part. UTF-8 writes it without any byte of ASCII, so that it
-/// holds no delimiter, whoever reads it.
+/// A letter or digit of a script other than Latin's ASCII part. UTF-8 writes it without any byte of
+/// ASCII, so that it holds no delimiter, whoever reads it.
 pub fn is_foreign(character: char) -> bool {
     !character.is_ascii() && character.is_alphanumeric()
 }
 
-/// Whether this can be the name of an asset or a symbol: visible ASCII, and letters and digits of any script. Blanks,
-/// controls and characters without a shape of their own are in none.
+/// Whether this can be the name of an asset or a symbol: visible ASCII, and letters and digits of
+/// any script. Blanks, controls and characters without a shape of their own are in none.
 pub fn is_name(text: &str) -> bool {
-    !text.is_empty() && text.chars().all(|character| character.is_ascii_graphic() || is_foreign(character))
+    !text.is_empty()
+        && text.chars().all(|character| character.is_ascii_graphic() || is_foreign(character))
 }
 
 #[cfg(test)]
@@ -18,13 +20,23 @@ mod tests {
 
     #[test]
     fn names_are_visible_ascii_and_letters_of_any_script() {
-        for name in ["BTC-USD_P:1000", "币安人生USDT", "龙虾USDT", "MØTHUSDT", "1000PEPE", "ПАРА", "ﾄｰｸﾝ"]
+        for name in
+            ["BTC-USD_P:1000", "币安人生USDT", "龙虾USDT", "MØTHUSDT", "1000PEPE", "ПАРА", "ﾄｰｸﾝ"]
         {
             assert!(is_name(name), "{name:?}");
         }
-        let hidden =
-            ["BTC\u{200b}USDT", "\u{202e}BTC", "BTC\u{feff}", "A\u{ad}B", "a\u{a0}b", "a\u{3000}b", "a\u{85}b"];
-        for name in ["", "BTC USDT", "BTC\n", "a\0", "＆", "＝", "🐸", "\u{301}"].iter().chain(&hidden) {
+        let hidden = [
+            "BTC\u{200b}USDT",
+            "\u{202e}BTC",
+            "BTC\u{feff}",
+            "A\u{ad}B",
+            "a\u{a0}b",
+            "a\u{3000}b",
+            "a\u{85}b",
+        ];
+        for name in
+            ["", "BTC USDT", "BTC\n", "a\0", "＆", "＝", "🐸", "\u{301}"].iter().chain(&hidden)
+        {
             assert!(!is_name(name), "{name:?}");
         }
     }

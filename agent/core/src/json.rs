@@ -1,4 +1,5 @@
-//! JSON as the protocol takes it: order and number text kept, no name twice at any depth, bounded depth.
+//! JSON as the protocol takes it: order and number text kept, no name twice at any depth, bounded
+//! depth.
 
 use std::cmp::Ordering;
 
@@ -37,7 +38,8 @@ impl Value {
         Self::at_depth(raw, 0, &mut left)
     }
 
-    /// Parses what the agent itself wrote, such as a line of its journal: as many values as it holds.
+    /// Parses what the agent itself wrote, such as a line of its journal: as many values as it
+    /// holds.
     pub fn parse_own(text: &str) -> Result<Self, Refusal> {
         Self::own(raw(text)?)
     }
@@ -88,7 +90,9 @@ impl Value {
 
     pub fn write_json(&self, out: &mut String) {
         match self {
-            Self::Array(items) => write_list(out, ('[', ']'), items, |out, item| item.write_json(out)),
+            Self::Array(items) => {
+                write_list(out, ('[', ']'), items, |out, item| item.write_json(out))
+            }
             Self::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
             Self::Null => out.push_str("null"),
             Self::Number(text) => out.push_str(text),
@@ -105,7 +109,9 @@ impl Value {
     fn at_depth(raw: &RawValue, depth: usize, left: &mut usize) -> Result<Self, Refusal> {
         let text = raw.get();
         if depth > MAX_DEPTH {
-            return Err(Refusal::malformed(format!("JSON is nested deeper than {MAX_DEPTH} levels")));
+            return Err(Refusal::malformed(format!(
+                "JSON is nested deeper than {MAX_DEPTH} levels"
+            )));
         }
         match text.as_bytes().first() {
             Some(b'"') => string(text).map(Self::String),
@@ -166,8 +172,8 @@ fn too_many() -> String {
 /// Short texts take no time, however deep they are.
 const LONG: usize = 4 * 1024;
 
-/// True for a long text whose objects and lists are nested deeper than `most`: known before any of it is parsed, since a
-/// parser goes through thousands of them before it says so.
+/// True for a long text whose objects and lists are nested deeper than `most`: known before any of
+/// it is parsed, since a parser goes through thousands of them before it says so.
 pub(crate) fn is_long_and_deeper(text: &str, most: usize) -> bool {
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
     text.len() > LONG
@@ -192,19 +198,21 @@ fn string(quoted: &str) -> Result<String, Refusal> {
     }
 }
 
-/// One of two names that are `same`, where there are any. Sorted by length first, since names of one length are few; and
-/// sorted at all, because the 64 KiB of a payload hold thousands of names.
+/// One of two names that are `same`, where there are any. Sorted by length first, since names of
+/// one length are few; and sorted at all, because the 64 KiB of a payload hold thousands of names.
 pub(crate) fn twice<'a>(
     names: impl Iterator<Item = &'a str>,
     order: impl Fn(&str, &str) -> Ordering,
 ) -> Option<&'a str> {
-    let by_length = |one: &&str, other: &&str| one.len().cmp(&other.len()).then_with(|| order(one, other));
+    let by_length =
+        |one: &&str, other: &&str| one.len().cmp(&other.len()).then_with(|| order(one, other));
     let mut names: Vec<&str> = names.collect();
     names.sort_unstable_by(by_length);
     names.windows(2).find(|pair| by_length(&pair[0], &pair[1]).is_eq()).map(|pair| pair[0])
 }
 
-/// Writes a JSON string: quotes, backslash and control characters escaped, everything else as it is.
+/// Writes a JSON string: quotes, backslash and control characters escaped, everything else as it
+/// is.
 pub fn write_string(out: &mut String, text: &str) {
     let plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
     if text.bytes().all(plain) {
@@ -216,7 +224,12 @@ pub fn write_string(out: &mut String, text: &str) {
     }
 }
 
-fn write_list<T>(out: &mut String, (open, close): (char, char), items: &[T], write: impl Fn(&mut String, &T)) {
+fn write_list<T>(
+    out: &mut String,
+    (open, close): (char, char),
+    items: &[T],
+    write: impl Fn(&mut String, &T),
+) {
     out.push(open);
     for (index, item) in items.iter().enumerate() {
         if index > 0 {
@@ -273,7 +286,8 @@ impl<'de> Visitor<'de> for MembersVisitor {
     }
 }
 
-/// A member's name as it stands in the text. One with an escape cannot be borrowed and is refused: one spelling for each name.
+/// A member's name as it stands in the text. One with an escape cannot be borrowed and is refused:
+/// one spelling for each name.
 struct Name<'a>(&'a str);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
@@ -347,7 +361,12 @@ mod tests {
 
     #[test]
     fn order_and_number_text_are_kept() {
-        for text in [r#"{"b":1.0,"a":[1e-7,0.10,{"z":null,"y":true}],"c":"é/\n"}"#, "[]", "{}", r#"[{"a":"1"}]"#] {
+        for text in [
+            r#"{"b":1.0,"a":[1e-7,0.10,{"z":null,"y":true}],"c":"é/\n"}"#,
+            "[]",
+            "{}",
+            r#"[{"a":"1"}]"#,
+        ] {
             assert_eq!(Value::parse(text).expect(text).to_json(), text);
         }
     }
@@ -397,13 +416,23 @@ mod tests {
             let members: Vec<_> = (0..values).map(|number| format!("\"n{number}\":0")).collect();
             format!("{{{}}}", members.join(","))
         };
-        let objects = |values: usize| format!("[{}]", vec![r#"{"a":1,"b":2,"c":3}"#; values / 4].join(","));
-        assert!(Value::parse(&nested(MAX_DEPTH)).is_ok() && Value::parse(&nested(MAX_DEPTH + 1)).is_err());
+        let objects =
+            |values: usize| format!("[{}]", vec![r#"{"a":1,"b":2,"c":3}"#; values / 4].join(","));
+        assert!(
+            Value::parse(&nested(MAX_DEPTH)).is_ok()
+                && Value::parse(&nested(MAX_DEPTH + 1)).is_err()
+        );
         for text in [list, names, objects].map(|text| text(MAX_VALUES)) {
             assert!(Value::parse(&text).is_ok(), "{text:.40}");
         }
-        assert!(Value::parse_own(&objects(MAX_VALUES + 4)).is_ok(), "a journal's line has as many as it has");
-        assert!(serde_json::from_str::<Value>(&objects(MAX_VALUES + 4)).is_ok(), "and so has an answer");
+        assert!(
+            Value::parse_own(&objects(MAX_VALUES + 4)).is_ok(),
+            "a journal's line has as many as it has"
+        );
+        assert!(
+            serde_json::from_str::<Value>(&objects(MAX_VALUES + 4)).is_ok(),
+            "and so has an answer"
+        );
         for text in [list(MAX_VALUES + 1), names(MAX_VALUES + 1), objects(MAX_VALUES + 4)] {
             let refusal = Value::parse(&text).expect_err("too many");
             assert!(refusal.message.contains("more than 2000 values"), "{}", refusal.message);

@@ -85,7 +85,8 @@ impl std::fmt::Display for Environment {
     }
 }
 
-/// The unit of an increasing nonce, chosen once at enrolment: a later, coarser one would go backwards.
+/// The unit of an increasing nonce, chosen once at enrolment: a later, coarser one would go
+/// backwards.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NonceUnit {

@@ -42,12 +42,16 @@ pub fn quoted(text: &str) -> String {
     if text.is_ascii() {
         return shown;
     }
-    format!("{shown} (spelled \"{}\")", escaped(text, |character| !character.is_ascii() || is_unseen(character)))
+    format!(
+        "{shown} (spelled \"{}\")",
+        escaped(text, |character| !character.is_ascii() || is_unseen(character))
+    )
 }
 
 /// A name as it is where it can be nothing else, else in quotes.
 pub fn word(text: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/');
+    let is_plain =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/');
     if !text.is_empty() && text.bytes().all(is_plain) { text.to_owned() } else { quoted(text) }
 }
 
@@ -98,7 +102,8 @@ pub struct Look<'a> {
 
 impl<'a> Look<'a> {
     pub fn of(name: &'a str) -> Self {
-        let seen: String = name.chars().filter(|one| !one.is_whitespace() && !is_unseen(*one)).collect();
+        let seen: String =
+            name.chars().filter(|one| !one.is_whitespace() && !is_unseen(*one)).collect();
         Self { name, drawn: drawn(&seen), seen }
     }
 
@@ -114,7 +119,8 @@ impl<'a> Look<'a> {
             Some(Likeness::Blanks)
         } else {
             let pairs = || self.drawn.iter().zip(&other.drawn);
-            let alike = self.drawn.len() == other.drawn.len() && pairs().all(|(one, other)| looks_like(*one, *other));
+            let alike = self.drawn.len() == other.drawn.len()
+                && pairs().all(|(one, other)| looks_like(*one, *other));
             alike.then_some(Likeness::Letters)
         }
     }
@@ -133,7 +139,8 @@ fn drawn(seen: &str) -> Vec<char> {
     };
     // A syllable of Hangul may be written in its parts: the first of them stands for all.
     let is_rest_of_syllable = |letter: &char| matches!(letter, '\u{1160}'..='\u{11ff}');
-    let text: String = seen.chars().filter(|letter| !is_rest_of_syllable(letter)).map(one).collect();
+    let text: String =
+        seen.chars().filter(|letter| !is_rest_of_syllable(letter)).map(one).collect();
     text.replace("rn", "m").replace("vv", "w").chars().collect()
 }
 

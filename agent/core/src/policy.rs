@@ -52,7 +52,8 @@ pub struct Client {
     pub unbound: Release,
 }
 
-/// What leaves the agent for a client: a signature the client sends itself, or (later) only the exchange's answer.
+/// What leaves the agent for a client: a signature the client sends itself, or (later) only the
+/// exchange's answer.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Release {
@@ -75,7 +76,8 @@ pub struct SpendLimit {
     pub per_day: Option<Amount>,
 }
 
-/// What a destination says of its network where the request names none: Kraken knows it from the address's own name there.
+/// What a destination says of its network where the request names none: Kraken knows it from the
+/// address's own name there.
 pub const NO_NETWORK: &str = "none";
 
 /// A place money may be sent to: exact in every part.
@@ -177,7 +179,8 @@ pub enum Decision {
     Deny(Denied),
 }
 
-/// A refusal: which rule of `agent.toml` (or of the agent) it comes from, and what the client is told.
+/// A refusal: which rule of `agent.toml` (or of the agent) it comes from, and what the client is
+/// told.
 #[derive(Debug)]
 pub struct Denied {
     pub rule: String,
@@ -212,7 +215,8 @@ impl Policy {
         let named = self.persons();
         (named < approvals as usize).then(|| {
             let message = format!(
-                "this needs the approval of {approvals} person(s), and agent.toml names {named} who can approve: add an \
+                "this needs the approval of {approvals} person(s), and agent.toml names {named} \
+                 who can approve: add an \
                  [approver.NAME]; countersign-agent check says who cannot and why"
             );
             Denied::new("[approver]", Code::ApprovalRequired, message)
@@ -220,7 +224,13 @@ impl Policy {
     }
 
     /// Decides about one classified request. `Release::Signature` is what the agent can give today.
-    pub fn decide(&self, client: &Client, key: &Key, exchange: &dyn Exchange, classified: &Classified<'_>) -> Decision {
+    pub fn decide(
+        &self,
+        client: &Client,
+        key: &Key,
+        exchange: &dyn Exchange,
+        classified: &Classified<'_>,
+    ) -> Decision {
         match self.judge(client, key, exchange, classified) {
             Err(denied) => Decision::Deny(denied),
             Ok((spends, approvals)) => grant(key, spends, approvals),
@@ -228,7 +238,13 @@ impl Policy {
     }
 
     /// Decides about a session login, after which nothing more is signed.
-    pub fn decide_session(&self, client: &Client, key: &Key, exchange: &dyn Exchange, login: &Login) -> Decision {
+    pub fn decide_session(
+        &self,
+        client: &Client,
+        key: &Key,
+        exchange: &dyn Exchange,
+        login: &Login,
+    ) -> Decision {
         let scopes = exchange.session_scopes(exchange.session_grants(key.algorithm, login));
         let allowed = may_use(client, key)
             .and_then(|()| holds(client, key, Scope::Session, scopes))
@@ -275,7 +291,11 @@ impl Policy {
     }
 
     /// Money that leaves goes to a listed destination, exact in asset, network, address and memo.
-    fn check_destination(&self, classified: &Classified<'_>, transfer: &Transfer) -> Result<(), Denied> {
+    fn check_destination(
+        &self,
+        classified: &Classified<'_>,
+        transfer: &Transfer,
+    ) -> Result<(), Denied> {
         if !classified.effective.contains(Scope::Withdraw) {
             return Ok(());
         }
@@ -296,7 +316,8 @@ fn grant(key: &Key, spends: Vec<Spend>, approvals: u32) -> Decision {
     }
 }
 
-/// Several endpoints may accept one signature for money; limits count signatures, so the largest amount counts.
+/// Several endpoints may accept one signature for money; limits count signatures, so the largest
+/// amount counts.
 fn count_once(spends: &mut Vec<Spend>, spend: Option<Spend>) {
     let Some(spend) = spend else { return };
     match spends.iter_mut().find(|known| known.window == spend.window) {
@@ -333,26 +354,35 @@ fn hold_all(held: Scopes, declared: Scope, effective: Scopes, who: &str) -> Resu
     }
     let missing = effective.without(held);
     if !missing.is_empty() {
-        let message = format!("the signature of this request would also open {missing}, which {who} does not hold");
+        let message = format!(
+            "the signature of this request would also open {missing}, which {who} does not hold"
+        );
         return Err(Refusal::new(Code::PolicyEffectiveScope, message));
     }
     Ok(())
 }
 
-/// A client marked `unbound = "forward"` gets no signature where the exchange does not bind the whole request.
-fn may_hold_signature(client: &Client, exchange: &dyn Exchange, binding: Binding) -> Result<(), Denied> {
+/// A client marked `unbound = "forward"` gets no signature where the exchange does not bind the
+/// whole request.
+fn may_hold_signature(
+    client: &Client,
+    exchange: &dyn Exchange,
+    binding: Binding,
+) -> Result<(), Denied> {
     if client.unbound == Release::Signature || binding.is_full() {
         return Ok(());
     }
     let message = format!(
-        "signatures of {} open more than the request they were made for, and this client is marked unbound = \"forward\"",
+        "signatures of {} open more than the request they were made for, and this client is marked \
+         unbound = \"forward\"",
         exchange.facts().name
     );
     Err(Denied::new(client.rule("unbound"), Code::PolicyEffectiveScope, message))
 }
 
-/// A read without parameters signs the text of every request without a body. Where one of those moves money or keys, a key
-/// with such a right signs none; one that only reads and trades cannot do what the other request asks for.
+/// A read without parameters signs the text of every request without a body. Where one of those
+/// moves money or keys, a key with such a right signs none; one that only reads and trades cannot
+/// do what the other request asks for.
 fn may_sign_empty_text(key: &Key, opened: Scopes) -> Result<(), Denied> {
     let serious: Scopes = [Scope::Transfer, Scope::Withdraw, Scope::Admin].into_iter().collect();
     let (opened, held) = (opened.intersection(serious), key.scopes.intersection(serious));
@@ -360,8 +390,10 @@ fn may_sign_empty_text(key: &Key, opened: Scopes) -> Result<(), Denied> {
         return Ok(());
     }
     let message = format!(
-        "a read without parameters has the signature of every request without a body, {opened} among them, and the key is \
-         enrolled with {held}: add a parameter that this read takes, or use a key with read and trade alone"
+        "a read without parameters has the signature of every request without a body, {opened} \
+         among them, and the key is \
+         enrolled with {held}: add a parameter that this read takes, or use a key with read and \
+         trade alone"
     );
     Err(Denied::new(format!("key {} scopes", key.name), Code::PolicyEffectiveScope, message))
 }

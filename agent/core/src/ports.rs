@@ -35,11 +35,18 @@ pub trait Clock {
 /// The thing that computes signatures. One grant, one signature that leaves the agent.
 #[expect(async_fn_in_trait, reason = "one IO thread; no future crosses threads")]
 pub trait Token {
-    /// Whether a signature with this key can be asked for now. Called right before a request is counted against limits,
-    /// with nothing in between: what the token was never asked for costs nothing.
+    /// Whether a signature with this key can be asked for now. Called right before a request is
+    /// counted against limits, with nothing in between: what the token was never asked for costs
+    /// nothing.
     fn ready(&self, key: &Key) -> Result<(), TokenError>;
 
-    async fn sign(&self, grant: Grant, key: &Key, algorithm: Algorithm, message: &[u8]) -> Result<Signed, TokenError>;
+    async fn sign(
+        &self,
+        grant: Grant,
+        key: &Key,
+        algorithm: Algorithm,
+        message: &[u8],
+    ) -> Result<Signed, TokenError>;
 
     /// Whether each signature of this key takes a person's touch.
     fn takes_touch(&self, key: &Key) -> bool;
@@ -99,7 +106,8 @@ impl From<TokenError> for Refusal {
 
 /// The requests that wait for persons.
 pub trait Approvals {
-    /// A place for one more request with this key, before anything is counted for it; `policy.rate` where there is none.
+    /// A place for one more request with this key, before anything is counted for it; `policy.rate`
+    /// where there is none.
     fn place(&self, key: &Key) -> Result<Place, Refusal>;
 }
 
@@ -148,8 +156,8 @@ pub enum Durability {
 /// The durable record. After a failure it takes no intent: until there is room again and it was
 /// verified, where the disk was full; else until a restart has verified it.
 ///
-/// No token is asked before [`Ledger::may_ask`] and no answer leaves before [`Ledger::written`] has returned: then the
-/// records stand as far as their durability says.
+/// No token is asked before [`Ledger::may_ask`] and no answer leaves before [`Ledger::written`] has
+/// returned: then the records stand as far as their durability says.
 #[expect(async_fn_in_trait, reason = "one IO thread; no future crosses threads")]
 pub trait Ledger {
     /// Counts the spends of an intent and records it: all or nothing. A cap that would be passed is
@@ -163,10 +171,18 @@ pub trait Ledger {
     /// A signature over `message` came too late for its exchange, and is thrown away.
     fn thrown_away(&self, request_id: &str, key: &Key, message: &[u8]) -> Result<(), Refusal>;
     /// `returned` is what counted for the intent and is free again; empty once the token was asked.
-    fn failed(&self, request_id: &str, key: &Key, refusal: &Refusal, returned: &[Spend]) -> Result<(), Refusal>;
+    fn failed(
+        &self,
+        request_id: &str,
+        key: &Key,
+        refusal: &Refusal,
+        returned: &[Spend],
+    ) -> Result<(), Refusal>;
     fn refused(&self, refused: &Refused<'_>) -> Result<(), Refusal>;
-    /// Waits for what the operator wants to stand before any token is asked, beyond an intent's own durability.
+    /// Waits for what the operator wants to stand before any token is asked, beyond an intent's own
+    /// durability.
     async fn may_ask(&self) -> Result<(), Refusal>;
-    /// Hands all that was recorded to the kernel. What requests record that arrived together is one write.
+    /// Hands all that was recorded to the kernel. What requests record that arrived together is one
+    /// write.
     async fn written(&self) -> Result<(), Refusal>;
 }

@@ -1,7 +1,7 @@
 //! The records of the journal, as they stand in its lines.
 //!
-//! Texts are borrowed where a record is written, so that writing one copies nothing. A kind this version does not know
-//! is kept as the line it came in: see [`crate::audit::Entry`].
+//! Texts are borrowed where a record is written, so that writing one copies nothing. A kind this
+//! version does not know is kept as the line it came in: see [`crate::audit::Entry`].
 
 mod approval;
 
@@ -41,7 +41,8 @@ pub enum Record<'a> {
     Returned(Returned<'a>),
     Rotated(Rotated<'a>),
     Segment(Box<SegmentHeader<'a>>),
-    /// A signature came too late for its exchange and left nobody: another may follow for the same intent.
+    /// A signature came too late for its exchange and left nobody: another may follow for the same
+    /// intent.
     ThrownAway(ThrownAway<'a>),
     Token(TokenChange<'a>),
     Unlocked(Locking),
@@ -52,7 +53,8 @@ pub enum Record<'a> {
 pub struct Opened<'a> {
     #[serde(borrow)]
     pub version: Text<'a>,
-    /// The kernel's id of this boot: another one after an unclean stop means that unsynced records may be lost.
+    /// The kernel's id of this boot: another one after an unclean stop means that unsynced records
+    /// may be lost.
     #[serde(borrow)]
     pub boot_id: Text<'a>,
     pub pid: u32,
@@ -356,7 +358,11 @@ pub(crate) mod samples {
             tier: Tier::Software,
             uid: 1000,
         };
-        let spend = Spend { window: "client/bot/USDT".to_owned(), amount: amount("0.10"), cap: amount("200000") };
+        let spend = Spend {
+            window: "client/bot/USDT".to_owned(),
+            amount: amount("0.10"),
+            cap: amount("200000"),
+        };
         vec![
             Record::Approval(Box::new(crate::approval::tests::record())),
             Record::Closed(Closed {}),
@@ -408,7 +414,10 @@ pub(crate) mod samples {
                 message: "no".into(),
             }),
             Record::Reserve(Reserve {
-                windows: vec![WindowBlock { window: "transfer/BTC".to_owned(), amount: amount("0.1") }],
+                windows: vec![WindowBlock {
+                    window: "transfer/BTC".to_owned(),
+                    amount: amount("0.1"),
+                }],
                 nonces: vec![NonceBlock { key: "kraken".into(), until: u64::MAX }],
             }),
             Record::Result(RequestResult {
@@ -417,11 +426,20 @@ pub(crate) mod samples {
                 message_sha256: Some("ab".into()),
                 error: None,
             }),
-            Record::Returned(Returned { request_id: "0192".into(), spends: Cow::Owned(vec![spend.clone()]) }),
-            Record::Rotated(Rotated { segment: "000002.jsonl".into(), removed: vec!["000001.jsonl".to_owned()] }),
+            Record::Returned(Returned {
+                request_id: "0192".into(),
+                spends: Cow::Owned(vec![spend.clone()]),
+            }),
+            Record::Rotated(Rotated {
+                segment: "000002.jsonl".into(),
+                removed: vec!["000001.jsonl".to_owned()],
+            }),
             Record::Segment(Box::new(SegmentHeader {
                 segment: "000002.jsonl".into(),
-                previous: Some(PreviousSegment { segment: "000001.jsonl".to_owned(), last_hash: "00".to_owned() }),
+                previous: Some(PreviousSegment {
+                    segment: "000001.jsonl".to_owned(),
+                    last_hash: "00".to_owned(),
+                }),
                 carried: Carried {
                     time_ms: 5,
                     boot_id: Some("b".to_owned()),
@@ -434,7 +452,10 @@ pub(crate) mod samples {
                     nonces: Vec::new(),
                 },
             })),
-            Record::ThrownAway(ThrownAway { request_id: "0192".into(), message_sha256: "ab".into() }),
+            Record::ThrownAway(ThrownAway {
+                request_id: "0192".into(),
+                message_sha256: "ab".into(),
+            }),
             Record::Token(TokenChange { token: "hsm".into(), state: "ready".into(), detail: None }),
             Record::Unlocked(Locking { uid: 0 }),
         ]
@@ -450,7 +471,8 @@ mod tests {
         let mut kinds = std::collections::BTreeSet::new();
         for record in samples::all() {
             let line = serde_json::to_string(&record).expect("serialises");
-            let kind = serde_json::from_str::<serde_json::Value>(&line).expect("JSON")["kind"].to_string();
+            let kind =
+                serde_json::from_str::<serde_json::Value>(&line).expect("JSON")["kind"].to_string();
             let read = Record::parse(kind.trim_matches('"'), &line).expect("parses");
             assert_eq!(read.as_ref(), Some(&record), "{line}");
             kinds.insert(kind);
@@ -460,6 +482,9 @@ mod tests {
 
     #[test]
     fn an_unknown_kind_is_no_error() {
-        assert_eq!(Record::parse("of_tomorrow", r#"{"kind":"of_tomorrow"}"#).expect("parses"), None);
+        assert_eq!(
+            Record::parse("of_tomorrow", r#"{"kind":"of_tomorrow"}"#).expect("parses"),
+            None
+        );
     }
 }

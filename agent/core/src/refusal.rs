@@ -87,7 +87,8 @@ impl std::fmt::Display for Code {
     }
 }
 
-/// A request that got no signature, and why. The message holds no secret, PIN or another client's data.
+/// A request that got no signature, and why. The message holds no secret, PIN or another client's
+/// data.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct Refusal {

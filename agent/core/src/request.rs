@@ -32,10 +32,9 @@ impl Method {
     }
 
     pub fn parse(text: &str) -> Result<Self, Refusal> {
-        Self::ALL
-            .into_iter()
-            .find(|method| method.name() == text)
-            .ok_or_else(|| Refusal::malformed("the method is not one of DELETE, GET, PATCH, POST, PUT"))
+        Self::ALL.into_iter().find(|method| method.name() == text).ok_or_else(|| {
+            Refusal::malformed("the method is not one of DELETE, GET, PATCH, POST, PUT")
+        })
     }
 }
 
@@ -47,8 +46,8 @@ impl std::fmt::Display for Method {
 
 /// A path in its only spelling: no escapes, empty or dot segments, query or fragment.
 ///
-/// An exchange may normalise what it receives; a path that can be normalised could be judged as one endpoint and served
-/// as another.
+/// An exchange may normalise what it receives; a path that can be normalised could be judged as one
+/// endpoint and served as another.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Path(String);
 
@@ -60,11 +59,16 @@ impl Path {
         let Some(rest) = text.strip_prefix('/') else {
             return Err(Refusal::malformed("the path does not start with '/'"));
         };
-        let plain =
-            |character: char| character.is_ascii_alphanumeric() || matches!(character, '/' | '_' | '.' | ':' | '-');
+        let plain = |character: char| {
+            character.is_ascii_alphanumeric() || matches!(character, '/' | '_' | '.' | ':' | '-')
+        };
         // The table says which segments are instruments' names, and takes others in ASCII only.
-        if text.len() > MAX_PATH || !text.chars().all(|character| plain(character) || is_foreign(character)) {
-            return Err(Refusal::malformed("the path may hold letters, digits, '/', '_', '.', ':' and '-' only"));
+        if text.len() > MAX_PATH
+            || !text.chars().all(|character| plain(character) || is_foreign(character))
+        {
+            return Err(Refusal::malformed(
+                "the path may hold letters, digits, '/', '_', '.', ':' and '-' only",
+            ));
         }
         // One trailing slash is a spelling of its own; the endpoint table says which paths have it.
         let mut segments = rest.strip_suffix('/').unwrap_or(rest).split('/');
@@ -101,8 +105,15 @@ pub enum ParamsIn {
 }
 
 impl ParamsIn {
-    pub const ALL: [Self; 7] =
-        [Self::None, Self::Query, Self::Form, Self::Json, Self::QueryAndJson, Self::PayloadJson, Self::WsApi];
+    pub const ALL: [Self; 7] = [
+        Self::None,
+        Self::Query,
+        Self::Form,
+        Self::Json,
+        Self::QueryAndJson,
+        Self::PayloadJson,
+        Self::WsApi,
+    ];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -119,12 +130,16 @@ impl ParamsIn {
     pub fn parse(text: &str) -> Result<Self, Refusal> {
         let known = Self::ALL.into_iter().find(|place| place.name() == text);
         known.ok_or_else(|| {
-            Refusal::malformed(format!("params_in is not one of {}", Self::ALL.map(Self::name).join(", ")))
+            Refusal::malformed(format!(
+                "params_in is not one of {}",
+                Self::ALL.map(Self::name).join(", ")
+            ))
         })
     }
 }
 
-/// Business parameters: a JSON object, or an array where the API takes one; order kept, names plain.
+/// Business parameters: a JSON object, or an array where the API takes one; order kept, names
+/// plain.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Params(Value);
 
@@ -136,7 +151,8 @@ impl Params {
         Self(Value::Object(Vec::new()))
     }
 
-    /// Refuses names that are not plain ASCII, and two names of one object that differ in case only.
+    /// Refuses names that are not plain ASCII, and two names of one object that differ in case
+    /// only.
     pub fn new(value: Value) -> Result<Self, Refusal> {
         if !matches!(value, Value::Array(_) | Value::Object(_)) {
             return Err(Refusal::malformed("params is neither an object nor an array"));
@@ -189,7 +205,8 @@ fn without_case(one: &str, other: &str) -> Ordering {
 fn check_name(name: &str) -> Result<(), Refusal> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
     if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(plain) {
-        let message = "a parameter name is 1 to 64 letters, digits, '_', '-' or '.'; it is never escaped or bracketed";
+        let message = "a parameter name is 1 to 64 letters, digits, '_', '-' or '.'; it is never \
+                       escaped or bracketed";
         return Err(Refusal::malformed(message));
     }
     Ok(())
@@ -267,7 +284,15 @@ mod tests {
     #[test]
     fn names_are_plain_and_unique_without_case() {
         let parse = |text: &str| Params::new(Value::parse(text)?);
-        for text in [r#"{"a[]":1}"#, r#"{"a%20":1}"#, r#"{"":1}"#, r#"{"é":1}"#, r#"{"x":{"a=b":1}}"#, "1", "\"a\""] {
+        for text in [
+            r#"{"a[]":1}"#,
+            r#"{"a%20":1}"#,
+            r#"{"":1}"#,
+            r#"{"é":1}"#,
+            r#"{"x":{"a=b":1}}"#,
+            "1",
+            "\"a\"",
+        ] {
             assert_eq!(parse(text).expect_err(text).code, Code::RequestMalformed);
         }
         let twice = parse(r#"{"symbol":"A","Symbol":"B"}"#).expect_err("differ in case only");

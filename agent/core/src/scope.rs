@@ -10,7 +10,8 @@ pub enum Scope {
     Read,
     /// Place, change or cancel orders; change leverage or margin mode of positions.
     Trade,
-    /// Change something of the account that is neither an order nor a way out: earn, loans, conversions, settings.
+    /// Change something of the account that is neither an order nor a way out: earn, loans,
+    /// conversions, settings.
     Account,
     /// Move money between the operator's own wallets and sub-accounts.
     Transfer,
@@ -23,8 +24,15 @@ pub enum Scope {
 }
 
 impl Scope {
-    pub const ALL: [Self; 7] =
-        [Self::Read, Self::Trade, Self::Account, Self::Transfer, Self::Withdraw, Self::Admin, Self::Session];
+    pub const ALL: [Self; 7] = [
+        Self::Read,
+        Self::Trade,
+        Self::Account,
+        Self::Transfer,
+        Self::Withdraw,
+        Self::Admin,
+        Self::Session,
+    ];
 
     pub const fn name(self) -> &'static str {
         match self {

@@ -1,4 +1,5 @@
-//! The whole life of a request: admit, parse, classify, decide, stamp, draft, count, record, sign, record, answer.
+//! The whole life of a request: admit, parse, classify, decide, stamp, draft, count, record, sign,
+//! record, answer.
 //!
 //! Each step is one call; what could not be done is a [`Refusal`] and is recorded too.
 
@@ -19,7 +20,8 @@ use crate::key::Key;
 use crate::policy::rate::Rates;
 use crate::policy::{self, Client, Decision, Grant, Policy, RECEIVE_WINDOW_CAP_MS, Spend};
 use crate::ports::{
-    Approvals, Asked, Caller, Clock, Durability, Intent, Ledger, Place, Refused, Signature, Signed, Token,
+    Approvals, Asked, Caller, Clock, Durability, Intent, Ledger, Place, Refused, Signature, Signed,
+    Token,
 };
 use crate::refusal::{Code, Refusal};
 use crate::request::Params;
@@ -50,7 +52,8 @@ pub struct Signer<'a, C, L, T, A> {
     pub agent_id: &'a str,
 }
 
-/// The enrolled keys. A key that cannot sign now says why: its token is down, its id is not known yet.
+/// The enrolled keys. A key that cannot sign now says why: its token is down, its id is not known
+/// yet.
 pub trait Keyring {
     fn key(&self, name: &str) -> Result<Rc<Key>, Refusal>;
 }
@@ -70,13 +73,14 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
             Ok(asked) => asked,
             Err(refusal) => return self.refuse(request_id, "", "", refusal).await,
         };
-        let Prepared { key, classified, permit, stamped, host } = match self.prepare(keys, &asked, &request_id) {
-            Ok(prepared) => prepared,
-            Err(refusal) => {
-                let endpoint = format!("{} {}", asked.request.method, asked.request.path);
-                return self.refuse(request_id, asked.key.as_str(), &endpoint, refusal).await;
-            }
-        };
+        let Prepared { key, classified, permit, stamped, host } =
+            match self.prepare(keys, &asked, &request_id) {
+                Ok(prepared) => prepared,
+                Err(refusal) => {
+                    let endpoint = format!("{} {}", asked.request.method, asked.request.path);
+                    return self.refuse(request_id, asked.key.as_str(), &endpoint, refusal).await;
+                }
+            };
         let Permit { grant, spends, ask } = permit;
         if let Some(ask) = ask {
             let subject = self.request_subject(&key, host, &asked, &classified);
@@ -90,7 +94,11 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
     }
 
     /// Answers one `session@countersign` payload.
-    pub async fn session(&self, keys: &impl Keyring, payload: &[u8]) -> Answered<Progress<SessionReply>> {
+    pub async fn session(
+        &self,
+        keys: &impl Keyring,
+        payload: &[u8],
+    ) -> Answered<Progress<SessionReply>> {
         let request_id = self.clock.request_id();
         let asked = match self.counted().and_then(|()| parse_session(payload)) {
             Ok(asked) => asked,
@@ -99,7 +107,9 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         let PreparedSession { key, exchange, permit, draft, login } =
             match self.prepare_session(keys, &asked, &request_id) {
                 Ok(prepared) => prepared,
-                Err(refusal) => return self.refuse(request_id, &asked.key, "session", refusal).await,
+                Err(refusal) => {
+                    return self.refuse(request_id, &asked.key, "session", refusal).await;
+                }
             };
         let Permit { grant, spends, ask } = permit;
         if let Some(ask) = ask {
@@ -107,7 +117,8 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
             let what = What::Session { login };
             return self.wait(request_id, subject, Held { key, grant, spends, what }, ask).await;
         }
-        let outcome = self.finish_session(&request_id, &key, grant, draft, (exchange, &login)).await;
+        let outcome =
+            self.finish_session(&request_id, &key, grant, draft, (exchange, &login)).await;
         Answered { request_id, outcome: outcome.map(Progress::Finished) }
     }
 
@@ -144,7 +155,12 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
     ) -> Result<PreparedSession, Refusal> {
         self.unlocked()?;
         let (key, exchange) = self.find(keys, &asked.key)?;
-        let login = Login::parse(&asked.purpose, asked.channel.as_deref(), asked.challenge.as_deref(), &asked.symbols)?;
+        let login = Login::parse(
+            &asked.purpose,
+            asked.channel.as_deref(),
+            asked.challenge.as_deref(),
+            &asked.symbols,
+        )?;
         let effective = exchange.session_scopes(exchange.session_grants(key.algorithm, &login));
         let decision = self.policy.decide_session(self.client, &key, exchange, &login);
         let permit = self.permitted(&key, decision, effective)?;
@@ -162,25 +178,38 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
     /// Nothing is signed while locked.
     fn unlocked(&self) -> Result<(), Refusal> {
         match self.locked.get() {
-            true => Err(Refusal::new(Code::AgentLocked, "the agent is locked; the operator has to unlock it")),
+            true => Err(Refusal::new(
+                Code::AgentLocked,
+                "the agent is locked; the operator has to unlock it",
+            )),
             false => Ok(()),
         }
     }
 
-    fn find(&self, keys: &impl Keyring, name: &str) -> Result<(Rc<Key>, &'static dyn Exchange), Refusal> {
+    fn find(
+        &self,
+        keys: &impl Keyring,
+        name: &str,
+    ) -> Result<(Rc<Key>, &'static dyn Exchange), Refusal> {
         if !self.client.keys.contains(name) {
             return Err(Refusal::new(Code::KeyUnknown, policy::unknown_key(name)));
         }
         let key = keys.key(name)?;
-        let exchange = exchange::named(key.exchange)
-            .ok_or_else(|| Refusal::new(Code::Internal, format!("the exchange {} is not known", key.exchange)))?;
+        let exchange = exchange::named(key.exchange).ok_or_else(|| {
+            Refusal::new(Code::Internal, format!("the exchange {} is not known", key.exchange))
+        })?;
         Ok((key, exchange))
     }
 
-    /// What policy allows, unless it moves money or keys and the clock is in doubt: limits per day, the expiry of an approval
-    /// and the times on record are only worth as much as the clock. What persons have to approve needs a place among the
-    /// requests that wait.
-    fn permitted(&self, key: &Key, decision: Decision, effective: Scopes) -> Result<Permit, Refusal> {
+    /// What policy allows, unless it moves money or keys and the clock is in doubt: limits per day,
+    /// the expiry of an approval and the times on record are only worth as much as the clock. What
+    /// persons have to approve needs a place among the requests that wait.
+    fn permitted(
+        &self,
+        key: &Key,
+        decision: Decision,
+        effective: Scopes,
+    ) -> Result<Permit, Refusal> {
         let (grant, spends, approvals) = match decision {
             Decision::Allow { grant, spends } => (grant, spends, 0),
             Decision::Ask { grant, spends, approvals } => (grant, spends, approvals),
@@ -213,13 +242,19 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
 
     fn stamp(&self, key: &Key, exchange: &dyn Exchange) -> Result<Stamp, Refusal> {
         let facts = exchange.facts();
-        let nonce = if matches!(facts.nonce, Nonce::Increasing(_)) { self.ledger.nonce(key)? } else { 0 };
+        let nonce =
+            if matches!(facts.nonce, Nonce::Increasing(_)) { self.ledger.nonce(key)? } else { 0 };
         let receive_window_ms = facts.receive_window.map(|window| window.default_ms);
-        Ok(Stamp { now_ms: self.clock.now_ms(), nonce, random: self.clock.random(), receive_window_ms })
+        Ok(Stamp {
+            now_ms: self.clock.now_ms(),
+            nonce,
+            random: self.clock.random(),
+            receive_window_ms,
+        })
     }
 
-    /// Step 5: the limits are counted and the intent is recorded, before any token is asked. A token that cannot be asked
-    /// leaves neither.
+    /// Step 5: the limits are counted and the intent is recorded, before any token is asked. A
+    /// token that cannot be asked leaves neither.
     fn record_intent(
         &self,
         request_id: &str,
@@ -246,7 +281,8 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         Ok(Stamped { draft, window: self.window(exchange, asked), nonce: stamp.nonce })
     }
 
-    /// Until when the exchange takes what is stamped now: what the request asks for itself, or the recipe's own.
+    /// Until when the exchange takes what is stamped now: what the request asks for itself, or the
+    /// recipe's own.
     fn window(&self, exchange: &dyn Exchange, asked: &SignRequest) -> Window {
         let Some(window) = exchange.facts().receive_window else { return Window::default() };
         let own = asked.request.params.get(window.name).and_then(|own| own.scalar()?.parse().ok());
@@ -266,8 +302,14 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         self.token.sign(grant, key, algorithm, message).await.map_err(Refusal::from)
     }
 
-    /// A token may take long, above all one that waits for a touch. What it signs after `lock` is thrown away.
-    fn not_locked_meanwhile(&self, request_id: &str, key: &Key, message: &[u8]) -> Result<(), Refusal> {
+    /// A token may take long, above all one that waits for a touch. What it signs after `lock` is
+    /// thrown away.
+    fn not_locked_meanwhile(
+        &self,
+        request_id: &str,
+        key: &Key,
+        message: &[u8],
+    ) -> Result<(), Refusal> {
         if !self.locked.get() {
             return Ok(());
         }
@@ -278,10 +320,11 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         ))
     }
 
-    /// A signature that the exchange would refuse is not handed out: it would only look like one. It is thrown away and, where
-    /// persons approved the request and the key takes no touch, stamped and signed once more under their approval. Nobody
-    /// is asked for a second touch: it would be one they were not told of. What nobody approved is asked for again by
-    /// its client, who is promised an answer sooner than two signatures may take.
+    /// A signature that the exchange would refuse is not handed out: it would only look like one.
+    /// It is thrown away and, where persons approved the request and the key takes no touch,
+    /// stamped and signed once more under their approval. Nobody is asked for a second touch: it
+    /// would be one they were not told of. What nobody approved is asked for again by its client,
+    /// who is promised an answer sooner than two signatures may take.
     async fn sign_in_time(
         &self,
         request_id: &str,
@@ -297,7 +340,8 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
             let signed = self.ask_token(grant, key, draft.algorithm, &draft.message).await?;
             let drafted = signed.signature.drafted.as_deref();
             let message = drafted.map_or(&draft.message, |drafted| &drafted.message);
-            let window = drafted.map_or(window, |drafted| window.stamped_at(drafted.stamped_since_boot_ms));
+            let window =
+                drafted.map_or(window, |drafted| window.stamped_at(drafted.stamped_since_boot_ms));
             // A vault stamps after the touch.
             let touched_late = takes_touch && drafted.is_none();
             self.not_locked_meanwhile(request_id, key, message)?;
@@ -310,12 +354,18 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
                 return Err(window.missed(touched_late));
             }
             let exchange = known(key)?;
-            stamped = self.stamped(key, exchange, exchange.host(&asked.request, key.environment)?, asked)?;
+            stamped = self.stamped(
+                key,
+                exchange,
+                exchange.host(&asked.request, key.environment)?,
+                asked,
+            )?;
         }
         Err(Refusal::new(Code::Internal, "no signature was asked for"))
     }
 
-    /// Step 9: the reply may leave once intent and result stand. `message` is the agent's, unless the token drafted one itself.
+    /// Step 9: the reply may leave once intent and result stand. `message` is the agent's, unless
+    /// the token drafted one itself.
     async fn record_result(
         &self,
         request_id: &str,
@@ -324,7 +374,8 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
     ) -> Result<RecordId, Refusal> {
         let outcome = match signed {
             Ok((message, signature)) => {
-                let message = signature.drafted.as_ref().map_or(message, |drafted| &drafted.message);
+                let message =
+                    signature.drafted.as_ref().map_or(message, |drafted| &drafted.message);
                 Ok(self.ledger.signed(request_id, key, message)?)
             }
             Err(refusal) => {
@@ -346,7 +397,10 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         (scope, effective): (Scope, Scopes),
     ) -> Result<SignReply, Refusal> {
         let signed = self.sign_in_time(request_id, key, grant, asked, stamped).await;
-        let result = signed.as_ref().map(|(draft, signature)| (&draft.message[..], signature)).map_err(Clone::clone);
+        let result = signed
+            .as_ref()
+            .map(|(draft, signature)| (&draft.message[..], signature))
+            .map_err(Clone::clone);
         let record = self.record_result(request_id, key, result).await?;
         let (draft, signature) = signed?;
         let finished = match signature.drafted {
@@ -370,18 +424,35 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
             self.not_locked_meanwhile(request_id, key, &draft.message)?;
             Ok(signed)
         });
-        let result = signed.as_ref().map(|signed| (&draft.message[..], &signed.signature)).map_err(Clone::clone);
+        let result = signed
+            .as_ref()
+            .map(|signed| (&draft.message[..], &signed.signature))
+            .map_err(Clone::clone);
         let record = self.record_result(request_id, key, result).await?;
         let signature = signed?.signature;
         let finished = draft.finish(&signature.bytes, signature.passphrase.as_ref())?;
         let grants = exchange.session_grants(key.algorithm, login);
-        let (effective, grants) = (exchange.session_scopes(grants), grants.iter().copied().collect::<Scopes>());
+        let (effective, grants) =
+            (exchange.session_scopes(grants), grants.iter().copied().collect::<Scopes>());
         Ok(SessionReply::new(request_id.to_owned(), effective, grants, finished, record))
     }
 
-    async fn refuse<R>(&self, request_id: String, key: &str, endpoint: &str, refusal: Refusal) -> Answered<R> {
-        let refused = Refused { request_id: &request_id, caller: self.caller, key, endpoint, refusal: &refusal };
-        // A refusal that cannot be recorded is a fault of the ledger, and that is what the client has to hear.
+    async fn refuse<R>(
+        &self,
+        request_id: String,
+        key: &str,
+        endpoint: &str,
+        refusal: Refusal,
+    ) -> Answered<R> {
+        let refused = Refused {
+            request_id: &request_id,
+            caller: self.caller,
+            key,
+            endpoint,
+            refusal: &refusal,
+        };
+        // A refusal that cannot be recorded is a fault of the ledger, and that is what the client
+        // has to hear.
         let recorded = match self.ledger.refused(&refused) {
             Ok(()) => self.ledger.written().await,
             Err(fault) => Err(fault),
@@ -422,12 +493,14 @@ impl Window {
         let seconds = Duration::from_millis(self.length_ms).as_secs_f64();
         let message = if touched_late {
             format!(
-                "the touch took longer than the {seconds} s the exchange allows: the signature was thrown away; ask again, \
+                "the touch took longer than the {seconds} s the exchange allows: the signature was \
+                 thrown away; ask again, \
                  touch sooner"
             )
         } else {
             format!(
-                "the token took longer than the {seconds} s the exchange allows: what it signed was thrown away; ask again, or \
+                "the token took longer than the {seconds} s the exchange allows: what it signed \
+                 was thrown away; ask again, or \
                  for a longer receive window, and see why the token is slow"
             )
         };
@@ -435,7 +508,8 @@ impl Window {
     }
 }
 
-/// A request that may be signed now, or once persons approved it: counted, and recorded as an intent.
+/// A request that may be signed now, or once persons approved it: counted, and recorded as an
+/// intent.
 struct Prepared<'a> {
     key: Rc<Key>,
     classified: Classified<'a>,
@@ -446,7 +520,9 @@ struct Prepared<'a> {
 
 /// What moves money or keys has to be on the disk before the token is asked.
 fn durability(effective: Scopes) -> Durability {
-    let moves = [Scope::Transfer, Scope::Withdraw, Scope::Admin].into_iter().any(|scope| effective.contains(scope));
+    let moves = [Scope::Transfer, Scope::Withdraw, Scope::Admin]
+        .into_iter()
+        .any(|scope| effective.contains(scope));
     if moves { Durability::Synced } else { Durability::Written }
 }
 
@@ -477,8 +553,10 @@ fn can_be_read(params: &Params) -> Result<(), Refusal> {
     if length <= MOST_TO_APPROVE {
         return Ok(());
     }
-    let message =
-        format!("{length} bytes of parameters are more than a person can approve, which is {MOST_TO_APPROVE}");
+    let message = format!(
+        "{length} bytes of parameters are more than a person can approve, which is \
+         {MOST_TO_APPROVE}"
+    );
     Err(Refusal::malformed(message))
 }
 

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::decimal::Amount;
 
-/// Money one signature would move. A field the request does not say is absent, and then nothing limits it.
+/// Money one signature would move. A field the request does not say is absent, and then nothing
+/// limits it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Transfer {
     /// `METHOD PATH` of the endpoint that would move it; not always the one that was asked for.
@@ -24,7 +25,16 @@ pub struct Transfer {
 impl Transfer {
     /// What an endpoint moves where the exchange does not sign its parameters: anything, anywhere.
     pub(crate) fn unlimited(endpoint: String) -> Self {
-        Self { endpoint, asset: None, amount: None, network: None, address: None, memo: None, from: None, to: None }
+        Self {
+            endpoint,
+            asset: None,
+            amount: None,
+            network: None,
+            address: None,
+            memo: None,
+            from: None,
+            to: None,
+        }
     }
 
     /// The same money to the same place, whichever endpoint moves it.
@@ -36,10 +46,15 @@ impl Transfer {
 
     /// One line for people: `0.5 BTC to bc1q… on BTC`.
     pub fn summary(&self) -> String {
-        let say = |text: &Option<String>, missing: &str| text.clone().unwrap_or_else(|| missing.to_owned());
-        let amount = self.amount.map_or_else(|| "an unstated amount".to_owned(), |amount| amount.to_string());
+        let say = |text: &Option<String>, missing: &str| {
+            text.clone().unwrap_or_else(|| missing.to_owned())
+        };
+        let amount = self
+            .amount
+            .map_or_else(|| "an unstated amount".to_owned(), |amount| amount.to_string());
         let place = self.address.clone().or_else(|| self.to.clone());
-        let network = self.network.as_deref().map(|network| format!(" on {network}")).unwrap_or_default();
+        let network =
+            self.network.as_deref().map(|network| format!(" on {network}")).unwrap_or_default();
         let memo = self.memo.as_deref().map(|memo| format!(", memo {memo}")).unwrap_or_default();
         format!(
             "{amount} {} to {}{network}{memo}",

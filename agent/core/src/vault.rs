@@ -1,4 +1,5 @@
-//! What a vault judges anew before it asks for a touch: it believes the front nothing that approvers did not sign.
+//! What a vault judges anew before it asks for a touch: it believes the front nothing that
+//! approvers did not sign.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +14,8 @@ use crate::request::Request;
 use crate::scope::{Scope, Scopes};
 use crate::stamp::Stamp;
 
-/// How much later than the policy's own timeout an approval may end: the clocks of one machine, and a slow front.
+/// How much later than the policy's own timeout an approval may end: the clocks of one machine, and
+/// a slow front.
 const SLACK_MS: u64 = 60_000;
 
 /// One request that enough persons approved and that policy allows: [`judge`] alone makes it.
@@ -35,7 +37,8 @@ pub struct EnrolledFor {
     pub scopes: Scopes,
 }
 
-/// Judges a request by its statement and the approvers' signatures, with nothing but the policy beside them.
+/// Judges a request by its statement and the approvers' signatures, with nothing but the policy
+/// beside them.
 pub fn judge(
     policy: &Policy,
     agent: &str,
@@ -44,7 +47,8 @@ pub fn judge(
     statement: &str,
     sshsigs: &[String],
 ) -> Result<Judged, Refusal> {
-    let statement = Statement::parse(statement).ok_or_else(|| Refusal::malformed("it is no statement"))?;
+    let statement =
+        Statement::parse(statement).ok_or_else(|| Refusal::malformed("it is no statement"))?;
     let wrong = |message: &str| Err(Refusal::new(Code::ApprovalRequired, message));
     if statement.agent != agent {
         return wrong("the approval is for another agent");
@@ -62,9 +66,9 @@ pub fn judge(
     };
     let Meant { exchange, algorithm, request } = meant;
     check_managed(exchange, &request.params, RECEIVE_WINDOW_CAP_MS)?;
-    let client = policy
-        .client(client)
-        .ok_or_else(|| Refusal::new(Code::ClientUnknown, format!("the configuration has no [client.{client}]")))?;
+    let client = policy.client(client).ok_or_else(|| {
+        Refusal::new(Code::ClientUnknown, format!("the configuration has no [client.{client}]"))
+    })?;
     let classified = classify(exchange, algorithm, &request)?;
     let (effective, key) = (
         classified.effective,
@@ -74,7 +78,8 @@ pub fn judge(
             environment: *environment,
             algorithm,
             api_key: String::new(),
-            scopes: Scope::ALL.into_iter().collect(), // the token says which, once it is logged in to
+            // the token says which, once it is logged in to
+            scopes: Scope::ALL.into_iter().collect(),
             tier: Tier::Software,
             token: token.to_owned(),
             nonce_unit: NonceUnit::Milliseconds,
@@ -108,13 +113,24 @@ impl Judged {
     }
 
     /// The bytes to sign, for the key that is on the token: a key serves what it was enrolled for.
-    pub fn draft(&self, enrolled: &EnrolledFor, api_key: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+    pub fn draft(
+        &self,
+        enrolled: &EnrolledFor,
+        api_key: &str,
+        stamp: &Stamp,
+    ) -> Result<Draft, Refusal> {
         let scopes = enrolled.scopes;
         if enrolled.exchange != self.key.exchange || enrolled.environment != self.key.environment {
-            return Err(Refusal::new(Code::KeyUnknown, "the key was enrolled for another exchange"));
+            return Err(Refusal::new(
+                Code::KeyUnknown,
+                "the key was enrolled for another exchange",
+            ));
         }
         if !self.effective.without(scopes).is_empty() {
-            return Err(Refusal::new(Code::PolicyScope, "the key was not enrolled for what this request opens"));
+            return Err(Refusal::new(
+                Code::PolicyScope,
+                "the key was not enrolled for what this request opens",
+            ));
         }
         let key = Key { api_key: api_key.to_owned(), scopes, ..self.key.clone() };
         let host = self.exchange.host(&self.request, key.environment)?;
@@ -134,23 +150,37 @@ impl Judged {
 fn in_time(policy: &Policy, statement: &Statement, now_ms: u64) -> Result<(), Refusal> {
     let latest = now_ms.saturating_add(policy.approval_timeout_ms).saturating_add(SLACK_MS);
     if now_ms >= statement.expires_ms || statement.expires_ms > latest {
-        return Err(Refusal::new(Code::ApprovalExpired, "the approval has expired, or runs too long"));
+        return Err(Refusal::new(
+            Code::ApprovalExpired,
+            "the approval has expired, or runs too long",
+        ));
     }
     Ok(())
 }
 
-fn enough(policy: &Policy, statement: &Statement, needed: u32, sshsigs: &[String]) -> Result<(), Refusal> {
+fn enough(
+    policy: &Policy,
+    statement: &Statement,
+    needed: u32,
+    sshsigs: &[String],
+) -> Result<(), Refusal> {
     let mut collected = Collected::new(statement.clone(), needed.max(1));
     for sshsig in sshsigs.iter().collect::<BTreeSet<_>>() {
         let approval = collected.judge(&policy.approvers, sshsig);
         collected.take(approval.map_err(|reason| {
-            Refusal::new(Code::ApprovalRequired, format!("this signature does not approve it: {reason}"))
+            Refusal::new(
+                Code::ApprovalRequired,
+                format!("this signature does not approve it: {reason}"),
+            )
         })?);
     }
     if collected.is_complete() {
         return Ok(());
     }
-    Err(Refusal::new(Code::ApprovalRequired, format!("it takes the approval of {} person(s)", collected.needed())))
+    Err(Refusal::new(
+        Code::ApprovalRequired,
+        format!("it takes the approval of {} person(s)", collected.needed()),
+    ))
 }
 
 #[cfg(test)]
@@ -189,7 +219,8 @@ mod tests {
             memo: None,
         };
         let approvers = vec![ApproverStep { above: amount("0"), count: 1 }];
-        let rule = TransferRule { per_request: Some(amount("1")), per_day: Some(amount("2")), approvers };
+        let rule =
+            TransferRule { per_request: Some(amount("1")), per_day: Some(amount("2")), approvers };
         Policy {
             clients: vec![client],
             destinations: vec![destination],
@@ -209,9 +240,11 @@ mod tests {
         let (alice, bob, statement) = (Fido::new(1), Fido::new(2), statement("r-1"));
         let text = String::from_utf8(statement.bytes()).expect("JSON");
         let sshsigs = [alice.approve(&statement)];
-        let judged = judge(&policy(&alice, &bob), "agent-1", "vault", NOW, &text, &sshsigs).expect("approved");
+        let judged = judge(&policy(&alice, &bob), "agent-1", "vault", NOW, &text, &sshsigs)
+            .expect("approved");
         assert_eq!((judged.key_name(), judged.spends.len()), ("binance-wd", 1));
-        let stamp = Stamp { now_ms: NOW, nonce: 0, random: [0; 16], receive_window_ms: Some(5_000) };
+        let stamp =
+            Stamp { now_ms: NOW, nonce: 0, random: [0; 16], receive_window_ms: Some(5_000) };
         let enrolled = EnrolledFor {
             exchange: "binance".to_owned(),
             environment: Environment::Production,
@@ -247,13 +280,31 @@ mod tests {
         let required = Some(Code::ApprovalRequired);
         assert_eq!(judged(&sound, "agent-2", NOW, &text, &signed), required);
         assert_eq!(judged(&sound, "agent-1", NOW, &text, &[]), required);
-        assert_eq!(judged(&sound, "agent-1", NOW, &text, &[Fido::new(3).approve(&original)]), required);
-        assert_eq!(judged(&sound, "agent-1", original.expires_ms, &text, &signed), Some(Code::ApprovalExpired));
-        assert_eq!(judged(&sound, "agent-1", NOW - 61_000, &text, &signed), Some(Code::ApprovalExpired));
-        assert_eq!(judged(&sound, "agent-1", NOW, &format!("{text} "), &signed), Some(Code::RequestMalformed));
+        assert_eq!(
+            judged(&sound, "agent-1", NOW, &text, &[Fido::new(3).approve(&original)]),
+            required
+        );
+        assert_eq!(
+            judged(&sound, "agent-1", original.expires_ms, &text, &signed),
+            Some(Code::ApprovalExpired)
+        );
+        assert_eq!(
+            judged(&sound, "agent-1", NOW - 61_000, &text, &signed),
+            Some(Code::ApprovalExpired)
+        );
+        assert_eq!(
+            judged(&sound, "agent-1", NOW, &format!("{text} "), &signed),
+            Some(Code::RequestMalformed)
+        );
         assert_eq!(with(&|policy| policy.sha256 = "ac".repeat(32)), required);
-        assert_eq!(with(&|policy| policy.destinations[0].memo = Some("7".to_owned())), Some(Code::PolicyDestination));
-        assert_eq!(with(&|policy| policy.clients[0].scopes = Scopes::only(Scope::Read)), Some(Code::PolicyScope));
+        assert_eq!(
+            with(&|policy| policy.destinations[0].memo = Some("7".to_owned())),
+            Some(Code::PolicyDestination)
+        );
+        assert_eq!(
+            with(&|policy| policy.clients[0].scopes = Scopes::only(Scope::Read)),
+            Some(Code::PolicyScope)
+        );
         assert_eq!(with(&|policy| policy.clients[0].keys.clear()), Some(Code::KeyUnknown));
         assert_eq!(with(&|policy| policy.clients.clear()), Some(Code::ClientUnknown));
         let two = |policy: &mut Policy| {
@@ -264,7 +315,11 @@ mod tests {
         let mut of_two = sound.clone();
         two(&mut of_two);
         let twice = [signed[0].clone(), signed[0].clone()];
-        assert_eq!(judged(&of_two, "agent-1", NOW, &text, &twice), required, "one person is not two");
+        assert_eq!(
+            judged(&of_two, "agent-1", NOW, &text, &twice),
+            required,
+            "one person is not two"
+        );
         let both = [signed[0].clone(), bob.approve(&original)];
         assert_eq!(judged(&of_two, "agent-1", NOW, &text, &both), None);
     }

@@ -70,7 +70,10 @@ impl SignRequest {
         let raw: RawSign<'_> = parse(payload)?;
         check_version(raw.v)?;
         let reason = raw.reason;
-        if reason.as_ref().is_some_and(|text| text.len() > MAX_REASON || text.chars().any(char::is_control)) {
+        if reason
+            .as_ref()
+            .is_some_and(|text| text.len() > MAX_REASON || text.chars().any(char::is_control))
+        {
             return Err(Refusal::malformed(format!(
                 "reason is longer than {MAX_REASON} bytes or has control characters"
             )));
@@ -138,18 +141,26 @@ pub fn parse<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> Result<T, Refusal> {
     if payload.len() > MAX_PAYLOAD {
         return Err(Refusal::malformed(format!("the payload is longer than {MAX_PAYLOAD} bytes")));
     }
-    let text = std::str::from_utf8(payload).map_err(|_| Refusal::malformed("the payload is not UTF-8"))?;
+    let text =
+        std::str::from_utf8(payload).map_err(|_| Refusal::malformed("the payload is not UTF-8"))?;
     // serde would take the fields of an object as an array too, without their names.
     if !text.trim_start().starts_with('{') {
         return Err(Refusal::malformed("the payload is not a JSON object"));
     }
     // The payload itself, and the parameters in it.
     if json::is_long_and_deeper(text, json::MAX_DEPTH + 2) {
-        return Err(Refusal::malformed(format!("JSON is nested deeper than {} levels", json::MAX_DEPTH)));
+        return Err(Refusal::malformed(format!(
+            "JSON is nested deeper than {} levels",
+            json::MAX_DEPTH
+        )));
     }
     serde_json::from_str(text).map_err(|error| {
         let message = format!("JSON: {error}");
-        if message.contains("duplicate field") { Refusal::ambiguous(message) } else { Refusal::malformed(message) }
+        if message.contains("duplicate field") {
+            Refusal::ambiguous(message)
+        } else {
+            Refusal::malformed(message)
+        }
     })
 }
 
@@ -299,7 +310,8 @@ pub struct PendingRequest {
     pub approvals: u32,
 }
 
-/// `result@countersign`: waits up to `wait_ms` for what becomes of a request that waits for approval.
+/// `result@countersign`: waits up to `wait_ms` for what becomes of a request that waits for
+/// approval.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ResultRequest {
@@ -455,14 +467,16 @@ mod tests {
     #[test]
     fn the_exact_form_is_taken() {
         assert!(SignRequest::parse(GOOD.as_bytes()).is_ok());
-        let full = r#"{"v":1,"key":"k","method":"POST","path":"/a","params":{"a":1.0},"params_in":"form","host":"h","reason":"r"}"#;
+        let full = r#"{"v":1,"key":"k","method":"POST","path":"/a","params":{"a":1.0},
+            "params_in":"form","host":"h","reason":"r"}"#;
         let parsed = SignRequest::parse(full.as_bytes()).expect("full form");
         assert_eq!(parsed.request.scalar("a"), Some("1.0"));
     }
 
     #[test]
     fn a_login_and_what_says_nothing_may_leave_the_version_out() {
-        let login: SessionRequest = parse(br#"{"key":"k","purpose":"ws"}"#).expect("the contract's form");
+        let login: SessionRequest =
+            parse(br#"{"key":"k","purpose":"ws"}"#).expect("the contract's form");
         assert_eq!(login.v, VERSION);
         assert_eq!(parse::<PlainRequest>(b"{}").expect("nothing").v, VERSION);
         assert!(parse::<PlainRequest>(b"{\"w\":1}").is_err());
@@ -476,18 +490,31 @@ mod tests {
             (r#"{"v":1,"key":"k","method":"GET","path":"/a","extra":1}"#, Code::RequestMalformed),
             (r#"{"v":1,"key":"../k","method":"GET","path":"/a"}"#, Code::RequestMalformed),
             (r#"{"v":1,"key":"k","method":"get","path":"/a"}"#, Code::RequestMalformed),
-            (r#"{"v":1,"key":"k","method":"GET","path":"/a","params":"x"}"#, Code::RequestMalformed),
-            (r#"{"v":1,"key":"k","method":"GET","path":"/a","params":{"a":1,"a":2}}"#, Code::RequestAmbiguous),
+            (
+                r#"{"v":1,"key":"k","method":"GET","path":"/a","params":"x"}"#,
+                Code::RequestMalformed,
+            ),
+            (
+                r#"{"v":1,"key":"k","method":"GET","path":"/a","params":{"a":1,"a":2}}"#,
+                Code::RequestAmbiguous,
+            ),
             (r#"{"v":1,"key":"k","method":"GET","path":"/a"} {}"#, Code::RequestMalformed),
             (r#"[1,"k","GET","/a"]"#, Code::RequestMalformed),
             ("\u{feff}{}", Code::RequestMalformed),
             ("", Code::RequestMalformed),
         ];
         for (payload, code) in cases {
-            assert_eq!(SignRequest::parse(payload.as_bytes()).expect_err(payload).code, *code, "{payload}");
+            assert_eq!(
+                SignRequest::parse(payload.as_bytes()).expect_err(payload).code,
+                *code,
+                "{payload}"
+            );
         }
         assert!(SignRequest::parse(b"\xff").is_err());
-        let long = format!(r#"{{"v":1,"key":"k","method":"GET","path":"/a","reason":"{}"}}"#, "x".repeat(MAX_PAYLOAD));
+        let long = format!(
+            r#"{{"v":1,"key":"k","method":"GET","path":"/a","reason":"{}"}}"#,
+            "x".repeat(MAX_PAYLOAD)
+        );
         assert!(SignRequest::parse(long.as_bytes()).is_err());
     }
 }

@@ -1,5 +1,5 @@
-//! A second reading of what signatures cover, from the bytes that are signed and not from what the data says: what is signed
-//! alike is judged alike.
+//! A second reading of what signatures cover, from the bytes that are signed and not from what the
+//! data says: what is signed alike is judged alike.
 
 mod asked;
 
@@ -16,7 +16,8 @@ use countersign_core::request::{ParamsIn, Request};
 use countersign_core::scope::{Scope, Scopes};
 use countersign_core::stamp::Stamp;
 
-/// Where the requests of two rows have the same message, the one asked for needs what the other may do.
+/// Where the requests of two rows have the same message, the one asked for needs what the other may
+/// do.
 #[test]
 fn what_is_signed_alike_is_judged_alike() {
     let mut alike = 0;
@@ -26,11 +27,22 @@ fn what_is_signed_alike_is_judged_alike() {
             for (params, rows) in openings(*exchange) {
                 let by_message = by_message(*exchange, algorithm, &params);
                 for other in rows {
-                    let Some(message) = message(*exchange, algorithm, other, &params) else { continue };
-                    for asked in by_message[&message].iter().filter(|asked| !std::ptr::eq(**asked, other)) {
-                        let Some(needed) = judged(*exchange, algorithm, asked, &params) else { continue };
-                        let is_told = needed.contains(other.scope) || gains_nothing(*exchange, asked, other);
-                        assert!(is_told, "{name} {} {} is {} {}", asked.method, asked.path, other.method, other.path);
+                    let Some(message) = message(*exchange, algorithm, other, &params) else {
+                        continue;
+                    };
+                    for asked in
+                        by_message[&message].iter().filter(|asked| !std::ptr::eq(**asked, other))
+                    {
+                        let Some(needed) = judged(*exchange, algorithm, asked, &params) else {
+                            continue;
+                        };
+                        let is_told =
+                            needed.contains(other.scope) || gains_nothing(*exchange, asked, other);
+                        assert!(
+                            is_told,
+                            "{name} {} {} is {} {}",
+                            asked.method, asked.path, other.method, other.path
+                        );
                         alike += 1;
                     }
                 }
@@ -51,7 +63,8 @@ fn openings(exchange: &dyn Exchange) -> Vec<(Value, Vec<&'static Endpoint>)> {
     let table = exchange.table();
     let mut openings: Vec<(Value, Vec<&'static Endpoint>)> = Vec::new();
     for opening in table.openings().iter().filter(|opening| table.counts(opening)) {
-        let members = opening.required.iter().map(|name| ((*name).to_owned(), "1".into())).collect();
+        let members =
+            opening.required.iter().map(|name| ((*name).to_owned(), "1".into())).collect();
         let is_list = opening.name_of(Role::List) == Some(WHOLE_BODY);
         let params = if is_list { Value::Array(vec!["1".into()]) } else { Value::Object(members) };
         let row = table.endpoint(opening);
@@ -78,20 +91,32 @@ fn by_message(
     by_message
 }
 
-fn message(exchange: &dyn Exchange, algorithm: Algorithm, row: &Endpoint, params: &Value) -> Option<Vec<u8>> {
+fn message(
+    exchange: &dyn Exchange,
+    algorithm: Algorithm,
+    row: &Endpoint,
+    params: &Value,
+) -> Option<Vec<u8>> {
     let asked = request(row.method, &filled(row.path), params.clone()).expect("plain names");
     Some(draft(exchange, algorithm, &asked).ok()?.message)
 }
 
-fn judged(exchange: &dyn Exchange, algorithm: Algorithm, row: &Endpoint, params: &Value) -> Option<Scopes> {
+fn judged(
+    exchange: &dyn Exchange,
+    algorithm: Algorithm,
+    row: &Endpoint,
+    params: &Value,
+) -> Option<Scopes> {
     let asked = request(row.method, &filled(row.path), params.clone()).expect("plain names");
     Some(classify(exchange, algorithm, &asked).ok()?.effective)
 }
 
-/// Who may send money away gains nothing by staking it, nor by a setting of transfers (decision 0004).
+/// Who may send money away gains nothing by staking it, nor by a setting of transfers (decision
+/// 0004).
 fn gains_nothing(exchange: &dyn Exchange, asked: &Endpoint, other: &Endpoint) -> bool {
     let openings = exchange.table().openings().iter();
-    let mut openings = openings.filter(|opening| std::ptr::eq(exchange.table().endpoint(opening), other));
+    let mut openings =
+        openings.filter(|opening| std::ptr::eq(exchange.table().endpoint(opening), other));
     match (asked.scope, other.scope) {
         (Scope::Transfer | Scope::Withdraw, Scope::Account) => true,
         (Scope::Withdraw, Scope::Transfer) => openings.all(|opening| opening.roles.is_empty()),
@@ -99,19 +124,28 @@ fn gains_nothing(exchange: &dyn Exchange, asked: &Endpoint, other: &Endpoint) ->
     }
 }
 
-/// Where a login is signed as a request or frame is, each needs what the other may do, but for reading.
+/// Where a login is signed as a request or frame is, each needs what the other may do, but for
+/// reading.
 #[test]
 fn what_is_signed_as_a_login_is_judged_as_one() {
     let stamp = Stamp { receive_window_ms: None, ..STAMP };
     let mut alike = Vec::new();
     for exchange in ALL {
-        for (algorithm, row) in algorithms(*exchange).flat_map(|key| rows(*exchange).map(move |row| (key, row))) {
-            let Ok(session) = exchange.session(&key(*exchange, algorithm), &Login::ws(), &stamp) else { continue };
+        for (algorithm, row) in
+            algorithms(*exchange).flat_map(|key| rows(*exchange).map(move |row| (key, row)))
+        {
+            let Ok(session) = exchange.session(&key(*exchange, algorithm), &Login::ws(), &stamp)
+            else {
+                continue;
+            };
             for place in [None, Some(ParamsIn::WsApi)] {
-                let mut asked = request(row.method, &filled(row.path), Value::Object(Vec::new())).expect("plain");
+                let mut asked = request(row.method, &filled(row.path), Value::Object(Vec::new()))
+                    .expect("plain");
                 asked.params_in = place;
                 let drafted = draft_at(*exchange, algorithm, &asked, &stamp);
-                if drafted.is_ok_and(|draft| draft.message == session.message) && takes_nothing(*exchange, row) {
+                if drafted.is_ok_and(|draft| draft.message == session.message)
+                    && takes_nothing(*exchange, row)
+                {
                     check_login(*exchange, algorithm, &asked);
                     alike.push((exchange.facts().name, place));
                 }
@@ -127,10 +161,15 @@ fn check_login(exchange: &dyn Exchange, algorithm: Algorithm, asked: &Request) {
     let (name, read) = (exchange.facts().name, Scopes::only(Scope::Read));
     let grants = exchange.session_grants(algorithm, &Login::ws());
     let Ok(classified) = classify(exchange, algorithm, asked) else { return };
-    let (granted, needed) = (grants.iter().copied().collect::<Scopes>(), exchange.session_scopes(grants).union(read));
+    let (granted, needed) =
+        (grants.iter().copied().collect::<Scopes>(), exchange.session_scopes(grants).union(read));
     let (opened, path) = (classified.effective, &asked.path);
     assert!(opened.without(needed).is_empty(), "a login to {name} is {} {path}", asked.method);
-    assert!(granted.without(opened.union(read)).is_empty(), "{} {path} is a login to {name}", asked.method);
+    assert!(
+        granted.without(opened.union(read)).is_empty(),
+        "{} {path} is a login to {name}",
+        asked.method
+    );
 }
 
 fn rows(exchange: &'static dyn Exchange) -> impl Iterator<Item = &'static Endpoint> {
@@ -140,6 +179,7 @@ fn rows(exchange: &'static dyn Exchange) -> impl Iterator<Item = &'static Endpoi
 /// Whether a row takes a request without parameters, as far as is known.
 fn takes_nothing(exchange: &dyn Exchange, row: &Endpoint) -> bool {
     let table = exchange.table();
-    let mut own = table.openings().iter().filter(|opening| std::ptr::eq(table.endpoint(opening), row));
+    let mut own =
+        table.openings().iter().filter(|opening| std::ptr::eq(table.endpoint(opening), row));
     row.scope == Scope::Read || own.any(|opening| opening.required.is_empty())
 }

@@ -1,5 +1,5 @@
-//! The names that a request to Binance may carry: an API that signs neither method nor path, so that the names are all that
-//! says what a signature is good for.
+//! The names that a request to Binance may carry: an API that signs neither method nor path, so
+//! that the names are all that says what a signature is good for.
 
 mod asked;
 
@@ -19,7 +19,8 @@ fn binance() -> &'static dyn Exchange {
 }
 
 fn judged(method: Method, path: &str, params: Value) -> Result<Classified<'static>, Refusal> {
-    let request: &'static Request = Box::leak(Box::new(asked::request(method, path, params).expect("plain names")));
+    let request: &'static Request =
+        Box::leak(Box::new(asked::request(method, path, params).expect("plain names")));
     classify(binance(), Algorithm::HmacSha256, request)
 }
 
@@ -45,7 +46,10 @@ fn completed<'a>(
     table: &'static Table,
     names: &'a BTreeSet<&'static str>,
 ) -> impl Iterator<Item = &'static Opening> + 'a {
-    let counted = table.openings().iter().filter(|opening| table.counts(opening) && !opening.required.is_empty());
+    let counted = table
+        .openings()
+        .iter()
+        .filter(|opening| table.counts(opening) && !opening.required.is_empty());
     counted.filter(|opening| opening.required.iter().all(|name| names.contains(name)))
 }
 
@@ -59,7 +63,13 @@ fn no_row_takes_a_name_that_it_does_not_list() {
                 continue;
             }
             let refused = judged(row.method, row.path, with_names(&[name])).expect_err(row.path);
-            assert_eq!(refused.code, Code::RequestForbiddenParameter, "{} {} {name}", row.method, row.path);
+            assert_eq!(
+                refused.code,
+                Code::RequestForbiddenParameter,
+                "{} {} {name}",
+                row.method,
+                row.path
+            );
             assert!(refused.message.contains(name), "{}", refused.message);
         }
     }
@@ -79,12 +89,42 @@ fn every_row_takes_the_names_that_it_lists() {
 #[test]
 fn lists_and_texts_hold_no_name_that_the_row_does_not_list() {
     for (method, path, params, is_taken) in [
-        (Method::Post, "/fapi/v1/batchOrders", r#"{"batchOrders":[{"symbol":"BTCUSDT","side":"BUY"}]}"#, true),
-        (Method::Post, "/fapi/v1/batchOrders", r#"{"batchOrders":[{"symbol":"BTCUSDT","grid":"9"}]}"#, false),
-        (Method::Post, "/eapi/v1/batchOrders", r#"{"orders":"[{\"symbol\":\"BTC\",\"isMmp\":true}]"}"#, true),
-        (Method::Post, "/eapi/v1/batchOrders", r#"{"orders":"[{\"symbol\":\"BTC\",\"grid\":true}]"}"#, false),
-        (Method::Put, "/sapi/v1/localentity/deposit/provide-info", r#"{"questionnaire":"{\"orgName\":\"A\"}"}"#, true),
-        (Method::Put, "/sapi/v1/localentity/deposit/provide-info", r#"{"questionnaire":"{\"coin\":\"A\"}"}"#, false),
+        (
+            Method::Post,
+            "/fapi/v1/batchOrders",
+            r#"{"batchOrders":[{"symbol":"BTCUSDT","side":"BUY"}]}"#,
+            true,
+        ),
+        (
+            Method::Post,
+            "/fapi/v1/batchOrders",
+            r#"{"batchOrders":[{"symbol":"BTCUSDT","grid":"9"}]}"#,
+            false,
+        ),
+        (
+            Method::Post,
+            "/eapi/v1/batchOrders",
+            r#"{"orders":"[{\"symbol\":\"BTC\",\"isMmp\":true}]"}"#,
+            true,
+        ),
+        (
+            Method::Post,
+            "/eapi/v1/batchOrders",
+            r#"{"orders":"[{\"symbol\":\"BTC\",\"grid\":true}]"}"#,
+            false,
+        ),
+        (
+            Method::Put,
+            "/sapi/v1/localentity/deposit/provide-info",
+            r#"{"questionnaire":"{\"orgName\":\"A\"}"}"#,
+            true,
+        ),
+        (
+            Method::Put,
+            "/sapi/v1/localentity/deposit/provide-info",
+            r#"{"questionnaire":"{\"coin\":\"A\"}"}"#,
+            false,
+        ),
     ] {
         let outcome = judged(method, path, Value::parse(params).expect("JSON"));
         assert_eq!(
@@ -159,7 +199,8 @@ fn reads_whose_names_fit_what_moves_money_or_keys_are_known() {
         .filter_map(|(index, row)| {
             let names = names_of(table, index);
             let opened = completed(table, &names).map(|opening| table.endpoint(opening).scope);
-            let opened: Scopes = opened.filter(|scope| matches!(scope, Admin | Transfer | Withdraw)).collect();
+            let opened: Scopes =
+                opened.filter(|scope| matches!(scope, Admin | Transfer | Withdraw)).collect();
             (opened != Scopes::NONE).then_some((row.path, opened))
         })
         .collect();
@@ -167,8 +208,8 @@ fn reads_whose_names_fit_what_moves_money_or_keys_are_known() {
     assert_eq!(found, known);
 }
 
-/// Whoever sends a request may cut its text within a name, which leaves the name's end: no row lists names whose ends complete
-/// what the names themselves do not.
+/// Whoever sends a request may cut its text within a name, which leaves the name's end: no row
+/// lists names whose ends complete what the names themselves do not.
 #[test]
 fn ends_of_names_open_nothing() {
     let table = binance().table();
@@ -176,13 +217,21 @@ fn ends_of_names_open_nothing() {
     for (index, row) in rows(table) {
         let own = names_of(table, index);
         let ends = |name: &'static str| {
-            (1..name.len()).filter_map(|cut| name.get(cut..)).filter(|end| all.contains(end)).collect::<Vec<_>>()
+            (1..name.len())
+                .filter_map(|cut| name.get(cut..))
+                .filter(|end| all.contains(end))
+                .collect::<Vec<_>>()
         };
-        let cut: BTreeSet<_> = own.iter().copied().chain(own.iter().flat_map(|name| ends(name))).collect();
+        let cut: BTreeSet<_> =
+            own.iter().copied().chain(own.iter().flat_map(|name| ends(name))).collect();
         for opening in completed(table, &cut) {
             let opened = table.endpoint(opening);
             let by_itself = opening.required.iter().all(|name| own.contains(name));
-            assert!(by_itself, "{} {} is {} {}, cut", row.method, row.path, opened.method, opened.path);
+            assert!(
+                by_itself,
+                "{} {} is {} {}, cut",
+                row.method, row.path, opened.method, opened.path
+            );
         }
     }
 }
@@ -198,25 +247,35 @@ fn endpoints_that_ccxt_does_not_have_are_rows() {
         (Method::Get, "/sapi/v1/margin/loan-group/ltv-details", "", [Read]),
         (Method::Post, "/sapi/v1/margin/loan-group/edit-member", "groupId subEmail", [Admin]),
         (Method::Post, "/sapi/v1/broker/subAccount/convert", "subAccountId convert", [Admin]),
-        (Method::Post, "/sapi/v2/loan/flexible/repay/collateral", "loanCoin collateralCoin repayAmount", [Account]),
+        (
+            Method::Post,
+            "/sapi/v2/loan/flexible/repay/collateral",
+            "loanCoin collateralCoin repayAmount",
+            [Account],
+        ),
         (Method::Put, "/fapi/v1/order/amend/keepPriority", "symbol newQty", [Trade]),
         (Method::Post, "/sapi/v1/w3w/wallet/prediction/otc/blocktrade/detail", "orderId", [Trade]),
         (Method::Post, "/sapi/v1/w3w/wallet/prediction/otc/blocktrade/list", "", [Trade]),
     ] {
         let names: Vec<_> = params.split_whitespace().collect();
-        let classified = judged(method, path, with_names(&names)).unwrap_or_else(|refusal| panic!("{path}: {refusal}"));
+        let classified = judged(method, path, with_names(&names))
+            .unwrap_or_else(|refusal| panic!("{path}: {refusal}"));
         assert_eq!(scopes(&[classified.scope]), scopes(&expected), "{path}");
         assert!(classified.effective.contains(classified.scope), "{path}");
     }
 }
 
-/// The rate limits of the WebSocket API's answers are all that any row may have beside its own names.
+/// The rate limits of the WebSocket API's answers are all that any row may have beside its own
+/// names.
 #[test]
 fn harmless_is_one_name() {
     for path in ["/api/v3/account", "/sapi/v1/capital/withdraw/apply"] {
         let method = if path.starts_with("/api") { Method::Get } else { Method::Post };
-        judged(method, path, with_names(&["returnRateLimits"])).unwrap_or_else(|refusal| panic!("{path}: {refusal}"));
+        judged(method, path, with_names(&["returnRateLimits"]))
+            .unwrap_or_else(|refusal| panic!("{path}: {refusal}"));
     }
-    let harmless = include_str!("../src/exchange/binance.params").lines().filter(|line| line.starts_with("harmless "));
+    let harmless = include_str!("../src/exchange/binance.params")
+        .lines()
+        .filter(|line| line.starts_with("harmless "));
     assert_eq!(harmless.count(), 1);
 }

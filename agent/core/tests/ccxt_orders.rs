@@ -1,5 +1,6 @@
-//! The orders that ccxt sends, with the options it documents, under limits: their size and worth, or why they have none, as a
-//! golden file that a reviewer reads. `tests/conformance/orders.py` writes the requests.
+//! The orders that ccxt sends, with the options it documents, under limits: their size and worth,
+//! or why they have none, as a golden file that a reviewer reads. `tests/conformance/orders.py`
+//! writes the requests.
 
 #![allow(clippy::disallowed_methods)] // a test reads the files that it compares
 

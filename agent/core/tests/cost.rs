@@ -1,4 +1,5 @@
-//! What the largest hostile payloads cost: no exchange, no form of one keeps the front's thread long.
+//! What the largest hostile payloads cost: no exchange, no form of one keeps the front's thread
+//! long.
 //!
 //! In the CPU time of this thread: a busy machine adds little to it.
 #![allow(clippy::disallowed_methods)] // a test reads the tables
@@ -18,7 +19,8 @@ use countersign_core::wire::SignRequest;
 use rustix::time::{ClockId, clock_gettime};
 
 /// As released. With as little optimisation as in `cargo test` it is somewhat more.
-const MOST: Duration = if cfg!(debug_assertions) { Duration::from_millis(4) } else { Duration::from_millis(1) };
+const MOST: Duration =
+    if cfg!(debug_assertions) { Duration::from_millis(4) } else { Duration::from_millis(1) };
 const SIZE: usize = 51_000;
 
 fn cpu_time() -> Duration {
@@ -40,11 +42,18 @@ fn cost<T>(act: impl Fn() -> T) -> Duration {
 
 /// Names that rows are looked at for, each once.
 fn known_names(exchange: &dyn Exchange) -> Vec<String> {
-    let file = format!("{}/src/exchange/{}.params", env!("CARGO_MANIFEST_DIR"), exchange.facts().name);
+    let file =
+        format!("{}/src/exchange/{}.params", env!("CARGO_MANIFEST_DIR"), exchange.facts().name);
     let text = std::fs::read_to_string(file).unwrap_or_default();
-    let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && !"_-.".contains(letter));
-    let known = words.filter(|word| !word.is_empty() && word.len() <= 64 && exchange.table().tells(word));
-    known.map(|word| (word.to_ascii_lowercase(), word.to_owned())).collect::<BTreeMap<_, _>>().into_values().collect()
+    let words =
+        text.split(|letter: char| !letter.is_ascii_alphanumeric() && !"_-.".contains(letter));
+    let known =
+        words.filter(|word| !word.is_empty() && word.len() <= 64 && exchange.table().tells(word));
+    known
+        .map(|word| (word.to_ascii_lowercase(), word.to_owned()))
+        .collect::<BTreeMap<_, _>>()
+        .into_values()
+        .collect()
 }
 
 /// Parameters of nearly the longest payload, by what is many of.
@@ -53,9 +62,12 @@ fn bodies(exchange: &dyn Exchange) -> Vec<(&'static str, String)> {
         let members: Vec<_> = (0..count).map(|number| format!("\"n{number}\":{value}")).collect();
         format!("{{{}}}", members.join(","))
     };
-    let nested = |depth: usize, inside: &str| format!("{{\"a\":{}{inside}{}}}", "[".repeat(depth), "]".repeat(depth));
+    let nested = |depth: usize, inside: &str| {
+        format!("{{\"a\":{}{inside}{}}}", "[".repeat(depth), "]".repeat(depth))
+    };
     let text = |length: usize| format!("\"{}\"", "x".repeat(length));
-    let known: Vec<_> = known_names(exchange).iter().map(|name| format!("\"{name}\":{}", text(8))).collect();
+    let known: Vec<_> =
+        known_names(exchange).iter().map(|name| format!("\"{name}\":{}", text(8))).collect();
     let order = "{\"a\":1,\"b\":\"2\",\"c\":{\"d\":\"x\"}}";
     vec![
         ("one text", format!("{{\"a\":{}}}", text(SIZE))),
@@ -75,7 +87,9 @@ fn bodies(exchange: &dyn Exchange) -> Vec<(&'static str, String)> {
 fn judged(exchange: &dyn Exchange, payload: &[u8]) -> Result<(), Refusal> {
     let asked = SignRequest::parse(payload)?;
     check_managed(exchange, &asked.request.params, RECEIVE_WINDOW_CAP_MS)?;
-    algorithms(exchange).take(1).try_for_each(|algorithm| classify(exchange, algorithm, &asked.request).map(drop))
+    algorithms(exchange)
+        .take(1)
+        .try_for_each(|algorithm| classify(exchange, algorithm, &asked.request).map(drop))
 }
 
 #[test]
@@ -89,7 +103,9 @@ fn the_largest_payload_is_judged_within_a_millisecond() {
         let bodies = bodies(*exchange);
         for (method, path) in rows.chain([("POST", "/no/endpoint".to_owned())]) {
             for (what, params) in &bodies {
-                let payload = format!(r#"{{"v":1,"key":"k","method":"{method}","path":"{path}","params":{params}}}"#);
+                let payload = format!(
+                    r#"{{"v":1,"key":"k","method":"{method}","path":"{path}","params":{params}}}"#
+                );
                 let cost = cost(|| judged(*exchange, payload.as_bytes()));
                 let said = format!("{}: {what} to {method} {path}", exchange.facts().name);
                 if cost > MOST {

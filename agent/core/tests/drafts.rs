@@ -1,4 +1,5 @@
-//! What a recipe writes: every byte of a draft was asked for or is the agent's own, and what is sent is what was asked for.
+//! What a recipe writes: every byte of a draft was asked for or is the agent's own, and what is
+//! sent is what was asked for.
 
 mod asked;
 
@@ -17,7 +18,8 @@ use proptest::sample::{Index, select};
 use secrecy::SecretString;
 use sha2::{Digest, Sha256, Sha512};
 
-/// Everything of a draft that leaves the agent, or is signed: what is encoded or hashed in it is taken apart.
+/// Everything of a draft that leaves the agent, or is signed: what is encoded or hashed in it is
+/// taken apart.
 struct Written {
     url: String,
     headers: Vec<String>,
@@ -57,13 +59,19 @@ impl Written {
         }
         let nonce = STAMP.nonce;
         let sent = if self.body.is_empty() { self.query() } else { &self.body };
-        let path =
-            self.url.split_once("://").and_then(|(_, rest)| rest.find('/').map(|at| &rest[at..])).expect("a path");
+        let path = self
+            .url
+            .split_once("://")
+            .and_then(|(_, rest)| rest.find('/').map(|at| &rest[at..]))
+            .expect("a path");
         let path = path.split('?').next().unwrap_or_default();
         let kraken = [path.as_bytes(), &Sha256::digest(format!("{nonce}{sent}"))[..]].concat();
         let bare = path.strip_prefix("/derivatives").unwrap_or(path);
         let futures = Sha256::digest(format!("{sent}{nonce}{bare}")).to_vec();
-        assert!([kraken, futures].contains(&self.message), "what is signed is no text and no digest of what is sent");
+        assert!(
+            [kraken, futures].contains(&self.message),
+            "what is signed is no text and no digest of what is sent"
+        );
         vec![format!("{nonce}")]
     }
 }
@@ -71,7 +79,10 @@ impl Written {
 /// A text with tokens and payloads of base64 opened.
 fn plain(text: &str) -> Vec<String> {
     let opened = |part: &str| {
-        let bytes = BASE64URL_NOPAD.decode(part.as_bytes()).or_else(|_| BASE64.decode(part.as_bytes())).ok()?;
+        let bytes = BASE64URL_NOPAD
+            .decode(part.as_bytes())
+            .or_else(|_| BASE64.decode(part.as_bytes()))
+            .ok()?;
         String::from_utf8(bytes).ok().filter(|text| text.starts_with('{') && text.ends_with('}'))
     };
     let bearer = text.strip_prefix("Bearer ").unwrap_or(text);
@@ -100,17 +111,23 @@ fn pieces(value: &Value, into: &mut Vec<String>) {
         Value::Bool(false) => into.extend(["false".to_owned(), "False".to_owned()]),
         Value::Null => into.push("null".to_owned()),
         Value::Number(text) => into.push(text.clone()),
-        Value::String(text) => into.extend([text.clone(), decoded(text), value.to_json(), decoded(&value.to_json())]),
+        Value::String(text) => {
+            into.extend([text.clone(), decoded(text), value.to_json(), decoded(&value.to_json())])
+        }
     }
 }
 
 /// Words of a text.
 fn words(text: &str) -> impl Iterator<Item = String> {
-    text.split(|byte: char| !byte.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_owned)
+    text.split(|byte: char| !byte.is_ascii_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .map(str::to_owned)
 }
 
-/// What recipes write only where something is asked for: the type of a body, Kraken Futures' form `json={…}`, Upbit's hash.
-const FORMAT: &[&str] = &["SHA512", "alg", "application", "form", "hash", "json", "query", "urlencoded", "www", "x"];
+/// What recipes write only where something is asked for: the type of a body, Kraken Futures' form
+/// `json={…}`, Upbit's hash.
+const FORMAT: &[&str] =
+    &["SHA512", "alg", "application", "form", "hash", "json", "query", "urlencoded", "www", "x"];
 
 /// Whether a text is a sequence of these pieces and of punctuation.
 fn covered(text: &str, pieces: &[String]) -> bool {
@@ -133,37 +150,56 @@ fn covered(text: &str, pieces: &[String]) -> bool {
     reached[bytes.len()]
 }
 
-/// What the agent writes where nothing is asked for, on this row or, where it refuses that, on another.
+/// What the agent writes where nothing is asked for, on this row or, where it refuses that, on
+/// another.
 fn own_words(exchange: &dyn Exchange, algorithm: Algorithm, asked: &Request) -> Vec<String> {
     let rows = exchange.table().endpoints().iter().filter(|row| row.method == asked.method);
     let paths = std::iter::once(asked.path.to_string()).chain(rows.map(|row| filled(row.path)));
     let empty = [Value::Object(Vec::new()), Value::Array(Vec::new())];
-    let drafts = paths.flat_map(|path| empty.clone().map(|params| request(asked.method, &path, params)));
+    let drafts =
+        paths.flat_map(|path| empty.clone().map(|params| request(asked.method, &path, params)));
     let in_its_place = |mut empty: Request| {
         empty.params_in = asked.params_in.filter(|_| empty.path == asked.path);
         draft(exchange, algorithm, &empty).ok()
     };
     let first = drafts.flatten().find_map(in_its_place).expect("some row takes nothing");
     let written = Written::of(first);
-    let own = written.texts().into_iter().flat_map(|text| words(&decoded(&text)).collect::<Vec<_>>());
-    own.chain(words(asked.path.as_str())).chain(FORMAT.iter().map(|word| (*word).to_owned())).collect()
+    let own =
+        written.texts().into_iter().flat_map(|text| words(&decoded(&text)).collect::<Vec<_>>());
+    own.chain(words(asked.path.as_str()))
+        .chain(FORMAT.iter().map(|word| (*word).to_owned()))
+        .collect()
 }
 
-/// Digests that stand in a text instead of what was hashed: of the body, and of the parameters as a query.
+/// Digests that stand in a text instead of what was hashed: of the body, and of the parameters as a
+/// query.
 fn digests(written: &Written, asked: &Request) -> Vec<String> {
-    let pairs =
-        asked.params.members().iter().map(|(name, value)| format!("{name}={}", value.scalar().unwrap_or_default()));
+    let pairs = asked
+        .params
+        .members()
+        .iter()
+        .map(|(name, value)| format!("{name}={}", value.scalar().unwrap_or_default()));
     let query = pairs.collect::<Vec<_>>().join("&");
-    [written.body.as_str(), "", &query].map(|hashed| HEXLOWER.encode(&Sha512::digest(hashed))).into()
+    [written.body.as_str(), "", &query]
+        .map(|hashed| HEXLOWER.encode(&Sha512::digest(hashed)))
+        .into()
 }
 
 /// The first text of a draft that holds what was neither asked for nor is the agent's.
-fn foreign(exchange: &dyn Exchange, algorithm: Algorithm, asked: &Request, drafted: Draft) -> Option<String> {
+fn foreign(
+    exchange: &dyn Exchange,
+    algorithm: Algorithm,
+    asked: &Request,
+    drafted: Draft,
+) -> Option<String> {
     let written = Written::of(drafted);
     let mut known = own_words(exchange, algorithm, asked);
     pieces(asked.params.value(), &mut known);
     known.extend(digests(&written, asked));
-    written.texts().into_iter().find(|text| !covered(text, &known) && !covered(&decoded(text), &known))
+    written
+        .texts()
+        .into_iter()
+        .find(|text| !covered(text, &known) && !covered(&decoded(text), &known))
 }
 
 /// Names that this row or any other knows.
@@ -174,10 +210,12 @@ fn names(opening: &Opening) -> impl Iterator<Item = &'static str> {
 
 /// What a bot would send this row: each name that its line has, with a value that nothing else has.
 fn ordinary(exchange: &dyn Exchange, index: usize, row: &Endpoint) -> Request {
-    let opening = exchange.table().openings_of(index).find(|opening| names(opening).next().is_some());
+    let opening =
+        exchange.table().openings_of(index).find(|opening| names(opening).next().is_some());
     let mut members: Vec<(String, Value)> = Vec::new();
     for (at, name) in opening.map(names).into_iter().flatten().enumerate() {
-        if name != WHOLE_BODY && !members.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)) {
+        if name != WHOLE_BODY && !members.iter().any(|(known, _)| known.eq_ignore_ascii_case(name))
+        {
             let value = Value::String(format!("v{at}alue"));
             let value = if of_ids(row, name) { Value::Array(vec![value]) } else { value };
             members.push((name.to_owned(), value));
@@ -215,8 +253,9 @@ fn every_row_is_written_with_nothing_of_others() {
     }
 }
 
-/// Exchanges where the agent's time, expiry or nonce follows a value or path of a client's without a separator, so that digits
-/// may be moved from one to the other. The threat model says what that is worth. (Kraken Futures' message is a digest.)
+/// Exchanges where the agent's time, expiry or nonce follows a value or path of a client's without
+/// a separator, so that digits may be moved from one to the other. The threat model says what that
+/// is worth. (Kraken Futures' message is a digest.)
 const RUN_ON: &[&str] = &["bitfinex", "bitmex", "coinex", "cryptocom", "phemex"];
 
 #[test]
@@ -225,23 +264,39 @@ fn no_number_of_the_agents_runs_on() {
         let runs = text.split(|byte: char| !byte.is_ascii_digit()).filter(|run| run.len() > 9);
         runs.map(str::to_owned).collect::<Vec<_>>()
     };
-    let numbers =
-        |drafted: Draft| Written::of(drafted).signed().iter().flat_map(|text| digits(text)).collect::<Vec<_>>();
+    let numbers = |drafted: Draft| {
+        Written::of(drafted).signed().iter().flat_map(|text| digits(text)).collect::<Vec<_>>()
+    };
     let mut run_on = Vec::new();
-    for (exchange, row) in
-        ALL.iter().flat_map(|exchange| exchange.table().endpoints().iter().map(|row| (*exchange, row)))
+    for (exchange, row) in ALL
+        .iter()
+        .flat_map(|exchange| exchange.table().endpoints().iter().map(|row| (*exchange, row)))
     {
         let algorithm = exchange.facts().algorithms[0];
-        let placed =
-            row.path.split('/').map(|part| if part.contains('{') { "9" } else { part }).collect::<Vec<_>>().join("/");
-        let members = ["9before", "after9"].map(|name| (name.to_owned(), Value::Number("9".to_owned())));
-        let plain = |path: &str, params| draft(exchange, algorithm, &request(row.method, path, params).expect("plain"));
-        let Ok(own) = plain(&filled(row.path), Value::Object(Vec::new())).map(numbers) else { continue };
+        let placed = row
+            .path
+            .split('/')
+            .map(|part| if part.contains('{') { "9" } else { part })
+            .collect::<Vec<_>>()
+            .join("/");
+        let members =
+            ["9before", "after9"].map(|name| (name.to_owned(), Value::Number("9".to_owned())));
+        let plain = |path: &str, params| {
+            draft(exchange, algorithm, &request(row.method, path, params).expect("plain"))
+        };
+        let Ok(own) = plain(&filled(row.path), Value::Object(Vec::new())).map(numbers) else {
+            continue;
+        };
         for params in [Vec::new(), members[..1].to_vec(), members[1..].to_vec()] {
             let Ok(beside) = plain(&placed, Value::Object(params)).map(numbers) else { continue };
-            let often = |numbers: &[String], one: &String| numbers.iter().filter(|number| *number == one).count();
-            run_on
-                .extend(own.iter().any(|one| often(&own, one) > often(&beside, one)).then_some(exchange.facts().name));
+            let often = |numbers: &[String], one: &String| {
+                numbers.iter().filter(|number| *number == one).count()
+            };
+            run_on.extend(
+                own.iter()
+                    .any(|one| often(&own, one) > often(&beside, one))
+                    .then_some(exchange.facts().name),
+            );
         }
     }
     run_on.dedup();
@@ -250,11 +305,14 @@ fn no_number_of_the_agents_runs_on() {
 
 /// Names and texts that a request was sent with, wherever they stand.
 fn sent(written: &Written) -> Vec<(String, String)> {
-    let bodies = [written.body.as_str()].into_iter().chain(written.headers.iter().map(String::as_str));
+    let bodies =
+        [written.body.as_str()].into_iter().chain(written.headers.iter().map(String::as_str));
     let mut sent = pairs(written.query());
     for text in bodies.flat_map(plain) {
         match Value::parse(&text) {
-            Ok(Value::Object(members)) => members.iter().for_each(|(name, value)| listed(name, value, &mut sent)),
+            Ok(Value::Object(members)) => {
+                members.iter().for_each(|(name, value)| listed(name, value, &mut sent))
+            }
             _ if text == written.body => sent.extend(pairs(&written.body)),
             _ => {}
         }
@@ -275,23 +333,35 @@ fn pairs(query: &str) -> Vec<(String, String)> {
 /// Crypto.com's parameters are an object of the body.
 fn listed(name: &str, value: &Value, into: &mut Vec<(String, String)>) {
     match value {
-        Value::Object(members) => members.iter().for_each(|(name, value)| listed(name, value, into)),
+        Value::Object(members) => {
+            members.iter().for_each(|(name, value)| listed(name, value, into))
+        }
         value => into.extend(value.scalar().map(|text| (name.to_owned(), text.to_owned()))),
     }
 }
 
 /// What is written of a request's scalars is those, and nothing else that has a name.
-fn sent_otherwise(exchange: &dyn Exchange, algorithm: Algorithm, asked: &Request, drafted: Draft) -> Option<String> {
+fn sent_otherwise(
+    exchange: &dyn Exchange,
+    algorithm: Algorithm,
+    asked: &Request,
+    drafted: Draft,
+) -> Option<String> {
     let mut own = asked.clone();
     own.params = Params::empty();
-    let own = draft(exchange, algorithm, &own).map(|own| sent(&Written::of(own))).unwrap_or_default();
+    let own =
+        draft(exchange, algorithm, &own).map(|own| sent(&Written::of(own))).unwrap_or_default();
     let sent = sent(&Written::of(drafted));
     // Some clients in Python write these so, and some exchanges want it.
-    let same = |sent: &str, text: &str| sent == text || matches!((sent, text), ("True", "true") | ("False", "false"));
+    let same = |sent: &str, text: &str| {
+        sent == text || matches!((sent, text), ("True", "true") | ("False", "false"))
+    };
     let asked = asked.params.members();
     let lost = asked.iter().find(|(name, value)| {
         let text = value.scalar().expect("only scalars are asked for");
-        !sent.iter().any(|(known, sent)| known == name && (same(sent, text) || *sent == decoded(text)))
+        !sent
+            .iter()
+            .any(|(known, sent)| known == name && (same(sent, text) || *sent == decoded(text)))
     });
     if let Some((name, _)) = lost {
         return Some(format!("{name} is lost or changed"));
@@ -299,7 +369,9 @@ fn sent_otherwise(exchange: &dyn Exchange, algorithm: Algorithm, asked: &Request
     let hash = |name: &str| matches!(name, "query_hash" | "query_hash_alg");
     let is_own = |name: &str| hash(name) || own.iter().any(|(known, _)| known == name);
     let known = |name: &str| is_own(name) || asked.iter().any(|(known, _)| known == name);
-    sent.into_iter().find(|(name, _)| !known(name)).map(|(name, _)| format!("{name} was not asked for"))
+    sent.into_iter()
+        .find(|(name, _)| !known(name))
+        .map(|(name, _)| format!("{name} was not asked for"))
 }
 
 fn scalar() -> impl Strategy<Value = Value> {
@@ -329,8 +401,11 @@ fn object(members: Vec<(String, Value)>) -> Value {
     Value::Object(members)
 }
 
-/// A row of an exchange, a kind of key, and parameters under names that this row, another or none has.
-fn asked(value: impl Strategy<Value = Value>) -> impl Strategy<Value = (usize, Algorithm, Request)> {
+/// A row of an exchange, a kind of key, and parameters under names that this row, another or none
+/// has.
+fn asked(
+    value: impl Strategy<Value = Value>,
+) -> impl Strategy<Value = (usize, Algorithm, Request)> {
     let names = vec((any::<Index>(), any::<Index>(), any::<bool>(), value), 0..5);
     (0..ALL.len(), any::<[Index; 2]>(), names, select(places()), any::<bool>()).prop_filter_map(
         "a name stands twice",

@@ -1,5 +1,5 @@
-//! `policy explain` says what a signature leaves open: for every scheme that covers less than the request, on every exchange
-//! that has one.
+//! `policy explain` says what a signature leaves open: for every scheme that covers less than the
+//! request, on every exchange that has one.
 
 mod asked;
 
@@ -19,8 +19,16 @@ use countersign_core::wire::admin::{ExplainReply, ExplainRequest};
 
 use Algorithm::{EcdsaP256Sha256, Ed25519, HmacSha256, HmacSha512, RsaPkcs1v15Sha256};
 
-/// Exchange, kind of key, request; what is not signed of it; an endpoint that the same signature opens, where one does.
-type Row = (&'static str, Algorithm, &'static str, &'static str, &'static [&'static str], Option<&'static str>);
+/// Exchange, kind of key, request; what is not signed of it; an endpoint that the same signature
+/// opens, where one does.
+type Row = (
+    &'static str,
+    Algorithm,
+    &'static str,
+    &'static str,
+    &'static [&'static str],
+    Option<&'static str>,
+);
 
 const METHOD: &[&str] = &["method"];
 const PARAMETERS: &[&str] = &["parameters"];
@@ -45,7 +53,14 @@ const EXPLAINED: &[Row] = &[
         METHOD_AND_PATH,
         Some("DELETE /api/v3/order"),
     ),
-    ("bybit", HmacSha256, "POST /v5/order/cancel-all", "{}", PATH, Some("POST /v5/user/delete-api")),
+    (
+        "bybit",
+        HmacSha256,
+        "POST /v5/order/cancel-all",
+        "{}",
+        PATH,
+        Some("POST /v5/user/delete-api"),
+    ),
     (
         "bybit",
         RsaPkcs1v15Sha256,
@@ -55,7 +70,14 @@ const EXPLAINED: &[Row] = &[
         Some("POST /v5/spread/order/cancel"),
     ),
     ("bybit", HmacSha256, "GET /v5/account/info", "{}", METHOD_AND_PATH, None),
-    ("bybit", HmacSha256, "GET /v5/account/wallet-balance", r#"{"accountType":"UNIFIED"}"#, PATH, None),
+    (
+        "bybit",
+        HmacSha256,
+        "GET /v5/account/wallet-balance",
+        r#"{"accountType":"UNIFIED"}"#,
+        PATH,
+        None,
+    ),
     ("coinbase", EcdsaP256Sha256, "POST /api/v3/brokerage/orders", "{}", PARAMETERS, None),
     ("coinbase", Ed25519, "POST /v2/accounts/a/transactions", "{}", PARAMETERS, None),
     ("coinbase", HmacSha256, "GET /api/v3/brokerage/accounts", "{}", PARAMETERS, None),
@@ -85,7 +107,14 @@ const EXPLAINED: &[Row] = &[
         Some("POST /api/v1/private/position/close_all"),
     ),
     ("mexc", HmacSha256, "GET /api/v1/private/account/assets", "{}", METHOD_AND_PATH, None),
-    ("phemex", HmacSha256, "GET /spot/orders", r#"{"symbol":"sBTCUSDT"}"#, METHOD, Some("DELETE /spot/orders")),
+    (
+        "phemex",
+        HmacSha256,
+        "GET /spot/orders",
+        r#"{"symbol":"sBTCUSDT"}"#,
+        METHOD,
+        Some("DELETE /spot/orders"),
+    ),
     (
         "phemex",
         HmacSha256,
@@ -94,8 +123,22 @@ const EXPLAINED: &[Row] = &[
         METHOD,
         Some("DELETE /spot/orders"),
     ),
-    ("upbit", HmacSha256, "GET /v1/accounts", "{}", METHOD_AND_PATH, Some("DELETE /v1/orders/open")),
-    ("woo", HmacSha256, "GET /v1/orders", r#"{"symbol":"SPOT_BTC_USDT"}"#, METHOD_AND_PATH, Some("DELETE /v1/orders")),
+    (
+        "upbit",
+        HmacSha256,
+        "GET /v1/accounts",
+        "{}",
+        METHOD_AND_PATH,
+        Some("DELETE /v1/orders/open"),
+    ),
+    (
+        "woo",
+        HmacSha256,
+        "GET /v1/orders",
+        r#"{"symbol":"SPOT_BTC_USDT"}"#,
+        METHOD_AND_PATH,
+        Some("DELETE /v1/orders"),
+    ),
 ];
 
 fn explained(row: &Row) -> ExplainReply {
@@ -138,17 +181,22 @@ fn what_a_signature_leaves_open_is_said() {
     for row @ (name, _, request, _, unsigned, neighbour) in EXPLAINED {
         let reply = explained(row);
         assert_eq!(reply.unsigned, *unsigned, "{name} {request}");
-        let told: Vec<_> = reply.neighbours.iter().map(|other| format!("{} {}", other.method, other.path)).collect();
+        let told: Vec<_> = reply
+            .neighbours
+            .iter()
+            .map(|other| format!("{} {}", other.method, other.path))
+            .collect();
         let found = neighbour.is_none_or(|neighbour| told.iter().any(|other| other == neighbour));
         assert!(found, "{name} {request}: {neighbour:?} is not among {told:?}");
     }
 }
 
-/// The schemes of an exchange that cover less than the request, and that some row and kind of key has.
+/// The schemes of an exchange that cover less than the request, and that some row and kind of key
+/// has.
 fn partial(exchange: &'static dyn Exchange) -> Vec<&'static Scheme> {
     let mut partial: Vec<&Scheme> = Vec::new();
-    for (algorithm, row) in
-        algorithms(exchange).flat_map(|algorithm| exchange.table().endpoints().iter().map(move |row| (algorithm, row)))
+    for (algorithm, row) in algorithms(exchange)
+        .flat_map(|algorithm| exchange.table().endpoints().iter().map(move |row| (algorithm, row)))
     {
         let scheme = exchange.facts().scheme(algorithm, &filled(row.path));
         if !scheme.binding.is_full() && !partial.iter().any(|known| std::ptr::eq(*known, scheme)) {
@@ -166,9 +214,16 @@ fn every_scheme_that_covers_less_than_the_request_is_tried() {
             let binding = scheme.binding;
             let tried = EXPLAINED.iter().any(|(of, algorithm, request, _, unsigned, neighbour)| {
                 let path = request.split_once(' ').expect("METHOD PATH").1;
-                let is_its = *of == name && std::ptr::eq(exchange.facts().scheme(*algorithm, path), scheme);
-                // Another endpoint, where a signature fits one; else what the exchange does not sign of this one.
-                is_its && (if binding.method && binding.path { !unsigned.is_empty() } else { neighbour.is_some() })
+                let is_its =
+                    *of == name && std::ptr::eq(exchange.facts().scheme(*algorithm, path), scheme);
+                // Another endpoint, where a signature fits one; else what the exchange does not
+                // sign of this one.
+                is_its
+                    && (if binding.method && binding.path {
+                        !unsigned.is_empty()
+                    } else {
+                        neighbour.is_some()
+                    })
             });
             assert!(tried, "no row for {name}, {scheme:?}");
         }
@@ -180,7 +235,8 @@ fn a_frame_is_explained_as_a_login() {
     let row = &EXPLAINED[1];
     let frame = explained_in(row, Some("ws-api"));
     assert!(
-        frame.effective_scopes.contains(Scope::Session) && !explained(row).effective_scopes.contains(Scope::Session)
+        frame.effective_scopes.contains(Scope::Session)
+            && !explained(row).effective_scopes.contains(Scope::Session)
     );
 }
 
@@ -202,7 +258,11 @@ fn a_name_that_no_line_has_is_explained() {
         ),
     ] {
         let reply = explained(&(name, HmacSha256, request, params, PATH, None));
-        assert_eq!((reply.decision.as_str(), reply.code), ("deny", Some(Code::RequestForbiddenParameter)), "{params}");
+        assert_eq!(
+            (reply.decision.as_str(), reply.code),
+            ("deny", Some(Code::RequestForbiddenParameter)),
+            "{params}"
+        );
         let message = reply.message.expect("a message");
         assert!(wanted.iter().all(|wanted| message.contains(wanted)), "{message}");
     }
@@ -214,17 +274,29 @@ fn a_read_without_parameters_is_refused_where_its_text_moves_money_or_keys_and_t
     let row = ("bybit", HmacSha256, "GET /v5/account/info", "{}", METHOD_AND_PATH, None);
     let asked = |scopes: &[Scope]| {
         let scopes = scopes.iter().copied().collect();
-        explained_with(&row, None, &Key { scopes, ..key(named("bybit").expect("in the registry"), HmacSha256) })
+        explained_with(
+            &row,
+            None,
+            &Key { scopes, ..key(named("bybit").expect("in the registry"), HmacSha256) },
+        )
     };
     assert_eq!(asked(&[Scope::Read, Scope::Trade]).decision, "allow");
-    assert_eq!(asked(&[Scope::Read, Scope::Trade, Scope::Account, Scope::Session]).decision, "allow");
+    assert_eq!(
+        asked(&[Scope::Read, Scope::Trade, Scope::Account, Scope::Session]).decision,
+        "allow"
+    );
     for right in [Scope::Transfer, Scope::Withdraw, Scope::Admin] {
         let reply = asked(&[Scope::Read, Scope::Trade, right]);
-        assert_eq!((reply.decision.as_str(), reply.code), ("deny", Some(Code::PolicyEffectiveScope)), "{right}");
+        assert_eq!(
+            (reply.decision.as_str(), reply.code),
+            ("deny", Some(Code::PolicyEffectiveScope)),
+            "{right}"
+        );
         assert!(reply.message.is_some_and(|message| message.contains("without parameters")));
     }
     // The text of contracts of MEXC closes positions, and moves nothing out.
-    let mexc = ("mexc", HmacSha256, "GET /api/v1/private/account/assets", "{}", METHOD_AND_PATH, None);
+    let mexc =
+        ("mexc", HmacSha256, "GET /api/v1/private/account/assets", "{}", METHOD_AND_PATH, None);
     assert_eq!(explained(&mexc).decision, "allow");
 }
 

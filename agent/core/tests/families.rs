@@ -1,5 +1,6 @@
-//! Attacks by family: each of `attacks.jsonl` in the other forms that a server could take for the same, and the weaknesses
-//! behind them on every exchange that shares them. All of it through the same code as the `recipe` example.
+//! Attacks by family: each of `attacks.jsonl` in the other forms that a server could take for the
+//! same, and the weaknesses behind them on every exchange that shares them. All of it through the
+//! same code as the `recipe` example.
 
 #[path = "../examples/recipe/case.rs"]
 mod case;
@@ -57,7 +58,8 @@ impl Asked {
 
     fn line(&self) -> String {
         let Self { exchange, allowed, params, more, .. } = self;
-        let params_in = self.params_in.as_ref().map(|place| format!(",\"params_in\":{}", json!(place)));
+        let params_in =
+            self.params_in.as_ref().map(|place| format!(",\"params_in\":{}", json!(place)));
         format!(
             "{{\"id\":\"x\",\"exchange\":{},\"caller_allowed\":{allowed},\"request\":{{\"method\":{},\"path\":{},\"params\":{params}{}{more}}}}}",
             json!(exchange),
@@ -78,7 +80,8 @@ impl Asked {
 
     /// `{"name":value,…}` of texts that are JSON already.
     fn with_members(&self, members: &[(String, String)]) -> Self {
-        let members: Vec<_> = members.iter().map(|(name, value)| format!("{name}:{value}")).collect();
+        let members: Vec<_> =
+            members.iter().map(|(name, value)| format!("{name}:{value}")).collect();
         Self { params: format!("{{{}}}", members.join(",")), ..self.clone() }
     }
 }
@@ -189,7 +192,10 @@ fn forms(members: &[(String, String)]) -> Vec<Vec<(String, String)>> {
             format!("{name}="),
             format!("&{name}"),
             format!("x&{name}"),
-            format!("{}{rest}", char::from_u32(u32::from(first.as_bytes()[0]) + 0xfee0).expect("full width")),
+            format!(
+                "{}{rest}",
+                char::from_u32(u32::from(first.as_bytes()[0]) + 0xfee0).expect("full width")
+            ),
         ];
         let one = |name: &str, value: &str| {
             let mut changed = members.to_vec();
@@ -199,7 +205,10 @@ fn forms(members: &[(String, String)]) -> Vec<Vec<(String, String)>> {
         forms.extend(names.iter().map(|name| one(name, value)));
         for (front, back) in [("", value.as_str()), (value, "\"other\"")] {
             let mut twice = members.to_vec();
-            twice.insert(if front.is_empty() { 0 } else { twice.len() }, (format!("\"{name}\""), back.to_owned()));
+            twice.insert(
+                if front.is_empty() { 0 } else { twice.len() },
+                (format!("\"{name}\""), back.to_owned()),
+            );
             forms.push(twice);
         }
         let bare = value.trim_matches('"');
@@ -243,14 +252,18 @@ fn every_attack_stays_refused_in_its_other_forms() {
         others.extend(paths(&attack.path).into_iter().map(|path| Asked { path, ..attack.clone() }));
         let members = members(&attack.params);
         others.extend(forms(&members).iter().map(|form| attack.with_members(form)));
-        others.extend(wrapped(&attack.params).into_iter().map(|params| Asked { params, ..attack.clone() }));
+        others.extend(
+            wrapped(&attack.params).into_iter().map(|params| Asked { params, ..attack.clone() }),
+        );
         let places: Vec<Asked> = others
             .iter()
             .chain([&attack])
             .flat_map(|asked| places().map(|place| Asked { params_in: place, ..asked.clone() }))
             .collect();
-        for method in ["DELETE", "GET", "PATCH", "POST", "PUT", "HEAD", "OPTIONS", "get", "Post", "POST ", "POST\n", ""]
-        {
+        for method in [
+            "DELETE", "GET", "PATCH", "POST", "PUT", "HEAD", "OPTIONS", "get", "Post", "POST ",
+            "POST\n", "",
+        ] {
             others.push(Asked { method: method.to_owned(), ..attack.clone() });
         }
         others.extend(places);
@@ -258,10 +271,13 @@ fn every_attack_stays_refused_in_its_other_forms() {
         for other in others {
             tried += 1;
             // To read is not what was attacked.
-            let reads = Method::parse(&other.method).ok().filter(|method| own != Some(*method)).is_some_and(|method| {
-                let row = exchange_of(&other.exchange).table().find(method, &other.path);
-                row.is_some_and(|(_, row)| row.scope == Scope::Read)
-            });
+            let reads = Method::parse(&other.method)
+                .ok()
+                .filter(|method| own != Some(*method))
+                .is_some_and(|method| {
+                    let row = exchange_of(&other.exchange).table().find(method, &other.path);
+                    row.is_some_and(|(_, row)| row.scope == Scope::Read)
+                });
             if !reads && !other.is_refused() {
                 leaks.push(format!("{} {}", case["id"], other.line()));
             }
@@ -271,13 +287,15 @@ fn every_attack_stays_refused_in_its_other_forms() {
     assert!(leaks.is_empty(), "{} of {tried} are signed:\n{}", leaks.len(), leaks.join("\n"));
 }
 
-/// Rows that money or keys hang on, for a client that holds every scope: what could be taken for one of them is none.
+/// Rows that money or keys hang on, for a client that holds every scope: what could be taken for
+/// one of them is none.
 #[test]
 fn no_path_is_taken_in_another_spelling() {
     let mut leaks = Vec::new();
     for exchange in ALL {
         let name = exchange.facts().name;
-        let serious = |row: &&Endpoint| matches!(row.scope, Scope::Admin | Scope::Transfer | Scope::Withdraw);
+        let serious =
+            |row: &&Endpoint| matches!(row.scope, Scope::Admin | Scope::Transfer | Scope::Withdraw);
         for row in exchange.table().endpoints().iter().filter(serious) {
             let plain = Asked::of(name, row);
             for path in paths(&plain.path) {
@@ -287,7 +305,8 @@ fn no_path_is_taken_in_another_spelling() {
                 if !is_row && !other.is_refused() {
                     leaks.push(other.line());
                 }
-                let folded = other.path.to_lowercase() == plain.path.to_lowercase() && !row.path.contains('{');
+                let folded = other.path.to_lowercase() == plain.path.to_lowercase()
+                    && !row.path.contains('{');
                 assert!(!is_row || !folded, "{name} {} is a row as well", other.path);
             }
         }
@@ -295,19 +314,24 @@ fn no_path_is_taken_in_another_spelling() {
     assert!(leaks.is_empty(), "{} are signed:\n{}", leaks.len(), leaks.join("\n"));
 }
 
-/// Time, nonce, expiry and signature are the agent's, whatever an exchange calls them and wherever it takes them.
+/// Time, nonce, expiry and signature are the agent's, whatever an exchange calls them and wherever
+/// it takes them.
 #[test]
 fn no_client_brings_what_a_signature_depends_on() {
     let mut leaks = Vec::new();
     for exchange in ALL {
         let facts = exchange.facts();
         for scope in [Scope::Read, Scope::Trade, Scope::Withdraw] {
-            let Some(row) = exchange.table().endpoints().iter().find(|row| row.scope == scope) else { continue };
+            let Some(row) = exchange.table().endpoints().iter().find(|row| row.scope == scope)
+            else {
+                continue;
+            };
             let plain = Asked::of(facts.name, row);
             for name in facts.set_by_agent() {
                 for spelled in [name.to_owned(), name.to_uppercase(), format!("{name}[]")] {
                     for value in ["1", "\"1\"", "1999999999", "\"1e3\"", "[1]", "null"] {
-                        let other = plain.with_members(&[(format!("{spelled:?}"), value.to_owned())]);
+                        let other =
+                            plain.with_members(&[(format!("{spelled:?}"), value.to_owned())]);
                         leaks.extend((!other.is_refused()).then(|| other.line()));
                     }
                 }
@@ -327,7 +351,8 @@ fn no_client_brings_what_a_signature_depends_on() {
                     "null",
                     "true",
                 ] {
-                    let other = plain.with_members(&[(format!("{:?}", window.name), value.to_owned())]);
+                    let other =
+                        plain.with_members(&[(format!("{:?}", window.name), value.to_owned())]);
                     leaks.extend((!other.is_refused()).then(|| other.line()));
                 }
             }
@@ -356,31 +381,48 @@ fn no_client_brings_what_a_signature_depends_on() {
     assert!(leaks.is_empty(), "{} are signed:\n{}", leaks.len(), leaks.join("\n"));
 }
 
-/// What would open money or keys where an exchange leaves the path unsigned, by the exchanges' pages: exchange, method class,
-/// scope that it needs, parameters.
+/// What would open money or keys where an exchange leaves the path unsigned, by the exchanges'
+/// pages: exchange, method class, scope that it needs, parameters.
 const SMUGGLED: &[(&str, &str, &str, &str)] = &[
     ("binance", "", "withdraw", r#"{"coin":"USDT","address":"x","amount":"9"}"#),
     (
         "binance",
         "",
         "withdraw",
-        r#"{"coin":"USDT","address":"x","amount":"9","network":"ETH","addressTag":"1","walletType":0}"#,
+        r#"{"coin":"USDT","address":"x","amount":"9","network":"ETH","addressTag":"1",
+            "walletType":0}"#,
     ),
     ("binance", "", "withdraw", r#"{"coin":"USDT","address":"x","amount":9,"questionnaire":"{}"}"#),
     ("binance", "", "withdraw", r#"{"token":"USDT","amount":"9"}"#),
     ("binance", "", "transfer", r#"{"type":"MAIN_UMFUTURE","asset":"USDT","amount":"9"}"#),
-    ("binance", "", "transfer", r#"{"fromAccountType":"SPOT","toAccountType":"SPOT","asset":"USDT","amount":"9"}"#),
+    (
+        "binance",
+        "",
+        "transfer",
+        r#"{"fromAccountType":"SPOT","toAccountType":"SPOT","asset":"USDT","amount":"9"}"#,
+    ),
     ("binance", "", "transfer", r#"{"toEmail":"a@b.c","asset":"USDT","amount":"9"}"#),
     (
         "binance",
         "",
         "transfer",
-        r#"{"asset":"USDT","amount":"9","transFrom":"SPOT","transTo":"ISOLATED_MARGIN","symbol":"B"}"#,
+        r#"{"asset":"USDT","amount":"9","transFrom":"SPOT","transTo":"ISOLATED_MARGIN",
+            "symbol":"B"}"#,
     ),
     ("binance", "", "transfer", r#"{"fromId":"1","toId":"2","asset":"USDT","amount":"9"}"#),
-    ("binance", "", "admin", r#"{"subAccountApiKey":"k","email":"a@b.c","ipAddress":"1.2.3.4","status":"2"}"#),
+    (
+        "binance",
+        "",
+        "admin",
+        r#"{"subAccountApiKey":"k","email":"a@b.c","ipAddress":"1.2.3.4","status":"2"}"#,
+    ),
     ("binance", "", "admin", r#"{"subAccountId":"1","canTrade":"true"}"#),
-    ("bybit", "POST", "withdraw", r#"{"coin":"BTC","address":"x","amount":"9","accountType":"FUND"}"#),
+    (
+        "bybit",
+        "POST",
+        "withdraw",
+        r#"{"coin":"BTC","address":"x","amount":"9","accountType":"FUND"}"#,
+    ),
     (
         "bybit",
         "POST",
@@ -391,13 +433,15 @@ const SMUGGLED: &[(&str, &str, &str, &str)] = &[
         "bybit",
         "POST",
         "transfer",
-        r#"{"transferId":"u","coin":"BTC","amount":"1","fromAccountType":"UNIFIED","toAccountType":"FUND"}"#,
+        r#"{"transferId":"u","coin":"BTC","amount":"1","fromAccountType":"UNIFIED",
+            "toAccountType":"FUND"}"#,
     ),
     (
         "bybit",
         "POST",
         "transfer",
-        r#"{"transferId":"u","coin":"BTC","amount":"1","fromMemberId":1,"toMemberId":2,"fromAccountType":"UNIFIED","toAccountType":"UNIFIED"}"#,
+        r#"{"transferId":"u","coin":"BTC","amount":"1","fromMemberId":1,"toMemberId":2,
+            "fromAccountType":"UNIFIED","toAccountType":"UNIFIED"}"#,
     ),
     ("bybit", "POST", "admin", r#"{"permissions":{"Wallet":["Withdraw"]}}"#),
     ("bybit", "POST", "admin", r#"{"permissions":["Wallet"]}"#),
@@ -406,9 +450,24 @@ const SMUGGLED: &[(&str, &str, &str, &str)] = &[
     ("bybit", "POST", "admin", r#"{"subuid":7}"#),
     ("bybit", "POST", "admin", r#"{}"#),
     ("bybit", "POST", "admin", r#"{"unknownName":1}"#),
-    ("mexc", "/api/v3/", "withdraw", r#"{"coin":"USDT","address":"x","amount":"9","netWork":"ETH"}"#),
-    ("mexc", "/api/v3/", "withdraw", r#"{"coin":"USDT","address":"x","amount":"9","memo":"1","withdrawOrderId":"w"}"#),
-    ("mexc", "/api/v3/", "withdraw", r#"{"toAccountType":"UID","toAccount":"7","asset":"USDT","amount":"9"}"#),
+    (
+        "mexc",
+        "/api/v3/",
+        "withdraw",
+        r#"{"coin":"USDT","address":"x","amount":"9","netWork":"ETH"}"#,
+    ),
+    (
+        "mexc",
+        "/api/v3/",
+        "withdraw",
+        r#"{"coin":"USDT","address":"x","amount":"9","memo":"1","withdrawOrderId":"w"}"#,
+    ),
+    (
+        "mexc",
+        "/api/v3/",
+        "withdraw",
+        r#"{"toAccountType":"UID","toAccount":"7","asset":"USDT","amount":"9"}"#,
+    ),
     (
         "mexc",
         "/api/v3/",
@@ -417,14 +476,20 @@ const SMUGGLED: &[(&str, &str, &str, &str)] = &[
     ),
     ("mexc", "/api/v3/", "admin", r#"{"apiKey":"k","ipWhiteList":"6.6.6.6"}"#),
     ("mexc", "/api/v3/", "admin", r#"{"ipWhiteList":"6.6.6.6"}"#),
-    ("mexc", "/api/v3/", "admin", r#"{"subAccount":"s","permissions":"SPOT_DEAL_WRITE","note":"n"}"#),
+    (
+        "mexc",
+        "/api/v3/",
+        "admin",
+        r#"{"subAccount":"s","permissions":"SPOT_DEAL_WRITE","note":"n"}"#,
+    ),
     ("woo", "/v1/", "withdraw", r#"{"token":"USDT","amount":"9","receiver":"7"}"#),
     ("upbit", "", "withdraw", r#"{"currency":"BTC","net_type":"BTC","amount":"1","address":"x"}"#),
     (
         "upbit",
         "",
         "withdraw",
-        r#"{"currency":"BTC","net_type":"BTC","amount":"1","address":"x","secondary_address":"9","transaction_type":"default"}"#,
+        r#"{"currency":"BTC","net_type":"BTC","amount":"1","address":"x","secondary_address":"9",
+            "transaction_type":"default"}"#,
     ),
     ("upbit", "", "withdraw", r#"{"amount":"10000","two_factor_type":"kakao"}"#),
 ];
@@ -432,10 +497,15 @@ const SMUGGLED: &[(&str, &str, &str, &str)] = &[
 /// On whatever row they come, and with what orders carry beside them.
 #[test]
 fn the_same_weakness_is_seen_on_every_row_that_shares_it() {
-    let order = r#""symbol":"BTCUSDT","side":"BUY","category":"spot","orderType":"Market","qty":"1","quantity":"1","market":"KRW-BTC","volume":"1""#;
+    let order = r#""symbol":"BTCUSDT","side":"BUY","category":"spot","orderType":"Market","qty":"1",
+        "quantity":"1","market":"KRW-BTC","volume":"1""#;
     let mut leaks = Vec::new();
     for (name, which, needs, params) in SMUGGLED {
-        let scopes = Scope::ALL.into_iter().filter(|scope| scope.name() != *needs).map(Scope::name).collect::<Vec<_>>();
+        let scopes = Scope::ALL
+            .into_iter()
+            .filter(|scope| scope.name() != *needs)
+            .map(Scope::name)
+            .collect::<Vec<_>>();
         let rows = exchange_of(name).table().endpoints().iter().filter(|row| {
             let of_kind = row.path.starts_with(which) || row.method.name() == *which;
             of_kind && row.scope.name() != *needs
@@ -443,12 +513,18 @@ fn the_same_weakness_is_seen_on_every_row_that_shares_it() {
         let mut asked = 0;
         for row in rows {
             asked += 1;
-            let plain =
-                Asked { allowed: json!(scopes).to_string(), params: (*params).to_owned(), ..Asked::of(name, row) };
+            let plain = Asked {
+                allowed: json!(scopes).to_string(),
+                params: (*params).to_owned(),
+                ..Asked::of(name, row)
+            };
             let more = if members(params).is_empty() || *params == r#"{"unknownName":1}"# {
                 plain.clone()
             } else {
-                Asked { params: format!("{},{order}}}", &params[..params.len() - 1]), ..plain.clone() }
+                Asked {
+                    params: format!("{},{order}}}", &params[..params.len() - 1]),
+                    ..plain.clone()
+                }
             };
             leaks.extend([plain, more].iter().filter(|asked| !asked.is_refused()).map(Asked::line));
         }
@@ -457,10 +533,14 @@ fn the_same_weakness_is_seen_on_every_row_that_shares_it() {
     assert!(leaks.is_empty(), "{} are signed:\n{}", leaks.len(), leaks.join("\n"));
 }
 
-/// A request that is to be judged by its time, too: the agent's own, whether a client names one or not.
+/// A request that is to be judged by its time, too: the agent's own, whether a client names one or
+/// not.
 #[test]
 fn a_withdrawal_in_an_order_is_refused_without_the_time_it_would_carry() {
-    let case = attacks().into_iter().find(|case| case["id"] == "attack-016").expect("the attack is listed");
+    let case = attacks()
+        .into_iter()
+        .find(|case| case["id"] == "attack-016")
+        .expect("the attack is listed");
     let attack = Asked::attack(&case);
     let is_refused = |attack: &Asked, name: &str| {
         let verdict = attack.verdict();
@@ -515,7 +595,10 @@ fn logins_are_no_reads() {
                     more: String::new(),
                 };
                 // `/v1/order/{oid}` takes any word.
-                let place = exchange.table().find(method, path).is_some_and(|(_, row)| row.path.contains('{'));
+                let place = exchange
+                    .table()
+                    .find(method, path)
+                    .is_some_and(|(_, row)| row.path.contains('{'));
                 assert!(place || asked.is_refused(), "{}", asked.line());
             }
         }
@@ -544,10 +627,12 @@ fn no_login_signs_a_text_of_the_clients() {
         for field in ["channel", "challenge", "purpose"] {
             for text in texts {
                 let case = json!({"id": "x", "exchange": name, "kind": "ws-login", field: text, "auth": {
-                    "alg": algorithm, "api_key": "k", "secret": "c2VjcmV0", "secret_encoding": "base64", "now_ms": 1_700_000_000_123_u64,
+                    "alg": algorithm, "api_key": "k", "secret": "c2VjcmV0",
+                    "secret_encoding": "base64", "now_ms": 1_700_000_000_123_u64,
                     "passphrase": "p",
                 }});
-                let answer: Value = serde_json::from_str(&case::answer(&case.to_string())).expect("JSON");
+                let answer: Value =
+                    serde_json::from_str(&case::answer(&case.to_string())).expect("JSON");
                 assert!(answer["error"]["code"].is_string(), "{name} {field} {text:?}: {answer}");
             }
         }
@@ -557,7 +642,8 @@ fn no_login_signs_a_text_of_the_clients() {
 /// Documents that no two parsers read alike.
 #[test]
 fn ambiguous_documents_are_refused_for_every_exchange() {
-    let deep = |open: &str, close: &str| format!("{{\"a\":{}1{}}}", open.repeat(200), close.repeat(200));
+    let deep =
+        |open: &str, close: &str| format!("{{\"a\":{}1{}}}", open.repeat(200), close.repeat(200));
     let documents = [
         r#"{"a":1,"a":2}"#.to_owned(),
         r#"{"x":{"a":1,"a":2}}"#.to_owned(),
@@ -584,7 +670,12 @@ fn ambiguous_documents_are_refused_for_every_exchange() {
         let row = &exchange.table().endpoints()[0];
         for document in &documents {
             let asked = Asked { params: document.clone(), ..Asked::of(exchange.facts().name, row) };
-            assert!(asked.is_refused(), "{} {}", exchange.facts().name, &document[..document.len().min(80)]);
+            assert!(
+                asked.is_refused(),
+                "{} {}",
+                exchange.facts().name,
+                &document[..document.len().min(80)]
+            );
         }
     }
 }

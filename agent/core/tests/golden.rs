@@ -1,4 +1,5 @@
-//! Every endpoint of every exchange with what decides on it, as text that people review: `tests/scopes.golden/`.
+//! Every endpoint of every exchange with what decides on it, as text that people review:
+//! `tests/scopes.golden/`.
 //!
 //! A row that is looser than it was shows as a changed line. `make golden` writes the files anew.
 #![allow(clippy::disallowed_methods)] // a test reads the files that it compares
@@ -14,7 +15,8 @@ use countersign_core::request::{Params, Path, Request};
 use countersign_core::scope::Scopes;
 
 const HEAD: &str = "\
-# METHOD PATH SCOPE | what decides | what its signature opens, where that is more | no order, no size to judge [# reason]
+# METHOD PATH SCOPE | what decides | what its signature opens, where that is more | no order, no \
+size to judge [# reason]
 # ! nobody may ask for it; what its parameters would open counts.
 # Written by `make golden`, to be read before it is committed.
 ";
@@ -33,7 +35,13 @@ fn matrix(exchange: &dyn Exchange) -> String {
 fn withheld(exchange: &dyn Exchange, index: usize, row: &Endpoint) -> String {
     let binding = exchange.facts().scheme(exchange.facts().algorithms[0], row.path).binding;
     let reason = row.reason.unwrap_or_default();
-    format!("! {} {} {} | {} # {reason}\n", row.method, row.path, row.scope, rule(exchange, index, row, binding))
+    format!(
+        "! {} {} {} | {} # {reason}\n",
+        row.method,
+        row.path,
+        row.scope,
+        rule(exchange, index, row, binding)
+    )
 }
 
 fn line(exchange: &dyn Exchange, index: usize, row: &Endpoint) -> String {
@@ -43,7 +51,11 @@ fn line(exchange: &dyn Exchange, index: usize, row: &Endpoint) -> String {
         .map(|(algorithms, algorithm, scheme)| {
             let rule = rule(exchange, index, row, scheme.binding);
             let opens = opens(exchange, index, row, algorithm);
-            let more = if opens == Scopes::only(row.scope) { String::new() } else { format!(" | opens {opens}") };
+            let more = if opens == Scopes::only(row.scope) {
+                String::new()
+            } else {
+                format!(" | opens {opens}")
+            };
             format!("{algorithms}{rule}{more}")
         })
         .collect();
@@ -53,7 +65,8 @@ fn line(exchange: &dyn Exchange, index: usize, row: &Endpoint) -> String {
     format!("{} {} {} | {}{order}{reason}\n", row.method, row.path, row.scope, kinds.join("; "))
 }
 
-/// The ways of signing for a path: names of the kinds of keys where there are several, one of the kinds, what is signed.
+/// The ways of signing for a path: names of the kinds of keys where there are several, one of the
+/// kinds, what is signed.
 fn by_scheme(exchange: &dyn Exchange, path: &str) -> Vec<(String, Algorithm, &'static Scheme)> {
     let facts = exchange.facts();
     let mut kinds: Vec<(Vec<&str>, Algorithm, &Scheme)> = Vec::new();
@@ -65,14 +78,16 @@ fn by_scheme(exchange: &dyn Exchange, path: &str) -> Vec<(String, Algorithm, &'s
         }
     }
     let several = kinds.len() > 1;
-    let named = |names: Vec<&str>| if several { format!("{}: ", names.join(", ")) } else { String::new() };
+    let named =
+        |names: Vec<&str>| if several { format!("{}: ", names.join(", ")) } else { String::new() };
     kinds.into_iter().map(|(names, algorithm, scheme)| (named(names), algorithm, scheme)).collect()
 }
 
 fn rule(exchange: &dyn Exchange, index: usize, row: &Endpoint, binding: Binding) -> String {
     if binding.path {
         let method = if binding.method { "path" } else { "path, whatever the method" };
-        let parameters = if binding.covers_parameters(row.method) { "" } else { ", parameters unsigned" };
+        let parameters =
+            if binding.covers_parameters(row.method) { "" } else { ", parameters unsigned" };
         return format!("{method}{parameters}");
     }
     let sets: Vec<_> = exchange.table().openings_of(index).map(names).collect();
@@ -85,11 +100,13 @@ fn rule(exchange: &dyn Exchange, index: usize, row: &Endpoint, binding: Binding)
 
 /// The names that make a payload fit; a residual set is listed and not counted.
 fn names(opening: &Opening) -> String {
-    let names = if opening.required.is_empty() { "(none)".to_owned() } else { opening.required.join("+") };
+    let names =
+        if opening.required.is_empty() { "(none)".to_owned() } else { opening.required.join("+") };
     if opening.residual { format!("{names} (residual)") } else { names }
 }
 
-/// What a client needs who sends this endpoint what it requires, or nothing where nothing is known of it.
+/// What a client needs who sends this endpoint what it requires, or nothing where nothing is known
+/// of it.
 fn opens(exchange: &dyn Exchange, index: usize, row: &Endpoint, algorithm: Algorithm) -> Scopes {
     let mut sets: Vec<Vec<&str>> =
         exchange.table().openings_of(index).map(|opening| opening.required.clone()).collect();
@@ -98,10 +115,14 @@ fn opens(exchange: &dyn Exchange, index: usize, row: &Endpoint, algorithm: Algor
     }
     let effective = sets.into_iter().map(|names| {
         let members: Vec<_> = names.iter().map(|name| format!("{name:?}:\"1\"")).collect();
-        let params = Value::parse(&format!("{{{}}}", members.join(","))).and_then(Params::new).expect("plain names");
+        let params = Value::parse(&format!("{{{}}}", members.join(",")))
+            .and_then(Params::new)
+            .expect("plain names");
         let path = Path::parse(&row.path.replace(['{', '}'], "")).expect("a row's path is plain");
         let request = Request { method: row.method, path, params, params_in: None, host: None };
-        classify(exchange, algorithm, &request).unwrap_or_else(|refusal| panic!("{}: {refusal}", row.path)).effective
+        classify(exchange, algorithm, &request)
+            .unwrap_or_else(|refusal| panic!("{}: {refusal}", row.path))
+            .effective
     });
     effective.fold(Scopes::NONE, Scopes::union)
 }
@@ -114,11 +135,20 @@ fn the_matrix_is_the_one_that_was_reviewed() {
         let now = matrix(*exchange);
         let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
         let (before, after) = (lines(&reviewed), lines(&now));
-        let gone: Vec<_> = before.iter().filter(|line| !after.contains(line)).map(|line| format!("- {line}")).collect();
-        let new: Vec<_> = after.iter().filter(|line| !before.contains(line)).map(|line| format!("+ {line}")).collect();
+        let gone: Vec<_> = before
+            .iter()
+            .filter(|line| !after.contains(line))
+            .map(|line| format!("- {line}"))
+            .collect();
+        let new: Vec<_> = after
+            .iter()
+            .filter(|line| !before.contains(line))
+            .map(|line| format!("+ {line}"))
+            .collect();
         assert!(
             reviewed == now,
-            "tests/scopes.golden/{name} is another one; `make golden` writes it anew, `git diff` shows it\n{}",
+            "tests/scopes.golden/{name} is another one; `make golden` writes it anew, `git diff` \
+             shows it\n{}",
             [gone, new].concat().join("\n")
         );
     }
@@ -128,7 +158,10 @@ fn the_matrix_is_the_one_that_was_reviewed() {
 fn there_is_no_matrix_of_an_exchange_that_is_gone() {
     for entry in std::fs::read_dir(directory()).expect("the directory is there") {
         let name = entry.expect("readable").file_name();
-        assert!(ALL.iter().any(|exchange| name.to_str() == Some(exchange.facts().name)), "{name:?}");
+        assert!(
+            ALL.iter().any(|exchange| name.to_str() == Some(exchange.facts().name)),
+            "{name:?}"
+        );
     }
 }
 

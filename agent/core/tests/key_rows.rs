@@ -27,24 +27,56 @@ const PHRASES: [&str; 4] = ["subaccountapi", "subapi", "subsapi", "iprestriction
 /// Rows of scope `read` that a word above stands in, and why it may: none answers with a secret.
 /// `*` stands for the rest of a path.
 const HARMLESS: &[(&str, &str, &str)] = &[
-    ("binance", "/sapi/v1/account/apiRestrictions/ipRestriction", "addresses that a key may be used from"),
+    (
+        "binance",
+        "/sapi/v1/account/apiRestrictions/ipRestriction",
+        "addresses that a key may be used from",
+    ),
     ("binance", "/sapi/v1/blvt/tokenInfo", "tokens that are traded"),
-    ("binance", "/sapi/v1/broker/subAccountApi", "key ids of sub-accounts; the table's page shows no secret"),
+    (
+        "binance",
+        "/sapi/v1/broker/subAccountApi",
+        "key ids of sub-accounts; the table's page shows no secret",
+    ),
     ("binance", "/sapi/v1/broker/subAccountApi/commission/coinFutures", "a fee"),
     ("binance", "/sapi/v1/broker/subAccountApi/commission/futures", "a fee"),
-    ("binance", "/sapi/v1/broker/subAccountApi/ipRestriction", "addresses that a key may be used from"),
+    (
+        "binance",
+        "/sapi/v1/broker/subAccountApi/ipRestriction",
+        "addresses that a key may be used from",
+    ),
     ("binance", "/sapi/v1/equity/market/tokenized-assets", "tokens that are traded"),
     ("binance", "/sapi/v1/equity/tokenized/convert-status", "tokens that are traded"),
     ("binance", "/sapi/v1/equity/tokenized/history", "tokens that are traded"),
     ("binance", "/sapi/v1/giftcard/buyCode/token-limit", "amounts of tokens that are traded"),
     ("binance", "/sapi/v1/giftcard/cryptography/rsa-public-key", "a public key of the exchange"),
-    ("binance", "/sapi/v1/giftcard/verify", "takes the card's number, not its code, and says whether it is valid"),
+    (
+        "binance",
+        "/sapi/v1/giftcard/verify",
+        "takes the card's number, not its code, and says whether it is valid",
+    ),
     ("binance", "/sapi/v1/lending/daily/token/position", "tokens that are traded"),
-    ("binance", "/sapi/v1/margin/api-key-list", "ids and names of margin keys; the path is not signed"),
+    (
+        "binance",
+        "/sapi/v1/margin/api-key-list",
+        "ids and names of margin keys; the path is not signed",
+    ),
     ("binance", "/sapi/v1/margin/apiKey", "id and name of a margin key; the path is not signed"),
-    ("binance", "/sapi/v1/sub-account/subAccountApi", "key ids of sub-accounts; the path is not signed"),
-    ("binance", "/sapi/v1/sub-account/subAccountApi/ipRestriction", "addresses that a key may be used from"),
-    ("binance", "/sapi/v1/sub-account/apiRestrictions/ipRestriction/thirdPartyList", "names of companies"),
+    (
+        "binance",
+        "/sapi/v1/sub-account/subAccountApi",
+        "key ids of sub-accounts; the path is not signed",
+    ),
+    (
+        "binance",
+        "/sapi/v1/sub-account/subAccountApi/ipRestriction",
+        "addresses that a key may be used from",
+    ),
+    (
+        "binance",
+        "/sapi/v1/sub-account/apiRestrictions/ipRestriction/thirdPartyList",
+        "names of companies",
+    ),
     ("binance", "/sapi/v1/w3w/wallet/prediction/position/token", "tokens that are traded"),
     ("bitget", "/api/mix/v1/trace/profitSettleTokenIdGroup", "tokens that are traded"),
     ("bitmex", "/api/v1/user/checkReferralCode", "takes a code and says whether it is valid"),
@@ -63,7 +95,8 @@ const HARMLESS: &[(&str, &str, &str)] = &[
     (
         "htx",
         "/v2/user/api-key",
-        "ids, rights and addresses of the account's keys; the rights of the one that asks are told nowhere else",
+        "ids, rights and addresses of the account's keys; the rights of the one that asks are told \
+         nowhere else",
     ),
     ("kraken", "/0/private/GetApiKeyInfo", "rights of the key that asks"),
     ("krakenfutures", "/api/auth/v1/api-keys/v3/check", "rights of the key that asks"),
@@ -73,15 +106,21 @@ const HARMLESS: &[(&str, &str, &str)] = &[
     (
         "upbit",
         "/v1/api_keys",
-        "ids of the account's keys and when they end; takes no parameter, and the path is not signed",
+        "ids of the account's keys and when they end; takes no parameter, and the path is not \
+         signed",
     ),
     (
         "upbit",
         "/v1/pockets/api_keys",
-        "ids, rights and addresses of keys by upbit-sdk 1.1.0; every read without parameters is its signature",
+        "ids, rights and addresses of keys by upbit-sdk 1.1.0; every read without parameters is \
+         its signature",
     ),
     ("woo", "/v1/client/token", "tokens that are traded"),
-    ("woo", "/v1/sub_account/ip_restriction", "addresses; every read without parameters is its signature"),
+    (
+        "woo",
+        "/v1/sub_account/ip_restriction",
+        "addresses; every read without parameters is its signature",
+    ),
     ("woo", "/v1/token_interest", "tokens that are traded"),
     ("woo", "/v1/token_interest/{token}", "tokens that are traded"),
     ("woo", "/v3/account/tokenConfig", "tokens that are traded"),
@@ -89,7 +128,8 @@ const HARMLESS: &[(&str, &str, &str)] = &[
 ];
 
 /// Logins: whoever has such a key or token acts without another signature.
-const LOGINS: [&str; 6] = ["bullet", "jwt", "listenkey", "listentoken", "userdatastream", "websocketstoken"];
+const LOGINS: [&str; 6] =
+    ["bullet", "jwt", "listenkey", "listentoken", "userdatastream", "websocketstoken"];
 
 fn letters(text: &str) -> String {
     text.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase()
@@ -118,7 +158,11 @@ fn a_read_that_speaks_of_keys_is_known_to_answer_no_secret() {
             }
         }
     }
-    assert_eq!(unknown, Vec::<String>::new(), "give each another scope, or say here why it answers no secret");
+    assert_eq!(
+        unknown,
+        Vec::<String>::new(),
+        "give each another scope, or say here why it answers no secret"
+    );
 }
 
 #[test]
@@ -127,7 +171,14 @@ fn what_opens_a_session_is_never_a_read() {
         for row in exchange.table().endpoints() {
             let path = letters(row.path);
             if LOGINS.iter().any(|login| path.contains(login)) {
-                assert_eq!(row.scope, Scope::Session, "{} {} {}", exchange.facts().name, row.method, row.path);
+                assert_eq!(
+                    row.scope,
+                    Scope::Session,
+                    "{} {} {}",
+                    exchange.facts().name,
+                    row.method,
+                    row.path
+                );
             }
         }
     }
@@ -151,15 +202,26 @@ fn what_makes_changes_or_shows_keys_is_for_administrators() {
     ] {
         let found = ALL.iter().find(|one| one.facts().name == exchange).expect("an exchange");
         let rows = found.table().endpoints().iter();
-        let scopes: Vec<_> =
-            rows.filter(|one| format!("{} {}", one.method, one.path) == row).map(|row| row.scope).collect();
+        let scopes: Vec<_> = rows
+            .filter(|one| format!("{} {}", one.method, one.path) == row)
+            .map(|row| row.scope)
+            .collect();
         assert_eq!(scopes, [Scope::Admin], "{exchange} {row}");
     }
 }
 
-/// A path with one of these words, which no read has, changes a key or an address that money may go to.
-const CHANGED: [&str; 8] =
-    ["addressbook", "apikey", "iplist", "iprestriction", "subaccountapi", "subapi", "whitelist", "withdrawaddress"];
+/// A path with one of these words, which no read has, changes a key or an address that money may go
+/// to.
+const CHANGED: [&str; 8] = [
+    "addressbook",
+    "apikey",
+    "iplist",
+    "iprestriction",
+    "subaccountapi",
+    "subapi",
+    "whitelist",
+    "withdrawaddress",
+];
 
 #[test]
 fn what_changes_keys_or_saved_addresses_is_for_administrators() {
@@ -170,7 +232,12 @@ fn what_changes_keys_or_saved_addresses_is_for_administrators() {
             if CHANGED.iter().any(|word| path.contains(word)) {
                 tried += 1;
                 let name = exchange.facts().name;
-                assert!(matches!(row.scope, Scope::Admin | Scope::Withdraw), "{name} {} {}", row.method, row.path);
+                assert!(
+                    matches!(row.scope, Scope::Admin | Scope::Withdraw),
+                    "{name} {} {}",
+                    row.method,
+                    row.path
+                );
             }
         }
     }

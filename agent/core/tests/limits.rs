@@ -1,4 +1,5 @@
-//! Limits on every row that places orders: what is too large, or for another instrument, is refused however the row says it.
+//! Limits on every row that places orders: what is too large, or for another instrument, is refused
+//! however the row says it.
 
 mod asked;
 
@@ -39,9 +40,15 @@ fn limited(exchange: &dyn Exchange, algorithm: Algorithm, request: &Request) -> 
     }
 }
 
-/// An order as this row takes it, `quantity` of `symbol`, in as many places as the row has for that, a size in the quote asset
-/// only where it needs one.
-fn order(exchange: &dyn Exchange, row: &Endpoint, opening: &Opening, symbol: &str, quantity: &str) -> Request {
+/// An order as this row takes it, `quantity` of `symbol`, in as many places as the row has for
+/// that, a size in the quote asset only where it needs one.
+fn order(
+    exchange: &dyn Exchange,
+    row: &Endpoint,
+    opening: &Opening,
+    symbol: &str,
+    quantity: &str,
+) -> Request {
     let orders = &exchange.facts().orders;
     let kinds = orders.priced.iter().chain(orders.unpriced).copied();
     let kind = kinds.into_iter().find(|kind| !kind.is_empty()).unwrap_or("limit");
@@ -55,7 +62,9 @@ fn order(exchange: &dyn Exchange, row: &Endpoint, opening: &Opening, symbol: &st
     };
     let list = opening.name_of(Role::List);
     let (mut item, mut beside) = (Vec::new(), Vec::new());
-    for (role, name) in opening.roles.iter().filter_map(|(role, source)| Some((*role, source.parameter()?))) {
+    for (role, name) in
+        opening.roles.iter().filter_map(|(role, source)| Some((*role, source.parameter()?)))
+    {
         let member = (name.to_owned(), value(role).into());
         match role {
             Role::List => {}
@@ -64,7 +73,8 @@ fn order(exchange: &dyn Exchange, row: &Endpoint, opening: &Opening, symbol: &st
             _ => item.push(member),
         }
     }
-    let read = |name: &&&str| !opening.roles.iter().any(|(_, source)| source.parameter() == Some(**name));
+    let read =
+        |name: &&&str| !opening.roles.iter().any(|(_, source)| source.parameter() == Some(**name));
     for name in opening.required.iter().filter(read) {
         if list.is_some() { &mut beside } else { &mut item }.push(((*name).to_owned(), "x".into()));
     }
@@ -92,9 +102,12 @@ fn what_is_too_large_or_of_another_instrument_is_refused_on_every_row() {
     {
         let table = exchange.table();
         let orders = table.openings().iter().map(|opening| (table.endpoint(opening), opening));
-        for (row, opening) in orders.filter(|(row, opening)| row.scope == Scope::Trade && !opening.places_no_order) {
-            let asked =
-                |symbol, quantity| limited(exchange, algorithm, &order(exchange, row, opening, symbol, quantity));
+        for (row, opening) in
+            orders.filter(|(row, opening)| row.scope == Scope::Trade && !opening.places_no_order)
+        {
+            let asked = |symbol, quantity| {
+                limited(exchange, algorithm, &order(exchange, row, opening, symbol, quantity))
+            };
             let line = format!("{} {} {}", exchange.facts().name, row.method, row.path);
             assert!(asked(SYMBOL, "1000000").is_err(), "{line}: too large");
             assert!(asked("OTHER", "0.1").is_err(), "{line}: another instrument");

@@ -1,5 +1,6 @@
-//! A refusal for a name that no line has says which line would have to be added: written as it says, that line lets the request
-//! through, on every exchange that does not sign all of method and path.
+//! A refusal for a name that no line has says which line would have to be added: written as it
+//! says, that line lets the request through, on every exchange that does not sign all of method and
+//! path.
 
 mod asked;
 
@@ -18,16 +19,36 @@ use countersign_core::stamp::Stamp;
 
 /// The exchange, its rows and its lines.
 const FILES: &[(&str, &str, &str)] = &[
-    ("binance", include_str!("../src/exchange/binance.scopes"), include_str!("../src/exchange/binance.params")),
-    ("bybit", include_str!("../src/exchange/bybit.scopes"), include_str!("../src/exchange/bybit.params")),
+    (
+        "binance",
+        include_str!("../src/exchange/binance.scopes"),
+        include_str!("../src/exchange/binance.params"),
+    ),
+    (
+        "bybit",
+        include_str!("../src/exchange/bybit.scopes"),
+        include_str!("../src/exchange/bybit.params"),
+    ),
     (
         "krakenfutures",
         include_str!("../src/exchange/krakenfutures.scopes"),
         include_str!("../src/exchange/krakenfutures.params"),
     ),
-    ("mexc", include_str!("../src/exchange/mexc.scopes"), include_str!("../src/exchange/mexc.params")),
-    ("phemex", include_str!("../src/exchange/phemex.scopes"), include_str!("../src/exchange/phemex.params")),
-    ("upbit", include_str!("../src/exchange/upbit.scopes"), include_str!("../src/exchange/upbit.params")),
+    (
+        "mexc",
+        include_str!("../src/exchange/mexc.scopes"),
+        include_str!("../src/exchange/mexc.params"),
+    ),
+    (
+        "phemex",
+        include_str!("../src/exchange/phemex.scopes"),
+        include_str!("../src/exchange/phemex.params"),
+    ),
+    (
+        "upbit",
+        include_str!("../src/exchange/upbit.scopes"),
+        include_str!("../src/exchange/upbit.params"),
+    ),
     ("woo", include_str!("../src/exchange/woo.scopes"), include_str!("../src/exchange/woo.params")),
 ];
 
@@ -46,7 +67,13 @@ impl Exchange for Amended {
         self.table
     }
 
-    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+    fn draft(
+        &self,
+        request: &Request,
+        key: &Key,
+        host: &str,
+        stamp: &Stamp,
+    ) -> Result<Draft, Refusal> {
         self.exchange.draft(request, key, host, stamp)
     }
 
@@ -73,8 +100,10 @@ fn with_word(params: &str, row: &str, word: &str) -> String {
 
 /// The exchange's lines with each of those that the refusal names.
 fn amended(params: &str, message: &str) -> Vec<String> {
-    let (row, harmless) =
-        message.split_once(".params needs ").and_then(|(_, needed)| needed.split_once(';')).expect(message);
+    let (row, harmless) = message
+        .split_once(".params needs ")
+        .and_then(|(_, needed)| needed.split_once(';'))
+        .expect(message);
     let row = match quoted(row)[..] {
         [line] => format!("{params}\n{line}\n"),
         [word, row] => with_word(params, row, word),
@@ -98,18 +127,27 @@ fn a_line_added_as_the_refusal_says_lets_the_request_through() {
         };
         for has_line in [true, false] {
             let row = table.endpoints().iter().enumerate().find(|(index, row)| {
-                row.scope == Scope::Read && is_open(row.path) && table.openings_of(*index).next().is_some() == has_line
+                row.scope == Scope::Read
+                    && is_open(row.path)
+                    && table.openings_of(*index).next().is_some() == has_line
             });
             let (_, row) = row.unwrap_or_else(|| panic!("{name} {has_line}"));
             let params_of_it = Value::object([(NAME, "1".into())]);
-            let request = request(row.method, &filled(row.path), params_of_it).expect("plain names");
+            let request =
+                request(row.method, &filled(row.path), params_of_it).expect("plain names");
             let refusal = classify(exchange, algorithm, &request).expect_err(row.path);
             assert_eq!(refusal.code, Code::RequestForbiddenParameter, "{name} {}", row.path);
             for lines in amended(params, &refusal.message) {
                 tried += 1;
-                let table = Box::leak(Box::new(Table::parse(exchange.facts(), scopes, lines.leak())));
+                let table =
+                    Box::leak(Box::new(Table::parse(exchange.facts(), scopes, lines.leak())));
                 let allowed = classify(&Amended { exchange, table }, algorithm, &request);
-                assert!(allowed.is_ok(), "{name} {}: {}", refusal.message, allowed.expect_err("refused").message);
+                assert!(
+                    allowed.is_ok(),
+                    "{name} {}: {}",
+                    refusal.message,
+                    allowed.expect_err("refused").message
+                );
             }
         }
     }
@@ -119,10 +157,17 @@ fn a_line_added_as_the_refusal_says_lets_the_request_through() {
 #[test]
 fn every_exchange_with_such_rows_is_tried() {
     for exchange in countersign_core::exchange::ALL {
-        let open = algorithms(*exchange)
-            .flat_map(|algorithm| exchange.table().endpoints().iter().map(move |row| (algorithm, row)));
-        let mut bindings = open.map(|(algorithm, row)| exchange.facts().scheme(algorithm, row.path).binding);
+        let open = algorithms(*exchange).flat_map(|algorithm| {
+            exchange.table().endpoints().iter().map(move |row| (algorithm, row))
+        });
+        let mut bindings =
+            open.map(|(algorithm, row)| exchange.facts().scheme(algorithm, row.path).binding);
         let is_open = bindings.any(|binding| !(binding.path && binding.method));
-        assert_eq!(FILES.iter().any(|(name, ..)| *name == exchange.facts().name), is_open, "{}", exchange.facts().name);
+        assert_eq!(
+            FILES.iter().any(|(name, ..)| *name == exchange.facts().name),
+            is_open,
+            "{}",
+            exchange.facts().name
+        );
     }
 }

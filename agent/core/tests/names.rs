@@ -1,5 +1,5 @@
-//! Where a signature leaves method or path open, a request carries no name but those of its own row: what an exchange adds
-//! tomorrow is not open today, on any exchange.
+//! Where a signature leaves method or path open, a request carries no name but those of its own
+//! row: what an exchange adds tomorrow is not open today, on any exchange.
 
 mod asked;
 
@@ -12,7 +12,8 @@ use countersign_core::refusal::Code;
 use countersign_core::request::Method;
 use countersign_core::scope::Scope;
 
-/// The rows of an exchange whose signatures bind less than method and path, with the kind of key that signs so.
+/// The rows of an exchange whose signatures bind less than method and path, with the kind of key
+/// that signs so.
 fn open_rows() -> impl Iterator<Item = (&'static dyn Exchange, usize, &'static Endpoint)> {
     ALL.iter().copied().flat_map(|exchange| {
         let rows = exchange.table().endpoints().iter().enumerate();
@@ -42,22 +43,32 @@ fn a_read_does_not_carry_the_names_of_what_is_none() {
         (
             "bybit",
             "POST /v5/alpha/prediction/order-estimate",
-            r#"{"symbol":"SOLUSDT_SOL/USDT","side":"Buy","orderType":"Limit","qty":"100","price":"20"}"#,
+            r#"{"symbol":"SOLUSDT_SOL/USDT","side":"Buy","orderType":"Limit","qty":"100",
+                "price":"20"}"#,
         ),
         (
             "bybit",
             "POST /v5/order/pre-check",
-            r#"{"symbol":"BTCUSDT","max_price":"2","min_price":"1","cell_number":2,"quote_investment":"1000000"}"#,
+            r#"{"symbol":"BTCUSDT","max_price":"2","min_price":"1","cell_number":2,
+                "quote_investment":"1000000"}"#,
         ),
         ("bybit", "POST /v5/broker/award/info", r#"{"id":"1","itemId":"2"}"#),
-        ("bybit", "POST /v5/crypto-loan-common/max-loan", r#"{"currency":"BTC","counterparties":["x"]}"#),
+        (
+            "bybit",
+            "POST /v5/crypto-loan-common/max-loan",
+            r#"{"currency":"BTC","counterparties":["x"]}"#,
+        ),
         ("bybit", "GET /v5/order/history", r#"{"category":"spot","subMemberId":"7"}"#),
         (
             "mexc",
             "POST /api/v1/private/account/asset/analysis/v3",
             r#"{"symbol":"BTC_USDT","vol":1,"side":1,"type":5}"#,
         ),
-        ("mexc", "POST /api/v1/private/account/asset/analysis/recent/v3", r#"{"reverse":0,"planType":1}"#),
+        (
+            "mexc",
+            "POST /api/v1/private/account/asset/analysis/recent/v3",
+            r#"{"reverse":0,"planType":1}"#,
+        ),
         ("mexc", "GET /api/v3/allOrders", r#"{"symbol":"BTCUSDT","side":"BUY","quantity":"1"}"#),
         ("upbit", "GET /v1/orders/chance", r#"{"market":"KRW-BTC","side":"bid","volume":"1"}"#),
         ("woo", "GET /v1/client/trades", r#"{"symbol":"SPOT_BTC_USDT","reduce_only":"1"}"#),
@@ -69,7 +80,8 @@ fn a_read_does_not_carry_the_names_of_what_is_none() {
         ("phemex", "GET /spot/orders", r#"{"symbol":"sBTCUSDT","side":"Buy","ordType":"Market"}"#),
     ] {
         let (method, path) = row.split_once(' ').expect("METHOD PATH");
-        let (exchange, method) = (named(exchange).expect("in the registry"), Method::parse(method).expect("a method"));
+        let (exchange, method) =
+            (named(exchange).expect("in the registry"), Method::parse(method).expect("a method"));
         let found = code(exchange, method, path, parsed(params));
         assert_eq!(found, Some(Code::RequestForbiddenParameter), "{row} {params}");
     }
@@ -97,11 +109,15 @@ fn families_that_move_something_are_rows() {
         let found = bybit.table().find(Method::parse(method).expect("a method"), path);
         assert_eq!(found.map(|(_, row)| row.scope), Some(scope), "{row}");
     }
-    let order = r#"{"category":"linear","symbol":"BTCUSDT","side":"Buy","orderType":"Limit","qty":"1","price":"2"}"#;
-    for params in [order, r#"{"symbol":"BTCUSDT","cell_number":2,"min_price":"1","max_price":"2"}"#] {
+    let order = r#"{"category":"linear","symbol":"BTCUSDT","side":"Buy","orderType":"Limit",
+        "qty":"1","price":"2"}"#;
+    for params in [order, r#"{"symbol":"BTCUSDT","cell_number":2,"min_price":"1","max_price":"2"}"#]
+    {
         let read = if params == order { "/v5/order/pre-check" } else { "/v5/grid/validate-input" };
         let request = request(Method::Post, read, parsed(params)).expect("plain names");
-        let opened = classify(bybit, bybit.facts().algorithms[0], &request).expect("names of its row").effective;
+        let opened = classify(bybit, bybit.facts().algorithms[0], &request)
+            .expect("names of its row")
+            .effective;
         assert!(opened.contains(Scope::Trade), "{read}: {opened}");
     }
 }
@@ -111,14 +127,16 @@ fn families_that_move_something_are_rows() {
 fn no_row_takes_a_name_that_was_made_up() {
     let mut tried = 0;
     for (exchange, index, row) in open_rows() {
-        let own: Vec<_> = names_of(exchange.table(), index).into_iter().map(|name| (name, "1".into())).collect();
+        let own: Vec<_> =
+            names_of(exchange.table(), index).into_iter().map(|name| (name, "1".into())).collect();
         for made_up in ["madeUp", "made_up", "zq9"] {
             let alone = vec![(made_up, "1".into())];
             let beside: Vec<_> = own.iter().cloned().chain(alone.clone()).collect();
             for members in [alone, beside] {
                 tried += 1;
                 let found = code(exchange, row.method, row.path, Value::object(members));
-                let refused = matches!(found, Some(Code::RequestForbiddenParameter | Code::RequestAmbiguous));
+                let refused =
+                    matches!(found, Some(Code::RequestForbiddenParameter | Code::RequestAmbiguous));
                 assert!(refused, "{} {} takes {made_up:?}: {found:?}", row.method, row.path);
             }
         }
@@ -126,7 +144,8 @@ fn no_row_takes_a_name_that_was_made_up() {
     assert!(tried > 3_000, "{tried}");
 }
 
-/// A text that a server may read as JSON is judged by what stands in it, whatever its parser passes over before.
+/// A text that a server may read as JSON is judged by what stands in it, whatever its parser passes
+/// over before.
 #[test]
 fn no_name_hides_in_a_text() {
     for (exchange, index, row) in open_rows() {
@@ -134,7 +153,12 @@ fn no_name_hides_in_a_text() {
         for before in ["", " ", "\n\t", "\u{feff}", "\u{a0}", "\0", "\u{feff} \u{feff}"] {
             for hidden in [r#"{"zq9":"1"}"#, r#"[{"zq9":"1"}]"#, r#"[[{"a":{"zq9":1}}]]"#] {
                 let text = format!("{before}{hidden}");
-                let found = code(exchange, row.method, row.path, Value::object([(name, text.as_str().into())]));
+                let found = code(
+                    exchange,
+                    row.method,
+                    row.path,
+                    Value::object([(name, text.as_str().into())]),
+                );
                 assert!(found.is_some(), "{} {} takes {name}={text:?}", row.method, row.path);
             }
         }
@@ -146,7 +170,9 @@ fn no_name_hides_in_a_text() {
 fn no_row_takes_an_array_but_those_that_say_so() {
     for (exchange, index, row) in open_rows() {
         let mut own = exchange.table().openings_of(index);
-        if row.method == Method::Get || own.any(|opening| opening.name_of(Role::List) == Some(WHOLE_BODY)) {
+        if row.method == Method::Get
+            || own.any(|opening| opening.name_of(Role::List) == Some(WHOLE_BODY))
+        {
             continue;
         }
         for array in ["[]", "[1]", r#"["1"]"#, "[{}]", "[[1]]"] {
@@ -160,7 +186,8 @@ fn no_row_takes_an_array_but_those_that_say_so() {
     }
 }
 
-/// The names that make a payload fit another row are none of this one's, unless its own lines say so.
+/// The names that make a payload fit another row are none of this one's, unless its own lines say
+/// so.
 #[test]
 fn no_row_takes_what_another_one_needs() {
     let mut tried = 0;
@@ -168,11 +195,14 @@ fn no_row_takes_what_another_one_needs() {
         let table = exchange.table();
         let own: Vec<_> = table.openings_of(index).flat_map(|opening| opening.names()).collect();
         for opening in table.openings().iter().filter(|opening| opening.endpoint != index) {
-            let Some(foreign) = opening.required.iter().find(|name| !own.contains(*name)) else { continue };
+            let Some(foreign) = opening.required.iter().find(|name| !own.contains(*name)) else {
+                continue;
+            };
             tried += 1;
             let needed = opening.required.iter().map(|name| (*name, "1".into()));
             let found = code(exchange, row.method, row.path, Value::object(needed));
-            let refused = matches!(found, Some(Code::RequestForbiddenParameter | Code::RequestAmbiguous));
+            let refused =
+                matches!(found, Some(Code::RequestForbiddenParameter | Code::RequestAmbiguous));
             assert!(refused, "{} {} takes {foreign:?}", row.method, row.path);
         }
     }

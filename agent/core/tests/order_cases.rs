@@ -1,4 +1,5 @@
-//! What limits count by the words of each exchange: further legs, lists, two sizes, relative prices.
+//! What limits count by the words of each exchange: further legs, lists, two sizes, relative
+//! prices.
 
 mod asked;
 mod counted;
@@ -11,7 +12,8 @@ use Method::{Post, Put};
 #[test]
 fn orders_of_binance_count_by_what_their_own_market_uses() {
     let spot = r#"{"symbol":"BTCUSDT","side":"BUY","type":"LIMIT","quantity":"0.5","price":"100"}"#;
-    let conditional = r#"{"algoType":"CONDITIONAL","symbol":"BTCUSDT","side":"BUY","type":"STOP","quantity":"0.5","price":"100","triggerPrice":"90"}"#;
+    let conditional = r#"{"algoType":"CONDITIONAL","symbol":"BTCUSDT","side":"BUY","type":"STOP",
+        "quantity":"0.5","price":"100","triggerPrice":"90"}"#;
     check(&[
         (
             "binance",
@@ -21,7 +23,10 @@ fn orders_of_binance_count_by_what_their_own_market_uses() {
             &[
                 (r#"{"newOrderRespType":"FULL"}"#, "0.5 50.0"),
                 (r#"{"type":"TAKE_PROFIT","stopPrice":"90"}"#, "0.5 -"),
-                (r#"{"type":"TAKE_PROFIT","stopPrice":"90","strategyType":1000000}"#, "0.5 - + - -"),
+                (
+                    r#"{"type":"TAKE_PROFIT","stopPrice":"90","strategyType":1000000}"#,
+                    "0.5 - + - -",
+                ),
                 (r#"{"type":"STOP_LOSS_LIMIT","stopPrice":"90"}"#, "0.5 50.0"),
                 (r#"{"type":"limit"}"#, "- -"),
                 (r#"{"type":"LIMIT\n"}"#, "- -"),
@@ -50,7 +55,11 @@ fn orders_of_binance_count_by_what_their_own_market_uses() {
             Post,
             "/api/v3/sor/order",
             spot,
-            &[(r"{}", "0.5 50.0"), (r#"{"quoteOrderQty":"1000000"}"#, "- -"), (r#"{"type":"MARKET"}"#, "0.5 -")],
+            &[
+                (r"{}", "0.5 50.0"),
+                (r#"{"quoteOrderQty":"1000000"}"#, "- -"),
+                (r#"{"type":"MARKET"}"#, "0.5 -"),
+            ],
         ),
         (
             "binance",
@@ -91,7 +100,8 @@ fn orders_of_binance_count_by_what_their_own_market_uses() {
             "binance",
             Post,
             "/papi/v1/um/conditional/order",
-            r#"{"symbol":"BTCUSDT","side":"BUY","strategyType":"TAKE_PROFIT","quantity":"0.5","price":"100","stopPrice":"90"}"#,
+            r#"{"symbol":"BTCUSDT","side":"BUY","strategyType":"TAKE_PROFIT","quantity":"0.5",
+                "price":"100","stopPrice":"90"}"#,
             &[(r"{}", "0.5 50.0"), (r#"{"strategyType":"TAKE_PROFIT_MARKET"}"#, "0.5 -")],
         ),
         (
@@ -114,20 +124,34 @@ fn orders_of_binance_count_by_what_their_own_market_uses() {
 #[test]
 fn lists_of_orders_that_trigger_each_other_are_not_read_on_binance() {
     let pair = r#"{"symbol":"BTCUSDT","side":"BUY","quantity":"0.5"}"#;
-    let working = r#"{"symbol":"BTCUSDT","workingType":"LIMIT","workingSide":"BUY","workingQuantity":"0.5","workingPrice":"100"}"#;
+    let working = r#"{"symbol":"BTCUSDT","workingType":"LIMIT","workingSide":"BUY",
+        "workingQuantity":"0.5","workingPrice":"100"}"#;
     let pending = r#"{"pendingType":"MARKET","pendingSide":"SELL","pendingQuantity":"1000"}"#;
-    let above =
-        r#"{"pendingSide":"SELL","pendingQuantity":"1000","pendingAboveType":"LIMIT_MAKER","pendingAbovePrice":"1"}"#;
+    let above = r#"{"pendingSide":"SELL","pendingQuantity":"1000","pendingAboveType":"LIMIT_MAKER",
+        "pendingAbovePrice":"1"}"#;
     check(&[
-        ("binance", Post, "/api/v3/order/oco", pair, &[(r#"{"price":"100","stopPrice":"90000"}"#, "0.5 -")]),
-        ("binance", Post, "/sapi/v1/margin/order/oco", pair, &[(r#"{"price":"100","stopPrice":"90000"}"#, "0.5 -")]),
+        (
+            "binance",
+            Post,
+            "/api/v3/order/oco",
+            pair,
+            &[(r#"{"price":"100","stopPrice":"90000"}"#, "0.5 -")],
+        ),
+        (
+            "binance",
+            Post,
+            "/sapi/v1/margin/order/oco",
+            pair,
+            &[(r#"{"price":"100","stopPrice":"90000"}"#, "0.5 -")],
+        ),
         (
             "binance",
             Post,
             "/api/v3/orderList/oco",
             pair,
             &[(
-                r#"{"aboveType":"STOP_LOSS","aboveStopPrice":"90000","belowType":"LIMIT_MAKER","belowPrice":"1"}"#,
+                r#"{"aboveType":"STOP_LOSS","aboveStopPrice":"90000","belowType":"LIMIT_MAKER",
+                    "belowPrice":"1"}"#,
                 "0.5 -",
             )],
         ),
@@ -153,7 +177,8 @@ fn lists_of_orders_that_trigger_each_other_are_not_read_on_binance() {
             "binance",
             Post,
             "/sapi/v1/convert/limit/placeOrder",
-            r#"{"baseAsset":"BTC","quoteAsset":"USDT","limitPrice":"1","side":"BUY","baseAmount":"1000"}"#,
+            r#"{"baseAsset":"BTC","quoteAsset":"USDT","limitPrice":"1","side":"BUY",
+                "baseAmount":"1000"}"#,
             &[(r"{}", "- -")],
         ),
         ("binance", Post, "/sapi/v1/convert/acceptQuote", r#"{"quoteId":"1"}"#, &[(r"{}", "- -")]),
@@ -163,8 +188,12 @@ fn lists_of_orders_that_trigger_each_other_are_not_read_on_binance() {
 #[test]
 fn units_and_legs_of_the_others_count_as_they_say() {
     let bitfinex = r#"{"type":"EXCHANGE LIMIT","symbol":"tBTCUSD","amount":"0.5","price":"100"}"#;
-    let backpack = r#"{"symbol":"BTC_USDC","side":"Bid","orderType":"Limit","quantity":"0.5","price":"100"}"#;
-    let parent = r#"{"order_method":"IFDOCO","parameters":[{"product_code":"BTC_JPY","condition_type":"LIMIT","side":"BUY","size":0.5,"price":100},{"product_code":"BTC_JPY","condition_type":"LIMIT","side":"SELL","size":0.5,"price":110},{"product_code":"BTC_JPY","condition_type":"STOP","side":"SELL","size":900,"trigger_price":90}]}"#;
+    let backpack =
+        r#"{"symbol":"BTC_USDC","side":"Bid","orderType":"Limit","quantity":"0.5","price":"100"}"#;
+    let parent = r#"{"order_method":"IFDOCO","parameters":[{"product_code":"BTC_JPY",
+        "condition_type":"LIMIT","side":"BUY","size":0.5,"price":100},{"product_code":"BTC_JPY",
+        "condition_type":"LIMIT","side":"SELL","size":0.5,"price":110},{"product_code":"BTC_JPY",
+        "condition_type":"STOP","side":"SELL","size":900,"trigger_price":90}]}"#;
     check(&[
         (
             "bitfinex",
@@ -201,7 +230,13 @@ fn units_and_legs_of_the_others_count_as_they_say() {
                 (r#"{"stopLossLimitPrice":"90"}"#, "0.5 95.0"),
             ],
         ),
-        ("bitflyer", Post, "/v1/me/sendparentorder", parent, &[(r"{}", "0.5 50.0 + 0.5 55.0 + 900 -")]),
+        (
+            "bitflyer",
+            Post,
+            "/v1/me/sendparentorder",
+            parent,
+            &[(r"{}", "0.5 50.0 + 0.5 55.0 + 900 -")],
+        ),
         (
             "bitso",
             Post,

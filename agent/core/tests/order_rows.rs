@@ -6,7 +6,8 @@ use countersign_core::request::Method;
 use countersign_core::scope::Scope;
 
 /// What the last part of a path sets, where it has one of these words.
-const SETTINGS: [&str; 9] = ["dual", "isolate", "lever", "leverage", "margin", "mmp", "mode", "risk", "setting"];
+const SETTINGS: [&str; 9] =
+    ["dual", "isolate", "lever", "leverage", "margin", "mmp", "mode", "risk", "setting"];
 
 /// Rows that say neither that they cancel nor what they set, and why they place no order.
 /// `*` stands for the rest of a path.
@@ -17,7 +18,11 @@ const REVIEWED: &[(&str, &str, &str)] = &[
     ("binance", "/sapi/v1/w3w/wallet/prediction/otc/blocktrade/detail", "shows an offer"),
     ("binance", "/sapi/v1/w3w/wallet/prediction/otc/blocktrade/list", "shows offers"),
     ("binance", "/sapi/v1/w3w/wallet/prediction/otc/blocktrade/remove", "takes offers back"),
-    ("binance", "/sapi/v1/w3w/wallet/prediction/trade/get-quote", "asks for a price; place-order-bundle trades"),
+    (
+        "binance",
+        "/sapi/v1/w3w/wallet/prediction/trade/get-quote",
+        "asks for a price; place-order-bundle trades",
+    ),
     ("bitfinex", "/v2/auth/w/deriv/collateral/limits", "shows the bounds of a collateral"),
     ("bitfinex", "/v2/auth/w/funding/close", "gives back what was borrowed"),
     ("bitfinex", "/v2/auth/w/funding/keep", "says whether a loan stays when it is unused"),
@@ -27,11 +32,23 @@ const REVIEWED: &[(&str, &str, &str)] = &[
         "/contract/v3/private/copytrading/order/trading-stop",
         "of an API that v5 replaced; nobody may ask for it",
     ),
-    ("bybit", "/contract/v3/private/position/trading-stop", "of an API that v5 replaced; nobody may ask for it"),
+    (
+        "bybit",
+        "/contract/v3/private/position/trading-stop",
+        "of an API that v5 replaced; nobody may ask for it",
+    ),
     ("bybit", "/perpetual/usdc/openapi/private/v1/position/leverage/save", "sets a leverage"),
-    ("bybit", "/unified/v3/private/position/trading-stop", "of an API that v5 replaced; nobody may ask for it"),
+    (
+        "bybit",
+        "/unified/v3/private/position/trading-stop",
+        "of an API that v5 replaced; nobody may ask for it",
+    ),
     ("bybit", "/v5/position/confirm-pending-mmr", "confirms a setting"),
-    ("bybit", "/v5/position/trading-stop", "orders have the same names; its first line is of an order"),
+    (
+        "bybit",
+        "/v5/position/trading-stop",
+        "orders have the same names; its first line is of an order",
+    ),
     ("bybit", "/v5/strategy/stop", "stops a strategy"),
     ("deribit", "/api/v2/private/invalidate_block_trade_signature", "takes an offer back"),
     ("deribit", "/api/v2/private/reject_block_trade", "takes no offer"),
@@ -40,7 +57,11 @@ const REVIEWED: &[(&str, &str, &str)] = &[
     ("gemini", "/v1/heartbeat", "keeps open orders"),
     ("krakenfutures", "/derivatives/api/v3/assignmentprogram/delete", "leaves a programme"),
     ("krakenfutures", "/derivatives/api/v3/pnlpreferences", "says in which asset profits are kept"),
-    ("krakenfutures", "/derivatives/api/v3/self-trade-strategy", "says which of two own orders goes"),
+    (
+        "krakenfutures",
+        "/derivatives/api/v3/self-trade-strategy",
+        "says which of two own orders goes",
+    ),
     ("kucoin", "/api/ua/v1/dcp/set", "cancels orders after a time"),
     ("kucoin", "/api/v1/copy-trade/futures/position/margin/auto-deposit-status", "sets a margin"),
     ("kucoin", "/api/v1/copy-trade/futures/position/risk-limit-level/change", "sets a limit"),
@@ -69,14 +90,18 @@ const REVIEWED: &[(&str, &str, &str)] = &[
 
 fn takes_back_or_sets(row: &Endpoint) -> bool {
     let path = row.path.to_ascii_lowercase();
-    let last = path.split('/').rfind(|part| !part.is_empty() && !part.starts_with('{')).unwrap_or_default();
+    let last = path
+        .split('/')
+        .rfind(|part| !part.is_empty() && !part.starts_with('{'))
+        .unwrap_or_default();
     let sets = SETTINGS.iter().any(|word| last.contains(word));
     path.contains("cancel") || row.method == Method::Delete && !path.contains("position") || sets
 }
 
 fn is_reviewed(exchange: &dyn Exchange, row: &Endpoint) -> bool {
     REVIEWED.iter().any(|(name, path, reason)| {
-        let fits = path.strip_suffix('*').map_or(*path == row.path, |start| row.path.starts_with(start));
+        let fits =
+            path.strip_suffix('*').map_or(*path == row.path, |start| row.path.starts_with(start));
         *name == exchange.facts().name && fits && !reason.is_empty()
     })
 }
@@ -88,9 +113,21 @@ fn a_row_that_places_no_order_takes_back_or_sets_something() {
         let table = exchange.table();
         let quiet = table.openings().iter().filter(|opening| opening.places_no_order);
         for row in quiet.map(|opening| table.endpoint(opening)) {
-            assert_eq!(row.scope, Scope::Trade, "{} {}: only rows of scope trade place orders", row.method, row.path);
+            assert_eq!(
+                row.scope,
+                Scope::Trade,
+                "{} {}: only rows of scope trade place orders",
+                row.method,
+                row.path
+            );
             let known = takes_back_or_sets(row) || is_reviewed(exchange, row);
-            assert!(known, "{} {} {}: why does it place no order?", exchange.facts().name, row.method, row.path);
+            assert!(
+                known,
+                "{} {} {}: why does it place no order?",
+                exchange.facts().name,
+                row.method,
+                row.path
+            );
             tried += 1;
         }
     }

@@ -1,4 +1,5 @@
-//! Limits count only what an exchange uses of an order: each rule on every row that places orders, on every exchange.
+//! Limits count only what an exchange uses of an order: each rule on every row that places orders,
+//! on every exchange.
 
 mod asked;
 
@@ -39,8 +40,14 @@ fn client(limit: Limit, symbol: &str, asset: &str) -> Client {
         keys: [KeyName::parse("key").expect("a plain name")].into(),
         scopes: Scope::ALL.into_iter().collect(),
         symbols: (!of(Limit::Worth)).then(|| [symbol.to_owned()].into()),
-        max_quantity: of(Limit::Quantity).then(|| (symbol.to_owned(), amount("1"))).into_iter().collect(),
-        limits: of(Limit::Worth).then(|| (asset.to_owned(), spend)).into_iter().collect::<BTreeMap<_, _>>(),
+        max_quantity: of(Limit::Quantity)
+            .then(|| (symbol.to_owned(), amount("1")))
+            .into_iter()
+            .collect(),
+        limits: of(Limit::Worth)
+            .then(|| (asset.to_owned(), spend))
+            .into_iter()
+            .collect::<BTreeMap<_, _>>(),
         rate: None,
         unbound: Release::Signature,
     }
@@ -49,17 +56,23 @@ fn client(limit: Limit, symbol: &str, asset: &str) -> Client {
 /// `Err` says why the client's limit refuses it.
 fn judged(exchange: &dyn Exchange, client: &Client, request: &Request) -> Result<(), String> {
     let algorithm = *exchange.facts().algorithms.last().expect("an algorithm");
-    let algorithm = if exchange.facts().name == "coinbase" { algorithm } else { exchange.facts().algorithms[0] };
+    let algorithm = if exchange.facts().name == "coinbase" {
+        algorithm
+    } else {
+        exchange.facts().algorithms[0]
+    };
     let classified = classify(exchange, algorithm, request).map_err(|refusal| refusal.message)?;
     match Policy::default().decide(client, &key(exchange, algorithm), exchange, &classified) {
         Decision::Allow { .. } => Ok(()),
         Decision::Ask { .. } => Err("asks".to_owned()),
-        Decision::Deny(denied) => Err(format!("{}: {}", denied.refusal.code, denied.refusal.message)),
+        Decision::Deny(denied) => {
+            Err(format!("{}: {}", denied.refusal.code, denied.refusal.message))
+        }
     }
 }
 
-/// An instrument of each exchange, the asset its price counts in, and the kind of market where a parameter says it; a new
-/// exchange fails until it stands here.
+/// An instrument of each exchange, the asset its price counts in, and the kind of market where a
+/// parameter says it; a new exchange fails until it stands here.
 const INSTRUMENTS: &[(&str, &str, &str, &str)] = &[
     ("backpack", "BTC_USDC", "USDC", ""),
     ("binance", "BTCUSDT", "USDT", ""),
@@ -90,7 +103,8 @@ const INSTRUMENTS: &[(&str, &str, &str, &str)] = &[
     ("woo", "SPOT_BTC_USDT", "USDT", ""),
 ];
 
-/// One row that places orders, and an order of it that keeps within all limits where anything can be computed.
+/// One row that places orders, and an order of it that keeps within all limits where anything can
+/// be computed.
 struct Row {
     exchange: &'static dyn Exchange,
     endpoint: &'static Endpoint,
@@ -123,7 +137,9 @@ impl Row {
     fn order(&self, set: &[(&str, Value)]) -> Request {
         let list = self.opening.name_of(Role::List);
         let (mut item, mut beside) = (Vec::<(String, Value)>::new(), Vec::<(String, Value)>::new());
-        let reads = |name: &str| self.opening.roles.iter().any(|(_, source)| source.parameter() == Some(name));
+        let reads = |name: &str| {
+            self.opening.roles.iter().any(|(_, source)| source.parameter() == Some(name))
+        };
         for (role, source) in &self.opening.roles {
             let Some(name) = source.parameter() else { continue };
             match role {
@@ -136,7 +152,8 @@ impl Row {
         }
         for name in self.opening.required.iter().filter(|name| !reads(name)) {
             let value = if *name == "category" { self.market } else { "x" };
-            if list.is_some() { &mut beside } else { &mut item }.push(((*name).to_owned(), value.into()));
+            if list.is_some() { &mut beside } else { &mut item }
+                .push(((*name).to_owned(), value.into()));
         }
         for (name, value) in set {
             item.retain(|(known, _)| known != name);
@@ -152,8 +169,12 @@ impl Row {
             }
         };
         let segment = |(index, part): (usize, &str)| {
-            let role = self.opening.roles.iter().find(|(_, source)| *source == Source::Segment(index));
-            role.map_or_else(|| part.replace(['{', '}'], ""), |(role, _)| self.value(*role).to_owned())
+            let role =
+                self.opening.roles.iter().find(|(_, source)| *source == Source::Segment(index));
+            role.map_or_else(
+                || part.replace(['{', '}'], ""),
+                |(role, _)| self.value(*role).to_owned(),
+            )
         };
         let path: Vec<_> = self.endpoint.path.split('/').enumerate().map(segment).collect();
         request(self.endpoint.method, &path.join("/"), params).expect("a row's names are plain")
@@ -166,21 +187,35 @@ impl Row {
     /// The order with a name once more in another spelling is refused, or cannot be asked for.
     fn refuses_second(&self, spelling: &str) -> usize {
         let order = self.order(&[]).params.value().to_json();
-        let more = order.replacen('{', &format!(r#"{{{:?}:"90000000","#, spelling), order.matches('{').count());
+        let more = order.replacen(
+            '{',
+            &format!(r#"{{{:?}:"90000000","#, spelling),
+            order.matches('{').count(),
+        );
         let path = self.order(&[]).path;
-        let Some(asked) = request(self.endpoint.method, path.as_str(), Value::parse(&more).expect("JSON")) else {
+        let Some(asked) =
+            request(self.endpoint.method, path.as_str(), Value::parse(&more).expect("JSON"))
+        else {
             return 1;
         };
         for limit in LIMITS {
             let client = client(limit, self.symbol, self.asset);
-            assert!(judged(self.exchange, &client, &asked).is_err(), "{}: {spelling} is within {limit:?}", self.name());
+            assert!(
+                judged(self.exchange, &client, &asked).is_err(),
+                "{}: {spelling} is within {limit:?}",
+                self.name()
+            );
         }
         1
     }
 
     fn refuses(&self, limits: &[Limit], set: &[(&str, Value)], rule: &str) -> usize {
         for limit in limits {
-            assert!(!self.allows(*limit, set), "{}: {rule}: {set:?} is within {limit:?}", self.name());
+            assert!(
+                !self.allows(*limit, set),
+                "{}: {rule}: {set:?} is within {limit:?}",
+                self.name()
+            );
         }
         limits.iter().filter(|limit| self.allows(**limit, &[])).count()
     }
@@ -189,11 +224,15 @@ impl Row {
 fn rows() -> impl Iterator<Item = Row> {
     ALL.iter().copied().flat_map(|exchange| {
         let name = exchange.facts().name;
-        let (_, symbol, asset, market) =
-            *INSTRUMENTS.iter().find(|(known, ..)| *known == name).unwrap_or_else(|| panic!("no instrument of {name}"));
+        let (_, symbol, asset, market) = *INSTRUMENTS
+            .iter()
+            .find(|(known, ..)| *known == name)
+            .unwrap_or_else(|| panic!("no instrument of {name}"));
         let table = exchange.table();
         let places = |opening: &&Opening| {
-            table.endpoint(opening).scope == Scope::Trade && !opening.places_no_order && opening.says_orders()
+            table.endpoint(opening).scope == Scope::Trade
+                && !opening.places_no_order
+                && opening.says_orders()
         };
         table.openings().iter().filter(places).map(move |opening| {
             let endpoint = table.endpoint(opening);
@@ -212,10 +251,14 @@ fn values() -> [Value; 3] {
     ["1".into(), Value::Bool(true), Value::Number("2".to_owned())]
 }
 
-/// Both kinds of limits that count, and how many of the rows would have been within them without the rule's parameter.
+/// Both kinds of limits that count, and how many of the rows would have been within them without
+/// the rule's parameter.
 fn tried(rule: &str, least: usize, one_row: impl Fn(&Row) -> usize) {
     let found: usize = rows().map(|row| one_row(&row)).sum();
-    assert!(found >= least, "{rule}: only {found} rows are within limits otherwise, so that nothing is tried");
+    assert!(
+        found >= least,
+        "{rule}: only {found} rows are within limits otherwise, so that nothing is tried"
+    );
 }
 
 const COUNTED: &[Limit] = &[Limit::Quantity, Limit::Worth];
@@ -239,7 +282,10 @@ fn every_exchange_whose_orders_have_types_says_which_keep_to_a_price() {
     let is_signed = |row: &Row| {
         let facts = row.exchange.facts();
         let covers = |algorithm: &Algorithm| {
-            facts.scheme(*algorithm, row.endpoint.path).binding.covers_parameters(row.endpoint.method)
+            facts
+                .scheme(*algorithm, row.endpoint.path)
+                .binding
+                .covers_parameters(row.endpoint.method)
         };
         facts.algorithms.iter().any(covers)
     };
@@ -252,9 +298,19 @@ fn every_exchange_whose_orders_have_types_says_which_keep_to_a_price() {
 #[test]
 fn a_parameter_that_the_row_does_not_list_is_refused() {
     tried("unlisted", 100, |row| {
-        let foreign = ["category", "productType", "market_type", "instType", "settle", "marginCoin", "someNewSize"];
+        let foreign = [
+            "category",
+            "productType",
+            "market_type",
+            "instType",
+            "settle",
+            "marginCoin",
+            "someNewSize",
+        ];
         let unlisted = foreign.into_iter().filter(|name| !row.opening.takes(name));
-        unlisted.map(|name| row.refuses(&LIMITS, &[(name, row.value(Role::Market).into())], "unlisted")).sum()
+        unlisted
+            .map(|name| row.refuses(&LIMITS, &[(name, row.value(Role::Market).into())], "unlisted"))
+            .sum()
     });
 }
 
@@ -273,14 +329,21 @@ fn a_price_counts_only_for_types_that_keep_to_it() {
         let Some(name) = row.opening.name_of(Role::Type) else { return 0 };
         // Within limits by its price, and above them where it is the cost of the order.
         let roles = [(Role::Quantity, "5000"), (Role::Price, "0.01")];
-        let numbers = roles.map(|(role, number)| row.opening.name_of(role).map(|name| (name, Value::from(number))));
-        let of = |kind: &str| [(name, Value::from(kind))].into_iter().chain(numbers.clone().into_iter().flatten());
+        let numbers = roles.map(|(role, number)| {
+            row.opening.name_of(role).map(|name| (name, Value::from(number)))
+        });
+        let of = |kind: &str| {
+            [(name, Value::from(kind))].into_iter().chain(numbers.clone().into_iter().flatten())
+        };
         let facts = &row.exchange.facts().orders;
         let unpriced = facts.unpriced.iter().map(|kind| (*kind).to_owned());
-        let other_case = facts.priced.iter().flat_map(|kind| [kind.to_lowercase(), kind.to_uppercase()]);
-        let kinds = unpriced.chain(other_case).filter(|kind| !facts.priced.contains(&kind.as_str()));
-        let unpriced: usize =
-            kinds.map(|kind| row.refuses(&[Limit::Worth], &of(&kind).collect::<Vec<_>>(), "type")).sum();
+        let other_case =
+            facts.priced.iter().flat_map(|kind| [kind.to_lowercase(), kind.to_uppercase()]);
+        let kinds =
+            unpriced.chain(other_case).filter(|kind| !facts.priced.contains(&kind.as_str()));
+        let unpriced: usize = kinds
+            .map(|kind| row.refuses(&[Limit::Worth], &of(&kind).collect::<Vec<_>>(), "type"))
+            .sum();
         unpriced + row.refuses(COUNTED, &[(name, "no such type".into())], "unknown type")
     });
 }
@@ -297,9 +360,13 @@ fn marks_of_another_size_or_price_are_refused() {
         let facts = &row.exchange.facts().orders;
         let sizes = facts.whole.marks().iter().chain(facts.resizing).map(|mark| (mark, COUNTED));
         let prices = facts.repricing.iter().map(|mark| (mark, &[Limit::Worth][..]));
-        let says_no = |mark: &Mark, value: &Value| value.scalar().is_some_and(|text| mark.unless.contains(&text));
+        let says_no = |mark: &Mark, value: &Value| {
+            value.scalar().is_some_and(|text| mark.unless.contains(&text))
+        };
         let marks = sizes.chain(prices).flat_map(|(mark, limits)| {
-            odd_values().filter(|value| !says_no(mark, value)).map(move |value| (mark, limits, value))
+            odd_values()
+                .filter(|value| !says_no(mark, value))
+                .map(move |value| (mark, limits, value))
         });
         marks.map(|(mark, limits, value)| row.refuses(limits, &[(mark.name, value)], "mark")).sum()
     });
@@ -324,28 +391,49 @@ fn a_size_of_zero_is_refused() {
 
 #[test]
 fn numbers_in_another_form_are_refused() {
-    let forms =
-        ["1e-1", "5E-1", "+0.5", "0x1", " 0.5", "0.5 ", "0.5\n", "0,5", ".5", "1.", "00.5", "0_5", "\u{660}.\u{665}"];
+    let forms = [
+        "1e-1",
+        "5E-1",
+        "+0.5",
+        "0x1",
+        " 0.5",
+        "0.5 ",
+        "0.5\n",
+        "0,5",
+        ".5",
+        "1.",
+        "00.5",
+        "0_5",
+        "\u{660}.\u{665}",
+    ];
     let texts = ["", "NaN", "Infinity", "all", "50%", "0.5 BTC"];
-    let parsed =
-        ["[0.5]", r#"["0.5"]"#, r#"{"value":0.5}"#, "true", "5e-1"].map(|text| Value::parse(text).expect(text));
+    let parsed = ["[0.5]", r#"["0.5"]"#, r#"{"value":0.5}"#, "true", "5e-1"]
+        .map(|text| Value::parse(text).expect(text));
     let values: Vec<_> = forms.into_iter().chain(texts).map(Value::from).chain(parsed).collect();
     tried("numbers", 50, |row| {
         let of = |role, limits| row.opening.name_of(role).map(|name| (name, limits));
         let read = [of(Role::Quantity, COUNTED), of(Role::Price, &[Limit::Worth])];
         let read = read.into_iter().flatten();
-        let pairs = read.flat_map(|(name, limits)| values.iter().map(move |value| (name, limits, value)));
-        pairs.map(|(name, limits, value)| row.refuses(limits, &[(name, value.clone())], "form")).sum()
+        let pairs =
+            read.flat_map(|(name, limits)| values.iter().map(move |value| (name, limits, value)));
+        pairs
+            .map(|(name, limits, value)| row.refuses(limits, &[(name, value.clone())], "form"))
+            .sum()
     });
 }
 
 #[test]
 fn a_second_spelling_of_a_name_is_refused() {
     tried("spelling", 100, |row| {
-        let names = row.opening.roles.iter().filter_map(|(role, source)| Some((*role, source.parameter()?)));
+        let names = row
+            .opening
+            .roles
+            .iter()
+            .filter_map(|(role, source)| Some((*role, source.parameter()?)));
         let names = names.filter(|(role, name)| *role != Role::List && *name != WHOLE_BODY);
-        let spellings = names
-            .flat_map(|(_, name)| [name.to_uppercase(), name.to_lowercase(), capital(name)].map(|other| (name, other)));
+        let spellings = names.flat_map(|(_, name)| {
+            [name.to_uppercase(), name.to_lowercase(), capital(name)].map(|other| (name, other))
+        });
         let second = spellings.filter(|(name, other)| name != other);
         second.map(|(_, other)| row.refuses_second(&other)).sum()
     });
@@ -356,7 +444,10 @@ fn a_price_of_zero_is_refused() {
     tried("price of zero", 50, |row| {
         let Some(name) = row.opening.name_of(Role::Price) else { return 0 };
         let zeros = ["0", "0.0", "0.00", "-0"];
-        zeros.iter().map(|zero| row.refuses(&[Limit::Worth], &[(name, (*zero).into())], "price of zero")).sum()
+        zeros
+            .iter()
+            .map(|zero| row.refuses(&[Limit::Worth], &[(name, (*zero).into())], "price of zero"))
+            .sum()
     });
 }
 
@@ -374,14 +465,23 @@ fn a_part_of_an_order_beside_the_list_of_orders_is_refused() {
     tried("beside", 10, |row| {
         let list = row.opening.name_of(Role::List).is_some_and(|name| name != WHOLE_BODY);
         let roles = [Role::Quantity, Role::Price, Role::Quote, Role::Symbol, Role::Type];
-        let names = roles.into_iter().filter_map(|role| Some((row.opening.name_of(role)?, row.value(role))));
+        let names = roles
+            .into_iter()
+            .filter_map(|role| Some((row.opening.name_of(role)?, row.value(role))));
         let refused = |(name, value): (&'static str, &'static str)| {
             let order = row.order(&[]);
             let mut members = order.params.members().to_vec();
             members.push((name.to_owned(), value.into()));
-            let asked = request(order.method, order.path.as_str(), Value::Object(members)).expect("plain names");
-            let is_within = |limit: &Limit, asked| judged(row.exchange, &client(*limit, row.symbol, row.asset), asked);
-            assert!(LIMITS.iter().all(|limit| is_within(limit, &asked).is_err()), "{}: {name} beside", row.name());
+            let asked = request(order.method, order.path.as_str(), Value::Object(members))
+                .expect("plain names");
+            let is_within = |limit: &Limit, asked| {
+                judged(row.exchange, &client(*limit, row.symbol, row.asset), asked)
+            };
+            assert!(
+                LIMITS.iter().all(|limit| is_within(limit, &asked).is_err()),
+                "{}: {name} beside",
+                row.name()
+            );
             LIMITS.iter().filter(|limit| is_within(limit, &order).is_ok()).count()
         };
         if list { names.map(refused).sum() } else { 0 }
@@ -392,12 +492,17 @@ fn a_part_of_an_order_beside_the_list_of_orders_is_refused() {
 fn an_empty_text_is_a_value_where_nobody_says_otherwise() {
     tried("empty", 20, |row| {
         let facts = &row.exchange.facts().orders;
-        let marks = facts.whole.marks().iter().chain(facts.resizing).filter(|mark| row.opening.takes(mark.name));
+        let marks = facts
+            .whole
+            .marks()
+            .iter()
+            .chain(facts.resizing)
+            .filter(|mark| row.opening.takes(mark.name));
         let empty = |mark: &Mark| {
             if facts.empty_is_absent {
-                let same = COUNTED
-                    .iter()
-                    .all(|limit| row.allows(*limit, &[]) == row.allows(*limit, &[(mark.name, "".into())]));
+                let same = COUNTED.iter().all(|limit| {
+                    row.allows(*limit, &[]) == row.allows(*limit, &[(mark.name, "".into())])
+                });
                 assert!(same, "{}: an empty {}", row.name(), mark.name);
                 return 1;
             }
@@ -418,7 +523,8 @@ fn numbers_that_the_exchange_ignores_are_not_counted() {
             "USDT",
             Post,
             "/exchange/v1/private/create-order".to_owned(),
-            r#"{"instrument_name":"BTC_USDT","side":"SELL","type":"MARKET","quantity":"1000","notional":"1"}"#,
+            r#"{"instrument_name":"BTC_USDT","side":"SELL","type":"MARKET","quantity":"1000",
+                "notional":"1"}"#,
         ),
         (
             "cryptocom",
@@ -426,7 +532,8 @@ fn numbers_that_the_exchange_ignores_are_not_counted() {
             "USDT",
             Post,
             "/exchange/v1/private/create-order".to_owned(),
-            r#"{"instrument_name":"BTC_USDT","side":"BUY","type":"MARKET","quantity":"1","notional":"1000000"}"#,
+            r#"{"instrument_name":"BTC_USDT","side":"BUY","type":"MARKET","quantity":"1",
+                "notional":"1000000"}"#,
         ),
         (
             "bitget",
@@ -434,7 +541,8 @@ fn numbers_that_the_exchange_ignores_are_not_counted() {
             "USDT",
             Post,
             "/api/v2/margin/crossed/place-order".to_owned(),
-            r#"{"symbol":"BTCUSDT","side":"buy","orderType":"market","loanType":"normal","force":"gtc","baseSize":"1","quoteSize":"1000000"}"#,
+            r#"{"symbol":"BTCUSDT","side":"buy","orderType":"market","loanType":"normal",
+                "force":"gtc","baseSize":"1","quoteSize":"1000000"}"#,
         ),
         (
             "bitget",
@@ -442,7 +550,8 @@ fn numbers_that_the_exchange_ignores_are_not_counted() {
             "USDT",
             Post,
             format!("{spot}place-plan-order"),
-            r#"{"symbol":"BTCUSDT","side":"buy","orderType":"market","planType":"amount","size":"900","triggerPrice":"1","triggerType":"mark_price"}"#,
+            r#"{"symbol":"BTCUSDT","side":"buy","orderType":"market","planType":"amount",
+                "size":"900","triggerPrice":"1","triggerType":"mark_price"}"#,
         ),
         (
             "mexc",
@@ -466,7 +575,8 @@ fn numbers_that_the_exchange_ignores_are_not_counted() {
             "USDT",
             Post,
             "/api/v4/order/collateral/oco".to_owned(),
-            r#"{"market":"BTC_USDT","side":"buy","amount":"900","price":"1","activation_price":"2","stop_limit_price":"90000"}"#,
+            r#"{"market":"BTC_USDT","side":"buy","amount":"900","price":"1","activation_price":"2",
+                "stop_limit_price":"90000"}"#,
         ),
         (
             "bybit",
@@ -474,7 +584,8 @@ fn numbers_that_the_exchange_ignores_are_not_counted() {
             "USDT",
             Post,
             "/v5/order/create".to_owned(),
-            r#"{"category":"linear","symbol":"BTCUSDT","side":"Buy","orderType":"Limit","qty":"1000","price":"0.01","bboSideType":"Queue","bboLevel":"1"}"#,
+            r#"{"category":"linear","symbol":"BTCUSDT","side":"Buy","orderType":"Limit",
+                "qty":"1000","price":"0.01","bboSideType":"Queue","bboLevel":"1"}"#,
         ),
         (
             "bybit",
@@ -482,7 +593,8 @@ fn numbers_that_the_exchange_ignores_are_not_counted() {
             "USDT",
             Post,
             "/v5/order/create".to_owned(),
-            r#"{"category":"spot","symbol":"BTCUSDT","side":"Buy","orderType":"Market","qty":"10","takeProfit":"90000000"}"#,
+            r#"{"category":"spot","symbol":"BTCUSDT","side":"Buy","orderType":"Market","qty":"10",
+                "takeProfit":"90000000"}"#,
         ),
         (
             "bitget",
@@ -490,7 +602,8 @@ fn numbers_that_the_exchange_ignores_are_not_counted() {
             "USDT",
             Post,
             format!("{spot}place-order"),
-            r#"{"symbol":"BTCUSD","side":"buy","orderType":"limit","force":"gtc","size":"1","price":"2","productType":"USDT-FUTURES"}"#,
+            r#"{"symbol":"BTCUSD","side":"buy","orderType":"limit","force":"gtc","size":"1",
+                "price":"2","productType":"USDT-FUTURES"}"#,
         ),
         (
             "deribit",
@@ -498,7 +611,9 @@ fn numbers_that_the_exchange_ignores_are_not_counted() {
             "USDC",
             Get,
             "/api/v2/private/buy".to_owned(),
-            r#"{"instrument_name":"BTC_USDC","amount":"0.001","price":"1","type":"limit","linked_order_type":"one_triggers_other","otoco_config":" [{\"amount\":1000,\"direction\":\"buy\"}]"}"#,
+            r#"{"instrument_name":"BTC_USDC","amount":"0.001","price":"1","type":"limit",
+                "linked_order_type":"one_triggers_other",
+                "otoco_config":" [{\"amount\":1000,\"direction\":\"buy\"}]"}"#,
         ),
         (
             "gate",
@@ -518,12 +633,16 @@ fn numbers_that_the_exchange_ignores_are_not_counted() {
         ),
     ] {
         let exchange = named(name).expect("in the registry");
-        let asked = request(method, &path, Value::parse(params).expect("JSON")).expect("plain names");
+        let asked =
+            request(method, &path, Value::parse(params).expect("JSON")).expect("plain names");
         for limit in COUNTED {
             let client = client(*limit, symbol, asset);
             let refused = judged(exchange, &client, &asked).expect_err(params);
             let code = Code::PolicyLimit.to_string();
-            assert!(refused.starts_with(&code) || refused.contains("parameter"), "{name} {params}: {refused}");
+            assert!(
+                refused.starts_with(&code) || refused.contains("parameter"),
+                "{name} {params}: {refused}"
+            );
         }
     }
 }

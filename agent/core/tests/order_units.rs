@@ -10,7 +10,8 @@ use Method::Post;
 
 #[test]
 fn a_plan_of_bitget_says_in_which_asset_it_is_sized() {
-    let plan = r#"{"symbol":"BTCUSDT","side":"buy","orderType":"market","size":"900","triggerPrice":"1","triggerType":"mark_price"}"#;
+    let plan = r#"{"symbol":"BTCUSDT","side":"buy","orderType":"market","size":"900",
+        "triggerPrice":"1","triggerType":"mark_price"}"#;
     check(&[(
         "bitget",
         Post,
@@ -39,10 +40,12 @@ fn a_plan_of_bitget_says_in_which_asset_it_is_sized() {
 
 #[test]
 fn the_kind_of_market_is_one_of_a_closed_list() {
-    let mix = r#"{"symbol":"BTCUSDT","productType":"USDT-FUTURES","marginMode":"crossed","marginCoin":"USDT","side":"buy","orderType":"limit","size":"0.5","price":"100"}"#;
-    let spot = r#"{"symbol":"BTCUSDT","side":"buy","orderType":"limit","force":"gtc","size":"0.5","price":"100"}"#;
-    let bybit =
-        r#"{"category":"linear","symbol":"BTCUSDT","side":"Buy","orderType":"Limit","qty":"0.5","price":"100"}"#;
+    let mix = r#"{"symbol":"BTCUSDT","productType":"USDT-FUTURES","marginMode":"crossed",
+        "marginCoin":"USDT","side":"buy","orderType":"limit","size":"0.5","price":"100"}"#;
+    let spot = r#"{"symbol":"BTCUSDT","side":"buy","orderType":"limit","force":"gtc","size":"0.5",
+        "price":"100"}"#;
+    let bybit = r#"{"category":"linear","symbol":"BTCUSDT","side":"Buy","orderType":"Limit",
+        "qty":"0.5","price":"100"}"#;
     check(&[
         (
             "bitget",
@@ -179,11 +182,13 @@ fn the_path_says_the_market_of_an_order_on_coinex() {
             r#"{"orders":[]}"#,
             &[
                 (
-                    r#"{"orders":[{"market":"BTCUSDT","market_type":"FUTURES","side":"buy","type":"market","amount":"0.5"}]}"#,
+                    r#"{"orders":[{"market":"BTCUSDT","market_type":"FUTURES","side":"buy",
+                        "type":"market","amount":"0.5"}]}"#,
                     "0.5 -",
                 ),
                 (
-                    r#"{"orders":[{"market":"BTCUSDT","market_type":"SPOT","side":"buy","type":"market","amount":"0.5"}]}"#,
+                    r#"{"orders":[{"market":"BTCUSDT","market_type":"SPOT","side":"buy",
+                        "type":"market","amount":"0.5"}]}"#,
                     "- -",
                 ),
             ],
@@ -226,7 +231,9 @@ fn the_path_says_the_market_of_an_order_on_coinex() {
 
 #[test]
 fn an_order_that_trails_the_market_keeps_to_no_price() {
-    let plan = r#"{"planType":"normal_plan","symbol":"BTCUSDT","productType":"USDT-FUTURES","marginMode":"crossed","marginCoin":"USDT","size":"0.5","price":"100","triggerPrice":"90","triggerType":"mark_price","side":"buy","orderType":"limit"}"#;
+    let plan = r#"{"planType":"normal_plan","symbol":"BTCUSDT","productType":"USDT-FUTURES",
+        "marginMode":"crossed","marginCoin":"USDT","size":"0.5","price":"100","triggerPrice":"90",
+        "triggerType":"mark_price","side":"buy","orderType":"limit"}"#;
     check(&[(
         "bitget",
         Post,

@@ -1,5 +1,5 @@
-//! What holds for every exchange, endpoint and set of parameters: more of them opens no less, and no other spelling opens
-//! what one is refused for.
+//! What holds for every exchange, endpoint and set of parameters: more of them opens no less, and
+//! no other spelling opens what one is refused for.
 
 mod asked;
 
@@ -20,7 +20,11 @@ use proptest::sample::{Index, select, subsequence};
 const CASES: u32 = 4096;
 
 /// What it opens; `None` where it is refused.
-fn opens(exchange: &'static dyn Exchange, algorithm: Algorithm, request: &Request) -> Option<Scopes> {
+fn opens(
+    exchange: &'static dyn Exchange,
+    algorithm: Algorithm,
+    request: &Request,
+) -> Option<Scopes> {
     check_managed(exchange, &request.params, RECEIVE_WINDOW_CAP_MS).ok()?;
     Some(classify(exchange, algorithm, request).ok()?.effective)
 }
@@ -31,10 +35,15 @@ fn names(opening: &Opening) -> impl Iterator<Item = &'static str> {
     opening.required.iter().copied().chain(roles).filter(|name| *name != WHOLE_BODY)
 }
 
-/// Parameters that fit some openings of the exchange, whichever row is asked for; lists of orders where they take some.
+/// Parameters that fit some openings of the exchange, whichever row is asked for; lists of orders
+/// where they take some.
 fn members(exchange: &dyn Exchange, chosen: &[Index]) -> Vec<(String, Value)> {
-    let openings: Vec<_> =
-        exchange.table().openings().iter().filter(|opening| names(opening).next().is_some()).collect();
+    let openings: Vec<_> = exchange
+        .table()
+        .openings()
+        .iter()
+        .filter(|opening| names(opening).next().is_some())
+        .collect();
     let mut members: Vec<(String, Value)> = Vec::new();
     for opening in chosen.iter().map(|index| openings[index.index(openings.len())]) {
         for name in names(opening) {
@@ -63,19 +72,24 @@ fn row<'a>(exchange: &'a dyn Exchange, chosen: &Index) -> &'a Endpoint {
     chosen.get(exchange.table().endpoints())
 }
 
-/// A row that takes what these openings ask for: of one of them, or one that may carry all of it, where there is one.
+/// A row that takes what these openings ask for: of one of them, or one that may carry all of it,
+/// where there is one.
 fn row_for<'a>(exchange: &'a dyn Exchange, asked: &Index, chosen: &[Index]) -> &'a Endpoint {
     let table = exchange.table();
     let wanted: Vec<_> = members(exchange, chosen).into_iter().map(|(name, _)| name).collect();
-    let takes = |row: usize| wanted.iter().all(|name| table.openings_of(row).any(|opening| opening.takes(name)));
-    let rows: Vec<_> = table.endpoints().iter().enumerate().filter(|(row, _)| takes(*row)).collect();
+    let takes = |row: usize| {
+        wanted.iter().all(|name| table.openings_of(row).any(|opening| opening.takes(name)))
+    };
+    let rows: Vec<_> =
+        table.endpoints().iter().enumerate().filter(|(row, _)| takes(*row)).collect();
     if rows.is_empty() { row(exchange, asked) } else { asked.get(&rows).1 }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: CASES, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// What takes a request without any telling name and no other is out of reach as soon as one tells which row is meant.
+    /// What takes a request without any telling name and no other is out of reach as soon as one
+    /// tells which row is meant.
     #[test]
     fn a_parameter_more_never_opens_less(
         (of, key) in (0..ALL.len(), any::<Index>()), asked in any::<Index>(), chosen in vec(any::<Index>(), 1..4),
@@ -97,7 +111,8 @@ proptest! {
         // Refused is the least that can be opened.
         if let (Some(opened), Some(before)) = (opens(exchange, key, &more), opens(exchange, key, &fewer_request)) {
             let told = !nameless || fewer.iter().any(tells);
-            prop_assert!(!told || before.without(opened).is_empty(), "{name} took {} away", before.without(opened));
+            prop_assert!(!told || before.without(opened).is_empty(), "{name} took {} \
+                away", before.without(opened));
         }
     }
 
@@ -136,13 +151,15 @@ proptest! {
                 && pattern.zip(path).all(|(part, given)| part == given || part.contains('{') && !given.is_empty())
         };
         match found {
-            Some((_, found)) => prop_assert!(fits(found.path), "{other} is taken for {}", found.path),
+            Some((_, found)) => prop_assert!(fits(found.path), "{other} is taken for \
+                {}", found.path),
             None => prop_assert_eq!(opens(exchange, algorithm(exchange, &key), &request), None),
         }
     }
 
-    /// Whatever scopes a client lacks, or only those that one parameter takes: it gets no signature by spelling a name, a value
-    /// or a list in another way, nor by asking for its parameters in another place.
+    /// Whatever scopes a client lacks, or only those that one parameter takes: it gets no signature
+    /// by spelling a name, a value or a list in another way, nor by asking for its parameters in
+    /// another place.
     #[test]
     fn what_is_refused_by_one_spelling_is_accepted_by_no_other(
         (of, key) in (0..ALL.len(), any::<Index>()), asked in any::<Index>(), meant in vec(any::<Index>(), 1..3),
@@ -170,8 +187,11 @@ proptest! {
 
 /// Other texts that a server could take for the same path.
 fn respelled(path: &str, at: Index, how: usize) -> String {
-    let letters: Vec<usize> =
-        path.char_indices().filter(|(_, one)| one.is_ascii_alphabetic()).map(|(at, _)| at).collect();
+    let letters: Vec<usize> = path
+        .char_indices()
+        .filter(|(_, one)| one.is_ascii_alphabetic())
+        .map(|(at, _)| at)
+        .collect();
     let letter = letters[at.index(letters.len())];
     let (before, rest) = path.split_at(letter);
     let (one, after) = rest.split_at(1);

@@ -1,4 +1,5 @@
-//! What the tables read out of requests: transfers with all their parts, orders and what they are worth.
+//! What the tables read out of requests: transfers with all their parts, orders and what they are
+//! worth.
 
 use countersign_core::exchange::classify::classify;
 use countersign_core::exchange::{Exchange, named, worth};
@@ -24,8 +25,15 @@ fn exchange(name: &str) -> &'static dyn Exchange {
 /// `amount asset network address memo from to`, `-` for what is not said.
 fn words(transfer: &Transfer) -> String {
     let amount = transfer.amount.map(|amount| amount.to_string());
-    let parts =
-        [&amount, &transfer.asset, &transfer.network, &transfer.address, &transfer.memo, &transfer.from, &transfer.to];
+    let parts = [
+        &amount,
+        &transfer.asset,
+        &transfer.network,
+        &transfer.address,
+        &transfer.memo,
+        &transfer.from,
+        &transfer.to,
+    ];
     parts.map(|part| part.clone().unwrap_or_else(|| "-".to_owned())).join(" ")
 }
 
@@ -44,7 +52,8 @@ fn transfers_say_what_moves_where() {
             "bitstamp",
             Post,
             "/api/v2/withdrawal/open/",
-            r#"{"amount":"100","account_currency":"EUR","iban":"GB29","type":"sepa","address":"1 Street"}"#,
+            r#"{"amount":"100","account_currency":"EUR","iban":"GB29","type":"sepa",
+                "address":"1 Street"}"#,
             "100 EUR sepa - - - GB29",
         ),
         (
@@ -58,14 +67,16 @@ fn transfers_say_what_moves_where() {
             "bybit",
             Post,
             "/v5/asset/withdraw/create",
-            r#"{"coin":"XRP","chain":"XRP","address":"r1","tag":"88","amount":"20","accountType":"FUND"}"#,
+            r#"{"coin":"XRP","chain":"XRP","address":"r1","tag":"88","amount":"20",
+                "accountType":"FUND"}"#,
             "20 XRP XRP r1 88 - -",
         ),
         (
             "bybit",
             Post,
             "/v5/asset/transfer/inter-transfer",
-            r#"{"transferId":"u","coin":"BTC","amount":"1","fromAccountType":"UNIFIED","toAccountType":"FUND"}"#,
+            r#"{"transferId":"u","coin":"BTC","amount":"1","fromAccountType":"UNIFIED",
+                "toAccountType":"FUND"}"#,
             "1 BTC - - - UNIFIED FUND",
         ),
         (
@@ -86,7 +97,8 @@ fn transfers_say_what_moves_where() {
             "upbit",
             Post,
             "/v1/withdraws/coin",
-            r#"{"currency":"XRP","net_type":"XRP","amount":"5","address":"r1","secondary_address":"9"}"#,
+            r#"{"currency":"XRP","net_type":"XRP","amount":"5","address":"r1",
+                "secondary_address":"9"}"#,
             "5 XRP XRP r1 9 - -",
         ),
         (
@@ -110,9 +122,27 @@ fn transfers_say_what_moves_where() {
             r#"{"token":"USDT","network":"TRX","address":"T1","amount":"5","extra":"m"}"#,
             "5 USDT TRX T1 m - -",
         ),
-        ("bitstamp", Post, "/api/v2/transfer-to-main/", r#"{"amount":"5","currency":"USDC"}"#, "5 USDC - - - - -"),
-        ("bitso", Post, "/api/v3/bitcoin_withdrawal", r#"{"amount":"0.1","address":"bc1q"}"#, "0.1 BTC BTC bc1q - - -"),
-        ("bitso", Post, "/api/v3/spei_withdrawal", r#"{"amount":"300","clabe":"0021"}"#, "300 MXN spei - - - 0021"),
+        (
+            "bitstamp",
+            Post,
+            "/api/v2/transfer-to-main/",
+            r#"{"amount":"5","currency":"USDC"}"#,
+            "5 USDC - - - - -",
+        ),
+        (
+            "bitso",
+            Post,
+            "/api/v3/bitcoin_withdrawal",
+            r#"{"amount":"0.1","address":"bc1q"}"#,
+            "0.1 BTC BTC bc1q - - -",
+        ),
+        (
+            "bitso",
+            Post,
+            "/api/v3/spei_withdrawal",
+            r#"{"amount":"300","clabe":"0021"}"#,
+            "300 MXN spei - - - 0021",
+        ),
         (
             "bitflyer",
             Post,
@@ -153,7 +183,8 @@ fn transfers_say_what_moves_where() {
             "bitget",
             Post,
             "/api/v2/spot/wallet/withdrawal",
-            r#"{"coin":"USDT","transferType":"on_chain","address":"0x","chain":"erc20","size":"100","tag":"t"}"#,
+            r#"{"coin":"USDT","transferType":"on_chain","address":"0x","chain":"erc20","size":"100",
+                "tag":"t"}"#,
             "100 USDT erc20 0x t - -",
         ),
         (
@@ -187,28 +218,56 @@ fn transfers_say_what_moves_where() {
     ] {
         let (exchange, request) = (exchange(name), request(method, path, params));
         let algorithm = exchange.facts().algorithms[0];
-        let judged = classify(exchange, algorithm, &request).unwrap_or_else(|refusal| panic!("{path}: {refusal}"));
-        assert_eq!(judged.transfers.iter().map(words).collect::<Vec<_>>(), [expected], "{name} {path} {params}");
+        let judged = classify(exchange, algorithm, &request)
+            .unwrap_or_else(|refusal| panic!("{path}: {refusal}"));
+        assert_eq!(
+            judged.transfers.iter().map(words).collect::<Vec<_>>(),
+            [expected],
+            "{name} {path} {params}"
+        );
     }
 }
 
-/// Upbit signs no path: the same token moves money from the pocket that the request names, or from the key's own.
+/// Upbit signs no path: the same token moves money from the pocket that the request names, or from
+/// the key's own.
 #[test]
 fn a_transfer_between_pockets_is_also_one_from_the_keys_own() {
-    let (upbit, params) = (exchange("upbit"), r#"{"currency":"BTC","amount":"2","from":"a","to":"b"}"#);
+    let (upbit, params) =
+        (exchange("upbit"), r#"{"currency":"BTC","amount":"2","from":"a","to":"b"}"#);
     let request = request(Post, "/v1/pockets/universal_transfers", params);
     let judged = classify(upbit, upbit.facts().algorithms[0], &request).expect("names of its row");
-    assert_eq!(judged.transfers.iter().map(words).collect::<Vec<_>>(), ["2 BTC - - - a b", "2 BTC - - - - b"]);
+    assert_eq!(
+        judged.transfers.iter().map(words).collect::<Vec<_>>(),
+        ["2 BTC - - - a b", "2 BTC - - - - b"]
+    );
 }
 
 /// Symbol, side and worth; a `-` where it is not known, `cannot` where the whole cannot be read.
 #[test]
 fn orders_say_what_they_are_worth() {
     for (name, method, path, params, expected) in [
-        ("bitstamp", Post, "/api/v2/buy/btcusd/", r#"{"amount":"0.5","price":"200"}"#, "btcusd buy 100.0 usd"),
-        ("bitstamp", Post, "/api/v2/buy/instant/btcusd/", r#"{"amount":"50"}"#, "btcusd buy 50 usd"),
+        (
+            "bitstamp",
+            Post,
+            "/api/v2/buy/btcusd/",
+            r#"{"amount":"0.5","price":"200"}"#,
+            "btcusd buy 100.0 usd",
+        ),
+        (
+            "bitstamp",
+            Post,
+            "/api/v2/buy/instant/btcusd/",
+            r#"{"amount":"50"}"#,
+            "btcusd buy 50 usd",
+        ),
         ("bitstamp", Post, "/api/v2/sell/market/ethbtc/", r#"{"amount":"50"}"#, "ethbtc sell - -"),
-        ("bitstamp", Post, "/api/v2/buy/adausdc/", r#"{"amount":"2","price":"3"}"#, "adausdc buy 6 usdc"),
+        (
+            "bitstamp",
+            Post,
+            "/api/v2/buy/adausdc/",
+            r#"{"amount":"2","price":"3"}"#,
+            "adausdc buy 6 usdc",
+        ),
         ("bitstamp", Post, "/api/v2/cancel_all_orders/btcusd/", "{}", "btcusd - - -"),
         (
             "deribit",
@@ -233,9 +292,27 @@ fn orders_say_what_they_are_worth() {
                 {"currency_pair":"B_USDT","side":"buy","type":"market","amount":"7"}]"#,
             "A_USDT buy 6 USDT, B_USDT buy 7 USDT",
         ),
-        ("gate", Patch, "/api/v4/spot/orders/9", r#"{"currency_pair":"A_B","amount":"2","price":"3"}"#, "A_B - 6 B"),
-        ("gate", Post, "/api/v4/futures/usdt/orders", r#"{"contract":"A_USDT","size":-2,"price":"3"}"#, "A_USDT - - -"),
-        ("gate", Post, "/api/v4/futures/usdt/positions/A_USDT/leverage", r#"{"leverage":"3"}"#, "A_USDT - - -"),
+        (
+            "gate",
+            Patch,
+            "/api/v4/spot/orders/9",
+            r#"{"currency_pair":"A_B","amount":"2","price":"3"}"#,
+            "A_B - 6 B",
+        ),
+        (
+            "gate",
+            Post,
+            "/api/v4/futures/usdt/orders",
+            r#"{"contract":"A_USDT","size":-2,"price":"3"}"#,
+            "A_USDT - - -",
+        ),
+        (
+            "gate",
+            Post,
+            "/api/v4/futures/usdt/positions/A_USDT/leverage",
+            r#"{"leverage":"3"}"#,
+            "A_USDT - - -",
+        ),
         (
             "bitget",
             Post,
@@ -247,7 +324,8 @@ fn orders_say_what_they_are_worth() {
             "bitget",
             Post,
             "/api/v2/mix/order/place-order",
-            r#"{"symbol":"ETHUSDT","productType":"USDT-FUTURES","marginCoin":"USDT","size":"1.5","price":"2","side":"buy",
+            r#"{"symbol":"ETHUSDT","productType":"USDT-FUTURES","marginCoin":"USDT","size":"1.5",
+                "price":"2","side":"buy",
                 "orderType":"limit"}"#,
             "ETHUSDT buy 3.0 USDT",
         ),
@@ -255,21 +333,24 @@ fn orders_say_what_they_are_worth() {
             "bitget",
             Post,
             "/api/v2/mix/order/place-order",
-            r#"{"symbol":"BTCUSD","productType":"COIN-FUTURES","size":"1","price":"2","side":"buy","orderType":"limit"}"#,
+            r#"{"symbol":"BTCUSD","productType":"COIN-FUTURES","size":"1","price":"2","side":"buy",
+                "orderType":"limit"}"#,
             "BTCUSD buy - -",
         ),
         (
             "coinex",
             Post,
             "/v2/spot/order",
-            r#"{"market":"CETUSDT","market_type":"SPOT","side":"buy","type":"limit","amount":"10","price":"2"}"#,
+            r#"{"market":"CETUSDT","market_type":"SPOT","side":"buy","type":"limit","amount":"10",
+                "price":"2"}"#,
             "CETUSDT buy 20 USDT",
         ),
         (
             "coinex",
             Post,
             "/v2/spot/order",
-            r#"{"market":"CETUSDT","market_type":"SPOT","side":"buy","type":"market","amount":"10","ccy":"CET"}"#,
+            r#"{"market":"CETUSDT","market_type":"SPOT","side":"buy","type":"market","amount":"10",
+                "ccy":"CET"}"#,
             "CETUSDT buy - -",
         ),
         (
@@ -291,22 +372,40 @@ fn orders_say_what_they_are_worth() {
             "bitflyer",
             Post,
             "/v1/me/sendchildorder",
-            r#"{"product_code":"FX_BTC_JPY","side":"SELL","child_order_type":"LIMIT","size":2,"price":3}"#,
+            r#"{"product_code":"FX_BTC_JPY","side":"SELL","child_order_type":"LIMIT","size":2,
+                "price":3}"#,
             "FX_BTC_JPY SELL 6 JPY",
         ),
-        ("bitmex", Post, "/api/v1/order", r#"{"symbol":"XBTUSD","orderQty":98,"price":219.0}"#, "XBTUSD - - -"),
+        (
+            "bitmex",
+            Post,
+            "/api/v1/order",
+            r#"{"symbol":"XBTUSD","orderQty":98,"price":219.0}"#,
+            "XBTUSD - - -",
+        ),
     ] {
         let (exchange, request) = (exchange(name), request(method, path, params));
         let judged = classify(exchange, exchange.facts().algorithms[0], &request).expect(path);
-        let text = |part: &Option<std::borrow::Cow<'_, str>>| part.as_deref().unwrap_or("-").to_owned();
+        let text =
+            |part: &Option<std::borrow::Cow<'_, str>>| part.as_deref().unwrap_or("-").to_owned();
         let orders = judged.orders.map(|orders| {
             let line = orders.iter().map(|order| {
-                let worth = worth::notional(exchange, order).map(|(asset, amount)| format!("{amount} {asset}"));
-                format!("{} {} {}", text(&order.symbol), text(&order.side), worth.unwrap_or_else(|_| "- -".to_owned()))
+                let worth = worth::notional(exchange, order)
+                    .map(|(asset, amount)| format!("{amount} {asset}"));
+                format!(
+                    "{} {} {}",
+                    text(&order.symbol),
+                    text(&order.side),
+                    worth.unwrap_or_else(|_| "- -".to_owned())
+                )
             });
             line.collect::<Vec<_>>().join(", ")
         });
-        assert_eq!(orders.unwrap_or_else(|_| "cannot".to_owned()), expected, "{name} {path} {params}");
+        assert_eq!(
+            orders.unwrap_or_else(|_| "cannot".to_owned()),
+            expected,
+            "{name} {path} {params}"
+        );
     }
 }
 
@@ -314,12 +413,27 @@ fn orders_say_what_they_are_worth() {
 #[test]
 fn ambiguous_requests_have_no_draft() {
     for (name, method, path, params) in [
-        ("bitmex", Post, "/api/v1/user/requestWithdrawal", r#"{"currency":"XBt","address":"a","addressId":1}"#),
-        ("bitmex", Post, "/api/v1/user/requestWithdrawal", r#"{"currency":"XBt","address":"a","targetUserId":1}"#),
+        (
+            "bitmex",
+            Post,
+            "/api/v1/user/requestWithdrawal",
+            r#"{"currency":"XBt","address":"a","addressId":1}"#,
+        ),
+        (
+            "bitmex",
+            Post,
+            "/api/v1/user/requestWithdrawal",
+            r#"{"currency":"XBt","address":"a","targetUserId":1}"#,
+        ),
         ("bitstamp", Get, "/api/v2/travel_rule/contacts/", r#"{"limit":"5"}"#),
         ("bitget", Get, "/api/v2/spot/account/assets", r#"{"coin":"USDT&x=1"}"#),
         ("coinex", Get, "/v2/spot/pending-order", r#"{"market":"é"}"#),
-        ("deribit", Get, "/api/v2/private/buy", r#"{"instrument_name":"A","amount":1,"nonce":"1"}"#),
+        (
+            "deribit",
+            Get,
+            "/api/v2/private/buy",
+            r#"{"instrument_name":"A","amount":1,"nonce":"1"}"#,
+        ),
         ("deribit", Get, "/api/v2/private/mass_quote", r#"{"quotes":[{"a":1}]}"#),
         ("gate", Get, "/api/v4/spot/accounts", r#"{"currency":"a b"}"#),
         ("gate", Post, "/api/v4/withdrawals", r#"{"query":{"amount":"9"},"amount":"1"}"#),
@@ -338,14 +452,15 @@ fn ambiguous_requests_have_no_draft() {
             nonce_unit: NonceUnit::Milliseconds,
             in_vault: false,
         };
-        let stamp = Stamp { now_ms: 1_700_000_000_000, nonce: 1, random: [0; 16], receive_window_ms: None };
+        let stamp =
+            Stamp { now_ms: 1_700_000_000_000, nonce: 1, random: [0; 16], receive_window_ms: None };
         let host = exchange.host(&request, Environment::Production).expect("a host");
         assert!(exchange.draft(&request, &key, host, &stamp).is_err(), "{name} {path} {params}");
     }
 }
 
-/// A cancel carries no size, although its body is that of an amendment without one; where a list is cancelled, the numbers
-/// in it are no orders.
+/// A cancel carries no size, although its body is that of an amendment without one; where a list is
+/// cancelled, the numbers in it are no orders.
 #[test]
 fn cancels_place_nothing_where_the_path_is_unbound() {
     for (name, path, params) in [
@@ -359,6 +474,7 @@ fn cancels_place_nothing_where_the_path_is_unbound() {
         assert!(classified.orders.expect(path).iter().all(|order| !order.sized), "{path}");
     }
     let sized = request(Post, "/api/v1/private/order/cancel", r#"[{"symbol":"BTC_USDT","vol":5}]"#);
-    let refused = classify(exchange("mexc"), exchange("mexc").facts().algorithms[0], &sized).expect_err("a size");
+    let refused = classify(exchange("mexc"), exchange("mexc").facts().algorithms[0], &sized)
+        .expect_err("a size");
     assert_eq!(refused.code, Code::RequestForbiddenParameter);
 }

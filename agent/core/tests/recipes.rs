@@ -7,12 +7,25 @@ use countersign_core::exchange::ALL;
 
 const EXCHANGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/exchange");
 
-/// All that a recipe may name beside the crate's own modules: none of it has a key, a clock, randomness, a file or a socket.
-const TAKEN: &[&str] = &["percent_encoding", "sha2", "std::borrow::Cow", "std::fmt", "std::sync::LazyLock"];
+/// All that a recipe may name beside the crate's own modules: none of it has a key, a clock,
+/// randomness, a file or a socket.
+const TAKEN: &[&str] =
+    &["percent_encoding", "sha2", "std::borrow::Cow", "std::fmt", "std::sync::LazyLock"];
 
 /// The crate's modules that recipes are made of; all of `super` is beside them.
-const OWN: &[&str] =
-    &["algorithm", "calendar", "decimal", "draft", "exchange", "json", "key", "refusal", "request", "scope", "stamp"];
+const OWN: &[&str] = &[
+    "algorithm",
+    "calendar",
+    "decimal",
+    "draft",
+    "exchange",
+    "json",
+    "key",
+    "refusal",
+    "request",
+    "scope",
+    "stamp",
+];
 
 /// A recipe and the files of its own folder, without their tests.
 fn sources(name: &str) -> Vec<(PathBuf, String)> {
@@ -36,24 +49,39 @@ fn a_recipe_is_a_file_with_two_of_data_and_its_page() {
             assert!(path.is_file(), "{} is missing", path.display());
         }
         let (_, recipe) = &sources(facts.name)[0];
-        let cites = recipe.lines().take_while(|line| line.starts_with("//!")).any(|line| line.contains("<https://"));
-        assert!(cites && facts.documentation.starts_with("https://"), "{} cites no page", facts.name);
+        let cites = recipe
+            .lines()
+            .take_while(|line| line.starts_with("//!"))
+            .any(|line| line.contains("<https://"));
+        assert!(
+            cites && facts.documentation.starts_with("https://"),
+            "{} cites no page",
+            facts.name
+        );
     }
 }
 
-/// Keys stay on tokens, time and randomness are arguments: a recipe has nothing that could bring them.
+/// Keys stay on tokens, time and randomness are arguments: a recipe has nothing that could bring
+/// them.
 #[test]
 fn no_recipe_touches_a_key_a_clock_or_randomness() {
     for (path, code) in ALL.iter().flat_map(|exchange| sources(exchange.facts().name)) {
-        let code = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+        let code = code
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"))
+            .collect::<Vec<_>>()
+            .join("\n");
         let code = code.replace("::<", "<");
         let roots = code.split(|byte: char| !byte.is_alphanumeric() && !matches!(byte, ':' | '_'));
         for path_of in roots.filter(|word| word.contains("::")) {
-            let own = path_of.strip_prefix("crate::").map(|rest| rest.split("::").next().unwrap_or_default());
+            let own = path_of
+                .strip_prefix("crate::")
+                .map(|rest| rest.split("::").next().unwrap_or_default());
             let root = path_of.split("::").next().unwrap_or_default();
-            let foreign = root.starts_with(|first: char| first.is_ascii_lowercase()) && !LOCAL.contains(&root);
-            let taken =
-                TAKEN.iter().any(|taken| path_of.starts_with(taken)) || own.is_some_and(|own| OWN.contains(&own));
+            let foreign = root.starts_with(|first: char| first.is_ascii_lowercase())
+                && !LOCAL.contains(&root);
+            let taken = TAKEN.iter().any(|taken| path_of.starts_with(taken))
+                || own.is_some_and(|own| OWN.contains(&own));
             assert!(taken || !foreign, "{} names {path_of}", path.display());
         }
         for word in ["unsafe", "secrecy", "ExposeSecret", "env!", "thread_local", "static mut"] {
@@ -70,7 +98,9 @@ const LOCAL: &[&str] = &["jwt", "payload", "super", "text", "u64", "worth", "ws_
 fn half_of_the_recipes_are_shorter_than_fifty_lines() {
     let length = |code: &str, name: &str| {
         let start = code.lines().position(|line| line.starts_with(&format!("    fn {name}(")));
-        start.map_or(0, |start| code.lines().skip(start).take_while(|line| *line != "    }").count() + 1)
+        start.map_or(0, |start| {
+            code.lines().skip(start).take_while(|line| *line != "    }").count() + 1
+        })
     };
     let recipes = ALL.iter().map(|exchange| {
         let (_, code) = sources(exchange.facts().name).remove(0);

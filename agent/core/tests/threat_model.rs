@@ -1,5 +1,5 @@
-//! The table of docs/threat-model.md of what signatures do not cover: a row for every exchange and way of signing, and what it
-//! says is what the code says.
+//! The table of docs/threat-model.md of what signatures do not cover: a row for every exchange and
+//! way of signing, and what it says is what the code says.
 #![allow(clippy::disallowed_methods)] // a test reads the page that it checks
 
 mod asked;
@@ -36,22 +36,31 @@ fn rows() -> Vec<Row> {
 /// The words of a scheme; none where it is what an exchange has for everything else.
 fn words(scheme: &Scheme) -> Vec<String> {
     let prefix = Some(scheme.path_prefix).filter(|prefix| *prefix != "/");
-    prefix.into_iter().chain(scheme.algorithms.iter().map(|algorithm| algorithm.name())).map(str::to_owned).collect()
+    prefix
+        .into_iter()
+        .chain(scheme.algorithms.iter().map(|algorithm| algorithm.name()))
+        .map(str::to_owned)
+        .collect()
 }
 
-/// Schemes of one exchange that cover the same with the same keys: the one with the widest prefix stands for all of them.
+/// Schemes of one exchange that cover the same with the same keys: the one with the widest prefix
+/// stands for all of them.
 fn told<'a>(schemes: &'a [Scheme], scheme: &'a Scheme) -> &'a Scheme {
-    let same = |other: &&Scheme| other.binding == scheme.binding && other.algorithms == scheme.algorithms;
+    let same =
+        |other: &&Scheme| other.binding == scheme.binding && other.algorithms == scheme.algorithms;
     schemes.iter().filter(same).min_by_key(|other| other.path_prefix.len()).unwrap_or(scheme)
 }
 
 /// What is not signed, in the order of the page.
 ///
-/// `None` where this row takes no request without parameters, so that others have to show whether a host is signed.
+/// `None` where this row takes no request without parameters, so that others have to show whether a
+/// host is signed.
 fn unsigned(exchange: &dyn Exchange, algorithm: Algorithm, row: &Endpoint) -> Option<String> {
     let binding = exchange.facts().scheme(algorithm, row.path).binding;
-    let asked = request(row.method, &filled(row.path), Value::Object(Vec::new())).expect("a plain path");
-    let message = |host| Some(exchange.draft(&asked, &key(exchange, algorithm), host, &STAMP).ok()?.message);
+    let asked =
+        request(row.method, &filled(row.path), Value::Object(Vec::new())).expect("a plain path");
+    let message =
+        |host| Some(exchange.draft(&asked, &key(exchange, algorithm), host, &STAMP).ok()?.message);
     let host = message("one.example")? != message("two.example")?;
     let parts = [
         ("method", binding.method),
@@ -60,7 +69,8 @@ fn unsigned(exchange: &dyn Exchange, algorithm: Algorithm, row: &Endpoint) -> Op
         ("body", binding.body),
         ("host", host),
     ];
-    let open: Vec<_> = parts.into_iter().filter(|(_, signed)| !signed).map(|(part, _)| part).collect();
+    let open: Vec<_> =
+        parts.into_iter().filter(|(_, signed)| !signed).map(|(part, _)| part).collect();
     Some(if open.is_empty() { "nothing".to_owned() } else { open.join(", ") })
 }
 
@@ -72,8 +82,12 @@ fn what_is_not_signed_is_said_of_every_exchange() {
         for algorithm in algorithms(*exchange) {
             for endpoint in exchange.table().endpoints() {
                 let scheme = words(told(facts.schemes, facts.scheme(algorithm, endpoint.path)));
-                let fits = |row: &Row| row.exchanges.iter().any(|name| name == facts.name) && row.scheme == scheme;
-                let Some(row) = rows.iter().position(fits) else { panic!("no row for {} {scheme:?}", facts.name) };
+                let fits = |row: &Row| {
+                    row.exchanges.iter().any(|name| name == facts.name) && row.scheme == scheme
+                };
+                let Some(row) = rows.iter().position(fits) else {
+                    panic!("no row for {} {scheme:?}", facts.name)
+                };
                 let (path, said) = (endpoint.path, &rows[row].unsigned);
                 if let Some(unsigned) = unsigned(*exchange, algorithm, endpoint) {
                     assert_eq!(*said, unsigned, "{} {algorithm} {path}", facts.name);

@@ -18,9 +18,11 @@ fn drafted(exchange: &str, path: &str, params: &str) -> Result<Draft, Refusal> {
 
 /// What is signed of the query, and the address it is sent to.
 fn query(exchange: &str, path: &str, params: &str) -> (String, String) {
-    let draft = drafted(exchange, path, params).unwrap_or_else(|refusal| panic!("{exchange} {params}: {refusal}"));
+    let draft = drafted(exchange, path, params)
+        .unwrap_or_else(|refusal| panic!("{exchange} {params}: {refusal}"));
     let message = String::from_utf8(draft.message.clone()).expect("text");
-    let finished = draft.finish(&[0; 32], Some(&SecretString::from("passphrase"))).expect("a whole request");
+    let finished =
+        draft.finish(&[0; 32], Some(&SecretString::from("passphrase"))).expect("a whole request");
     (message, finished.url)
 }
 
@@ -40,7 +42,8 @@ fn cursors_go_back_as_they_came() {
         assert!(signed.contains(&format!("{name}={CURSOR}")), "{exchange}: {signed}");
         assert!(url.ends_with(&format!("?{name}={sent}")), "{exchange}: {url}");
         for bad in ["1&amount=9", "a#b", "a;b", "a b", "a\\u0000", "a\\r\\n", "é"] {
-            let refusal = drafted(exchange, path, &format!("{{{name:?}:\"{bad}\"}}")).expect_err(bad);
+            let refusal =
+                drafted(exchange, path, &format!("{{{name:?}:\"{bad}\"}}")).expect_err(bad);
             assert_eq!(refusal.code, Code::RequestMalformed, "{exchange} {bad}");
         }
     }
@@ -52,7 +55,10 @@ fn a_cursor_that_is_sent_as_it_is_says_text() {
         for (exchange, path, name) in
             [("bybit", "/v5/order/history", "cursor"), ("kucoin", "/api/v1/hf/fills", "lastId")]
         {
-            assert!(drafted(exchange, path, &format!("{{{name:?}:{bad:?}}}")).is_err(), "{exchange} {bad}");
+            assert!(
+                drafted(exchange, path, &format!("{{{name:?}:{bad:?}}}")).is_err(),
+                "{exchange} {bad}"
+            );
         }
     }
 }
@@ -67,7 +73,10 @@ fn no_other_value_holds_what_a_cursor_may() {
         ("upbit", "/v1/orders/closed", "cursor"),
     ] {
         for bad in ["1%26amount", "a=b", "a+b", "%41", "é"] {
-            assert!(drafted(exchange, path, &format!("{{{name:?}:{bad:?}}}")).is_err(), "{exchange} {bad}");
+            assert!(
+                drafted(exchange, path, &format!("{{{name:?}:{bad:?}}}")).is_err(),
+                "{exchange} {bad}"
+            );
         }
     }
 }
@@ -89,7 +98,10 @@ fn instruments_may_be_named_in_any_script() {
         assert!(signed.contains(&format!("{name}=币安人生")), "{exchange}: {signed}");
         assert!(url.ends_with(&format!("?{name}={sent}")), "{exchange}: {url}");
         for bad in ["币 安", "币&a=1", "币%26", "BTC\\u200b", "\\u202eBTC", "币＆", "币=1"] {
-            assert!(drafted(exchange, path, &format!("{{{name:?}:\"{bad}\"}}")).is_err(), "{exchange} {bad}");
+            assert!(
+                drafted(exchange, path, &format!("{{{name:?}:\"{bad}\"}}")).is_err(),
+                "{exchange} {bad}"
+            );
         }
     }
     let (signed, _) = query("gate", "/api/v4/futures/usdt/positions/龙虾_USDT", "{}");
@@ -98,9 +110,12 @@ fn instruments_may_be_named_in_any_script() {
 
 #[test]
 fn paths_name_instruments_in_any_script_and_nothing_else() {
-    let find = |exchange, path| named(exchange).expect("known").table().find(Method::Get, path).is_some();
+    let find =
+        |exchange, path| named(exchange).expect("known").table().find(Method::Get, path).is_some();
     assert!(find("gate", "/api/v4/futures/usdt/positions/龙虾_USDT"));
-    for path in ["/api/v4/futures/龙虾/positions", "/api/v4/spot/orders/龙虾", "/api/v4/龙虾/orders"] {
+    for path in
+        ["/api/v4/futures/龙虾/positions", "/api/v4/spot/orders/龙虾", "/api/v4/龙虾/orders"]
+    {
         assert!(!find("gate", path), "{path}");
     }
 }

@@ -10,7 +10,8 @@ use Method::{Post, Put};
 
 #[test]
 fn a_strategy_of_bitget_is_for_a_whole_position_unless_it_says_a_part() {
-    let strategy = r#"{"category":"USDT-FUTURES","symbol":"BTCUSDT","qty":"0.5","posSide":"long","stopLoss":"90"}"#;
+    let strategy = r#"{"category":"USDT-FUTURES","symbol":"BTCUSDT","qty":"0.5","posSide":"long",
+        "stopLoss":"90"}"#;
     check(&[
         (
             "bitget",
@@ -32,7 +33,11 @@ fn a_strategy_of_bitget_is_for_a_whole_position_unless_it_says_a_part() {
             Post,
             "/api/v3/trade/place-order",
             UTA,
-            &[(r"{}", "0.5 50.0"), (r#"{"tpslMode":"full"}"#, "- -"), (r#"{"tpslMode":"partial"}"#, "0.5 50.0")],
+            &[
+                (r"{}", "0.5 50.0"),
+                (r#"{"tpslMode":"full"}"#, "- -"),
+                (r#"{"tpslMode":"partial"}"#, "0.5 50.0"),
+            ],
         ),
     ]);
 }
@@ -40,7 +45,8 @@ fn a_strategy_of_bitget_is_for_a_whole_position_unless_it_says_a_part() {
 #[test]
 fn what_turns_a_position_round_has_no_size_of_its_own() {
     let turn = r#"{"symbol":"BTCUSDT","productType":"USDT-FUTURES","marginCoin":"USDT"}"#;
-    let old = r#"{"symbol":"BTCUSDT_UMCBL","marginCoin":"USDT","side":"open_long","orderType":"limit","size":"0.5","price":"100"}"#;
+    let old = r#"{"symbol":"BTCUSDT_UMCBL","marginCoin":"USDT","side":"open_long",
+        "orderType":"limit","size":"0.5","price":"100"}"#;
     check(&[
         (
             "bitget",
@@ -53,7 +59,13 @@ fn what_turns_a_position_round_has_no_size_of_its_own() {
                 (r#"{"size":"0.5","tradeSide":"open","side":"buy"}"#, "- -"),
             ],
         ),
-        ("bitget", Post, "/api/v2/mix/order/close-positions", turn, &[(r#"{"marginCoin":null}"#, "- -")]),
+        (
+            "bitget",
+            Post,
+            "/api/v2/mix/order/close-positions",
+            turn,
+            &[(r#"{"marginCoin":null}"#, "- -")],
+        ),
         (
             "bitget",
             Post,
@@ -73,7 +85,8 @@ fn what_turns_a_position_round_has_no_size_of_its_own() {
 #[test]
 fn a_stop_of_a_position_is_an_order_for_the_whole_of_it() {
     let bybit = r#"{"category":"linear","symbol":"BTCUSDT","positionIdx":0}"#;
-    let bitget = r#"{"symbol":"BTCUSDT","productType":"USDT-FUTURES","marginCoin":"USDT","holdSide":"long"}"#;
+    let bitget = r#"{"symbol":"BTCUSDT","productType":"USDT-FUTURES","marginCoin":"USDT",
+        "holdSide":"long"}"#;
     let coinex = r#"{"market":"BTCUSDT","market_type":"FUTURES"}"#;
     check(&[
         (
@@ -87,7 +100,11 @@ fn a_stop_of_a_position_is_an_order_for_the_whole_of_it() {
                 (r#"{"trailingStop":"5"}"#, "- -"),
                 (r#"{"stopLoss":"1","tpslMode":"Full"}"#, "- -"),
                 (r#"{"stopLoss":"1","tpslMode":"Partial","slSize":"0.5"}"#, "- -"),
-                (r#"{"stopLoss":"1","takeProfit":"2","tpslMode":"Partial","slSize":"0.5","tpSize":"0.5"}"#, "- -"),
+                (
+                    r#"{"stopLoss":"1","takeProfit":"2","tpslMode":"Partial","slSize":"0.5",
+                        "tpSize":"0.5"}"#,
+                    "- -",
+                ),
                 (r"{}", "- -"),
             ],
         ),
@@ -95,7 +112,8 @@ fn a_stop_of_a_position_is_an_order_for_the_whole_of_it() {
             "bybit",
             Post,
             "/v5/order/create",
-            r#"{"category":"linear","symbol":"BTCUSDT","side":"Buy","orderType":"Limit","qty":"0.5","price":"100","positionIdx":0}"#,
+            r#"{"category":"linear","symbol":"BTCUSDT","side":"Buy","orderType":"Limit","qty":"0.5",
+                "price":"100","positionIdx":0}"#,
             &[
                 (r#"{"stopLoss":"90"}"#, "0.5 95.0"),
                 (r#"{"stopLoss":"90","tpslMode":"Partial"}"#, "0.5 95.0"),
@@ -104,7 +122,13 @@ fn a_stop_of_a_position_is_an_order_for_the_whole_of_it() {
                 (r#"{"qty":"0","reduceOnly":true,"closeOnTrigger":true}"#, "- -"),
             ],
         ),
-        ("bitget", Post, "/api/v2/mix/order/place-pos-tpsl", bitget, &[(r#"{"stopLossTriggerPrice":"1"}"#, "- -")]),
+        (
+            "bitget",
+            Post,
+            "/api/v2/mix/order/place-pos-tpsl",
+            bitget,
+            &[(r#"{"stopLossTriggerPrice":"1"}"#, "- -")],
+        ),
         (
             "bitget",
             Post,
@@ -118,15 +142,30 @@ fn a_stop_of_a_position_is_an_order_for_the_whole_of_it() {
             ],
         ),
         // The order may be one of a whole position, whose size is then nothing.
-        ("bitget", Post, "/api/v2/mix/order/modify-tpsl-order", bitget, &[(r#"{"orderId":"1","size":"0.5"}"#, "- -")]),
+        (
+            "bitget",
+            Post,
+            "/api/v2/mix/order/modify-tpsl-order",
+            bitget,
+            &[(r#"{"orderId":"1","size":"0.5"}"#, "- -")],
+        ),
         (
             "coinex",
             Post,
             "/v2/futures/set-position-stop-loss",
             coinex,
-            &[(r#"{"stop_loss_price":"1"}"#, "- -"), (r#"{"stop_loss_price":"1","stop_loss_amount":"0.5"}"#, "- -")],
+            &[
+                (r#"{"stop_loss_price":"1"}"#, "- -"),
+                (r#"{"stop_loss_price":"1","stop_loss_amount":"0.5"}"#, "- -"),
+            ],
         ),
-        ("coinex", Post, "/v2/futures/set-position-take-profit", coinex, &[(r#"{"take_profit_price":"1"}"#, "- -")]),
+        (
+            "coinex",
+            Post,
+            "/v2/futures/set-position-take-profit",
+            coinex,
+            &[(r#"{"take_profit_price":"1"}"#, "- -")],
+        ),
     ]);
 }
 
@@ -144,7 +183,10 @@ fn contracts_of_bitmex_are_counted_where_all_words_of_the_order_are_known() {
                 (r#"{"ordType":"Market"}"#, "5 -"),
                 (r#"{"ordType":"market"}"#, "- -"),
                 (r#"{"ordType":"Stop","stopPx":1}"#, "5 -"),
-                (r#"{"ordType":"Pegged","pegOffsetValue":-1,"pegPriceType":"TrailingStopPeg"}"#, "5 -"),
+                (
+                    r#"{"ordType":"Pegged","pegOffsetValue":-1,"pegPriceType":"TrailingStopPeg"}"#,
+                    "5 -",
+                ),
                 (r#"{"orderQty":-5}"#, "- -"),
                 (r#"{"orderQty":0}"#, "- -"),
                 (r#"{"orderQty":null}"#, "- -"),

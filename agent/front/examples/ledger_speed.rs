@@ -1,4 +1,5 @@
-//! Measures what the ledger costs a request: `cargo run --release -p countersign-agent --example ledger_speed [DIR]`.
+//! Measures what the ledger costs a request: `cargo run --release -p countersign-agent --example
+//! ledger_speed [DIR]`.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -14,8 +15,8 @@ use countersign_front::ledger::{Ledger, Options};
 
 const REQUESTS: u32 = 200_000;
 const NOW_MS: u64 = 1_700_000_000_000;
-const PARAMS: &str =
-    r#"{"symbol":"BTCUSDT","side":"BUY","type":"LIMIT","quantity":"0.01","price":"30000","timeInForce":"GTC"}"#;
+const PARAMS: &str = r#"{"symbol":"BTCUSDT","side":"BUY","type":"LIMIT","quantity":"0.01",
+    "price":"30000","timeInForce":"GTC"}"#;
 
 fn intent(spends: &[Spend]) -> Intent<'_> {
     Intent {
@@ -41,7 +42,9 @@ fn result() -> Record<'static> {
     Record::Result(RequestResult {
         request_id: "01928f5c-7b1e-7c3a-9d51-000000000000".into(),
         outcome: Outcome::Signed,
-        message_sha256: Some("9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08".into()),
+        message_sha256: Some(
+            "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08".into(),
+        ),
         error: None,
     })
 }
@@ -50,7 +53,8 @@ fn main() -> anyhow::Result<()> {
     let parent = std::env::args().nth(1).map_or_else(std::env::temp_dir, PathBuf::from);
     for batch in [1, 32] {
         let dir = tempfile::tempdir_in(&parent)?;
-        let (mut ledger, _) = Ledger::open(dir.path(), Arc::new(Disk), Options::for_this_run(), NOW_MS)?;
+        let (mut ledger, _) =
+            Ledger::open(dir.path(), Arc::new(Disk), Options::for_this_run(), NOW_MS)?;
         let spends = [Spend {
             window: "client/mm-bot/USDT".to_owned(),
             amount: Amount::parse("300")?,
@@ -67,10 +71,12 @@ fn main() -> anyhow::Result<()> {
         let per_request = start.elapsed() / REQUESTS;
         ledger.close(NOW_MS)?;
         let start = Instant::now();
-        let (_, report) = Ledger::open(dir.path(), Arc::new(Disk), Options::for_this_run(), NOW_MS)?;
+        let (_, report) =
+            Ledger::open(dir.path(), Arc::new(Disk), Options::for_this_run(), NOW_MS)?;
         writeln!(
             std::io::stdout(),
-            "{batch} requests a write: {per_request:?} a request (two records); {} records taken up in {:?}",
+            "{batch} requests a write: {per_request:?} a request (two records); {} records taken \
+             up in {:?}",
             report.opened.seq,
             start.elapsed()
         )?;

@@ -1,8 +1,10 @@
-//! The system's clock and randomness, for the core; and a time for the ledger that nobody can set while the agent runs.
+//! The system's clock and randomness, for the core; and a time for the ledger that nobody can set
+//! while the agent runs.
 //!
-//! Limits must not free up because a clock was set. So the ledger's time starts as the wall clock's and then goes on with
-//! the time since boot, which counts on while the machine sleeps and which no setting of the clock moves. Where the wall clock parts
-//! from it, the wall clock was set: it is not trusted until the two agree again.
+//! Limits must not free up because a clock was set. So the ledger's time starts as the wall clock's
+//! and then goes on with the time since boot, which counts on while the machine sleeps and which no
+//! setting of the clock moves. Where the wall clock parts from it, the wall clock was set: it is
+//! not trusted until the two agree again.
 
 use std::cell::Cell;
 
@@ -44,7 +46,9 @@ impl Clock for SystemClock {
     }
 
     fn request_id(&self) -> String {
-        uuid::Builder::from_unix_timestamp_millis(self.now_ms(), &random::bytes()).into_uuid().to_string()
+        uuid::Builder::from_unix_timestamp_millis(self.now_ms(), &random::bytes())
+            .into_uuid()
+            .to_string()
     }
 
     fn random(&self) -> [u8; 16] {
@@ -55,15 +59,20 @@ impl Clock for SystemClock {
 /// How the wall clock is wrong, in seconds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 enum Doubt {
-    #[error("the clock is {0} s behind the latest time on record: it is not to be trusted until it is set right")]
+    #[error(
+        "the clock is {0} s behind the latest time on record: it is not to be trusted until it is \
+         set right"
+    )]
     BehindRecord(u64),
     #[error(
-        "the clock was set ahead by {0} s while the agent ran: it is not to be trusted until it is set right; \
+        "the clock was set ahead by {0} s while the agent ran: it is not to be trusted until it is \
+         set right; \
              where it is right now and was wrong before, restart the agent"
     )]
     SetAhead(u64),
     #[error(
-        "the clock was set back by {0} s while the agent ran: it is not to be trusted until it is set right; \
+        "the clock was set back by {0} s while the agent ran: it is not to be trusted until it is \
+         set right; \
              where it is right now and was wrong before, restart the agent"
     )]
     SetBack(u64),
@@ -71,8 +80,8 @@ enum Doubt {
 
 /// More than programs that keep the time right set it by at once, outside a machine's start.
 const STEP_MS: i64 = 5_000;
-/// The ledger's time follows such steps as the kernel slews a clock, by this fraction of the time that passed: so that they
-/// do not add up over months, and a thousand of them free no limit.
+/// The ledger's time follows such steps as the kernel slews a clock, by this fraction of the time
+/// that passed: so that they do not add up over months, and a thousand of them free no limit.
 const SLEW: u64 = 2_000;
 /// The least time over which that is done, since it is counted in whole milliseconds.
 const SLEW_EVERY_MS: u64 = 10_000;
@@ -82,7 +91,8 @@ const SLEW_EVERY_MS: u64 = 10_000;
 struct Anchor {
     time_ms: u64,
     since_boot_ms: u64,
-    /// The wall clock was behind the record at the start: what it shows once it has passed that is taken for right, as a start takes it.
+    /// The wall clock was behind the record at the start: what it shows once it has passed that is
+    /// taken for right, as a start takes it.
     behind_record: bool,
 }
 
@@ -96,13 +106,17 @@ impl Anchor {
         self.time_ms + since_boot_ms.saturating_sub(self.since_boot_ms)
     }
 
-    /// Holds the wall clock against the ledger's time: where the latter goes on from, and what is wrong with the former.
+    /// Holds the wall clock against the ledger's time: where the latter goes on from, and what is
+    /// wrong with the former.
     fn compared(self, wall_ms: u64, since_boot_ms: u64) -> (Self, Option<Doubt>) {
         let time_ms = self.time_at(since_boot_ms);
         let ahead_ms = ahead_ms(wall_ms, time_ms);
         let seconds = ahead_ms.unsigned_abs() / 1_000;
         if self.behind_record && ahead_ms >= -STEP_MS {
-            return (Self { time_ms: wall_ms.max(time_ms), since_boot_ms, behind_record: false }, None);
+            return (
+                Self { time_ms: wall_ms.max(time_ms), since_boot_ms, behind_record: false },
+                None,
+            );
         }
         let doubt = match ahead_ms {
             _ if self.behind_record => Doubt::BehindRecord(seconds),
@@ -119,7 +133,8 @@ impl Anchor {
             return self;
         }
         let most = (passed / SLEW).cast_signed();
-        let time_ms = self.time_at(since_boot_ms).saturating_add_signed(ahead_ms.clamp(-most, most));
+        let time_ms =
+            self.time_at(since_boot_ms).saturating_add_signed(ahead_ms.clamp(-most, most));
         Self { time_ms, since_boot_ms, ..self }
     }
 }
@@ -154,7 +169,8 @@ mod tests {
         ] {
             let (anchor, doubt) = RIGHT.compared(wall_ms, RIGHT.since_boot_ms + passed);
             assert_eq!(doubt, expected, "{wall_ms} after {passed}");
-            let off = ahead_ms(anchor.time_at(RIGHT.since_boot_ms + passed), NOW + passed).unsigned_abs();
+            let off =
+                ahead_ms(anchor.time_at(RIGHT.since_boot_ms + passed), NOW + passed).unsigned_abs();
             assert!(off <= passed / SLEW, "{wall_ms} after {passed}: {off} ms off");
         }
     }
@@ -171,11 +187,19 @@ mod tests {
     fn a_clock_behind_the_record_is_doubted_until_it_has_passed_it() {
         let behind = Anchor::start(NOW - HOUR, 5_000, NOW);
         assert_eq!(behind.compared(NOW - HOUR, 5_000), (behind, Some(Doubt::BehindRecord(3_600))));
-        assert_eq!(behind.time_at(5_000 + SECOND), NOW + SECOND, "limits free up by the time that passes");
+        assert_eq!(
+            behind.time_at(5_000 + SECOND),
+            NOW + SECOND,
+            "limits free up by the time that passes"
+        );
         let (anchor, doubt) = behind.compared(NOW + HOUR, 6_000);
         assert_eq!((anchor.time_at(6_000), doubt), (NOW + HOUR, None), "as a start at that time");
         assert_eq!(anchor.compared(NOW - HOUR, 7_000).1, Some(Doubt::SetBack(7_201)));
-        assert_eq!(Anchor::start(NOW - SECOND, 5_000, NOW).compared(NOW, 6_000).1, None, "a second is nothing");
+        assert_eq!(
+            Anchor::start(NOW - SECOND, 5_000, NOW).compared(NOW, 6_000).1,
+            None,
+            "a second is nothing"
+        );
     }
 
     #[test]
@@ -183,12 +207,14 @@ mod tests {
         let (mut anchor, mut boot_ms, mut wall_ms) = (RIGHT, RIGHT.since_boot_ms, NOW);
         // A clock that is two seconds wrong each day, and set right each night, for a year.
         for hour in 0..365 * 24_u64 {
-            (boot_ms, wall_ms) = (boot_ms + HOUR, wall_ms + HOUR + if hour % 24 == 0 { 2 * SECOND } else { 0 });
+            (boot_ms, wall_ms) =
+                (boot_ms + HOUR, wall_ms + HOUR + if hour % 24 == 0 { 2 * SECOND } else { 0 });
             let doubt;
             (anchor, doubt) = anchor.compared(wall_ms, boot_ms);
             assert_eq!(doubt, None);
         }
-        // Whoever sets it ahead by four seconds each minute gains a two-thousandth of the time, and is noticed.
+        // Whoever sets it ahead by four seconds each minute gains a two-thousandth of the time, and
+        // is noticed.
         let (start, mut noticed) = (anchor.time_at(boot_ms), false);
         for _ in 0..600 {
             (boot_ms, wall_ms) = (boot_ms + 60 * SECOND, wall_ms + 64 * SECOND);

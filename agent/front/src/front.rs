@@ -1,4 +1,5 @@
-//! The front: what every request passes through between a connection and the core. Holds no key, PIN or module.
+//! The front: what every request passes through between a connection and the core. Holds no key,
+//! PIN or module.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -55,7 +56,12 @@ pub struct About {
 
 impl About {
     pub fn this_process(agent_id: String, limits: Limits) -> Self {
-        Self { agent_id, limits, own_uid: rustix::process::geteuid().as_raw(), started_ms: clock::wall_ms() }
+        Self {
+            agent_id,
+            limits,
+            own_uid: rustix::process::geteuid().as_raw(),
+            started_ms: clock::wall_ms(),
+        }
     }
 }
 
@@ -128,12 +134,17 @@ impl Front {
         let uid = peer.uid?;
         match &peer.listener {
             ListenerKind::Admin => None,
-            ListenerKind::Agent => config.clients_on_agent_socket().find(|client| client.uid == uid),
-            ListenerKind::Client(name) => config.policy.client(name).filter(|client| client.uid == uid),
+            ListenerKind::Agent => {
+                config.clients_on_agent_socket().find(|client| client.uid == uid)
+            }
+            ListenerKind::Client(name) => {
+                config.policy.client(name).filter(|client| client.uid == uid)
+            }
         }
     }
 
     pub(crate) fn is_operator(&self, peer: &Peer) -> bool {
-        peer.listener == ListenerKind::Admin && peer.uid.is_some_and(|uid| uid == 0 || uid == self.about.own_uid)
+        peer.listener == ListenerKind::Admin
+            && peer.uid.is_some_and(|uid| uid == 0 || uid == self.about.own_uid)
     }
 }

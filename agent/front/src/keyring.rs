@@ -27,7 +27,8 @@ pub struct Keyring {
 #[derive(Debug)]
 struct Enrolled {
     file: KeyFile,
-    /// As last seen on the token; kept while the token is down, so that the answer is `token.unavailable`.
+    /// As last seen on the token; kept while the token is down, so that the answer is
+    /// `token.unavailable`.
     hosted: Option<HostedKey>,
     /// What the core works with; `None` while something is missing.
     ready: Option<Rc<Key>>,
@@ -46,7 +47,8 @@ impl Keyring {
     pub fn put(&self, file: KeyFile) {
         let mut keys = self.keys.borrow_mut();
         let before = keys.remove(&file.name);
-        let mut enrolled = Enrolled { ready: None, hosted: before.and_then(|key| key.hosted), file };
+        let mut enrolled =
+            Enrolled { ready: None, hosted: before.and_then(|key| key.hosted), file };
         enrolled.refresh();
         keys.insert(enrolled.file.name.clone(), enrolled);
     }
@@ -64,17 +66,20 @@ impl Keyring {
         self.keys.borrow().values().map(|key| key.file.token.clone()).collect()
     }
 
-    /// What the operator has to know of keys that the exchange lets expire soon, or did: the exchange judges it, not the agent.
+    /// What the operator has to know of keys that the exchange lets expire soon, or did: the
+    /// exchange judges it, not the agent.
     pub fn expiring(&self, now_ms: u64) -> Vec<String> {
         let enrolled = self.keys.borrow();
         let soon = enrolled.values().filter_map(|enrolled| {
             let (name, expires_ms) = (&enrolled.file.name, enrolled.file.expires_ms?);
             let moment = iso8601_ms(expires_ms);
             match expires_ms.checked_sub(now_ms) {
-                None => Some(format!("the exchange let the key {name} expire at {moment}: enrol another one")),
-                Some(left_ms) if left_ms < EXPIRES_SOON_MS => {
-                    Some(format!("the exchange lets the key {name} expire at {moment}: enrol the next one before"))
-                }
+                None => Some(format!(
+                    "the exchange let the key {name} expire at {moment}: enrol another one"
+                )),
+                Some(left_ms) if left_ms < EXPIRES_SOON_MS => Some(format!(
+                    "the exchange lets the key {name} expire at {moment}: enrol the next one before"
+                )),
                 Some(_) => None,
             }
         });
@@ -88,17 +93,20 @@ impl Keyring {
     /// A token said which keys it holds.
     pub fn hosted(&self, token: &str, hosted: &[HostedKey]) {
         for key in self.keys.borrow_mut().values_mut().filter(|key| key.file.token == token) {
-            key.hosted = hosted.iter().find(|hosted| hosted.name == key.file.name.as_str()).cloned();
+            key.hosted =
+                hosted.iter().find(|hosted| hosted.name == key.file.name.as_str()).cloned();
             key.refresh();
         }
     }
 
     /// The key for an explanation, which signs nothing: its token may be down.
     pub fn to_explain(&self, name: &str) -> Result<Key, Refusal> {
-        let file =
-            self.file(name).ok_or_else(|| Refusal::new(Code::KeyUnknown, format!("there is no key named {name:?}")))?;
-        as_key(&file, String::new())
-            .ok_or_else(|| Refusal::new(Code::Internal, format!("the exchange {} is not known", file.exchange)))
+        let file = self.file(name).ok_or_else(|| {
+            Refusal::new(Code::KeyUnknown, format!("there is no key named {name:?}"))
+        })?;
+        as_key(&file, String::new()).ok_or_else(|| {
+            Refusal::new(Code::Internal, format!("the exchange {} is not known", file.exchange))
+        })
     }
 
     pub fn public_key_der(&self, name: &str) -> Option<Vec<u8>> {
@@ -106,7 +114,12 @@ impl Keyring {
     }
 
     /// The key as clients and operators see it.
-    pub fn entry(&self, name: &str, token_is_up: bool, last_used_ms: Option<u64>) -> Option<KeyEntry> {
+    pub fn entry(
+        &self,
+        name: &str,
+        token_is_up: bool,
+        last_used_ms: Option<u64>,
+    ) -> Option<KeyEntry> {
         let keys = self.keys.borrow();
         let Enrolled { file, hosted, ready } = keys.get(name)?;
         let state = match (file.state, ready) {
@@ -141,8 +154,11 @@ impl Keyring {
 impl Enrolled {
     fn refresh(&mut self) {
         let key = match self.file.rung {
-            // What the token holds, its API key id too, is only seen with a touch: the vault drafts the request.
-            Rung::Two if self.file.state == KeyFileState::Active => as_key(&self.file, String::new()),
+            // What the token holds, its API key id too, is only seen with a touch: the vault drafts
+            // the request.
+            Rung::Two if self.file.state == KeyFileState::Active => {
+                as_key(&self.file, String::new())
+            }
             _ => self.hosted.as_ref().and_then(|hosted| ready(&self.file, hosted)),
         };
         self.ready = key.map(Rc::new);
@@ -153,13 +169,20 @@ impl Enrolled {
         let name = &self.file.name;
         let message = match (&self.hosted, self.file.state) {
             (_, KeyFileState::AwaitingApiKey) => {
-                format!("the exchange's id for {name} is not known yet: countersign key activate {name} --api-key ID")
+                format!(
+                    "the exchange's id for {name} is not known yet: countersign key activate \
+                     {name} --api-key ID"
+                )
             }
-            (None, _) => format!("the token {} has not shown the key {name} since the agent started", self.file.token),
+            (None, _) => format!(
+                "the token {} has not shown the key {name} since the agent started",
+                self.file.token
+            ),
             (Some(hosted), _) => {
                 let (token, unlike) = (&self.file.token, unlike(&self.file, hosted));
                 format!(
-                    "what the token {token} holds under {name} is not what was enrolled, {unlike}: countersign key remove \
+                    "what the token {token} holds under {name} is not what was enrolled, {unlike}: \
+                     countersign key remove \
                      {name}, and enrol it again"
                 )
             }
@@ -208,7 +231,10 @@ impl signer::Keyring for Keyring {
     fn key(&self, name: &str) -> Result<Rc<Key>, Refusal> {
         let keys = self.keys.borrow();
         let Some(enrolled) = keys.get(name) else {
-            return Err(Refusal::new(Code::KeyUnknown, countersign_core::policy::unknown_key(name)));
+            return Err(Refusal::new(
+                Code::KeyUnknown,
+                countersign_core::policy::unknown_key(name),
+            ));
         };
         enrolled.ready.clone().ok_or_else(|| enrolled.missing())
     }

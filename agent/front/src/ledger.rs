@@ -1,4 +1,5 @@
-//! The ledger: the durable, hash-chained record of intents and results, and the limits and nonces that follow from it.
+//! The ledger: the durable, hash-chained record of intents and results, and the limits and nonces
+//! that follow from it.
 //!
 //! One owner, no threads but the one that syncs, nothing asynchronous. After a failure to write or
 //! sync nothing is signed: where the disk was full, until there is room and the chain was verified;
@@ -59,12 +60,18 @@ use writers::Writers;
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
     #[error(
-        "the journal is damaged: {segment}, line {line}: {reason}. Nothing is signed with a damaged journal. \
-         `countersign audit verify` shows all that is wrong. To go on without it, move {} aside and start again: \
-         what was spent in the last 24 hours is then forgotten, so lower the limits for a day", journal.display()
+        "the journal is damaged: {segment}, line {line}: {reason}. Nothing is signed with a \
+         damaged journal. \
+         `countersign audit verify` shows all that is wrong. To go on without it, move {} aside \
+         and start again: \
+         what was spent in the last 24 hours is then forgotten, so lower the limits for a \
+         day", journal.display()
     )]
     Damaged { journal: PathBuf, segment: String, line: u64, reason: String },
-    #[error("{0}; nothing is signed until there is room and the journal was verified, which the agent tries by itself")]
+    #[error(
+        "{0}; nothing is signed until there is room and the journal was verified, which the agent \
+         tries by itself"
+    )]
     Full(String),
     #[error("another agent works on {}", .0.display())]
     InUse(PathBuf),
@@ -81,8 +88,18 @@ impl LedgerError {
         Self::Io { doing: doing.to_owned(), source }
     }
 
-    fn damaged(segments: &SegmentDir, segment: SegmentName, line: u64, reason: impl Into<String>) -> Self {
-        Self::Damaged { journal: segments.dir.clone(), segment: segment.to_string(), line, reason: reason.into() }
+    fn damaged(
+        segments: &SegmentDir,
+        segment: SegmentName,
+        line: u64,
+        reason: impl Into<String>,
+    ) -> Self {
+        Self::Damaged {
+            journal: segments.dir.clone(),
+            segment: segment.to_string(),
+            line,
+            reason: reason.into(),
+        }
     }
 }
 
@@ -107,7 +124,8 @@ pub enum Durability {
     Synced,
 }
 
-/// How long complete segments are kept. What limits and nonces need is never lost: the newest segment carries it.
+/// How long complete segments are kept. What limits and nonces need is never lost: the newest
+/// segment carries it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Retention {
     pub age_ms: u64,
@@ -166,7 +184,8 @@ pub fn boot_id() -> io::Result<String> {
     Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
-/// What was found at the start. Worth a line in the log, and a warning where `torn` or `health` says so.
+/// What was found at the start. Worth a line in the log, and a warning where `torn` or `health`
+/// says so.
 #[derive(Clone, Debug)]
 pub struct OpenReport {
     pub carried: CarriedState,
@@ -210,7 +229,8 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Takes up the journal below `state_dir`, or begins one; verified, repaired where its end is torn, and synced.
+    /// Takes up the journal below `state_dir`, or begins one; verified, repaired where its end is
+    /// torn, and synced.
     pub fn open(
         state_dir: &Path,
         storage: Arc<dyn Storage>,
@@ -228,17 +248,26 @@ impl Ledger {
             .map_err(|error| LedgerError::io("start the thread that syncs the journal", error))?;
         let carried = state.carried_into(&options.boot_id);
         let (floods, writers) = (Floods::default(), Writers::default());
-        let mut ledger = Self { journal, state, options, floods, ballast, writers, stopped: None, _lock: lock };
+        let mut ledger =
+            Self { journal, state, options, floods, ballast, writers, stopped: None, _lock: lock };
         let opened = ledger.begin(now_ms, carried, torn)?;
         let report = OpenReport { carried, segments: count, opened, torn, health: ledger.health() };
         Ok((ledger, report))
     }
 
-    fn begin(&mut self, now_ms: u64, carried: CarriedState, torn: Option<Torn>) -> Result<Link, LedgerError> {
+    fn begin(
+        &mut self,
+        now_ms: u64,
+        carried: CarriedState,
+        torn: Option<Torn>,
+    ) -> Result<Link, LedgerError> {
         let Options { version, boot_id, pid, retention, .. } = self.options.clone();
         let cut_bytes = if let Some(Torn::Cut(bytes)) = torn { bytes } else { 0 };
         let (version, boot_id) = (version.into(), boot_id.into());
-        let opened = self.append(now_ms, &Record::Opened(Opened { version, boot_id, pid, carried, cut_bytes }))?;
+        let opened = self.append(
+            now_ms,
+            &Record::Opened(Opened { version, boot_id, pid, carried, cut_bytes }),
+        )?;
         self.sync()?;
         let removed = self.journal.remove_old(now_ms, &mut self.state, retention);
         let set_aside = removed.and_then(|()| self.set_room_aside());
@@ -249,9 +278,11 @@ impl Ledger {
         }
     }
 
-    /// Puts a record at the end of the journal; [`Ledger::flush`] or [`Ledger::sync`] makes it stand.
+    /// Puts a record at the end of the journal; [`Ledger::flush`] or [`Ledger::sync`] makes it
+    /// stand.
     ///
-    /// The spends of an intent are counted by this, whatever their caps: [`Ledger::intend`] judges them first.
+    /// The spends of an intent are counted by this, whatever their caps: [`Ledger::intend`] judges
+    /// them first.
     pub fn append(&mut self, time_ms: u64, record: &Record<'_>) -> Result<Link, LedgerError> {
         self.may_append(record)?;
         if !self.is_full() {
@@ -263,7 +294,8 @@ impl Ledger {
         self.judged(appended)
     }
 
-    /// Judges the spends of an intent, reserves for them on the disk, counts them and appends the intent: all or nothing.
+    /// Judges the spends of an intent, reserves for them on the disk, counts them and appends the
+    /// intent: all or nothing.
     pub fn intend(&mut self, time_ms: u64, intent: Intent<'_>) -> Result<Link, ReserveError> {
         let now_ms = self.state.time_ms(time_ms);
         self.look_at_space(now_ms);
@@ -293,7 +325,8 @@ impl Ledger {
         segments.storage.space(&segments.dir).ok()
     }
 
-    /// Judges `spends` and reserves for them on the disk. They are counted when their intent is appended.
+    /// Judges `spends` and reserves for them on the disk. They are counted when their intent is
+    /// appended.
     fn reserve(&mut self, now_ms: u64, spends: &[Spend]) -> Result<(), ReserveError> {
         self.available()?;
         let blocks = self.state.windows.admit(self.state.time_ms(now_ms), spends)?;
@@ -301,7 +334,12 @@ impl Ledger {
     }
 
     /// The next nonce of a key; never given out before, also not before a crash.
-    pub fn nonce(&mut self, key: &KeyName, unit: NonceUnit, now_ms: u64) -> Result<u64, LedgerError> {
+    pub fn nonce(
+        &mut self,
+        key: &KeyName,
+        unit: NonceUnit,
+        now_ms: u64,
+    ) -> Result<u64, LedgerError> {
         self.available()?;
         let next = self.state.nonces.next(key.as_str(), unit, now_ms);
         let Some(next) = next else { return Err(LedgerError::NoncesExhausted(key.clone())) };
@@ -323,14 +361,17 @@ impl Ledger {
         self.sync()
     }
 
-    /// Records a refusal; of a flood, the first ones singly and the rest as a count that [`Ledger::tick`] records.
+    /// Records a refusal; of a flood, the first ones singly and the rest as a count that
+    /// [`Ledger::tick`] records.
     pub fn refuse(&mut self, time_ms: u64, refused: &Refused<'_>) -> Result<(), LedgerError> {
         self.writable()?;
         self.record_floods(time_ms)?;
         let now_ms = self.state.time_ms(time_ms);
         match self.floods.admit(now_ms, &refused.client, &refused.code, self.is_full()) {
             Recording::Counted => Ok(()),
-            Recording::Singly => self.append(time_ms, &Record::Refused(shortened(refused))).map(drop),
+            Recording::Singly => {
+                self.append(time_ms, &Record::Refused(shortened(refused))).map(drop)
+            }
         }
     }
 
@@ -359,7 +400,8 @@ impl Ledger {
         Ok(())
     }
 
-    /// Hands what was appended to the kernel in one write: before any reply leaves. Syncs too, where all is synced.
+    /// Hands what was appended to the kernel in one write: before any reply leaves. Syncs too,
+    /// where all is synced.
     pub fn flush(&mut self) -> Result<(), LedgerError> {
         if self.options.durability == Durability::Synced {
             return self.sync();
@@ -367,7 +409,8 @@ impl Ledger {
         self.stand(Reach::Kernel)
     }
 
-    /// Returns when all that was appended is on the disk: before a token is asked to transfer, withdraw or administer.
+    /// Returns when all that was appended is on the disk: before a token is asked to transfer,
+    /// withdraw or administer.
     pub fn sync(&mut self) -> Result<(), LedgerError> {
         self.stand(Reach::Disk)
     }
@@ -376,12 +419,14 @@ impl Ledger {
         self.options.durability
     }
 
-    /// How long until [`Ledger::sync`] is due; `None` where nothing waits for it, or the thread sees to it.
+    /// How long until [`Ledger::sync`] is due; `None` where nothing waits for it, or the thread
+    /// sees to it.
     pub fn sync_due(&self) -> Option<Duration> {
         self.journal.sync_due()
     }
 
-    /// Why the thread that syncs has failed; cheap enough to ask often. From then on everything is refused.
+    /// Why the thread that syncs has failed; cheap enough to ask often. From then on everything is
+    /// refused.
     pub fn sync_failure(&self) -> Option<String> {
         self.journal.sync_failure().map(|failure| failure.reason)
     }
@@ -410,13 +455,15 @@ impl Ledger {
         self.is_full() && self.journal.pending() > 0
     }
 
-    /// Ends the run in order: what was reserved and not used is free again. Whatever does not fit, the rest is written.
+    /// Ends the run in order: what was reserved and not used is free again. Whatever does not fit,
+    /// the rest is written.
     pub fn close(mut self, now_ms: u64) -> Result<(), LedgerError> {
         self.writable()?;
         let mut done = Ok(());
         for refusals in self.floods.all() {
             if self.holds_too_much() {
-                let _ = self.write_out(Reach::Kernel); // what it could not write is tried again below
+                // what it could not write is tried again below
+                let _ = self.write_out(Reach::Kernel);
             }
             done = done.and(self.append(now_ms, &Record::Refusals(refusals)).map(drop));
         }
@@ -427,8 +474,12 @@ impl Ledger {
 }
 
 /// Makes the directories, their names on the disk, and keeps every other agent out.
-fn prepare(state_dir: &Path, storage: &Arc<dyn Storage>) -> Result<Box<dyn Debug + Send>, LedgerError> {
-    let making = |error| LedgerError::io(&format!("make the journal in {}", state_dir.display()), error);
+fn prepare(
+    state_dir: &Path,
+    storage: &Arc<dyn Storage>,
+) -> Result<Box<dyn Debug + Send>, LedgerError> {
+    let making =
+        |error| LedgerError::io(&format!("make the journal in {}", state_dir.display()), error);
     storage.create_dir(&state_dir.join("journal")).map_err(making)?;
     let lock = storage.lock(&state_dir.join("lock")).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => LedgerError::InUse(state_dir.to_owned()),

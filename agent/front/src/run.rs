@@ -1,4 +1,5 @@
-//! `countersign-agent run`: configuration, ledger, token hosts and sockets are put together and taken apart in order.
+//! `countersign-agent run`: configuration, ledger, token hosts and sockets are put together and
+//! taken apart in order.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -50,8 +51,9 @@ use crate::waiting::reload::{Loaded, Reload};
 
 /// How long requests under way may take after a stop was asked for.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long reading the configuration may take at a reload: names of users may come from elsewhere. No sign of life is given
-/// meanwhile, so it ends well within the time after which the service manager kills (30 s in the packaged unit).
+/// How long reading the configuration may take at a reload: names of users may come from elsewhere.
+/// No sign of life is given meanwhile, so it ends well within the time after which the service
+/// manager kills (30 s in the packaged unit).
 const READING: Duration = Duration::from_secs(10);
 /// How often counted refusals are written down.
 const TICK: Duration = Duration::from_secs(5);
@@ -71,7 +73,8 @@ pub fn run(config_file: &Path) -> anyhow::Result<()> {
     let start = Start {
         manager,
         sockets,
-        spawner: launch_spawner(&config_file, &config, &facts).context("the spawner cannot be started")?,
+        spawner: launch_spawner(&config_file, &config, &facts)
+            .context("the spawner cannot be started")?,
         // From here on nothing can be started or reached but what the configuration names.
         limits: limits::confine_front(&config)?,
         config_file,
@@ -82,16 +85,26 @@ pub fn run(config_file: &Path) -> anyhow::Result<()> {
     log::begin();
     start.limits.missing.iter().for_each(|what| tracing::warn!("not confined: {what}"));
     let mut runtime = tokio::runtime::Builder::new_current_thread();
-    let runtime = runtime.enable_all().on_thread_unpark(turns::looked_at_sockets).build_local(Default::default());
+    let runtime = runtime
+        .enable_all()
+        .on_thread_unpark(turns::looked_at_sockets)
+        .build_local(Default::default());
     runtime.context("no IO thread")?.block_on(serve(start))
 }
 
 fn launch_spawner(config_file: &Path, config: &Config, facts: &Facts) -> io::Result<Launched> {
     let confinement = config.agent.confinement.name();
-    let fixed = ["spawner".as_ref(), "--config".as_ref(), config_file, "--confinement".as_ref(), confinement.as_ref()];
+    let fixed = [
+        "spawner".as_ref(),
+        "--config".as_ref(),
+        config_file,
+        "--confinement".as_ref(),
+        confinement.as_ref(),
+    ];
     let writes = limits::writes(config);
     let writes = writes.iter().flat_map(|directory| [Path::new("--front-writes"), directory]);
-    let credentials = facts.credentials_directory.iter().flat_map(|path| [Path::new("--credentials"), path]);
+    let credentials =
+        facts.credentials_directory.iter().flat_map(|path| [Path::new("--credentials"), path]);
     let arguments = fixed.into_iter().chain(credentials).chain(writes);
     Launched::launch(Path::new("/proc/self/exe"), arguments)
 }
@@ -118,7 +131,8 @@ async fn serve(start: Start) -> anyhow::Result<()> {
     let mut agent = Agent {
         config_file,
         facts,
-        server: Server::new(Rc::new(Session(Rc::clone(&front))), Limits::default(), sockets).context("no thread")?,
+        server: Server::new(Rc::new(Session(Rc::clone(&front))), Limits::default(), sockets)
+            .context("no thread")?,
         front,
         manager,
         signals,
@@ -165,7 +179,8 @@ async fn serve(start: Start) -> anyhow::Result<()> {
             },
             _ = tick.tick() => agent.tick(),
             () = spawner.gone() => {
-                tracing::error!("the spawner is gone: no token host can be started any more, so the agent stops");
+                tracing::error!("the spawner is gone: no token host can be started any more, so \
+                                 the agent stops");
                 agent.stop().await?;
                 return Err(SpawnerGone(spawner.end().context("the spawner's end")?).into());
             }
@@ -200,11 +215,15 @@ fn assemble(
         tracing::warn!(?torn, "the end of the journal was torn and has been repaired");
     }
     if report.health.is_space_low() {
-        tracing::warn!("the disk of the journal is nearly full; when it is full nothing more is signed");
+        tracing::warn!(
+            "the disk of the journal is nearly full; when it is full nothing more is signed"
+        );
     }
     let keyring = Keyring::of(KeyFiles::open(Arc::new(Disk), state_dir)?)?;
     if report.carried == CarriedState::New && !keyring.names().is_empty() {
-        tracing::warn!("there are keys but no journal: what was spent in the last 24 hours is not known");
+        tracing::warn!(
+            "there are keys but no journal: what was spent in the last 24 hours is not known"
+        );
     }
     let locked = lock_file(state_dir).try_exists().context("the state directory cannot be read")?;
     for warning in &config.warnings {
@@ -248,7 +267,8 @@ impl Agent {
         let config = Rc::new(config.map_err(|error| format!("{:#}", anyhow::Error::from(error)))?);
         let before = self.front.config();
         if config.agent.needs_restart(&before.agent) {
-            let fields = "state_dir, durability, confinement, socket, admin_socket, vault_dir and vault_socket";
+            let fields = "state_dir, durability, confinement, socket, admin_socket, vault_dir and \
+                          vault_socket";
             return Err(format!("{fields} change only with a restart"));
         }
         let loosens = match before.policy.approvers.is_empty() {
@@ -267,7 +287,9 @@ impl Agent {
     async fn load_approved(&mut self, config: Rc<Config>, over: &str) -> Result<String, String> {
         // A reload may have been under way when it was approved.
         if self.front.config().policy.sha256 != over {
-            return Err("another configuration is in force since; ask for the change again".to_owned());
+            return Err(
+                "another configuration is in force since; ask for the change again".to_owned()
+            );
         }
         if config.agent.needs_restart(&self.front.config().agent) {
             self.keep_accepted(&config)?;
@@ -302,7 +324,9 @@ impl Agent {
             child.wait().await;
             frames.push(&told);
             let told = frames.take::<Result<Sources, String>>().map_err(io::Error::other)?;
-            told.ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "it ended without an answer"))
+            told.ok_or_else(|| {
+                io::Error::new(io::ErrorKind::UnexpectedEof, "it ended without an answer")
+            })
         };
         let read = tokio::select! {
             read = tokio::time::timeout(READING, read) => read.map_err(io::Error::from),
@@ -314,33 +338,46 @@ impl Agent {
     /// On a full disk with the room that was set aside.
     fn keep_accepted(&self, config: &Config) -> Result<(), String> {
         let kept = self.front.recorder.with_room(is_full, || accepted::keep(config));
-        kept.map_err(|error| format!("what was accepted cannot be kept in the state directory: {error}"))
+        kept.map_err(|error| {
+            format!("what was accepted cannot be kept in the state directory: {error}")
+        })
     }
 
     /// Starts a host for every token that has none.
     fn start_tokens(&self, config: &Config) {
-        for token in config.tokens.iter().filter(|token| self.front.tokens.handle(&token.settings.name).is_none()) {
+        for token in config
+            .tokens
+            .iter()
+            .filter(|token| self.front.tokens.handle(&token.settings.name).is_none())
+        {
             let spawner = self.front.tokens.spawner.clone();
             let started = match token.settings.is_vault() {
                 true => Ok(TokenEnd::Vault(Vault::new(
                     token.settings.name.clone(),
                     Rc::clone(&self.front.tokens.vault_spawner),
                 ))),
-                false => host_of(token).map(|host| TokenEnd::Host(Supervisor::start(host, spawner))),
+                false => {
+                    host_of(token).map(|host| TokenEnd::Host(Supervisor::start(host, spawner)))
+                }
             };
             match started {
                 Ok(handle) => {
                     self.front.tokens.add(handle.clone());
                     spawn_local(follow(Rc::clone(&self.front), handle, Rc::clone(&self.manager)));
                 }
-                Err(error) => tracing::error!(token = token.settings.name, %error, "no host was started"),
+                Err(error) => {
+                    tracing::error!(token = token.settings.name, %error, "no host was started")
+                }
             }
         }
     }
 
     fn record_config(&self, config: &Config) {
         let summary = config.summary();
-        let loaded = ConfigLoaded { sha256: config.policy.sha256.as_str().into(), summary: summary.as_str().into() };
+        let loaded = ConfigLoaded {
+            sha256: config.policy.sha256.as_str().into(),
+            summary: summary.as_str().into(),
+        };
         self.front.recorder.note(&Record::ConfigLoaded(loaded));
     }
 
@@ -351,9 +388,12 @@ impl Agent {
 
     /// Withheld where the agent only looks alive: the service manager then starts it anew.
     fn give_sign_of_life(&self) {
-        let deaf = || (!self.server.listens()).then(|| "a socket is not listened on any more".to_owned());
+        let deaf =
+            || (!self.server.listens()).then(|| "a socket is not listened on any more".to_owned());
         match self.front.tokens.fault().or_else(deaf) {
-            Some(fault) => tracing::error!(fault, "no sign of life is given to the service manager"),
+            Some(fault) => {
+                tracing::error!(fault, "no sign of life is given to the service manager")
+            }
             None => self.manager.alive(),
         }
     }
@@ -431,7 +471,8 @@ async fn follow(front: Rc<Front>, handle: TokenEnd, manager: Rc<ServiceManager>)
     }
 }
 
-/// True where the error means that the configuration or the state directory has to be put right by hand.
+/// True where the error means that the configuration or the state directory has to be put right by
+/// hand.
 pub fn is_configuration(error: &anyhow::Error) -> bool {
     error.is::<config::ConfigError>()
         || error.is::<NoToken>()

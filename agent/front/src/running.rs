@@ -1,4 +1,5 @@
-//! What the front does with itself while it runs: its limits, its readiness, the configuration it accepted.
+//! What the front does with itself while it runs: its limits, its readiness, the configuration it
+//! accepted.
 
 pub mod accepted;
 pub mod confinement;

@@ -75,7 +75,8 @@ impl Signals {
         Wish::Stop
     }
 
-    /// Returns once the agent is to stop, so that what takes long can be given up for it; [`Self::next`] says so afterwards too.
+    /// Returns once the agent is to stop, so that what takes long can be given up for it;
+    /// [`Self::next`] says so afterwards too.
     pub async fn stop(&mut self) {
         if !self.stop_came {
             tokio::select! {
@@ -95,7 +96,8 @@ mod tests {
     async fn a_hang_up_asks_for_a_reload() {
         let mut signals = Signals::listen().expect("signals can be listened to");
         let own = rustix::process::getpid();
-        rustix::process::kill_process(own, rustix::process::Signal::HUP).expect("a signal to oneself");
+        rustix::process::kill_process(own, rustix::process::Signal::HUP)
+            .expect("a signal to oneself");
         assert_eq!(signals.next().await, Wish::Reload);
     }
 
@@ -103,7 +105,8 @@ mod tests {
     async fn a_stop_that_ended_something_is_told_afterwards_too() {
         let mut signals = Signals::listen().expect("signals can be listened to");
         let own = rustix::process::getpid();
-        rustix::process::kill_process(own, rustix::process::Signal::INT).expect("a signal to oneself");
+        rustix::process::kill_process(own, rustix::process::Signal::INT)
+            .expect("a signal to oneself");
         signals.stop().await;
         signals.stop().await;
         assert_eq!(signals.next().await, Wish::Stop);

@@ -54,7 +54,8 @@ impl Tokens {
     }
 
     fn of_key(&self, key: &Key) -> Result<TokenEnd, TokenError> {
-        let gone = || TokenError::Unavailable(format!("{} is not in agent.toml any more", key.token));
+        let gone =
+            || TokenError::Unavailable(format!("{} is not in agent.toml any more", key.token));
         self.handle(&key.token).ok_or_else(gone)
     }
 
@@ -63,12 +64,18 @@ impl Tokens {
     }
 
     pub fn is_up(&self, name: &str) -> bool {
-        self.status(name).is_some_and(|status| matches!(status.state, TokenState::Healthy | TokenState::Degraded))
+        self.status(name).is_some_and(|status| {
+            matches!(status.state, TokenState::Healthy | TokenState::Degraded)
+        })
     }
 
     /// Starts hosts again that waited for the operator to put something right.
     pub fn retry_given_up(&self) {
-        self.handles.borrow().values().filter(|handle| handle.status().given_up).for_each(TokenEnd::retry);
+        self.handles
+            .borrow()
+            .values()
+            .filter(|handle| handle.status().given_up)
+            .for_each(TokenEnd::retry);
     }
 
     /// What is wrong with the supervision of a token, if something is.
@@ -93,8 +100,10 @@ impl Tokens {
     }
 
     async fn end(handles: Vec<TokenEnd>) {
-        let stops: Vec<_> =
-            handles.into_iter().map(|handle| tokio::task::spawn_local(async move { handle.stop().await })).collect();
+        let stops: Vec<_> = handles
+            .into_iter()
+            .map(|handle| tokio::task::spawn_local(async move { handle.stop().await }))
+            .collect();
         for stop in stops {
             if stop.await.is_err() {
                 tracing::error!("a token host could not be stopped in order");
@@ -108,7 +117,13 @@ impl Token for Tokens {
         self.of_key(key)?.ready()
     }
 
-    async fn sign(&self, grant: Grant, key: &Key, algorithm: Algorithm, message: &[u8]) -> Result<Signed, TokenError> {
+    async fn sign(
+        &self,
+        grant: Grant,
+        key: &Key,
+        algorithm: Algorithm,
+        message: &[u8],
+    ) -> Result<Signed, TokenError> {
         if grant.key() != &key.name {
             return Err(TokenError::Unavailable("the grant is for another key".to_owned()));
         }

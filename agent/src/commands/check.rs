@@ -1,5 +1,5 @@
-//! `countersign-agent check`: reads the configuration, looks at every place it names, and whether the tokens are there. Signs
-//! nothing, logs in nowhere.
+//! `countersign-agent check`: reads the configuration, looks at every place it names, and whether
+//! the tokens are there. Signs nothing, logs in nowhere.
 
 mod places;
 mod tokens;
@@ -40,7 +40,8 @@ pub enum Tokens {
     LookFor,
 }
 
-/// What was found. `sound` is true where the agent would start with it, as far as can be seen without a PIN.
+/// What was found. `sound` is true where the agent would start with it, as far as can be seen
+/// without a PIN.
 #[derive(Debug, Serialize)]
 struct Report<'a> {
     v: u32,
@@ -103,9 +104,11 @@ struct ApproverReport<'a> {
     proof: String,
 }
 
-/// Checks a configuration and says what was found; returns the exit code, 0 or [`BAD_CONFIGURATION`].
+/// Checks a configuration and says what was found; returns the exit code, 0 or
+/// [`BAD_CONFIGURATION`].
 ///
-/// To be run as the user the agent runs as: who owns what, and who may read what, is judged for that user.
+/// To be run as the user the agent runs as: who owns what, and who may read what, is judged for
+/// that user.
 pub fn check(config_file: &Path, tokens: Tokens, json: bool) -> u8 {
     let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
     let format = match json {
@@ -152,7 +155,9 @@ fn of_config<'a>(config: &'a Config, config_file: &'a Path, look: Tokens, uid: u
             name: &token.settings.name,
             profile: &token.settings.profile,
             tier: token.tier,
-            found: (look == Tokens::LookFor).then(|| places.look_for(token, module.as_deref())).flatten(),
+            found: (look == Tokens::LookFor)
+                .then(|| places.look_for(token, module.as_deref()))
+                .flatten(),
             module,
             pin: pin_source(&token.settings.pin),
         }
@@ -216,18 +221,40 @@ fn error_report(message: String) -> Option<ErrorReport> {
     (!message.is_empty()).then_some(ErrorReport { code: "configuration", message })
 }
 
-fn write_text(report: &Report<'_>, config: &Config, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "{}: {}, checked as uid {}", report.config.display(), config.summary(), report.uid)?;
+fn write_text(
+    report: &Report<'_>,
+    config: &Config,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> io::Result<()> {
+    writeln!(
+        out,
+        "{}: {}, checked as uid {}",
+        report.config.display(),
+        config.summary(),
+        report.uid
+    )?;
     for token in &report.tokens {
         let TokenReport { name, profile, tier, module, pin, found } = token;
-        let module = module.as_ref().map_or("no module".to_owned(), |path| path.display().to_string());
-        let there = found.as_ref().map(|Found { model, serial }| format!(", there: {model}, serial {serial}"));
-        writeln!(out, "token {name}: {profile}, tier {tier}, {module}, PIN from {pin}{}", there.unwrap_or_default())?;
+        let module =
+            module.as_ref().map_or("no module".to_owned(), |path| path.display().to_string());
+        let there = found
+            .as_ref()
+            .map(|Found { model, serial }| format!(", there: {model}, serial {serial}"));
+        writeln!(
+            out,
+            "token {name}: {profile}, tier {tier}, {module}, PIN from {pin}{}",
+            there.unwrap_or_default()
+        )?;
     }
     for client in &report.clients {
         let ClientReport { name, uid, scopes, keys, socket, .. } = client;
         let keys = keys.iter().map(|key| key.as_str()).collect::<Vec<_>>().join(", ");
-        writeln!(out, "client {name}: uid {uid} on {}, scopes {scopes}, keys {keys}", socket.display())?;
+        writeln!(
+            out,
+            "client {name}: uid {uid} on {}, scopes {scopes}, keys {keys}",
+            socket.display()
+        )?;
     }
     for ApproverReport { name, proof, .. } in &report.approvers {
         writeln!(out, "approver {name}: {proof}")?;
@@ -238,7 +265,11 @@ fn write_text(report: &Report<'_>, config: &Config, out: &mut dyn Write, err: &m
     for problem in &report.problems {
         writeln!(err, "error: {problem}")?;
     }
-    if report.sound { writeln!(out, "sound") } else { writeln!(err, "the agent cannot work with this") }
+    if report.sound {
+        writeln!(out, "sound")
+    } else {
+        writeln!(err, "the agent cannot work with this")
+    }
 }
 
 fn in_words(error: &ConfigError, format: Format) -> String {

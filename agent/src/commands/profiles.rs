@@ -1,4 +1,5 @@
-//! `countersign-agent profiles`: the token types that are known, and which of their modules lie on this machine.
+//! `countersign-agent profiles`: the token types that are known, and which of their modules lie on
+//! this machine.
 
 use std::path::Path;
 
@@ -28,7 +29,8 @@ pub fn list(json: bool) -> serde_json::Result<String> {
     }
     let line = |row: Row| {
         let none = if row.name == pkcs11_profiles::YUBIKEY { "by PC/SC" } else { "not installed" };
-        let library = row.library.map_or_else(|| none.to_owned(), |path| path.display().to_string());
+        let library =
+            row.library.map_or_else(|| none.to_owned(), |path| path.display().to_string());
         format!("{:<16} {:<10} {library}\n", row.name, row.tier)
     };
     Ok(profiles.into_iter().map(line).collect())
@@ -39,6 +41,7 @@ fn row(profile: &'static Profile) -> Row {
         Tier::Software => "software",
         Tier::Hardware => "hardware",
     };
-    let library = profile.library_paths().iter().map(AsRef::as_ref).find(|path: &&Path| path.exists());
+    let library =
+        profile.library_paths().iter().map(AsRef::as_ref).find(|path: &&Path| path.exists());
     Row { name: &profile.name, title: &profile.title, tier, library }
 }

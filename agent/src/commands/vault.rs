@@ -1,7 +1,7 @@
 //! What an operator does with a vault: make it, look at it, try its YubiKeys, change who opens it.
 //!
-//! Every change but the first takes a touch of a YubiKey that opens it now, and an approval by those who could approve when
-//! it was sealed.
+//! Every change but the first takes a touch of a YubiKey that opens it now, and an approval by
+//! those who could approve when it was sealed.
 
 use std::fs;
 use std::io::{BufRead, Write};
@@ -22,7 +22,9 @@ use countersign_token::login;
 use countersign_token::token::pkcs11::Token;
 use countersign_token::vault::open::{Closing, Prepared, seal};
 use countersign_token::vault::place::Place;
-use countersign_token::vault::sealed::{Contents, Mark, Recipient, SealedApprover, Terms, random_pin};
+use countersign_token::vault::sealed::{
+    Contents, Mark, Recipient, SealedApprover, Terms, random_pin,
+};
 use countersign_token::vault::spent::Spent;
 use countersign_token::vault::unseal::{card_pin, yubikey_gone};
 use countersign_token::yubikey::YubiKey;
@@ -58,16 +60,19 @@ pub enum Change {
 impl Custody {
     pub fn open(config_file: &Path, token: &str) -> Result<Self, HostError> {
         confine::hide_memory().map_err(HostError::unprotected)?;
-        let config = config::load(config_file).map_err(|error| HostError::refused("agent.toml", &error))?;
+        let config =
+            config::load(config_file).map_err(|error| HostError::refused("agent.toml", &error))?;
         let found = config.tokens.iter().find(|one| one.settings.name == token);
-        let absent = || HostError::Refused(format!("agent.toml has no [token.{token}] with a sealed PIN"));
-        let settings = found.filter(|one| one.settings.is_sealed()).ok_or_else(absent)?.settings.clone();
+        let absent =
+            || HostError::Refused(format!("agent.toml has no [token.{token}] with a sealed PIN"));
+        let settings =
+            found.filter(|one| one.settings.is_sealed()).ok_or_else(absent)?.settings.clone();
         let place = Place::of(&settings.state_dir, token);
         Ok(Self { config, config_file: config_file.to_owned(), settings, place })
     }
 
-    /// Seals a new vault: takes the token's first PIN from `pin_file`, sets one that nobody knows, and removes the file.
-    /// The same with the security officer's, which could set the other one.
+    /// Seals a new vault: takes the token's first PIN from `pin_file`, sets one that nobody knows,
+    /// and removes the file. The same with the security officer's, which could set the other one.
     pub fn init(
         &self,
         pin_file: &Path,
@@ -78,9 +83,13 @@ impl Custody {
         self.owned()?;
         let (recipients, approvers) = self.first_people(so_pin_file.is_some(), overwrite)?;
         self.place.make().map_err(|error| HostError::refused("the vault's directory", &error))?;
-        let agent = agent_id.map_or_else(|| agent_id::of(&self.config.agent.state_dir), |given| Ok(given.to_owned()));
-        let agent =
-            agent.map_err(|error| HostError::refused("the agent's id, which --agent-id gives as well,", &error))?;
+        let agent = agent_id.map_or_else(
+            || agent_id::of(&self.config.agent.state_dir),
+            |given| Ok(given.to_owned()),
+        );
+        let agent = agent.map_err(|error| {
+            HostError::refused("the agent's id, which --agent-id gives as well,", &error)
+        })?;
         let (token, pin) = self.try_pin(pin_file)?;
         if let Some(file) = so_pin_file {
             self.forget_officer(&token, file)?;
@@ -94,39 +103,59 @@ impl Custody {
             recipients,
             approvers,
         };
-        let contents = Contents { terms: terms.clone(), pin, previous: None, spent: Mark::default() };
+        let contents =
+            Contents { terms: terms.clone(), pin, previous: None, spent: Mark::default() };
         seal(&self.place, &token, contents, || Ok(()), "the vault could not be sealed")?;
         self.keep_config(&terms);
         let rotates = Closing::rotates(token.profile());
         if rotates {
-            fs::remove_file(pin_file)
-                .map_err(|error| HostError::refused("the PIN file is of no use any more", &error))?;
+            fs::remove_file(pin_file).map_err(|error| {
+                HostError::refused("the PIN file is of no use any more", &error)
+            })?;
         }
         Ok(shown(&terms, rotates))
     }
 
     /// Those who will open a vault that is not there yet, and those who will approve its changes.
-    fn first_people(&self, officer: bool, overwrite: bool) -> Result<(Vec<Recipient>, Vec<SealedApprover>), HostError> {
+    fn first_people(
+        &self,
+        officer: bool,
+        overwrite: bool,
+    ) -> Result<(Vec<Recipient>, Vec<SealedApprover>), HostError> {
         if self.place.exists() {
-            return Err(HostError::Refused("this vault was made already: countersign vault show".to_owned()));
+            return Err(HostError::Refused(
+                "this vault was made already: countersign vault show".to_owned(),
+            ));
         }
         if self.unsealers().len() < 2 {
-            tracing::warn!("one YubiKey only opens this vault: where it is lost, the keys are lost");
+            tracing::warn!(
+                "one YubiKey only opens this vault: where it is lost, the keys are lost"
+            );
         }
-        let recipients = self.unsealers().iter().map(|one| recipient(one, overwrite)).collect::<Result<_, _>>()?;
-        let approvers: Vec<_> = self.config.policy.approvers.iter().filter_map(SealedApprover::of).collect();
+        let recipients = self
+            .unsealers()
+            .iter()
+            .map(|one| recipient(one, overwrite))
+            .collect::<Result<_, _>>()?;
+        let approvers: Vec<_> =
+            self.config.policy.approvers.iter().filter_map(SealedApprover::of).collect();
         if officer && !self.rotates()? {
-            return Err(HostError::Refused("this token cannot have a PIN set: change it by hand".to_owned()));
+            return Err(HostError::Refused(
+                "this token cannot have a PIN set: change it by hand".to_owned(),
+            ));
         }
         if approvers.is_empty() && self.settings.is_vault() {
-            return Err(HostError::Refused("agent.toml names no approver: nobody could ever have it sign".to_owned()));
+            return Err(HostError::Refused(
+                "agent.toml names no approver: nobody could ever have it sign".to_owned(),
+            ));
         }
         Ok((recipients, approvers))
     }
 
     /// Logs in to the token once, which proves its first PIN.
     fn try_pin(&self, file: &Path) -> Result<(Arc<Token>, LockedMemory), HostError> {
-        let with_file = TokenSettings { pin: PinSource::File(file.to_owned()), ..self.settings.clone() };
+        let with_file =
+            TokenSettings { pin: PinSource::File(file.to_owned()), ..self.settings.clone() };
         let pin = read_pin(&with_file)?;
         yubikey_gone();
         let unconfined = TokenSettings { confinement: Demand::Off, ..with_file };
@@ -134,20 +163,27 @@ impl Custody {
         Ok((login.token, pin))
     }
 
-    /// Sets a PIN of the security officer's that nobody knows: before anything is sealed, so that where it fails the same can
-    /// be asked for again.
+    /// Sets a PIN of the security officer's that nobody knows: before anything is sealed, so that
+    /// where it fails the same can be asked for again.
     fn forget_officer(&self, token: &Token, file: &Path) -> Result<(), HostError> {
         let failed = |error: &dyn std::fmt::Display| {
-            HostError::refused("the vault is not made: the security officer's PIN could not be changed", error)
+            HostError::refused(
+                "the vault is not made: the security officer's PIN could not be changed",
+                error,
+            )
         };
-        let known = read_pin(&TokenSettings { pin: PinSource::File(file.to_owned()), ..self.settings.clone() })?;
+        let known = read_pin(&TokenSettings {
+            pin: PinSource::File(file.to_owned()),
+            ..self.settings.clone()
+        })?;
         let unknown = random_pin(token.profile().pin.max_length).map_err(|error| failed(&error))?;
         let session = token.open_writing_session().map_err(HostError::from)?;
         let done = token.calls().login_as_officer(&session, &known);
         let done = done.and_then(|()| token.calls().set_pin(&session, &known, &unknown));
         done.map_err(|code| failed(&format!("{code:?}")))?;
         drop(session);
-        let left = "the security officer's PIN is another one now; remove its file, and make the vault without it";
+        let left = "the security officer's PIN is another one now; remove its file, and make the \
+                    vault without it";
         fs::remove_file(file).map_err(|error| HostError::refused(left, &error))
     }
 
@@ -155,18 +191,21 @@ impl Custody {
     pub fn show(&self) -> Result<serde_json::Value, HostError> {
         let found = self.place.read().map_err(|error| HostError::Refused(error.to_string()))?;
         let mut shown = shown(&found.sealed.terms, self.rotates()?);
-        shown["policy_in_force"] = (found.sealed.terms.policy_sha256 == self.config.policy.sha256).into();
+        shown["policy_in_force"] =
+            (found.sealed.terms.policy_sha256 == self.config.policy.sha256).into();
         shown["rotation_unfinished"] = found.is_next.into();
         Ok(shown)
     }
 
-    /// Proves that a YubiKey opens the vault, with a touch: nothing is signed, and the token is not even loaded.
+    /// Proves that a YubiKey opens the vault, with a touch: nothing is signed, and the token is not
+    /// even loaded.
     pub fn drill(&self, yubikey: &str) -> Result<serde_json::Value, HostError> {
         let found = self.place.read().map_err(|error| HostError::Refused(error.to_string()))?;
         self.owned()?;
         let settings = self.yubikey(yubikey)?;
         let serial = settings.yubikey_serial()?;
-        let opened = |error| HostError::Refused(format!("{yubikey} does not open the vault: {error}"));
+        let opened =
+            |error| HostError::Refused(format!("{yubikey} does not open the vault: {error}"));
         let point = found.sealed.point_for(serial).map_err(opened)?;
         let (card, pin) = (YubiKey::new(serial), card_pin(&settings, None)?);
         let agreed = card.agree(Slot::KEY_MANAGEMENT, point, &pin, announce(yubikey))?;
@@ -174,8 +213,9 @@ impl Custody {
         Ok(json!({"v": 1, "token": self.settings.name, "opened_by": yubikey, "serial": serial}))
     }
 
-    /// Seals anew: with a touch, and an approval unless only the PIN changes. The statement to approve goes to standard
-    /// output, one line; the signature is read from standard input, PEM, until its end.
+    /// Seals anew: with a touch, and an approval unless only the PIN changes. The statement to
+    /// approve goes to standard output, one line; the signature is read from standard input, PEM,
+    /// until its end.
     pub fn change(&self, change: &Change, overwrite: bool) -> Result<serde_json::Value, HostError> {
         self.owned()?;
         let prepared = Prepared::new(&self.settings, &[], None, None)?;
@@ -191,7 +231,9 @@ impl Custody {
         if unsealed.contents.terms != before {
             return Err(HostError::Refused("the vault holds other terms than its file".to_owned()));
         }
-        spent.check(&unsealed.contents.spent).map_err(|error| HostError::Refused(error.to_string()))?;
+        spent
+            .check(&unsealed.contents.spent)
+            .map_err(|error| HostError::Refused(error.to_string()))?;
         let (login, closing) = unsealed.log_in()?;
         let rotates = Closing::rotates(login.token.profile());
         drop(login);
@@ -200,7 +242,12 @@ impl Custody {
         Ok(shown(&terms, rotates))
     }
 
-    fn changed(&self, before: &Terms, change: &Change, overwrite: bool) -> Result<Terms, HostError> {
+    fn changed(
+        &self,
+        before: &Terms,
+        change: &Change,
+        overwrite: bool,
+    ) -> Result<Terms, HostError> {
         let mut terms = before.clone();
         match change {
             Change::Rotate => return Ok(terms),
@@ -212,20 +259,23 @@ impl Custody {
             }
             Change::Remove(name) => {
                 terms.recipients.retain(|one| one.name != *name);
-                if terms.recipients.is_empty() || terms.recipients.len() == before.recipients.len() {
+                if terms.recipients.is_empty() || terms.recipients.len() == before.recipients.len()
+                {
                     let reason = format!("{name} is none of its YubiKeys, or the only one");
                     return Err(HostError::Refused(reason));
                 }
             }
         }
         terms.policy_sha256.clone_from(&self.config.policy.sha256);
-        terms.approvers = self.config.policy.approvers.iter().filter_map(SealedApprover::of).collect();
+        terms.approvers =
+            self.config.policy.approvers.iter().filter_map(SealedApprover::of).collect();
         Ok(terms)
     }
 
     /// Has those who could approve before say yes to what comes.
     fn approved(&self, before: &Terms, terms: &Terms) -> Result<(), HostError> {
-        let found = Difference::between(before, terms, &self.config, &self.place, &self.config_file);
+        let found =
+            Difference::between(before, terms, &self.config, &self.place, &self.config_file);
         let sentences = if found.whole { 0 } else { found.loosens.len() };
         let statement = Statement {
             purpose: Purpose::Approval,
@@ -235,7 +285,11 @@ impl Custody {
             policy_sha256: before.policy_sha256.clone(),
             subject: Subject::Vault {
                 token: terms.token.clone(),
-                recipients: terms.recipients.iter().map(|one| (one.name.clone(), one.serial)).collect(),
+                recipients: terms
+                    .recipients
+                    .iter()
+                    .map(|one| (one.name.clone(), one.serial))
+                    .collect(),
                 policy_sha256: terms.policy_sha256.clone(),
                 terms_sha256: terms.sha256(),
                 loosens: found.loosens,
@@ -244,9 +298,14 @@ impl Custody {
         };
         fits(sentences, &statement)
             .map_err(|reason| HostError::refused("the change cannot be shown whole", &reason))?;
-        let approvers = before.approvers.iter().map(|one| json!({"name": one.name, "public_key": one.public_key}));
-        let asked = json!({"v": 1, "statement": statement, "approvers": approvers.collect::<Vec<_>>()});
-        writeln!(std::io::stdout(), "{asked}").map_err(|error| HostError::refused("standard output", &error))?;
+        let approvers = before
+            .approvers
+            .iter()
+            .map(|one| json!({"name": one.name, "public_key": one.public_key}));
+        let asked =
+            json!({"v": 1, "statement": statement, "approvers": approvers.collect::<Vec<_>>()});
+        writeln!(std::io::stdout(), "{asked}")
+            .map_err(|error| HostError::refused("standard output", &error))?;
         let mut sshsig = String::new();
         for line in std::io::stdin().lock().lines() {
             let line = line.map_err(|error| HostError::refused("standard input", &error))?;
@@ -258,8 +317,12 @@ impl Custody {
         }
         let expires_ms = statement.expires_ms;
         let mut collected = Collected::new(statement, 1);
-        let refused = |reason: &dyn std::fmt::Display| HostError::Refused(format!("it was not approved: {reason}"));
-        collected.take(collected.judge(&before.approvers(), &sshsig).map_err(|reason| refused(&reason))?);
+        let refused = |reason: &dyn std::fmt::Display| {
+            HostError::Refused(format!("it was not approved: {reason}"))
+        };
+        collected.take(
+            collected.judge(&before.approvers(), &sshsig).map_err(|reason| refused(&reason))?,
+        );
         if clock::wall_ms() >= expires_ms {
             return Err(refused(&"too late"));
         }
@@ -289,8 +352,11 @@ impl Custody {
 
     fn yubikey(&self, name: &str) -> Result<TokenSettings, HostError> {
         let found = self.unsealers().iter().find(|one| one.name == name).cloned();
-        let names = || self.unsealers().iter().map(|one| one.name.as_str()).collect::<Vec<_>>().join(", ");
-        found.ok_or_else(|| HostError::Refused(format!("{name} is not in sealed_by of agent.toml: {}", names())))
+        let names =
+            || self.unsealers().iter().map(|one| one.name.as_str()).collect::<Vec<_>>().join(", ");
+        found.ok_or_else(|| {
+            HostError::Refused(format!("{name} is not in sealed_by of agent.toml: {}", names()))
+        })
     }
 
     fn rotates(&self) -> Result<bool, HostError> {
@@ -306,7 +372,8 @@ fn owned_by(directory: &Path, user: u32) -> Result<(), HostError> {
             directory.display(),
             found.uid()
         ))),
-        _ => Ok(()), // what is not there yet is made by this user, and will be seen when it cannot be
+        // what is not there yet is made by this user, and will be seen when it cannot be
+        _ => Ok(()),
     }
 }
 
@@ -316,7 +383,8 @@ fn read_pin(settings: &TokenSettings) -> Result<LockedMemory, HostError> {
     Ok(pin.map_err(|error| HostError::PinUnavailable(error.to_string()))?.bytes)
 }
 
-/// A YubiKey whose key in 9d is proven to take PIN and touch each time; made there where the slot is empty.
+/// A YubiKey whose key in 9d is proven to take PIN and touch each time; made there where the slot
+/// is empty.
 fn recipient(settings: &TokenSettings, overwrite: bool) -> Result<Recipient, HostError> {
     let serial = settings.yubikey_serial()?;
     let slot = Slot::KEY_MANAGEMENT;
@@ -326,10 +394,11 @@ fn recipient(settings: &TokenSettings, overwrite: bool) -> Result<Recipient, Hos
         let pin = card_pin(settings, None)?;
         make_unsealing_key(&yubikey, &pin).map_err(|error| HostError::Card(error.to_string()))?;
     }
-    let (attested, attestation) =
-        attest(&yubikey, serial, slot, &roots).map_err(|error| HostError::Card(error.to_string()))?;
+    let (attested, attestation) = attest(&yubikey, serial, slot, &roots)
+        .map_err(|error| HostError::Card(error.to_string()))?;
     if attested.pin_policy != PinPolicy::Always {
-        let reason = format!("the key in slot {slot} of {} does not take the PIN each time", settings.name);
+        let reason =
+            format!("the key in slot {slot} of {} does not take the PIN each time", settings.name);
         return Err(HostError::Card(reason));
     }
     let public_key = BASE64.encode(&attested.public_key);
@@ -342,10 +411,16 @@ fn announce(yubikey: &str) -> countersign_token::yubikey::OnBlink {
 }
 
 fn shown(terms: &Terms, rotates: bool) -> serde_json::Value {
-    let opens: Vec<_> = terms.recipients.iter().map(|one| json!({"name": one.name, "serial": one.serial})).collect();
+    let opens: Vec<_> = terms
+        .recipients
+        .iter()
+        .map(|one| json!({"name": one.name, "serial": one.serial}))
+        .collect();
     let promise = match rotates {
         true => "one touch signs once; the PIN is another one afterwards",
-        false => "one touch reveals the PIN until it is changed by hand: this token cannot have one set",
+        false => {
+            "one touch reveals the PIN until it is changed by hand: this token cannot have one set"
+        }
     };
     let approvers: Vec<_> = terms.approvers.iter().map(|one| &one.name).collect();
     json!({

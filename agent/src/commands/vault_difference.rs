@@ -1,4 +1,5 @@
-//! What a vault would be sealed for that it is not sealed for now, as the approvers of that change are shown it.
+//! What a vault would be sealed for that it is not sealed for now, as the approvers of that change
+//! are shown it.
 
 use std::path::Path;
 
@@ -20,17 +21,24 @@ pub(super) struct Difference {
 }
 
 impl Difference {
-    pub(super) fn between(before: &Terms, after: &Terms, config: &Config, place: &Place, config_file: &Path) -> Self {
+    pub(super) fn between(
+        before: &Terms,
+        after: &Terms,
+        config: &Config,
+        place: &Place,
+        config_file: &Path,
+    ) -> Self {
         let mut found = Self::default();
         found.recipients(&before.recipients, &after.recipients);
         if before.policy_sha256 == after.policy_sha256 {
             return found;
         }
-        let kept = kept(place, config_file).filter(|kept| kept.policy.sha256 == before.policy_sha256);
+        let kept =
+            kept(place, config_file).filter(|kept| kept.policy.sha256 == before.policy_sha256);
         found.whole = kept.is_none();
         if found.whole {
-            let unknown =
-                "the agent.toml that it was sealed for is not kept beside it: all of the new one counts as new";
+            let unknown = "the agent.toml that it was sealed for is not kept beside it: all of the \
+                           new one counts as new";
             found.loosens.push(unknown.to_owned());
         }
         let kept = kept.unwrap_or_else(|| without_rules(config));
@@ -42,12 +50,17 @@ impl Difference {
 
     fn recipients(&mut self, before: &[Recipient], after: &[Recipient]) {
         let is_in = |all: &[Recipient], one: &Recipient| {
-            all.iter().any(|other| (other.serial, &other.public_key) == (one.serial, &one.public_key))
+            all.iter()
+                .any(|other| (other.serial, &other.public_key) == (one.serial, &one.public_key))
         };
         let opens = after.iter().filter(|one| !is_in(before, one));
-        self.loosens.extend(opens.map(|one| format!("the {} opens the vault, as it did not before", described(one))));
+        self.loosens
+            .extend(opens.map(|one| {
+                format!("the {} opens the vault, as it did not before", described(one))
+            }));
         let gone = before.iter().filter(|one| !is_in(after, one));
-        self.loosens.extend(gone.map(|one| format!("the {} no longer opens the vault", described(one))));
+        self.loosens
+            .extend(gone.map(|one| format!("the {} no longer opens the vault", described(one))));
     }
 }
 
@@ -57,7 +70,8 @@ fn described(one: &Recipient) -> String {
     format!("YubiKey {} (serial {}, key in 9d SHA256:{fingerprint})", word(&one.name), one.serial)
 }
 
-/// The configuration that stands beside the vault; whoever could change it gains nothing, since its hash is sealed.
+/// The configuration that stands beside the vault; whoever could change it gains nothing, since its
+/// hash is sealed.
 fn kept(place: &Place, config_file: &Path) -> Option<Config> {
     config::parse(place.kept_config()?, config_file, &Facts::of_this_process()).ok()
 }
@@ -65,7 +79,8 @@ fn kept(place: &Place, config_file: &Path) -> Option<Config> {
 /// The same configuration, by which nobody may do anything.
 fn without_rules(config: &Config) -> Config {
     let mut none = config.clone();
-    let Policy { clients, destinations, transfers, approvers, approval_timeout_ms: _, sha256: _ } = &mut none.policy;
+    let Policy { clients, destinations, transfers, approvers, approval_timeout_ms: _, sha256: _ } =
+        &mut none.policy;
     clients.clear();
     destinations.clear();
     transfers.clear();

@@ -1,7 +1,9 @@
-//! The enrol child: puts a secret on a token, or makes, activates or removes a key, for one operation, then exits.
+//! The enrol child: puts a secret on a token, or makes, activates or removes a key, for one
+//! operation, then exits.
 //!
-//! It is started by the front and speaks to it over `control`; the operator's terminal or pipe comes as a descriptor of
-//! its own, so that the secret passes neither the command line tool's protocol nor the front.
+//! It is started by the front and speaks to it over `control`; the operator's terminal or pipe
+//! comes as a descriptor of its own, so that the secret passes neither the command line tool's
+//! protocol nor the front.
 
 pub mod card_enrolment;
 pub mod import;
@@ -34,12 +36,18 @@ use crate::yubikey::new_key;
 use operation::{Enrolment, NewKey};
 use operator::{Operator, Wanted};
 
-/// Carries out the one operation asked for over `control`; `operator` is where the operator enters secrets.
+/// Carries out the one operation asked for over `control`; `operator` is where the operator enters
+/// secrets.
 ///
 /// Returns false where the front could not be understood or told.
 ///
 /// A vault's token is what `config` says, whatever the front says.
-pub fn run(control: OwnedFd, operator: &OwnedFd, config: (&Path, &Facts), front_writes: &[PathBuf]) -> bool {
+pub fn run(
+    control: OwnedFd,
+    operator: &OwnedFd,
+    config: (&Path, &Facts),
+    front_writes: &[PathBuf],
+) -> bool {
     let mut stream = UnixStream::from(control);
     let (settings, request) = match read_requests(&mut stream) {
         Ok(requests) => requests,
@@ -66,10 +74,12 @@ fn carry_out(
     operator: &OwnedFd,
 ) -> Result<EnrolReply, EnrolError> {
     confine::hide_memory().map_err(HostError::unprotected)?;
-    // Out of the terminal's session: a process in its background could neither read it nor switch echo off.
+    // Out of the terminal's session: a process in its background could neither read it nor switch
+    // echo off.
     confine::leave_terminal();
     let signals = sys::termination_signals().map_err(HostError::unprotected)?;
-    let operator = Operator { input: operator.as_fd(), cancel: vec![control.as_fd(), signals.as_fd()] };
+    let operator =
+        Operator { input: operator.as_fd(), cancel: vec![control.as_fd(), signals.as_fd()] };
     if !is_plain_name(request.name()) {
         return Err(EnrolError::Name(request.name().to_owned()));
     }
@@ -79,7 +89,12 @@ fn carry_out(
     let new_key = enter(request, &operator)?;
     let terminal = operator.terminal();
     if settings.is_vault() {
-        return in_vault(&settings.name, (config, front_writes), (request, new_key), terminal.as_ref());
+        return in_vault(
+            &settings.name,
+            (config, front_writes),
+            (request, new_key),
+            terminal.as_ref(),
+        );
     }
     let login = login::log_in(settings, front_writes, terminal.as_ref(), login::Keeper::None)?;
     confine::follow_parent().map_err(HostError::unprotected)?;
@@ -94,16 +109,22 @@ fn in_vault(
     terminal: Option<&Terminal<'_>>,
 ) -> Result<EnrolReply, EnrolError> {
     let refused = |error: crate::vault::spent::NotSpent| HostError::Refused(error.to_string());
-    // A module that the front names would see the PIN: what is loaded stands in the file that the vault was sealed for.
-    let config =
-        config::load_with(config.0, config.1).map_err(|error| HostError::Refused(format!("agent.toml: {error}")))?;
-    let token = config.tokens.iter().find(|token| token.settings.name == name && token.settings.is_vault());
+    // A module that the front names would see the PIN: what is loaded stands in the file that the
+    // vault was sealed for.
+    let config = config::load_with(config.0, config.1)
+        .map_err(|error| HostError::Refused(format!("agent.toml: {error}")))?;
+    let token =
+        config.tokens.iter().find(|token| token.settings.name == name && token.settings.is_vault());
     let absent = || HostError::Refused(format!("agent.toml has no vault named {name:?}"));
     let settings = &token.ok_or_else(absent)?.settings;
     let prepared = Prepared::new(settings, front_writes, terminal, Some(&config.policy.sha256))?;
     confine::follow_parent().map_err(HostError::unprotected)?;
     let spent = Spent::open(prepared.place()).map_err(refused)?;
-    let text = format!("Touch {}: it blinks, and the vault opens to change {}.\n", prepared.card(), request.name());
+    let text = format!(
+        "Touch {}: it blinks, and the vault opens to change {}.\n",
+        prepared.card(),
+        request.name()
+    );
     if let Some(terminal) = terminal {
         terminal.show(&text).map_err(|_| EnrolError::Cancelled)?;
     }
@@ -117,16 +138,24 @@ fn in_vault(
     done
 }
 
-fn on_token(login: Login, request: &EnrolRequest, new_key: Option<NewKey>) -> Result<EnrolReply, EnrolError> {
+fn on_token(
+    login: Login,
+    request: &EnrolRequest,
+    new_key: Option<NewKey>,
+) -> Result<EnrolReply, EnrolError> {
     let enrolment = Enrolment::open(login, request.name())?;
     match (request, new_key) {
         (EnrolRequest::Activate { api_key, .. }, _) => enrolment.activate(api_key),
-        (EnrolRequest::Add { enrolled_for, .. }, Some(new_key)) => enrolment.add(new_key, enrolled_for.clone()),
+        (EnrolRequest::Add { enrolled_for, .. }, Some(new_key)) => {
+            enrolment.add(new_key, enrolled_for.clone())
+        }
         (EnrolRequest::Add { .. }, None) => Err(EnrolError::Cancelled),
         (EnrolRequest::Generate { slot: SlotChoice { slot: Some(_), .. }, .. }, _) => {
             Err(EnrolError::Input("only a YubiKey has slots".to_owned()))
         }
-        (EnrolRequest::Generate { algorithm, modulus_bits, .. }, _) => enrolment.generate(*algorithm, *modulus_bits),
+        (EnrolRequest::Generate { algorithm, modulus_bits, .. }, _) => {
+            enrolment.generate(*algorithm, *modulus_bits)
+        }
         (EnrolRequest::Remove { .. }, _) => enrolment.remove(),
     }
 }
@@ -157,9 +186,11 @@ fn on_yubikey(
     }
 }
 
-/// Asks the operator for what an `Add` needs, before the login: people are slow, and tokens drop unused sessions.
+/// Asks the operator for what an `Add` needs, before the login: people are slow, and tokens drop
+/// unused sessions.
 fn enter(request: &EnrolRequest, operator: &Operator<'_>) -> Result<Option<NewKey>, EnrolError> {
-    let EnrolRequest::Add { name, exchange, algorithms, secret_encoding, passphrase, .. } = request else {
+    let EnrolRequest::Add { name, exchange, algorithms, secret_encoding, passphrase, .. } = request
+    else {
         return Ok(None);
     };
     let needs_passphrase = passphrase.is_needed();

@@ -1,8 +1,10 @@
-//! Keeps the PIN of one trading token while the agent runs, so that a host that died at night opens it again without a person.
+//! Keeps the PIN of one trading token while the agent runs, so that a host that died at night opens
+//! it again without a person.
 //!
-//! The first host that asks is waited for with a touch. From then on this process has the PIN in locked memory, the door at
-//! which the spawner hands it connections to hosts, and nothing else: no file, no program, no other socket. The front has
-//! no end of those connections. It ends with the agent, and as soon as something else is asked for than was touched for.
+//! The first host that asks is waited for with a touch. From then on this process has the PIN in
+//! locked memory, the door at which the spawner hands it connections to hosts, and nothing else: no
+//! file, no program, no other socket. The front has no end of those connections. It ends with the
+//! agent, and as soon as something else is asked for than was touched for.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -37,7 +39,8 @@ pub fn run(control: OwnedFd, door: &OwnedFd) -> Result<(), HostError> {
     // Left unread: the front decides when its processes end, not a signal to the whole service.
     let _signals = sys::termination_signals().map_err(HostError::unprotected)?;
     let mut front = UnixStream::from(control);
-    let settings: TokenSettings = Frames::default().receive(&mut front).map_err(|error| lost(&error))?;
+    let settings: TokenSettings =
+        Frames::default().receive(&mut front).map_err(|error| lost(&error))?;
     let mut kept = None;
     while let Some(host) = next_host(&front, door)? {
         let Some(wanted) = question(&host) else { continue };
@@ -45,7 +48,8 @@ pub fn run(control: OwnedFd, door: &OwnedFd) -> Result<(), HostError> {
             Some(kept) => Ok(kept),
             None => Kept::open(&settings),
         };
-        let opened = opened.and_then(|kept: Kept| if kept.wanted == wanted { Ok(kept) } else { Err(another()) });
+        let opened = opened
+            .and_then(|kept: Kept| if kept.wanted == wanted { Ok(kept) } else { Err(another()) });
         // A host that is gone asks again when it is back.
         let _ = send(&host, &opened.as_ref().map(drop).map_err(Clone::clone), &[]);
         let opened = opened?;
@@ -61,7 +65,9 @@ impl Kept {
         let wanted = wanted(settings, &unseal::identity(settings)?);
         let pin = unseal::unsealed_pin(settings, None)?;
         confine::enter(settings.confinement, Some(&Files::default()), Calls::Host(Reach::OwnFiles))
-            .map_err(|error| HostError::Refused(format!("the keeper of its PIN could not be confined: {error}")))?;
+            .map_err(|error| {
+                HostError::Refused(format!("the keeper of its PIN could not be confined: {error}"))
+            })?;
         Ok(Self { wanted, pin })
     }
 }
@@ -96,5 +102,7 @@ fn question(host: &OwnedFd) -> Option<Wanted> {
 
 /// The next keeper opens what is there now, with a touch.
 fn another() -> HostError {
-    HostError::Card("its sealed PIN is another one than the one that was kept: a touch opens it".to_owned())
+    HostError::Card(
+        "its sealed PIN is another one than the one that was kept: a touch opens it".to_owned(),
+    )
 }

@@ -1,4 +1,5 @@
-//! From settings to a token that is logged in: read the PIN, keep the record of attempts, call C_Login at most once.
+//! From settings to a token that is logged in: read the PIN, keep the record of attempts, call
+//! C_Login at most once.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,11 +26,13 @@ pub enum Keeper {
     OnStandardOutput,
 }
 
-/// Reads the PIN, loads the module, logs in, and gives up what it took to get there: what follows is confined.
+/// Reads the PIN, loads the module, logs in, and gives up what it took to get there: what follows
+/// is confined.
 ///
-/// The environment is replaced and the module loaded only after the PIN was read: asking for it may start pinentry, and
-/// after C_Initialize nothing may fork. The record is locked from before the search until after C_Login, so that two of our
-/// processes do not log in to one token at the same moment.
+/// The environment is replaced and the module loaded only after the PIN was read: asking for it may
+/// start pinentry, and after C_Initialize nothing may fork. The record is locked from before the
+/// search until after C_Login, so that two of our processes do not log in to one token at the same
+/// moment.
 pub fn log_in(
     settings: &TokenSettings,
     front_writes: &[PathBuf],
@@ -44,10 +47,14 @@ pub fn log_in(
     check(&record()?, settings, &source.identity(), PinFlags::default())?;
     let pin = source.read(settings, operator, keeper)?;
     if !(profile.pin.min_length..=profile.pin.max_length).contains(&pin.bytes.as_bytes().len()) {
-        return Err(HostError::PinUnavailable(format!("{} takes {}", profile.title, profile.pin.form)));
+        return Err(HostError::PinUnavailable(format!(
+            "{} takes {}",
+            profile.title, profile.pin.form
+        )));
     }
     let mut record = record()?;
-    sys::replace_environment(&settings.environment).map_err(|error| HostError::Module(error.to_string()))?;
+    sys::replace_environment(&settings.environment)
+        .map_err(|error| HostError::Module(error.to_string()))?;
     let token = Token::find(settings, profile)?;
     let keeper = token.open_session().map_err(HostError::from)?;
     attempt(&token, &keeper, settings, &mut record, (&pin.source, &pin.bytes), true)?;
@@ -57,10 +64,14 @@ pub fn log_in(
 
 fn confined(settings: &TokenSettings, profile: &Profile) -> Result<Limits, HostError> {
     let files = confine::token_files(profile, settings);
-    confine::enter(settings.confinement, Some(&files), Calls::Host(profile.reach)).map_err(|error| {
-        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-        HostError::Refused(format!("{error}{cause}"))
-    })
+    confine::enter(settings.confinement, Some(&files), Calls::Host(profile.reach)).map_err(
+        |error| {
+            let cause = std::error::Error::source(&error)
+                .map(|cause| format!(": {cause}"))
+                .unwrap_or_default();
+            HostError::Refused(format!("{error}{cause}"))
+        },
+    )
 }
 
 /// Where the PIN comes from.
@@ -73,7 +84,9 @@ enum Source {
 impl Source {
     fn open(settings: &TokenSettings) -> Result<Self, HostError> {
         match &settings.pin {
-            PinSource::Sealed(sealed) if sealed.reopen.is_some() => unseal::identity(settings).map(Self::Sealed),
+            PinSource::Sealed(sealed) if sealed.reopen.is_some() => {
+                unseal::identity(settings).map(Self::Sealed)
+            }
             _ => OpenSource::open(settings).map(Self::Plain).map_err(unavailable),
         }
     }
@@ -85,7 +98,12 @@ impl Source {
         }
     }
 
-    fn read(self, settings: &TokenSettings, operator: Option<&Terminal<'_>>, keeper: Keeper) -> Result<Pin, HostError> {
+    fn read(
+        self,
+        settings: &TokenSettings,
+        operator: Option<&Terminal<'_>>,
+        keeper: Keeper,
+    ) -> Result<Pin, HostError> {
         match (self, keeper) {
             (source, Keeper::OnStandardOutput) => {
                 let source = source.identity();
@@ -94,7 +112,9 @@ impl Source {
             (Self::Sealed(source), Keeper::None) => {
                 Ok(Pin { bytes: unseal::unsealed_pin(settings, operator)?, source })
             }
-            (Self::Plain(source), Keeper::None) => source.read(&settings.name, operator).map_err(unavailable),
+            (Self::Plain(source), Keeper::None) => {
+                source.read(&settings.name, operator).map_err(unavailable)
+            }
         }
     }
 }

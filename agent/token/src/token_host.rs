@@ -1,7 +1,7 @@
 //! The host's main loop: reads what one read brought, signs MACs inline, answers with one write.
 //!
-//! RSA, P-256 and Ed25519 go to a second thread with a session of its own, so that they hold up nobody; a profile may ask
-//! for more threads, and then everything goes to them.
+//! RSA, P-256 and Ed25519 go to a second thread with a session of its own, so that they hold up
+//! nobody; a profile may ask for more threads, and then everything goes to them.
 
 pub mod card_host;
 pub mod catalogue;
@@ -64,12 +64,20 @@ pub fn run(control: OwnedFd, front_writes: &[PathBuf]) -> End {
     end
 }
 
-fn serve(stream: &mut UnixStream, frames: &mut Frames, front_writes: &[PathBuf]) -> Result<(), HostError> {
+fn serve(
+    stream: &mut UnixStream,
+    frames: &mut Frames,
+    front_writes: &[PathBuf],
+) -> Result<(), HostError> {
     confine::hide_memory().map_err(HostError::unprotected)?;
     let settings: TokenSettings = match frames.receive(stream) {
         Ok(settings) => settings,
         Err(FrameError::Closed) => return Ok(()),
-        Err(error) => return Err(HostError::Refused(format!("the front's settings cannot be read: {error}"))),
+        Err(error) => {
+            return Err(HostError::Refused(format!(
+                "the front's settings cannot be read: {error}"
+            )));
+        }
     };
     if settings.is_yubikey() {
         return yubikey_host::serve(&settings, stream, frames);
@@ -85,8 +93,9 @@ fn serve(stream: &mut UnixStream, frames: &mut Frames, front_writes: &[PathBuf])
     host.serve(stream, frames)
 }
 
-/// How long an answer may wait for the next to go with it in one write: the requests of one read may take a slow token longer
-/// than the front waits for any, and a front with a CPU of its own finishes the first while the last are signed.
+/// How long an answer may wait for the next to go with it in one write: the requests of one read
+/// may take a slow token longer than the front waits for any, and a front with a CPU of its own
+/// finishes the first while the last are signed.
 const COLLECTING: Duration = Duration::from_micros(200);
 
 struct Host {
@@ -111,7 +120,11 @@ impl Host {
 
     fn announce(&mut self) -> Result<(), HostError> {
         let token = self.login.token.facts().clone();
-        self.answer(&FromHost::Ready { token, keys: self.catalogue.describe(), limits: self.login.limits.clone() })?;
+        self.answer(&FromHost::Ready {
+            token,
+            keys: self.catalogue.describe(),
+            limits: self.login.limits.clone(),
+        })?;
         self.flush()
     }
 
@@ -147,7 +160,9 @@ impl Host {
                 let result = self.self_test.run(&self.login.token, &mut self.signer);
                 self.conclude(id, result.map(|()| FromHost::SelfTested { id }))?;
             }
-            ToHost::Sign { id, key, algorithm, message } => self.sign(id, key, algorithm, message.0)?,
+            ToHost::Sign { id, key, algorithm, message } => {
+                self.sign(id, key, algorithm, message.0)?
+            }
             ToHost::Stop => return Ok(Next::End),
         }
         Ok(Next::Continue)
@@ -162,13 +177,23 @@ impl Host {
         Ok(())
     }
 
-    fn sign(&mut self, id: u64, name: &str, algorithm: Algorithm, message: &[u8]) -> Result<(), HostError> {
+    fn sign(
+        &mut self,
+        id: u64,
+        name: &str,
+        algorithm: Algorithm,
+        message: &[u8],
+    ) -> Result<(), HostError> {
         let Some(key) = self.catalogue.key(name) else {
-            return self.answer(&FromHost::Failed { id, error: HostError::KeyUnknown(name.to_owned()) });
+            return self
+                .answer(&FromHost::Failed { id, error: HostError::KeyUnknown(name.to_owned()) });
         };
         if key.algorithm() != algorithm {
             let reason = format!("it is a key for {}", key.algorithm());
-            return self.answer(&FromHost::Failed { id, error: HostError::Unsupported { algorithm, reason } });
+            return self.answer(&FromHost::Failed {
+                id,
+                error: HostError::Unsupported { algorithm, reason },
+            });
         }
         if self.workers.take(algorithm) {
             return self.workers.send(Job { id, key: key.clone(), message: message.to_vec() });
@@ -177,7 +202,8 @@ impl Host {
         self.conclude(id, result)
     }
 
-    /// Answers with a result; an error that only a new process can cure ends the host after the answer.
+    /// Answers with a result; an error that only a new process can cure ends the host after the
+    /// answer.
     fn conclude(&mut self, id: u64, result: Result<FromHost, Fault>) -> Result<(), HostError> {
         match result {
             Ok(answer) => self.answer(&answer),
@@ -202,10 +228,12 @@ impl Host {
 
     /// Waits for the front; meanwhile keeps sessions in use that the token would drop.
     ///
-    /// A read that waits is woken as well when the front reads an answer, to no use; a poll for reading is not.
+    /// A read that waits is woken as well when the front reads an answer, to no use; a poll for
+    /// reading is not.
     fn wait(&mut self, stream: &UnixStream) -> Result<(), HostError> {
         let idle_timeout = self.login.token.profile().idle_timeout_s;
-        let pause = idle_timeout.and_then(|seconds| Timespec::try_from(Duration::from_secs(seconds) / 3).ok());
+        let pause = idle_timeout
+            .and_then(|seconds| Timespec::try_from(Duration::from_secs(seconds) / 3).ok());
         loop {
             let mut front = [PollFd::new(stream, PollFlags::IN)];
             let ready = rustix::io::retry_on_intr(|| poll(&mut front, pause.as_ref()));

@@ -1,7 +1,9 @@
-//! The vault host: one process for one signature. It believes the front nothing: module, YubiKey and policy it reads from
-//! `agent.toml` itself, the request from what the approvers signed, and what was spent from a record of its own.
+//! The vault host: one process for one signature. It believes the front nothing: module, YubiKey
+//! and policy it reads from `agent.toml` itself, the request from what the approvers signed, and
+//! what was spent from a record of its own.
 //!
-//! Judge → touch → judge the time → put on record → C_Login → C_Sign → log out → answer → another PIN → exit.
+//! Judge → touch → judge the time → put on record → C_Login → C_Sign → log out → answer → another
+//! PIN → exit.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -29,7 +31,8 @@ use crate::token::objects::{self, Protection};
 use crate::vault::open::{Prepared, Unsealed};
 use crate::vault::spent::{Entry, Spent};
 
-/// Carries out the one request of `control`. False where something went wrong that the front was not told.
+/// Carries out the one request of `control`. False where something went wrong that the front was
+/// not told.
 pub fn run(control: OwnedFd, config_file: &Path, facts: &Facts, front_writes: &[PathBuf]) -> bool {
     let mut stream = UnixStream::from(control);
     let begun = Instant::now();
@@ -76,15 +79,20 @@ impl Host<'_> {
         let policy = &config.policy;
         let prepared = self.prepare(&config)?;
         let judged = self.judge(policy, &prepared)?;
-        let mut spent = Spent::open(prepared.place()).map_err(|error| HostError::Refused(error.to_string()))?;
+        let mut spent =
+            Spent::open(prepared.place()).map_err(|error| HostError::Refused(error.to_string()))?;
         spent.admit(&entry(&judged)).map_err(|error| HostError::Refused(error.to_string()))?;
         let prepared_in = self.begun.elapsed();
         let unsealed = self.touch(prepared)?;
         let after_touch = Instant::now();
-        judged.still_in_time(policy, clock::wall_ms()).map_err(|refusal| HostError::Refused(refusal.to_string()))?;
-        let recorded = spent.check(&unsealed.contents.spent).and_then(|()| spent.add(entry(&judged)));
+        judged
+            .still_in_time(policy, clock::wall_ms())
+            .map_err(|refusal| HostError::Refused(refusal.to_string()))?;
+        let recorded =
+            spent.check(&unsealed.contents.spent).and_then(|()| spent.add(entry(&judged)));
         recorded.map_err(|error| HostError::Refused(error.to_string()))?;
-        // SoftHSM rewrites its files at C_Login and C_SetPIN: a process whose parent dies now goes on to its end.
+        // SoftHSM rewrites its files at C_Login and C_SetPIN: a process whose parent dies now goes
+        // on to its end.
         confine::outlive_parent().map_err(HostError::unprotected)?;
         let (login, closing) = unsealed.log_in()?;
         let signed = self.signature(&login, &judged);
@@ -105,8 +113,15 @@ impl Host<'_> {
     fn prepare(&self, config: &Config) -> Result<Prepared, HostError> {
         let token = config.tokens.iter().find(|token| token.settings.name == self.request.token);
         let token = token.filter(|token| token.settings.is_vault());
-        let absent = || HostError::Refused(format!("agent.toml has no vault named {:?}", self.request.token));
-        Prepared::new(&token.ok_or_else(absent)?.settings, self.front_writes, None, Some(&config.policy.sha256))
+        let absent = || {
+            HostError::Refused(format!("agent.toml has no vault named {:?}", self.request.token))
+        };
+        Prepared::new(
+            &token.ok_or_else(absent)?.settings,
+            self.front_writes,
+            None,
+            Some(&config.policy.sha256),
+        )
     }
 
     fn judge(&self, policy: &Policy, prepared: &Prepared) -> Result<Judged, HostError> {
@@ -116,7 +131,8 @@ impl Host<'_> {
     }
 
     fn touch(&self, prepared: Prepared) -> Result<Unsealed, HostError> {
-        let writer = self.stream.try_clone().map_err(|error| HostError::refused("the front", &error))?;
+        let writer =
+            self.stream.try_clone().map_err(|error| HostError::refused("the front", &error))?;
         let (yubikey, writer) = (prepared.card().to_owned(), Mutex::new(writer));
         let writer = Arc::new(writer);
         prepared.touch(Box::new(move || {
@@ -130,18 +146,23 @@ impl Host<'_> {
     fn signature(&self, login: &Login, judged: &Judged) -> Result<Made, HostError> {
         let (name, session) = (judged.key_name(), &login.keeper);
         let unknown = || HostError::KeyUnknown(name.to_owned());
-        let stored = objects::stored_record(session, name).map_err(HostError::from)?.ok_or_else(unknown)?;
+        let stored =
+            objects::stored_record(session, name).map_err(HostError::from)?.ok_or_else(unknown)?;
         let record = stored.record;
-        let (Some(enrolled), Some(api_key)) = (&record.enrolled_for, &record.api_key) else { return Err(unknown()) };
+        let (Some(enrolled), Some(api_key)) = (&record.enrolled_for, &record.api_key) else {
+            return Err(unknown());
+        };
         let algorithm = judged.algorithm();
         let profile = login.token.profile();
         let mechanism = SigningMechanism::choose(algorithm, profile, login.token.mechanisms());
         let mechanism = mechanism.filter(|_| record.algorithm == algorithm).ok_or_else(unknown)?;
-        let key = objects::find_key(session, &record).map_err(HostError::from)?.ok_or_else(unknown)?;
+        let key =
+            objects::find_key(session, &record).map_err(HostError::from)?.ok_or_else(unknown)?;
         if !Protection::of(session, key).map_err(HostError::from)?.keeps_the_key() {
             return Err(HostError::Refused("the token could give this key away".to_owned()));
         }
-        let receive_window_ms = judged.exchange().facts().receive_window.map(|window| window.default_ms);
+        let receive_window_ms =
+            judged.exchange().facts().receive_window.map(|window| window.default_ms);
         let (now_ms, stamped_since_boot_ms) = (clock::wall_ms(), clock::since_boot_ms());
         let nonce = self.request.nonce;
         let stamp = Stamp { now_ms, nonce, random: random::bytes(), receive_window_ms };
@@ -149,10 +170,17 @@ impl Host<'_> {
         let draft = draft.map_err(|refusal| HostError::Refused(refusal.to_string()))?;
         let mut signature = [0; LONGEST_SIGNATURE];
         let input = mechanism.input(&draft.message);
-        let signed = login.token.calls().sign(session, mechanism.kind(), key, &input, &mut signature);
+        let signed =
+            login.token.calls().sign(session, mechanism.kind(), key, &input, &mut signature);
         let length = signed.map_err(|code| Fault::of_code(code, "C_Sign").error)?;
-        let passphrase = record.passphrase.as_ref().map(|passphrase| SecretString::from(passphrase.as_str()));
-        Ok(Made { draft, signature_bytes: signature[..length].to_vec(), passphrase, stamped_since_boot_ms })
+        let passphrase =
+            record.passphrase.as_ref().map(|passphrase| SecretString::from(passphrase.as_str()));
+        Ok(Made {
+            draft,
+            signature_bytes: signature[..length].to_vec(),
+            passphrase,
+            stamped_since_boot_ms,
+        })
     }
 
     fn answer(&self, made: Made, own_share: Duration) -> Result<(), HostError> {

@@ -1,9 +1,11 @@
-//! One YubiKey by PC/SC: signs, agrees on keys, says what its PIV slots hold. For any process that may reach pcscd.
+//! One YubiKey by PC/SC: signs, agrees on keys, says what its PIV slots hold. For any process that
+//! may reach pcscd.
 //!
-//! Nothing is held between two calls: each connects, looks for the serial, and does its work in one transaction that is
-//! opened before the PIN is verified and ends after the PIN is forgotten again. So a YubiKey that was unplugged, or a
-//! pcscd that was started anew, needs no repair, and no other program can use the PIN or take over the touch.
-//! `docs/decisions/0012-yubikey-by-pcsc.md` says why this is not the `yubikey` crate's connection.
+//! Nothing is held between two calls: each connects, looks for the serial, and does its work in one
+//! transaction that is opened before the PIN is verified and ends after the PIN is forgotten again.
+//! So a YubiKey that was unplugged, or a pcscd that was started anew, needs no repair, and no other
+//! program can use the PIN or take over the touch. `docs/decisions/0012-yubikey-by-pcsc.md` says
+//! why this is not the `yubikey` crate's connection.
 
 mod apdu;
 mod connection;
@@ -33,7 +35,8 @@ use connection::Open;
 /// Who is refused sooner was not refused for want of a finger.
 const NO_TOUCH_WAS_AWAITED: Duration = Duration::from_millis(100);
 
-/// Longest message an Ed25519 key signs, in bytes: it goes to the YubiKey whole, whose buffer takes 3,072.
+/// Longest message an Ed25519 key signs, in bytes: it goes to the YubiKey whole, whose buffer takes
+/// 3,072.
 pub const LONGEST_ED25519_MESSAGE: usize = 3_000;
 
 const VERIFIED: u16 = 0x9000;
@@ -101,14 +104,17 @@ impl YubiKey {
         self.open(|open| Ok(open.facts()))
     }
 
-    /// The same, as far as possible without sending it anything, which would end what other programs have selected in it.
+    /// The same, as far as possible without sending it anything, which would end what other
+    /// programs have selected in it.
     pub fn check_presence(&self) -> Result<(), CardError> {
         if connection::is_where_it_was(&self.0) { Ok(()) } else { self.facts().map(drop) }
     }
 
     /// What these slots hold, of those that hold a key; takes neither PIN nor touch.
     pub fn keys(&self, slots: Vec<Slot>) -> Result<Vec<SlotKey>, CardError> {
-        self.open(move |open| slots.into_iter().filter_map(|slot| open.slot_key(slot).transpose()).collect())
+        self.open(move |open| {
+            slots.into_iter().filter_map(|slot| open.slot_key(slot).transpose()).collect()
+        })
     }
 
     /// Takes neither PIN nor touch; fails for a key that was not made in the YubiKey.
@@ -136,7 +142,8 @@ impl YubiKey {
         self.open(move |open| open.with_pin(&pin, Open::management_key))
     }
 
-    /// One signature over `message`, by a key that gives none without a touch; it is for the caller to verify.
+    /// One signature over `message`, by a key that gives none without a touch; it is for the caller
+    /// to verify.
     ///
     /// P-256 signatures are r and s, 32 bytes each.
     pub fn sign(
@@ -148,19 +155,24 @@ impl YubiKey {
         on_blink: OnBlink,
     ) -> Result<Vec<u8>, CardError> {
         if algorithm == Algorithm::Ed25519 && message.len() > LONGEST_ED25519_MESSAGE {
-            return Err(CardError::MessageTooLong { bytes: message.len(), longest: LONGEST_ED25519_MESSAGE });
+            return Err(CardError::MessageTooLong {
+                bytes: message.len(),
+                longest: LONGEST_ED25519_MESSAGE,
+            });
         }
         let (pin, message) = (Arc::clone(pin), message.to_vec());
         self.open(move |open| {
             let kind = open.touch_key(slot)?.kind;
-            let input = kind.input(algorithm, &message).ok_or(CardError::OtherKey { slot, algorithm })?;
+            let input =
+                kind.input(algorithm, &message).ok_or(CardError::OtherKey { slot, algorithm })?;
             let command = Command::sign(kind.code(), slot, &input);
             let signature = open.with_pin(&pin, |open| open.touched(slot, &command, on_blink))?;
             kind.signature(&signature).ok_or(CardError::Nonsense("a signature"))
         })
     }
 
-    /// The secret that a P-256 key that gives none without a touch shares with `peer`, an uncompressed point.
+    /// The secret that a P-256 key that gives none without a touch shares with `peer`, an
+    /// uncompressed point.
     pub fn agree(
         &self,
         slot: Slot,
@@ -200,36 +212,53 @@ impl Shared {
 }
 
 impl Open<'_> {
-    /// The key in a slot, if it is one that needs a touch for each signature: the touch policy CACHED is none, as one touch
-    /// then gives whatever is asked for 15 s.
+    /// The key in a slot, if it is one that needs a touch for each signature: the touch policy
+    /// CACHED is none, as one touch then gives whatever is asked for 15 s.
     fn touch_key(&self, slot: Slot) -> Result<SlotKey, CardError> {
         let key = self.slot_key(slot)?.ok_or(CardError::NoKey(slot))?;
         match key.touch {
             TouchPolicy::Always => Ok(key),
-            touch @ (TouchPolicy::Cached | TouchPolicy::Never) => Err(CardError::TouchUnproven { slot, touch }),
+            touch @ (TouchPolicy::Cached | TouchPolicy::Never) => {
+                Err(CardError::TouchUnproven { slot, touch })
+            }
         }
     }
 
-    /// Does `work` with the PIN verified, and has the YubiKey forget the PIN before anybody else can reach it.
-    fn with_pin<R>(&self, pin: &CardPin, work: impl FnOnce(&Self) -> Result<R, CardError>) -> Result<R, CardError> {
+    /// Does `work` with the PIN verified, and has the YubiKey forget the PIN before anybody else
+    /// can reach it.
+    fn with_pin<R>(
+        &self,
+        pin: &CardPin,
+        work: impl FnOnce(&Self) -> Result<R, CardError>,
+    ) -> Result<R, CardError> {
         pin.verify(self)?;
         let result = work(self);
-        // Selecting forgets the PIN. Where that fails the card is gone or reset, and has forgotten it as well.
+        // Selecting forgets the PIN. Where that fails the card is gone or reset, and has forgotten
+        // it as well.
         let _ = self.select();
         result
     }
 
     /// The answer to a private key's command, for which a finger is awaited.
     ///
-    /// The same status means that nobody touched it and that no PIN was verified. The PIN was verified a moment ago in this
-    /// transaction, and a missing PIN is refused at once.
-    fn touched(&self, slot: Slot, command: &Command, on_blink: OnBlink) -> Result<Zeroizing<Vec<u8>>, CardError> {
+    /// The same status means that nobody touched it and that no PIN was verified. The PIN was
+    /// verified a moment ago in this transaction, and a missing PIN is refused at once.
+    fn touched(
+        &self,
+        slot: Slot,
+        command: &Command,
+        on_blink: OnBlink,
+    ) -> Result<Zeroizing<Vec<u8>>, CardError> {
         on_blink();
         let begun = Instant::now();
         let Answered { status, data } = self.command(command)?;
         match status {
-            VERIFIED => apdu::dynamic_answer(&data).ok_or(CardError::Nonsense("an answer to a touch")),
-            SECURITY_STATUS if begun.elapsed() < NO_TOUCH_WAS_AWAITED => Err(CardError::NotAllowed(slot)),
+            VERIFIED => {
+                apdu::dynamic_answer(&data).ok_or(CardError::Nonsense("an answer to a touch"))
+            }
+            SECURITY_STATUS if begun.elapsed() < NO_TOUCH_WAS_AWAITED => {
+                Err(CardError::NotAllowed(slot))
+            }
             SECURITY_STATUS => Err(CardError::TouchTooLate { waited: begun.elapsed() }),
             status => Err(CardError::Status { doing: "an operation with a private key", status }),
         }
@@ -237,7 +266,8 @@ impl Open<'_> {
 }
 
 impl KeyKind {
-    /// What the YubiKey is given to sign for `message`; `None` where the key is for another algorithm.
+    /// What the YubiKey is given to sign for `message`; `None` where the key is for another
+    /// algorithm.
     fn input(self, algorithm: Algorithm, message: &[u8]) -> Option<Vec<u8>> {
         match (self, algorithm) {
             (Self::P256, Algorithm::EcdsaP256Sha256) => Some(Sha256::digest(message).to_vec()),
@@ -250,7 +280,9 @@ impl KeyKind {
     /// The signature as the rest of the agent has it.
     fn signature(self, answer: &[u8]) -> Option<Vec<u8>> {
         match self {
-            Self::P256 => p256::ecdsa::Signature::from_der(answer).ok().map(|signature| signature.to_bytes().to_vec()),
+            Self::P256 => p256::ecdsa::Signature::from_der(answer)
+                .ok()
+                .map(|signature| signature.to_bytes().to_vec()),
             Self::Ed25519 => (answer.len() == 64).then(|| answer.to_vec()),
             Self::Rsa { bits } => (answer.len() == usize::from(bits) / 8).then(|| answer.to_vec()),
         }
@@ -283,9 +315,14 @@ mod tests {
     fn a_key_signs_for_its_own_algorithm_only() {
         let kinds = [KeyKind::P256, KeyKind::Ed25519, KeyKind::Rsa { bits: 2048 }];
         for (index, kind) in kinds.into_iter().enumerate() {
-            let algorithms = [Algorithm::EcdsaP256Sha256, Algorithm::Ed25519, Algorithm::RsaPkcs1v15Sha256];
+            let algorithms =
+                [Algorithm::EcdsaP256Sha256, Algorithm::Ed25519, Algorithm::RsaPkcs1v15Sha256];
             for (other, algorithm) in algorithms.into_iter().enumerate() {
-                assert_eq!(kind.input(algorithm, b"m").is_some(), index == other, "{kind:?} {algorithm}");
+                assert_eq!(
+                    kind.input(algorithm, b"m").is_some(),
+                    index == other,
+                    "{kind:?} {algorithm}"
+                );
             }
             assert!(kind.input(Algorithm::HmacSha256, b"m").is_none());
         }

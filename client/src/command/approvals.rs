@@ -44,7 +44,11 @@ pub(crate) fn pending(sockets: &Sockets, output: &Output) -> Result<Exit, Failur
 }
 
 /// Shows the request, has the approver's own ssh-agent sign it, and hands the signature in.
-pub(crate) fn approve(arguments: &ApproveArguments, sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
+pub(crate) fn approve(
+    arguments: &ApproveArguments,
+    sockets: &Sockets,
+    output: &Output,
+) -> Result<Exit, Failure> {
     let mut admin = Admin::open(sockets)?;
     let mut reply = admin.pending()?;
     if reply.unlisted.contains(&arguments.id) {
@@ -84,18 +88,26 @@ impl<'a> Asked<'a> {
     }
 }
 
-/// What is signed is what the list says it is, by the id that was asked for: whoever speaks at the socket may have written
-/// the one about another.
+/// What is signed is what the list says it is, by the id that was asked for: whoever speaks at the
+/// socket may have written the one about another.
 fn check_listed(asked: &Asked<'_>, id: &str) -> Result<(), Failure> {
     let belongs = match &asked.statement.subject {
         Subject::Request { .. } | Subject::Session { .. } => !asked.is_change,
         Subject::Configuration { .. } | Subject::Unlock => asked.is_change,
         Subject::Vault { .. } => false,
     };
-    if belongs && asked.statement.request_id == id { Ok(()) } else { Err(Failure::Statement(Unlike::Listed)) }
+    if belongs && asked.statement.request_id == id {
+        Ok(())
+    } else {
+        Err(Failure::Statement(Unlike::Listed))
+    }
 }
 
-pub(crate) fn deny(arguments: &Arguments, sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
+pub(crate) fn deny(
+    arguments: &Arguments,
+    sockets: &Sockets,
+    output: &Output,
+) -> Result<Exit, Failure> {
     let done = Admin::open(sockets)?.deny(&arguments.id).map_err(|error| match error {
         // What is asked is well-formed: nothing with this id waits.
         Error::Refused(refused) if refused.known_code() == Some(Code::RequestMalformed) => {
@@ -113,8 +125,10 @@ fn eligible(
     arguments: &ApproveArguments,
 ) -> Result<Vec<ApproverEntry>, Failure> {
     let wanted = |name: &String| arguments.approver.as_ref().is_none_or(|wanted| wanted == name);
-    let agreed: Vec<_> = reply.approvers.iter().filter(|one| asked.approved_by.contains(&one.name)).collect();
-    let has_agreed = |one: &ApproverEntry| agreed.iter().any(|other| other.person() == one.person());
+    let agreed: Vec<_> =
+        reply.approvers.iter().filter(|one| asked.approved_by.contains(&one.name)).collect();
+    let has_agreed =
+        |one: &ApproverEntry| agreed.iter().any(|other| other.person() == one.person());
     let left = reply.approvers.iter().filter(|approver| wanted(&approver.name));
     let left: Vec<_> = left.filter(|approver| !has_agreed(approver)).cloned().collect();
     if left.is_empty() {
@@ -124,10 +138,15 @@ fn eligible(
     Ok(left)
 }
 
-fn check_agent(statement: &Statement, expected: Option<&str>, sockets: &Sockets) -> Result<(), Failure> {
+fn check_agent(
+    statement: &Statement,
+    expected: Option<&str>,
+    sockets: &Sockets,
+) -> Result<(), Failure> {
     let found = statement.agent.as_str();
     if let Some(expected) = expected {
-        let differ = || StrangeAgent::NotThat { found: found.to_owned(), expected: expected.to_owned() };
+        let differ =
+            || StrangeAgent::NotThat { found: found.to_owned(), expected: expected.to_owned() };
         return if found == expected { Ok(()) } else { Err(differ().into()) };
     }
     let file = known_agents::file()?;
@@ -138,8 +157,15 @@ fn check_agent(statement: &Statement, expected: Option<&str>, sockets: &Sockets)
 }
 
 /// Waits for the touch in a thread of its own, so that the time left can be shown.
-fn touch(mut ssh_agent: SshAgent, candidate: Candidate, statement: &Statement) -> Result<String, Failure> {
-    say(&format!("Touch the security key of {} when it blinks: 1 touch.\n", plain(&candidate.describe())));
+fn touch(
+    mut ssh_agent: SshAgent,
+    candidate: Candidate,
+    statement: &Statement,
+) -> Result<String, Failure> {
+    say(&format!(
+        "Touch the security key of {} when it blinks: 1 touch.\n",
+        plain(&candidate.describe())
+    ));
     let (sender, receiver) = mpsc::channel();
     let signed = statement.clone();
     thread::spawn(move || {
@@ -174,10 +200,13 @@ fn describe(reply: &PendingReply, output: &Output) -> String {
     }
     let columns = output.columns();
     let requests = reply.pending.iter().map(|entry| shown::describe(entry, output, columns));
-    let changes = reply.changes.iter().map(|change| shown::describe_change(change, output, columns));
-    let unlisted = reply
-        .unlisted
-        .iter()
-        .map(|id| format!("{} waits too, and is too large for this list: countersign approve shows it\n", plain(id)));
+    let changes =
+        reply.changes.iter().map(|change| shown::describe_change(change, output, columns));
+    let unlisted = reply.unlisted.iter().map(|id| {
+        format!(
+            "{} waits too, and is too large for this list: countersign approve shows it\n",
+            plain(id)
+        )
+    });
     requests.chain(changes).chain(unlisted).collect::<Vec<_>>().join("\n")
 }

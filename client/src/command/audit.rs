@@ -109,15 +109,24 @@ fn show(arguments: &ShowArguments, sockets: &Sockets, output: &Output) -> Result
     let (record, hash) = match &arguments.state_dir {
         Some(state_dir) => {
             let journal = JournalDirectory::open(state_dir)?;
-            let entry = audit::show(&journal, arguments.seq).map_err(|error| journal.unreadable(&error))?;
+            let entry =
+                audit::show(&journal, arguments.seq).map_err(|error| journal.unreadable(&error))?;
             let entry = entry.ok_or(unknown)?;
-            let record = Value::parse_own(&entry.line).map_err(|refusal| Failure::Journal(refusal.message))?;
+            let record = Value::parse_own(&entry.line)
+                .map_err(|refusal| Failure::Journal(refusal.message))?;
             (record, Some(entry.hash.to_string()))
         }
         None => {
-            let before = arguments.seq.checked_sub(1).ok_or(Failure::RecordUnknown(arguments.seq))?;
+            let before =
+                arguments.seq.checked_sub(1).ok_or(Failure::RecordUnknown(arguments.seq))?;
             let records = Admin::open(sockets)?.events(before, Duration::ZERO)?.records;
-            (records.into_iter().find(|record| record::seq(record) == Some(arguments.seq)).ok_or(unknown)?, None)
+            (
+                records
+                    .into_iter()
+                    .find(|record| record::seq(record) == Some(arguments.seq))
+                    .ok_or(unknown)?,
+                None,
+            )
         }
     };
     output.show(&ShowReply { v: VERSION, record: &record, hash: hash.clone() }, || {

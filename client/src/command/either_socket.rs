@@ -6,7 +6,9 @@ use countersign::{Admin, Client, Connection, Error, Sockets};
 pub(super) fn operator_or_client(sockets: &Sockets) -> Result<Client, Error> {
     match Admin::open(sockets) {
         Ok(admin) => Ok(admin.into_client()),
-        Err(error) if error.is_not_reachable() => Connection::open(&sockets.agent).map(Client::over),
+        Err(error) if error.is_not_reachable() => {
+            Connection::open(&sockets.agent).map(Client::over)
+        }
         Err(error) => Err(error),
     }
 }

@@ -47,7 +47,10 @@ struct Pages {
     pages: Vec<Page>,
 }
 
-pub(crate) fn completions(arguments: &CompletionsArguments, output: &Output) -> Result<Exit, Failure> {
+pub(crate) fn completions(
+    arguments: &CompletionsArguments,
+    output: &Output,
+) -> Result<Exit, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut Cli::command(), "countersign", &mut script);
     let script = String::from_utf8_lossy(&script).into_owned();
@@ -89,9 +92,14 @@ fn add_pages(command: &clap::Command, pages: &mut Vec<(String, String)>) -> io::
     // A page is named as clap names a built command: countersign-key-add.
     let name = command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned();
     let mut text = Vec::new();
-    clap_mangen::Man::new(command.clone()).title(name.to_uppercase()).source("countersign").render(&mut text)?;
+    clap_mangen::Man::new(command.clone())
+        .title(name.to_uppercase())
+        .source("countersign")
+        .render(&mut text)?;
     pages.push((format!("{name}.1"), String::from_utf8_lossy(&text).into_owned()));
-    for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set() && sub.get_name() != "help") {
+    for sub in
+        command.get_subcommands().filter(|sub| !sub.is_hide_set() && sub.get_name() != "help")
+    {
         add_pages(sub, pages)?;
     }
     Ok(())
@@ -104,7 +112,12 @@ mod tests {
     #[test]
     fn every_command_has_a_page() {
         let pages = all_pages().expect("in memory");
-        for name in ["countersign.1", "countersign-key.1", "countersign-key-add.1", "countersign-policy-explain.1"] {
+        for name in [
+            "countersign.1",
+            "countersign-key.1",
+            "countersign-key-add.1",
+            "countersign-policy-explain.1",
+        ] {
             let (_, text) = pages.iter().find(|(page, _)| page == name).expect(name);
             assert!(text.contains(".TH") && text.contains("SYNOPSIS"), "{name}");
         }

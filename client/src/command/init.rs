@@ -76,7 +76,11 @@ struct Report {
 
 pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<Exit, Failure> {
     let place = Place::choose(arguments.system, arguments.dir.as_deref())?;
-    let report = if place.config.exists() && !arguments.force { found(&place)? } else { set_up(arguments, &place)? };
+    let report = if place.config.exists() && !arguments.force {
+        found(&place)?
+    } else {
+        set_up(arguments, &place)?
+    };
     output.show(&report, || describe(&report))
 }
 
@@ -86,14 +90,18 @@ fn found(place: &Place) -> Result<Report, Failure> {
     let notes = if place.unit.exists() {
         Vec::new()
     } else {
-        vec![format!("{} is missing: an earlier init ended early; --force writes both anew", place.unit.display())]
+        vec![format!(
+            "{} is missing: an earlier init ended early; --force writes both anew",
+            place.unit.display()
+        )]
     };
     Ok(Report::new(place, "already set up, nothing was changed", None, None, check, notes))
 }
 
 fn set_up(arguments: &Arguments, place: &Place) -> Result<Report, Failure> {
     let questions = Questions::new(arguments.yes)?;
-    let choice = token::choose(arguments.profile.as_deref(), arguments.label.as_deref(), place, &questions)?;
+    let choice =
+        token::choose(arguments.profile.as_deref(), arguments.label.as_deref(), place, &questions)?;
     questions.confirm(&plan(place, &choice))?;
     let owner = place.prepare()?;
     let token = choice.make(place, &owner)?;
@@ -109,11 +117,15 @@ fn set_up(arguments: &Arguments, place: &Place) -> Result<Report, Failure> {
     let unit = unit::text(place)?;
     let mut notes = Vec::new();
     if file::write(&place.unit, &unit, 0o644, existing)? == Written::KeptOther {
-        notes.push(format!("{} is there already and was left as it is; --force replaces it", place.unit.display()));
+        notes.push(format!(
+            "{} is there already and was left as it is; --force replaces it",
+            place.unit.display()
+        ));
     }
     if place.is_system() && token.kind == ProfileKind::Hardware {
         notes.push(
-            "the unit opens neither network nor devices: for an HSM on the network, or one on USB without pcscd, put a drop-in \
+            "the unit opens neither network nor devices: for an HSM on the network, or one on USB \
+             without pcscd, put a drop-in \
              of packaging/systemd/drop-ins beside it"
                 .to_owned(),
         );

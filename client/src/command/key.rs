@@ -123,7 +123,9 @@ pub(crate) struct RemoveArguments {
 pub(crate) fn run(command: Command, sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
     match command {
         Command::Add(arguments) => add(arguments, sockets, output),
-        Command::Generate(arguments) => change(&arguments.wire().map(Register::Generate)?, sockets, output),
+        Command::Generate(arguments) => {
+            change(&arguments.wire().map(Register::Generate)?, sockets, output)
+        }
         Command::Activate(ActivateArguments { name, api_key }) => {
             change(&Register::Activate { v: VERSION, name, api_key }, sockets, output)
         }
@@ -142,12 +144,17 @@ fn add(arguments: AddArguments, sockets: &Sockets, output: &Output) -> Result<Ex
     let reply = if from_stdin {
         let stdin = io::stdin();
         if stdin.is_terminal() {
-            let message = "--stdin is for a pipe or file; without it the secret is asked for on the terminal, unseen";
+            let message = "--stdin is for a pipe or file; without it the secret is asked for on \
+                           the terminal, unseen";
             return Err(Failure::Usage(message.to_owned()));
         }
         Admin::open(sockets)?.add(&change, stdin.as_fd())?
     } else {
-        let terminal = OpenOptions::new().read(true).write(true).open("/dev/tty").map_err(Failure::Terminal)?;
+        let terminal = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/tty")
+            .map_err(Failure::Terminal)?;
         Admin::open(sockets)?.add(&change, terminal.as_fd())?
     };
     output.show(&reply, || shown::done(&reply, output))
@@ -167,7 +174,12 @@ fn change(change: &Register, sockets: &Sockets, output: &Output) -> Result<Exit,
 fn remove(arguments: RemoveArguments, sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
     let RemoveArguments { name, yes } = arguments;
     if !yes {
-        confirm(&format!("Destroy the key {name:?} on its token? This cannot be undone. Type its name: "), &name)?;
+        confirm(
+            &format!(
+                "Destroy the key {name:?} on its token? This cannot be undone. Type its name: "
+            ),
+            &name,
+        )?;
     }
     change(&Register::Remove { v: VERSION, name }, sockets, output)
 }
@@ -179,7 +191,8 @@ fn confirm(question: &str, expected: &str) -> Result<(), Failure> {
         return Err(Failure::Usage("nobody can be asked here: add --yes".to_owned()));
     }
     let mut answer = String::new();
-    let asked = io::stderr().write_all(question.as_bytes()).and_then(|()| stdin.read_line(&mut answer));
+    let asked =
+        io::stderr().write_all(question.as_bytes()).and_then(|()| stdin.read_line(&mut answer));
     match asked {
         Ok(_) if answer.trim() == expected => Ok(()),
         Ok(_) => Err(Failure::Usage("not confirmed, nothing was removed".to_owned())),
@@ -216,7 +229,8 @@ impl NewKey {
     fn scopes(&self) -> Result<Scopes, Failure> {
         if self.scopes.is_empty() {
             return Err(Failure::Usage(format!(
-                "a key needs at least one --scope; choose as few as the exchange key itself has:\n{}",
+                "a key needs at least one --scope; choose as few as the exchange key itself \
+                 has:\n{}",
                 shown::all_scopes()
             )));
         }
@@ -254,29 +268,37 @@ mod tests {
         let words = std::iter::once("key").chain(arguments.split(' '));
         let harness = Harness::try_parse_from(words).map_err(|error| error.to_string())?;
         let change = match harness.command {
-            Command::Add(AddArguments { key, algorithm, .. }) => key.wire(algorithm).map(Register::Add),
+            Command::Add(AddArguments { key, algorithm, .. }) => {
+                key.wire(algorithm).map(Register::Add)
+            }
             Command::Generate(arguments) => arguments.wire().map(Register::Generate),
             other => panic!("{other:?}"),
         };
-        change.map(|change| serde_json::to_string(&change).expect("serialises")).map_err(|failure| failure.message())
+        change
+            .map(|change| serde_json::to_string(&change).expect("serialises"))
+            .map_err(|failure| failure.message())
     }
 
     #[test]
     fn arguments_become_payloads() {
         assert_eq!(
-            payload("add mm --exchange binance --token hsm --scope trade read --expires 2030-01-01").as_deref(),
-            Ok(
-                r#"{"operation":"add","v":1,"name":"mm","exchange":"binance","token":"hsm","scopes":["read","trade"],"algorithm":null,"environment":"production","expires_ms":1893456000000,"nonce_unit":null}"#
+            payload(
+                "add mm --exchange binance --token hsm --scope trade read --expires 2030-01-01"
             )
+            .as_deref(),
+            Ok(r#"{"operation":"add","v":1,"name":"mm","exchange":"binance","token":"hsm",
+                    "scopes":["read","trade"],"algorithm":null,"environment":"production",
+                    "expires_ms":1893456000000,"nonce_unit":null}"#)
         );
         assert_eq!(
             payload(
-                "generate k --exchange binance --token yk --scope withdraw --algorithm ed25519 --environment testnet"
+                "generate k --exchange binance --token yk --scope withdraw --algorithm ed25519 \
+                 --environment testnet"
             )
             .as_deref(),
-            Ok(
-                r#"{"operation":"generate","v":1,"name":"k","exchange":"binance","token":"yk","scopes":["withdraw"],"algorithm":"ed25519","environment":"testnet","expires_ms":null,"nonce_unit":null}"#
-            )
+            Ok(r#"{"operation":"generate","v":1,"name":"k","exchange":"binance","token":"yk",
+                    "scopes":["withdraw"],"algorithm":"ed25519","environment":"testnet",
+                    "expires_ms":null,"nonce_unit":null}"#)
         );
     }
 
@@ -298,8 +320,12 @@ mod tests {
     #[test]
     fn a_secret_is_no_argument() {
         for option in ["--secret", "--passphrase", "--api-key", "--pin"] {
-            let arguments = format!("add mm --exchange binance --token hsm --scope read {option} x");
-            assert!(payload(&arguments).expect_err(option).contains("unexpected argument"), "{option}");
+            let arguments =
+                format!("add mm --exchange binance --token hsm --scope read {option} x");
+            assert!(
+                payload(&arguments).expect_err(option).contains("unexpected argument"),
+                "{option}"
+            );
         }
     }
 }

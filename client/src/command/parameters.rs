@@ -48,7 +48,11 @@ impl RequestArguments {
             None => Vec::new(),
             Some(document) if self.parameters.is_empty() => return Ok(Some(document)),
             Some(Value::Object(members)) => members,
-            Some(_) => return Err(Failure::Usage("--params is no JSON object, so that -p can add nothing".to_owned())),
+            Some(_) => {
+                return Err(Failure::Usage(
+                    "--params is no JSON object, so that -p can add nothing".to_owned(),
+                ));
+            }
         };
         for (name, value) in &self.parameters {
             if members.iter().any(|(other, _)| other == name) {
@@ -64,7 +68,8 @@ fn parse_parameter(text: &str) -> Result<(String, Value), String> {
     let (name, value) = text.split_once('=').ok_or("write NAME=VALUE, or NAME:=JSON")?;
     let (name, value) = match name.strip_suffix(':') {
         Some(name) => {
-            let value = Value::parse(value).map_err(|refusal| format!("after := comes JSON ({})", refusal.message))?;
+            let value = Value::parse(value)
+                .map_err(|refusal| format!("after := comes JSON ({})", refusal.message))?;
             (name, value)
         }
         None => (name, Value::String(value.to_owned())),
@@ -77,12 +82,17 @@ fn parse_parameter(text: &str) -> Result<(String, Value), String> {
 
 /// Reads at most what a request can hold; the order of names and the text of numbers are kept.
 fn read_document(path: &Path) -> Result<Value, Failure> {
-    let text = read_limited(path).map_err(|error| Failure::Usage(format!("--params {}: {error}", path.display())))?;
-    let document = Value::parse(&text)
-        .map_err(|refusal| Failure::Usage(format!("--params {}: {}", path.display(), refusal.message)))?;
+    let text = read_limited(path)
+        .map_err(|error| Failure::Usage(format!("--params {}: {error}", path.display())))?;
+    let document = Value::parse(&text).map_err(|refusal| {
+        Failure::Usage(format!("--params {}: {}", path.display(), refusal.message))
+    })?;
     match document {
         Value::Array(_) | Value::Object(_) => Ok(document),
-        _ => Err(Failure::Usage(format!("--params {}: neither a JSON object nor an array", path.display()))),
+        _ => Err(Failure::Usage(format!(
+            "--params {}: neither a JSON object nor an array",
+            path.display()
+        ))),
     }
 }
 

@@ -18,7 +18,8 @@ use crate::table::facts;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Check an agent.toml as the agent would: syntax and permissions; tokens are left alone (countersign-agent check looks for them)
+    /// Check an agent.toml as the agent would: syntax and permissions; tokens are left alone
+    /// (countersign-agent check looks for them)
     Check(CheckArguments),
     /// Which rule decides about a request, and what its signature would open; nothing is signed
     Explain(ExplainArguments),
@@ -55,23 +56,35 @@ pub(crate) fn run(command: Command, sockets: &Sockets, output: &Output) -> Resul
     }
 }
 
-/// Passes on what the agent's program says and how it ends. The file may be another machine's: no token is looked for.
+/// Passes on what the agent's program says and how it ends. The file may be another machine's: no
+/// token is looked for.
 fn check(arguments: &CheckArguments, output: &Output) -> Result<Exit, Failure> {
-    let words: [&OsStr; 4] =
-        ["check".as_ref(), "--config".as_ref(), arguments.file.as_os_str(), "--without-tokens".as_ref()];
+    let words: [&OsStr; 4] = [
+        "check".as_ref(),
+        "--config".as_ref(),
+        arguments.file.as_os_str(),
+        "--without-tokens".as_ref(),
+    ];
     let ended = agent_program::run(words)?;
     let message = agent_program::words(&ended);
     if !ended.status.success() {
         return Err(Failure::AgentProgram { exit: agent_program::exit_code(&ended), message });
     }
-    output.show(&Checked { v: VERSION, sound: true, output: message.clone() }, || plain_lines(&message))
+    output.show(&Checked { v: VERSION, sound: true, output: message.clone() }, || {
+        plain_lines(&message)
+    })
 }
 
-fn explain(arguments: ExplainArguments, sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
+fn explain(
+    arguments: ExplainArguments,
+    sockets: &Sockets,
+    output: &Output,
+) -> Result<Exit, Failure> {
     let ExplainArguments { client, request, all } = arguments;
     let params = request.params()?;
     let RequestArguments { key, method, path, host, place, .. } = request;
-    let call = ExplainRequest { v: VERSION, client, key, method, path, params, params_in: place, host };
+    let call =
+        ExplainRequest { v: VERSION, client, key, method, path, params, params_in: place, host };
     let reply = Admin::open(sockets)?.explain(&call)?;
     output.show(&reply, || describe(&reply, all))
 }
@@ -95,12 +108,22 @@ fn describe(reply: &ExplainReply, all: bool) -> String {
             ("effective scopes", reply.effective_scopes.to_string()),
         ]));
     }
-    let unsigned = reply.unsigned.iter().map(|part| format!("{part}: whoever sends the request may change it"));
+    let unsigned = reply
+        .unsigned
+        .iter()
+        .map(|part| format!("{part}: whoever sends the request may change it"));
     text.push_str(&section("Not signed", unsigned));
-    text.push_str(&section("The same signature would also open", reply.neighbours.iter().map(endpoint)));
-    let transfers = reply.transfers.iter().map(|one| format!("{} ({})", one.summary(), one.endpoint));
+    text.push_str(&section(
+        "The same signature would also open",
+        reply.neighbours.iter().map(endpoint),
+    ));
+    let transfers =
+        reply.transfers.iter().map(|one| format!("{} ({})", one.summary(), one.endpoint));
     text.push_str(&section("Money it would move", transfers));
-    let spends = reply.spends.iter().map(|spend| format!("{} of {} in {}", spend.amount, spend.cap, spend.window));
+    let spends = reply
+        .spends
+        .iter()
+        .map(|spend| format!("{} of {} in {}", spend.amount, spend.cap, spend.window));
     text.push_str(&section("Counted against limits", spends));
     text.push_str(&residual(&reply.residual, all));
     text
@@ -129,10 +152,13 @@ mod tests {
 
     #[test]
     fn an_explanation_says_rule_reason_and_consequences() {
-        let reply = r#"{"v":1,"decision":"deny","rule":"[client.bot] scopes","code":"policy.effective_scope",
-            "message":"would also open withdraw","scope":"read","effective_scopes":["read","withdraw"],"unsigned":["path"],
+        let reply = r#"{"v":1,"decision":"deny","rule":"[client.bot] scopes",
+            "code":"policy.effective_scope",
+            "message":"would also open withdraw","scope":"read","effective_scopes":["read",
+            "withdraw"],"unsigned":["path"],
             "neighbours":[{"method":"POST","path":"/w","scope":"withdraw"}],
-            "transfers":[{"endpoint":"POST /w","asset":"BTC","amount":"1","network":null,"address":"bc1q","memo":null,"from":null,"to":null}],
+            "transfers":[{"endpoint":"POST /w","asset":"BTC","amount":"1","network":null,
+            "address":"bc1q","memo":null,"from":null,"to":null}],
             "residual":[{"method":"POST","path":"/x","scope":"account"}],
             "spends":[{"window":"transfer/BTC","amount":"1","cap":"2"}]}"#;
         let reply: ExplainReply = serde_json::from_str(reply).expect("parses");

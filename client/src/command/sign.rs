@@ -46,9 +46,15 @@ pub(crate) struct SessionArguments {
     wait: WaitArguments,
 }
 
-pub(crate) fn sign(arguments: SignArguments, sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
+pub(crate) fn sign(
+    arguments: SignArguments,
+    sockets: &Sockets,
+    output: &Output,
+) -> Result<Exit, Failure> {
     if arguments.curl && arguments.request.place.as_deref() == Some(WS_API) {
-        return Err(Failure::Usage("--curl cannot send a frame of a WebSocket: leave it out".to_owned()));
+        return Err(Failure::Usage(
+            "--curl cannot send a frame of a WebSocket: leave it out".to_owned(),
+        ));
     }
     let params = arguments.request.params()?;
     let request = arguments.request;
@@ -63,7 +69,11 @@ pub(crate) fn sign(arguments: SignArguments, sockets: &Sockets, output: &Output)
     wait::show(&mut client, answer, &arguments.wait, output, describe)
 }
 
-pub(crate) fn session(arguments: &SessionArguments, sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
+pub(crate) fn session(
+    arguments: &SessionArguments,
+    sockets: &Sockets,
+    output: &Output,
+) -> Result<Exit, Failure> {
     let mut client = Client::open(sockets)?;
     let answer = client.login(&SessionRequest {
         channel: arguments.channel.clone(),
@@ -110,10 +120,12 @@ fn describe_headers(headers: &[(String, String)]) -> String {
     headers.iter().map(|(name, value)| format!("{}: {}\n", plain(name), plain(value))).collect()
 }
 
-/// A curl command that reads everything from a here-document: arguments can be seen by every user of the machine.
+/// A curl command that reads everything from a here-document: arguments can be seen by every user
+/// of the machine.
 fn curl(reply: &SignReply) -> String {
     let mut text = "curl --config - <<'COUNTERSIGN'\n".to_owned();
-    let mut option = |name: &str, value: &str| text.push_str(&format!("{name} = \"{}\"\n", curl_quoted(value)));
+    let mut option =
+        |name: &str, value: &str| text.push_str(&format!("{name} = \"{}\"\n", curl_quoted(value)));
     option("request", &reply.method);
     option("url", &reply.url);
     for (name, value) in &reply.headers {

@@ -42,7 +42,11 @@ fn wait_for_approval(admin: &mut Admin, id: &str) -> Result<(), Failure> {
 }
 
 fn describe(reply: &StatusReply, output: &Output) -> String {
-    let signing = if reply.locked { "locked: nothing is signed until countersign unlock" } else { "unlocked" };
+    let signing = if reply.locked {
+        "locked: nothing is signed until countersign unlock"
+    } else {
+        "unlocked"
+    };
     let mut lines = vec![
         ("agent", reply.version.clone()),
         ("started", output.time(reply.started_ms)),
@@ -67,8 +71,12 @@ fn describe(reply: &StatusReply, output: &Output) -> String {
 }
 
 fn describe_ledger(ledger: &LedgerEntry) -> String {
-    let last = ledger.last.as_ref().map_or_else(|| "empty".to_owned(), |last| format!("record {}", last.seq));
-    let free = ledger.free_bytes.map(|bytes| format!(", {} MiB free", bytes >> 20)).unwrap_or_default();
+    let last = ledger
+        .last
+        .as_ref()
+        .map_or_else(|| "empty".to_owned(), |last| format!("record {}", last.seq));
+    let free =
+        ledger.free_bytes.map(|bytes| format!(", {} MiB free", bytes >> 20)).unwrap_or_default();
     format!("{}, {last} in {}{free}", ledger.state, ledger.directory)
 }
 
@@ -81,9 +89,13 @@ fn confinement(processes: &[ConfinementEntry], output: &Output) -> String {
 }
 
 fn tokens(tokens: &[TokenEntry], output: &Output) -> String {
-    let mut table = Table::new(["TOKEN", "PROFILE", "TIER", "STATE", "SINCE", "KEYS", "LAST ERROR"]);
+    let mut table =
+        Table::new(["TOKEN", "PROFILE", "TIER", "STATE", "SINCE", "KEYS", "LAST ERROR"]);
     for token in tokens {
-        let next = token.next_try_ms.map(|at| format!(" (next try {})", output.time(at))).unwrap_or_default();
+        let next = token
+            .next_try_ms
+            .map(|at| format!(" (next try {})", output.time(at)))
+            .unwrap_or_default();
         table.row([
             token.name.clone(),
             token.profile.clone(),

@@ -1,5 +1,5 @@
-//! `vault`: keys that cannot be used without a touch. The agent's program does the work, at the operator's terminal; an
-//! approval comes from the operator's own ssh-agent.
+//! `vault`: keys that cannot be used without a touch. The agent's program does the work, at the
+//! operator's terminal; an approval comes from the operator's own ssh-agent.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -29,7 +29,8 @@ pub(crate) enum Command {
         /// Holds the token's PIN now; removed once there is another one
         #[arg(long, value_name = "FILE")]
         pin_file: PathBuf,
-        /// Holds the security officer's PIN, which could set that one: changed too, to one that nobody knows
+        /// Holds the security officer's PIN, which could set that one: changed too, to one that
+        /// nobody knows
         #[arg(long, value_name = "FILE")]
         so_pin_file: Option<PathBuf>,
         /// Make new keys in slot 9d, over those that are there
@@ -144,7 +145,8 @@ fn converse(mut program: Child) -> Result<Value, Failure> {
     }
 }
 
-/// Shows what the agent's program says as it says it; its last words, where it failed, are for the caller to show.
+/// Shows what the agent's program says as it says it; its last words, where it failed, are for the
+/// caller to show.
 fn pass_on(stderr: ChildStderr) -> Option<String> {
     let mut last = None;
     for line in BufReader::new(stderr).lines().map_while(Result::ok) {
@@ -157,10 +159,15 @@ fn pass_on(stderr: ChildStderr) -> Option<String> {
 }
 
 fn approve(asked: &Asked) -> Result<String, Failure> {
-    let Subject::Vault { token, recipients, policy_sha256, loosens, diff, .. } = &asked.statement.subject else {
-        return Err(Failure::Usage("the agent's program asks for an approval of something else".to_owned()));
+    let Subject::Vault { token, recipients, policy_sha256, loosens, diff, .. } =
+        &asked.statement.subject
+    else {
+        return Err(Failure::Usage(
+            "the agent's program asks for an approval of something else".to_owned(),
+        ));
     };
-    let opens: Vec<_> = recipients.iter().map(|(name, serial)| format!("{name} (YubiKey {serial})")).collect();
+    let opens: Vec<_> =
+        recipients.iter().map(|(name, serial)| format!("{name} (YubiKey {serial})")).collect();
     let mut lines = vec![
         ("vault", plain(token)),
         ("opens it then", plain(&opens.join(", "))),
@@ -177,7 +184,10 @@ fn approve(asked: &Asked) -> Result<String, Failure> {
     };
     let mut ssh_agent = SshAgent::open()?;
     let candidate = ssh_agent.candidate(&asked.approvers.iter().map(entry).collect::<Vec<_>>())?;
-    say(&format!("Touch 1 of 2: the security key of {}, to approve.\n", plain(&candidate.describe())));
+    say(&format!(
+        "Touch 1 of 2: the security key of {}, to approve.\n",
+        plain(&candidate.describe())
+    ));
     Ok(ssh_agent.approve(&candidate, &asked.statement)?)
 }
 
@@ -191,7 +201,9 @@ fn describe(result: &Value) -> String {
             (Some(name), _) => name.to_owned(),
             (_, name) => format!("{} (YubiKey {})", name.unwrap_or_default(), one["serial"]),
         };
-        list.as_array().map(|list| list.iter().map(name).collect::<Vec<_>>().join(", ")).unwrap_or_default()
+        list.as_array()
+            .map(|list| list.iter().map(name).collect::<Vec<_>>().join(", "))
+            .unwrap_or_default()
     };
     let mut lines = vec![
         ("vault", text("token")),
@@ -201,7 +213,10 @@ fn describe(result: &Value) -> String {
         ("policy", text("policy_sha256")),
     ];
     if result["policy_in_force"] == Value::Bool(false) {
-        lines.push(("attention", "agent.toml is another one now: countersign vault reseal".to_owned()));
+        lines.push((
+            "attention",
+            "agent.toml is another one now: countersign vault reseal".to_owned(),
+        ));
     }
     facts(&lines)
 }

@@ -50,7 +50,10 @@ pub(crate) fn show<R: DeserializeOwned + Serialize>(
 
 fn wait<R: DeserializeOwned>(client: &mut Client, waits: PendingReply) -> Result<R, Failure> {
     let countdown = stderr().is_terminal();
-    say(&format!("waits for approval; an approver runs: countersign approve {}\n", plain(&waits.pending.id)));
+    say(&format!(
+        "waits for approval; an approver runs: countersign approve {}\n",
+        plain(&waits.pending.id)
+    ));
     let mut blinks = false;
     let outcome = client.outcome(waits, if countdown { STEP } else { QUIET_STEP }, |waits| {
         let blinked = std::mem::replace(&mut blinks, waits.touch.is_some());
@@ -71,8 +74,11 @@ fn progress(waits: &PendingReply) -> String {
     let pending = &waits.pending;
     if let Some(touch) = &waits.touch {
         let left = touch.until_ms.saturating_sub(Moment::now().unix_ms()) / 1_000;
-        let (progress, token, why) = (plain(&waits.progress), plain(&touch.token), plain(&touch.why));
-        return format!("{progress}: the token {token} blinks for {why}; {left} s left to touch it");
+        let (progress, token, why) =
+            (plain(&waits.progress), plain(&touch.token), plain(&touch.why));
+        return format!(
+            "{progress}: the token {token} blinks for {why}; {left} s left to touch it"
+        );
     }
     let left = pending.expires_ms.saturating_sub(Moment::now().unix_ms()) / 1_000;
     format!(

@@ -37,7 +37,8 @@ pub(crate) enum Act {
 
 pub(crate) type Script = dyn Fn(&str, &str) -> Act + Send + Sync;
 
-/// Listens on `agent.sock` and `admin.sock` in a directory of its own, which goes when it is dropped.
+/// Listens on `agent.sock` and `admin.sock` in a directory of its own, which goes when it is
+/// dropped.
 #[derive(Debug)]
 pub(crate) struct FakeAgent {
     pub(crate) directory: Directory,
@@ -59,7 +60,9 @@ impl FakeAgent {
     pub(crate) fn start(script: impl Fn(&str, &str) -> Act + Send + Sync + 'static) -> Self {
         let fake = Self { directory: Directory::new(), seen: Arc::default() };
         let script: Arc<Script> = Arc::new(script);
-        for (socket, path) in [("agent", fake.socket()), ("admin", fake.directory.path().join("admin.sock"))] {
+        for (socket, path) in
+            [("agent", fake.socket()), ("admin", fake.directory.path().join("admin.sock"))]
+        {
             let listener = UnixListener::bind(path).expect("binds");
             let (script, seen) = (Arc::clone(&script), Arc::clone(&fake.seen));
             thread::spawn(move || {
@@ -128,7 +131,9 @@ fn receive(stream: &UnixStream, buffer: &mut Vec<u8>, descriptor: &mut Option<Ow
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut chunk = [0; 4096];
-    let Ok(message) = recvmsg(stream, &mut [IoSliceMut::new(&mut chunk)], &mut control, RecvFlags::CMSG_CLOEXEC) else {
+    let Ok(message) =
+        recvmsg(stream, &mut [IoSliceMut::new(&mut chunk)], &mut control, RecvFlags::CMSG_CLOEXEC)
+    else {
         return false;
     };
     for received in control.drain() {
@@ -173,7 +178,9 @@ pub(crate) fn answer(extension: &str, payload: &[u8]) -> Vec<u8> {
 /// False where the connection ends.
 fn perform(stream: &mut UnixStream, extension: &str, act: Act) -> bool {
     let bytes = match act {
-        Act::AskOnDescriptor(json) | Act::Json(json) | Act::ReadDescriptor(json) => answer(extension, json.as_bytes()),
+        Act::AskOnDescriptor(json) | Act::Json(json) | Act::ReadDescriptor(json) => {
+            answer(extension, json.as_bytes())
+        }
         Act::Failure => vec![0, 0, 0, 1, 5],
         Act::Bytes(bytes) => bytes,
         Act::Drip(bytes, pause) => {
@@ -195,7 +202,8 @@ pub(crate) struct Directory(PathBuf);
 impl Directory {
     pub(crate) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("countersign-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let name =
+            format!("countersign-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);
         std::fs::create_dir(&path).expect("a new directory");
         Self(path)

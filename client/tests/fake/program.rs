@@ -26,7 +26,8 @@ impl Ran {
 
     pub(crate) fn error_code(&self) -> String {
         let json = self.json();
-        let code = json.member("error").and_then(|error| error.member("code")).and_then(Value::scalar);
+        let code =
+            json.member("error").and_then(|error| error.member("code")).and_then(Value::scalar);
         code.unwrap_or_else(|| panic!("no error code: {self:?}")).to_owned()
     }
 }
@@ -44,12 +45,14 @@ impl Program {
     pub(crate) fn new(socket: Option<PathBuf>) -> Self {
         let directory = Directory::new();
         let program = directory.path().join("countersign");
-        // A link, not a copy: a program that was just written may be busy while another thread forks.
+        // A link, not a copy: a program that was just written may be busy while another thread
+        // forks.
         std::fs::hard_link(env!("CARGO_BIN_EXE_countersign"), &program)
             .or_else(|_| std::fs::copy(env!("CARGO_BIN_EXE_countersign"), &program).map(drop))
             .expect("the program");
         let agent = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fake/countersign-agent");
-        std::os::unix::fs::symlink(agent, directory.path().join("countersign-agent")).expect("its stand-in");
+        std::os::unix::fs::symlink(agent, directory.path().join("countersign-agent"))
+            .expect("its stand-in");
         let home = directory.path().join("home");
         std::fs::create_dir(&home).expect("a home");
         Self { program, home, socket, _directory: directory }

@@ -1,4 +1,5 @@
-//! Approvals by OpenSSH's own ssh-keygen, ssh-add and ssh-agent, which load a FIDO key in software as their provider.
+//! Approvals by OpenSSH's own ssh-keygen, ssh-add and ssh-agent, which load a FIDO key in software
+//! as their provider.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -15,7 +16,8 @@ struct OpenSsh {
 
 impl OpenSsh {
     fn start() -> Self {
-        let directory = tempfile::Builder::new().prefix("countersign-ssh").tempdir().expect("a directory");
+        let directory =
+            tempfile::Builder::new().prefix("countersign-ssh").tempdir().expect("a directory");
         // Cargo puts the libraries a test depends on beside the test.
         let built = std::env::current_exe().expect("a test").with_file_name("libsk_provider.so");
         fs::copy(built, directory.path().join("provider.so")).expect("built with the tests");
@@ -24,7 +26,12 @@ impl OpenSsh {
         // Of all libraries, it may load this one.
         agent.arg("-D").arg("-P").arg(&provider).arg("-a").arg(directory.path().join("agent.sock"));
         let said = fs::File::create(directory.path().join("log")).expect("a log");
-        let agent = agent.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said).spawn().expect("ssh-agent is there");
+        let agent = agent
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(said)
+            .spawn()
+            .expect("ssh-agent is there");
         let this = Self { agent, directory };
         let begun = std::time::Instant::now();
         while !this.socket().exists() {
@@ -39,12 +46,14 @@ impl OpenSsh {
     }
 
     fn finger(&self, on_it: bool) {
-        fs::write(self.directory.path().join("finger"), if on_it { "present" } else { "" }).expect("written");
+        fs::write(self.directory.path().join("finger"), if on_it { "present" } else { "" })
+            .expect("written");
     }
 
     /// Makes a key and hands it to the ssh-agent; what goes into `agent.toml`.
     fn key(&self, name: &str, kind: &str, options: &[&str]) -> String {
-        let (provider, file) = (self.directory.path().join("provider.so"), self.directory.path().join(name));
+        let (provider, file) =
+            (self.directory.path().join("provider.so"), self.directory.path().join(name));
         self.finger(true);
         let mut keygen = Command::new("ssh-keygen");
         keygen
@@ -56,7 +65,9 @@ impl OpenSsh {
             .arg(&file);
         self.succeeds(&mut keygen);
         let mut add = Command::new("ssh-add");
-        self.succeeds(add.arg("-q").arg("-S").arg(&provider).arg(&file).env("SSH_AUTH_SOCK", self.socket()));
+        self.succeeds(
+            add.arg("-q").arg("-S").arg(&provider).arg(&file).env("SSH_AUTH_SOCK", self.socket()),
+        );
         self.finger(false);
         let public = fs::read_to_string(file.with_extension("pub")).expect("made");
         public.trim_end().to_owned()
@@ -70,9 +81,15 @@ impl OpenSsh {
     }
 
     /// As `countersign approve` does it.
-    fn sign(&self, approver: &str, shown: &PendingReply, id: &str) -> Result<String, ApproverError> {
+    fn sign(
+        &self,
+        approver: &str,
+        shown: &PendingReply,
+        id: &str,
+    ) -> Result<String, ApproverError> {
         let mut ssh_agent = SshAgent::at(&self.socket()).expect("it listens");
-        let approvers: Vec<_> = shown.approvers.iter().filter(|entry| entry.name == approver).cloned().collect();
+        let approvers: Vec<_> =
+            shown.approvers.iter().filter(|entry| entry.name == approver).cloned().collect();
         let candidate = ssh_agent.candidate(&approvers).expect("it holds the key");
         let entry = shown.pending.iter().find(|entry| entry.id == id).expect("it waits");
         ssh_agent.approve(&candidate, &entry.statement)
@@ -89,20 +106,26 @@ impl Drop for OpenSsh {
 #[test]
 fn keys_of_opensshs_own_agent_approve_by_touch_and_by_nothing_else() {
     let openssh = OpenSsh::start();
-    let (alice, bob) = (openssh.key("alice", "ed25519-sk", &[]), openssh.key("bob", "ecdsa-sk", &[]));
+    let (alice, bob) =
+        (openssh.key("alice", "ed25519-sk", &[]), openssh.key("bob", "ecdsa-sk", &[]));
     let careless = openssh.key("careless", "ed25519-sk", &["-O", "no-touch-required"]);
     let approvers = [("alice", alice), ("bob", bob), ("careless", careless)];
     let agent = agent_on(SoftHsm::new(), Launch::default(), &approvers, "");
     let (mut client, mut admin) = (agent.client(), agent.admin());
     let pending = ask(&mut client, "1.5");
     let shown = admin.pending().expect("answered");
-    assert_eq!((shown.pending[0].tier, shown.pending[0].rung), (Tier::Software, 3), "policy, not hardware");
+    assert_eq!(
+        (shown.pending[0].tier, shown.pending[0].rung),
+        (Tier::Software, 3),
+        "policy, not hardware"
+    );
 
     // Nobody touches it.
     let untouched = openssh.sign("alice", &shown, &pending.id).expect_err("no finger");
     assert!(matches!(untouched, ApproverError::NotSigned { .. }), "{untouched}");
     // A key that signs without a touch does, and approves nothing.
-    let without_touch = openssh.sign("careless", &shown, &pending.id).expect("signed without a finger");
+    let without_touch =
+        openssh.sign("careless", &shown, &pending.id).expect("signed without a finger");
     let refused = admin.approve(&pending.id, &without_touch).expect_err("no approval").to_string();
     assert!(refused.contains("without a touch"), "{refused}");
     assert_eq!(agent.journal().matches("\"kind\":\"approval\"").count(), 0);

@@ -59,7 +59,8 @@ impl Person {
         Signature::new(Algorithm::SkEd25519, bytes).expect("a signature")
     }
 
-    /// Serves the key as an ssh-agent below `directory`; every request for a signature is touched at once.
+    /// Serves the key as an ssh-agent below `directory`; every request for a signature is touched
+    /// at once.
     pub(crate) fn serve(&self, directory: &Path) -> PathBuf {
         let socket = directory.join("ssh-agent.sock");
         let listener = UnixListener::bind(&socket).expect("binds");
@@ -83,7 +84,9 @@ impl Person {
                 credential: self.key_data().into(),
                 comment: self.name.to_owned(),
             }]),
-            Request::SignRequest(request) => Response::SignResponse(self.signature(&request.data, 1)),
+            Request::SignRequest(request) => {
+                Response::SignResponse(self.signature(&request.data, 1))
+            }
             _ => Response::Failure,
         };
         let mut answer = Vec::new();

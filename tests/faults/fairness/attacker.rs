@@ -1,5 +1,5 @@
-//! An attacker: one thread of the lowest priority, under a uid of its own, that goes round its connections and
-//! does the same to each of them. One that the agent ended is opened again.
+//! An attacker: one thread of the lowest priority, under a uid of its own, that goes round its
+//! connections and does the same to each of them. One that the agent ended is opened again.
 
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use rustix::net::{
+    AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with,
+};
 use rustix::process::Uid;
 
 use crate::transport::served::Client;
@@ -40,7 +42,8 @@ impl Attacker {
         let (stop, opened) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (begun, has_begun) = std::sync::mpsc::channel();
         let thread = {
-            let (socket, stop, opened) = (socket.to_owned(), Arc::clone(&stop), Arc::clone(&opened));
+            let (socket, stop, opened) =
+                (socket.to_owned(), Arc::clone(&stop), Arc::clone(&opened));
             thread::spawn(move || {
                 rustix::process::nice(19).expect("nobody needs a right to be nice");
                 if let Some(uid) = uid.map(Uid::from_raw) {
@@ -54,7 +57,10 @@ impl Attacker {
                         return;
                     }
                     open_again(&mut connections);
-                    connections.iter_mut().filter(|connection| connection.stream.is_some()).for_each(act);
+                    connections
+                        .iter_mut()
+                        .filter(|connection| connection.stream.is_some())
+                        .for_each(act);
                     if round == 3 {
                         begun.send(()).expect("somebody waits");
                     }
@@ -109,7 +115,8 @@ impl Hostile {
     fn open(&mut self) {
         let address = SocketAddrUnix::new(&self.socket).expect("a short path");
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).expect("a socket");
+        let socket =
+            socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).expect("a socket");
         if connect(&socket, &address).is_ok() {
             self.stream = Some(Client(socket.into()));
             self.written = 0;
@@ -168,6 +175,9 @@ impl Hostile {
         let rest = &message[self.written % message.len()..];
         let null = std::fs::File::open("/dev/null").expect("there is always one");
         let passed = vec![null.as_fd(); count];
-        self.written += self.client().pass(&rest[..rest.len().min(most)], &passed, SendFlags::empty()).unwrap_or(0);
+        self.written += self
+            .client()
+            .pass(&rest[..rest.len().min(most)], &passed, SendFlags::empty())
+            .unwrap_or(0);
     }
 }

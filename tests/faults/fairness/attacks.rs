@@ -1,5 +1,6 @@
-//! Peers that keep to no form: half a frame, a byte at a time, no reading, no end of connecting, descriptors. Each
-//! attack is one line. It is made by a client, by a stranger on the clients' socket, and by one on the operator's.
+//! Peers that keep to no form: half a frame, a byte at a time, no reading, no end of connecting,
+//! descriptors. Each attack is one line. It is made by a client, by a stranger on the clients'
+//! socket, and by one on the operator's.
 
 use std::sync::LazyLock;
 
@@ -7,10 +8,12 @@ use super::attacker::{Act, Attacker};
 use super::*;
 use crate::transport::served::MOST_DESCRIPTORS;
 
-static ORDER: LazyLock<Vec<u8>> = LazyLock::new(|| sign("binance-mm", &names(1_900, "\"123456789012345\"")));
+static ORDER: LazyLock<Vec<u8>> =
+    LazyLock::new(|| sign("binance-mm", &names(1_900, "\"123456789012345\"")));
 static STATUS: LazyLock<Vec<u8>> = LazyLock::new(|| extension("status@countersign", r#"{"v":1}"#));
-static LISTS: LazyLock<Vec<u8>> =
-    LazyLock::new(|| [&STATUS[..], &extension("keys@countersign", r#"{"v":1}"#), &framed(&[11])].concat().repeat(32));
+static LISTS: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    [&STATUS[..], &extension("keys@countersign", r#"{"v":1}"#), &framed(&[11])].concat().repeat(32)
+});
 static READS: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let read = r#"{"v":1,"key":"binance-mm","method":"GET","path":"/api/v3/account"}"#;
     extension("sign@countersign", read).repeat(16)
@@ -29,7 +32,8 @@ const ALL: usize = 65_536;
 const ATTACKS: &[(&str, Act)] = &[
     ("a frame but for its last byte", |peer| peer.once(&ORDER[..ORDER.len() - 1])),
     ("the longest frame, begun", |peer| peer.once(&begun(LONGEST))),
-    ("the longest frame, half of it", |peer| peer.once(&[begun(LONGEST), vec![0; 130_000]].concat())),
+    ("the longest frame, half of \
+      it", |peer| peer.once(&[begun(LONGEST), vec![0; 130_000]].concat())),
     ("a frame a byte at a time", |peer| peer.one_byte(&ORDER)),
     ("a small frame a byte at a time", |peer| { peer.one_byte(&STATUS); peer.read(ALL) }),
     ("longer than any frame", |peer| peer.once(&begun(u32::MAX))),
@@ -51,12 +55,15 @@ const ATTACKS: &[(&str, Act)] = &[
     ("urgent bytes", |peer| { peer.fill(&STATUS); peer.urgent_byte(); peer.read(ALL) }),
     ("a descriptor with each message", |peer| { peer.pass(&STATUS, ALL, 1); peer.read(ALL) }),
     ("three descriptors with each message", |peer| { peer.pass(&STATUS, ALL, 3); peer.read(ALL) }),
-    ("all descriptors with each message", |peer| { peer.pass(&STATUS, ALL, MOST_DESCRIPTORS); peer.read(ALL) }),
+    ("all descriptors with each \
+      message", |peer| { peer.pass(&STATUS, ALL, MOST_DESCRIPTORS); peer.read(ALL) }),
     ("descriptors within a frame", |peer| { peer.pass(&ORDER, 20_000, 3); peer.read(ALL) }),
     ("a descriptor with each byte", |peer| { peer.pass(&STATUS, 1, 1); peer.read(ALL) }),
-    ("all descriptors with each byte", |peer| { peer.pass(&ORDER, 1, MOST_DESCRIPTORS); peer.read(ALL) }),
+    ("all descriptors with each \
+      byte", |peer| { peer.pass(&ORDER, 1, MOST_DESCRIPTORS); peer.read(ALL) }),
     ("descriptors, never read", |peer| peer.pass(&STATUS, ALL, MOST_DESCRIPTORS)),
-    ("connects and leaves behind descriptors", |peer| { peer.pass(&STATUS, ALL, MOST_DESCRIPTORS); peer.close() }),
+    ("connects and leaves behind \
+      descriptors", |peer| { peer.pass(&STATUS, ALL, MOST_DESCRIPTORS); peer.close() }),
 ];
 
 /// As whom, and where, an attacker connects.
@@ -100,10 +107,11 @@ impl Felt {
     }
 }
 
-/// A new connection waits behind all that wait before its socket, which the kernel keeps in one line for all users. How long is
-/// the kernel's affair; nobody waits for ever.
+/// A new connection waits behind all that wait before its socket, which the kernel keeps in one
+/// line for all users. How long is the kernel's affair; nobody waits for ever.
 const CONNECTED: Duration = Duration::from_secs(2);
-/// How much more memory the agent may keep, in KiB: what the connections of one uid may hold, as the allocator has it.
+/// How much more memory the agent may keep, in KiB: what the connections of one uid may hold, as
+/// the allocator has it.
 const KEPT: u64 = 48 * 1024;
 
 /// Of as many the 99th percentile is not the longest.
@@ -125,7 +133,8 @@ impl Town {
     /// The clients of the attacked socket feel most.
     fn felt(&self, operator: &mut Admin) -> Felt {
         let shared = || Client::open(&self.agent.sockets()).expect("it listens");
-        let sign = |client: &mut Client| drop(client.sign(&read()).expect("another client is served"));
+        let sign =
+            |client: &mut Client| drop(client.sign(&read()).expect("another client is served"));
         Felt {
             standing: self.quiet(requests()),
             fresh: percentile_99(&timed(requests(), || sign(&mut shared()))),
@@ -133,7 +142,8 @@ impl Town {
         }
     }
 
-    /// The longest `lock` of an operator who is connected: nobody else is let before the socket of the operator, but by
+    /// The longest `lock` of an operator who is connected: nobody else is let before the socket of
+    /// the operator, but by
     /// [`By::StrangerToTheOperator`].
     fn lock_over(&self, operator: &mut Admin) -> Duration {
         let times = timed(5, || drop(operator.lock().expect("locked")));
@@ -147,8 +157,10 @@ impl Town {
 
     /// Of the front, in KiB.
     fn resident(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.agent.pid())).expect("the agent lives");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a resident size");
+        let status = fs::read_to_string(format!("/proc/{}/status", self.agent.pid()))
+            .expect("the agent lives");
+        let line =
+            status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a resident size");
         line.trim_end_matches("kB").trim().parse().expect("a number")
     }
 
@@ -169,8 +181,14 @@ impl Echo {
     }
 }
 
-/// Says what others felt of these attackers beyond a bare server, and checks that nothing is left of them.
-fn beside(town: &Town, echo: &Echo, name: &str, attack: impl Fn(Option<&Echo>) -> Vec<Attacker>) -> Felt {
+/// Says what others felt of these attackers beyond a bare server, and checks that nothing is left
+/// of them.
+fn beside(
+    town: &Town,
+    echo: &Echo,
+    name: &str,
+    attack: impl Fn(Option<&Echo>) -> Vec<Attacker>,
+) -> Felt {
     let mut operator = town.agent.admin();
     drop(operator.status().expect("it is served"));
     let attackers = attack(Some(echo));
@@ -224,9 +242,11 @@ fn eight_peers_each_with_another_attack_are_hardly_felt() {
         let attack = |echo: Option<&Echo>| -> Vec<Attacker> {
             (0..HOSTILE)
                 .map(|uid| {
-                    // Each mixture has another eight of them, and each of these is made by another kind of peer.
+                    // Each mixture has another eight of them, and each of these is made by another
+                    // kind of peer.
                     let number = mixture * HOSTILE + uid;
-                    let (act, by) = (ATTACKS[number * 7 % ATTACKS.len()].1, all[number % all.len()]);
+                    let (act, by) =
+                        (ATTACKS[number * 7 % ATTACKS.len()].1, all[number % all.len()]);
                     match echo {
                         Some(echo) => echo.attack(uid, CONNECTIONS_OF_EIGHT, act),
                         None => town.attack(by, uid, CONNECTIONS_OF_EIGHT, act),

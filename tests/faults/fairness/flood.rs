@@ -44,7 +44,12 @@ struct Connection {
 
 impl Flood {
     /// Returns once every connection is full.
-    pub(crate) fn start(socket: &Path, uid: Option<u32>, connections: usize, message: &[u8]) -> Self {
+    pub(crate) fn start(
+        socket: &Path,
+        uid: Option<u32>,
+        connections: usize,
+        message: &[u8],
+    ) -> Self {
         let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (full, is_full) = mpsc::channel();
         let thread = {
@@ -56,7 +61,8 @@ impl Flood {
                     // Of this thread alone.
                     rustix::thread::set_thread_res_uid(uid, uid, uid).expect("root may");
                 }
-                let mut connections: Vec<_> = (0..connections).map(|_| Connection::open(&socket)).collect();
+                let mut connections: Vec<_> =
+                    (0..connections).map(|_| Connection::open(&socket)).collect();
                 let mut rounds = 0;
                 while !stop.load(Ordering::Relaxed) {
                     answered.fetch_add(press(&mut connections, &message), Ordering::Relaxed);
@@ -104,8 +110,10 @@ impl Connection {
 /// Reads what there is, writes what there is room for; says how many reads brought something.
 fn press(connections: &mut [Connection], message: &[u8]) -> u64 {
     let both = PollFlags::IN | PollFlags::OUT;
-    let mut polled: Vec<_> =
-        connections.iter().map(|connection| PollFd::from_borrowed_fd(connection.stream.as_fd(), both)).collect();
+    let mut polled: Vec<_> = connections
+        .iter()
+        .map(|connection| PollFd::from_borrowed_fd(connection.stream.as_fd(), both))
+        .collect();
     let patience = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
     if poll(&mut polled, Some(&patience)).is_err() {
         return 0; // interrupted
@@ -116,7 +124,8 @@ fn press(connections: &mut [Connection], message: &[u8]) -> u64 {
     let mut answered = 0;
     for (connection, events) in connections.iter_mut().zip(ready) {
         if events.contains(PollFlags::IN) {
-            answered += u64::from(connection.stream.read(&mut answers).is_ok_and(|bytes| bytes > 0));
+            answered +=
+                u64::from(connection.stream.read(&mut answers).is_ok_and(|bytes| bytes > 0));
         }
         if events.contains(PollFlags::OUT) {
             connection.fill(message);

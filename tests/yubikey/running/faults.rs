@@ -1,4 +1,5 @@
-//! A touch that does not come, a YubiKey that is unplugged or reset, a pcscd that is killed, a PIN that is wrong.
+//! A touch that does not come, a YubiKey that is unplugged or reset, a pcscd that is killed, a PIN
+//! that is wrong.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -33,8 +34,9 @@ impl Fault {
 
     /// The steps at which it can happen: without power a card does not blink, nor answer.
     fn steps(self) -> impl Iterator<Item = Step> {
-        let works_on =
-            move |step: &Step| !matches!(self, Self::LostPower) || !matches!(step, Step::Blinking | Step::Touched);
+        let works_on = move |step: &Step| {
+            !matches!(self, Self::LostPower) || !matches!(step, Step::Blinking | Step::Touched)
+        };
         Step::ALL.into_iter().filter(works_on)
     }
 
@@ -59,7 +61,8 @@ impl TouchAgent {
         Self::with_cold_key(Firmware::V5_7_1, Algorithm::RsaPkcs1v15Sha256, "")
     }
 
-    /// Asks, has the YubiKey stop at this step, does something to it there, and waits for the outcome.
+    /// Asks, has the YubiKey stop at this step, does something to it there, and waits for the
+    /// outcome.
     fn ask_and_stop_at(&self, step: Step, act: impl FnOnce()) -> Result<SignReply, Error> {
         let card = &self.desk.card;
         card.stop_at(step);
@@ -147,7 +150,11 @@ impl Desk {
     /// Whether another program can reset the card now.
     fn reset_by_another(&self) -> Result<(), pcsc::Error> {
         let context = self.inside(|| pcsc::Context::establish(pcsc::Scope::System))?;
-        let reader = context.list_readers_owned()?.into_iter().next().ok_or(pcsc::Error::NoReadersAvailable)?;
+        let reader = context
+            .list_readers_owned()?
+            .into_iter()
+            .next()
+            .ok_or(pcsc::Error::NoReadersAvailable)?;
         let card = context.connect(&reader, pcsc::ShareMode::Shared, pcsc::Protocols::ANY)?;
         card.disconnect(pcsc::Disposition::ResetCard).map_err(|(_, error)| error)
     }
@@ -168,7 +175,9 @@ fn kill(pid: u32) {
     rustix::process::kill_process(process, rustix::process::Signal::KILL).expect("ours");
     let begun = Instant::now();
     let stat = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    while stat().rsplit_once(')').is_some_and(|(_, after)| !after.starts_with(" Z")) && begun.elapsed() < LONG {
+    while stat().rsplit_once(')').is_some_and(|(_, after)| !after.starts_with(" Z"))
+        && begun.elapsed() < LONG
+    {
         std::thread::sleep(Duration::from_millis(1));
     }
 }
@@ -179,7 +188,8 @@ fn unplugged_at_any_step_of_a_touch_it_signs_nothing_and_the_next_signs_without_
 }
 
 #[test]
-fn whenever_pcscd_is_killed_during_a_touch_nothing_is_signed_and_the_next_signs_without_a_restart() {
+fn whenever_pcscd_is_killed_during_a_touch_nothing_is_signed_and_the_next_signs_without_a_restart()
+{
     TouchAgent::with_long_key().survives(Fault::KilledPcscd, 18);
 }
 
@@ -207,7 +217,11 @@ fn no_other_program_can_reset_the_yubikey_during_a_touch() {
                     assert!(card.press());
                 }
             });
-            this.verify(&reply.unwrap_or_else(|error| panic!("{step:?}: {error}; log:\n{}", this.agent.log())));
+            this.verify(
+                &reply.unwrap_or_else(|error| {
+                    panic!("{step:?}: {error}; log:\n{}", this.agent.log())
+                }),
+            );
         });
         assert_eq!(card.status().counts.signatures - signatures, 1);
     }
@@ -227,7 +241,10 @@ fn reset_all_the_time_or_not_touched_it_signs_nothing_and_the_next_signs_without
             this.ask().expect_err("no touch, no signature").to_string()
         });
         // Who is reset all the time may never come so far.
-        assert!(error.contains("nobody touched") || (round % 2 == 1 && error.contains("reset")), "{round}: {error}");
+        assert!(
+            error.contains("nobody touched") || (round % 2 == 1 && error.contains("reset")),
+            "{round}: {error}"
+        );
         this.blinks_no_more();
         assert!(!card.press(), "a late press reaches nothing");
         assert_eq!(card.status().counts.signatures, signatures);
@@ -260,8 +277,11 @@ fn a_wrong_pin_costs_one_try_however_often_the_agent_starts() {
         this.agent.stop(rustix::process::Signal::TERM);
         this.agent.begin();
         this.agent.wait_until("it is down", |agent| {
-            let status = countersign::Admin::open(&agent.sockets()).and_then(|mut admin| admin.status());
-            status.is_ok_and(|status| status.tokens.iter().any(|token| token.name == "yk" && token.state == "down"))
+            let status =
+                countersign::Admin::open(&agent.sockets()).and_then(|mut admin| admin.status());
+            status.is_ok_and(|status| {
+                status.tokens.iter().any(|token| token.name == "yk" && token.state == "down")
+            })
         });
     }
     let status = this.desk.card.status();
@@ -275,9 +295,11 @@ fn a_wrong_pin_costs_one_try_however_often_the_agent_starts() {
 #[test]
 fn another_program_that_holds_the_yubikey_is_named_as_the_reason() {
     let this = TouchAgent::with_cold_key(Firmware::V5_7_1, Algorithm::Ed25519, "");
-    let context = this.desk.inside(|| pcsc::Context::establish(pcsc::Scope::System)).expect("a pcscd");
+    let context =
+        this.desk.inside(|| pcsc::Context::establish(pcsc::Scope::System)).expect("a pcscd");
     let reader = context.list_readers_owned().expect("readers").remove(0);
-    let mut card = context.connect(&reader, pcsc::ShareMode::Shared, pcsc::Protocols::ANY).expect("the card");
+    let mut card =
+        context.connect(&reader, pcsc::ShareMode::Shared, pcsc::Protocols::ANY).expect("the card");
     let held = card.transaction().expect("free");
     let begun = Instant::now();
     let error = this.ask().expect_err("held").to_string();

@@ -10,7 +10,8 @@ use crate::typist::Typist;
 /// An agent that asks at the typist's terminal, and waits for nothing.
 fn asking(desk: Desk, typist: &Typist) -> TouchAgent {
     let wrapper = [vec!["setsid".to_owned(), "--ctty".to_owned()], inside(&desk)].concat();
-    let launch = Launch { wrapper, terminal: Some(typist.terminal().to_owned()), ..Launch::default() };
+    let launch =
+        Launch { wrapper, terminal: Some(typist.terminal().to_owned()), ..Launch::default() };
     let mut agent = Agent::start_with(SoftHsm::new(), launch, BOT, "");
     agent.stop(Signal::TERM);
     agent.configure(BOT, &token_with(&desk, "{ prompt = true }", ""));
@@ -26,7 +27,8 @@ impl TouchAgent {
 
     fn wait_for(&self, state: &str) {
         self.agent.wait_until(state, |agent| {
-            let status = countersign::Admin::open(&agent.sockets()).and_then(|mut admin| admin.status());
+            let status =
+                countersign::Admin::open(&agent.sockets()).and_then(|mut admin| admin.status());
             let is = |status: countersign_core::wire::StatusReply| {
                 status.tokens.iter().any(|token| token.name == "yk" && token.state == state)
             };
@@ -43,8 +45,10 @@ fn it_is_asked_for_at_the_agents_terminal_and_at_the_operators() {
     assert!(at_start.was_asked());
     let made = this.generate_at(at_generation.device()).expect("made");
     assert!(at_generation.was_asked());
-    this.public_key = made.public_key.and_then(|pem| PublicKey::from_der(Algorithm::Ed25519, &der(&pem)));
-    let activate = Register::Activate { v: 1, name: "cold".to_owned(), api_key: "theid".to_owned() };
+    this.public_key =
+        made.public_key.and_then(|pem| PublicKey::from_der(Algorithm::Ed25519, &der(&pem)));
+    let activate =
+        Register::Activate { v: 1, name: "cold".to_owned(), api_key: "theid".to_owned() };
     this.agent.admin().add(&activate, at_activation.device()).expect("active");
     assert!(at_activation.was_asked());
     this.touched();

@@ -1,4 +1,5 @@
-//! A withdrawal with a key that was born in the YubiKey: a person's approval first, then one touch, and one signature.
+//! A withdrawal with a key that was born in the YubiKey: a person's approval first, then one touch,
+//! and one signature.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,8 @@ const ADDRESS: &str = "bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq";
 
 /// Asks for half a bitcoin, and gives the id under which it waits.
 fn ask(client: &mut Client) -> String {
-    let params = format!(r#"{{"coin":"BTC","network":"BTC","address":"{ADDRESS}","amount":"0.5"}}"#);
+    let params =
+        format!(r#"{{"coin":"BTC","network":"BTC","address":"{ADDRESS}","amount":"0.5"}}"#);
     match client.sign(&call("cold", "POST", PATH, &params)) {
         Err(Error::Waits(waits)) => waits.pending.id,
         other => panic!("it does not wait: {other:?}"),
@@ -41,7 +43,8 @@ fn outcome(client: &mut Client, id: &str) -> Result<SignReply, Error> {
 fn an_approved_withdrawal_is_one_blink_and_none_is_signed_without_a_press() {
     let alice = Person::new("alice", 1);
     let rest = format!(
-        "[[destination]]\nlabel = \"cold storage\"\nasset = \"BTC\"\nnetwork = \"BTC\"\naddress = \"{ADDRESS}\"\n\n\
+        "[[destination]]\nlabel = \"cold storage\"\nasset = \"BTC\"\nnetwork = \"BTC\"\naddress = \
+         \"{ADDRESS}\"\n\n\
          [transfer.BTC]\nper_day = \"2\"\n\n[approver.alice]\nssh_key = \"{}\"\n",
         alice.public_key()
     );
@@ -72,7 +75,8 @@ fn an_approved_withdrawal_is_one_blink_and_none_is_signed_without_a_press() {
     approve(&this, &alice, &pressed);
     assert!(card.wait_blink(LONG), "it blinks; log:\n{}", this.agent.log());
     assert!(card.press());
-    let reply = outcome(&mut client, &pressed).unwrap_or_else(|error| panic!("{error}; log:\n{}", this.agent.log()));
+    let reply = outcome(&mut client, &pressed)
+        .unwrap_or_else(|error| panic!("{error}; log:\n{}", this.agent.log()));
     assert_eq!(reply.scope, Scope::Withdraw);
     assert_eq!((card.status().blinks - before, card.status().counts.signatures), (1, 1));
     let journal = this.agent.journal();

@@ -57,7 +57,8 @@ impl AgentSettings {
 
     pub(super) fn read(mut fields: Fields<'_>, facts: &Facts) -> (Self, AgentSpans) {
         let default = Self::default_of(facts);
-        let spans = AgentSpans { socket: fields.span("socket"), admin_socket: fields.span("admin_socket") };
+        let spans =
+            AgentSpans { socket: fields.span("socket"), admin_socket: fields.span("admin_socket") };
         let socket = fields.optional("socket", value::socket).unwrap_or(default.socket);
         let admin_socket = fields.optional("admin_socket", value::socket);
         let demands = Demand::ALL.map(|demand| (demand.name(), demand));
@@ -71,10 +72,14 @@ impl AgentSettings {
                     value::integer(value, 1..=LONGEST_APPROVAL_S, problems)
                 })
                 .map_or(default.approval_timeout, |seconds| Duration::from_secs(seconds.into())),
-            allow_software_tokens: fields.optional("allow_software_tokens", value::boolean).unwrap_or(false),
+            allow_software_tokens: fields
+                .optional("allow_software_tokens", value::boolean)
+                .unwrap_or(false),
             allow_same_user: fields.optional("allow_same_user", value::boolean).unwrap_or(false),
             synced: fields
-                .optional("durability", |value, problems| value::one_of(value, &durabilities, problems))
+                .optional("durability", |value, problems| {
+                    value::one_of(value, &durabilities, problems)
+                })
                 .unwrap_or(false),
             confinement: fields
                 .optional("confinement", |value, problems| value::one_of(value, &demands, problems))

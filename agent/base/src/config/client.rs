@@ -31,12 +31,14 @@ pub(super) fn read(name: &str, mut fields: Fields<'_>, facts: &Facts) -> Option<
     let socket_at = fields.span("socket").unwrap_or(fields.at());
     let symbols_at = fields.span("symbols");
     let uid = fields.required("user", "\"mm-bot\"", |value, problems| user(value, facts, problems));
-    let keys =
-        fields.required("keys", "[\"binance-mm\"]", |value, problems| value::list(value, problems, value::key_name));
+    let keys = fields.required("keys", "[\"binance-mm\"]", |value, problems| {
+        value::list(value, problems, value::key_name)
+    });
     let scopes = fields.required("scopes", "[\"read\"]", scopes);
     let symbols = fields.optional("symbols", symbols);
-    let max_quantity = fields
-        .optional("max_quantity", |value, problems| quantities(value, symbols.as_ref(), symbols_at.as_ref(), problems));
+    let max_quantity = fields.optional("max_quantity", |value, problems| {
+        quantities(value, symbols.as_ref(), symbols_at.as_ref(), problems)
+    });
     let client = Client {
         name: name.to_owned(),
         uid: uid.unwrap_or(u32::MAX),
@@ -44,7 +46,9 @@ pub(super) fn read(name: &str, mut fields: Fields<'_>, facts: &Facts) -> Option<
         scopes: scopes.unwrap_or_default(),
         symbols,
         max_quantity: max_quantity.unwrap_or_default(),
-        limits: fields.optional("limit", |value, problems| limits(name, value, problems)).unwrap_or_default(),
+        limits: fields
+            .optional("limit", |value, problems| limits(name, value, problems))
+            .unwrap_or_default(),
         rate: fields.optional("rate", value::rate),
         unbound: fields.optional("unbound", unbound).unwrap_or_default(),
     };
@@ -66,32 +70,47 @@ fn user(value: Value<'_>, facts: &Facts, problems: &Problems) -> Option<u32> {
                     value.span(),
                     "expected a user of this machine",
                     "no such user",
-                    "make it first (useradd --system NAME), or write its uid as a number without quotes",
+                    "make it first (useradd --system NAME), or write its uid as a number without \
+                     quotes",
                 )
             }))
         }
-        _ => problems.refuse(wrong_type(value, "a user", "a name in quotes, or a uid without quotes")),
+        _ => problems.refuse(wrong_type(
+            value,
+            "a user",
+            "a name in quotes, or a uid without quotes",
+        )),
     }
 }
 
 fn scopes<'a>(value: Value<'a>, problems: &'a Problems) -> Option<Scopes> {
     let names = Scope::ALL.map(|scope| (scope.name(), scope));
     let help = format!("name what it may do: {}", Scope::ALL.map(Scope::name).join(", "));
-    let scopes = value::filled_list(value, &help, problems, |value, problems| value::one_of(value, &names, problems));
+    let scopes = value::filled_list(value, &help, problems, |value, problems| {
+        value::one_of(value, &names, problems)
+    });
     scopes.map(Scopes::from_iter)
 }
 
 fn symbols<'a>(value: Value<'a>, problems: &'a Problems) -> Option<BTreeSet<String>> {
-    value::filled_list(value, "name the symbols, or leave the field out to allow any", problems, |value, problems| {
-        value::instrument(value, problems).map(str::to_owned)
-    })
+    value::filled_list(
+        value,
+        "name the symbols, or leave the field out to allow any",
+        problems,
+        |value, problems| value::instrument(value, problems).map(str::to_owned),
+    )
 }
 
 fn unbound(value: Value<'_>, problems: &Problems) -> Option<Release> {
-    value::one_of(value, &[("forward", Release::Forward), ("signature", Release::Signature)], problems)
+    value::one_of(
+        value,
+        &[("forward", Release::Forward), ("signature", Release::Signature)],
+        problems,
+    )
 }
 
-/// A symbol that is not among the client's would be a limit on nothing, and the one that was meant has none.
+/// A symbol that is not among the client's would be a limit on nothing, and the one that was meant
+/// has none.
 fn quantities(
     value: Value<'_>,
     symbols: Option<&BTreeSet<String>>,
@@ -100,11 +119,18 @@ fn quantities(
 ) -> Option<BTreeMap<String, Amount>> {
     let table = value::table(value, problems)?;
     if table.is_empty() {
-        problems.add(Problem::new(value.span(), "expected at least one symbol", "it is empty", "leave it out"));
+        problems.add(Problem::new(
+            value.span(),
+            "expected at least one symbol",
+            "it is empty",
+            "leave it out",
+        ));
     }
     let mut quantities = BTreeMap::new();
     for (key, value) in table {
-        let (Some(symbol), Some(limit)) = (value::instrument_key(key, problems), value::limit(value, problems)) else {
+        let (Some(symbol), Some(limit)) =
+            (value::instrument_key(key, problems), value::limit(value, problems))
+        else {
             continue;
         };
         if let (Some(symbols), Some(at)) = (symbols, symbols_at)
@@ -125,17 +151,27 @@ fn quantities(
     Some(quantities)
 }
 
-fn limits(client: &str, value: Value<'_>, problems: &Problems) -> Option<BTreeMap<String, SpendLimit>> {
+fn limits(
+    client: &str,
+    value: Value<'_>,
+    problems: &Problems,
+) -> Option<BTreeMap<String, SpendLimit>> {
     let assets = value::table(value, problems)?;
     if assets.is_empty() {
         let help = "leave it out, or limit.USDT = { per_day = \"…\" }";
-        problems.add(Problem::new(value.span(), "expected at least one asset", "it is empty", help));
+        problems.add(Problem::new(
+            value.span(),
+            "expected at least one asset",
+            "it is empty",
+            help,
+        ));
     }
     let mut limits = BTreeMap::new();
     for (asset, table) in assets {
         let Some(name) = value::instrument_key(asset, problems) else { continue };
         let Some(entries) = value::table(table, problems) else { continue };
-        let mut fields = Fields::new(format!("[client.{client}] limit.{name}"), asset.span(), entries, problems);
+        let mut fields =
+            Fields::new(format!("[client.{client}] limit.{name}"), asset.span(), entries, problems);
         limits.insert(name.to_owned(), spend_limit(&mut fields));
         if entries.is_empty() {
             let problem = Problem::new(
@@ -176,7 +212,8 @@ pub(super) fn check_together(
                 this.user_at.clone(),
                 "expected a user of its own",
                 "this is the agent's own user",
-                "a client with the agent's user can read all the agent reads; run the client as another user or, \
+                "a client with the agent's user can read all the agent reads; run the client as \
+                 another user or, \
                      for a trial, set in [agent]: allow_same_user = true",
             ));
         }
@@ -214,10 +251,20 @@ fn check_user(this: &ReadClient, before: &[ReadClient], problems: &Problems) {
     );
 }
 
-fn check_socket(this: &ReadClient, before: &[ReadClient], agent: &AgentSettings, problems: &Problems) {
+fn check_socket(
+    this: &ReadClient,
+    before: &[ReadClient],
+    agent: &AgentSettings,
+    problems: &Problems,
+) {
     let Some(socket) = &this.socket else { return };
     let problem = |found: &str| {
-        Problem::new(this.socket_at.clone(), "expected a socket of the client's own", found, "give it another path")
+        Problem::new(
+            this.socket_at.clone(),
+            "expected a socket of the client's own",
+            found,
+            "give it another path",
+        )
     };
     if let Some(other) = before.iter().find(|other| other.socket.as_ref() == Some(socket)) {
         let label = format!("[client.{}] has it already", other.client.name);

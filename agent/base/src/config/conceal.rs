@@ -28,7 +28,8 @@ pub(super) fn without(text: &str, hidden: &[Range<usize>]) -> String {
     shown
 }
 
-/// What follows a secret's name, on its line and on those its value goes on to; for a file that cannot be parsed.
+/// What follows a secret's name, on its line and on those its value goes on to; for a file that
+/// cannot be parsed.
 pub(super) fn values_of_secrets(text: &str) -> Vec<Range<usize>> {
     let mut hidden = Vec::new();
     let mut start = 0;
@@ -57,9 +58,12 @@ fn end_of(text: &str, value: usize, closing: &str) -> usize {
 
 fn after_secret_name(line: &str) -> Option<usize> {
     let lower = line.to_ascii_lowercase();
-    let word_end = SECRET_WORDS.iter().filter_map(|word| Some(lower.find(word)? + word.len())).min()?;
-    let in_name = |character: char| character.is_ascii_alphanumeric() || matches!(character, '_' | '-');
-    let between = |character: char| character.is_whitespace() || matches!(character, '=' | ':' | '"' | '\'');
+    let word_end =
+        SECRET_WORDS.iter().filter_map(|word| Some(lower.find(word)? + word.len())).min()?;
+    let in_name =
+        |character: char| character.is_ascii_alphanumeric() || matches!(character, '_' | '-');
+    let between =
+        |character: char| character.is_whitespace() || matches!(character, '=' | ':' | '"' | '\'');
     let value = line[word_end..].trim_start_matches(in_name).trim_start_matches(between);
     Some(line.len() - value.len())
 }

@@ -34,7 +34,10 @@ impl Config {
     /// Every socket to listen on.
     pub fn endpoints(&self) -> Vec<Endpoint> {
         let endpoint = |path: &Path, kind| Endpoint { path: path.to_owned(), kind };
-        let clients = self.client_sockets.iter().map(|(name, path)| endpoint(path, ListenerKind::Client(name.clone())));
+        let clients = self
+            .client_sockets
+            .iter()
+            .map(|(name, path)| endpoint(path, ListenerKind::Client(name.clone())));
         let own = [
             endpoint(&self.agent.socket, ListenerKind::Agent),
             endpoint(&self.agent.admin_socket, ListenerKind::Admin),
@@ -44,8 +47,9 @@ impl Config {
 
     /// What is in it, on one line.
     pub fn summary(&self) -> String {
-        let count =
-            |number: usize, one: &str| if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") };
+        let count = |number: usize, one: &str| {
+            if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
+        };
         let Policy { clients, destinations, transfers, .. } = &self.policy;
         [
             count(self.tokens.len(), "token"),

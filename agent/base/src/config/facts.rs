@@ -1,4 +1,5 @@
-//! What the meaning of a configuration depends on besides its text: the machine and the process it is read in.
+//! What the meaning of a configuration depends on besides its text: the machine and the process it
+//! is read in.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -31,18 +32,25 @@ pub struct Facts {
 
 impl Facts {
     pub fn of_this_process() -> Self {
-        let path = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let path =
+            |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
         // As the command line takes them: from the directory it was started in.
-        let socket = |name| std::path::absolute(std::env::var_os(name)?).ok(); // an empty one is none
+        // an empty one is none
+        let socket = |name| std::path::absolute(std::env::var_os(name)?).ok();
         let runtime_directory = || path("XDG_RUNTIME_DIR").unwrap_or_else(|| PathBuf::from("/run"));
         Self {
             own_uid: rustix::process::geteuid().as_raw(),
-            socket: socket("COUNTERSIGN_SOCK").unwrap_or_else(|| runtime_directory().join("countersign/agent.sock")),
+            socket: socket("COUNTERSIGN_SOCK")
+                .unwrap_or_else(|| runtime_directory().join("countersign/agent.sock")),
             admin_socket: socket("COUNTERSIGN_ADMIN_SOCK"),
             credentials_directory: path("CREDENTIALS_DIRECTORY"),
-            attestation_file: Rc::new(|path| read_certificates(path).map_err(|error| error.to_string())),
+            attestation_file: Rc::new(|path| {
+                read_certificates(path).map_err(|error| error.to_string())
+            }),
             user_id: Rc::new(|name| uzers::get_user_by_name(name).map(|user| user.uid())),
-            profile_file: Rc::new(|path| settings::read_profile_text(path).map_err(|error| error.to_string())),
+            profile_file: Rc::new(|path| {
+                settings::read_profile_text(path).map_err(|error| error.to_string())
+            }),
         }
     }
 }
@@ -59,6 +67,9 @@ fn read_certificates(path: &Path) -> std::io::Result<String> {
 
 impl std::fmt::Debug for Facts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Facts").field("own_uid", &self.own_uid).field("socket", &self.socket).finish_non_exhaustive()
+        f.debug_struct("Facts")
+            .field("own_uid", &self.own_uid)
+            .field("socket", &self.socket)
+            .finish_non_exhaustive()
     }
 }

@@ -15,8 +15,8 @@ pub(super) type Value<'a> = &'a Spanned<DeValue<'a>>;
 
 /// The fields of one table that nobody has asked for yet.
 ///
-/// The tree is read by hand, not through serde: serde ends at the first thing it does not know, and the operator is to
-/// see everything that is wrong at once.
+/// The tree is read by hand, not through serde: serde ends at the first thing it does not know, and
+/// the operator is to see everything that is wrong at once.
 pub(super) struct Fields<'a> {
     /// As it is written in the file, for example `[client.mm-bot]`.
     section: String,
@@ -28,16 +28,32 @@ pub(super) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    pub(super) fn new(section: String, at: Range<usize>, table: &'a DeTable<'a>, problems: &'a Problems) -> Self {
-        let rest = table.iter().map(|(key, value)| (key.get_ref().as_ref(), (key, value))).collect();
+    pub(super) fn new(
+        section: String,
+        at: Range<usize>,
+        table: &'a DeTable<'a>,
+        problems: &'a Problems,
+    ) -> Self {
+        let rest =
+            table.iter().map(|(key, value)| (key.get_ref().as_ref(), (key, value))).collect();
         Self { section, at, rest, asked: Vec::new(), problems }
     }
 
     /// A section that stands in the file once.
-    pub(super) fn of_section(section: &str, value: Value<'a>, problems: &'a Problems) -> Option<Self> {
+    pub(super) fn of_section(
+        section: &str,
+        value: Value<'a>,
+        problems: &'a Problems,
+    ) -> Option<Self> {
         match value.get_ref() {
-            DeValue::Table(table) => Some(Self::new(section.to_owned(), value.span(), table, problems)),
-            _ => problems.refuse(wrong_type(value, "a table", format!("write {section} on a line of its own"))),
+            DeValue::Table(table) => {
+                Some(Self::new(section.to_owned(), value.span(), table, problems))
+            }
+            _ => problems.refuse(wrong_type(
+                value,
+                "a table",
+                format!("write {section} on a line of its own"),
+            )),
         }
     }
 
@@ -100,7 +116,12 @@ impl<'a> Fields<'a> {
             }
             let what = if self.section.starts_with('[') { "field" } else { "section" };
             let title = format!("expected a {what} of {}", self.section);
-            let problem = Problem::new(key.span(), title, format!("no such {what}"), choose(name, &self.asked));
+            let problem = Problem::new(
+                key.span(),
+                title,
+                format!("no such {what}"),
+                choose(name, &self.asked),
+            );
             self.problems.add(problem);
         }
     }
@@ -161,7 +182,9 @@ pub(super) fn repeated_tables<'a>(
         return problems.refuse(wrong_type(value, "a list of tables", help));
     };
     let tables = list.iter().filter_map(|value| match value.get_ref() {
-        DeValue::Table(table) => Some(Fields::new(section.to_owned(), value.span(), table, problems)),
+        DeValue::Table(table) => {
+            Some(Fields::new(section.to_owned(), value.span(), table, problems))
+        }
         _ => problems.refuse(wrong_type(value, "a table", help)),
     });
     Some(tables.collect())
@@ -169,7 +192,12 @@ pub(super) fn repeated_tables<'a>(
 
 /// A value of another type than was expected.
 pub(super) fn wrong_type(value: Value<'_>, expected: &str, help: impl Into<String>) -> Problem {
-    Problem::new(value.span(), format!("expected {expected}"), format!("found {}", kind(value)), help)
+    Problem::new(
+        value.span(),
+        format!("expected {expected}"),
+        format!("found {}", kind(value)),
+        help,
+    )
 }
 
 fn kind(value: Value<'_>) -> &'static str {

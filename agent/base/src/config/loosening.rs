@@ -25,8 +25,23 @@ use sentences::{Sentences, maybe_path, path};
 /// Here and below every field is taken apart by its name: a new one does not compile before it is
 /// judged.
 pub fn loosened(before: &Config, after: &Config, in_use: &BTreeSet<String>) -> Vec<String> {
-    let Config { agent: _, tokens: _, policy, client_sockets: _, approvers: _, warnings: _, text: _ } = after;
-    let Policy { clients: _, destinations, transfers, approvers: _, approval_timeout_ms: _, sha256: _ } = policy;
+    let Config {
+        agent: _,
+        tokens: _,
+        policy,
+        client_sockets: _,
+        approvers: _,
+        warnings: _,
+        text: _,
+    } = after;
+    let Policy {
+        clients: _,
+        destinations,
+        transfers,
+        approvers: _,
+        approval_timeout_ms: _,
+        sha256: _,
+    } = policy;
     let mut found = Sentences::default();
     agent(&before.agent, &after.agent, &mut found);
     tokens::compare(before, after, in_use, &mut found);
@@ -57,9 +72,11 @@ fn agent(before: &AgentSettings, after: &AgentSettings, found: &mut Sentences) {
     } = after;
     type Written = fn(&AgentSettings) -> String;
     let fields: [(&str, bool, Written); 10] = [
-        ("allow_software_tokens", *allow_software_tokens && !before.allow_software_tokens, |settings| {
-            settings.allow_software_tokens.to_string()
-        }),
+        (
+            "allow_software_tokens",
+            *allow_software_tokens && !before.allow_software_tokens,
+            |settings| settings.allow_software_tokens.to_string(),
+        ),
         ("allow_same_user", *allow_same_user && !before.allow_same_user, |settings| {
             settings.allow_same_user.to_string()
         }),
@@ -70,11 +87,17 @@ fn agent(before: &AgentSettings, after: &AgentSettings, found: &mut Sentences) {
         ("confinement", strength(*confinement) < strength(before.confinement), |settings| {
             settings.confinement.name().to_owned()
         }),
-        ("admin_socket", *admin_socket != before.admin_socket, |settings| path(&settings.admin_socket)),
+        ("admin_socket", *admin_socket != before.admin_socket, |settings| {
+            path(&settings.admin_socket)
+        }),
         ("socket", *socket != before.socket, |settings| path(&settings.socket)),
         ("state_dir", *state_dir != before.state_dir, |settings| path(&settings.state_dir)),
-        ("vault_dir", *vault_dir != before.vault_dir, |settings| maybe_path(settings.vault_dir.as_deref())),
-        ("vault_socket", *vault_socket != before.vault_socket, |settings| maybe_path(settings.vault_socket.as_deref())),
+        ("vault_dir", *vault_dir != before.vault_dir, |settings| {
+            maybe_path(settings.vault_dir.as_deref())
+        }),
+        ("vault_socket", *vault_socket != before.vault_socket, |settings| {
+            maybe_path(settings.vault_socket.as_deref())
+        }),
     ];
     for (field, _, written) in fields.into_iter().filter(|(_, looser, _)| *looser) {
         found.change("[agent]", field, &written(before), &written(after));

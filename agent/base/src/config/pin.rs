@@ -9,7 +9,8 @@ use super::problem::{Problem, Problems};
 use super::value;
 use crate::messages::settings::{PinSource, Reopen, SealedPin, is_plain_name};
 
-const SOURCES: &str = "one of { credential = \"NAME\" }, { file = \"/PATH\" }, { fd = NUMBER }, { prompt = true }";
+const SOURCES: &str =
+    "one of { credential = \"NAME\" }, { file = \"/PATH\" }, { fd = NUMBER }, { prompt = true }";
 
 /// The sections of `agent.toml` that a PIN may lead to.
 #[derive(Clone, Copy)]
@@ -19,7 +20,12 @@ pub(super) struct Names<'a> {
 }
 
 /// Reads the source; whatever is refused here may be the PIN itself and is not shown.
-pub(super) fn read(value: Value<'_>, section: String, names: Names<'_>, problems: &Problems) -> Option<PinSource> {
+pub(super) fn read(
+    value: Value<'_>,
+    section: String,
+    names: Names<'_>,
+    problems: &Problems,
+) -> Option<PinSource> {
     let DeValue::Table(table) = value.get_ref() else {
         problems.hide(value.span());
         let problem = Problem::new(
@@ -41,8 +47,14 @@ pub(super) fn read(value: Value<'_>, section: String, names: Names<'_>, problems
     let source = [
         sealed,
         fields.optional("credential", hidden(credential)),
-        fields.optional("fd", hidden(|value, problems| value::integer(value, 3..=65535, problems).map(to_fd))),
-        fields.optional("file", hidden(|value, problems| value::path(value, problems).map(PinSource::File))),
+        fields.optional(
+            "fd",
+            hidden(|value, problems| value::integer(value, 3..=65535, problems).map(to_fd)),
+        ),
+        fields.optional(
+            "file",
+            hidden(|value, problems| value::path(value, problems).map(PinSource::File)),
+        ),
         fields.optional("prompt", hidden(prompt)),
     ];
     fields.finish();
@@ -55,12 +67,13 @@ fn sealed(fields: &mut Fields<'_>, names: Names<'_>) -> Option<PinSource> {
     let slot = fields.span("slot");
     let problems = fields.problems();
     let by = fields.optional("sealed_by", |value, problems| match value.get_ref() {
-        DeValue::Array(_) => {
-            value::filled_list(value, "sealed_by = [\"yk\", \"yk-spare\"]", problems, |value, problems| {
-                yubikey(value, names, problems)
-            })
-            .map(|names: BTreeSet<String>| names.into_iter().collect())
-        }
+        DeValue::Array(_) => value::filled_list(
+            value,
+            "sealed_by = [\"yk\", \"yk-spare\"]",
+            problems,
+            |value, problems| yubikey(value, names, problems),
+        )
+        .map(|names: BTreeSet<String>| names.into_iter().collect()),
         _ => yubikey(value, names, problems).map(|name| vec![name]),
     });
     fields.optional("slot", |value, problems| {
@@ -71,7 +84,11 @@ fn sealed(fields: &mut Fields<'_>, names: Names<'_>) -> Option<PinSource> {
     });
     let reopens = fields.span("reopen");
     let reopen = fields.optional("reopen", |value, problems| {
-        value::one_of(value, &[("keep-while-running", Reopen::KeepWhileRunning), ("touch", Reopen::Touch)], problems)
+        value::one_of(
+            value,
+            &[("keep-while-running", Reopen::KeepWhileRunning), ("touch", Reopen::Touch)],
+            problems,
+        )
     });
     if let (None, Some(span)) = (&given, reopens) {
         let expected = "expected `reopen` beside `sealed_by` only";
@@ -80,7 +97,12 @@ fn sealed(fields: &mut Fields<'_>, names: Names<'_>) -> Option<PinSource> {
     match (&given, slot) {
         (Some(_), None) => {
             let help = "the PIV slot that unseals: slot = \"9d\"";
-            problems.add(Problem::new(fields.at(), "expected a field `slot`", "it is missing here", help));
+            problems.add(Problem::new(
+                fields.at(),
+                "expected a field `slot`",
+                "it is missing here",
+                help,
+            ));
         }
         (None, Some(slot)) => {
             let expected = "expected a slot beside `sealed_by` only";
@@ -91,9 +113,14 @@ fn sealed(fields: &mut Fields<'_>, names: Names<'_>) -> Option<PinSource> {
     Some(PinSource::Sealed(Box::new(SealedPin { names: by?, by: Vec::new(), reopen })))
 }
 
-fn yubikey(value: Value<'_>, Names { tokens, yubikeys }: Names<'_>, problems: &Problems) -> Option<String> {
+fn yubikey(
+    value: Value<'_>,
+    Names { tokens, yubikeys }: Names<'_>,
+    problems: &Problems,
+) -> Option<String> {
     let name = value::text(value, problems)?;
-    let refuse = |expected, found, help| problems.refuse(Problem::new(value.span(), expected, found, help));
+    let refuse =
+        |expected, found, help| problems.refuse(Problem::new(value.span(), expected, found, help));
     if yubikeys.contains(&name) {
         Some(name.to_owned())
     } else if tokens.contains(&name) {
@@ -134,7 +161,12 @@ fn prompt(value: Value<'_>, problems: &Problems) -> Option<PinSource> {
     match value::boolean(value, problems)? {
         true => Some(PinSource::Prompt),
         false => {
-            let problem = Problem::new(value.span(), "expected prompt = true", "false is no source of a PIN", SOURCES);
+            let problem = Problem::new(
+                value.span(),
+                "expected prompt = true",
+                "false is no source of a PIN",
+                SOURCES,
+            );
             problems.refuse(problem)
         }
     }

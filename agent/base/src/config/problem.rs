@@ -1,4 +1,5 @@
-//! What is wrong with a configuration: gathered while it is read, shown all at once with line and caret.
+//! What is wrong with a configuration: gathered while it is read, shown all at once with line and
+//! caret.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -12,7 +13,8 @@ use super::conceal;
 /// More than these are counted, not shown.
 const MOST_SHOWN: usize = 50;
 
-/// One thing that is wrong, and where. None of the texts repeats a value: the line shows it, or hides it.
+/// One thing that is wrong, and where. None of the texts repeats a value: the line shows it, or
+/// hides it.
 #[derive(Clone, Debug)]
 pub(super) struct Problem {
     span: Range<usize>,
@@ -23,7 +25,8 @@ pub(super) struct Problem {
 }
 
 impl Problem {
-    /// `title` says what was expected, `found` what stands at the caret instead, `help` what to do about it.
+    /// `title` says what was expected, `found` what stands at the caret instead, `help` what to do
+    /// about it.
     pub(super) fn new(
         span: Range<usize>,
         title: impl Into<String>,
@@ -81,7 +84,11 @@ impl Problems {
     pub(super) fn into_report(self, text: &str, path: &Path) -> Report {
         let mut problems = self.found.into_inner();
         problems.sort_by_key(|problem| (problem.span.start, problem.span.end));
-        Report { path: path.to_owned(), text: conceal::without(text, &self.hidden.into_inner()), problems }
+        Report {
+            path: path.to_owned(),
+            text: conceal::without(text, &self.hidden.into_inner()),
+            problems,
+        }
     }
 }
 
@@ -131,18 +138,26 @@ impl Report {
     }
 
     fn render(&self, renderer: &Renderer) -> String {
-        let mut shown: Vec<String> =
-            self.problems.iter().take(MOST_SHOWN).map(|problem| renderer.render(&[self.group(problem)])).collect();
-        shown.push(format!("{}: {}; nothing was loaded", self.path.display(), count(self.problems.len())));
+        let mut shown: Vec<String> = self
+            .problems
+            .iter()
+            .take(MOST_SHOWN)
+            .map(|problem| renderer.render(&[self.group(problem)]))
+            .collect();
+        shown.push(format!(
+            "{}: {}; nothing was loaded",
+            self.path.display(),
+            count(self.problems.len())
+        ));
         shown.join("\n\n")
     }
 
     fn group<'a>(&'a self, problem: &'a Problem) -> Group<'a> {
-        let place = AnnotationKind::Primary.span(self.on_boundaries(&problem.span)).label(&problem.found);
-        let also = problem
-            .also
-            .as_deref()
-            .map(|(span, label)| AnnotationKind::Context.span(self.on_boundaries(span)).label(label));
+        let place =
+            AnnotationKind::Primary.span(self.on_boundaries(&problem.span)).label(&problem.found);
+        let also = problem.also.as_deref().map(|(span, label)| {
+            AnnotationKind::Context.span(self.on_boundaries(span)).label(label)
+        });
         let snippet = Snippet::source(&self.text).path(self.path.to_string_lossy().into_owned());
         Level::ERROR
             .primary_title(&problem.title)
@@ -168,7 +183,9 @@ impl std::error::Error for Report {}
 fn count(problems: usize) -> String {
     match problems {
         1 => "1 problem".to_owned(),
-        many if many > MOST_SHOWN => format!("{many} problems, the first {MOST_SHOWN} of them shown"),
+        many if many > MOST_SHOWN => {
+            format!("{many} problems, the first {MOST_SHOWN} of them shown")
+        }
         many => format!("{many} problems"),
     }
 }

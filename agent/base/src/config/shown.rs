@@ -14,12 +14,14 @@ pub enum TooMuch {
     #[error("it loosens {0} things, and an approver is shown {MOST_SENTENCES} at most: {SPLIT}")]
     Sentences(usize),
     #[error(
-        "what it loosens and the lines that differ take {0} bytes, and an approver is shown {LONGEST_STATEMENT} at most: {SPLIT}"
+        "what it loosens and the lines that differ take {0} bytes, and an approver is shown \
+         {LONGEST_STATEMENT} at most: {SPLIT}"
     )]
     Statement(usize),
 }
 
-const SPLIT: &str = "split it. First load what loosens nothing, such as comments and another order, which asks nobody; then \
+const SPLIT: &str = "split it. First load what loosens nothing, such as comments and another \
+                     order, which asks nobody; then \
                      the rest in parts. Nothing was changed";
 
 /// An approver signs what they are shown, so all of it is shown or nothing is signed.

@@ -1,4 +1,5 @@
-//! Everything a configuration is made from, gathered by a process that can reach it for a front that cannot.
+//! Everything a configuration is made from, gathered by a process that can reach it for a front
+//! that cannot.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -25,8 +26,10 @@ impl Sources {
         let text = read_text(path)?;
         let asked = Rc::new(RefCell::new(Self { text: text.clone(), ..Self::default() }));
         let machine = Facts::of_this_process();
-        let (user_id, profile_file) = (Rc::clone(&machine.user_id), Rc::clone(&machine.profile_file));
-        let (attestations, users, profiles) = (Rc::clone(&asked), Rc::clone(&asked), Rc::clone(&asked));
+        let (user_id, profile_file) =
+            (Rc::clone(&machine.user_id), Rc::clone(&machine.profile_file));
+        let (attestations, users, profiles) =
+            (Rc::clone(&asked), Rc::clone(&asked), Rc::clone(&asked));
         let facts = Facts {
             attestation_file: Rc::new(move |path| {
                 let answer = (machine.attestation_file)(path);
@@ -56,7 +59,9 @@ impl Sources {
         let Self { text, users, profiles, attestations } = self;
         let unread = || Err("it was not read".to_owned());
         let facts = Facts {
-            attestation_file: Rc::new(move |path| attestations.get(path).cloned().unwrap_or_else(unread)),
+            attestation_file: Rc::new(move |path| {
+                attestations.get(path).cloned().unwrap_or_else(unread)
+            }),
             user_id: Rc::new(move |name| users.get(name).copied().flatten()),
             profile_file: Rc::new(move |path| {
                 profiles.get(path).cloned().unwrap_or_else(|| Err("it was not read".to_owned()))
@@ -75,10 +80,13 @@ mod tests {
     fn what_was_gathered_makes_the_configuration_that_the_machine_makes() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = |name: &str| directory.path().join(name);
-        std::fs::write(path("own.toml"), include_str!("../../../../pkcs11-profiles/softhsm.toml")).expect("written");
+        std::fs::write(path("own.toml"), include_str!("../../../../pkcs11-profiles/softhsm.toml"))
+            .expect("written");
         let text = format!(
-            "[agent]\nallow_software_tokens = true\nallow_same_user = true\n[token.a]\nprofile = \"{}\"\nlabel = \"a\"\n\
-             pin = {{ prompt = true }}\n[client.me]\nuser = \"root\"\nkeys = [\"k\"]\nscopes = [\"read\"]\n",
+            "[agent]\nallow_software_tokens = true\nallow_same_user = true\n[token.a]\nprofile = \
+             \"{}\"\nlabel = \"a\"\n\
+             pin = {{ prompt = true }}\n[client.me]\nuser = \"root\"\nkeys = [\"k\"]\nscopes = \
+             [\"read\"]\n",
             path("own.toml").display()
         );
         std::fs::write(path("agent.toml"), &text).expect("written");
@@ -88,13 +96,16 @@ mod tests {
         let gathered = Sources::gather(&file).expect("readable");
         assert_eq!((gathered.users.len(), gathered.profiles.len()), (1, 1), "{gathered:?}");
         let gathered: Sources =
-            postcard::from_bytes(&postcard::to_stdvec(&gathered).expect("encodes")).expect("decodes");
+            postcard::from_bytes(&postcard::to_stdvec(&gathered).expect("encodes"))
+                .expect("decodes");
         let made = gathered.into_config(&file, &facts).expect("sound");
         assert_eq!(format!("{made:?}"), format!("{direct:?}"));
         // What a restart compares with what was accepted.
-        let changed = format!("{}\n# another", include_str!("../../../../pkcs11-profiles/softhsm.toml"));
+        let changed =
+            format!("{}\n# another", include_str!("../../../../pkcs11-profiles/softhsm.toml"));
         std::fs::write(path("own.toml"), changed).expect("written");
-        let another = Sources::gather(&file).expect("readable").into_config(&file, &facts).expect("sound");
+        let another =
+            Sources::gather(&file).expect("readable").into_config(&file, &facts).expect("sound");
         assert_ne!(another.policy.sha256, direct.policy.sha256);
     }
 }

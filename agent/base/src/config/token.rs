@@ -32,7 +32,9 @@ pub(super) fn read_all<'a>(
     facts: &Facts,
 ) -> Vec<TokenConfig> {
     let names: Vec<&str> = tables.iter().map(|(name, _)| *name).collect();
-    let yubikeys = tables.iter().filter(|(_, fields)| fields.glance("profile") == Some(pkcs11_profiles::YUBIKEY));
+    let yubikeys = tables
+        .iter()
+        .filter(|(_, fields)| fields.glance("profile") == Some(pkcs11_profiles::YUBIKEY));
     let yubikeys: Vec<&str> = yubikeys.map(|(name, _)| *name).collect();
     let names = Names { tokens: &names, yubikeys: &yubikeys };
     let mut tokens: Vec<TokenConfig> = Vec::new();
@@ -49,7 +51,8 @@ pub(super) fn read_all<'a>(
                 at,
                 "expected a token of its own",
                 format!("the same as [token.{}], as far as can be told", other.settings.name),
-                "one token has one section: give both a label, or both a serial, or another module or environment",
+                "one token has one section: give both a label, or both a serial, or another module \
+                 or environment",
             )),
         }
     }
@@ -67,7 +70,8 @@ fn find_unsealers(tokens: &mut [TokenConfig], agent: &AgentSettings) {
             let state_dir = own.unwrap_or(&agent.state_dir);
             let found = |name: &String| all.iter().find(|other| other.name == *name).cloned();
             let sections = sealed.names.iter().filter_map(found);
-            sealed.by = sections.map(|one| TokenSettings { state_dir: state_dir.clone(), ..one }).collect();
+            sealed.by =
+                sections.map(|one| TokenSettings { state_dir: state_dir.clone(), ..one }).collect();
             token.settings.state_dir.clone_from(state_dir);
         }
     }
@@ -75,9 +79,15 @@ fn find_unsealers(tokens: &mut [TokenConfig], agent: &AgentSettings) {
 
 /// Unless something that both say tells them apart: a label and a serial may be one token's.
 fn may_be_same_token(one: &TokenSettings, other: &TokenSettings) -> bool {
-    let differ = |one: &Option<String>, other: &Option<String>| one.is_some() && other.is_some() && one != other;
-    let place = |token: &TokenSettings| (token.profile.clone(), token.module.clone(), token.environment.clone());
-    place(one) == place(other) && !differ(&one.label, &other.label) && !differ(&one.serial, &other.serial)
+    let differ = |one: &Option<String>, other: &Option<String>| {
+        one.is_some() && other.is_some() && one != other
+    };
+    let place = |token: &TokenSettings| {
+        (token.profile.clone(), token.module.clone(), token.environment.clone())
+    };
+    place(one) == place(other)
+        && !differ(&one.label, &other.label)
+        && !differ(&one.serial, &other.serial)
 }
 
 fn read(
@@ -89,7 +99,8 @@ fn read(
 ) -> Option<TokenConfig> {
     check_name(name, &fields);
     let profile_span = fields.span("profile");
-    let profile = fields.required("profile", "\"softhsm\"", |value, problems| profile(value, facts, problems));
+    let profile = fields
+        .required("profile", "\"softhsm\"", |value, problems| profile(value, facts, problems));
     if let (Some((profile, ..)), Some(span)) = (&profile, profile_span) {
         check_tier(profile, span, agent, fields.problems());
     }
@@ -98,7 +109,12 @@ fn read(
         check_yubikey(&fields);
     } else if let Some(span) = fields.span("attestation_root") {
         let help = "it names who may vouch for a YubiKey beside Yubico";
-        fields.problems().add(Problem::new(span, "expected the fields of a PKCS#11 token", "not a YubiKey", help));
+        fields.problems().add(Problem::new(
+            span,
+            "expected the fields of a PKCS#11 token",
+            "not a YubiKey",
+            help,
+        ));
     } else if fields.span("label").is_none() && fields.span("serial").is_none() {
         let problem = Problem::new(
             fields.at(),
@@ -116,13 +132,19 @@ fn read(
     let module = fields.optional("module", value::path);
     let attestation_root = fields.optional("attestation_root", value::path);
     let pin_span = fields.span("pin");
-    let pin = fields.required("pin", "{ file = \"/etc/countersign/hsm.pin\" }", |value, problems| {
-        pin::read(value, format!("[token.{name}] pin"), names, problems)
-    });
+    let pin =
+        fields.required("pin", "{ file = \"/etc/countersign/hsm.pin\" }", |value, problems| {
+            pin::read(value, format!("[token.{name}] pin"), names, problems)
+        });
     if let (true, Some(PinSource::Sealed(_)), Some(span)) = (is_yubikey, &pin, pin_span) {
-        let help =
-            "one YubiKey does not unseal another: { credential = \"NAME\" }, { file = \"/PATH\" }, { prompt = true }";
-        fields.problems().add(Problem::new(span, "expected another source of a YubiKey's PIN", "sealed_by", help));
+        let help = "one YubiKey does not unseal another: { credential = \"NAME\" }, { file = \
+                    \"/PATH\" }, { prompt = true }";
+        fields.problems().add(Problem::new(
+            span,
+            "expected another source of a YubiKey's PIN",
+            "sealed_by",
+            help,
+        ));
     }
     let environment = fields.optional("environment", |value, problems| {
         environment(value, profile.as_ref().map(|(profile, ..)| profile), problems)
@@ -153,14 +175,21 @@ fn read(
 /// A YubiKey is named by its serial alone, and has nothing to load.
 fn check_yubikey(fields: &Fields<'_>) {
     let (expected, help) = ("expected a YubiKey's own fields", "a YubiKey has a serial and a pin");
-    for (name, found) in [("label", "a YubiKey has no label"), ("module", "a YubiKey has no module")] {
+    for (name, found) in
+        [("label", "a YubiKey has no label"), ("module", "a YubiKey has no module")]
+    {
         if let Some(span) = fields.span(name) {
             fields.problems().add(Problem::new(span, expected, found, help));
         }
     }
     if fields.span("serial").is_none() {
         let help = "the number printed on it, which `ykman list` shows: serial = 13371337";
-        fields.problems().add(Problem::new(fields.at(), "expected a field `serial`", "it is missing here", help));
+        fields.problems().add(Problem::new(
+            fields.at(),
+            "expected a field `serial`",
+            "it is missing here",
+            help,
+        ));
     }
 }
 
@@ -177,7 +206,8 @@ fn yubikey_serial(value: Value<'_>, problems: &Problems) -> Option<String> {
 }
 
 /// Names of tokens and clients stand in file names, labels and records.
-pub(super) const NAMES: &str = "1 to 64 letters, digits, '-', '_' and '.', starting with none of '-' and '.'";
+pub(super) const NAMES: &str =
+    "1 to 64 letters, digits, '-', '_' and '.', starting with none of '-' and '.'";
 
 pub(super) fn check_name(name: &str, fields: &Fields<'_>) {
     if !is_plain_name(name) {
@@ -186,10 +216,15 @@ pub(super) fn check_name(name: &str, fields: &Fields<'_>) {
     }
 }
 
-fn profile(value: Value<'_>, facts: &Facts, problems: &Problems) -> Option<(Profile, String, String)> {
+fn profile(
+    value: Value<'_>,
+    facts: &Facts,
+    problems: &Problems,
+) -> Option<(Profile, String, String)> {
     let name = value::text(value, problems)?;
-    let refused =
-        |found: &str, help: String| Err(Problem::new(value.span(), "expected the profile of a token", found, help));
+    let refused = |found: &str, help: String| {
+        Err(Problem::new(value.span(), "expected the profile of a token", found, help))
+    };
     let profile = if name.starts_with('/') {
         let text = (facts.profile_file)(Path::new(name));
         let read = text.and_then(|text| match Profile::from_toml(&text) {
@@ -205,13 +240,19 @@ fn profile(value: Value<'_>, facts: &Facts, problems: &Problems) -> Option<(Prof
     problems.keep(profile).map(|(profile, text)| (profile, name.to_owned(), text))
 }
 
-fn check_tier(profile: &Profile, span: std::ops::Range<usize>, agent: &AgentSettings, problems: &Problems) {
+fn check_tier(
+    profile: &Profile,
+    span: std::ops::Range<usize>,
+    agent: &AgentSettings,
+    problems: &Problems,
+) {
     if profile.tier == pkcs11_profiles::Tier::Software && !agent.allow_software_tokens {
         problems.add(Problem::new(
             span,
             "expected a hardware token",
             format!("{} is a software token", profile.title),
-            "its keys lie in this machine's files and memory; for tests and trials only, set in [agent]: \
+            "its keys lie in this machine's files and memory; for tests and trials only, set in \
+             [agent]: \
                  allow_software_tokens = true",
         ));
     }
@@ -224,7 +265,9 @@ fn label(value: Value<'_>, problems: &Problems) -> Option<String> {
 /// PKCS#11 serial numbers are text; a number is taken as it is written.
 fn serial(value: Value<'_>, problems: &Problems) -> Option<String> {
     match value.get_ref() {
-        DeValue::Integer(number) if number.radix() == 10 => sized(value, number.as_str(), 16, problems),
+        DeValue::Integer(number) if number.radix() == 10 => {
+            sized(value, number.as_str(), 16, problems)
+        }
         DeValue::String(_) => sized(value, value::text(value, problems)?, 16, problems),
         _ => problems.refuse(wrong_type(value, "a serial number", "write it in quotes: \"…\"")),
     }
@@ -249,15 +292,26 @@ fn sized(value: Value<'_>, text: &str, longest: usize, problems: &Problems) -> O
     })
 }
 
-fn environment(value: Value<'_>, profile: Option<&Profile>, problems: &Problems) -> Option<Vec<(String, String)>> {
+fn environment(
+    value: Value<'_>,
+    profile: Option<&Profile>,
+    problems: &Problems,
+) -> Option<Vec<(String, String)>> {
     let table = value::table(value, problems)?;
     let variables = table.iter().filter_map(|(key, value)| {
         let name = key.get_ref().as_ref();
-        if let Some(profile) = profile.filter(|profile| !profile.environment.iter().any(|allowed| allowed == name)) {
+        if let Some(profile) =
+            profile.filter(|profile| !profile.environment.iter().any(|allowed| allowed == name))
+        {
             let allowed: Vec<&str> = profile.environment.iter().map(String::as_str).collect();
             let title = format!("expected a variable that profile {} allows", profile.name);
             problems.hide(value.span());
-            return problems.refuse(Problem::new(key.span(), title, "not on its list", choose(name, &allowed)));
+            return problems.refuse(Problem::new(
+                key.span(),
+                title,
+                "not on its list",
+                choose(name, &allowed),
+            ));
         }
         Some((name.to_owned(), value::text(value, problems)?.to_owned()))
     });

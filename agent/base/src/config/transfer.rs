@@ -18,8 +18,13 @@ pub(super) fn destinations(tables: Vec<Fields<'_>>) -> Vec<Destination> {
     for fields in tables {
         let (at, problems) = (fields.at(), fields.problems());
         let Some(destination) = destination(fields) else { continue };
-        let place = |one: &Destination| (one.asset.clone(), one.network.clone(), one.address.clone(), one.memo.clone());
-        if destinations.iter().any(|other| place(other) == place(&destination) || other.label == destination.label) {
+        let place = |one: &Destination| {
+            (one.asset.clone(), one.network.clone(), one.address.clone(), one.memo.clone())
+        };
+        if destinations
+            .iter()
+            .any(|other| place(other) == place(&destination) || other.label == destination.label)
+        {
             let problem = Problem::new(
                 at,
                 "expected each destination once",
@@ -35,10 +40,12 @@ pub(super) fn destinations(tables: Vec<Fields<'_>>) -> Vec<Destination> {
 
 fn destination(mut fields: Fields<'_>) -> Option<Destination> {
     let word = |value, problems: &_| value::word(value, problems).map(str::to_owned);
-    let label =
-        fields.required("label", "\"cold storage\"", |value, problems| value::text(value, problems).map(str::to_owned));
-    let asset =
-        fields.required("asset", "\"BTC\"", |value, problems| value::instrument(value, problems).map(str::to_owned));
+    let label = fields.required("label", "\"cold storage\"", |value, problems| {
+        value::text(value, problems).map(str::to_owned)
+    });
+    let asset = fields.required("asset", "\"BTC\"", |value, problems| {
+        value::instrument(value, problems).map(str::to_owned)
+    });
     let network = fields.required("network", "\"BTC\"", word);
     let address = fields.required("address", "\"…\"", word);
     let memo = fields.optional("memo", word);
@@ -65,7 +72,8 @@ pub(super) fn rules(tables: Vec<(&str, Fields<'_>)>) -> BTreeMap<String, Transfe
 }
 
 fn rule(mut fields: Fields<'_>) -> TransferRule {
-    let says_nothing = ["per_request", "per_day", "approvers"].iter().all(|name| fields.span(name).is_none());
+    let says_nothing =
+        ["per_request", "per_day", "approvers"].iter().all(|name| fields.span(name).is_none());
     if says_nothing {
         let problem = Problem::new(
             fields.at(),
@@ -95,7 +103,8 @@ fn approvers<'a>(value: Value<'a>, problems: &'a Problems) -> Option<Vec<Approve
     for mut fields in repeated_tables("approvers", STEPS, value, problems)? {
         let at = fields.at();
         let above = fields.required("above", "\"0\"", value::amount);
-        let count = fields.required("count", "1", |value, problems| value::integer(value, 1..=100, problems));
+        let count = fields
+            .required("count", "1", |value, problems| value::integer(value, 1..=100, problems));
         fields.finish();
         let (Some(above), Some(count)) = (above, count) else { continue };
         if let Some(last) = steps.last().filter(|last| above <= last.above || count <= last.count) {

@@ -19,7 +19,12 @@ pub(super) fn text<'a>(value: Value<'a>, problems: &Problems) -> Option<&'a str>
 }
 
 /// The same where more can be said of what is `expected`.
-fn text_for<'a>(expected: &str, help: &str, value: Value<'a>, problems: &Problems) -> Option<&'a str> {
+fn text_for<'a>(
+    expected: &str,
+    help: &str,
+    value: Value<'a>,
+    problems: &Problems,
+) -> Option<&'a str> {
     let DeValue::String(text) = value.get_ref() else {
         return problems.refuse(wrong_type(value, &format!("{expected} in quotes"), help));
     };
@@ -44,16 +49,21 @@ pub(super) fn word<'a>(value: Value<'a>, problems: &Problems) -> Option<&'a str>
 /// What an exchange calls an asset or a symbol, which may have letters of any script.
 pub(super) fn instrument<'a>(value: Value<'a>, problems: &Problems) -> Option<&'a str> {
     let name = text(value, problems)?;
-    problems.keep(is_instrument(name).map(|()| name).map_err(|found| not_an_instrument(value.span(), found)))
+    problems.keep(
+        is_instrument(name).map(|()| name).map_err(|found| not_an_instrument(value.span(), found)),
+    )
 }
 
 /// The name of a field that is a symbol.
 pub(super) fn instrument_key<'a>(key: Key<'a>, problems: &Problems) -> Option<&'a str> {
     let name = key.get_ref().as_ref();
-    problems.keep(is_instrument(name).map(|()| name).map_err(|found| not_an_instrument(key.span(), found)))
+    problems.keep(
+        is_instrument(name).map(|()| name).map_err(|found| not_an_instrument(key.span(), found)),
+    )
 }
 
-/// Whether a text can be the name of an asset or a symbol; the error says what it has that none has.
+/// Whether a text can be the name of an asset or a symbol; the error says what it has that none
+/// has.
 pub(super) fn is_instrument(name: &str) -> Result<(), &'static str> {
     match name {
         "" => Err("it is empty"),
@@ -63,7 +73,12 @@ pub(super) fn is_instrument(name: &str) -> Result<(), &'static str> {
 }
 
 fn not_an_instrument(span: std::ops::Range<usize>, found: &str) -> Problem {
-    Problem::new(span, "expected the name of an asset or a symbol", found, "write it exactly as the exchange does")
+    Problem::new(
+        span,
+        "expected the name of an asset or a symbol",
+        found,
+        "write it exactly as the exchange does",
+    )
 }
 
 fn is_word(word: &str) -> Result<(), &'static str> {
@@ -75,7 +90,12 @@ fn is_word(word: &str) -> Result<(), &'static str> {
 }
 
 fn not_a_word(span: std::ops::Range<usize>, found: &str) -> Problem {
-    Problem::new(span, "expected one word of printable ASCII", found, "write it exactly as the exchange does")
+    Problem::new(
+        span,
+        "expected one word of printable ASCII",
+        found,
+        "write it exactly as the exchange does",
+    )
 }
 
 pub(super) fn boolean(value: Value<'_>, problems: &Problems) -> Option<bool> {
@@ -86,28 +106,45 @@ pub(super) fn boolean(value: Value<'_>, problems: &Problems) -> Option<bool> {
 }
 
 /// A whole number within a range.
-pub(super) fn integer(value: Value<'_>, range: RangeInclusive<u32>, problems: &Problems) -> Option<u32> {
+pub(super) fn integer(
+    value: Value<'_>,
+    range: RangeInclusive<u32>,
+    problems: &Problems,
+) -> Option<u32> {
     let DeValue::Integer(integer) = value.get_ref() else {
         return problems.refuse(wrong_type(value, "a whole number", "write it without quotes"));
     };
-    let number = u32::from_str_radix(integer.as_str(), integer.radix()).ok().filter(|number| range.contains(number));
+    let number = u32::from_str_radix(integer.as_str(), integer.radix())
+        .ok()
+        .filter(|number| range.contains(number));
     let expected = || format!("expected a whole number from {} to {}", range.start(), range.end());
-    problems.keep(
-        number
-            .ok_or_else(|| Problem::new(value.span(), expected(), "it is outside", "choose a number between the two")),
-    )
+    problems.keep(number.ok_or_else(|| {
+        Problem::new(value.span(), expected(), "it is outside", "choose a number between the two")
+    }))
 }
 
 /// One of some words.
-pub(super) fn one_of<T: Copy>(value: Value<'_>, words: &[(&str, T)], problems: &Problems) -> Option<T> {
+pub(super) fn one_of<T: Copy>(
+    value: Value<'_>,
+    words: &[(&str, T)],
+    problems: &Problems,
+) -> Option<T> {
     let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
     let word = text_for("a known word", &choose("", &names), value, problems)?;
     let known = words.iter().find(|(known, _)| *known == word).map(|(_, meaning)| *meaning);
-    let problem = || Problem::new(value.span(), "expected a known word", "no such word here", choose(word, &names));
+    let problem = || {
+        Problem::new(
+            value.span(),
+            "expected a known word",
+            "no such word here",
+            choose(word, &names),
+        )
+    };
     problems.keep(known.ok_or_else(problem))
 }
 
-const PLAIN_DECIMAL: &str = "digits, optionally a point and digits: \"0.5\"; no sign, exponent, separator or leading \
+const PLAIN_DECIMAL: &str = "digits, optionally a point and digits: \"0.5\"; no sign, exponent, \
+                             separator or leading \
                              zero, at most 28 digits";
 
 /// A decimal of zero or more.
@@ -124,8 +161,14 @@ pub(super) fn amount(value: Value<'_>, problems: &Problems) -> Option<Amount> {
     let amount = match value.get_ref() {
         DeValue::Float(number) => in_quotes(number),
         DeValue::Integer(number) => in_quotes(number),
-        DeValue::String(text) => Amount::parse(text)
-            .map_err(|_| Problem::new(value.span(), "expected a plain decimal", "not a plain decimal", PLAIN_DECIMAL)),
+        DeValue::String(text) => Amount::parse(text).map_err(|_| {
+            Problem::new(
+                value.span(),
+                "expected a plain decimal",
+                "not a plain decimal",
+                PLAIN_DECIMAL,
+            )
+        }),
         _ => Err(wrong_type(value, "a decimal in quotes", "for example \"0.5\"")),
     };
     problems.keep(amount)
@@ -147,9 +190,13 @@ pub(super) fn limit(value: Value<'_>, problems: &Problems) -> Option<Amount> {
 
 /// `50/s` or `600/min`.
 pub(super) fn rate(value: Value<'_>, problems: &Problems) -> Option<Rate> {
-    const HELP: &str = "a whole number from 1 to 1000000, a slash, and s or min: \"50/s\", \"600/min\"";
+    const HELP: &str =
+        "a whole number from 1 to 1000000, a slash, and s or min: \"50/s\", \"600/min\"";
     let rate = text_for("a rate", HELP, value, problems)?;
-    problems.keep(parse_rate(rate).ok_or_else(|| Problem::new(value.span(), "expected a rate", "not a rate", HELP)))
+    problems.keep(
+        parse_rate(rate)
+            .ok_or_else(|| Problem::new(value.span(), "expected a rate", "not a rate", HELP)),
+    )
 }
 
 fn parse_rate(text: &str) -> Option<Rate> {
@@ -169,7 +216,8 @@ fn parse_rate(text: &str) -> Option<Rate> {
 pub(super) fn path(value: Value<'_>, problems: &Problems) -> Option<PathBuf> {
     const HELP: &str = "write the whole path, from / on";
     let path = Path::new(text_for("an absolute path", HELP, value, problems)?);
-    let problem = |found: &str| Problem::new(value.span(), "expected an absolute path", found, HELP);
+    let problem =
+        |found: &str| Problem::new(value.span(), "expected an absolute path", found, HELP);
     problems.keep(if !path.is_absolute() {
         Err(problem("it does not start with /"))
     } else if path.components().any(|component| component == Component::ParentDir) {
@@ -184,7 +232,12 @@ pub(super) fn socket(value: Value<'_>, problems: &Problems) -> Option<PathBuf> {
     const LONGEST: usize = 107; // sockaddr_un
     let path = path(value, problems)?;
     let problem = |found: &str| {
-        Err(Problem::new(value.span(), "expected the path of a socket", found, "such as /run/countersign/agent.sock"))
+        Err(Problem::new(
+            value.span(),
+            "expected the path of a socket",
+            found,
+            "such as /run/countersign/agent.sock",
+        ))
     };
     problems.keep(if path.file_name().is_none() {
         problem("it has no file name")
@@ -200,7 +253,12 @@ pub(super) fn key_name(value: Value<'_>, problems: &Problems) -> Option<KeyName>
     let expected = "the name of a key";
     let name = text_for(expected, &NotAName.to_string(), value, problems)?;
     let problem = |error: NotAName| {
-        Problem::new(value.span(), format!("expected {expected}"), "this cannot be one", error.to_string())
+        Problem::new(
+            value.span(),
+            format!("expected {expected}"),
+            "this cannot be one",
+            error.to_string(),
+        )
     };
     problems.keep(KeyName::parse(name).map_err(problem))
 }
@@ -212,7 +270,11 @@ pub(super) fn list<'a, T: Ord>(
     read: impl Fn(Value<'a>, &'a Problems) -> Option<T>,
 ) -> Option<BTreeSet<T>> {
     let DeValue::Array(list) = value.get_ref() else {
-        return problems.refuse(wrong_type(value, "a list", "write it in brackets, also for one: [\"…\"]"));
+        return problems.refuse(wrong_type(
+            value,
+            "a list",
+            "write it in brackets, also for one: [\"…\"]",
+        ));
     };
     let mut set = BTreeSet::new();
     for element in list.iter() {
@@ -237,7 +299,12 @@ pub(super) fn filled_list<'a, T: Ord>(
     read: impl Fn(Value<'a>, &'a Problems) -> Option<T>,
 ) -> Option<BTreeSet<T>> {
     if matches!(value.get_ref(), DeValue::Array(list) if list.is_empty()) {
-        return problems.refuse(Problem::new(value.span(), "expected at least one", "the list is empty", help));
+        return problems.refuse(Problem::new(
+            value.span(),
+            "expected at least one",
+            "the list is empty",
+            help,
+        ));
     }
     list(value, problems, read)
 }
@@ -256,10 +323,26 @@ mod tests {
 
     #[test]
     fn rates() {
-        for (text, count, per_ms) in [("50/s", 50, 1_000), ("600/min", 600, 60_000), ("1000000/s", 1_000_000, 1_000)] {
+        for (text, count, per_ms) in
+            [("50/s", 50, 1_000), ("600/min", 600, 60_000), ("1000000/s", 1_000_000, 1_000)]
+        {
             assert_eq!(parse_rate(text), Some(Rate { count, per_ms }), "{text}");
         }
-        for text in ["", "/s", "0/s", "05/s", "+5/s", "5", "5/", "5/h", "5 /s", "5/S", "1000001/s", "1.5/s", "5/s/s"] {
+        for text in [
+            "",
+            "/s",
+            "0/s",
+            "05/s",
+            "+5/s",
+            "5",
+            "5/",
+            "5/h",
+            "5 /s",
+            "5/S",
+            "1000001/s",
+            "1.5/s",
+            "5/s/s",
+        ] {
             assert_eq!(parse_rate(text), None, "{text}");
         }
     }
@@ -277,7 +360,16 @@ mod tests {
         for name in ["BTC-USD_P:1000", "币安人生USDT", "龙虾USDT", "MØTHUSDT"] {
             assert!(is_instrument(name).is_ok(), "{name:?}");
         }
-        for name in ["", "BTC USDT", "币 USDT", "BTC\u{200b}USDT", "\u{202e}BTC", "a\tb", "BTC＆", "BTC\u{3000}"] {
+        for name in [
+            "",
+            "BTC USDT",
+            "币 USDT",
+            "BTC\u{200b}USDT",
+            "\u{202e}BTC",
+            "a\tb",
+            "BTC＆",
+            "BTC\u{3000}",
+        ] {
             assert!(is_instrument(name).is_err(), "{name:?}");
         }
     }

@@ -15,7 +15,8 @@ pub(super) fn of(config: &Config, own_uid: u32) -> Vec<String> {
     for token in config.tokens.iter().filter(|token| token.tier == Tier::Software) {
         let (name, title) = (&token.settings.name, &token.profile.title);
         warnings.push(format!(
-            "software token: [token.{name}] is {title}, its keys lie in this machine's files and memory: for tests and \
+            "software token: [token.{name}] is {title}, its keys lie in this machine's files and \
+             memory: for tests and \
              trials"
         ));
     }
@@ -29,7 +30,8 @@ pub(super) fn of(config: &Config, own_uid: u32) -> Vec<String> {
         let named = config.policy.persons();
         if most as usize > named {
             warnings.push(format!(
-                "[transfer.{asset}] needs {most} approvers, and {named} can approve: such transfers are refused"
+                "[transfer.{asset}] needs {most} approvers, and {named} can approve: such \
+                 transfers are refused"
             ));
         }
     }
@@ -55,13 +57,16 @@ fn of_client(client: &Client, own_uid: u32) -> Vec<String> {
     let section = format!("[client.{}]", client.name);
     let mut warnings = Vec::new();
     if client.uid == own_uid {
-        warnings.push(format!("no isolation: bots share the agent's user: {section} has uid {own_uid}"));
+        warnings.push(format!(
+            "no isolation: bots share the agent's user: {section} has uid {own_uid}"
+        ));
     } else if client.uid == 0 {
         warnings.push(format!("{section} is root, who can read all the agent reads"));
     }
     if client.uid == OVERFLOW_UID {
         warnings.push(format!(
-            "{section} is uid {OVERFLOW_UID}, which stands for every unknown user: the agent serves no client with it"
+            "{section} is uid {OVERFLOW_UID}, which stands for every unknown user: the agent \
+             serves no client with it"
         ));
     }
     if client.keys.is_empty() {
@@ -69,7 +74,8 @@ fn of_client(client: &Client, own_uid: u32) -> Vec<String> {
     }
     if client.rate.is_none() {
         warnings.push(format!(
-            "{section} has no rate: it alone can fill the disk of the journal, and it pushes old records out of it; set rate = \"50/s\", or as much as it needs"
+            "{section} has no rate: it alone can fill the disk of the journal, and it pushes old \
+             records out of it; set rate = \"50/s\", or as much as it needs"
         ));
     }
     for (asset, limit) in &client.limits {
@@ -80,6 +86,9 @@ fn of_client(client: &Client, own_uid: u32) -> Vec<String> {
 
 fn never_reached(section: &str, limit: &SpendLimit) -> Option<String> {
     let (per_request, per_day) = (limit.per_request?, limit.per_day?);
-    (per_request > per_day)
-        .then(|| format!("{section}: per_request {per_request} is above per_day {per_day} and is never reached"))
+    (per_request > per_day).then(|| {
+        format!(
+            "{section}: per_request {per_request} is above per_day {per_day} and is never reached"
+        )
+    })
 }

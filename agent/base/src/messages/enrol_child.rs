@@ -1,8 +1,8 @@
-//! The messages between the front and an enrol child. No secret is in any of them: those go from the operator's
-//! terminal or pipe to the child directly.
+//! The messages between the front and an enrol child. No secret is in any of them: those go from
+//! the operator's terminal or pipe to the child directly.
 //!
-//! The front sends two frames, the [`super::settings::TokenSettings`] and one [`EnrolRequest`]; the child answers
-//! with one [`EnrolReply`] and exits.
+//! The front sends two frames, the [`super::settings::TokenSettings`] and one [`EnrolRequest`]; the
+//! child answers with one [`EnrolReply`] and exits.
 
 use countersign_core::algorithm::Algorithm;
 use countersign_core::attestation::Root;
@@ -29,7 +29,8 @@ pub enum EnrolRequest {
         /// In a vault, the token itself keeps what its key signs for.
         enrolled_for: Option<EnrolledFor>,
     },
-    /// Make a key pair on the token; `modulus_bits` is for RSA only (2048, 3072 or 4096), the slot for a YubiKey only.
+    /// Make a key pair on the token; `modulus_bits` is for RSA only (2048, 3072 or 4096), the slot
+    /// for a YubiKey only.
     Generate { name: String, algorithm: Algorithm, modulus_bits: Option<u32>, slot: SlotChoice },
     /// Destroy everything the token holds under this name.
     Remove { name: String },
@@ -125,10 +126,14 @@ pub enum EnrolError {
     NameTaken(String),
     #[error("the token has no key named {0}")]
     NameUnknown(String),
-    #[error("the token signed something else than software did with the same {0} key; the key was destroyed again")]
+    #[error(
+        "the token signed something else than software did with the same {0} key; the key was \
+         destroyed again"
+    )]
     ProofFailed(Algorithm),
     #[error(
-        "the key in slot {slot} is not proven to need a touch for each signature, so it was not enrolled: {reason}"
+        "the key in slot {slot} is not proven to need a touch for each signature, so it was not \
+         enrolled: {reason}"
     )]
     TouchUnproven { slot: String, reason: String },
     #[error("an enrolment of {0} was never finished; `countersign key remove {0}` clears it")]

@@ -73,7 +73,8 @@ pub fn send(mut to: impl Write, message: &impl Serialize) -> Result<(), FrameErr
     Ok(to.write_all(&out)?)
 }
 
-/// Cuts frames from a stream; what one read brought may hold many. What was read is wiped: it may hold a passphrase.
+/// Cuts frames from a stream; what one read brought may hold many. What was read is wiped: it may
+/// hold a passphrase.
 #[derive(Default)]
 pub struct Frames {
     buffer: Zeroizing<Vec<u8>>,
@@ -122,7 +123,9 @@ impl Frames {
     /// message borrows lies in the buffer.
     pub fn take<'a, Message: Deserialize<'a>>(&'a mut self) -> Result<Option<Message>, FrameError> {
         let held = &self.buffer[self.start..self.end];
-        let length = held.first_chunk::<LENGTH_FIELD>().map_or(0, |length| u32::from_le_bytes(*length) as usize);
+        let length = held
+            .first_chunk::<LENGTH_FIELD>()
+            .map_or(0, |length| u32::from_le_bytes(*length) as usize);
         if length > MAX_FRAME {
             return Err(FrameError::TooLong(length));
         }
@@ -130,7 +133,8 @@ impl Frames {
             self.make_room(LENGTH_FIELD + length);
             return Ok(None);
         }
-        let (message, trailing) = postcard::take_from_bytes(&self.buffer[self.start + LENGTH_FIELD..][..length])?;
+        let (message, trailing) =
+            postcard::take_from_bytes(&self.buffer[self.start + LENGTH_FIELD..][..length])?;
         if !trailing.is_empty() {
             return Err(FrameError::Message(postcard::Error::DeserializeBadEncoding));
         }
@@ -139,7 +143,10 @@ impl Frames {
     }
 
     /// Reads until one frame is whole.
-    pub fn receive<Message: DeserializeOwned>(&mut self, from: &mut impl Read) -> Result<Message, FrameError> {
+    pub fn receive<Message: DeserializeOwned>(
+        &mut self,
+        from: &mut impl Read,
+    ) -> Result<Message, FrameError> {
         loop {
             if let Some(message) = self.take::<Message>()? {
                 return Ok(message);
@@ -165,7 +172,8 @@ impl Frames {
             (self.start, self.end) = (0, held);
         }
         if self.buffer.len() < bytes {
-            let usual = if self.buffer.is_empty() { READ_AT_ONCE } else { LENGTH_FIELD + MAX_FRAME };
+            let usual =
+                if self.buffer.is_empty() { READ_AT_ONCE } else { LENGTH_FIELD + MAX_FRAME };
             // A larger buffer is a new one: growing in place would leave a copy behind.
             let mut larger = Zeroizing::new(vec![0; bytes.max(usual)]);
             larger[..self.end].copy_from_slice(&self.buffer[..self.end]);
@@ -197,7 +205,9 @@ mod tests {
             for part in [&bytes[..cut], &bytes[cut..]] {
                 frames.push(part);
                 while let Some(message) = frames.take().expect("well formed") {
-                    let ToHost::SelfTest { id } = message else { panic!("another message at cut {cut}") };
+                    let ToHost::SelfTest { id } = message else {
+                        panic!("another message at cut {cut}")
+                    };
                     ids.push(id);
                 }
             }
@@ -220,7 +230,13 @@ mod tests {
 
     #[test]
     fn the_end_of_the_stream_is_closed() {
-        assert!(matches!(Frames::default().receive::<FromHost>(&mut &[][..]), Err(FrameError::Closed)));
-        assert!(matches!(Frames::default().receive::<FromHost>(&mut &[1, 0, 0][..]), Err(FrameError::Closed)));
+        assert!(matches!(
+            Frames::default().receive::<FromHost>(&mut &[][..]),
+            Err(FrameError::Closed)
+        ));
+        assert!(matches!(
+            Frames::default().receive::<FromHost>(&mut &[1, 0, 0][..]),
+            Err(FrameError::Closed)
+        ));
     }
 }

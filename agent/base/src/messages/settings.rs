@@ -1,4 +1,5 @@
-//! What the front tells a token host or enrol child about its token: the first frame, never arguments or environment.
+//! What the front tells a token host or enrol child about its token: the first frame, never
+//! arguments or environment.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -58,7 +59,8 @@ pub struct SealedPin {
     pub names: Vec<String>,
     /// Their sections.
     pub by: Vec<TokenSettings>,
-    /// For a token that stays open, once it was: what happens after its host died. `None` makes the token a vault.
+    /// For a token that stays open, once it was: what happens after its host died. `None` makes the
+    /// token a vault.
     pub reopen: Option<Reopen>,
 }
 
@@ -75,15 +77,23 @@ impl TokenSettings {
     /// The profile these settings name, and only if these settings may be used with it.
     pub fn checked_profile(&self) -> Result<Profile, HostError> {
         if !is_plain_name(&self.name) {
-            return Err(HostError::Refused("a token's name is made of letters, digits, '-', '_' and '.'".to_owned()));
+            return Err(HostError::Refused(
+                "a token's name is made of letters, digits, '-', '_' and '.'".to_owned(),
+            ));
         }
         let profile = self.load_profile()?;
         if profile.tier == Tier::Software && !self.allow_software_tokens {
-            let reason = format!("{} is a software token; trials set allow_software_tokens = true", profile.title);
+            let reason = format!(
+                "{} is a software token; trials set allow_software_tokens = true",
+                profile.title
+            );
             return Err(HostError::Refused(reason));
         }
-        if let Some((name, _)) = self.environment.iter().find(|(name, _)| !profile.environment.contains(name)) {
-            let reason = format!("profile {} does not allow the environment variable {name}", profile.name);
+        if let Some((name, _)) =
+            self.environment.iter().find(|(name, _)| !profile.environment.contains(name))
+        {
+            let reason =
+                format!("profile {} does not allow the environment variable {name}", profile.name);
             return Err(HostError::Refused(reason));
         }
         Ok(profile)
@@ -97,7 +107,8 @@ impl TokenSettings {
     /// The serial of a YubiKey, which is a number.
     pub fn yubikey_serial(&self) -> Result<u32, HostError> {
         let serial = self.serial.as_deref().and_then(|serial| serial.parse().ok());
-        serial.ok_or_else(|| HostError::Refused(format!("{} has no serial of a YubiKey", self.name)))
+        serial
+            .ok_or_else(|| HostError::Refused(format!("{} has no serial of a YubiKey", self.name)))
     }
 
     /// True where every login takes a touch, and a process of its own.
@@ -107,7 +118,10 @@ impl TokenSettings {
 
     /// True where a process keeps the PIN for the hosts that come after.
     pub fn keeps_pin(&self) -> bool {
-        matches!(&self.pin, PinSource::Sealed(sealed) if sealed.reopen == Some(Reopen::KeepWhileRunning))
+        matches!(
+            &self.pin,
+            PinSource::Sealed(sealed) if sealed.reopen == Some(Reopen::KeepWhileRunning)
+        )
     }
 
     /// True where the PIN opens with a touch: at each use, or once.
@@ -119,21 +133,25 @@ impl TokenSettings {
         if self.profile.starts_with('/') {
             return read_profile(self.profile.as_ref());
         }
-        Profile::named(&self.profile)
-            .cloned()
-            .ok_or_else(|| HostError::Refused(format!("there is no profile named {}", self.profile)))
+        Profile::named(&self.profile).cloned().ok_or_else(|| {
+            HostError::Refused(format!("there is no profile named {}", self.profile))
+        })
     }
 }
 
 /// Reads a profile file of the operator's.
 pub fn read_profile(path: &Path) -> Result<Profile, HostError> {
-    let refused = |error: &dyn std::fmt::Display| HostError::Refused(format!("profile {}: {error}", path.display()));
+    let refused = |error: &dyn std::fmt::Display| {
+        HostError::Refused(format!("profile {}: {error}", path.display()))
+    };
     Profile::from_toml(&read_profile_text(path)?).map_err(|error| refused(&error))
 }
 
 /// The same, before it is made sense of.
 pub fn read_profile_text(path: &Path) -> Result<String, HostError> {
-    let refused = |error: &dyn std::fmt::Display| HostError::Refused(format!("profile {}: {error}", path.display()));
+    let refused = |error: &dyn std::fmt::Display| {
+        HostError::Refused(format!("profile {}: {error}", path.display()))
+    };
     let file = trusted_path::open(path, Exposure::Public).map_err(|error| refused(&error))?;
     let mut text = String::new();
     file.take(LONGEST_PROFILE).read_to_string(&mut text).map_err(|error| refused(&error))?;
@@ -160,7 +178,10 @@ pub(crate) mod tests {
             attestation_root: None,
             pin: PinSource::Prompt,
             credentials_directory: None,
-            environment: vec![("SOFTHSM2_CONF".to_owned(), "/etc/countersign/softhsm2.conf".to_owned())],
+            environment: vec![(
+                "SOFTHSM2_CONF".to_owned(),
+                "/etc/countersign/softhsm2.conf".to_owned(),
+            )],
             state_dir: "/var/lib/countersign".into(),
             allow_software_tokens: true,
             confinement: Demand::Available,
@@ -180,7 +201,10 @@ pub(crate) mod tests {
         for (index, change) in refused.into_iter().enumerate() {
             let mut settings = settings();
             change(&mut settings);
-            assert!(matches!(settings.checked_profile(), Err(HostError::Refused(_))), "case {index}");
+            assert!(
+                matches!(settings.checked_profile(), Err(HostError::Refused(_))),
+                "case {index}"
+            );
         }
     }
 

@@ -5,8 +5,8 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, recvmsg, sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -32,11 +32,13 @@ pub enum ToSpawner {
     Kill {
         id: u64,
     },
-    /// The first descriptor becomes the child's standard input, the second, where there is one, its standard output.
+    /// The first descriptor becomes the child's standard input, the second, where there is one, its
+    /// standard output.
     Start {
         id: u64,
         kind: Kind,
-        /// Of a host: the keeper whose PIN it gets, over a connection that the spawner makes and the front has no end of.
+        /// Of a host: the keeper whose PIN it gets, over a connection that the spawner makes and
+        /// the front has no end of.
         keeper: Option<u64>,
     },
 }
@@ -48,7 +50,8 @@ pub enum ToKeeper {
     Visit,
 }
 
-/// What the spawner reports: first that it is ready, then for each start either `NotStarted`, or `Started` and later `Ended`.
+/// What the spawner reports: first that it is ready, then for each start either `NotStarted`, or
+/// `Started` and later `Ended`.
 #[derive(Debug, Deserialize, Serialize)]
 pub enum FromSpawner {
     Ended { id: u64, code: Option<i32>, signal: Option<i32> },
@@ -61,7 +64,11 @@ const LONGEST_PACKET: usize = 1024;
 const MOST_DESCRIPTORS: usize = 2;
 
 /// Sends one message; it goes whole or, with an error, not at all.
-pub fn send(to: impl AsFd, message: &impl Serialize, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub fn send(
+    to: impl AsFd,
+    message: &impl Serialize,
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<()> {
     let mut body = [0; LONGEST_PACKET];
     let body = postcard::to_slice(message, &mut body).map_err(io::Error::other)?;
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
@@ -69,12 +76,16 @@ pub fn send(to: impl AsFd, message: &impl Serialize, descriptors: &[BorrowedFd<'
     if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
         return Err(io::Error::other("more descriptors than a message takes"));
     }
-    rustix::io::retry_on_intr(|| sendmsg(&to, &[IoSlice::new(body)], &mut ancillary, SendFlags::NOSIGNAL))?;
+    rustix::io::retry_on_intr(|| {
+        sendmsg(&to, &[IoSlice::new(body)], &mut ancillary, SendFlags::NOSIGNAL)
+    })?;
     Ok(())
 }
 
 /// Receives one message and its descriptors; `None` where the other side is gone.
-pub fn receive<Message: DeserializeOwned>(from: impl AsFd) -> io::Result<Option<(Message, Vec<OwnedFd>)>> {
+pub fn receive<Message: DeserializeOwned>(
+    from: impl AsFd,
+) -> io::Result<Option<(Message, Vec<OwnedFd>)>> {
     let mut body = [0; LONGEST_PACKET];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -106,7 +117,8 @@ mod tests {
     use super::*;
 
     fn pair() -> (OwnedFd, OwnedFd) {
-        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).expect("a pair")
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+            .expect("a pair")
     }
 
     #[test]
@@ -118,10 +130,16 @@ mod tests {
         send(&ours, &ToSpawner::Kill { id: 2 }, &[]).expect("sent");
         let received = || receive::<ToSpawner>(&theirs).expect("well formed").expect("there");
         let (message, descriptors) = received();
-        assert!(matches!(message, ToSpawner::Start { id: u64::MAX, kind: Kind::Host, keeper: None }), "{message:?}");
+        assert!(
+            matches!(message, ToSpawner::Start { id: u64::MAX, kind: Kind::Host, keeper: None }),
+            "{message:?}"
+        );
         assert_eq!(descriptors.len(), 1);
         let (message, descriptors) = received();
-        assert!(matches!(message, ToSpawner::Kill { id: 2 }) && descriptors.is_empty(), "{message:?}");
+        assert!(
+            matches!(message, ToSpawner::Kill { id: 2 }) && descriptors.is_empty(),
+            "{message:?}"
+        );
         drop(ours);
         assert!(receive::<ToSpawner>(&theirs).expect("an end").is_none());
     }
@@ -139,7 +157,8 @@ mod tests {
     #[test]
     fn the_longest_message_fits() {
         let (ours, _theirs) = pair();
-        let longest = FromSpawner::Ended { id: u64::MAX, code: Some(i32::MIN), signal: Some(i32::MIN) };
+        let longest =
+            FromSpawner::Ended { id: u64::MAX, code: Some(i32::MIN), signal: Some(i32::MIN) };
         send(&ours, &longest, &[]).expect("fits");
     }
 }

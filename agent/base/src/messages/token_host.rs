@@ -1,8 +1,10 @@
-//! The typed messages between the front and a token host: sign this message with this key, never a C_* call.
+//! The typed messages between the front and a token host: sign this message with this key, never a
+//! C_* call.
 //!
 //! The host finds the socket as its standard input and its settings as the body of the first frame.
-//! Frames on the socketpair are a `u32` little-endian length and a postcard body. The front may send many requests in
-//! one write; answers carry the request's id and come in any order between HMAC and asymmetric keys.
+//! Frames on the socketpair are a `u32` little-endian length and a postcard body. The front may
+//! send many requests in one write; answers carry the request's id and come in any order between
+//! HMAC and asymmetric keys.
 
 use countersign_core::algorithm::Algorithm;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -39,7 +41,8 @@ pub enum FromHost {
     Blinking {
         id: u64,
     },
-    /// The host cannot go on and exits after this; [`HostError::is_final`] says whether to start it again.
+    /// The host cannot go on and exits after this; [`HostError::is_final`] says whether to start it
+    /// again.
     Broken(HostError),
     /// One request failed; the host goes on.
     Failed {
@@ -91,7 +94,9 @@ mod as_bytes {
         Bytes(bytes).serialize(serializer)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<u8>, D::Error> {
         Ok(Bytes::deserialize(deserializer)?.0.to_vec())
     }
 }
@@ -175,7 +180,11 @@ impl HostError {
     pub const fn is_final(&self) -> bool {
         matches!(
             self,
-            Self::Module(_) | Self::PinBlocked(_) | Self::PinRefused(_) | Self::PinUnavailable(_) | Self::Refused(_)
+            Self::Module(_)
+                | Self::PinBlocked(_)
+                | Self::PinRefused(_)
+                | Self::PinUnavailable(_)
+                | Self::Refused(_)
         )
     }
 }

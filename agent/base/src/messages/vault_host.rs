@@ -1,7 +1,8 @@
 //! The messages between the front and a vault host, which lives for one signature.
 //!
-//! The front sends one [`VaultRequest`]; the host answers with any number of [`VaultReply::Touch`] and one end. Which token,
-//! module, YubiKey and policy that means, the host reads from `agent.toml` itself.
+//! The front sends one [`VaultRequest`]; the host answers with any number of [`VaultReply::Touch`]
+//! and one end. Which token, module, YubiKey and policy that means, the host reads from
+//! `agent.toml` itself.
 
 use serde::{Deserialize, Serialize};
 

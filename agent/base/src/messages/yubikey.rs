@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// How long another program may keep the YubiKey before an operation gives up, or another of ours: they take no longer,
-/// but for a touch.
+/// How long another program may keep the YubiKey before an operation gives up, or another of ours:
+/// they take no longer, but for a touch.
 pub const BUSY_DEADLINE: Duration = Duration::from_secs(3);
 /// A YubiKey waits this long for a touch.
 pub const TOUCH_TIMEOUT: Duration = Duration::from_secs(15);
@@ -28,7 +28,8 @@ impl Slot {
     /// The key that unseals a vault.
     pub const KEY_MANAGEMENT: Self = Self(0x9d);
 
-    /// All of them, in the order in which a free one is looked for: the four of PIV that have other uses come last.
+    /// All of them, in the order in which a free one is looked for: the four of PIV that have other
+    /// uses come last.
     pub fn all() -> impl Iterator<Item = Self> {
         [Self::AUTHENTICATION].into_iter().chain((0x82..=0x95).map(Self)).chain([
             Self::CARD_AUTHENTICATION,

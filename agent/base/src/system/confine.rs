@@ -1,9 +1,10 @@
-//! What a process takes from itself before it serves anybody: its memory from others, and from itself whatever its work
-//! does not need.
+//! What a process takes from itself before it serves anybody: its memory from others, and from
+//! itself whatever its work does not need.
 //!
-//! Two kinds of limits, which hold for the rest of the process's life and for whatever it starts: [`files`] (Landlock)
-//! says which files it can reach, [`calls`] (seccomp) which system calls it can make. What is refused fails with EPERM or
-//! EACCES and is never waited for: a stray call in a library is an error in a log, not the end of the agent.
+//! Two kinds of limits, which hold for the rest of the process's life and for whatever it starts:
+//! [`files`] (Landlock) says which files it can reach, [`calls`] (seccomp) which system calls it
+//! can make. What is refused fails with EPERM or EACCES and is never waited for: a stray call in a
+//! library is an error in a log, not the end of the agent.
 
 pub mod calls;
 pub mod files;
@@ -29,8 +30,9 @@ pub enum ConfineError {
     Missing(String),
 }
 
-/// Sets the limits of this process; without `files` it keeps all of them, and only its signals stay among its children.
-/// To be called before it starts threads: those that run already keep their files.
+/// Sets the limits of this process; without `files` it keeps all of them, and only its signals stay
+/// among its children. To be called before it starts threads: those that run already keep their
+/// files.
 pub fn enter(demand: Demand, files: Option<&Files>, calls: Calls) -> Result<Limits, ConfineError> {
     let mut limits = Limits::default();
     limits.on.extend(["no core dumps, memory hidden", "no new privileges"].map(str::to_owned));
@@ -41,7 +43,9 @@ pub fn enter(demand: Demand, files: Option<&Files>, calls: Calls) -> Result<Limi
     let threads = std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
     files::enter(files, &mut limits).map_err(|error| ConfineError::Failed(error.into()))?;
     if threads > 1 && files.is_some() {
-        limits.missing.push(format!("files: of {} threads that the module started before", threads - 1));
+        limits
+            .missing
+            .push(format!("files: of {} threads that the module started before", threads - 1));
     }
     // After this one no more limits can be set.
     calls.enter(&mut limits)?;
@@ -63,7 +67,8 @@ pub fn missing_in_kernel() -> Vec<String> {
     missing
 }
 
-/// No core dump, no reading of this process's memory by others of its user, and no privilege from a program's file.
+/// No core dump, no reading of this process's memory by others of its user, and no privilege from a
+/// program's file.
 pub fn hide_memory() -> io::Result<()> {
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
@@ -71,13 +76,14 @@ pub fn hide_memory() -> io::Result<()> {
     Ok(())
 }
 
-/// Ends this process with the one that started it. To be called once nobody needs to be asked any more: the end leaves
-/// no time to switch a terminal's echo on again.
+/// Ends this process with the one that started it. To be called once nobody needs to be asked any
+/// more: the end leaves no time to switch a terminal's echo on again.
 pub fn follow_parent() -> io::Result<()> {
     Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?)
 }
 
-/// Takes back [`follow_parent`]: what begins now has to come to its own end, such as the rewriting of a software token's files.
+/// Takes back [`follow_parent`]: what begins now has to come to its own end, such as the rewriting
+/// of a software token's files.
 pub fn outlive_parent() -> io::Result<()> {
     Ok(rustix::process::set_parent_process_death_signal(None)?)
 }

@@ -74,7 +74,11 @@ fn put(log: BorrowedFd<'_>, text: &[u8], again: &mut dyn FnMut(Errno) -> bool) {
 }
 
 /// Writes one part, at most [`WHOLE`] bytes; `again` says whether to try once more after an error.
-fn write_whole(log: BorrowedFd<'_>, part: &[u8], again: &mut dyn FnMut(Errno) -> bool) -> Result<(), Errno> {
+fn write_whole(
+    log: BorrowedFd<'_>,
+    part: &[u8],
+    again: &mut dyn FnMut(Errno) -> bool,
+) -> Result<(), Errno> {
     let mut rest = part;
     while !rest.is_empty() {
         match rustix::io::write(log, rest) {
@@ -122,7 +126,10 @@ mod tests {
         drop(writer);
         let mut rest = String::new();
         (&reader).read_to_string(&mut rest).expect("text");
-        assert_eq!(rest, "countersign-agent: 3 lines of this log could not be written and are lost\nfour\n");
+        assert_eq!(
+            rest,
+            "countersign-agent: 3 lines of this log could not be written and are lost\nfour\n"
+        );
     }
 
     #[test]

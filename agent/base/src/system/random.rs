@@ -9,7 +9,8 @@ use rustix::rand::{GetRandomFlags, getrandom};
 pub fn fill(bytes: &mut [u8]) -> io::Result<()> {
     let mut filled = 0;
     while filled < bytes.len() {
-        filled += rustix::io::retry_on_intr(|| getrandom(&mut bytes[filled..], GetRandomFlags::empty()))?;
+        filled +=
+            rustix::io::retry_on_intr(|| getrandom(&mut bytes[filled..], GetRandomFlags::empty()))?;
     }
     Ok(())
 }
@@ -24,7 +25,8 @@ thread_local! {
     static STOCK: RefCell<Stock> = const { RefCell::new(Stock { bytes: [0; 512], given: 512 }) };
 }
 
-/// Random bytes for ids and nonces that are sent out; keys are made by tokens. Wiped here as they are given out.
+/// Random bytes for ids and nonces that are sent out; keys are made by tokens. Wiped here as they
+/// are given out.
 pub fn bytes<const LENGTH: usize>() -> [u8; LENGTH] {
     STOCK.with_borrow_mut(|stock| {
         if stock.bytes.len() - stock.given < LENGTH {
@@ -49,7 +51,8 @@ mod tests {
     fn bytes_are_given_out_once() {
         let given: BTreeSet<[u8; 10]> = (0..1_000).map(|_| super::bytes()).collect();
         assert_eq!(given.len(), 1_000);
-        super::STOCK.with_borrow(|stock| assert!(stock.bytes[..stock.given].iter().all(|byte| *byte == 0)));
+        super::STOCK
+            .with_borrow(|stock| assert!(stock.bytes[..stock.given].iter().all(|byte| *byte == 0)));
     }
 
     #[test]

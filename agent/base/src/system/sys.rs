@@ -1,4 +1,5 @@
-//! The system calls that no safe library offers: the one module where `unsafe` is allowed, each use with its reason.
+//! The system calls that no safe library offers: the one module where `unsafe` is allowed, each use
+//! with its reason.
 #![allow(unsafe_code)]
 
 mod call_filter;
@@ -12,6 +13,7 @@ pub use interrupt::{expect_interruptions, interrupt};
 pub use locked_memory::LockedMemory;
 pub use peer::peer_pidfd;
 pub use process::{
-    close_inherited, duplicate_descriptor, forget_environment, keep_hang_ups, outlive_termination_signals,
-    replace_environment, survive_file_size_limits, take_hang_ups, termination_signals, write_from_the_background,
+    close_inherited, duplicate_descriptor, forget_environment, keep_hang_ups,
+    outlive_termination_signals, replace_environment, survive_file_size_limits, take_hang_ups,
+    termination_signals, write_from_the_background,
 };

@@ -5,7 +5,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::termios::{LocalModes, OptionalActions, QueueSelector, Termios, tcflush, tcgetattr, tcsetattr};
+use rustix::termios::{
+    LocalModes, OptionalActions, QueueSelector, Termios, tcflush, tcgetattr, tcsetattr,
+};
 use zeroize::Zeroize;
 
 use super::sys::LockedMemory;
@@ -67,7 +69,12 @@ impl<'fd> Terminal<'fd> {
     }
 
     /// Asks, and appends one line to `answer`, without its newline.
-    pub fn ask(&self, question: &str, echo: Echo, answer: &mut LockedMemory) -> Result<(), TerminalError> {
+    pub fn ask(
+        &self,
+        question: &str,
+        echo: Echo,
+        answer: &mut LockedMemory,
+    ) -> Result<(), TerminalError> {
         let quiet = (echo == Echo::Off).then(|| EchoOff::start(self.device)).transpose()?;
         self.show(question)?;
         let result = self.read_line(answer, None);
@@ -79,9 +86,9 @@ impl<'fd> Terminal<'fd> {
     }
 
     /// Asks for text of one line or several, until `is_whole` holds for what came. A line after the
-    /// first has to come within `patience`. Each line keeps its newline; an empty one inside a paste
-    /// is left out, since a line end of two characters makes two. What goes on behind its end is
-    /// refused.
+    /// first has to come within `patience`. Each line keeps its newline; an empty one inside a
+    /// paste is left out, since a line end of two characters makes two. What goes on behind its end
+    /// is refused.
     pub fn ask_lines(
         &self,
         question: &str,
@@ -146,7 +153,11 @@ impl<'fd> Terminal<'fd> {
     }
 
     /// A terminal in its usual mode gives at most one line to a read.
-    fn read_line(&self, line: &mut LockedMemory, limit: Option<Duration>) -> Result<(), TerminalError> {
+    fn read_line(
+        &self,
+        line: &mut LockedMemory,
+        limit: Option<Duration>,
+    ) -> Result<(), TerminalError> {
         let start = line.as_bytes().len();
         loop {
             if let (false, Some(limit)) = (self.wait(PollFlags::IN, limit)?, limit) {
@@ -155,7 +166,8 @@ impl<'fd> Terminal<'fd> {
             if line.spare().is_empty() {
                 return Err(TerminalError::TooLong);
             }
-            let read = rustix::io::retry_on_intr(|| rustix::io::read(self.device, &mut *line.spare()))?;
+            let read =
+                rustix::io::retry_on_intr(|| rustix::io::read(self.device, &mut *line.spare()))?;
             if read == 0 && line.as_bytes().len() > start {
                 return Ok(()); // ended by a person instead of by a newline
             }
@@ -174,7 +186,8 @@ impl<'fd> Terminal<'fd> {
     /// Waits until the terminal is ready for `what`; false where it was not within `limit`.
     fn wait(&self, what: PollFlags, limit: Option<Duration>) -> Result<bool, TerminalError> {
         let mut descriptors = vec![PollFd::from_borrowed_fd(self.device, what)];
-        descriptors.extend(self.cancel.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
+        descriptors
+            .extend(self.cancel.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
         let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
         rustix::io::retry_on_intr(|| poll(&mut descriptors, limit.as_ref()))?;
         if descriptors[1..].iter().any(|descriptor| !descriptor.revents().is_empty()) {
@@ -298,13 +311,18 @@ mod tests {
         let mut modes = tcgetattr(&device).expect("a terminal");
         modes.local_modes.remove(LocalModes::ICANON);
         tcsetattr(&device, OptionalActions::Now, &modes).expect("set");
-        assert!(!terminal.wait(PollFlags::IN, Some(PASTE_PAUSE)).expect("waits"), "something is left");
+        assert!(
+            !terminal.wait(PollFlags::IN, Some(PASTE_PAUSE)).expect("waits"),
+            "something is left"
+        );
     }
 
     #[test]
     fn a_paste_is_read_to_its_end_whatever_its_line_ends_are() {
         let whole = |entered: &[u8]| {
-            entered.ends_with(b"end\n") || entered.ends_with(b"\n\n") || !entered.starts_with(b"begin")
+            entered.ends_with(b"end\n")
+                || entered.ends_with(b"\n\n")
+                || !entered.starts_with(b"begin")
         };
         for (pasted, read, refused) in [
             (&["begin\n1\nend\n"][..], "begin\n1\nend\n", false),
@@ -323,7 +341,8 @@ mod tests {
                 let asked = scope.spawn(|| {
                     let mut answer = LockedMemory::with_capacity(4096).expect("memory");
                     let terminal = Terminal::new(device.as_fd(), Vec::new());
-                    let result = terminal.ask_lines("secret: ", &mut answer, Duration::from_secs(5), whole);
+                    let result =
+                        terminal.ask_lines("secret: ", &mut answer, Duration::from_secs(5), whole);
                     (result.map_err(|error| error.to_string()), answer.as_bytes().to_vec())
                 });
                 wait_for_question(&mut person, &device);
@@ -332,7 +351,11 @@ mod tests {
                     thread::sleep(Duration::from_millis(30));
                 }
                 let (result, answer) = asked.join().expect("asked");
-                assert_eq!((result.is_err(), answer), (refused, read.as_bytes().to_vec()), "{pasted:?}: {result:?}");
+                assert_eq!(
+                    (result.is_err(), answer),
+                    (refused, read.as_bytes().to_vec()),
+                    "{pasted:?}: {result:?}"
+                );
             });
         }
     }

@@ -54,13 +54,20 @@ fn links_fifos_directories_and_relative_paths() {
     assert!(matches!(open(&link, Exposure::Secret), Err(TrustError::Link(_))));
     assert!(open(&link, Exposure::Public).is_ok());
     let fifo = directory.path().join("fifo");
-    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, Mode::from(0o600), 0).expect("made");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, Mode::from(0o600), 0)
+        .expect("made");
     assert!(matches!(open(&fifo, Exposure::Secret), Err(TrustError::Irregular { .. })));
     assert!(matches!(open(directory.path(), Exposure::Secret), Err(TrustError::Irregular { .. })));
     assert!(matches!(open(Path::new("/"), Exposure::Public), Err(TrustError::Irregular { .. })));
     assert!(matches!(open(Path::new("pin"), Exposure::Secret), Err(TrustError::Relative(_))));
-    assert!(matches!(open(&path.join("below"), Exposure::Public), Err(TrustError::Irregular { .. })));
-    assert!(matches!(open(&directory.path().join("none"), Exposure::Public), Err(TrustError::Unreadable { .. })));
+    assert!(matches!(
+        open(&path.join("below"), Exposure::Public),
+        Err(TrustError::Irregular { .. })
+    ));
+    assert!(matches!(
+        open(&directory.path().join("none"), Exposure::Public),
+        Err(TrustError::Unreadable { .. })
+    ));
 }
 
 #[test]
@@ -87,7 +94,10 @@ fn a_trusted_place_reached_by_a_link_in_an_untrusted_one_is_not_trusted() {
     symlink(&path, exposed.join("second")).expect("linked");
     let first = directory.path().join("first");
     symlink(exposed.join("second"), &first).expect("linked");
-    assert!(matches!(open(&first, Exposure::Public), Err(TrustError::Writable(named)) if named == exposed));
+    assert!(matches!(
+        open(&first, Exposure::Public),
+        Err(TrustError::Writable(named)) if named == exposed
+    ));
 }
 
 #[test]
@@ -95,7 +105,8 @@ fn links_are_followed_up_down_and_not_for_ever() {
     let directory = tempfile::tempdir().expect("a directory");
     let inner = directory_with_mode(directory.path(), 0o755);
     let path = file_with_mode(directory.path(), 0o644);
-    symlink(Path::new("..").join(path.file_name().expect("has a name")), inner.join("up")).expect("linked");
+    symlink(Path::new("..").join(path.file_name().expect("has a name")), inner.join("up"))
+        .expect("linked");
     let mut text = String::new();
     let mut file = open(&inner.join("up"), Exposure::Public).expect("trusted");
     io::Read::read_to_string(&mut file, &mut text).expect("reads");
@@ -103,7 +114,10 @@ fn links_are_followed_up_down_and_not_for_ever() {
     let beyond_root = format!("/../../{}/../{}", inner.display(), "file-644");
     assert!(open(Path::new(&beyond_root), Exposure::Public).is_ok());
     symlink("loop", inner.join("loop")).expect("linked");
-    assert!(matches!(open(&inner.join("loop"), Exposure::Public), Err(TrustError::TooManyLinks(_))));
+    assert!(matches!(
+        open(&inner.join("loop"), Exposure::Public),
+        Err(TrustError::TooManyLinks(_))
+    ));
 }
 
 #[test]
@@ -129,12 +143,21 @@ fn a_foreign_owner_of_the_file_the_link_or_a_directory() {
         return;
     }
     std::os::unix::fs::lchown(&link, Some(NOBODY), None).expect("root can");
-    assert!(matches!(open(&link, Exposure::Public), Err(TrustError::Owner { path, owner: NOBODY }) if path == link));
+    assert!(matches!(
+        open(&link, Exposure::Public),
+        Err(TrustError::Owner { path, owner: NOBODY }) if path == link
+    ));
     chown(&inner, Some(NOBODY), None).expect("root can");
-    assert!(matches!(open(&path, Exposure::Secret), Err(TrustError::Owner { path, .. }) if path == inner));
+    assert!(matches!(
+        open(&path, Exposure::Secret),
+        Err(TrustError::Owner { path, .. }) if path == inner
+    ));
     chown(&inner, Some(0), None).expect("root can");
     chown(&path, Some(NOBODY), None).expect("root can");
-    assert!(matches!(open(&path, Exposure::Secret), Err(TrustError::Owner { path: named, .. }) if named == path));
+    assert!(matches!(
+        open(&path, Exposure::Secret),
+        Err(TrustError::Owner { path: named, .. }) if named == path
+    ));
 }
 
 #[test]
@@ -151,7 +174,10 @@ fn directories_are_checked_for_themselves() {
 #[test]
 fn what_is_wrong_is_said_with_the_command_that_mends_it() {
     let writable = TrustError::Writable("/srv/a b's".into()).to_string();
-    assert_eq!(writable, r"/srv/a b's can be changed by others; mend it with: chmod go-w '/srv/a b'\''s'");
+    assert_eq!(
+        writable,
+        r"/srv/a b's can be changed by others; mend it with: chmod go-w '/srv/a b'\''s'"
+    );
     let owner = TrustError::Owner { path: "/srv/x".into(), owner: 7 }.to_string();
     assert!(owner.ends_with("chown root /srv/x") && owner.contains("uid 7"), "{owner}");
 }

@@ -9,7 +9,9 @@ use countersign_core::exchange::login::{Login, WS};
 use countersign_core::exchange::{self, Exchange, Nonce, Passphrase, text::base64};
 use countersign_core::json::Value;
 use countersign_core::key::{Environment, Key, KeyName, NonceUnit, Tier};
-use countersign_core::policy::{Client, Decision, Destination, Policy, RECEIVE_WINDOW_CAP_MS, Release, TransferRule};
+use countersign_core::policy::{
+    Client, Decision, Destination, Policy, RECEIVE_WINDOW_CAP_MS, Release, TransferRule,
+};
 use countersign_core::refusal::{Code, Refusal};
 use countersign_core::request::{Method, Params, ParamsIn, Path, Request};
 use countersign_core::scope::{Scope, Scopes};
@@ -23,9 +25,10 @@ use crate::software;
 pub(crate) fn answer(line: &str) -> String {
     match Value::parse(line) {
         Ok(case) if case.member("caller_allowed").is_some() => judge(&case),
-        Ok(case) => {
-            outcome(text(&case, "id"), if case.member("request").is_some() { sign(&case) } else { login(&case) })
-        }
+        Ok(case) => outcome(
+            text(&case, "id"),
+            if case.member("request").is_some() { sign(&case) } else { login(&case) },
+        ),
         Err(refusal) => unreadable(line, &refusal),
     }
     .to_string()
@@ -46,7 +49,9 @@ fn outcome(id: &str, outcome: Result<serde_json::Value, Refusal>) -> serde_json:
             answer["id"] = json!(id);
             answer
         }
-        Err(refusal) => json!({"id": id, "error": {"code": refusal.code, "message": refusal.message}}),
+        Err(refusal) => {
+            json!({"id": id, "error": {"code": refusal.code, "message": refusal.message}})
+        }
     }
 }
 
@@ -101,20 +106,31 @@ fn login(case: &Value) -> Result<serde_json::Value, Refusal> {
     Ok(shown)
 }
 
-/// What the login is for. A case has it in its own words, or only as part of the frame that is to come out.
+/// What the login is for. A case has it in its own words, or only as part of the frame that is to
+/// come out.
 fn login_of(case: &Value) -> Result<Login, Refusal> {
     let given = |names: &[&str]| {
         let places = [Some(case), case.member("request"), case.member("frame")];
-        let found = places.into_iter().flatten().flat_map(|place| names.iter().map(|name| place.member(name)));
+        let found = places
+            .into_iter()
+            .flatten()
+            .flat_map(|place| names.iter().map(|name| place.member(name)));
         found.flatten().find_map(Value::scalar).map(str::to_owned)
     };
     let symbols: Vec<String> = match case.member("symbols") {
-        Some(Value::Array(symbols)) => symbols.iter().filter_map(Value::scalar).map(str::to_owned).collect(),
+        Some(Value::Array(symbols)) => {
+            symbols.iter().filter_map(Value::scalar).map(str::to_owned).collect()
+        }
         _ => Vec::new(),
     };
     let (purpose, channel) = (given(&["purpose"]), given(&["channel"]));
     let challenge = given(&["challenge", "original_challenge"]);
-    Login::parse(purpose.as_deref().unwrap_or(WS), channel.as_deref(), challenge.as_deref(), &symbols)
+    Login::parse(
+        purpose.as_deref().unwrap_or(WS),
+        channel.as_deref(),
+        challenge.as_deref(),
+        &symbols,
+    )
 }
 
 /// Judges an attack as the agent would for a client that holds `caller_allowed`.
@@ -122,7 +138,9 @@ fn judge(case: &Value) -> serde_json::Value {
     let id = text(case, "id");
     match attempt(case) {
         Ok(effective) => json!({"id": id, "verdict": "sign", "effective_scopes": effective}),
-        Err(refusal) => json!({"id": id, "verdict": "refuse", "code": refusal.code, "message": refusal.message}),
+        Err(refusal) => {
+            json!({"id": id, "verdict": "refuse", "code": refusal.code, "message": refusal.message})
+        }
     }
 }
 
@@ -144,14 +162,24 @@ fn attempt(case: &Value) -> Result<Scopes, Refusal> {
         Decision::Allow { .. } | Decision::Ask { .. } => {}
         Decision::Deny(denied) => return Err(denied.refusal),
     }
-    let stamp = Stamp { now_ms: 1_700_000_000_000, nonce: 1, random: [0; 16], receive_window_ms: Some(5_000) };
+    let stamp = Stamp {
+        now_ms: 1_700_000_000_000,
+        nonce: 1,
+        random: [0; 16],
+        receive_window_ms: Some(5_000),
+    };
     exchange.draft(&request, &key, host, &stamp)?;
     Ok(classified.effective)
 }
 
-/// Whatever else a request would bring, an expiry or a passphrase, is the agent's: its protocol has no field for it.
+/// Whatever else a request would bring, an expiry or a passphrase, is the agent's: its protocol has
+/// no field for it.
 fn no_more_than(request: &Value, known: &[&str]) -> Result<(), Refusal> {
-    let more = request.members().unwrap_or_default().iter().find(|(name, _)| !known.contains(&name.as_str()));
+    let more = request
+        .members()
+        .unwrap_or_default()
+        .iter()
+        .find(|(name, _)| !known.contains(&name.as_str()));
     match more {
         Some((name, _)) => Err(Refusal::malformed(format!("the request has a field {name:?}"))),
         None => Ok(()),
@@ -173,7 +201,8 @@ fn client(key: &Key, scopes: Scopes) -> Client {
     }
 }
 
-/// Allows just the transfers of this request, so that nothing is refused for want of a line in `agent.toml`.
+/// Allows just the transfers of this request, so that nothing is refused for want of a line in
+/// `agent.toml`.
 fn lenient(classified: &Classified<'_>) -> Policy {
     let assets = classified.transfers.iter().filter_map(|transfer| transfer.asset.clone());
     let destinations = classified.transfers.iter().filter_map(|transfer| {
@@ -206,8 +235,14 @@ fn request(request: &Value) -> Result<Request, Refusal> {
     Ok(Request {
         method: Method::parse(text(request, "method"))?,
         path: Path::parse(text(request, "path"))?,
-        params: request.member("params").map_or_else(|| Ok(Params::empty()), |params| Params::new(params.clone()))?,
-        params_in: request.member("params_in").and_then(Value::scalar).map(ParamsIn::parse).transpose()?,
+        params: request
+            .member("params")
+            .map_or_else(|| Ok(Params::empty()), |params| Params::new(params.clone()))?,
+        params_in: request
+            .member("params_in")
+            .and_then(Value::scalar)
+            .map(ParamsIn::parse)
+            .transpose()?,
         host: request.member("host").and_then(Value::scalar).map(str::to_owned),
     })
 }
@@ -221,7 +256,8 @@ fn key(exchange: &dyn Exchange, auth: &Value) -> Result<Key, Refusal> {
             "jwt-hs256" => "hmac-sha256",
             other => other,
         };
-        Algorithm::from_name(name).ok_or_else(|| Refusal::malformed(format!("the algorithm {name} is not known")))
+        Algorithm::from_name(name)
+            .ok_or_else(|| Refusal::malformed(format!("the algorithm {name} is not known")))
     });
     let algorithm = named.unwrap_or(Ok(exchange.facts().algorithms[0]))?;
     Ok(plain_key(exchange, algorithm, text(auth, "api_key")))
@@ -243,13 +279,15 @@ fn plain_key(exchange: &dyn Exchange, algorithm: Algorithm, api_key: &str) -> Ke
 }
 
 fn stamp(exchange: &dyn Exchange, auth: &Value) -> Result<Stamp, Refusal> {
-    let number = |name| auth.member(name).and_then(Value::scalar).and_then(|text| text.parse::<u64>().ok());
+    let number =
+        |name| auth.member(name).and_then(Value::scalar).and_then(|text| text.parse::<u64>().ok());
     let now_ms = number("now_ms").ok_or_else(|| Refusal::malformed("auth has no now_ms"))?;
     let mut random = [0; 16];
     let given = match exchange.facts().nonce {
-        Nonce::Uuid => {
-            ["nonce_uuid", "uuid", "nonce"].map(|name| text(auth, name)).into_iter().find(|uuid| !uuid.is_empty())
-        }
+        Nonce::Uuid => ["nonce_uuid", "uuid", "nonce"]
+            .map(|name| text(auth, name))
+            .into_iter()
+            .find(|uuid| !uuid.is_empty()),
         _ => Some(text(auth, "random16_hex")),
     };
     let given = given.unwrap_or_default().replace('-', "");
@@ -259,7 +297,12 @@ fn stamp(exchange: &dyn Exchange, auth: &Value) -> Result<Stamp, Refusal> {
     }
     // A case that says it has no nonce is of an exchange that can do without.
     let nonce = if auth.member("nonce") == Some(&Value::Null) { Some(0) } else { number("nonce") };
-    Ok(Stamp { now_ms, nonce: nonce.unwrap_or(now_ms), random, receive_window_ms: number("recv_window") })
+    Ok(Stamp {
+        now_ms,
+        nonce: nonce.unwrap_or(now_ms),
+        random,
+        receive_window_ms: number("recv_window"),
+    })
 }
 
 fn secret(auth: &Value) -> Result<software::Secret<'_>, Refusal> {
@@ -272,14 +315,17 @@ fn secret(auth: &Value) -> Result<software::Secret<'_>, Refusal> {
                 .map_err(|_| Refusal::malformed("the secret is not base64"))?,
         ),
         "base64(seed32)" | "base64(seed32||pub32)" => software::Secret::Seed(
-            data_encoding::BASE64.decode(text.as_bytes()).map_err(|_| Refusal::malformed("the seed is not base64"))?,
+            data_encoding::BASE64
+                .decode(text.as_bytes())
+                .map_err(|_| Refusal::malformed("the seed is not base64"))?,
         ),
         "pem-pkcs8" | "pem-sec1" => software::Secret::Pem(text),
         other => return Err(Refusal::malformed(format!("secret_encoding {other} is not known"))),
     })
 }
 
-/// What goes out as the passphrase; where that is a MAC of it, its message is one of the case's as well.
+/// What goes out as the passphrase; where that is a MAC of it, its message is one of the case's as
+/// well.
 fn passphrase(
     exchange: &dyn Exchange,
     key: &Key,

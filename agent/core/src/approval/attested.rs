@@ -2,9 +2,12 @@
 
 use ssh_key::PublicKey;
 
-use crate::attestation::{self, Attestation, Chain, NotAttested, NotCertificates, Root, Roots, TouchPolicy};
+use crate::attestation::{
+    self, Attestation, Chain, NotAttested, NotCertificates, Root, Roots, TouchPolicy,
+};
 
-/// A key whose card says that it was made there and that each use of it takes a touch: [`AttestedKey::prove`] alone makes it.
+/// A key whose card says that it was made there and that each use of it takes a touch:
+/// [`AttestedKey::prove`] alone makes it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AttestedKey {
     key: PublicKey,
@@ -27,7 +30,8 @@ pub enum Unproven {
 }
 
 impl AttestedKey {
-    /// `chain` and `other_root` are PEM; without the latter the chain has to end at a root of Yubico's.
+    /// `chain` and `other_root` are PEM; without the latter the chain has to end at a root of
+    /// Yubico's.
     pub fn prove(chain: &str, other_root: Option<&str>) -> Result<Self, Unproven> {
         let mut roots = Roots::yubico();
         if let Some(root) = other_root {

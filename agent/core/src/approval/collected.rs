@@ -50,10 +50,13 @@ impl Collected {
         &self.given
     }
 
-    /// Judges one more signature; each has to be another person's. It counts once [`Self::take`] has it.
+    /// Judges one more signature; each has to be another person's. It counts once [`Self::take`]
+    /// has it.
     pub fn judge(&self, approvers: &[Approver], sshsig: &str) -> Result<Approval, NotAnApproval> {
         let approval = verify(approvers, &self.bytes, sshsig)?;
-        let same = |given: &&Approval| given.person == approval.person || given.public_key == approval.public_key;
+        let same = |given: &&Approval| {
+            given.person == approval.person || given.public_key == approval.public_key
+        };
         match self.given.iter().find(same) {
             Some(before) => Err(NotAnApproval::Twice(before.person.clone())),
             None => Ok(approval),
@@ -70,7 +73,8 @@ impl Collected {
         self.given.len() >= self.needed as usize
     }
 
-    /// The proof, once; `None` where approvals are still missing. What was collected is used up by it.
+    /// The proof, once; `None` where approvals are still missing. What was collected is used up by
+    /// it.
     pub fn approved(self) -> Option<Approved> {
         self.is_complete().then_some(Approved { statement: self.statement, approvals: self.given })
     }

@@ -13,7 +13,8 @@ pub fn signed_data(message: &[u8]) -> Vec<u8> {
 
 /// Writes down what the ssh-agent answered.
 ///
-/// By hand, because ssh-key 0.6 writes the flags and counter of an ECDSA key on a FIDO token into the wrong field.
+/// By hand, because ssh-key 0.6 writes the flags and counter of an ECDSA key on a FIDO token into
+/// the wrong field.
 pub fn armoured(public_key: &KeyData, signature: &Signature) -> Result<String, ssh_key::Error> {
     let mut key = Vec::new();
     ssh_key::public::PublicKey::from(public_key.clone()).to_bytes()?.clone_into(&mut key);
@@ -33,12 +34,15 @@ pub fn armoured(public_key: &KeyData, signature: &Signature) -> Result<String, s
     Ok(text)
 }
 
-/// The flags and the counter of a FIDO signature stand behind its string, not inside it (OpenSSH's PROTOCOL.u2f).
+/// The flags and the counter of a FIDO signature stand behind its string, not inside it (OpenSSH's
+/// PROTOCOL.u2f).
 fn encoded(signature: &Signature) -> Vec<u8> {
     const TRAILER: usize = 5;
     let bytes = signature.as_bytes();
-    let fido = matches!(signature.algorithm(), Algorithm::SkEd25519 | Algorithm::SkEcdsaSha2NistP256);
-    let (inner, trailer) = bytes.split_at(bytes.len() - if fido { TRAILER.min(bytes.len()) } else { 0 });
+    let fido =
+        matches!(signature.algorithm(), Algorithm::SkEd25519 | Algorithm::SkEcdsaSha2NistP256);
+    let (inner, trailer) =
+        bytes.split_at(bytes.len() - if fido { TRAILER.min(bytes.len()) } else { 0 });
     let mut blob = Vec::new();
     string(&mut blob, signature.algorithm().as_str().as_bytes());
     string(&mut blob, inner);

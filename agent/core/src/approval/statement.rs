@@ -1,4 +1,5 @@
-//! What an approver signs: the fields of one request and of its place in the world, and their canonical bytes.
+//! What an approver signs: the fields of one request and of its place in the world, and their
+//! canonical bytes.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +9,8 @@ use crate::request::ParamsIn;
 use crate::scope::Scopes;
 use crate::transfer::Transfer;
 
-/// One request that waits for approval, or a change that does. Every field is part of the signed bytes.
+/// One request that waits for approval, or a change that does. Every field is part of the signed
+/// bytes.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Statement {
@@ -44,7 +46,8 @@ pub enum Subject {
         key: KeyName,
         exchange: String,
         environment: Environment,
-        /// The key's, where it is not the exchange's first: what a signature covers may depend on it.
+        /// The key's, where it is not the exchange's first: what a signature covers may depend on
+        /// it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         algorithm: Option<Algorithm>,
         host: String,
@@ -89,8 +92,8 @@ pub enum Subject {
         policy_sha256: String,
         /// Of everything it would be sealed for.
         terms_sha256: String,
-        /// What it would be sealed for that it is not now, and what it would sign by that configuration that it does not now: one
-        /// sentence each.
+        /// What it would be sealed for that it is not now, and what it would sign by that
+        /// configuration that it does not now: one sentence each.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         loosens: Vec<String>,
         /// The lines in which the two configurations differ.
@@ -110,15 +113,17 @@ impl Subject {
 }
 
 impl Statement {
-    /// The canonical bytes: compact JSON with the fields in the order of these types, each exactly once.
+    /// The canonical bytes: compact JSON with the fields in the order of these types, each exactly
+    /// once.
     pub fn bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("texts, numbers and lists are always JSON")
     }
 
-    /// Reads a statement back; bytes that this statement would not be written as are refused, and so is another purpose
-    /// than its subject's.
+    /// Reads a statement back; bytes that this statement would not be written as are refused, and
+    /// so is another purpose than its subject's.
     pub fn parse(text: &str) -> Option<Self> {
         let statement: Self = serde_json::from_str(text).ok()?;
-        (statement.bytes() == text.as_bytes() && statement.purpose == statement.subject.purpose()).then_some(statement)
+        (statement.bytes() == text.as_bytes() && statement.purpose == statement.subject.purpose())
+            .then_some(statement)
     }
 }

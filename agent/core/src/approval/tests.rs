@@ -51,7 +51,8 @@ impl Fido {
         if namespace == NAMESPACE {
             return sshsig::armoured(self.public.key_data(), &signature).expect("encodes");
         }
-        let sshsig = SshSig::new(self.public.key_data().clone(), namespace, HashAlg::Sha512, signature);
+        let sshsig =
+            SshSig::new(self.public.key_data().clone(), namespace, HashAlg::Sha512, signature);
         sshsig.and_then(|sshsig| sshsig.to_pem(Default::default())).expect("encodes")
     }
 }
@@ -84,7 +85,8 @@ pub(crate) fn statement(request_id: &str) -> Statement {
             host: "api.binance.com".to_owned(),
             method: "POST".to_owned(),
             path: "/sapi/v1/capital/withdraw/apply".to_owned(),
-            params: r#"{"coin":"BTC","network":"BTC","address":"bc1qexample","amount":"0.5"}"#.to_owned(),
+            params: r#"{"coin":"BTC","network":"BTC","address":"bc1qexample","amount":"0.5"}"#
+                .to_owned(),
             params_in: None,
             effective_scopes: [Scope::Withdraw].into_iter().collect(),
             transfers: vec![transfer],
@@ -112,11 +114,17 @@ impl Piv {
     fn approver(&self, name: &str) -> Approver {
         let attested = AttestedKey::prove(&self.chain, Some(&self.root)).expect("attested");
         let (name, person) = (name.to_owned(), name.to_owned());
-        Approver { name, person, key: attested.key().clone(), touch: Touch::Attested(Box::new(attested)) }
+        Approver {
+            name,
+            person,
+            key: attested.key().clone(),
+            touch: Touch::Attested(Box::new(attested)),
+        }
     }
 
     fn approve(&self, statement: &Statement) -> String {
-        let signature: p256::ecdsa::Signature = self.key.sign(&sshsig::signed_data(&statement.bytes()));
+        let signature: p256::ecdsa::Signature =
+            self.key.sign(&sshsig::signed_data(&statement.bytes()));
         let signature = Signature::try_from(signature).expect("a signature");
         let public = *self.key.verifying_key();
         let key = KeyData::Ecdsa(ssh_key::public::EcdsaPublicKey::from(&public));
@@ -128,8 +136,9 @@ impl Piv {
 fn an_attested_piv_key_approves_and_its_record_is_verified_by_itself() {
     let (alice, statement) = (Piv::new(7, [2, 2]), statement("r-1"));
     let approver = alice.approver("alice");
-    let approval =
-        Collected::new(statement.clone(), 1).judge(&[approver], &alice.approve(&statement)).expect("approves");
+    let approval = Collected::new(statement.clone(), 1)
+        .judge(&[approver], &alice.approve(&statement))
+        .expect("approves");
     let record = record::Approval::of(&approval, "r-1", &statement);
     assert_eq!(record.verify(), Ok(()));
     let without = record::Approval { attestation: None, ..record.clone() };
@@ -145,7 +154,8 @@ fn an_attested_piv_key_approves_and_its_record_is_verified_by_itself() {
 fn what_does_not_prove_a_touch_each_time_is_refused() {
     for (policies, policy) in [([2, 1], "NEVER"), ([2, 3], "CACHED")] {
         let key = Piv::new(7, policies);
-        let error = AttestedKey::prove(&key.chain, Some(&key.root)).expect_err("no touch each time");
+        let error =
+            AttestedKey::prove(&key.chain, Some(&key.root)).expect_err("no touch each time");
         assert!(error.to_string().contains(policy), "{error}");
     }
     let key = Piv::new(7, [2, 2]);
@@ -177,7 +187,8 @@ pub(crate) fn record() -> crate::record::Approval<'static> {
 fn one_touch_approves_one_request() {
     let (alice, statement) = (Fido::new(1), statement("r-1"));
     let mut collected = Collected::new(statement.clone(), 1);
-    let approval = collected.judge(&[alice.approver("alice")], &alice.approve(&statement)).expect("approves");
+    let approval =
+        collected.judge(&[alice.approver("alice")], &alice.approve(&statement)).expect("approves");
     assert_eq!(approval.approver, "alice");
     assert!(!collected.is_complete());
     collected.take(approval);
@@ -190,7 +201,10 @@ fn a_record_is_verified_by_itself() {
     let other_request = record::Approval { request_id: "0193".into(), ..record() };
     assert_eq!(other_request.verify(), Err(NotAnApproval::Wrong));
     let other_text = record().statement.replace("bc1qexample", "bc1qother");
-    assert_eq!(record::Approval { statement: other_text.into(), ..record() }.verify(), Err(NotAnApproval::Wrong));
+    assert_eq!(
+        record::Approval { statement: other_text.into(), ..record() }.verify(),
+        Err(NotAnApproval::Wrong)
+    );
 }
 
 #[test]
@@ -252,18 +266,22 @@ fn a_second_approval_is_another_persons() {
 
 #[test]
 fn two_keys_of_one_person_are_one_approval() {
-    let (alice, spare, bob, statement) = (Fido::new(1), Fido::new(2), Fido::new(3), statement("r-1"));
-    let approvers = [alice.approver("alice"), spare.approver_of("alice", "spare"), bob.approver("bob")];
+    let (alice, spare, bob, statement) =
+        (Fido::new(1), Fido::new(2), Fido::new(3), statement("r-1"));
+    let approvers =
+        [alice.approver("alice"), spare.approver_of("alice", "spare"), bob.approver("bob")];
     for (first, other) in [(&alice, &spare), (&spare, &alice)] {
         let mut collected = Collected::new(statement.clone(), 2);
         collected.take(collected.judge(&approvers, &first.approve(&statement)).expect("the first"));
         let again = collected.judge(&approvers, &other.approve(&statement));
         assert_eq!(again, Err(NotAnApproval::Twice("alice".to_owned())));
-        collected.take(collected.judge(&approvers, &bob.approve(&statement)).expect("another person"));
+        collected
+            .take(collected.judge(&approvers, &bob.approve(&statement)).expect("another person"));
         assert!(collected.is_complete());
     }
-    let approval =
-        Collected::new(statement.clone(), 1).judge(&approvers, &spare.approve(&statement)).expect("approves");
+    let approval = Collected::new(statement.clone(), 1)
+        .judge(&approvers, &spare.approve(&statement))
+        .expect("approves");
     let record = record::Approval::of(&approval, "r-1", &statement);
     assert_eq!((record.approver.as_ref(), record.person.as_deref()), ("spare", Some("alice")));
     assert_eq!(record.verify(), Ok(()));

@@ -1,4 +1,5 @@
-//! A certificate, as far as an attestation needs it: read once, with the bytes that were signed kept as they came.
+//! A certificate, as far as an attestation needs it: read once, with the bytes that were signed
+//! kept as they came.
 
 use x509_cert::Certificate as Parsed;
 use x509_cert::der::asn1::ObjectIdentifier;
@@ -12,7 +13,8 @@ const YUBICO_PIV: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.4
 /// Followed by the slot in hexadecimal.
 const SUBJECT_OF_A_SLOT: &str = "CN=YubiKey PIV Attestation ";
 
-/// Certificates in their order, the slot's first. That they fit together is for [`super::verify`] to say.
+/// Certificates in their order, the slot's first. That they fit together is for [`super::verify`]
+/// to say.
 #[derive(Clone, Debug)]
 pub struct Chain(Vec<Certificate>);
 
@@ -34,11 +36,13 @@ pub(super) struct Certificate {
 }
 
 impl Chain {
-    /// From what ykman and yubico-piv-tool write, one after the other; text between the certificates is passed over.
+    /// From what ykman and yubico-piv-tool write, one after the other; text between the
+    /// certificates is passed over.
     pub fn from_pem(text: &str) -> Result<Self, NotCertificates> {
         const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
         const END: &str = "-----END CERTIFICATE-----";
-        let blocks = text.split(BEGIN).skip(1).map(|block| block.split(END).next().unwrap_or_default());
+        let blocks =
+            text.split(BEGIN).skip(1).map(|block| block.split(END).next().unwrap_or_default());
         let der = blocks.map(|block| {
             let pem = format!("{BEGIN}{block}{END}\n");
             der::pem::decode_vec(pem.as_bytes()).map(|(_, der)| der).map_err(der::Error::from)
@@ -47,11 +51,15 @@ impl Chain {
     }
 
     /// From the certificates themselves, in DER.
-    pub fn from_der<'a>(certificates: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, NotCertificates> {
+    pub fn from_der<'a>(
+        certificates: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<Self, NotCertificates> {
         Self::of(certificates.into_iter().map(|der| Ok(der.to_vec())))
     }
 
-    fn of(certificates: impl Iterator<Item = der::Result<Vec<u8>>>) -> Result<Self, NotCertificates> {
+    fn of(
+        certificates: impl Iterator<Item = der::Result<Vec<u8>>>,
+    ) -> Result<Self, NotCertificates> {
         let read = |(index, der): (usize, der::Result<Vec<u8>>)| {
             let read = der.and_then(|der| Certificate::read(&der));
             read.map_err(|cause| NotCertificates { number: index + 1, cause })
@@ -105,13 +113,17 @@ impl Certificate {
         self.is_issued_by(self)
     }
 
-    /// Whether it may stand above `depth` other authorities. Without this, whoever holds any attested key could attest others.
+    /// Whether it may stand above `depth` other authorities. Without this, whoever holds any
+    /// attested key could attest others.
     pub(super) fn may_sign(&self, depth: usize) -> bool {
-        let constraints = self.extension(BASIC_CONSTRAINTS).and_then(|value| BasicConstraints::from_der(value).ok());
+        let constraints = self
+            .extension(BASIC_CONSTRAINTS)
+            .and_then(|value| BasicConstraints::from_der(value).ok());
         let Some(constraints) = constraints else { return false };
         let usage = self.extension(KEY_USAGE).map(KeyUsage::from_der);
         let usage_allows = usage.is_none_or(|usage| usage.is_ok_and(|usage| usage.key_cert_sign()));
-        let long_enough = constraints.path_len_constraint.is_none_or(|most| depth <= usize::from(most));
+        let long_enough =
+            constraints.path_len_constraint.is_none_or(|most| depth <= usize::from(most));
         constraints.ca && long_enough && usage_allows && !self.has_unknown_critical()
     }
 
@@ -129,7 +141,12 @@ impl Certificate {
 
     /// `None` as well where it is there twice.
     fn extension(&self, id: ObjectIdentifier) -> Option<&[u8]> {
-        let mut found = self.parsed.tbs_certificate().extensions()?.iter().filter(|extension| extension.extn_id == id);
+        let mut found = self
+            .parsed
+            .tbs_certificate()
+            .extensions()?
+            .iter()
+            .filter(|extension| extension.extn_id == id);
         let one = found.next()?;
         found.next().is_none().then_some(one.extn_value.as_bytes())
     }
@@ -137,7 +154,9 @@ impl Certificate {
     fn has_unknown_critical(&self) -> bool {
         let known = [BASIC_CONSTRAINTS, KEY_USAGE];
         let extensions = self.parsed.tbs_certificate().extensions().into_iter().flatten();
-        extensions.into_iter().any(|extension| extension.critical && !known.contains(&extension.extn_id))
+        extensions
+            .into_iter()
+            .any(|extension| extension.critical && !known.contains(&extension.extn_id))
     }
 }
 

@@ -5,7 +5,8 @@ use std::sync::OnceLock;
 use super::certificate::Certificate;
 use super::{Chain, NotCertificates, Root};
 
-/// Published at <https://developers.yubico.com/PKI/yubico-ca-certs.txt>; a test holds their fingerprints.
+/// Published at <https://developers.yubico.com/PKI/yubico-ca-certs.txt>; a test holds their
+/// fingerprints.
 const YUBICO: &str = include_str!("yubico-roots.pem");
 
 /// Roots that count, each with what it is said to be.
@@ -18,7 +19,9 @@ impl Roots {
         static ROOTS: OnceLock<Roots> = OnceLock::new();
         let read = || Chain::from_pem(YUBICO).expect("a test reads them");
         ROOTS
-            .get_or_init(|| Self(read().certificates().iter().map(|one| (Root::Yubico, one.clone())).collect()))
+            .get_or_init(|| {
+                Self(read().certificates().iter().map(|one| (Root::Yubico, one.clone())).collect())
+            })
             .clone()
     }
 
@@ -31,6 +34,9 @@ impl Roots {
 
     /// Those that could have issued a certificate, by name.
     pub(super) fn above(&self, below: &Certificate) -> impl Iterator<Item = (Root, &Certificate)> {
-        self.0.iter().filter(|(_, root)| below.is_issued_by(root)).map(|(root, certificate)| (*root, certificate))
+        self.0
+            .iter()
+            .filter(|(_, root)| below.is_issued_by(root))
+            .map(|(root, certificate)| (*root, certificate))
     }
 }

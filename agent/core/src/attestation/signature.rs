@@ -1,4 +1,5 @@
-//! Signatures between certificates: RSA and P-256, which is what cards and Yubico's authorities sign with.
+//! Signatures between certificates: RSA and P-256, which is what cards and Yubico's authorities
+//! sign with.
 
 use p256::ecdsa::signature::Verifier;
 use rsa::pkcs1v15;
@@ -23,15 +24,15 @@ pub(super) fn is_right(below: &Certificate, authority: &Certificate) -> bool {
     let Some(signature) = below.signature() else { return false };
     match below.signature_algorithm() {
         ECDSA_SHA256 => ecdsa(key, signed, signature),
-        RSA_SHA256 => {
-            rsa_key(key).is_some_and(|key| is_rsa(&pkcs1v15::VerifyingKey::<Sha256>::new(key), signed, signature))
-        }
-        RSA_SHA384 => {
-            rsa_key(key).is_some_and(|key| is_rsa(&pkcs1v15::VerifyingKey::<Sha384>::new(key), signed, signature))
-        }
-        RSA_SHA512 => {
-            rsa_key(key).is_some_and(|key| is_rsa(&pkcs1v15::VerifyingKey::<Sha512>::new(key), signed, signature))
-        }
+        RSA_SHA256 => rsa_key(key).is_some_and(|key| {
+            is_rsa(&pkcs1v15::VerifyingKey::<Sha256>::new(key), signed, signature)
+        }),
+        RSA_SHA384 => rsa_key(key).is_some_and(|key| {
+            is_rsa(&pkcs1v15::VerifyingKey::<Sha384>::new(key), signed, signature)
+        }),
+        RSA_SHA512 => rsa_key(key).is_some_and(|key| {
+            is_rsa(&pkcs1v15::VerifyingKey::<Sha512>::new(key), signed, signature)
+        }),
         _ => false,
     }
 }
@@ -41,7 +42,8 @@ fn rsa_key(key: &[u8]) -> Option<rsa::RsaPublicKey> {
 }
 
 fn is_rsa(key: &impl Verifier<pkcs1v15::Signature>, signed: &[u8], signature: &[u8]) -> bool {
-    pkcs1v15::Signature::try_from(signature).is_ok_and(|signature| key.verify(signed, &signature).is_ok())
+    pkcs1v15::Signature::try_from(signature)
+        .is_ok_and(|signature| key.verify(signed, &signature).is_ok())
 }
 
 fn ecdsa(key: &[u8], signed: &[u8], signature: &[u8]) -> bool {

@@ -63,7 +63,12 @@ impl Issuer {
         self.key.verifying_key().to_public_key_der().expect("encodes").into_vec()
     }
 
-    fn issue(&self, subject: &str, public_key: &[u8], extensions: &[(&str, bool, &[u8])]) -> Vec<u8> {
+    fn issue(
+        &self,
+        subject: &str,
+        public_key: &[u8],
+        extensions: &[(&str, bool, &[u8])],
+    ) -> Vec<u8> {
         let extension = |&(id, critical, value): &(&str, bool, &[u8])| Extension {
             extn_id: ObjectIdentifier::new(id).expect("an identifier"),
             critical,
@@ -77,8 +82,12 @@ impl Issuer {
         let date = |year| Time::from(DateTime::new(year, 1, 1, 0, 0, 0).expect("a date"));
         let info = SubjectPublicKeyInfoOwned::from_der(public_key).expect("a key");
         let validity = Validity::new(date(2016), date(2017));
-        let builder = CertificateBuilder::new(plan, SerialNumber::from(7u32), validity, info).expect("builds");
-        builder.build::<_, DerSignature>(&self.key).and_then(|built| Ok(built.to_der()?)).expect("signed")
+        let builder = CertificateBuilder::new(plan, SerialNumber::from(7u32), validity, info)
+            .expect("builds");
+        builder
+            .build::<_, DerSignature>(&self.key)
+            .and_then(|built| Ok(built.to_der()?))
+            .expect("signed")
     }
 
     fn authority(&self, of: &Issuer, constraints: &[u8]) -> Vec<u8> {
@@ -102,7 +111,12 @@ fn pem(der: &[u8]) -> String {
 
 fn wrapped(der: &[u8]) -> String {
     let base64 = data_encoding::BASE64.encode(der);
-    base64.as_bytes().chunks(64).map(|line| str::from_utf8(line).expect("ASCII")).collect::<Vec<_>>().join("\n")
+    base64
+        .as_bytes()
+        .chunks(64)
+        .map(|line| str::from_utf8(line).expect("ASCII"))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 struct Made {
@@ -113,11 +127,18 @@ struct Made {
 
 impl Made {
     fn new() -> Self {
-        Self { root: Issuer::new("CN=A root", 1), card: Issuer::new("CN=A card", 2), slot: Issuer::new(SLOT, 3) }
+        Self {
+            root: Issuer::new("CN=A root", 1),
+            card: Issuer::new("CN=A card", 2),
+            slot: Issuer::new(SLOT, 3),
+        }
     }
 
     fn chain(&self, constraints: &[u8], policies: &[u8]) -> Vec<Vec<u8>> {
-        vec![self.card.attest(&self.slot.public_key(), policies), self.root.authority(&self.card, constraints)]
+        vec![
+            self.card.attest(&self.slot.public_key(), policies),
+            self.root.authority(&self.card, constraints),
+        ]
     }
 
     fn roots(&self) -> Roots {
@@ -131,7 +152,8 @@ impl Made {
     }
 }
 
-/// The chain of a key that takes a touch each time, and its root, in PEM; for tests of what builds on attestations.
+/// The chain of a key that takes a touch each time, and its root, in PEM; for tests of what builds
+/// on attestations.
 pub(crate) fn attested(key: &[u8], policies: [u8; 2]) -> (String, String) {
     let made = Made::new();
     let chain = [made.card.attest(key, &policies), made.root.authority(&made.card, CA_OF_SLOTS)];
@@ -141,10 +163,15 @@ pub(crate) fn attested(key: &[u8], policies: [u8; 2]) -> (String, String) {
 #[test]
 fn yubico_s_roots_are_those_it_publishes() {
     let roots = Chain::from_pem(include_str!("yubico-roots.pem")).expect("certificates");
-    let der = include_str!("yubico-roots.pem").split("-----BEGIN CERTIFICATE-----").skip(1).map(|block| {
-        let base64: String = block.split("-----END").next().expect("an end").split_whitespace().collect();
-        HEXUPPER.encode(&Sha256::digest(data_encoding::BASE64.decode(base64.as_bytes()).expect("base64")))
-    });
+    let der = include_str!("yubico-roots.pem").split("-----BEGIN CERTIFICATE-----").skip(1).map(
+        |block| {
+            let base64: String =
+                block.split("-----END").next().expect("an end").split_whitespace().collect();
+            HEXUPPER.encode(&Sha256::digest(
+                data_encoding::BASE64.decode(base64.as_bytes()).expect("base64"),
+            ))
+        },
+    );
     let expected = [
         "63ECE914E54DD87915F34033C85AF4C0696BA1512F8ADD66CED738331207B546",
         "62760C6A6EF91679F454C8902B80FD009825B3F25DA90F1FBACE2EC6586CD5A8",
@@ -194,7 +221,10 @@ fn an_authority_between_card_and_root_is_followed() {
         ]
     };
     assert!(made.judged(&chain(CA)).is_ok());
-    assert_eq!(made.judged(&chain(CA_OF_SLOTS)), Err(NotAttested::NotAnAuthority("\"CN=Between\"".to_owned())));
+    assert_eq!(
+        made.judged(&chain(CA_OF_SLOTS)),
+        Err(NotAttested::NotAnAuthority("\"CN=Between\"".to_owned()))
+    );
 }
 
 /// Whoever has a key attested by Yubico could otherwise attest any other with it.
@@ -227,9 +257,18 @@ fn what_proves_nothing_is_told_apart() {
             vec![whole[0].clone(), own_root.authority(&made.card, CA_OF_SLOTS)],
             NotAttested::UnknownRoot("\"CN=A card\"".to_owned()),
         ),
-        (made.chain(CA_OF_SLOTS, &[2, 9]), NotAttested::Extension(slot.clone(), "PIN and touch policy")),
-        (made.chain(CA_OF_SLOTS, &[2]), NotAttested::Extension(slot.clone(), "PIN and touch policy")),
-        (vec![made.card.authority(&made.slot, NO_CA), whole[1].clone()], NotAttested::Missing(slot, "firmware")),
+        (
+            made.chain(CA_OF_SLOTS, &[2, 9]),
+            NotAttested::Extension(slot.clone(), "PIN and touch policy"),
+        ),
+        (
+            made.chain(CA_OF_SLOTS, &[2]),
+            NotAttested::Extension(slot.clone(), "PIN and touch policy"),
+        ),
+        (
+            vec![made.card.authority(&made.slot, NO_CA), whole[1].clone()],
+            NotAttested::Missing(slot, "firmware"),
+        ),
     ];
     for (chain, expected) in cases {
         assert_eq!(made.judged(&chain), Err(expected));
@@ -247,7 +286,10 @@ fn every_changed_byte_breaks_the_chain() {
             let mut changed = whole.clone();
             changed[certificate][at] ^= 1;
             let Ok(chain) = Chain::from_der(changed.iter().map(Vec::as_slice)) else { continue };
-            assert!(verify(&chain, &made.roots()).is_err(), "byte {at} of certificate {certificate}");
+            assert!(
+                verify(&chain, &made.roots()).is_err(),
+                "byte {at} of certificate {certificate}"
+            );
         }
     }
 }
@@ -256,5 +298,8 @@ fn every_changed_byte_breaks_the_chain() {
 fn what_is_no_certificate_is_counted() {
     let error = Chain::from_pem(&pem(b"nothing")).expect_err("no certificate");
     assert!(error.to_string().starts_with("certificate 1 is not one"), "{error}");
-    assert!(matches!(verify(&Chain::from_pem("").expect("empty"), &Roots::yubico()), Err(NotAttested::Length(0))));
+    assert!(matches!(
+        verify(&Chain::from_pem("").expect("empty"), &Roots::yubico()),
+        Err(NotAttested::Length(0))
+    ));
 }

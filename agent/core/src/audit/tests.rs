@@ -12,7 +12,10 @@ struct Memory(RefCell<BTreeMap<SegmentName, Vec<u8>>>);
 
 impl Segments for Memory {
     fn list(&self) -> io::Result<Vec<SegmentFile>> {
-        let file = |(name, bytes): (&SegmentName, &Vec<u8>)| SegmentFile { name: *name, length: bytes.len() as u64 };
+        let file = |(name, bytes): (&SegmentName, &Vec<u8>)| SegmentFile {
+            name: *name,
+            length: bytes.len() as u64,
+        };
         Ok(self.0.borrow().iter().map(file).collect())
     }
 
@@ -30,7 +33,10 @@ fn in_a_segment() -> u64 {
 /// Three segments, each a header and all the samples.
 fn journal() -> (Memory, Chain) {
     let (memory, mut chain) = (Memory::default(), Chain::GENESIS);
-    let header = samples::all().into_iter().find(|record| matches!(record, Record::Segment(_))).expect("a sample");
+    let header = samples::all()
+        .into_iter()
+        .find(|record| matches!(record, Record::Segment(_)))
+        .expect("a sample");
     for number in 1..=3 {
         let mut bytes = Vec::new();
         for record in std::iter::once(&header).chain(&samples::all()) {
@@ -90,7 +96,10 @@ fn an_unfinished_last_line_is_in_progress() {
     let (memory, _) = journal();
     memory.0.borrow_mut().entry(SegmentName(3)).or_default().extend_from_slice(b"{\"seq\":99,");
     let report = verified(&memory, None);
-    assert_eq!((report.problems, report.unfinished_bytes, report.records), (vec![], 10, 3 * in_a_segment()));
+    assert_eq!(
+        (report.problems, report.unfinished_bytes, report.records),
+        (vec![], 10, 3 * in_a_segment())
+    );
 }
 
 #[test]
@@ -164,12 +173,20 @@ fn any_record_of_a_long_segment_is_found_without_reading_it_all() {
     for seq in (1..last).step_by(997).chain([last - 1, last]) {
         counted.read.set(0);
         assert_eq!(show(&counted, seq).expect("reads").map(|entry| entry.seq), Some(seq));
-        assert!(counted.read.get() < 300_000, "{} bytes for record {seq} of {last}", counted.read.get());
+        assert!(
+            counted.read.get() < 300_000,
+            "{} bytes for record {seq} of {last}",
+            counted.read.get()
+        );
     }
     for beyond in [last + 1, u64::MAX] {
         counted.read.set(0);
         assert_eq!(show(&counted, beyond).expect("reads"), None);
-        assert!(counted.read.get() < 300_000, "{} bytes for record {beyond} of {last}", counted.read.get());
+        assert!(
+            counted.read.get() < 300_000,
+            "{} bytes for record {beyond} of {last}",
+            counted.read.get()
+        );
     }
 }
 
@@ -177,7 +194,9 @@ fn any_record_of_a_long_segment_is_found_without_reading_it_all() {
 fn segment_names_have_one_form() {
     assert_eq!(SegmentName::parse("000007.jsonl"), Some(SegmentName(7)));
     assert_eq!(SegmentName::parse("1000000.jsonl"), Some(SegmentName(1_000_000)));
-    for name in ["7.jsonl", "000000.jsonl", "+00007.jsonl", "000007.jsonl.new", "x.jsonl", "0000007.jsonl"] {
+    for name in
+        ["7.jsonl", "000000.jsonl", "+00007.jsonl", "000007.jsonl.new", "x.jsonl", "0000007.jsonl"]
+    {
         assert_eq!(SegmentName::parse(name), None, "{name}");
     }
 }

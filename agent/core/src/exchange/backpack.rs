@@ -30,7 +30,11 @@ static FACTS: Facts = Facts {
     documentation: "https://docs.backpack.exchange/#section/Authentication/Signing-requests",
     algorithms: &[Algorithm::Ed25519],
     secret: SecretFormat::Base64,
-    hosts: &[Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["api.backpack.exchange"] }],
+    hosts: &[Hosts {
+        environment: Environment::Production,
+        path_prefix: "/",
+        hosts: &["api.backpack.exchange"],
+    }],
     managed: &["instruction", "window"],
     orders: OrderFacts {
         priced: &["Limit"],
@@ -38,14 +42,20 @@ static FACTS: Facts = Facts {
         quoted: &["Market"],
         whole: Whole::No("https://docs.backpack.exchange/: reduceOnly keeps to the size"),
         resizing: &[Mark::of("triggerQuantity")],
-        legs: &["stopLossLimitPrice", "stopLossTriggerPrice", "takeProfitLimitPrice", "takeProfitTriggerPrice"],
+        legs: &[
+            "stopLossLimitPrice",
+            "stopLossTriggerPrice",
+            "takeProfitLimitPrice",
+            "takeProfitTriggerPrice",
+        ],
         ..OrderFacts::UNKNOWN
     },
     ..Facts::PLAIN
 };
 
-static TABLE: LazyLock<Table> =
-    LazyLock::new(|| Table::parse(&FACTS, include_str!("backpack.scopes"), include_str!("backpack.params")));
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    Table::parse(&FACTS, include_str!("backpack.scopes"), include_str!("backpack.params"))
+});
 
 impl Exchange for Backpack {
     fn facts(&self) -> &'static Facts {
@@ -56,15 +66,24 @@ impl Exchange for Backpack {
         &TABLE
     }
 
-    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
-        let place = if request.method == Method::Get { Place::Query } else { Place::Body(ParamsIn::Json) };
+    fn draft(
+        &self,
+        request: &Request,
+        key: &Key,
+        host: &str,
+        stamp: &Stamp,
+    ) -> Result<Draft, Refusal> {
+        let place =
+            if request.method == Method::Get { Place::Query } else { Place::Body(ParamsIn::Json) };
         place.check(request)?;
         let instruction = instruction(request.method, request.path.as_str())?;
         let (params, signed) = match request.params.value() {
             Value::Array(orders) if instruction == "orderExecute" => batch(orders)?,
             // Here the exchange takes a list.
             Value::Object(members)
-                if !members.is_empty() && request.method == Method::Post && request.path.as_str() == BATCH =>
+                if !members.is_empty()
+                    && request.method == Method::Post
+                    && request.path.as_str() == BATCH =>
             {
                 return Err(Refusal::malformed("this path takes a list of orders"));
             }
@@ -74,7 +93,9 @@ impl Exchange for Backpack {
         let body = params.to_json();
         let message = format!("{signed}timestamp={}&window={window}", stamp.now_ms);
         let (url, body) = match place {
-            Place::Query if request.params.is_empty() => (format!("https://{host}{}", request.path), None),
+            Place::Query if request.params.is_empty() => {
+                (format!("https://{host}{}", request.path), None)
+            }
             Place::Query => {
                 let query = query(params.members().unwrap_or_default())?;
                 (format!("https://{host}{}?{query}", request.path), None)
@@ -97,15 +118,20 @@ impl Exchange for Backpack {
         login.plain()?;
         let now = stamp.now_ms.to_string();
         let message = format!("instruction=subscribe&timestamp={now}&window={WINDOW_MS}");
-        let shown =
-            vec![key.api_key.as_str().into(), SIGNATURE.into(), now.into(), WINDOW_MS.to_string().as_str().into()];
+        let shown = vec![
+            key.api_key.as_str().into(),
+            SIGNATURE.into(),
+            now.into(),
+            WINDOW_MS.to_string().as_str().into(),
+        ];
         let frame = Value::object([
             ("method", "SUBSCRIBE".into()),
             ("params", Value::Array(Vec::new())),
             ("signature", Value::Array(shown)),
         ]);
         let url = "wss://ws.backpack.exchange";
-        Ok(SessionDraft::new(key, stamp, message, Encoding::Base64, url).frame(Template::json(&frame)))
+        Ok(SessionDraft::new(key, stamp, message, Encoding::Base64, url)
+            .frame(Template::json(&frame)))
     }
 
     fn quote_asset<'a>(&self, order: &'a Order<'_>) -> Result<&'a str, &'static str> {
@@ -114,7 +140,8 @@ impl Exchange for Backpack {
     }
 }
 
-/// The parameters as they are sent, and what is signed of them: one block, or one for each order of a batch.
+/// The parameters as they are sent, and what is signed of them: one block, or one for each order of
+/// a batch.
 fn single(instruction: &str, params: &[(String, Value)]) -> Result<(Value, String), Refusal> {
     let params = sorted(params);
     let mut signed = format!("instruction={instruction}&{}", query(&params)?);
@@ -127,7 +154,8 @@ fn single(instruction: &str, params: &[(String, Value)]) -> Result<(Value, Strin
 fn batch(orders: &[Value]) -> Result<(Value, String), Refusal> {
     let mut signed = String::new();
     for order in orders {
-        let members = order.members().ok_or_else(|| Refusal::malformed("a batch holds orders only"))?;
+        let members =
+            order.members().ok_or_else(|| Refusal::malformed("a batch holds orders only"))?;
         signed += &single("orderExecute", members)?.1;
     }
     Ok((Value::Array(orders.to_vec()), signed))

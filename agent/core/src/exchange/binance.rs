@@ -1,4 +1,5 @@
-//! Binance: spot, wallet and margin, USD-M, COIN-M, options and portfolio margin, which share one key.
+//! Binance: spot, wallet and margin, USD-M, COIN-M, options and portfolio margin, which share one
+//! key.
 //!
 //! <https://developers.binance.com/docs/binance-spot-api-docs/rest-api/request-security>
 
@@ -51,8 +52,22 @@ static FACTS: Facts = Facts {
     managed: &["apiKey"],
     receive_window: Some(ReceiveWindow { name: WINDOW, default_ms: 10_000 }),
     orders: OrderFacts {
-        priced: &["", "LIMIT", "LIMIT_MAKER", "STOP", "STOP_LOSS_LIMIT", "TAKE_PROFIT", "TAKE_PROFIT_LIMIT"],
-        unpriced: &["MARKET", "STOP_LOSS", "STOP_MARKET", "TAKE_PROFIT_MARKET", "TRAILING_STOP_MARKET"],
+        priced: &[
+            "",
+            "LIMIT",
+            "LIMIT_MAKER",
+            "STOP",
+            "STOP_LOSS_LIMIT",
+            "TAKE_PROFIT",
+            "TAKE_PROFIT_LIMIT",
+        ],
+        unpriced: &[
+            "MARKET",
+            "STOP_LOSS",
+            "STOP_MARKET",
+            "TAKE_PROFIT_MARKET",
+            "TRAILING_STOP_MARKET",
+        ],
         quoted: &["MARKET"],
         whole: Whole::By(
             &[Mark::of("closePosition").unless(&["false"])],
@@ -86,8 +101,9 @@ const fn testnet(path_prefix: &'static str, hosts: &'static [&'static str]) -> H
     Hosts { environment: Environment::Testnet, path_prefix, hosts }
 }
 
-static TABLE: LazyLock<Table> =
-    LazyLock::new(|| Table::parse(&FACTS, include_str!("binance.scopes"), include_str!("binance.params")));
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    Table::parse(&FACTS, include_str!("binance.scopes"), include_str!("binance.params"))
+});
 
 impl Exchange for Binance {
     fn facts(&self) -> &'static Facts {
@@ -98,7 +114,13 @@ impl Exchange for Binance {
         &TABLE
     }
 
-    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+    fn draft(
+        &self,
+        request: &Request,
+        key: &Key,
+        host: &str,
+        stamp: &Stamp,
+    ) -> Result<Draft, Refusal> {
         if request.params_in == Some(ParamsIn::WsApi) {
             return ws_api::draft(request, key, stamp);
         }
@@ -138,17 +160,22 @@ impl Exchange for Binance {
         })
     }
 
-    /// The signed text of a subscription is also that of `session.logon`, after which orders need no signature; that takes
-    /// Ed25519 keys only.
+    /// The signed text of a subscription is also that of `session.logon`, after which orders need
+    /// no signature; that takes Ed25519 keys only.
     fn session_grants(&self, algorithm: Algorithm, _login: &Login) -> &'static [Scope] {
-        if algorithm == Algorithm::Ed25519 { &[Scope::Read, Scope::Trade] } else { FACTS.session_grants }
+        if algorithm == Algorithm::Ed25519 {
+            &[Scope::Read, Scope::Trade]
+        } else {
+            FACTS.session_grants
+        }
     }
 
     /// Subscribes to the account's own events.
     fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
         login.plain()?;
         let (api_key, now) = (&key.api_key, stamp.now_ms);
-        let mut frame = r#"{"method":"userDataStream.subscribe.signature","params":{"apiKey":"#.to_owned();
+        let mut frame =
+            r#"{"method":"userDataStream.subscribe.signature","params":{"apiKey":"#.to_owned();
         write_string(&mut frame, api_key);
         frame.push_str(&format!(r#","timestamp":{now},"signature":""#));
         Ok(SessionDraft {
@@ -180,7 +207,8 @@ const UNSIGNED: &[&str] = &[
     "/sapi/v1/userListenToken",
 ];
 
-/// A request that needs no signature. What is signed beside it has no timestamp, so that it opens nothing.
+/// A request that needs no signature. What is signed beside it has no timestamp, so that it opens
+/// nothing.
 fn unsigned(request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
     Ok(Draft {
         algorithm: key.algorithm,

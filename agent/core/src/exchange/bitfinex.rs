@@ -28,9 +28,21 @@ static FACTS: Facts = Facts {
     documentation: "https://docs.bitfinex.com/docs/rest-auth",
     algorithms: &[Algorithm::HmacSha384],
     nonce: Nonce::Increasing(NonceUnit::Milliseconds),
-    hosts: &[Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["api.bitfinex.com"] }],
-    // A token of `auth/w/token` works for REST as well (<https://docs.bitfinex.com/reference/generate-token>).
-    session_grants: &[Scope::Read, Scope::Trade, Scope::Account, Scope::Transfer, Scope::Withdraw, Scope::Admin],
+    hosts: &[Hosts {
+        environment: Environment::Production,
+        path_prefix: "/",
+        hosts: &["api.bitfinex.com"],
+    }],
+    // A token of `auth/w/token` works for REST as well
+    // (<https://docs.bitfinex.com/reference/generate-token>).
+    session_grants: &[
+        Scope::Read,
+        Scope::Trade,
+        Scope::Account,
+        Scope::Transfer,
+        Scope::Withdraw,
+        Scope::Admin,
+    ],
     orders: OrderFacts {
         priced: &["EXCHANGE FOK", "EXCHANGE IOC", "EXCHANGE LIMIT", "FOK", "IOC", "LIMIT"],
         unpriced: &[
@@ -46,7 +58,8 @@ static FACTS: Facts = Facts {
             "TRAILING STOP",
         ],
         whole: Whole::By(
-            &[Mark::of("flags").unless(&["0", "64", "1024", "1088", "4096", "4160", "5120", "5184"])],
+            &[Mark::of("flags")
+                .unless(&["0", "64", "1024", "1088", "4096", "4160", "5120", "5184"])],
             "https://docs.bitfinex.com/docs/flag-values: 512",
         ),
         legs: &["price_oco_stop"],
@@ -56,8 +69,9 @@ static FACTS: Facts = Facts {
     ..Facts::PLAIN
 };
 
-static TABLE: LazyLock<Table> =
-    LazyLock::new(|| Table::parse(&FACTS, include_str!("bitfinex.scopes"), include_str!("bitfinex.params")));
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    Table::parse(&FACTS, include_str!("bitfinex.scopes"), include_str!("bitfinex.params"))
+});
 
 impl Exchange for Bitfinex {
     fn facts(&self) -> &'static Facts {
@@ -68,7 +82,13 @@ impl Exchange for Bitfinex {
         &TABLE
     }
 
-    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+    fn draft(
+        &self,
+        request: &Request,
+        key: &Key,
+        host: &str,
+        stamp: &Stamp,
+    ) -> Result<Draft, Refusal> {
         Place::Body(ParamsIn::Json).check(request)?;
         if ["user_id_dst", "userIdDst"].iter().any(|name| request.params.get(name).is_some()) {
             return Err(Refusal::malformed("name the account that money goes to by email_dst"));
@@ -148,7 +168,9 @@ mod tests {
             (order("fUSD", "LIMIT", "2"), None),
             (order("tBTCUSD", "LIMIT", "--2"), None),
         ] {
-            let known = worth::notional(&Bitfinex, &order).ok().map(|(asset, amount)| format!("{amount} {asset}"));
+            let known = worth::notional(&Bitfinex, &order)
+                .ok()
+                .map(|(asset, amount)| format!("{amount} {asset}"));
             assert_eq!(known.as_deref(), worth, "{order:?}");
         }
     }

@@ -23,7 +23,11 @@ pub struct Bitflyer;
 static FACTS: Facts = Facts {
     name: "bitflyer",
     documentation: "https://lightning.bitflyer.com/docs?lang=en#authentication",
-    hosts: &[Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["api.bitflyer.com"] }],
+    hosts: &[Hosts {
+        environment: Environment::Production,
+        path_prefix: "/",
+        hosts: &["api.bitflyer.com"],
+    }],
     orders: OrderFacts {
         priced: &["LIMIT"],
         unpriced: &["MARKET", "STOP", "STOP_LIMIT", "TRAIL"],
@@ -33,8 +37,9 @@ static FACTS: Facts = Facts {
     ..Facts::PLAIN
 };
 
-static TABLE: LazyLock<Table> =
-    LazyLock::new(|| Table::parse(&FACTS, include_str!("bitflyer.scopes"), include_str!("bitflyer.params")));
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    Table::parse(&FACTS, include_str!("bitflyer.scopes"), include_str!("bitflyer.params"))
+});
 
 impl Exchange for Bitflyer {
     fn facts(&self) -> &'static Facts {
@@ -44,10 +49,17 @@ impl Exchange for Bitflyer {
     fn table(&self) -> &'static Table {
         &TABLE
     }
-    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+    fn draft(
+        &self,
+        request: &Request,
+        key: &Key,
+        host: &str,
+        stamp: &Stamp,
+    ) -> Result<Draft, Refusal> {
         let written = Written::new(request, query)?;
         let seconds = stamp.seconds();
-        let message = format!("{seconds}{}{}{}", request.method, written.target, written.body_text());
+        let message =
+            format!("{seconds}{}{}{}", request.method, written.target, written.body_text());
         let url = format!("https://{host}{}", written.target);
         Ok(Draft::new(request, key, stamp, message, Encoding::Hex, url)
             .header("ACCESS-KEY", key.api_key.clone())
@@ -59,6 +71,9 @@ impl Exchange for Bitflyer {
 
     fn quote_asset<'a>(&self, order: &'a Order<'_>) -> Result<&'a str, &'static str> {
         // `BTC_JPY`, and `FX_BTC_JPY`, whose size is in BTC as well.
-        quote_of(order.symbol.as_deref().map(|symbol| symbol.strip_prefix("FX_").unwrap_or(symbol)), '_')
+        quote_of(
+            order.symbol.as_deref().map(|symbol| symbol.strip_prefix("FX_").unwrap_or(symbol)),
+            '_',
+        )
     }
 }

@@ -30,7 +30,11 @@ static FACTS: Facts = Facts {
     documentation: "https://www.bitget.com/api-doc/common/signature",
     passphrase: Passphrase::Plain,
     hosts: &[
-        Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["api.bitget.com"] },
+        Hosts {
+            environment: Environment::Production,
+            path_prefix: "/",
+            hosts: &["api.bitget.com"],
+        },
         Hosts { environment: Environment::Testnet, path_prefix: "/", hosts: &["api.bitget.com"] },
     ],
     // The private socket of v3 places orders.
@@ -84,8 +88,9 @@ static FACTS: Facts = Facts {
     ..Facts::PLAIN
 };
 
-static TABLE: LazyLock<Table> =
-    LazyLock::new(|| Table::parse(&FACTS, include_str!("bitget.scopes"), include_str!("bitget.params")));
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    Table::parse(&FACTS, include_str!("bitget.scopes"), include_str!("bitget.params"))
+});
 
 impl Exchange for Bitget {
     fn facts(&self) -> &'static Facts {
@@ -95,7 +100,13 @@ impl Exchange for Bitget {
     fn table(&self) -> &'static Table {
         &TABLE
     }
-    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+    fn draft(
+        &self,
+        request: &Request,
+        key: &Key,
+        host: &str,
+        stamp: &Stamp,
+    ) -> Result<Draft, Refusal> {
         let place = Place::of(request.method, ParamsIn::Json);
         place.check(request)?;
         let (mut signed, mut sent, mut body) = (String::new(), String::new(), None);
@@ -105,13 +116,20 @@ impl Exchange for Bitget {
             Place::Query => (signed, sent) = queries(request)?,
         }
         let (now, path) = (stamp.now_ms.to_string(), &request.path);
-        let message = format!("{now}{}{path}{signed}{}", request.method, body.as_deref().unwrap_or_default());
-        let mut draft =
-            Draft::new(request, key, stamp, message, Encoding::Base64, format!("https://{host}{path}{sent}"))
-                .header("ACCESS-KEY", key.api_key.clone())
-                .header("ACCESS-SIGN", Template::signature())
-                .header("ACCESS-TIMESTAMP", now)
-                .header("ACCESS-PASSPHRASE", Template::passphrase());
+        let message =
+            format!("{now}{}{path}{signed}{}", request.method, body.as_deref().unwrap_or_default());
+        let mut draft = Draft::new(
+            request,
+            key,
+            stamp,
+            message,
+            Encoding::Base64,
+            format!("https://{host}{path}{sent}"),
+        )
+        .header("ACCESS-KEY", key.api_key.clone())
+        .header("ACCESS-SIGN", Template::signature())
+        .header("ACCESS-TIMESTAMP", now)
+        .header("ACCESS-PASSPHRASE", Template::passphrase());
         if body.is_some() {
             draft = draft.header("Content-Type", "application/json");
         }
@@ -134,9 +152,11 @@ impl Exchange for Bitget {
             ("timestamp", seconds.to_string().into()),
             ("sign", SIGNATURE.into()),
         ]);
-        let frame = Value::object([("op", "login".into()), ("args", Value::Array(vec![arguments]))]);
+        let frame =
+            Value::object([("op", "login".into()), ("args", Value::Array(vec![arguments]))]);
         let message = format!("{seconds}GET/user/verify");
-        Ok(SessionDraft::new(key, stamp, message, Encoding::Base64, url).frame(Template::json(&frame)))
+        Ok(SessionDraft::new(key, stamp, message, Encoding::Base64, url)
+            .frame(Template::json(&frame)))
     }
 
     fn unit(&self, order: &Order<'_>) -> Unit {
@@ -156,7 +176,11 @@ impl Exchange for Bitget {
                 _ => EITHER,
             },
             Some("margin-order" | "v1-order") => Unit::Base,
-            Some(market) if FUTURES.iter().any(|known| market == *known || market == known.to_ascii_lowercase()) => {
+            Some(market)
+                if FUTURES
+                    .iter()
+                    .any(|known| market == *known || market == known.to_ascii_lowercase()) =>
+            {
                 Unit::Base
             }
             // An amendment may leave it out.
@@ -174,15 +198,23 @@ impl Exchange for Bitget {
         match order.market.as_deref() {
             Some("USDT-FUTURES" | "usdt-futures") => Ok("USDT"),
             Some("USDC-FUTURES" | "usdc-futures") => Ok("USDC"),
-            Some("MARGIN" | "SPOT" | "margin-order" | "plan-order") => ending_in(order.symbol.as_deref(), QUOTES),
+            Some("MARGIN" | "SPOT" | "margin-order" | "plan-order") => {
+                ending_in(order.symbol.as_deref(), QUOTES)
+            }
             _ => Err("a contract's worth is not in its order"),
         }
     }
 }
 
 /// The markets of contracts, also in lower case; those with `S` are for practice.
-const FUTURES: &[&str] =
-    &["COIN-FUTURES", "SCOIN-FUTURES", "SUSDC-FUTURES", "SUSDT-FUTURES", "USDC-FUTURES", "USDT-FUTURES"];
+const FUTURES: &[&str] = &[
+    "COIN-FUTURES",
+    "SCOIN-FUTURES",
+    "SUSDC-FUTURES",
+    "SUSDT-FUTURES",
+    "USDC-FUTURES",
+    "USDT-FUTURES",
+];
 
 /// What spot symbols end in.
 const QUOTES: &[&str] = &["BTC", "ETH", "EUR", "USDC", "USDT"];
@@ -201,5 +233,8 @@ fn queries(request: &Request) -> Result<(String, String), Refusal> {
 
 /// Instruments that only exist for trying out are not traded under the header of demo trading.
 fn is_simulated(request: &Request) -> bool {
-    matches!(request.scalar("productType"), Some("SCOIN-FUTURES" | "SUSDC-FUTURES" | "SUSDT-FUTURES"))
+    matches!(
+        request.scalar("productType"),
+        Some("SCOIN-FUTURES" | "SUSDC-FUTURES" | "SUSDT-FUTURES")
+    )
 }

@@ -25,12 +25,28 @@ static FACTS: Facts = Facts {
     name: "bitmex",
     documentation: "https://www.bitmex.com/app/apiKeysUsage",
     hosts: &[
-        Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["www.bitmex.com"] },
-        Hosts { environment: Environment::Testnet, path_prefix: "/", hosts: &["testnet.bitmex.com"] },
+        Hosts {
+            environment: Environment::Production,
+            path_prefix: "/",
+            hosts: &["www.bitmex.com"],
+        },
+        Hosts {
+            environment: Environment::Testnet,
+            path_prefix: "/",
+            hosts: &["testnet.bitmex.com"],
+        },
     ],
     managed: &["api-expires", "api-signature"],
     orders: OrderFacts {
-        unpriced: &["Limit", "LimitIfTouched", "Market", "MarketIfTouched", "Pegged", "Stop", "StopLimit"],
+        unpriced: &[
+            "Limit",
+            "LimitIfTouched",
+            "Market",
+            "MarketIfTouched",
+            "Pegged",
+            "Stop",
+            "StopLimit",
+        ],
         whole: Whole::By(
             &[Mark::of("execInst").unless(&[
                 "LastPrice",
@@ -51,8 +67,9 @@ static FACTS: Facts = Facts {
     ..Facts::PLAIN
 };
 
-static TABLE: LazyLock<Table> =
-    LazyLock::new(|| Table::parse(&FACTS, include_str!("bitmex.scopes"), include_str!("bitmex.params")));
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    Table::parse(&FACTS, include_str!("bitmex.scopes"), include_str!("bitmex.params"))
+});
 
 impl Exchange for Bitmex {
     fn facts(&self) -> &'static Facts {
@@ -62,12 +79,20 @@ impl Exchange for Bitmex {
     fn table(&self) -> &'static Table {
         &TABLE
     }
-    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
-        let place = if request.method == Method::Get { Place::Query } else { Place::Body(ParamsIn::Json) };
+    fn draft(
+        &self,
+        request: &Request,
+        key: &Key,
+        host: &str,
+        stamp: &Stamp,
+    ) -> Result<Draft, Refusal> {
+        let place =
+            if request.method == Method::Get { Place::Query } else { Place::Body(ParamsIn::Json) };
         only_one_destination(request)?;
         let written = Written::at(request, place, query)?;
         let expires = stamp.seconds() + LIFETIME_S;
-        let message = format!("{}{}{expires}{}", request.method, written.target, written.body_text());
+        let message =
+            format!("{}{}{expires}{}", request.method, written.target, written.body_text());
         let url = format!("https://{host}{}", written.target);
         Ok(Draft::new(request, key, stamp, message, Encoding::Hex, url)
             .header("Content-Type", "application/json")
@@ -86,7 +111,8 @@ impl Exchange for Bitmex {
         };
         let message = format!("GET/realtime{expires}");
         let arguments = vec![key.api_key.as_str().into(), Value::Number(expires), SIGNATURE.into()];
-        let frame = Value::object([("op", "authKeyExpires".into()), ("args", Value::Array(arguments))]);
+        let frame =
+            Value::object([("op", "authKeyExpires".into()), ("args", Value::Array(arguments))]);
         Ok(SessionDraft::new(key, stamp, message, Encoding::Hex, url).frame(Template::json(&frame)))
     }
 
@@ -98,11 +124,16 @@ impl Exchange for Bitmex {
 /// How long after its making a request is taken.
 const LIFETIME_S: u64 = 5;
 
-/// A withdrawal to a saved address or to another user names no address; one that names two places is not judged.
+/// A withdrawal to a saved address or to another user names no address; one that names two places
+/// is not judged.
 fn only_one_destination(request: &Request) -> Result<(), Refusal> {
-    let named = ["address", "addressId", "targetUserId"].into_iter().filter(|name| request.params.get(name).is_some());
+    let named = ["address", "addressId", "targetUserId"]
+        .into_iter()
+        .filter(|name| request.params.get(name).is_some());
     if request.path.as_str() == "/api/v1/user/requestWithdrawal" && named.count() > 1 {
-        return Err(Refusal::ambiguous("a withdrawal names one of address, addressId and targetUserId"));
+        return Err(Refusal::ambiguous(
+            "a withdrawal names one of address, addressId and targetUserId",
+        ));
     }
     Ok(())
 }

@@ -25,7 +25,11 @@ static FACTS: Facts = Facts {
     documentation: "https://docs.bitso.com/bitso-api/docs/create-signed-requests",
     nonce: Nonce::Increasing(NonceUnit::Milliseconds),
     hosts: &[
-        Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["bitso.com", "api.bitso.com"] },
+        Hosts {
+            environment: Environment::Production,
+            path_prefix: "/",
+            hosts: &["bitso.com", "api.bitso.com"],
+        },
         Hosts { environment: Environment::Testnet, path_prefix: "/", hosts: &["stage.bitso.com"] },
     ],
     orders: OrderFacts {
@@ -38,8 +42,9 @@ static FACTS: Facts = Facts {
     ..Facts::PLAIN
 };
 
-static TABLE: LazyLock<Table> =
-    LazyLock::new(|| Table::parse(&FACTS, include_str!("bitso.scopes"), include_str!("bitso.params")));
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    Table::parse(&FACTS, include_str!("bitso.scopes"), include_str!("bitso.params"))
+});
 
 impl Exchange for Bitso {
     fn facts(&self) -> &'static Facts {
@@ -49,12 +54,19 @@ impl Exchange for Bitso {
     fn table(&self) -> &'static Table {
         &TABLE
     }
-    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+    fn draft(
+        &self,
+        request: &Request,
+        key: &Key,
+        host: &str,
+        stamp: &Stamp,
+    ) -> Result<Draft, Refusal> {
         let written = Written::new(request, query)?;
         let nonce = stamp.nonce;
         let message = format!("{nonce}{}{}{}", request.method, written.target, written.body_text());
         let url = format!("https://{host}{}", written.target);
-        let authorization = Template::text(format!("Bitso {}:{nonce}:", key.api_key)).then(Piece::Signature);
+        let authorization =
+            Template::text(format!("Bitso {}:{nonce}:", key.api_key)).then(Piece::Signature);
         Ok(Draft::new(request, key, stamp, message, Encoding::Hex, url)
             .header("Authorization", authorization)
             .body(written.body))

@@ -26,7 +26,11 @@ static FACTS: Facts = Facts {
     name: "bitstamp",
     documentation: "https://www.bitstamp.net/api/#section/Authentication",
     nonce: Nonce::Uuid,
-    hosts: &[Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["www.bitstamp.net"] }],
+    hosts: &[Hosts {
+        environment: Environment::Production,
+        path_prefix: "/",
+        hosts: &["www.bitstamp.net"],
+    }],
     // Also those of its older signature, which stood in the form.
     managed: &["key"],
     orders: OrderFacts {
@@ -41,8 +45,9 @@ static FACTS: Facts = Facts {
     ..Facts::PLAIN
 };
 
-static TABLE: LazyLock<Table> =
-    LazyLock::new(|| Table::parse(&FACTS, include_str!("bitstamp.scopes"), include_str!("bitstamp.params")));
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    Table::parse(&FACTS, include_str!("bitstamp.scopes"), include_str!("bitstamp.params"))
+});
 
 impl Exchange for Bitstamp {
     fn facts(&self) -> &'static Facts {
@@ -52,17 +57,29 @@ impl Exchange for Bitstamp {
     fn table(&self) -> &'static Table {
         &TABLE
     }
-    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+    fn draft(
+        &self,
+        request: &Request,
+        key: &Key,
+        host: &str,
+        stamp: &Stamp,
+    ) -> Result<Draft, Refusal> {
         Place::Body(ParamsIn::Form).check(request)?;
         let (body, content_type) = match (request.method, named(request)?) {
             (Method::Post, []) => (Some(EMPTY.to_owned()), FORM),
             (Method::Post, params) => (Some(query(params)?), FORM),
             (_, []) => (None, ""),
-            (..) => return Err(Refusal::malformed("only a POST of this exchange takes parameters")),
+            (..) => {
+                return Err(Refusal::malformed("only a POST of this exchange takes parameters"));
+            }
         };
-        let (id, nonce, now) = (format!("BITSTAMP {}", key.api_key), stamp.uuid(), stamp.now_ms.to_string());
+        let (id, nonce, now) =
+            (format!("BITSTAMP {}", key.api_key), stamp.uuid(), stamp.now_ms.to_string());
         let form = body.as_deref().unwrap_or_default();
-        let message = format!("{id}{}{host}{}{content_type}{nonce}{now}v2{form}", request.method, request.path);
+        let message = format!(
+            "{id}{}{host}{}{content_type}{nonce}{now}v2{form}",
+            request.method, request.path
+        );
         let url = format!("https://{host}{}", request.path);
         let mut draft = Draft::new(request, key, stamp, message, Encoding::Hex, url)
             .header("X-Auth", id)

@@ -26,7 +26,11 @@ pub struct Bitvavo;
 static FACTS: Facts = Facts {
     name: "bitvavo",
     documentation: "https://docs.bitvavo.com/docs/authentication/",
-    hosts: &[Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["api.bitvavo.com"] }],
+    hosts: &[Hosts {
+        environment: Environment::Production,
+        path_prefix: "/",
+        hosts: &["api.bitvavo.com"],
+    }],
     managed: &["window"],
     // `privateWithdrawAssets` is one of the WebSocket's actions.
     session_grants: &[Scope::Read, Scope::Trade, Scope::Withdraw],
@@ -41,8 +45,9 @@ static FACTS: Facts = Facts {
     ..Facts::PLAIN
 };
 
-static TABLE: LazyLock<Table> =
-    LazyLock::new(|| Table::parse(&FACTS, include_str!("bitvavo.scopes"), include_str!("bitvavo.params")));
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    Table::parse(&FACTS, include_str!("bitvavo.scopes"), include_str!("bitvavo.params"))
+});
 
 impl Exchange for Bitvavo {
     fn facts(&self) -> &'static Facts {
@@ -52,7 +57,13 @@ impl Exchange for Bitvavo {
     fn table(&self) -> &'static Table {
         &TABLE
     }
-    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+    fn draft(
+        &self,
+        request: &Request,
+        key: &Key,
+        host: &str,
+        stamp: &Stamp,
+    ) -> Result<Draft, Refusal> {
         let written = Written::new(request, query)?;
         let (now, window) = (stamp.now_ms, stamp.receive_window_ms.unwrap_or(WINDOW_MS));
         let message = format!("{now}{}{}{}", request.method, written.target, written.body_text());
@@ -86,5 +97,6 @@ impl Exchange for Bitvavo {
     }
 }
 
-/// The window is a header that is not signed: whoever sends the request can change it, up to the exchange's own limit.
+/// The window is a header that is not signed: whoever sends the request can change it, up to the
+/// exchange's own limit.
 const WINDOW_MS: u64 = 10_000;

@@ -82,8 +82,9 @@ static FACTS: Facts = Facts {
     ..Facts::PLAIN
 };
 
-static TABLE: LazyLock<Table> =
-    LazyLock::new(|| Table::parse(&FACTS, include_str!("bybit.scopes"), include_str!("bybit.params")));
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    Table::parse(&FACTS, include_str!("bybit.scopes"), include_str!("bybit.params"))
+});
 
 impl Exchange for Bybit {
     fn facts(&self) -> &'static Facts {
@@ -94,14 +95,22 @@ impl Exchange for Bybit {
         &TABLE
     }
 
-    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+    fn draft(
+        &self,
+        request: &Request,
+        key: &Key,
+        host: &str,
+        stamp: &Stamp,
+    ) -> Result<Draft, Refusal> {
         let place = Place::but_get(request.method);
         place.check(request)?;
         let (now, window) = (stamp.now_ms, stamp.receive_window_ms.unwrap_or(WINDOW));
         let (query, body) = match place {
-            // Signed as it is sent. Page cursors come percent-encoded from the exchange and go back as they came; only reads
-            // have a query, so that nothing hangs on how it is decoded.
-            Place::Query => (format!("?{}", query_raw(request, &TABLE, after_number(named(request)?)?)?), None),
+            // Signed as it is sent. Page cursors come percent-encoded from the exchange and go back
+            // as they came; only reads have a query, so that nothing hangs on how it is decoded.
+            Place::Query => {
+                (format!("?{}", query_raw(request, &TABLE, after_number(named(request)?)?)?), None)
+            }
             Place::Body(_) => (String::new(), Some(body(request, now)?)),
         };
         let payload = body.as_deref().unwrap_or(query.trim_start_matches('?'));
@@ -124,17 +133,23 @@ impl Exchange for Bybit {
             Environment::Testnet => "stream-testnet.bybit.com",
         };
         let expires = stamp.now_ms + 10_000;
-        let arguments = vec![key.api_key.as_str().into(), Value::Number(expires.to_string()), SIGNATURE.into()];
+        let arguments =
+            vec![key.api_key.as_str().into(), Value::Number(expires.to_string()), SIGNATURE.into()];
         let frame = Value::object([("op", "auth".into()), ("args", Value::Array(arguments))]);
-        let (message, url) = (format!("GET/realtime{expires}"), format!("wss://{host}/v5/{socket}"));
-        Ok(SessionDraft::new(key, stamp, message, encoding(key), &url).frame(Template::json(&frame)))
+        let (message, url) =
+            (format!("GET/realtime{expires}"), format!("wss://{host}/v5/{socket}"));
+        Ok(SessionDraft::new(key, stamp, message, encoding(key), &url)
+            .frame(Template::json(&frame)))
     }
 
     fn unit(&self, order: &Order<'_>) -> Unit {
         let (kind, side) = (order.kind.as_deref(), order.side.as_deref());
         match (order.market.as_deref(), kind, order.extra("marketUnit"), side) {
-            (Some("inverse"), ..) => Unit::Unknown("an inverse contract is sized in its quote asset"),
-            (Some("linear" | "option"), ..) | (Some("spot"), Some("Limit"), None | Some("baseCoin"), _) => Unit::Base,
+            (Some("inverse"), ..) => {
+                Unit::Unknown("an inverse contract is sized in its quote asset")
+            }
+            (Some("linear" | "option"), ..)
+            | (Some("spot"), Some("Limit"), None | Some("baseCoin"), _) => Unit::Base,
             (Some("spot"), Some("Market"), Some("baseCoin"), _)
             | (Some("spot"), Some("Market"), None, Some("Sell")) => Unit::Base,
             (Some("spot"), Some("Market"), Some("quoteCoin"), _)
@@ -145,7 +160,9 @@ impl Exchange for Bybit {
 
     fn quote_asset<'a>(&self, order: &'a Order<'_>) -> Result<&'a str, &'static str> {
         match order.market.as_deref() {
-            Some("spot") => ending_in(order.symbol.as_deref(), &["BTC", "ETH", "EUR", "USDC", "USDT"]),
+            Some("spot") => {
+                ending_in(order.symbol.as_deref(), &["BTC", "ETH", "EUR", "USDC", "USDT"])
+            }
             Some("linear") => ending_in(order.symbol.as_deref(), &["USDT"]),
             _ => Err("a contract's worth is not in its order"),
         }

@@ -1,4 +1,5 @@
-//! What a request's signature would open: declared scope, effective scopes, money moved, orders placed.
+//! What a request's signature would open: declared scope, effective scopes, money moved, orders
+//! placed.
 
 mod orders;
 mod own_names;
@@ -32,22 +33,27 @@ pub struct Classified<'a> {
     pub orders: Result<Vec<Order<'a>>, String>,
     /// What the signature covers.
     pub binding: Binding,
-    /// What takes the same signature because a request without parameters signs an empty text, whatever its method; nobody
-    /// can tell it apart, and it is not counted.
+    /// What takes the same signature because a request without parameters signs an empty text,
+    /// whatever its method; nobody can tell it apart, and it is not counted.
     pub empty_text: Scopes,
 }
 
-/// Refuses what only the agent may set: timestamps, nonces, signatures, a receive window above `cap_ms`.
+/// Refuses what only the agent may set: timestamps, nonces, signatures, a receive window above
+/// `cap_ms`.
 pub fn check_managed(exchange: &dyn Exchange, params: &Params, cap_ms: u64) -> Result<(), Refusal> {
     let facts = exchange.facts();
     let window = facts.receive_window.map(|window| window.name);
     for (name, value) in params.members() {
         if window == Some(name.as_str()) {
-            let plain =
-                |text: &&str| !text.is_empty() && text.len() <= 6 && text.bytes().all(|byte| byte.is_ascii_digit());
+            let plain = |text: &&str| {
+                !text.is_empty()
+                    && text.len() <= 6
+                    && text.bytes().all(|byte| byte.is_ascii_digit())
+            };
             let asked = value.scalar().filter(plain).and_then(|text| text.parse::<u64>().ok());
             if asked.is_none_or(|asked| asked == 0 || asked > cap_ms) {
-                let message = format!("{name} is not a whole number of milliseconds from 1 to {cap_ms}");
+                let message =
+                    format!("{name} is not a whole number of milliseconds from 1 to {cap_ms}");
                 return Err(Refusal::forbidden_parameter(message));
             }
         } else if facts.set_by_agent().any(|set| set == name) {
@@ -61,7 +67,8 @@ pub fn check_managed(exchange: &dyn Exchange, params: &Params, cap_ms: u64) -> R
 
 /// Judges a request by everything its signature would open. Unknown endpoints are refused.
 ///
-/// `algorithm` is that of the key: some exchanges cover more with one kind of key than with another.
+/// `algorithm` is that of the key: some exchanges cover more with one kind of key than with
+/// another.
 pub fn classify<'a>(
     exchange: &dyn Exchange,
     algorithm: Algorithm,
@@ -74,14 +81,23 @@ pub fn classify<'a>(
         return Err(unknown_endpoint(exchange, request));
     };
     check_names(exchange, scheme, index, &request.params, &names)?;
-    judge(exchange, algorithm, request, index, &if scheme.joined { cut_apart(table, names) } else { names })
+    judge(
+        exchange,
+        algorithm,
+        request,
+        index,
+        &if scheme.joined { cut_apart(table, names) } else { names },
+    )
 }
 
 fn unknown_endpoint(exchange: &dyn Exchange, request: &Request) -> Refusal {
     let withheld = exchange.table().find_any(request.method, request.path.as_str());
     let why = match withheld.and_then(|(_, row)| row.reason) {
         Some(reason) => format!("is signed for nobody: {reason}"),
-        None => format!("is not in the endpoint table of {0}: {0}.scopes has no such row", exchange.facts().name),
+        None => format!(
+            "is not in the endpoint table of {0}: {0}.scopes has no such row",
+            exchange.facts().name
+        ),
     };
     Refusal::new(Code::RequestUnknownEndpoint, format!("{} {} {why}", request.method, request.path))
 }
@@ -114,11 +130,14 @@ fn judge<'a>(
     };
     let mut read = Vec::new();
     if endpoint.scope == Scope::Trade {
-        read.extend(own.clone().find(|opening| opening.says_orders()).map(|opening| opening.reading));
+        read.extend(
+            own.clone().find(|opening| opening.says_orders()).map(|opening| opening.reading),
+        );
         classified.orders = own_orders(table, index, request);
     }
     if endpoint.scope == Scope::Session {
-        classified.effective = classified.effective.union(exchange.session_scopes(exchange.facts().session_grants));
+        classified.effective =
+            classified.effective.union(exchange.session_scopes(exchange.facts().session_grants));
     }
     if endpoint.moves_money() {
         let opening = fitting(own.clone(), request);
@@ -129,7 +148,8 @@ fn judge<'a>(
             classified.add(table, opening, opening.endpoint == index, request, &mut read);
         }
     } else if !binding.method {
-        let shorter = scheme.runs_on.then(|| of_shorter_paths(table, request)).into_iter().flatten();
+        let shorter =
+            scheme.runs_on.then(|| of_shorter_paths(table, request)).into_iter().flatten();
         for (other, row) in of_same_path(table, index, request).chain(shorter) {
             classified.add_row(table, other, row, request);
         }
@@ -150,12 +170,13 @@ fn of_same_path<'a>(
     own: usize,
     request: &'a Request,
 ) -> impl Iterator<Item = (usize, &'static Endpoint)> + 'a {
-    let rows = Method::ALL.into_iter().filter_map(|method| table.find_any(method, request.path.as_str()));
+    let rows =
+        Method::ALL.into_iter().filter_map(|method| table.find_any(method, request.path.as_str()));
     rows.filter(move |(index, row)| *index != own && row.scope != Scope::Read)
 }
 
-/// The rows whose path the request's begins with and whose names it carries: the rest of its path could be sent as the
-/// beginning of a query.
+/// The rows whose path the request's begins with and whose names it carries: the rest of its path
+/// could be sent as the beginning of a query.
 fn of_shorter_paths<'a>(
     table: &'static Table,
     request: &'a Request,
@@ -164,14 +185,15 @@ fn of_shorter_paths<'a>(
     let has = |name: &&str| request.params.get(name).is_some();
     let rows = table.rows().iter().enumerate();
     rows.filter(move |(index, row)| {
-        let shorter = row.path.len() < path.len() && path.starts_with(row.path) && row.scope != Scope::Read;
+        let shorter =
+            row.path.len() < path.len() && path.starts_with(row.path) && row.scope != Scope::Read;
         shorter && table.openings_of(*index).any(|opening| opening.required.iter().all(has))
     })
 }
 
 impl<'a> Classified<'a> {
-    /// Counts what a row that the signature opens does with it: the row asked for, or others; `read` are the readings
-    /// counted already.
+    /// Counts what a row that the signature opens does with it: the row asked for, or others;
+    /// `read` are the readings counted already.
     fn add(
         &mut self,
         table: &'static Table,
@@ -181,8 +203,8 @@ impl<'a> Classified<'a> {
         read: &mut Vec<usize>,
     ) {
         let neighbour = table.endpoint(opening);
-        // Asset and amount are all that staking or a loan asks for. Who may send that amount away gains nothing by them, nor
-        // by a setting of transfers that moves nothing itself.
+        // Asset and amount are all that staking or a loan asks for. Who may send that amount away
+        // gains nothing by them, nor by a setting of transfers that moves nothing itself.
         match (self.scope, neighbour.scope) {
             (Scope::Transfer | Scope::Withdraw, Scope::Account) => return,
             (Scope::Withdraw, Scope::Transfer) if opening.roles.is_empty() => return,
@@ -194,14 +216,23 @@ impl<'a> Classified<'a> {
                 self.transfers.push(transfer);
             }
         }
-        if neighbour.scope == Scope::Trade && !opening.places_no_order && !read.contains(&opening.reading) {
+        if neighbour.scope == Scope::Trade
+            && !opening.places_no_order
+            && !read.contains(&opening.reading)
+        {
             read.push(opening.reading);
             self.add_orders(orders(table, std::iter::once(opening), request));
         }
     }
 
     /// Counts what another method of the same path does, whatever its parameters.
-    fn add_row(&mut self, table: &'static Table, index: usize, row: &Endpoint, request: &'a Request) {
+    fn add_row(
+        &mut self,
+        table: &'static Table,
+        index: usize,
+        row: &Endpoint,
+        request: &'a Request,
+    ) {
         self.effective = self.effective.with(row.scope);
         let openings = table.openings_of(index);
         if row.moves_money() {
@@ -212,16 +243,18 @@ impl<'a> Classified<'a> {
         }
     }
 
-    /// What is signed of a frame may be sent as a login to its socket: it names key and time, as every frame does.
+    /// What is signed of a frame may be sent as a login to its socket: it names key and time, as
+    /// every frame does.
     fn count_login(&mut self, scopes: Scopes) {
         self.effective = self.effective.union(scopes);
         if scopes.contains(Scope::Trade) {
-            self.orders = Err("the same signature is a login, after which orders need none".to_owned());
+            self.orders =
+                Err("the same signature is a login, after which orders need none".to_owned());
         }
     }
 
-    /// The parameters are not signed: whoever sends the request may send others, so that nothing limits what it moves or
-    /// trades.
+    /// The parameters are not signed: whoever sends the request may send others, so that nothing
+    /// limits what it moves or trades.
     fn forget_parameters(&mut self) {
         for transfer in &mut self.transfers {
             *transfer = Transfer::unlimited(std::mem::take(&mut transfer.endpoint));
@@ -231,8 +264,8 @@ impl<'a> Classified<'a> {
         }
     }
 
-    /// Orders that another endpoint would read out of the same payload: each order known so far is the same as at most one
-    /// of them, since a list may hold the same order many times.
+    /// Orders that another endpoint would read out of the same payload: each order known so far is
+    /// the same as at most one of them, since a list may hold the same order many times.
     fn add_orders(&mut self, more: Result<Vec<Order<'a>>, String>) {
         let (orders, more) = match (&mut self.orders, more) {
             (Ok(orders), Ok(more)) => (orders, more),
@@ -244,7 +277,9 @@ impl<'a> Classified<'a> {
         };
         let mut unmatched: Vec<usize> = (0..orders.len()).collect();
         for order in more {
-            let same = |index: &usize| orders[*index].same_size(&order) || order.same_size(&orders[*index]);
+            let same = |index: &usize| {
+                orders[*index].same_size(&order) || order.same_size(&orders[*index])
+            };
             match unmatched.iter().position(same) {
                 Some(place) => {
                     let known = &mut orders[unmatched.swap_remove(place)];
@@ -260,30 +295,45 @@ impl<'a> Classified<'a> {
     }
 }
 
-/// The endpoints that share a signature with ordinary requests of this exchange, for `policy explain`.
+/// The endpoints that share a signature with ordinary requests of this exchange, for `policy
+/// explain`.
 pub fn residual(exchange: &dyn Exchange) -> impl Iterator<Item = &'static Endpoint> {
     let table = exchange.table();
     let residual = table.openings().iter().filter(|opening| opening.residual || opening.empty);
     residual.map(|opening| table.endpoint(opening))
 }
 
-/// Every other endpoint that would accept the same signature, beyond mere reads, for `policy explain`.
-pub fn neighbours(exchange: &dyn Exchange, algorithm: Algorithm, request: &Request) -> Vec<&'static Endpoint> {
+/// Every other endpoint that would accept the same signature, beyond mere reads, for `policy
+/// explain`.
+pub fn neighbours(
+    exchange: &dyn Exchange,
+    algorithm: Algorithm,
+    request: &Request,
+) -> Vec<&'static Endpoint> {
     let table = exchange.table();
-    let Some((own, endpoint)) = table.find(request.method, request.path.as_str()) else { return Vec::new() };
+    let Some((own, endpoint)) = table.find(request.method, request.path.as_str()) else {
+        return Vec::new();
+    };
     let scheme = exchange.facts().scheme(algorithm, request.path.as_str());
     let binding = scheme.binding;
     if binding.path {
-        let others = if binding.method { Vec::new() } else { of_same_path(table, own, request).collect() };
-        let shorter = scheme.runs_on.then(|| of_shorter_paths(table, request)).into_iter().flatten();
+        let others =
+            if binding.method { Vec::new() } else { of_same_path(table, own, request).collect() };
+        let shorter =
+            scheme.runs_on.then(|| of_shorter_paths(table, request)).into_iter().flatten();
         return others.into_iter().chain(shorter).map(|(_, row)| row).collect();
     }
-    let cut = |name: &str| scheme.joined && request.params.members().iter().any(|(given, _)| given.ends_with(name));
+    let cut = |name: &str| {
+        scheme.joined && request.params.members().iter().any(|(given, _)| given.ends_with(name))
+    };
     let has = |name: &&str| request.params.get(name).is_some() || cut(name);
     let opened = table.openings().iter().filter(|opening| {
         let needs = &opening.required;
-        let fits =
-            if needs.is_empty() { opening.takes_nameless(&request.params, table) } else { needs.iter().all(has) };
+        let fits = if needs.is_empty() {
+            opening.takes_nameless(&request.params, table)
+        } else {
+            needs.iter().all(has)
+        };
         table.counts(opening)
             && opening.endpoint != own
             && fits
@@ -294,9 +344,9 @@ pub fn neighbours(exchange: &dyn Exchange, algorithm: Algorithm, request: &Reque
     endpoints
 }
 
-/// Where the path is not bound, the parameters alone say what a request is, and one that stands inside an object could be any
-/// of them. Objects stand under names of the row that was asked for; and, but for those in lists, only where the body is signed
-/// as the JSON that it is sent as.
+/// Where the path is not bound, the parameters alone say what a request is, and one that stands
+/// inside an object could be any of them. Objects stand under names of the row that was asked for;
+/// and, but for those in lists, only where the body is signed as the JSON that it is sent as.
 fn check_nesting(
     is_taken: impl Fn(&str) -> bool,
     table: &Table,
@@ -316,15 +366,17 @@ fn check_nesting(
     });
     match hidden {
         Some((name, _)) => {
-            let message = format!("the parameter {name:?} holds an object, which this endpoint does not take");
+            let message = format!(
+                "the parameter {name:?} holds an object, which this endpoint does not take"
+            );
             Err(Refusal::malformed(message))
         }
         None => Ok(()),
     }
 }
 
-/// The openings that accept a payload with these names, where the exchange leaves the path unbound; of those that tell the
-/// same, one.
+/// The openings that accept a payload with these names, where the exchange leaves the path unbound;
+/// of those that tell the same, one.
 fn opened<'a>(
     table: &'static Table,
     own: &'static Endpoint,
@@ -335,7 +387,8 @@ fn opened<'a>(
     let given: NameSet = names.iter().copied().collect();
     let named = names.iter().flat_map(|name| table.telling(*name));
     let named = named.filter(move |opening| given.contains_all(&opening.required_set));
-    let nameless = table.nameless().filter(|opening| opening.takes_nameless(&request.params, table));
+    let nameless =
+        table.nameless().filter(|opening| opening.takes_nameless(&request.params, table));
     named.chain(nameless).filter(move |opening| reachable(table.endpoint(opening), own, binding))
 }
 
@@ -350,20 +403,31 @@ fn covered(binding: Binding, request: &Request) -> Binding {
 }
 
 fn signs_empty_text(binding: Binding, request: &Request) -> bool {
-    !binding.path && binding.method && request.method == Method::Get && request.params.members().is_empty()
+    !binding.path
+        && binding.method
+        && request.method == Method::Get
+        && request.params.members().is_empty()
 }
 
-/// The scopes of what takes a body without parameters, where the request is a read whose signature fits it.
+/// The scopes of what takes a body without parameters, where the request is a read whose signature
+/// fits it.
 fn empty_text(table: &Table, own: &Endpoint, binding: Binding, request: &Request) -> Scopes {
     if !signs_empty_text(binding, request) {
         return Scopes::NONE;
     }
-    let rows = table.nameless().filter(|opening| opening.empty).map(|opening| table.endpoint(opening));
+    let rows =
+        table.nameless().filter(|opening| opening.empty).map(|opening| table.endpoint(opening));
     rows.filter(|row| row.group == own.group).map(|row| row.scope).collect()
 }
 
-fn transfer(table: &Table, endpoint: &Endpoint, opening: Option<&Opening>, request: &Request) -> Transfer {
-    let text = |role| said(table, opening?, role, request.params.value(), request).map(str::to_owned);
+fn transfer(
+    table: &Table,
+    endpoint: &Endpoint,
+    opening: Option<&Opening>,
+    request: &Request,
+) -> Transfer {
+    let text =
+        |role| said(table, opening?, role, request.params.value(), request).map(str::to_owned);
     Transfer {
         endpoint: format!("{} {}", endpoint.method, endpoint.path),
         asset: text(Role::Asset),
@@ -377,14 +441,23 @@ fn transfer(table: &Table, endpoint: &Endpoint, opening: Option<&Opening>, reque
 }
 
 /// Of the ways to ask one endpoint, the first whose names are all there.
-fn fitting<'a>(mut openings: impl Iterator<Item = &'a Opening> + Clone, request: &Request) -> Option<&'a Opening> {
+fn fitting<'a>(
+    mut openings: impl Iterator<Item = &'a Opening> + Clone,
+    request: &Request,
+) -> Option<&'a Opening> {
     let has = |name: &&str| request.params.get(name).is_some();
     let first = openings.clone().next();
     openings.find(|opening| opening.required.iter().all(has)).or(first)
 }
 
 /// What a request says about one thing, in `item` or beside it.
-fn said<'a>(table: &Table, opening: &Opening, role: Role, item: &'a Value, request: &'a Request) -> Option<&'a str> {
+fn said<'a>(
+    table: &Table,
+    opening: &Opening,
+    role: Role,
+    item: &'a Value,
+    request: &'a Request,
+) -> Option<&'a str> {
     match opening.source_of(role)? {
         Source::Fixed(text) => Some(text),
         Source::Parameter(name) => item.member(name)?.scalar(),

@@ -1,4 +1,5 @@
-//! Coinbase Advanced: a token per request, which binds method and path alone; and the keys of before, which are HMAC.
+//! Coinbase Advanced: a token per request, which binds method and path alone; and the keys of
+//! before, which are HMAC.
 //!
 //! <https://docs.cdp.coinbase.com/coinbase-app/authentication-authorization/api-key-authentication>
 
@@ -32,12 +33,17 @@ static FACTS: Facts = Facts {
     nonce: Nonce::Random,
     schemes: &[
         // Queries of v3 are not signed.
-        Scheme::of("/api/v3/", Binding { query: false, ..Binding::FULL }).by(&[Algorithm::HmacSha256]),
+        Scheme::of("/api/v3/", Binding { query: false, ..Binding::FULL })
+            .by(&[Algorithm::HmacSha256]),
         Scheme::of("/api/v3/", TOKEN),
         Scheme::of("/", Binding::FULL).by(&[Algorithm::HmacSha256]),
         Scheme::of("/", TOKEN),
     ],
-    hosts: &[Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["api.coinbase.com"] }],
+    hosts: &[Hosts {
+        environment: Environment::Production,
+        path_prefix: "/",
+        hosts: &["api.coinbase.com"],
+    }],
     orders: OrderFacts {
         whole: Whole::No(
             "https://docs.cdp.coinbase.com/api-reference/advanced-trade-api/rest-api/orders/create-order: sizes stand in a configuration",
@@ -49,8 +55,9 @@ static FACTS: Facts = Facts {
 
 const TOKEN: Binding = Binding { query: false, body: false, ..Binding::FULL };
 
-static TABLE: LazyLock<Table> =
-    LazyLock::new(|| Table::parse(&FACTS, include_str!("coinbase.scopes"), include_str!("coinbase.params")));
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    Table::parse(&FACTS, include_str!("coinbase.scopes"), include_str!("coinbase.params"))
+});
 
 impl Exchange for Coinbase {
     fn facts(&self) -> &'static Facts {
@@ -61,12 +68,19 @@ impl Exchange for Coinbase {
         &TABLE
     }
 
-    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+    fn draft(
+        &self,
+        request: &Request,
+        key: &Key,
+        host: &str,
+        stamp: &Stamp,
+    ) -> Result<Draft, Refusal> {
         let written = Written::at(request, Place::but_get(request.method), query_repeated)?;
         let url = format!("https://{host}{}", written.target);
         let draft = if key.algorithm.is_hmac() {
             let seconds = stamp.seconds();
-            let unsigned_query = request.method == Method::Get && request.path.as_str().starts_with("/api/v3/");
+            let unsigned_query =
+                request.method == Method::Get && request.path.as_str().starts_with("/api/v3/");
             let target = if unsigned_query { request.path.as_str() } else { &written.target };
             let message = format!("{seconds}{}{target}{}", request.method, written.body_text());
             Draft::new(request, key, stamp, message, Encoding::Hex, url)
@@ -74,9 +88,14 @@ impl Exchange for Coinbase {
                 .header("CB-ACCESS-SIGN", Template::signature())
                 .header("CB-ACCESS-TIMESTAMP", seconds.to_string())
         } else {
-            let input = signing_input(key, stamp, Some(format!("{} {host}{}", request.method, request.path)));
+            let input = signing_input(
+                key,
+                stamp,
+                Some(format!("{} {host}{}", request.method, request.path)),
+            );
             let token = jwt::token("Bearer ", &input);
-            Draft::new(request, key, stamp, input, Encoding::Base64Url, url).header("Authorization", token)
+            Draft::new(request, key, stamp, input, Encoding::Base64Url, url)
+                .header("Authorization", token)
         };
         Ok(draft.header("Content-Type", "application/json").body(written.body))
     }
@@ -88,7 +107,10 @@ impl Exchange for Coinbase {
         let (channel, products) = (login.channel(CHANNELS)?, login.symbols());
         let mut frame = vec![
             ("type", "subscribe".into()),
-            ("product_ids", Value::Array(products.iter().map(|product| product.as_str().into()).collect())),
+            (
+                "product_ids",
+                Value::Array(products.iter().map(|product| product.as_str().into()).collect()),
+            ),
             ("channel", channel.into()),
         ];
         let url = "wss://advanced-trade-ws.coinbase.com";
@@ -132,8 +154,12 @@ fn signing_input(key: &Key, stamp: &Stamp, uri: Option<String>) -> String {
         Algorithm::Ed25519 => ("EdDSA", "cdp_service", "cdp"),
         _ => ("ES256", "retail_rest_api_proxy", "coinbase-cloud"),
     };
-    let header =
-        [("alg", algorithm.into()), ("typ", "JWT".into()), ("kid", kid.into()), ("nonce", hex(stamp.random).into())];
+    let header = [
+        ("alg", algorithm.into()),
+        ("typ", "JWT".into()),
+        ("kid", kid.into()),
+        ("nonce", hex(stamp.random).into()),
+    ];
     let mut claims = vec![
         ("aud", Value::Array(vec![audience.into()])),
         ("iss", issuer.into()),

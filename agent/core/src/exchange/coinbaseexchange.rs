@@ -28,7 +28,11 @@ static FACTS: Facts = Facts {
     secret: SecretFormat::Base64,
     passphrase: Passphrase::Plain,
     hosts: &[
-        Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["api.exchange.coinbase.com"] },
+        Hosts {
+            environment: Environment::Production,
+            path_prefix: "/",
+            hosts: &["api.exchange.coinbase.com"],
+        },
         Hosts {
             environment: Environment::Testnet,
             path_prefix: "/",
@@ -49,7 +53,11 @@ static FACTS: Facts = Facts {
 };
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| {
-    Table::parse(&FACTS, include_str!("coinbaseexchange.scopes"), include_str!("coinbaseexchange.params"))
+    Table::parse(
+        &FACTS,
+        include_str!("coinbaseexchange.scopes"),
+        include_str!("coinbaseexchange.params"),
+    )
 });
 
 impl Exchange for CoinbaseExchange {
@@ -61,10 +69,17 @@ impl Exchange for CoinbaseExchange {
         &TABLE
     }
 
-    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+    fn draft(
+        &self,
+        request: &Request,
+        key: &Key,
+        host: &str,
+        stamp: &Stamp,
+    ) -> Result<Draft, Refusal> {
         let written = Written::at(request, Place::but_get(request.method), query)?;
         let seconds = stamp.seconds();
-        let message = format!("{seconds}{}{}{}", request.method, written.target, written.body_text());
+        let message =
+            format!("{seconds}{}{}{}", request.method, written.target, written.body_text());
         let url = format!("https://{host}{}", written.target);
         Ok(Draft::new(request, key, stamp, message, Encoding::Base64, url)
             .header("CB-ACCESS-KEY", key.api_key.clone())
@@ -90,7 +105,8 @@ impl Exchange for CoinbaseExchange {
             Environment::Testnet => "wss://ws-feed-public.sandbox.exchange.coinbase.com",
         };
         let message = format!("{seconds}GET/users/self/verify");
-        Ok(SessionDraft::new(key, stamp, message, Encoding::Base64, url).frame(Template::json(&frame)))
+        Ok(SessionDraft::new(key, stamp, message, Encoding::Base64, url)
+            .frame(Template::json(&frame)))
     }
 
     fn quote_asset<'a>(&self, order: &'a Order<'_>) -> Result<&'a str, &'static str> {

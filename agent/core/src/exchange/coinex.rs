@@ -1,4 +1,5 @@
-//! CoinEx v2. What its page calls a digest with the secret is an HMAC; older clients hashed the secret beside the message.
+//! CoinEx v2. What its page calls a digest with the secret is an HMAC; older clients hashed the
+//! secret beside the message.
 //!
 //! <https://docs.coinex.com/api/v2/authorization>
 
@@ -24,20 +25,28 @@ pub struct Coinex;
 static FACTS: Facts = Facts {
     name: "coinex",
     documentation: "https://docs.coinex.com/api/v2/authorization",
-    hosts: &[Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["api.coinex.com"] }],
+    hosts: &[Hosts {
+        environment: Environment::Production,
+        path_prefix: "/",
+        hosts: &["api.coinex.com"],
+    }],
     managed: &["tonce"],
     orders: OrderFacts {
         priced: &["fok", "ioc", "limit", "maker_only"],
         unpriced: &["market"],
         quoted: &["market"],
-        whole: Whole::No("https://docs.coinex.com/api/v2/futures/order/http/put-order: every order has an amount"),
+        whole: Whole::No(
+            "https://docs.coinex.com/api/v2/futures/order/http/put-order: every order has an \
+             amount",
+        ),
         ..OrderFacts::UNKNOWN
     },
     ..Facts::PLAIN
 };
 
-static TABLE: LazyLock<Table> =
-    LazyLock::new(|| Table::parse(&FACTS, include_str!("coinex.scopes"), include_str!("coinex.params")));
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    Table::parse(&FACTS, include_str!("coinex.scopes"), include_str!("coinex.params"))
+});
 
 impl Exchange for Coinex {
     fn facts(&self) -> &'static Facts {
@@ -47,7 +56,13 @@ impl Exchange for Coinex {
     fn table(&self) -> &'static Table {
         &TABLE
     }
-    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+    fn draft(
+        &self,
+        request: &Request,
+        key: &Key,
+        host: &str,
+        stamp: &Stamp,
+    ) -> Result<Draft, Refusal> {
         let place = Place::of(request.method, ParamsIn::Json);
         place.check(request)?;
         let params = sorted(named(request)?);
@@ -58,14 +73,22 @@ impl Exchange for Coinex {
             Place::Query => target += &format!("?{}", query(&params)?),
         }
         let now = stamp.now_ms;
-        let message = format!("{}{target}{}{now}", request.method, body.as_deref().unwrap_or_default());
-        Ok(Draft::new(request, key, stamp, message, Encoding::Hex, format!("https://{host}{target}"))
-            .header("Content-Type", "application/json")
-            .header("Accept", "application/json")
-            .header("X-COINEX-KEY", key.api_key.clone())
-            .header("X-COINEX-SIGN", Template::signature())
-            .header("X-COINEX-TIMESTAMP", now.to_string())
-            .body(body))
+        let message =
+            format!("{}{target}{}{now}", request.method, body.as_deref().unwrap_or_default());
+        Ok(Draft::new(
+            request,
+            key,
+            stamp,
+            message,
+            Encoding::Hex,
+            format!("https://{host}{target}"),
+        )
+        .header("Content-Type", "application/json")
+        .header("Accept", "application/json")
+        .header("X-COINEX-KEY", key.api_key.clone())
+        .header("X-COINEX-SIGN", Template::signature())
+        .header("X-COINEX-TIMESTAMP", now.to_string())
+        .body(body))
     }
 
     fn unit(&self, order: &Order<'_>) -> Unit {
@@ -77,7 +100,10 @@ impl Exchange for Coinex {
             return Unit::Unknown("its market_type is not that of its path");
         }
         // A stop order keeps the unit that it was placed in, which an amendment does not repeat.
-        if !order.typed && order.market.as_deref() == Some("SPOT") && order.member("stop_id").is_some() {
+        if !order.typed
+            && order.market.as_deref() == Some("SPOT")
+            && order.member("stop_id").is_some()
+        {
             return Unit::Unknown("its size is in the asset that the stop order was placed in");
         }
         // `ccy` says which asset the amount of a market order is in.
@@ -102,7 +128,8 @@ impl Exchange for Coinex {
 const FUTURES: &[&str] = &["FUTURES"];
 const SPOT: &[&str] = &["MARGIN", "SPOT"];
 
-/// The address is signed as it is sent, and what sends it escapes all that is not ASCII: names of instruments too have to be.
+/// The address is signed as it is sent, and what sends it escapes all that is not ASCII: names of
+/// instruments too have to be.
 fn query(params: &[(String, Value)]) -> Result<String, Refusal> {
     let mut pairs = Pairs::empty();
     for (name, value) in params {

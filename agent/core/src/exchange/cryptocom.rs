@@ -27,12 +27,29 @@ static FACTS: Facts = Facts {
     name: "cryptocom",
     documentation: "https://exchange-docs.crypto.com/exchange/v1/rest-ws/index.html#digital-signature",
     nonce: Nonce::Increasing(NonceUnit::Milliseconds),
-    // The version before the method's name is not signed; a method does the same in each of them, as a test checks.
+    // The version before the method's name is not signed; a method does the same in each of them,
+    // as a test checks.
     hosts: &[
-        Hosts { environment: Environment::Production, path_prefix: "/v1/", hosts: &["deriv-api.crypto.com"] },
-        Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["api.crypto.com"] },
-        Hosts { environment: Environment::Testnet, path_prefix: "/exchange/v1/", hosts: &["uat-api.3ona.co"] },
-        Hosts { environment: Environment::Testnet, path_prefix: "/v2/", hosts: &["uat-api.3ona.co"] },
+        Hosts {
+            environment: Environment::Production,
+            path_prefix: "/v1/",
+            hosts: &["deriv-api.crypto.com"],
+        },
+        Hosts {
+            environment: Environment::Production,
+            path_prefix: "/",
+            hosts: &["api.crypto.com"],
+        },
+        Hosts {
+            environment: Environment::Testnet,
+            path_prefix: "/exchange/v1/",
+            hosts: &["uat-api.3ona.co"],
+        },
+        Hosts {
+            environment: Environment::Testnet,
+            path_prefix: "/v2/",
+            hosts: &["uat-api.3ona.co"],
+        },
     ],
     managed: &["api_key", "id", "sig"],
     // Any method of the API can be called over the socket.
@@ -42,7 +59,8 @@ static FACTS: Facts = Facts {
         unpriced: &["MARKET", "STOP_LIMIT", "STOP_LOSS", "TAKE_PROFIT", "TAKE_PROFIT_LIMIT"],
         quoted: &["MARKET"],
         whole: Whole::No(
-            "https://exchange-docs.crypto.com/exchange/v1/rest-ws/index.html#private-create-order: private/close-position closes one",
+            "https://exchange-docs.crypto.com/exchange/v1/rest-ws/index.html#private-create-order: \
+             private/close-position closes one",
         ),
         flags: &[Flags { name: "exec_inst", words: &["POST_ONLY"] }],
         ..OrderFacts::UNKNOWN
@@ -50,8 +68,9 @@ static FACTS: Facts = Facts {
     ..Facts::PLAIN
 };
 
-static TABLE: LazyLock<Table> =
-    LazyLock::new(|| Table::parse(&FACTS, include_str!("cryptocom.scopes"), include_str!("cryptocom.params")));
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    Table::parse(&FACTS, include_str!("cryptocom.scopes"), include_str!("cryptocom.params"))
+});
 
 impl Exchange for Cryptocom {
     fn facts(&self) -> &'static Facts {
@@ -62,7 +81,13 @@ impl Exchange for Cryptocom {
         &TABLE
     }
 
-    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+    fn draft(
+        &self,
+        request: &Request,
+        key: &Key,
+        host: &str,
+        stamp: &Stamp,
+    ) -> Result<Draft, Refusal> {
         Place::Body(ParamsIn::Json).check(request)?;
         let (nonce, method) = (stamp.nonce.to_string(), method_of(request.path.as_str()));
         let params = unambiguous(named(request)?, &known_names(request))?;
@@ -76,8 +101,8 @@ impl Exchange for Cryptocom {
             ("nonce", nonce.as_str().into()),
         ]);
         let url = format!("https://{host}{}", request.path);
-        let mut draft =
-            Draft::new(request, key, stamp, message, Encoding::Hex, url).header("Content-Type", "application/json");
+        let mut draft = Draft::new(request, key, stamp, message, Encoding::Hex, url)
+            .header("Content-Type", "application/json");
         draft.body = Some(Template::json(&body));
         Ok(draft)
     }
@@ -121,28 +146,37 @@ fn method_of(path: &str) -> &str {
 /// The names that the method of a request may take; all of them where its row lists none.
 fn known_names(request: &Request) -> Vec<&'static str> {
     let row = TABLE.find(request.method, request.path.as_str());
-    let listed: Vec<_> =
-        row.into_iter().flat_map(|(index, _)| TABLE.openings_of(index)).flat_map(|opening| opening.names()).collect();
+    let listed: Vec<_> = row
+        .into_iter()
+        .flat_map(|(index, _)| TABLE.openings_of(index))
+        .flat_map(|opening| opening.names())
+        .collect();
     if listed.is_empty() { NAMES.to_vec() } else { listed }
 }
 
 /// The text of the parameters, where it reads as these parameters alone.
 ///
-/// The exchange overlooks names that it does not know. So whoever sends the request may cut the text anywhere, and give a
-/// known name the value that follows wherever its letters stand. They may stand in a known name only.
+/// The exchange overlooks names that it does not know. So whoever sends the request may cut the
+/// text anywhere, and give a known name the value that follows wherever its letters stand. They may
+/// stand in a known name only.
 fn unambiguous(params: &[(String, Value)], known: &[&str]) -> Result<String, Refusal> {
     let mut signed = Signed { text: String::new(), names: Vec::new() };
     signed.push_all(params)?;
     let in_a_name = |place: usize, name: &str| {
         signed.names.iter().any(|(start, end)| {
-            *start <= place && place + name.len() <= *end && known.contains(&&signed.text[*start..*end])
+            *start <= place
+                && place + name.len() <= *end
+                && known.contains(&&signed.text[*start..*end])
         })
     };
     for name in known {
-        if let Some((place, _)) = signed.text.match_indices(name).find(|(place, _)| !in_a_name(*place, name)) {
+        if let Some((place, _)) =
+            signed.text.match_indices(name).find(|(place, _)| !in_a_name(*place, name))
+        {
             let near: String = signed.text[place..].chars().take(name.len() + 8).collect();
             return Err(Refusal::malformed(format!(
-                "signed without separators, {near:?} could be read as the parameter {name:?}: no other name and no value may \
+                "signed without separators, {near:?} could be read as the parameter {name:?}: no \
+                 other name and no value may \
                  hold that name, also not together"
             )));
         }
@@ -175,7 +209,11 @@ impl Signed {
                     match item {
                         Value::Object(members) => self.push_all(members)?,
                         Value::String(item) => self.text.push_str(item),
-                        _ => return Err(Refusal::malformed(format!("{name:?} holds neither texts nor objects"))),
+                        _ => {
+                            return Err(Refusal::malformed(format!(
+                                "{name:?} holds neither texts nor objects"
+                            )));
+                        }
                     }
                 }
             }
@@ -184,7 +222,9 @@ impl Signed {
             Value::Bool(false) => self.text.push_str("False"),
             Value::Number(value) | Value::String(value) => self.text.push_str(value),
             Value::Null | Value::Object(_) => {
-                return Err(Refusal::malformed(format!("the parameter {name:?} is null or an object")));
+                return Err(Refusal::malformed(format!(
+                    "the parameter {name:?} is null or an object"
+                )));
             }
         }
         Ok(())
@@ -264,7 +304,10 @@ mod tests {
             (r#"{"address":"_tag7"}"#, None),
             (r#"{"fee_instrument_name":"ETH_USDT","instrument_name":"BTC_USDT"}"#, None),
             (r#"{"address":"GOOD","address_tag":"7"}"#, Some("addressGOODaddress_tag7")),
-            (r#"{"price":"1","trigger_price":"2","unknown":"3"}"#, Some("price1trigger_price2unknown3")),
+            (
+                r#"{"price":"1","trigger_price":"2","unknown":"3"}"#,
+                Some("price1trigger_price2unknown3"),
+            ),
         ] {
             assert_eq!(text(params).ok().as_deref(), expected, "{params}");
         }
@@ -273,8 +316,14 @@ mod tests {
     #[test]
     fn a_method_does_the_same_in_every_version() {
         for one in TABLE.endpoints() {
-            let same = |other: &&super::super::table::Endpoint| method_of(one.path) == method_of(other.path);
-            assert!(TABLE.endpoints().iter().filter(same).all(|other| other.scope == one.scope), "{}", one.path);
+            let same = |other: &&super::super::table::Endpoint| {
+                method_of(one.path) == method_of(other.path)
+            };
+            assert!(
+                TABLE.endpoints().iter().filter(same).all(|other| other.scope == one.scope),
+                "{}",
+                one.path
+            );
         }
     }
 

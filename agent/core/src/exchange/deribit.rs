@@ -27,13 +27,24 @@ static FACTS: Facts = Facts {
     name: "deribit",
     documentation: "https://docs.deribit.com/#authentication-2",
     hosts: &[
-        Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["www.deribit.com"] },
+        Hosts {
+            environment: Environment::Production,
+            path_prefix: "/",
+            hosts: &["www.deribit.com"],
+        },
         Hosts { environment: Environment::Testnet, path_prefix: "/", hosts: &["test.deribit.com"] },
     ],
     // Of a block trade.
     taken: &["nonce", "signature", "timestamp"],
     // After the login everything that the key may do is a call without a signature.
-    session_grants: &[Scope::Read, Scope::Trade, Scope::Account, Scope::Transfer, Scope::Withdraw, Scope::Admin],
+    session_grants: &[
+        Scope::Read,
+        Scope::Trade,
+        Scope::Account,
+        Scope::Transfer,
+        Scope::Withdraw,
+        Scope::Admin,
+    ],
     orders: OrderFacts {
         priced: &["limit"],
         unpriced: &[
@@ -45,7 +56,9 @@ static FACTS: Facts = Facts {
             "take_market",
             "trailing_stop",
         ],
-        whole: Whole::No("https://docs.deribit.com/#private-buy: private/close_position closes one"),
+        whole: Whole::No(
+            "https://docs.deribit.com/#private-buy: private/close_position closes one",
+        ),
         resizing: &[Mark::of("contracts")],
         repricing: &[Mark::of("advanced")],
         ..OrderFacts::UNKNOWN
@@ -53,8 +66,9 @@ static FACTS: Facts = Facts {
     ..Facts::PLAIN
 };
 
-static TABLE: LazyLock<Table> =
-    LazyLock::new(|| Table::parse(&FACTS, include_str!("deribit.scopes"), include_str!("deribit.params")));
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    Table::parse(&FACTS, include_str!("deribit.scopes"), include_str!("deribit.params"))
+});
 
 impl Exchange for Deribit {
     fn facts(&self) -> &'static Facts {
@@ -64,7 +78,13 @@ impl Exchange for Deribit {
     fn table(&self) -> &'static Table {
         &TABLE
     }
-    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+    fn draft(
+        &self,
+        request: &Request,
+        key: &Key,
+        host: &str,
+        stamp: &Stamp,
+    ) -> Result<Draft, Refusal> {
         if request.method != Method::Get {
             return Err(Refusal::malformed("every private request of this exchange is a GET"));
         }
@@ -77,10 +97,12 @@ impl Exchange for Deribit {
             .then(Piece::Signature)
             .then_text(&format!(",nonce={now}"));
         let url = format!("https://{host}{}", written.target);
-        Ok(Draft::new(request, key, stamp, message, Encoding::Hex, url).header("Authorization", authorization))
+        Ok(Draft::new(request, key, stamp, message, Encoding::Hex, url)
+            .header("Authorization", authorization))
     }
 
-    /// What is signed is time, nonce and data, each on its line: with data of a client's it could be a whole request.
+    /// What is signed is time, nonce and data, each on its line: with data of a client's it could
+    /// be a whole request.
     fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
         login.plain()?;
         let now = stamp.now_ms.to_string();
@@ -96,7 +118,11 @@ impl Exchange for Deribit {
             ("nonce", now.as_str().into()),
             ("data", "".into()),
         ]);
-        let frame = Value::object([("jsonrpc", "2.0".into()), ("method", "public/auth".into()), ("params", params)]);
+        let frame = Value::object([
+            ("jsonrpc", "2.0".into()),
+            ("method", "public/auth".into()),
+            ("params", params),
+        ]);
         let message = format!("{now}\n{now}\n");
         Ok(SessionDraft::new(key, stamp, message, Encoding::Hex, url).frame(Template::json(&frame)))
     }
@@ -112,7 +138,9 @@ fn only_of_block_trades(request: &Request) -> Result<(), Refusal> {
     let set_by_agent = |name: &&str| request.params.get(name).is_some();
     match ["nonce", "sig", "signature", "timestamp"].iter().find(|name| set_by_agent(name)) {
         Some(name) if !request.path.as_str().contains("block_trade") => {
-            Err(Refusal::forbidden_parameter(format!("{name} is set by the agent and never taken from a client")))
+            Err(Refusal::forbidden_parameter(format!(
+                "{name} is set by the agent and never taken from a client"
+            )))
         }
         _ => Ok(()),
     }

@@ -17,9 +17,11 @@ pub struct Hosts {
     pub hosts: &'static [&'static str],
 }
 
-/// What a signature depends on beside the request, by the names that exchanges have for it. Where an exchange takes it in a
-/// header, a parameter of this name is not what its sender thinks, or is a way around that header.
-const SET_EVERYWHERE: &[&str] = &["expires", "nonce", "recvWindow", "recv_window", "sign", "signature", "timestamp"];
+/// What a signature depends on beside the request, by the names that exchanges have for it. Where
+/// an exchange takes it in a header, a parameter of this name is not what its sender thinks, or is
+/// a way around that header.
+const SET_EVERYWHERE: &[&str] =
+    &["expires", "nonce", "recvWindow", "recv_window", "sign", "signature", "timestamp"];
 
 /// A parameter that bounds how long the exchange accepts the request.
 #[derive(Clone, Copy, Debug)]
@@ -38,13 +40,16 @@ pub struct Facts {
     pub algorithms: &'static [Algorithm],
     pub secret: SecretFormat,
     pub passphrase: Passphrase,
-    /// Parameters that name an instrument in another way than the one that is judged, or an order of whatever instrument.
+    /// Parameters that name an instrument in another way than the one that is judged, or an order
+    /// of whatever instrument.
     pub other_symbols: &'static [Mark],
     pub nonce: Nonce,
-    /// How its signatures are made and what they cover; the first that fits a path and a key counts.
+    /// How its signatures are made and what they cover; the first that fits a path and a key
+    /// counts.
     pub schemes: &'static [Scheme],
     pub hosts: &'static [Hosts],
-    /// Parameters the agent sets, beyond those that it sets everywhere; a client that sends one is refused.
+    /// Parameters the agent sets, beyond those that it sets everywhere; a client that sends one is
+    /// refused.
     pub managed: &'static [&'static str],
     /// Names that the agent sets everywhere else, and that some endpoint here takes as its own.
     pub taken: &'static [&'static str],
@@ -77,7 +82,8 @@ impl Facts {
     /// Every name that a client may not send.
     pub fn set_by_agent(&self) -> impl Iterator<Item = &'static str> + '_ {
         let window = |name: &str| self.receive_window.is_some_and(|window| window.name == name);
-        let everywhere = SET_EVERYWHERE.iter().filter(move |name| !self.taken.contains(name) && !window(name));
+        let everywhere =
+            SET_EVERYWHERE.iter().filter(move |name| !self.taken.contains(name) && !window(name));
         self.managed.iter().chain(everywhere).copied()
     }
 
@@ -103,8 +109,8 @@ pub enum Nonce {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Passphrase {
-    /// Goes out as the MAC of what was typed, base64, under the key itself: computed once, at enrolment. What the token keeps
-    /// as passphrase is that MAC.
+    /// Goes out as the MAC of what was typed, base64, under the key itself: computed once, at
+    /// enrolment. What the token keeps as passphrase is that MAC.
     Mac,
     None,
     Plain,

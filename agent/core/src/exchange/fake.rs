@@ -1,4 +1,5 @@
-//! An exchange for tests: binds neither method nor path, so that every rule about effective scopes shows.
+//! An exchange for tests: binds neither method nor path, so that every rule about effective scopes
+//! shows.
 
 use std::sync::LazyLock;
 
@@ -49,7 +50,11 @@ static FACTS: Facts = Facts {
     name: "fake",
     documentation: "none",
     schemes: &[Scheme::of("/", Binding::PARAMETERS)],
-    hosts: &[Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["fake.example", "alt.example"] }],
+    hosts: &[Hosts {
+        environment: Environment::Production,
+        path_prefix: "/",
+        hosts: &["fake.example", "alt.example"],
+    }],
     managed: &["timestamp", "signature"],
     receive_window: Some(ReceiveWindow { name: "recvWindow", default_ms: 5_000 }),
     orders: OrderFacts { priced: &[""], ..OrderFacts::UNKNOWN },
@@ -65,7 +70,13 @@ impl Exchange for Fake {
         &TABLE
     }
 
-    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+    fn draft(
+        &self,
+        request: &Request,
+        key: &Key,
+        host: &str,
+        stamp: &Stamp,
+    ) -> Result<Draft, Refusal> {
         let message = format!("{}{}", stamp.now_ms, request.params.value().to_json());
         Ok(Draft {
             algorithm: key.algorithm,

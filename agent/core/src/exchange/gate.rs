@@ -48,7 +48,11 @@ static FACTS: Facts = Facts {
         unpriced: &["market"],
         quoted: &["market"],
         whole: Whole::By(
-            &[Mark::of("auto_size"), Mark::of("close").unless(&["false"]), Mark::of("is_close").unless(&["false"])],
+            &[
+                Mark::of("auto_size"),
+                Mark::of("close").unless(&["false"]),
+                Mark::of("is_close").unless(&["false"]),
+            ],
             "https://www.gate.com/docs/developers/apiv4/en/#create-a-futures-order",
         ),
         repricing: &[Mark::of("trade_quote")],
@@ -58,8 +62,9 @@ static FACTS: Facts = Facts {
     ..Facts::PLAIN
 };
 
-static TABLE: LazyLock<Table> =
-    LazyLock::new(|| Table::parse(&FACTS, include_str!("gate.scopes"), include_str!("gate.params")));
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    Table::parse(&FACTS, include_str!("gate.scopes"), include_str!("gate.params"))
+});
 
 impl Exchange for Gate {
     fn facts(&self) -> &'static Facts {
@@ -69,7 +74,13 @@ impl Exchange for Gate {
     fn table(&self) -> &'static Table {
         &TABLE
     }
-    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+    fn draft(
+        &self,
+        request: &Request,
+        key: &Key,
+        host: &str,
+        stamp: &Stamp,
+    ) -> Result<Draft, Refusal> {
         let place = place(request);
         place.check(request)?;
         let queried = place != Place::Body(ParamsIn::Json) && !request.params.is_empty();
@@ -79,12 +90,18 @@ impl Exchange for Gate {
         let (seconds, path) = (stamp.seconds().to_string(), &request.path);
         let message = format!("{}\n{path}\n{signed}\n{hash}\n{seconds}", request.method);
         let mark = if queried { "?" } else { "" };
-        let mut draft =
-            Draft::new(request, key, stamp, message, Encoding::Hex, format!("https://{host}{path}{mark}{sent}"))
-                .header("KEY", key.api_key.clone())
-                .header("Timestamp", seconds)
-                .header("SIGN", Template::signature())
-                .header("Content-Type", "application/json");
+        let mut draft = Draft::new(
+            request,
+            key,
+            stamp,
+            message,
+            Encoding::Hex,
+            format!("https://{host}{path}{mark}{sent}"),
+        )
+        .header("KEY", key.api_key.clone())
+        .header("Timestamp", seconds)
+        .header("SIGN", Template::signature())
+        .header("Content-Type", "application/json");
         if path.as_str().starts_with("/api/v4/futures/") {
             // Sizes may have decimals.
             draft = draft.header("X-Gate-Size-Decimal", "1");
@@ -98,7 +115,8 @@ impl Exchange for Gate {
         if trades { &[Scope::Read, Scope::Trade] } else { FACTS.session_grants }
     }
 
-    /// Each private channel is signed for; a name that is not listed could make the text that of something else.
+    /// Each private channel is signed for; a name that is not listed could make the text that of
+    /// something else.
     fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
         login.one_of(&[WS])?;
         login.only(true, false, false)?;
@@ -113,7 +131,12 @@ impl Exchange for Gate {
                 ("req_param", Value::object([])),
             ]);
             let time = Value::Number(seconds.clone());
-            let frame = [("event", "api".into()), ("channel", channel.into()), ("time", time), ("payload", payload)];
+            let frame = [
+                ("event", "api".into()),
+                ("channel", channel.into()),
+                ("time", time),
+                ("payload", payload),
+            ];
             (format!("api\n{channel}\n{{}}\n{seconds}"), Value::object(frame))
         } else {
             let auth = Value::object([
@@ -122,10 +145,16 @@ impl Exchange for Gate {
                 ("SIGN", SIGNATURE.into()),
             ]);
             let time = Value::Number(seconds.clone());
-            let frame = [("channel", channel.into()), ("event", "subscribe".into()), ("time", time), ("auth", auth)];
+            let frame = [
+                ("channel", channel.into()),
+                ("event", "subscribe".into()),
+                ("time", time),
+                ("auth", auth),
+            ];
             (format!("channel={channel}&event=subscribe&time={seconds}"), Value::object(frame))
         };
-        let draft = SessionDraft::new(key, stamp, message, Encoding::Hex, socket(channel, key.environment));
+        let draft =
+            SessionDraft::new(key, stamp, message, Encoding::Hex, socket(channel, key.environment));
         Ok(draft.frame(Template::json(&frame)))
     }
 
@@ -198,11 +227,13 @@ fn socket(channel: &str, environment: Environment) -> &'static str {
     }
 }
 
-/// GET and DELETE carry a query, PATCH the same in query and body, and some settings of positions a query on a POST.
+/// GET and DELETE carry a query, PATCH the same in query and body, and some settings of positions a
+/// query on a POST.
 fn place(request: &Request) -> Place {
     let mut parts = request.path.as_str().split('/').skip(3);
     let contracts = matches!(parts.next(), Some("delivery" | "futures"));
-    let positions = parts.nth(1).is_some_and(|part| part.contains("dual") || part.contains("positions"));
+    let positions =
+        parts.nth(1).is_some_and(|part| part.contains("dual") || part.contains("positions"));
     match request.method {
         Method::Patch => Place::Body(ParamsIn::QueryAndJson),
         Method::Post if contracts && positions => Place::Query,
@@ -213,7 +244,9 @@ fn place(request: &Request) -> Place {
 fn json(request: &Request) -> Result<String, Refusal> {
     // Clients take a parameter of this name for a query, which is then not signed.
     if request.params.get("query").is_some() {
-        return Err(Refusal::forbidden_parameter("a body of this exchange has no parameter named \"query\""));
+        return Err(Refusal::forbidden_parameter(
+            "a body of this exchange has no parameter named \"query\"",
+        ));
     }
     Ok(request.params.value().to_json())
 }

@@ -29,8 +29,16 @@ static FACTS: Facts = Facts {
     algorithms: &[Algorithm::HmacSha384],
     nonce: Nonce::Increasing(NonceUnit::Milliseconds),
     hosts: &[
-        Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["api.gemini.com"] },
-        Hosts { environment: Environment::Testnet, path_prefix: "/", hosts: &["api.sandbox.gemini.com"] },
+        Hosts {
+            environment: Environment::Production,
+            path_prefix: "/",
+            hosts: &["api.gemini.com"],
+        },
+        Hosts {
+            environment: Environment::Testnet,
+            path_prefix: "/",
+            hosts: &["api.sandbox.gemini.com"],
+        },
     ],
     managed: &["request"],
     // Where a list begins.
@@ -39,15 +47,20 @@ static FACTS: Facts = Facts {
         priced: &["exchange limit"],
         unpriced: &["exchange market", "exchange stop limit", "limit"],
         whole: Whole::No("https://docs.gemini.com/rest/orders: every order has an amount"),
-        // An order that trades at its price or better for its amount at most, in each of these ways.
-        flags: &[Flags { name: "options", words: &["fill-or-kill", "immediate-or-cancel", "maker-or-cancel"] }],
+        // An order that trades at its price or better for its amount at most, in each of these
+        // ways.
+        flags: &[Flags {
+            name: "options",
+            words: &["fill-or-kill", "immediate-or-cancel", "maker-or-cancel"],
+        }],
         ..OrderFacts::UNKNOWN
     },
     ..Facts::PLAIN
 };
 
-static TABLE: LazyLock<Table> =
-    LazyLock::new(|| Table::parse(&FACTS, include_str!("gemini.scopes"), include_str!("gemini.params")));
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    Table::parse(&FACTS, include_str!("gemini.scopes"), include_str!("gemini.params"))
+});
 
 impl Exchange for Gemini {
     fn facts(&self) -> &'static Facts {
@@ -58,7 +71,13 @@ impl Exchange for Gemini {
         &TABLE
     }
 
-    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+    fn draft(
+        &self,
+        request: &Request,
+        key: &Key,
+        host: &str,
+        stamp: &Stamp,
+    ) -> Result<Draft, Refusal> {
         Place::Body(ParamsIn::PayloadJson).check(request)?;
         let nonce = Value::String(stamp.nonce.to_string());
         let payload = payload(request.path.as_str(), nonce, named(request)?);
@@ -73,7 +92,8 @@ impl Exchange for Gemini {
             .body(body))
     }
 
-    /// Order events: the headers of the connect request (<https://docs.gemini.com/websocket-api/#authentication>).
+    /// Order events: the headers of the connect request
+    /// (<https://docs.gemini.com/websocket-api/#authentication>).
     fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
         login.plain()?;
         let payload = payload("/v1/order/events", Value::Number(stamp.nonce.to_string()), &[]);
@@ -93,7 +113,8 @@ impl Exchange for Gemini {
         if symbol == "paxgusd" {
             return Ok("usd");
         }
-        let quote = QUOTES.iter().find(|quote| symbol.len() > quote.len() && symbol.ends_with(**quote));
+        let quote =
+            QUOTES.iter().find(|quote| symbol.len() > quote.len() && symbol.ends_with(**quote));
         quote.copied().ok_or("the quote asset of its symbol is not known")
     }
 }
@@ -102,7 +123,8 @@ impl Exchange for Gemini {
 const QUOTES: &[&str] = &["usdt", "gusd", "usdc", "usd", "btc", "eth", "eur", "gbp", "sgd", "dai"];
 
 fn payload(path: &str, nonce: Value, params: &[(String, Value)]) -> String {
-    let mut members = vec![("request".to_owned(), Value::String(path.to_owned())), ("nonce".to_owned(), nonce)];
+    let mut members =
+        vec![("request".to_owned(), Value::String(path.to_owned())), ("nonce".to_owned(), nonce)];
     members.extend(params.iter().cloned());
     base64(Value::Object(members).to_json())
 }

@@ -30,17 +30,32 @@ static FACTS: Facts = Facts {
     documentation: "https://www.htx.com/en-us/opend/newApiPages/?id=419",
     schemes: &[Scheme::of("/", Binding { body: false, ..Binding::FULL })],
     hosts: &[
-        Hosts { environment: Environment::Production, path_prefix: "/v5/account/universal_transfer", hosts: SPOT },
+        Hosts {
+            environment: Environment::Production,
+            path_prefix: "/v5/account/universal_transfer",
+            hosts: SPOT,
+        },
         Hosts { environment: Environment::Production, path_prefix: "/api/", hosts: CONTRACTS },
-        Hosts { environment: Environment::Production, path_prefix: "/linear-swap-notification", hosts: CONTRACTS },
-        Hosts { environment: Environment::Production, path_prefix: "/notification", hosts: CONTRACTS },
+        Hosts {
+            environment: Environment::Production,
+            path_prefix: "/linear-swap-notification",
+            hosts: CONTRACTS,
+        },
+        Hosts {
+            environment: Environment::Production,
+            path_prefix: "/notification",
+            hosts: CONTRACTS,
+        },
         Hosts { environment: Environment::Production, path_prefix: "/swap-", hosts: CONTRACTS },
         Hosts { environment: Environment::Production, path_prefix: "/v5/", hosts: CONTRACTS },
         Hosts { environment: Environment::Production, path_prefix: "/ws/v5/", hosts: CONTRACTS },
         Hosts { environment: Environment::Production, path_prefix: "/", hosts: SPOT },
     ],
     managed: &["AccessKeyId", "Signature", "SignatureMethod", "SignatureVersion", "Timestamp"],
-    orders: OrderFacts { whole: Whole::No("its body is not signed, so that no order is read"), ..OrderFacts::UNKNOWN },
+    orders: OrderFacts {
+        whole: Whole::No("its body is not signed, so that no order is read"),
+        ..OrderFacts::UNKNOWN
+    },
     ..Facts::PLAIN
 };
 
@@ -58,8 +73,15 @@ impl Exchange for Htx {
         &TABLE
     }
 
-    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
-        let place = if request.method == Method::Post { Place::Body(ParamsIn::Json) } else { Place::Query };
+    fn draft(
+        &self,
+        request: &Request,
+        key: &Key,
+        host: &str,
+        stamp: &Stamp,
+    ) -> Result<Draft, Refusal> {
+        let place =
+            if request.method == Method::Post { Place::Body(ParamsIn::Json) } else { Place::Query };
         place.check(request)?;
         let timestamp = iso8601(nearest_second(stamp.now_ms));
         let mut query = vec![
@@ -83,11 +105,13 @@ impl Exchange for Htx {
         Ok(draft.header("Content-Type", content).body(body))
     }
 
-    /// The account's own events of spot (<https://www.htx.com/en-us/opend/newApiPages/?id=662>), or of contracts.
+    /// The account's own events of spot (<https://www.htx.com/en-us/opend/newApiPages/?id=662>), or
+    /// of contracts.
     fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
         login.no_arguments()?;
         let purpose = login.one_of(&SOCKETS.map(|(purpose, ..)| purpose))?;
-        let (_, host, path) = SOCKETS.into_iter().find(|(name, ..)| *name == purpose).unwrap_or(SOCKETS[0]);
+        let (_, host, path) =
+            SOCKETS.into_iter().find(|(name, ..)| *name == purpose).unwrap_or(SOCKETS[0]);
         let timestamp = iso8601(nearest_second(stamp.now_ms));
         // The same four names, written in two ways.
         let (names, version): ([&'static str; 4], _) = match purpose {
@@ -109,12 +133,15 @@ impl Exchange for Htx {
             }
             _ => {
                 let kind = [("op", "auth".into()), ("type", "api".into())];
-                Value::object(kind.into_iter().chain(shown).chain([("Signature", SIGNATURE.into())]))
+                Value::object(
+                    kind.into_iter().chain(shown).chain([("Signature", SIGNATURE.into())]),
+                )
             }
         };
         let message = format!("GET\n{host}\n{path}\n{}", query.into_text());
         let url = format!("wss://{host}{path}");
-        Ok(SessionDraft::new(key, stamp, message, Encoding::Base64, &url).frame(Template::json(&frame)))
+        Ok(SessionDraft::new(key, stamp, message, Encoding::Base64, &url)
+            .frame(Template::json(&frame)))
     }
 
     fn unit(&self, _order: &Order<'_>) -> Unit {

@@ -35,7 +35,11 @@ static FACTS: Facts = Facts {
     secret: SecretFormat::Base64,
     nonce: Nonce::Increasing(NonceUnit::Milliseconds),
     // The method is not signed, but there is only one.
-    hosts: &[Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["api.kraken.com"] }],
+    hosts: &[Hosts {
+        environment: Environment::Production,
+        path_prefix: "/",
+        hosts: &["api.kraken.com"],
+    }],
     session_grants: &[Scope::Read, Scope::Trade],
     orders: OrderFacts {
         priced: &["iceberg", "limit"],
@@ -50,15 +54,17 @@ static FACTS: Facts = Facts {
         ],
         quoted: &["market"],
         whole: Whole::No(
-            "https://docs.kraken.com/api/docs/rest-api/add-order: a volume of zero, or the type settle-position, which is not on these lists",
+            "https://docs.kraken.com/api/docs/rest-api/add-order: a volume of zero, or the type \
+             settle-position, which is not on these lists",
         ),
         ..OrderFacts::UNKNOWN
     },
     ..Facts::PLAIN
 };
 
-static TABLE: LazyLock<Table> =
-    LazyLock::new(|| Table::parse(&FACTS, include_str!("kraken.scopes"), include_str!("kraken.params")));
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    Table::parse(&FACTS, include_str!("kraken.scopes"), include_str!("kraken.params"))
+});
 
 impl Exchange for Kraken {
     fn facts(&self) -> &'static Facts {
@@ -69,7 +75,13 @@ impl Exchange for Kraken {
         &TABLE
     }
 
-    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+    fn draft(
+        &self,
+        request: &Request,
+        key: &Key,
+        host: &str,
+        stamp: &Stamp,
+    ) -> Result<Draft, Refusal> {
         if request.method != Method::Post {
             return Err(Refusal::malformed("every private request of this exchange is a POST"));
         }
@@ -112,7 +124,9 @@ impl Exchange for Kraken {
         let margin = ["leverage", "margin"].iter().any(|name| order.member(name).is_some());
         match order.side.as_deref() {
             Some("buy") if !margin => Unit::Quote,
-            _ => Unit::Unknown("its oflags say viqc, which is known of orders that buy without margin"),
+            _ => Unit::Unknown(
+                "its oflags say viqc, which is known of orders that buy without margin",
+            ),
         }
     }
 
@@ -131,16 +145,20 @@ enum Body {
     Json,
 }
 
-/// Batches and relative prices (`5%`) are taken as JSON only; a form is the usual body of everything else.
+/// Batches and relative prices (`5%`) are taken as JSON only; a form is the usual body of
+/// everything else.
 fn kind_of_body(request: &Request) -> Result<Body, Refusal> {
-    let batch = ["/0/private/AddOrderBatch", "/0/private/CancelOrderBatch"].contains(&request.path.as_str());
+    let batch = ["/0/private/AddOrderBatch", "/0/private/CancelOrderBatch"]
+        .contains(&request.path.as_str());
     let relative = request.scalar("price").is_some_and(|price| price.ends_with('%'));
     match request.params_in {
         None => Ok(if batch || relative { Body::Json } else { Body::Form }),
         Some(ParamsIn::None) if request.params.is_empty() && !batch => Ok(Body::Form),
         Some(ParamsIn::Form) if !batch && !relative => Ok(Body::Form),
         Some(ParamsIn::Json) => Ok(Body::Json),
-        Some(_) => Err(Refusal::malformed("this exchange takes the parameters of this request elsewhere")),
+        Some(_) => {
+            Err(Refusal::malformed("this exchange takes the parameters of this request elsewhere"))
+        }
     }
 }
 
@@ -172,7 +190,10 @@ fn push(pairs: &mut Pairs, name: &str, value: &Value) -> Result<(), Refusal> {
     };
     let text = match value {
         Value::Array(items) => {
-            return items.iter().enumerate().try_for_each(|(index, item)| push(pairs, &nested(&index), item));
+            return items
+                .iter()
+                .enumerate()
+                .try_for_each(|(index, item)| push(pairs, &nested(&index), item));
         }
         Value::Object(members) => {
             return members.iter().try_for_each(|(key, value)| push(pairs, &nested(key), value));
@@ -181,7 +202,9 @@ fn push(pairs: &mut Pairs, name: &str, value: &Value) -> Result<(), Refusal> {
         Value::Bool(true) => "True",
         Value::Bool(false) => "False",
         Value::Null => {
-            return Err(Refusal::malformed(format!("the parameter {name:?} is null: a form cannot carry it")));
+            return Err(Refusal::malformed(format!(
+                "the parameter {name:?} is null: a form cannot carry it"
+            )));
         }
         Value::Number(text) | Value::String(text) => text,
     };
@@ -217,7 +240,8 @@ fn quote_of(pair: &str) -> Result<&str, &'static str> {
     if let Some((_, quote)) = pair.split_once('/') {
         return Ok(quote);
     }
-    let endings = QUOTES.iter().filter(|(ending, _)| pair.len() > ending.len() && pair.ends_with(ending));
+    let endings =
+        QUOTES.iter().filter(|(ending, _)| pair.len() > ending.len() && pair.ends_with(ending));
     let longest = endings.max_by_key(|(ending, _)| ending.len());
     longest.map(|(_, asset)| *asset).ok_or("the quote asset of its pair is not known")
 }
@@ -230,7 +254,13 @@ mod tests {
 
     fn request(path: &str, params: &str, params_in: Option<ParamsIn>) -> Request {
         let params = Params::new(Value::parse(params).expect("JSON")).expect("plain names");
-        Request { method: Method::Post, path: Path::parse(path).expect("a path"), params, params_in, host: None }
+        Request {
+            method: Method::Post,
+            path: Path::parse(path).expect("a path"),
+            params,
+            params_in,
+            host: None,
+        }
     }
 
     #[test]
@@ -257,18 +287,28 @@ mod tests {
             (batch, r#"{"orders":[]}"#, Some(ParamsIn::Form), None),
             ("/0/private/CancelOrderBatch", r#"{"orders":["a"]}"#, None, Some(true)),
         ] {
-            let kind = kind_of_body(&request(path, params, asked)).ok().map(|kind| matches!(kind, Body::Json));
+            let kind = kind_of_body(&request(path, params, asked))
+                .ok()
+                .map(|kind| matches!(kind, Body::Json));
             assert_eq!(kind, json, "{path} {params} {asked:?}");
         }
         let body = json(&request(batch, r#"{"b":1.0,"a":"é"}"#, None), 9).expect("an object");
         assert_eq!(body, r#"{"nonce":"9","b":1.0,"a":"é"}"#);
         let form = r#"{"cl_ord_id":"&nonce=1&pair=XDGUSD&x="}"#;
-        assert!(json(&request(add, form, Some(ParamsIn::Json)), 9).is_err(), "it would be a form as well");
+        assert!(
+            json(&request(add, form, Some(ParamsIn::Json)), 9).is_err(),
+            "it would be a form as well"
+        );
     }
 
     #[test]
     fn worth_is_in_the_quote_of_the_pair() {
-        fn order<'a>(symbol: &'a str, kind: &'a str, price: Option<&'a str>, flags: Option<&str>) -> Order<'a> {
+        fn order<'a>(
+            symbol: &'a str,
+            kind: &'a str,
+            price: Option<&'a str>,
+            flags: Option<&str>,
+        ) -> Order<'a> {
             let flags = flags.map(|flags| ("oflags".to_owned(), Value::String(flags.to_owned())));
             Order {
                 symbol: Some(symbol.into()),
@@ -294,7 +334,9 @@ mod tests {
             (order("XBTUSD", "stop-loss-limit", Some("3"), None), None),
             (order("NOSUCH", "limit", Some("3"), None), None),
         ] {
-            let known = worth::notional(&Kraken, &order).ok().map(|(asset, amount)| format!("{amount} {asset}"));
+            let known = worth::notional(&Kraken, &order)
+                .ok()
+                .map(|(asset, amount)| format!("{amount} {asset}"));
             assert_eq!(known.as_deref(), worth, "{order:?}");
             assert_eq!(worth::size(&Kraken, &order).is_err(), Kraken.unit(&order) == Unit::Quote);
         }

@@ -33,21 +33,34 @@ static FACTS: Facts = Facts {
     nonce: Nonce::Increasing(NonceUnit::Milliseconds),
     schemes: &[Scheme::of("/", Binding { method: false, ..Binding::FULL })],
     hosts: &[
-        Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["futures.kraken.com"] },
-        Hosts { environment: Environment::Testnet, path_prefix: "/", hosts: &["demo-futures.kraken.com"] },
+        Hosts {
+            environment: Environment::Production,
+            path_prefix: "/",
+            hosts: &["futures.kraken.com"],
+        },
+        Hosts {
+            environment: Environment::Testnet,
+            path_prefix: "/",
+            hosts: &["demo-futures.kraken.com"],
+        },
     ],
-    // In a batch, an amendment or a cancel names its order by an id: a symbol beside that is not read.
+    // In a batch, an amendment or a cancel names its order by an id: a symbol beside that is not
+    // read.
     other_symbols: &[Mark::of("order").unless(&["send"])],
     orders: OrderFacts {
         unpriced: &["fok", "ioc", "lmt", "mkt", "post", "stp", "take_profit", "trailing_stop"],
-        whole: Whole::No("https://docs.kraken.com/api/docs/futures-api/trading/send-order: every order has a size"),
+        whole: Whole::No(
+            "https://docs.kraken.com/api/docs/futures-api/trading/send-order: every order has a \
+             size",
+        ),
         ..OrderFacts::UNKNOWN
     },
     ..Facts::PLAIN
 };
 
-static TABLE: LazyLock<Table> =
-    LazyLock::new(|| Table::parse(&FACTS, include_str!("krakenfutures.scopes"), include_str!("krakenfutures.params")));
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    Table::parse(&FACTS, include_str!("krakenfutures.scopes"), include_str!("krakenfutures.params"))
+});
 
 impl Exchange for KrakenFutures {
     fn facts(&self) -> &'static Facts {
@@ -58,7 +71,13 @@ impl Exchange for KrakenFutures {
         &TABLE
     }
 
-    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+    fn draft(
+        &self,
+        request: &Request,
+        key: &Key,
+        host: &str,
+        stamp: &Stamp,
+    ) -> Result<Draft, Refusal> {
         let place = match request.path.as_str() {
             "/derivatives/api/v3/batchorder" => Place::Body(ParamsIn::Form),
             _ => Place::Query,
@@ -70,13 +89,18 @@ impl Exchange for KrakenFutures {
         let ordered = nonce.as_ref().map(|_| before_a_number(params));
         let params = ordered.as_deref().unwrap_or(params);
         let data = match place {
-            Place::Body(_) => format!("json={}", raw("batchOrder", request.params.value().to_json())?),
-            Place::Query if params.iter().any(|(name, _)| name == "orderIds") => query_repeated(params)?,
+            Place::Body(_) => {
+                format!("json={}", raw("batchOrder", request.params.value().to_json())?)
+            }
+            Place::Query if params.iter().any(|(name, _)| name == "orderIds") => {
+                query_repeated(params)?
+            }
             Place::Query => query(params)?,
         };
         let path = request.path.as_str();
         let signed = path.strip_prefix("/derivatives").unwrap_or(path);
-        let hash = Sha256::digest(format!("{data}{}{signed}", nonce.as_deref().unwrap_or_default()));
+        let hash =
+            Sha256::digest(format!("{data}{}{signed}", nonce.as_deref().unwrap_or_default()));
         let (url, body) = match place {
             Place::Query if data.is_empty() => (format!("https://{host}{path}"), None),
             Place::Query => (format!("https://{host}{path}?{data}"), None),
@@ -116,14 +140,17 @@ impl Exchange for KrakenFutures {
     }
 }
 
-/// Parameters whose values are no others with digits at their end: one of them stands last, where it can.
+/// Parameters whose values are no others with digits at their end: one of them stands last, where
+/// it can.
 const ENDS: &[&str] = &["symbol", "unit", "currency", "side", "orderId", "order_id", "cliOrdId"];
 
-/// The parameters in an order in which digits of the nonce, which follows them without a separator, do not make a size or an
-/// amount a larger one.
+/// The parameters in an order in which digits of the nonce, which follows them without a separator,
+/// do not make a size or an amount a larger one.
 fn before_a_number(params: &[(String, Value)]) -> Vec<(String, Value)> {
     let mut ordered = params.to_vec();
-    if let Some(place) = ENDS.iter().find_map(|end| ordered.iter().position(|(name, _)| name == end)) {
+    if let Some(place) =
+        ENDS.iter().find_map(|end| ordered.iter().position(|(name, _)| name == end))
+    {
         let last = ordered.remove(place);
         ordered.push(last);
     }
@@ -140,7 +167,13 @@ mod tests {
 
     fn signed_query(nonce: u64, method: Method, path: &str, params: &str) -> String {
         let params = Params::new(Value::parse(params).expect("JSON")).expect("plain names");
-        let request = Request { method, path: Path::parse(path).expect("a path"), params, params_in: None, host: None };
+        let request = Request {
+            method,
+            path: Path::parse(path).expect("a path"),
+            params,
+            params_in: None,
+            host: None,
+        };
         classify(&KrakenFutures, Algorithm::HmacSha512, &request).expect("names of its row");
         let key = Key {
             name: KeyName::parse("key").expect("a plain name"),
@@ -154,40 +187,71 @@ mod tests {
             nonce_unit: NonceUnit::Milliseconds,
             in_vault: false,
         };
-        let stamp = Stamp { now_ms: 1_700_000_000_123, nonce, random: [0; 16], receive_window_ms: None };
-        let draft = KrakenFutures.draft(&request, &key, "futures.kraken.com", &stamp).expect("a draft");
-        let query = format!("{:?}", draft.url).split_once('?').map(|(_, query)| query.to_owned()).expect("a query");
+        let stamp =
+            Stamp { now_ms: 1_700_000_000_123, nonce, random: [0; 16], receive_window_ms: None };
+        let draft =
+            KrakenFutures.draft(&request, &key, "futures.kraken.com", &stamp).expect("a draft");
+        let query = format!("{:?}", draft.url)
+            .split_once('?')
+            .map(|(_, query)| query.to_owned())
+            .expect("a query");
         let data = query.split('"').next().unwrap_or_default().to_owned();
         let nonce = if nonce > 0 { nonce.to_string() } else { String::new() };
         let signed = path.strip_prefix("/derivatives").expect("a path of the API");
-        assert_eq!(draft.message, Sha256::digest(format!("{data}{nonce}{signed}")).to_vec(), "what is sent is signed");
+        assert_eq!(
+            draft.message,
+            Sha256::digest(format!("{data}{nonce}{signed}")).to_vec(),
+            "what is sent is signed"
+        );
         data
     }
 
-    /// `size=1` with the first digits of the nonce behind it would be a larger order under the same signature.
+    /// `size=1` with the first digits of the nonce behind it would be a larger order under the same
+    /// signature.
     #[test]
     fn no_size_and_no_amount_stands_right_before_the_nonce() {
         use Method::{Post, Put};
-        let order = r#"{"symbol":"PF_XBTUSD","side":"buy","orderType":"lmt","limitPrice":9,"size":1}"#;
+        let order =
+            r#"{"symbol":"PF_XBTUSD","side":"buy","orderType":"lmt","limitPrice":9,"size":1}"#;
         let v3 = |path: &str| format!("/derivatives/api/v3/{path}");
         for (method, path, params, end) in [
             (Post, "sendorder", order, "symbol=PF_XBTUSD"),
-            (Post, "editorder", r#"{"orderId":"7d0f3d1e-050f","size":1,"limitPrice":9}"#, "orderId=7d0f3d1e-050f"),
+            (
+                Post,
+                "editorder",
+                r#"{"orderId":"7d0f3d1e-050f","size":1,"limitPrice":9}"#,
+                "orderId=7d0f3d1e-050f",
+            ),
             (Post, "editorder", r#"{"cliOrdId":"a","limitPrice":9}"#, "cliOrdId=a"),
-            (Post, "transfer", r#"{"fromAccount":"a","toAccount":"b","unit":"USD","amount":1}"#, "unit=USD"),
+            (
+                Post,
+                "transfer",
+                r#"{"fromAccount":"a","toAccount":"b","unit":"USD","amount":1}"#,
+                "unit=USD",
+            ),
             (
                 Post,
                 "transfer/subaccount",
-                r#"{"unit":"USD","fromUser":"a","toUser":"b","toAccount":"c","fromAccount":"d","amount":1}"#,
+                r#"{"unit":"USD","fromUser":"a","toUser":"b","toAccount":"c","fromAccount":"d",
+                    "amount":1}"#,
                 "unit=USD",
             ),
             (Post, "withdrawal", r#"{"currency":"XBT","amount":1}"#, "currency=XBT"),
-            (Put, "leveragepreferences", r#"{"symbol":"PF_XBTUSD","maxLeverage":5}"#, "symbol=PF_XBTUSD"),
+            (
+                Put,
+                "leveragepreferences",
+                r#"{"symbol":"PF_XBTUSD","maxLeverage":5}"#,
+                "symbol=PF_XBTUSD",
+            ),
         ] {
             let data = signed_query(1_700_000_000_777, method, &v3(path), params);
             assert!(data.ends_with(end), "{path}: {data}");
         }
         let as_it_came = "symbol=PF_XBTUSD&side=buy&orderType=lmt&limitPrice=9&size=1";
-        assert_eq!(signed_query(0, Post, &v3("sendorder"), order), as_it_came, "without a nonce nothing is moved");
+        assert_eq!(
+            signed_query(0, Post, &v3("sendorder"), order),
+            as_it_came,
+            "without a nonce nothing is moved"
+        );
     }
 }

@@ -28,8 +28,16 @@ static FACTS: Facts = Facts {
     documentation: "https://www.kucoin.com/docs-new/authentication",
     passphrase: Passphrase::Mac,
     hosts: &[
-        Hosts { environment: Environment::Production, path_prefix: "/api/v1/asset/ndbroker/", hosts: BROKER },
-        Hosts { environment: Environment::Production, path_prefix: "/api/v1/broker/nd/", hosts: BROKER },
+        Hosts {
+            environment: Environment::Production,
+            path_prefix: "/api/v1/asset/ndbroker/",
+            hosts: BROKER,
+        },
+        Hosts {
+            environment: Environment::Production,
+            path_prefix: "/api/v1/broker/nd/",
+            hosts: BROKER,
+        },
         Hosts { environment: Environment::Production, path_prefix: "/", hosts: TRADE },
     ],
     orders: OrderFacts {
@@ -58,8 +66,9 @@ static FACTS: Facts = Facts {
 const TRADE: &[&str] = &["api.kucoin.com", "api-futures.kucoin.com"];
 const BROKER: &[&str] = &["api-broker.kucoin.com"];
 
-static TABLE: LazyLock<Table> =
-    LazyLock::new(|| Table::parse(&FACTS, include_str!("kucoin.scopes"), include_str!("kucoin.params")));
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    Table::parse(&FACTS, include_str!("kucoin.scopes"), include_str!("kucoin.params"))
+});
 
 impl Exchange for Kucoin {
     fn facts(&self) -> &'static Facts {
@@ -70,7 +79,13 @@ impl Exchange for Kucoin {
         &TABLE
     }
 
-    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+    fn draft(
+        &self,
+        request: &Request,
+        key: &Key,
+        host: &str,
+        stamp: &Stamp,
+    ) -> Result<Draft, Refusal> {
         let place = match request.path.as_str() {
             "/api/v1/orders/multi-cancel" => Place::Body(ParamsIn::Json),
             _ => Place::of(request.method, ParamsIn::Json),
@@ -85,11 +100,16 @@ impl Exchange for Kucoin {
             Place::Body(_) => body = Some(request.params.value().to_json()),
         }
         if IN_BOTH.contains(&request.path.as_str()) && body.is_some() {
-            let trade_type = request.params.members().iter().filter(|(name, _)| name == "tradeType");
-            target += &format!("?{}", query_raw(request, &TABLE, &trade_type.cloned().collect::<Vec<_>>())?);
+            let trade_type =
+                request.params.members().iter().filter(|(name, _)| name == "tradeType");
+            target += &format!(
+                "?{}",
+                query_raw(request, &TABLE, &trade_type.cloned().collect::<Vec<_>>())?
+            );
         }
         let timestamp = stamp.now_ms.to_string();
-        let message = format!("{timestamp}{}{target}{}", request.method, body.as_deref().unwrap_or_default());
+        let message =
+            format!("{timestamp}{}{target}{}", request.method, body.as_deref().unwrap_or_default());
         let url = format!("https://{host}{target}");
         let mut draft = Draft::new(request, key, stamp, message, Encoding::Base64, url)
             .header("KC-API-KEY-VERSION", "2")
@@ -116,7 +136,8 @@ impl Exchange for Kucoin {
             (true, None | Some(Some("UNIT")), _) => Unit::Base,
             (true, ..) => Unit::Unknown("its sizeUnit is not the contract"),
             (false, Some(Some("BASECCY")), _) => Unit::Base,
-            // In a unified account; elsewhere types are written otherwise, and a size is in the base asset.
+            // In a unified account; elsewhere types are written otherwise, and a size is in the
+            // base asset.
             (false, None, Some("MARKET")) => Unit::Unknown("it does not say its sizeUnit"),
             (false, None, _) => Unit::Base,
             (false, ..) => Unit::Unknown("its sizeUnit is not the base asset"),

@@ -1,4 +1,5 @@
-//! What a client asks of a session login, checked once: nothing of it can be mistaken for something else that is signed.
+//! What a client asks of a session login, checked once: nothing of it can be mistaken for something
+//! else that is signed.
 
 use crate::refusal::Refusal;
 
@@ -33,7 +34,9 @@ impl Login {
         challenge: Option<&str>,
         symbols: &[String],
     ) -> Result<Self, Refusal> {
-        let wrong = |what: &str| Err(Refusal::malformed(format!("the {what} of the session is not of its form")));
+        let wrong = |what: &str| {
+            Err(Refusal::malformed(format!("the {what} of the session is not of its form")))
+        };
         if !is_name(purpose) {
             return wrong("purpose");
         }
@@ -64,18 +67,19 @@ impl Login {
     /// The purpose, which has to be one of these.
     pub fn one_of(&self, purposes: &[&'static str]) -> Result<&'static str, Refusal> {
         purposes.iter().copied().find(|purpose| *purpose == self.purpose).ok_or_else(|| {
-            Refusal::malformed(format!("the purpose of a session with this exchange is one of {}", purposes.join(", ")))
+            Refusal::malformed(format!(
+                "the purpose of a session with this exchange is one of {}",
+                purposes.join(", ")
+            ))
         })
     }
 
     /// The channel, which has to be one of these; the first where none is asked for.
     pub fn channel(&self, known: &[&'static str]) -> Result<&'static str, Refusal> {
         let Some(asked) = &self.channel else { return Ok(known[0]) };
-        known
-            .iter()
-            .copied()
-            .find(|channel| channel == asked)
-            .ok_or_else(|| Refusal::malformed(format!("the channel is not one of {}", known.join(", "))))
+        known.iter().copied().find(|channel| channel == asked).ok_or_else(|| {
+            Refusal::malformed(format!("the channel is not one of {}", known.join(", ")))
+        })
     }
 
     /// True where this channel is asked for.
@@ -85,7 +89,9 @@ impl Login {
 
     /// The challenge, a UUID.
     pub fn challenge(&self) -> Result<&str, Refusal> {
-        self.challenge.as_deref().ok_or_else(|| Refusal::malformed("the login of this exchange needs its challenge"))
+        self.challenge
+            .as_deref()
+            .ok_or_else(|| Refusal::malformed("the login of this exchange needs its challenge"))
     }
 
     pub fn symbols(&self) -> &[String] {
@@ -105,7 +111,9 @@ impl Login {
             ("symbols", !self.symbols.is_empty() && !symbols),
         ];
         match unused.into_iter().find(|(_, is_unused)| *is_unused) {
-            Some((name, _)) => Err(Refusal::malformed(format!("the login of this exchange takes no {name}"))),
+            Some((name, _)) => {
+                Err(Refusal::malformed(format!("the login of this exchange takes no {name}")))
+            }
             None => Ok(()),
         }
     }
@@ -122,7 +130,8 @@ impl std::fmt::Display for Login {
 
 /// Plain, so that it cannot hold a separator of anything that is signed.
 fn is_name(text: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':');
+    let plain =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':');
     (1..=MAX_NAME).contains(&text.len()) && text.bytes().all(plain)
 }
 
@@ -150,7 +159,10 @@ mod tests {
     #[test]
     fn arguments_have_one_form() {
         let uuid = "7d0f3d1e-050f-4ba1-ac04-71f1596d8a19";
-        assert!(asked("ws", None, Some(uuid), &[]).is_ok_and(|login| login.challenge().is_ok_and(|text| text == uuid)));
+        assert!(
+            asked("ws", None, Some(uuid), &[])
+                .is_ok_and(|login| login.challenge().is_ok_and(|text| text == uuid))
+        );
         assert!(asked("ws", Some("spot.orders"), None, &["BTC-USD", "BTC_USDT"]).is_ok());
         for (channel, challenge, symbol) in [
             (None, Some("currency=XBT&amount=1/api/v3/withdrawal"), "a"),
@@ -165,7 +177,10 @@ mod tests {
             (None, None, "{}"),
             (None, None, ""),
         ] {
-            assert!(asked("ws", channel, challenge, &[symbol]).is_err(), "{channel:?} {challenge:?} {symbol:?}");
+            assert!(
+                asked("ws", channel, challenge, &[symbol]).is_err(),
+                "{channel:?} {challenge:?} {symbol:?}"
+            );
         }
         assert!(asked("w s", None, None, &[]).is_err());
     }

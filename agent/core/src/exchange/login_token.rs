@@ -7,7 +7,8 @@ use crate::refusal::Refusal;
 use crate::request::{Method, Params, Path, Request};
 use crate::stamp::Stamp;
 
-/// Not a login but the request for the token that opens the private WebSocket: a POST to this endpoint, which takes no parameters.
+/// Not a login but the request for the token that opens the private WebSocket: a POST to this
+/// endpoint, which takes no parameters.
 pub fn token(
     exchange: &dyn Exchange,
     host: &str,
@@ -16,7 +17,13 @@ pub fn token(
     stamp: &Stamp,
 ) -> Result<SessionDraft, Refusal> {
     let path = Path::parse(path)?;
-    let request = Request { method: Method::Post, path, params: Params::empty(), params_in: None, host: None };
+    let request = Request {
+        method: Method::Post,
+        path,
+        params: Params::empty(),
+        params_in: None,
+        host: None,
+    };
     let draft = exchange.draft(&request, key, host, stamp)?;
     Ok(SessionDraft::token(format!("https://{host}{}", request.path), draft))
 }

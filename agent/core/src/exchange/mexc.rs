@@ -1,6 +1,7 @@
 //! MEXC: spot v3, signed like Binance's but all in the query, and contracts, signed like Bybit's.
 //!
-//! <https://mexcdevelop.github.io/apidocs/spot_v3_en/#signed>, <https://mexcdevelop.github.io/apidocs/contract_v1_en/>
+//! <https://mexcdevelop.github.io/apidocs/spot_v3_en/#signed>,
+//! <https://mexcdevelop.github.io/apidocs/contract_v1_en/>
 
 use std::sync::LazyLock;
 
@@ -34,7 +35,11 @@ static FACTS: Facts = Facts {
         Scheme::of("/", Binding { path: false, ..Binding::FULL }).with_objects(),
     ],
     hosts: &[
-        Hosts { environment: Environment::Production, path_prefix: "/api/v3/", hosts: &["api.mexc.com"] },
+        Hosts {
+            environment: Environment::Production,
+            path_prefix: "/api/v3/",
+            hosts: &["api.mexc.com"],
+        },
         Hosts {
             environment: Environment::Production,
             path_prefix: "/api/v1/private/",
@@ -47,8 +52,12 @@ static FACTS: Facts = Facts {
         unpriced: &["1", "2", "3", "4", "5", "6", "MARKET"],
         quoted: &["MARKET"],
         whole: Whole::By(
-            &[Mark::of("flashClose").unless(&["false"]), Mark::of("marketCeiling").unless(&["false"])],
-            "https://www.mexc.com/api-docs/futures/account-and-trading-endpoints: flashClose closes, marketCeiling opens with 100%",
+            &[
+                Mark::of("flashClose").unless(&["false"]),
+                Mark::of("marketCeiling").unless(&["false"]),
+            ],
+            "https://www.mexc.com/api-docs/futures/account-and-trading-endpoints: flashClose \
+             closes, marketCeiling opens with 100%",
         ),
         repricing: &[Mark::of("bboTypeNum")],
         ..OrderFacts::UNKNOWN
@@ -56,8 +65,9 @@ static FACTS: Facts = Facts {
     ..Facts::PLAIN
 };
 
-static TABLE: LazyLock<Table> =
-    LazyLock::new(|| Table::parse(&FACTS, include_str!("mexc.scopes"), include_str!("mexc.params")));
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    Table::parse(&FACTS, include_str!("mexc.scopes"), include_str!("mexc.params"))
+});
 
 impl Exchange for Mexc {
     fn facts(&self) -> &'static Facts {
@@ -68,7 +78,13 @@ impl Exchange for Mexc {
         &TABLE
     }
 
-    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+    fn draft(
+        &self,
+        request: &Request,
+        key: &Key,
+        host: &str,
+        stamp: &Stamp,
+    ) -> Result<Draft, Refusal> {
         let url = format!("https://{host}{}", request.path);
         if request.path.as_str().starts_with("/api/v3/") {
             Place::Query.check(request)?;
@@ -76,15 +92,22 @@ impl Exchange for Mexc {
             let url = Template::text(format!("{url}?{payload}&signature=")).then(Piece::Signature);
             let draft = Draft::new(request, key, stamp, payload, Encoding::Hex, url)
                 .header("X-MEXC-APIKEY", key.api_key.clone());
-            return Ok(if request.method == Method::Get { draft } else { draft.header("Content-Type", JSON) });
+            return Ok(if request.method == Method::Get {
+                draft
+            } else {
+                draft.header("Content-Type", JSON)
+            });
         }
         let place = Place::but_get(request.method);
         place.check(request)?;
         let (payload, body) = match place {
             Place::Query => (query(&sorted(after_number(named(request)?)?))?, None),
-            Place::Body(_) => (request.params.value().to_json(), Some(request.params.value().to_json())),
+            Place::Body(_) => {
+                (request.params.value().to_json(), Some(request.params.value().to_json()))
+            }
         };
-        let url = if body.is_some() || payload.is_empty() { url } else { format!("{url}?{payload}") };
+        let url =
+            if body.is_some() || payload.is_empty() { url } else { format!("{url}?{payload}") };
         let message = format!("{}{}{payload}", key.api_key, stamp.now_ms);
         Ok(Draft::new(request, key, stamp, message, Encoding::Hex, url)
             .header("ApiKey", key.api_key.clone())
@@ -119,7 +142,8 @@ impl Exchange for Mexc {
 
 const JSON: &str = "application/json";
 
-/// The query of a spot request as it is signed and sent, up to its signature. A list of orders stands there as JSON text.
+/// The query of a spot request as it is signed and sent, up to its signature. A list of orders
+/// stands there as JSON text.
 fn spot(request: &Request, stamp: &Stamp) -> Result<String, Refusal> {
     let mut pairs = Pairs::empty();
     for (name, value) in named(request)? {

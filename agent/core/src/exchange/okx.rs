@@ -33,7 +33,14 @@ static FACTS: Facts = Facts {
         Hosts {
             environment: Environment::Production,
             path_prefix: "/",
-            hosts: &["www.okx.com", "aws.okx.com", "eea.okx.com", "us.okx.com", "my.okx.com", "app.okx.com"],
+            hosts: &[
+                "www.okx.com",
+                "aws.okx.com",
+                "eea.okx.com",
+                "us.okx.com",
+                "my.okx.com",
+                "app.okx.com",
+            ],
         },
         // Demo trading is a header, not a host.
         Hosts {
@@ -92,10 +99,17 @@ impl Exchange for Okx {
         &TABLE
     }
 
-    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+    fn draft(
+        &self,
+        request: &Request,
+        key: &Key,
+        host: &str,
+        stamp: &Stamp,
+    ) -> Result<Draft, Refusal> {
         let written = Written::new(request, query)?;
         let timestamp = iso8601_ms(stamp.now_ms);
-        let message = format!("{timestamp}{}{}{}", request.method, written.target, written.body_text());
+        let message =
+            format!("{timestamp}{}{}{}", request.method, written.target, written.body_text());
         let url = format!("https://{host}{}", written.target);
         let mut draft = Draft::new(request, key, stamp, message, Encoding::Base64, url)
             .header("OK-ACCESS-KEY", key.api_key.clone())
@@ -124,18 +138,26 @@ impl Exchange for Okx {
             ("timestamp", seconds.to_string().into()),
             ("sign", SIGNATURE.into()),
         ]);
-        let frame = Value::object([("op", "login".into()), ("args", Value::Array(vec![arguments]))]);
+        let frame =
+            Value::object([("op", "login".into()), ("args", Value::Array(vec![arguments]))]);
         let message = format!("{seconds}GET/users/self/verify");
-        Ok(SessionDraft::new(key, stamp, message, Encoding::Base64, url).frame(Template::json(&frame)))
+        Ok(SessionDraft::new(key, stamp, message, Encoding::Base64, url)
+            .frame(Template::json(&frame)))
     }
 
     fn unit(&self, order: &Order<'_>) -> Unit {
         // A market or triggered buy on spot may be sized in what it costs.
-        let contract = order.symbol.as_deref().is_some_and(|symbol| symbol.matches('-').count() > 1);
-        if !contract && ["algoClOrdId", "algoId"].iter().any(|name| !order.typed && order.member(name).is_some()) {
+        let contract =
+            order.symbol.as_deref().is_some_and(|symbol| symbol.matches('-').count() > 1);
+        if !contract
+            && ["algoClOrdId", "algoId"]
+                .iter()
+                .any(|name| !order.typed && order.member(name).is_some())
+        {
             return Unit::Unknown("it amends an order whose size may be in either asset");
         }
-        let priced = !order.typed || matches!(order.kind.as_deref(), Some("fok" | "ioc" | "limit" | "post_only"));
+        let priced = !order.typed
+            || matches!(order.kind.as_deref(), Some("fok" | "ioc" | "limit" | "post_only"));
         // It is documented for orders on spot: on margin nobody knows whether it counts.
         let on_margin = !contract && order.extra("tdMode").is_some_and(|mode| mode != "cash");
         match (order.extra("tgtCcy").filter(|unit| !unit.is_empty()), order.side.as_deref()) {
@@ -154,7 +176,12 @@ impl Exchange for Okx {
     fn quote_asset<'a>(&self, order: &'a Order<'_>) -> Result<&'a str, &'static str> {
         // `BTC-USDT`: spot and margin. Contracts have a third part, and a size in contracts.
         match quote_of(order.symbol.as_deref(), '-') {
-            Err(_) if order.symbol.as_deref().is_some_and(|symbol| symbol.matches('-').count() > 1) => {
+            Err(_)
+                if order
+                    .symbol
+                    .as_deref()
+                    .is_some_and(|symbol| symbol.matches('-').count() > 1) =>
+            {
                 Err("a contract's worth is not in its order")
             }
             quote => quote,
@@ -198,7 +225,9 @@ mod tests {
             (order("limit", "buy", None, "BTC"), true, None),
         ] {
             assert_eq!(worth::size(&Okx, &order).is_ok(), base, "{order:?}");
-            let known = worth::notional(&Okx, &order).ok().map(|(asset, amount)| format!("{amount} {asset}"));
+            let known = worth::notional(&Okx, &order)
+                .ok()
+                .map(|(asset, amount)| format!("{amount} {asset}"));
             assert_eq!(known.as_deref(), worth, "{order:?}");
         }
     }

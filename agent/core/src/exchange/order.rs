@@ -21,7 +21,8 @@ pub struct Order<'a> {
     pub market: Option<Cow<'a, str>>,
     /// The row names a type; an amendment does not.
     pub typed: bool,
-    /// Why nobody knows what the order says: a parameter that its row does not list, or one that cannot be read.
+    /// Why nobody knows what the order says: a parameter that its row does not list, or one that
+    /// cannot be read.
     pub flaw: Option<String>,
     /// The endpoint takes a size, so that limits apply; false for cancels and settings of a symbol.
     pub sized: bool,
@@ -34,12 +35,13 @@ impl Order<'_> {
     pub(super) fn same_size(&self, other: &Self) -> bool {
         self.sized
             && (self.kind == other.kind || other.kind.is_none())
-            && (&self.symbol, &self.quantity, &self.price) == (&other.symbol, &other.quantity, &other.price)
+            && (&self.symbol, &self.quantity, &self.price)
+                == (&other.symbol, &other.quantity, &other.price)
             && (self.quote == other.quote || other.quote.is_none())
     }
 
-    /// Whether it carries a list or an object of its own, also as a text, beyond these lists of words: further orders, as far as
-    /// limits know.
+    /// Whether it carries a list or an object of its own, also as a text, beyond these lists of
+    /// words: further orders, as far as limits know.
     pub(super) fn attached(&self, flags: &[Flags]) -> bool {
         let is_known = |name: &str, value: &Value| flags.iter().any(|flags| flags.are(name, value));
         self.members.iter().any(|(name, value)| nested(value) && !is_known(name, value))
@@ -60,7 +62,8 @@ impl Order<'_> {
 
     /// True where it has this parameter with a value that means something.
     pub(crate) fn carries(&self, mark: &Mark) -> bool {
-        let means_nothing = |value: &Value| value.scalar().is_some_and(|text| mark.unless.contains(&text));
+        let means_nothing =
+            |value: &Value| value.scalar().is_some_and(|text| mark.unless.contains(&text));
         self.member(mark.name).is_some_and(|value| !means_nothing(value))
     }
 
@@ -84,7 +87,13 @@ impl Order<'_> {
     pub(super) fn without_empty_texts(&self) -> Order<'_> {
         let said = |value: &Value| value.scalar() != Some("");
         let mut order = self.borrowed();
-        for part in [&mut order.symbol, &mut order.side, &mut order.kind, &mut order.quantity, &mut order.price] {
+        for part in [
+            &mut order.symbol,
+            &mut order.side,
+            &mut order.kind,
+            &mut order.quantity,
+            &mut order.price,
+        ] {
             part.take_if(|text| text.is_empty());
         }
         order.quote.take_if(|text| text.is_empty());
@@ -134,10 +143,13 @@ fn named_inside(table: &Table, value: &Value, symbols: &mut Vec<String>) -> bool
     }
 }
 
-/// Whether a value holds values of its own; a text that begins as JSON does is read so by some exchanges.
+/// Whether a value holds values of its own; a text that begins as JSON does is read so by some
+/// exchanges.
 fn nested(value: &Value) -> bool {
     match value {
-        Value::String(text) if text.starts_with(|first: char| first.is_ascii_alphanumeric()) => false,
+        Value::String(text) if text.starts_with(|first: char| first.is_ascii_alphanumeric()) => {
+            false
+        }
         Value::Array(items) => !items.is_empty(),
         Value::String(text) => begins_as_json(text),
         value => value.members().is_some_and(|members| !members.is_empty()),
@@ -150,6 +162,8 @@ pub(super) fn begins_as_json(text: &str) -> bool {
     if let Some(first) = text.bytes().next().filter(u8::is_ascii_graphic) {
         return matches!(first, b'[' | b'{');
     }
-    let blank = |character: char| character.is_whitespace() || character.is_control() || character == '\u{feff}';
+    let blank = |character: char| {
+        character.is_whitespace() || character.is_control() || character == '\u{feff}'
+    };
     text.trim_start_matches(blank).starts_with(['[', '{'])
 }

@@ -6,7 +6,8 @@ use crate::json::Value;
 /// What an exchange says of its orders, as data.
 #[derive(Debug)]
 pub struct OrderFacts {
-    /// Types that trade at their price or better; `""` stands for an order whose row names no type, such as an amendment.
+    /// Types that trade at their price or better; `""` stands for an order whose row names no type,
+    /// such as an amendment.
     pub priced: &'static [&'static str],
     /// Types that have a size and do not keep to a price.
     pub unpriced: &'static [&'static str],
@@ -81,7 +82,8 @@ impl Mark {
     }
 }
 
-/// A parameter that is a list of words, and those of them that change neither the size of an order nor its price.
+/// A parameter that is a list of words, and those of them that change neither the size of an order
+/// nor its price.
 #[derive(Clone, Copy, Debug)]
 pub struct Flags {
     pub name: &'static str,
@@ -90,7 +92,12 @@ pub struct Flags {
 
 impl Flags {
     pub(super) fn are(&self, name: &str, value: &Value) -> bool {
-        let known = |item: &Value| matches!(item, Value::String(word) if self.words.contains(&word.as_str()));
+        let known = |item: &Value| {
+            matches!(
+                item,
+                Value::String(word) if self.words.contains(&word.as_str())
+            )
+        };
         name == self.name && matches!(value, Value::Array(items) if items.iter().all(known))
     }
 }

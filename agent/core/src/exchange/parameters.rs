@@ -40,7 +40,9 @@ impl Place {
             None => Ok(()),
             Some(ParamsIn::None) if request.params.is_empty() => Ok(()),
             Some(asked) if asked == usual => Ok(()),
-            Some(_) => Err(Refusal::malformed("this exchange takes the parameters of this request elsewhere")),
+            Some(_) => Err(Refusal::malformed(
+                "this exchange takes the parameters of this request elsewhere",
+            )),
         }
     }
 }
@@ -48,7 +50,9 @@ impl Place {
 /// Refuses an array where the API takes named parameters.
 pub fn named(request: &Request) -> Result<&[(String, Value)], Refusal> {
     let members = request.params.value().members();
-    members.ok_or_else(|| Refusal::malformed("this request takes an object of named parameters, not an array"))
+    members.ok_or_else(|| {
+        Refusal::malformed("this request takes an object of named parameters, not an array")
+    })
 }
 
 /// The text of a parameter in a query or form.
@@ -130,29 +134,39 @@ pub fn query_repeated(params: &[(String, Value)]) -> Result<String, Refusal> {
     Ok(pairs.into_text())
 }
 
-/// `name=value&…` of scalars as they are; a value that holds a delimiter is refused, as far as the table does not say that
-/// it may.
-pub fn query_raw(request: &Request, table: &Table, params: &[(String, Value)]) -> Result<String, Refusal> {
+/// `name=value&…` of scalars as they are; a value that holds a delimiter is refused, as far as the
+/// table does not say that it may.
+pub fn query_raw(
+    request: &Request,
+    table: &Table,
+    params: &[(String, Value)],
+) -> Result<String, Refusal> {
     let mut pairs = Pairs::empty();
     for (name, value) in params {
         let text = raw_in(request, table, name, scalar(name, value)?)?;
         // Only what the exchange gave out holds a %.
         if !is_escaped(text) {
-            return Err(Refusal::malformed(format!("the parameter {name:?} has a % that escapes no text")));
+            return Err(Refusal::malformed(format!(
+                "the parameter {name:?} has a % that escapes no text"
+            )));
         }
         pairs.push(name, text);
     }
     Ok(pairs.into_text())
 }
 
-/// Whether a text can be sent as it is: every % begins an escape, and what they say is text without controls.
+/// Whether a text can be sent as it is: every % begins an escape, and what they say is text without
+/// controls.
 fn is_escaped(text: &str) -> bool {
     if !text.contains('%') {
         return true;
     }
-    let hex = |escape: &str| escape.len() >= 2 && escape.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
+    let hex = |escape: &str| {
+        escape.len() >= 2 && escape.bytes().take(2).all(|byte| byte.is_ascii_hexdigit())
+    };
     let decoded = percent_decode_str(text).decode_utf8();
-    text.split('%').skip(1).all(hex) && decoded.is_ok_and(|text| !text.chars().any(char::is_control))
+    text.split('%').skip(1).all(hex)
+        && decoded.is_ok_and(|text| !text.chars().any(char::is_control))
 }
 
 /// The parameters in the order of their names' bytes.
@@ -211,15 +225,15 @@ impl Written {
 /// Refuses names that would go on with the number that is signed right before them.
 pub fn after_number(params: &[(String, Value)]) -> Result<&[(String, Value)], Refusal> {
     match params.iter().find(|(name, _)| name.starts_with(|first: char| first.is_ascii_digit())) {
-        Some((name, _)) => {
-            Err(Refusal::malformed(format!("no parameter of this exchange begins with a digit: {name:?}")))
-        }
+        Some((name, _)) => Err(Refusal::malformed(format!(
+            "no parameter of this exchange begins with a digit: {name:?}"
+        ))),
         None => Ok(params),
     }
 }
 
-/// Refuses a JSON body that, sent as a form or a query, would begin parameters of its own: for exchanges whose signature
-/// covers the text but not how it is read.
+/// Refuses a JSON body that, sent as a form or a query, would begin parameters of its own: for
+/// exchanges whose signature covers the text but not how it is read.
 pub fn without_separators(json: String) -> Result<String, Refusal> {
     if json.contains(['&', ';']) {
         return Err(Refusal::malformed("a JSON body for this exchange may not hold '&' or ';'"));
@@ -227,14 +241,21 @@ pub fn without_separators(json: String) -> Result<String, Refusal> {
     Ok(json)
 }
 
-/// A value that is signed unescaped; one that could end its parameter, or be read in two ways, is refused.
+/// A value that is signed unescaped; one that could end its parameter, or be read in two ways, is
+/// refused.
 pub fn raw<'a>(name: &str, text: impl Into<Cow<'a, str>>) -> Result<Cow<'a, str>, Refusal> {
     let text = text.into();
     if holds(Content::Plain, &text) { Ok(text) } else { Err(not_raw(Content::Plain, name)) }
 }
 
-/// The same of a value that may hold what its table says of its name. Most need no look at the table.
-pub fn raw_in<'a>(request: &Request, table: &Table, name: &str, text: &'a str) -> Result<&'a str, Refusal> {
+/// The same of a value that may hold what its table says of its name. Most need no look at the
+/// table.
+pub fn raw_in<'a>(
+    request: &Request,
+    table: &Table,
+    name: &str,
+    text: &'a str,
+) -> Result<&'a str, Refusal> {
     if holds(Content::Plain, text) {
         return Ok(text);
     }
@@ -242,8 +263,9 @@ pub fn raw_in<'a>(request: &Request, table: &Table, name: &str, text: &'a str) -
     if holds(content, text) { Ok(text) } else { Err(not_raw(content, name)) }
 }
 
-/// Whether a value can be signed unescaped. `&`, `#` and `;` end a parameter somewhere, so that no value holds them; `=`
-/// does not, once the name is over, and what `%` and `+` say is decoded after the parameters are told apart.
+/// Whether a value can be signed unescaped. `&`, `#` and `;` end a parameter somewhere, so that no
+/// value holds them; `=` does not, once the name is over, and what `%` and `+` say is decoded after
+/// the parameters are told apart.
 pub fn holds(content: Content, text: &str) -> bool {
     text.chars().all(|character| match character {
         '#' | '&' | ';' | '?' => false,
@@ -255,11 +277,15 @@ pub fn holds(content: Content, text: &str) -> bool {
 
 fn not_raw(content: Content, name: &str) -> Refusal {
     let refused = match content {
-        Content::Instrument => "any of & = # % + ; ? or blanks, controls or signs other than ASCII's and letters",
+        Content::Instrument => {
+            "any of & = # % + ; ? or blanks, controls or signs other than ASCII's and letters"
+        }
         Content::Opaque => "any of & # ; ? or blanks, controls or non-ASCII characters",
         Content::Plain => "any of & = # % + ; ? or space, control or non-ASCII characters",
     };
-    Refusal::malformed(format!("the parameter {name:?} is signed unescaped and may not hold {refused}"))
+    Refusal::malformed(format!(
+        "the parameter {name:?} is signed unescaped and may not hold {refused}"
+    ))
 }
 
 #[cfg(test)]
@@ -268,18 +294,43 @@ mod tests {
 
     #[test]
     fn raw_values_cannot_end_their_parameter() {
-        for text in ["TQn9Y2khEsLJW1ChVWFMSMeRDow5KcbLSE", "sub@example.com", "[{\"a\":\"1\",\"b\":2}]", ""] {
+        for text in
+            ["TQn9Y2khEsLJW1ChVWFMSMeRDow5KcbLSE", "sub@example.com", "[{\"a\":\"1\",\"b\":2}]", ""]
+        {
             assert_eq!(raw("p", text).expect(text), text);
         }
-        for text in ["1&amount=9", "a=b", "a;b", "%26", "a+b", "a#b", "a?b", "a b", "a\0", "a\r\n", "é", "\u{ff11}"] {
+        for text in [
+            "1&amount=9",
+            "a=b",
+            "a;b",
+            "%26",
+            "a+b",
+            "a#b",
+            "a?b",
+            "a b",
+            "a\0",
+            "a\r\n",
+            "é",
+            "\u{ff11}",
+        ] {
             assert!(raw("p", text).is_err(), "{text:?}");
         }
     }
 
     #[test]
     fn what_a_value_may_hold_hangs_on_what_it_is() {
-        let delimited =
-            ["1&amount=9", "a;b", "a#b", "a?b", "a b", "a\0", "a\r\n", "a\u{200b}", "a\u{202e}b", "a\u{3000}b"];
+        let delimited = [
+            "1&amount=9",
+            "a;b",
+            "a#b",
+            "a?b",
+            "a b",
+            "a\0",
+            "a\r\n",
+            "a\u{200b}",
+            "a\u{202e}b",
+            "a\u{3000}b",
+        ];
         for content in [Content::Instrument, Content::Opaque, Content::Plain] {
             assert!(delimited.iter().all(|text| !holds(content, text)), "{content:?}");
             assert!(holds(content, "BTC-USDT_1/2:3,4"), "{content:?}");
@@ -288,7 +339,9 @@ mod tests {
             assert!(holds(Content::Instrument, text) && !holds(Content::Plain, text), "{text}");
             assert!(!holds(Content::Opaque, text), "{text}");
         }
-        for text in ["1321052653536515584%3A1672217748287%2C", "page_token%3D39380%26", "a+b/c==", "%"] {
+        for text in
+            ["1321052653536515584%3A1672217748287%2C", "page_token%3D39380%26", "a+b/c==", "%"]
+        {
             assert!(holds(Content::Opaque, text), "{text}");
             assert!(!holds(Content::Instrument, text) && !holds(Content::Plain, text), "{text}");
         }
@@ -307,7 +360,8 @@ mod tests {
     #[test]
     fn queries_carry_scalars_only() {
         let params = |text| Value::parse(text).expect("JSON").members().expect("object").to_vec();
-        let text = query(&params(r#"{"a":"x y/&=é~","b":1.50,"c":true,"d":"","e":1e-05}"#)).expect("scalars");
+        let text = query(&params(r#"{"a":"x y/&=é~","b":1.50,"c":true,"d":"","e":1e-05}"#))
+            .expect("scalars");
         assert_eq!(text, "a=x%20y%2F%26%3D%C3%A9~&b=1.50&c=true&d=&e=1e-05");
         for bad in [r#"{"a":null}"#, r#"{"a":[1]}"#, r#"{"a":{"b":1}}"#] {
             assert!(query(&params(bad)).is_err(), "{bad}");

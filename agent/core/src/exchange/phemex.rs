@@ -27,14 +27,25 @@ static FACTS: Facts = Facts {
     documentation: "https://phemex-docs.github.io/#rest-request-header",
     schemes: &[Scheme::of("/", Binding { method: false, ..Binding::FULL }).running_on()],
     hosts: &[
-        Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["api.phemex.com", "vapi.phemex.com"] },
-        Hosts { environment: Environment::Testnet, path_prefix: "/", hosts: &["testnet-api.phemex.com"] },
+        Hosts {
+            environment: Environment::Production,
+            path_prefix: "/",
+            hosts: &["api.phemex.com", "vapi.phemex.com"],
+        },
+        Hosts {
+            environment: Environment::Testnet,
+            path_prefix: "/",
+            hosts: &["testnet-api.phemex.com"],
+        },
     ],
     managed: &["expiry"],
     orders: OrderFacts {
         unpriced: &["Limit", "LimitIfTouched", "Market", "MarketIfTouched", "Stop", "StopLimit"],
         whole: Whole::By(
-            &[Mark::of("closeOnTrigger").unless(&["false"]), Mark::of("execInst").unless(&["None", "ReduceOnly"])],
+            &[
+                Mark::of("closeOnTrigger").unless(&["false"]),
+                Mark::of("execInst").unless(&["None", "ReduceOnly"]),
+            ],
             "https://phemex-docs.github.io/#place-order-http-put-prefered",
         ),
         resizing: &[Mark::of("baseQtyEV"), Mark::of("qtyType")],
@@ -43,8 +54,9 @@ static FACTS: Facts = Facts {
     ..Facts::PLAIN
 };
 
-static TABLE: LazyLock<Table> =
-    LazyLock::new(|| Table::parse(&FACTS, include_str!("phemex.scopes"), include_str!("phemex.params")));
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    Table::parse(&FACTS, include_str!("phemex.scopes"), include_str!("phemex.params"))
+});
 
 impl Exchange for Phemex {
     fn facts(&self) -> &'static Facts {
@@ -55,7 +67,13 @@ impl Exchange for Phemex {
         &TABLE
     }
 
-    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+    fn draft(
+        &self,
+        request: &Request,
+        key: &Key,
+        host: &str,
+        stamp: &Stamp,
+    ) -> Result<Draft, Refusal> {
         let both = request.path.as_str() == "/positions/assign";
         let place = match request.method {
             Method::Post if both => Place::Body(ParamsIn::QueryAndJson),
@@ -65,11 +83,14 @@ impl Exchange for Phemex {
         place.check(request)?;
         let in_query = (place == Place::Query || both) && !request.params.is_empty();
         let query = if in_query { query_repeated(named(request)?)? } else { String::new() };
-        // What stands between path and body could be read as a query with an expiry of the client's own.
-        let body = (request.method == Method::Post).then(|| without_separators(request.params.value().to_json()));
+        // What stands between path and body could be read as a query with an expiry of the client's
+        // own.
+        let body = (request.method == Method::Post)
+            .then(|| without_separators(request.params.value().to_json()));
         let body = body.transpose()?;
         let expiry = stamp.seconds() + 60;
-        let message = format!("{}{query}{expiry}{}", request.path, body.as_deref().unwrap_or_default());
+        let message =
+            format!("{}{query}{expiry}{}", request.path, body.as_deref().unwrap_or_default());
         let mark = if in_query { "?" } else { "" };
         let url = format!("https://{host}{}{mark}{query}", request.path);
         let mut draft = Draft::new(request, key, stamp, message, Encoding::Hex, url)
@@ -85,9 +106,14 @@ impl Exchange for Phemex {
     fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
         login.plain()?;
         let expiry = stamp.seconds() + 120;
-        let arguments =
-            vec!["API".into(), key.api_key.as_str().into(), SIGNATURE.into(), Value::Number(expiry.to_string())];
-        let frame = Value::object([("method", "user.auth".into()), ("params", Value::Array(arguments))]);
+        let arguments = vec![
+            "API".into(),
+            key.api_key.as_str().into(),
+            SIGNATURE.into(),
+            Value::Number(expiry.to_string()),
+        ];
+        let frame =
+            Value::object([("method", "user.auth".into()), ("params", Value::Array(arguments))]);
         let url = match key.environment {
             Environment::Production => "wss://ws.phemex.com",
             Environment::Testnet => "wss://testnet-api.phemex.com/ws",

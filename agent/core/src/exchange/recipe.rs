@@ -21,7 +21,13 @@ pub trait Exchange: Sync {
     fn table(&self) -> &'static Table;
 
     /// Builds the exact bytes to sign. `host` comes from the closed list of [`Facts::hosts`].
-    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal>;
+    fn draft(
+        &self,
+        request: &Request,
+        key: &Key,
+        host: &str,
+        stamp: &Stamp,
+    ) -> Result<Draft, Refusal>;
 
     /// What this login by this kind of key lets the client do without further signatures.
     fn session_grants(&self, _algorithm: Algorithm, _login: &Login) -> &'static [Scope] {
@@ -31,10 +37,14 @@ pub trait Exchange: Sync {
     /// Builds a WebSocket login. An argument of the login that is not used has to be refused.
     fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
         let (_, _, _) = (key, login, stamp);
-        Err(Refusal::new(Code::RequestUnknownEndpoint, "this exchange has no session login that the agent can build"))
+        Err(Refusal::new(
+            Code::RequestUnknownEndpoint,
+            "this exchange has no session login that the agent can build",
+        ))
     }
 
-    /// In what an order's size counts, where the exchange has more units than the base asset (for a contract: contracts).
+    /// In what an order's size counts, where the exchange has more units than the base asset (for a
+    /// contract: contracts).
     fn unit(&self, _order: &Order<'_>) -> Unit {
         Unit::Base
     }
@@ -51,25 +61,40 @@ pub trait Exchange: Sync {
 }
 
 impl dyn Exchange + '_ {
-    /// The host to use: the one asked for if it is on the closed list, else the first that serves the path.
-    pub fn host(&self, request: &Request, environment: Environment) -> Result<&'static str, Refusal> {
+    /// The host to use: the one asked for if it is on the closed list, else the first that serves
+    /// the path.
+    pub fn host(
+        &self,
+        request: &Request,
+        environment: Environment,
+    ) -> Result<&'static str, Refusal> {
         let groups = self.facts().hosts.iter();
-        let mut serving = groups
-            .filter(|group| group.environment == environment && request.path.as_str().starts_with(group.path_prefix));
+        let mut serving = groups.filter(|group| {
+            group.environment == environment && request.path.as_str().starts_with(group.path_prefix)
+        });
         let Some(group) = serving.next() else {
-            let message = format!("no host of {} serves {} in {environment}", self.facts().name, request.path);
+            let message = format!(
+                "no host of {} serves {} in {environment}",
+                self.facts().name,
+                request.path
+            );
             return Err(Refusal::new(Code::RequestUnknownEndpoint, message));
         };
         match &request.host {
             None => Ok(group.hosts[0]),
-            Some(asked) => group.hosts.iter().copied().find(|host| host == asked).ok_or_else(|| {
-                Refusal::malformed(format!("host is not one of {} for this path", group.hosts.join(", ")))
-            }),
+            Some(asked) => {
+                group.hosts.iter().copied().find(|host| host == asked).ok_or_else(|| {
+                    Refusal::malformed(format!(
+                        "host is not one of {} for this path",
+                        group.hosts.join(", ")
+                    ))
+                })
+            }
         }
     }
 
-    /// The scopes a session login needs: `session`, and whatever more than reading can be done in it without another
-    /// signature.
+    /// The scopes a session login needs: `session`, and whatever more than reading can be done in
+    /// it without another signature.
     pub fn session_scopes(&self, grants: &[Scope]) -> Scopes {
         let more = grants.iter().copied().filter(|scope| *scope != Scope::Read);
         more.collect::<Scopes>().with(Scope::Session)

@@ -130,7 +130,8 @@ pub struct Opening {
     pub empty: bool,
     /// Cancels, or sets something of a symbol: no size to judge.
     pub places_no_order: bool,
-    /// Shares its signature with ordinary requests, so that no signer can tell them apart: listed, not counted.
+    /// Shares its signature with ordinary requests, so that no signer can tell them apart: listed,
+    /// not counted.
     pub residual: bool,
 }
 
@@ -152,11 +153,14 @@ impl Opening {
 
     /// The names that roles read.
     fn read(&self) -> impl Iterator<Item = &'static str> + '_ {
-        self.roles.iter().filter_map(|(_, source)| source.parameter()).filter(|name| *name != WHOLE_BODY)
+        self.roles
+            .iter()
+            .filter_map(|(_, source)| source.parameter())
+            .filter(|name| *name != WHOLE_BODY)
     }
 
-    /// Whether it takes parameters that name nothing: none at all or only unknown ones, which an exchange may as well
-    /// overlook, or an array where the body is one.
+    /// Whether it takes parameters that name nothing: none at all or only unknown ones, which an
+    /// exchange may as well overlook, or an array where the body is one.
     pub fn takes_nameless(&self, params: &Params, table: &Table) -> bool {
         match params.value() {
             Value::Array(_) => self.name_of(Role::List) == Some(WHOLE_BODY),
@@ -199,7 +203,8 @@ pub struct Table {
     patterns: HashMap<(Method, usize), Vec<usize>>,
     /// By endpoint.
     openings_of: Vec<Vec<usize>>,
-    /// Openings by their rarest required name, so that a request looks at few of them; see [`Table::telling`].
+    /// Openings by their rarest required name, so that a request looks at few of them; see
+    /// [`Table::telling`].
     telling: Vec<Vec<usize>>,
     /// Openings that need no name and count: of a request without parameters, of an array.
     nameless: Vec<usize>,
@@ -211,32 +216,43 @@ impl Table {
     ///
     /// A leading `!` marks an endpoint in `.scopes` that nobody may ask for.
     ///
-    /// A `.params` line is `METHOD PATH name role=name name? role=name?`: names a request needs (those without `?`), and
-    /// what they mean; `type=name?limit` is limit where a request names none. `role={segment}` stands in the path, `role='text'` is always the same. A leading `~` marks a residual
-    /// row, a leading `-` a row of scope trade that places no order; `{}` among the names one that takes a request without
-    /// any. `harmless NAME # source and reason` is a name that any row may carry.
+    /// A `.params` line is `METHOD PATH name role=name name? role=name?`: names a request needs
+    /// (those without `?`), and what they mean; `type=name?limit` is limit where a request names
+    /// none. `role={segment}` stands in the path, `role='text'` is always the same. A leading `~`
+    /// marks a residual row, a leading `-` a row of scope trade that places no order; `{}` among
+    /// the names one that takes a request without any. `harmless NAME # source and reason` is a
+    /// name that any row may carry.
     ///
-    /// `opaque NAME # source` and `instrument NAME # source` say what a value may hold that is signed unescaped: see
+    /// `opaque NAME # source` and `instrument NAME # source` say what a value may hold that is
+    /// signed unescaped: see
     /// [`Content`].
     ///
     /// What the agent sets itself has one spelling too.
     ///
     /// # Panics
-    /// On a line that is not of the form: the files are part of the program, and a test parses all of them.
+    /// On a line that is not of the form: the files are part of the program, and a test parses all
+    /// of them.
     pub fn parse(facts: &Facts, scopes: &'static str, params: &'static str) -> Self {
         let rows = lines(scopes).map(|line| parse_endpoint(line, facts.schemes));
         let (mut endpoints, withheld): (Vec<_>, Vec<_>) = rows.partition(|row| !row.withheld);
         let asked = endpoints.len();
         endpoints.extend(withheld);
-        let exact: HashMap<_, _> =
-            endpoints.iter().enumerate().map(|(index, endpoint)| ((endpoint.method, endpoint.path), index)).collect();
+        let exact: HashMap<_, _> = endpoints
+            .iter()
+            .enumerate()
+            .map(|(index, endpoint)| ((endpoint.method, endpoint.path), index))
+            .collect();
         assert_eq!(exact.len(), endpoints.len(), "an endpoint stands twice");
-        let (harmless, rows): (Vec<_>, Vec<_>) = lines(params).partition(|line| line.starts_with(HARMLESS));
+        let (harmless, rows): (Vec<_>, Vec<_>) =
+            lines(params).partition(|line| line.starts_with(HARMLESS));
         let openings: Vec<_> = rows.into_iter().map(|line| parse_opening(line, &exact)).collect();
         let mut table = Self {
             schemes: facts.schemes,
             names: Names::new(),
-            managed: facts.set_by_agent().chain(facts.receive_window.map(|window| window.name)).collect(),
+            managed: facts
+                .set_by_agent()
+                .chain(facts.receive_window.map(|window| window.name))
+                .collect(),
             harmless: harmless.into_iter().map(parse_harmless).collect(),
             listed: Vec::new(),
             tells: Vec::new(),
@@ -291,7 +307,10 @@ impl Table {
         let exact = self.exact.get(&(method, path)).copied();
         let index = exact.or_else(|| {
             let candidates = self.patterns.get(&(method, path.split('/').count()))?;
-            candidates.iter().copied().find(|index| matches_pattern(self.endpoints[*index].path, path))
+            candidates
+                .iter()
+                .copied()
+                .find(|index| matches_pattern(self.endpoints[*index].path, path))
         })?;
         Some((index, &self.endpoints[index]))
     }
@@ -302,7 +321,8 @@ impl Table {
         self.contents.of(name, row.is_some_and(|(_, endpoint)| endpoint.scope == Scope::Read))
     }
 
-    /// Whether some names may hold what the exchange gave out: then only reads may share a signature with a read.
+    /// Whether some names may hold what the exchange gave out: then only reads may share a
+    /// signature with a read.
     pub fn has_opaque(&self) -> bool {
         self.contents.has_opaque()
     }
@@ -310,32 +330,37 @@ impl Table {
     /// Whether a path is one of its endpoint.
     pub fn serves(&self, opening: &Opening, path: &str) -> bool {
         let row = self.endpoint(opening).path;
-        row == path || row.split('/').count() == path.split('/').count() && matches_pattern(row, path)
+        row == path
+            || row.split('/').count() == path.split('/').count() && matches_pattern(row, path)
     }
 
     pub fn openings_of(&self, endpoint: usize) -> impl Iterator<Item = &Opening> + Clone {
         self.openings_of[endpoint].iter().map(|index| &self.openings[*index])
     }
 
-    /// Openings that a payload with `name` may match and that count: each has `name` among its required names.
+    /// Openings that a payload with `name` may match and that count: each has `name` among its
+    /// required names.
     ///
-    /// Many endpoints of an exchange are alike: where a signature opens one cancel by symbol, it opens them all. Of openings
-    /// that need the same names and tell nothing new of the same payload, only the first is given.
+    /// Many endpoints of an exchange are alike: where a signature opens one cancel by symbol, it
+    /// opens them all. Of openings that need the same names and tell nothing new of the same
+    /// payload, only the first is given.
     pub fn telling(&self, name: NameId) -> impl Iterator<Item = &Opening> {
         self.telling[name.index()].iter().map(|index| &self.openings[*index])
     }
 
-    /// Openings that count and need no name: those of a request without parameters, and those of an array.
+    /// Openings that count and need no name: those of a request without parameters, and those of an
+    /// array.
     pub fn nameless(&self) -> impl Iterator<Item = &Opening> {
         self.nameless.iter().map(|index| &self.openings[*index])
     }
 
-    /// Whether some row reads the instrument of an order from a parameter of this name, in whatever case.
+    /// Whether some row reads the instrument of an order from a parameter of this name, in whatever
+    /// case.
     pub fn names_instrument(&self, name: &str) -> bool {
         let roles = self.openings.iter().flat_map(|opening| &opening.roles);
-        roles
-            .filter(|(role, _)| matches!(role, Role::Common | Role::Symbol))
-            .any(|(_, source)| source.parameter().is_some_and(|known| known.eq_ignore_ascii_case(name)))
+        roles.filter(|(role, _)| matches!(role, Role::Common | Role::Symbol)).any(|(_, source)| {
+            source.parameter().is_some_and(|known| known.eq_ignore_ascii_case(name))
+        })
     }
 
     /// How the table knows this name.
@@ -343,19 +368,22 @@ impl Table {
         self.names.find(name)
     }
 
-    /// Whether a parameter of this name says something of what a request does: a row that is more than a read requires it,
-    /// or reads a meaning out of it.
+    /// Whether a parameter of this name says something of what a request does: a row that is more
+    /// than a read requires it, or reads a meaning out of it.
     pub fn tells(&self, name: &str) -> bool {
-        matches!(self.names.find(name), Spelling::Known(id) if self.tells[id.index()]) && !self.managed.contains(&name)
+        matches!(self.names.find(name), Spelling::Known(id) if self.tells[id.index()])
+            && !self.managed.contains(&name)
     }
 
-    /// The known names that a known name ends in: where query and body are verified as one text, it may be cut into them.
+    /// The known names that a known name ends in: where query and body are verified as one text, it
+    /// may be cut into them.
     pub fn endings(&self, name: NameId) -> &[NameId] {
         &self.endings[name.index()]
     }
 
-    /// Whether a request for this endpoint may carry a parameter of this name where a signature leaves method or path open:
-    /// one of its own lines has it, or a `harmless` line, or the agent sets it.
+    /// Whether a request for this endpoint may carry a parameter of this name where a signature
+    /// leaves method or path open: one of its own lines has it, or a `harmless` line, or the agent
+    /// sets it.
     pub fn lists(&self, endpoint: usize, name: NameId) -> bool {
         self.listed[endpoint].binary_search(&name).is_ok()
     }
@@ -367,8 +395,8 @@ impl Table {
 
     /// A known name that `name` ends in, where `name` itself is not known.
     ///
-    /// Where an exchange verifies query and body as one text without a separator, whoever sends the request may cut it
-    /// anywhere: `…&xamount=9` is also the query `…&x` and the body `amount=9`.
+    /// Where an exchange verifies query and body as one text without a separator, whoever sends the
+    /// request may cut it anywhere: `…&xamount=9` is also the query `…&x` and the body `amount=9`.
     pub fn hidden_name(&self, name: &str) -> Option<&'static str> {
         match self.names.find(name) {
             Spelling::Known(_) => None,
@@ -381,11 +409,17 @@ impl Table {
         for opening in &mut self.openings {
             // A read opens nothing more: what it requires is asked of nobody.
             if self.endpoints[opening.endpoint].scope != Scope::Read {
-                opening.required_set = opening.required.iter().map(|name| self.names.add(name)).collect();
+                opening.required_set =
+                    opening.required.iter().map(|name| self.names.add(name)).collect();
             }
         }
-        assert!(self.names.all().len() <= NameSet::CAPACITY, "more than {} required names", NameSet::CAPACITY);
-        let others = self.openings.iter().flat_map(Opening::names).chain(self.managed.iter().copied());
+        assert!(
+            self.names.all().len() <= NameSet::CAPACITY,
+            "more than {} required names",
+            NameSet::CAPACITY
+        );
+        let others =
+            self.openings.iter().flat_map(Opening::names).chain(self.managed.iter().copied());
         for name in others.chain(self.harmless.iter().copied()) {
             self.names.add(name);
         }
@@ -396,17 +430,26 @@ impl Table {
         let anywhere = self.harmless.iter().chain(&self.managed).map(|name| id(name));
         let anywhere: Vec<_> = anywhere.collect();
         let of = |endpoint: usize| self.openings_of(endpoint).flat_map(Opening::names).map(id);
-        let mut listed: Vec<Vec<_>> =
-            (0..self.endpoints.len()).map(|endpoint| anywhere.iter().copied().chain(of(endpoint)).collect()).collect();
+        let mut listed: Vec<Vec<_>> = (0..self.endpoints.len())
+            .map(|endpoint| anywhere.iter().copied().chain(of(endpoint)).collect())
+            .collect();
         let mut tells = vec![false; self.names.all().len()];
-        for opening in self.openings.iter().filter(|opening| self.endpoint(opening).scope != Scope::Read) {
-            opening.required.iter().copied().chain(opening.read()).for_each(|name| tells[id(name).index()] = true);
+        for opening in
+            self.openings.iter().filter(|opening| self.endpoint(opening).scope != Scope::Read)
+        {
+            opening
+                .required
+                .iter()
+                .copied()
+                .chain(opening.read())
+                .for_each(|name| tells[id(name).index()] = true);
         }
         listed.iter_mut().for_each(|names| {
             names.sort_unstable();
             names.dedup();
         });
-        self.endings = self.names.all().iter().map(|name| self.names.endings(name).collect()).collect();
+        self.endings =
+            self.names.all().iter().map(|name| self.names.endings(name).collect()).collect();
         (self.listed, self.tells) = (listed, tells);
     }
 
@@ -414,7 +457,8 @@ impl Table {
         for index in 0..self.openings.len() {
             let Opening { roles, default_type, places_no_order, .. } = &self.openings[index];
             let same = |other: &Opening| {
-                (&other.roles, other.default_type, other.places_no_order) == (roles, *default_type, *places_no_order)
+                (&other.roles, other.default_type, other.places_no_order)
+                    == (roles, *default_type, *places_no_order)
             };
             self.openings[index].reading = self.openings.iter().position(same).unwrap_or(index);
         }
@@ -455,8 +499,8 @@ impl Table {
         !opening.residual && self.endpoint(opening).scope != Scope::Read
     }
 
-    /// Whether every signature that opens one opens the other, with the same scope and the same orders. Where money moves,
-    /// each row is told: it says what moves.
+    /// Whether every signature that opens one opens the other, with the same scope and the same
+    /// orders. Where money moves, each row is told: it says what moves.
     fn tells_the_same(&self, one: &Opening, other: &Opening) -> bool {
         let (row, other_row) = (self.endpoint(one), self.endpoint(other));
         let prefix = self.schemes[row.group].path_prefix;
@@ -465,8 +509,9 @@ impl Table {
                 (!scheme.binding.path || row.path == other_row.path)
                     && (!scheme.binding.method || row.method == other_row.method)
             });
-        let same_orders =
-            row.scope != Scope::Trade || one.reading == other.reading || one.places_no_order && other.places_no_order;
+        let same_orders = row.scope != Scope::Trade
+            || one.reading == other.reading
+            || one.places_no_order && other.places_no_order;
         inseparable
             && one.required_set == other.required_set
             && row.scope == other_row.scope
@@ -484,7 +529,8 @@ fn lines(text: &'static str) -> impl Iterator<Item = &'static str> {
 
 fn parse_endpoint(line: &'static str, schemes: &[Scheme]) -> Endpoint {
     let (row, withheld) = line.strip_prefix('!').map_or((line, false), |row| (row, true));
-    let (row, reason) = row.split_once('#').map_or((line, None), |(row, reason)| (row, Some(reason.trim())));
+    let (row, reason) =
+        row.split_once('#').map_or((line, None), |(row, reason)| (row, Some(reason.trim())));
     let words: Vec<_> = row.split_whitespace().collect();
     let [method, path, scope] = words[..] else { panic!("not METHOD PATH SCOPE: {line}") };
     let method = Method::parse(method).unwrap_or_else(|_| panic!("unknown method: {line}"));
@@ -501,14 +547,18 @@ fn parse_harmless(line: &'static str) -> &'static str {
     }
 }
 
-fn parse_opening(line: &'static str, endpoints: &HashMap<(Method, &'static str), usize>) -> Opening {
+fn parse_opening(
+    line: &'static str,
+    endpoints: &HashMap<(Method, &'static str), usize>,
+) -> Opening {
     let (row, residual) = line.strip_prefix('~').map_or((line, false), |row| (row, true));
     let (row, places_no_order) = row.strip_prefix('-').map_or((row, false), |row| (row, true));
     let row = row.split_once('#').map_or(row, |(row, _)| row);
     let mut words = row.split_whitespace();
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let method = Method::parse(method).unwrap_or_else(|_| panic!("unknown method: {line}"));
-    let endpoint = *endpoints.get(&(method, path)).unwrap_or_else(|| panic!("no such endpoint: {line}"));
+    let endpoint =
+        *endpoints.get(&(method, path)).unwrap_or_else(|| panic!("no such endpoint: {line}"));
     let mut opening = Opening {
         endpoint,
         required: Vec::new(),
@@ -526,11 +576,16 @@ fn parse_opening(line: &'static str, endpoints: &HashMap<(Method, &'static str),
             opening.empty = true;
             continue;
         }
-        let (role, name) = word.split_once('=').map_or((None, word), |(role, name)| (Some(role), name));
+        let (role, name) =
+            word.split_once('=').map_or((None, word), |(role, name)| (Some(role), name));
         let (name, optional) = match name.split_once('?') {
             Some((name, default)) => {
-                assert!(default.is_empty() || role == Some("type"), "only a type has a default: {line}");
-                opening.default_type = Some(default).filter(|default| !default.is_empty()).or(opening.default_type);
+                assert!(
+                    default.is_empty() || role == Some("type"),
+                    "only a type has a default: {line}"
+                );
+                opening.default_type =
+                    Some(default).filter(|default| !default.is_empty()).or(opening.default_type);
                 (name, true)
             }
             None => (name, false),
@@ -578,11 +633,15 @@ mod tests {
     use super::*;
 
     fn table() -> Table {
-        static FACTS: Facts =
-            Facts { schemes: &[Scheme::of("/", Binding::PARAMETERS)], managed: &["timestamp"], ..Facts::PLAIN };
+        static FACTS: Facts = Facts {
+            schemes: &[Scheme::of("/", Binding::PARAMETERS)],
+            managed: &["timestamp"],
+            ..Facts::PLAIN
+        };
         Table::parse(
             &FACTS,
-            "# comment\nDELETE /v/orders trade\nGET /v/orders read\nGET /v/orders/{id} read\nGET /v/orders/all trade # reason\n",
+            "# comment\nDELETE /v/orders trade\nGET /v/orders read\nGET /v/orders/{id} read\nGET \
+             /v/orders/all trade # reason\n",
             "DELETE /v/orders symbol=symbol\n~ GET /v/orders/all\n",
         )
     }

@@ -1,4 +1,5 @@
-//! Upbit: a token for each request, which holds a hash of the parameters and nothing of method and path.
+//! Upbit: a token for each request, which holds a hash of the parameters and nothing of method and
+//! path.
 //!
 //! <https://global-docs.upbit.com/reference/auth>
 
@@ -36,7 +37,8 @@ static FACTS: Facts = Facts {
         path_prefix: "/v1/",
         hosts: &["api.upbit.com", "sg-api.upbit.com", "id-api.upbit.com", "th-api.upbit.com"],
     }],
-    // The token of a login fits every request that takes no parameters: the cancelling of open orders is one.
+    // The token of a login fits every request that takes no parameters: the cancelling of open
+    // orders is one.
     session_grants: &[Scope::Read, Scope::Trade],
     orders: OrderFacts {
         priced: &["limit"],
@@ -48,8 +50,9 @@ static FACTS: Facts = Facts {
     ..Facts::PLAIN
 };
 
-static TABLE: LazyLock<Table> =
-    LazyLock::new(|| Table::parse(&FACTS, include_str!("upbit.scopes"), include_str!("upbit.params")));
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    Table::parse(&FACTS, include_str!("upbit.scopes"), include_str!("upbit.params"))
+});
 
 impl Exchange for Upbit {
     fn facts(&self) -> &'static Facts {
@@ -60,7 +63,13 @@ impl Exchange for Upbit {
         &TABLE
     }
 
-    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+    fn draft(
+        &self,
+        request: &Request,
+        key: &Key,
+        host: &str,
+        stamp: &Stamp,
+    ) -> Result<Draft, Refusal> {
         let place = Place::of(request.method, ParamsIn::Json);
         place.check(request)?;
         let params = named(request)?;
@@ -74,11 +83,14 @@ impl Exchange for Upbit {
             Place::Body(_) => Some(request.params.value().to_json()),
         };
         // Of a body too the hash is that of a query, unescaped.
-        let hashed = if params.is_empty() { None } else { Some(query_raw(request, &TABLE, params)?) };
+        let hashed =
+            if params.is_empty() { None } else { Some(query_raw(request, &TABLE, params)?) };
         let input = token(key, stamp, hashed);
         let bearer = jwt::token("Bearer ", &input);
-        let draft = Draft::new(request, key, stamp, input, Encoding::Base64Url, url).header("Authorization", bearer);
-        let draft = if body.is_some() { draft.header("Content-Type", "application/json") } else { draft };
+        let draft = Draft::new(request, key, stamp, input, Encoding::Base64Url, url)
+            .header("Authorization", bearer);
+        let draft =
+            if body.is_some() { draft.header("Content-Type", "application/json") } else { draft };
         Ok(draft.body(body))
     }
 
@@ -87,11 +99,13 @@ impl Exchange for Upbit {
         let input = token(key, stamp, None);
         let bearer = jwt::token("Bearer ", &input);
         let url = "wss://api.upbit.com/websocket/v1/private";
-        Ok(SessionDraft::new(key, stamp, input, Encoding::Base64Url, url).header("Authorization", bearer))
+        Ok(SessionDraft::new(key, stamp, input, Encoding::Base64Url, url)
+            .header("Authorization", bearer))
     }
 
     fn cost<'a>(&self, order: &'a Order<'_>) -> Option<&'a str> {
-        // A market buy: what it costs stands as its price. A price beside the other types that keep to none is a second size.
+        // A market buy: what it costs stands as its price. A price beside the other types that keep
+        // to none is a second size.
         order.price.as_deref().filter(|_| order.kind.as_deref() != Some("limit"))
     }
 
@@ -105,7 +119,8 @@ impl Exchange for Upbit {
 /// What is signed: header and claims.
 fn token(key: &Key, stamp: &Stamp, hashed: Option<String>) -> String {
     let header = Value::object([("alg", "HS256".into()), ("typ", "JWT".into())]);
-    let mut claims = vec![("access_key", key.api_key.as_str().into()), ("nonce", stamp.uuid().into())];
+    let mut claims =
+        vec![("access_key", key.api_key.as_str().into()), ("nonce", stamp.uuid().into())];
     if let Some(hashed) = hashed {
         claims.push(("query_hash", text::hex(Sha512::digest(hashed)).into()));
         claims.push(("query_hash_alg", "SHA512".into()));

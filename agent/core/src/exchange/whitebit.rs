@@ -31,14 +31,20 @@ static FACTS: Facts = Facts {
     documentation: "https://docs.whitebit.com/private/http-auth/",
     algorithms: &[Algorithm::HmacSha512],
     nonce: Nonce::Increasing(NonceUnit::Milliseconds),
-    hosts: &[Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["whitebit.com", "whitebit.eu"] }],
+    hosts: &[Hosts {
+        environment: Environment::Production,
+        path_prefix: "/",
+        hosts: &["whitebit.com", "whitebit.eu"],
+    }],
     managed: &["nonceWindow", "request"],
     session_grants: &[Scope::Read, Scope::Trade],
     orders: OrderFacts {
         priced: &["", "limit", "oco", "stop-limit"],
         unpriced: &["market", "stop-market", "trigger-market"],
         quoted: &["market", "stop-market"],
-        whole: Whole::No("https://docs.whitebit.com/private/http-trade-v4/: every order has an amount"),
+        whole: Whole::No(
+            "https://docs.whitebit.com/private/http-trade-v4/: every order has an amount",
+        ),
         resizing: &[Mark::of("total")],
         repricing: &[Mark::of("bboRole")],
         legs: &["stopLoss", "stop_limit_price", "takeProfit"],
@@ -47,8 +53,9 @@ static FACTS: Facts = Facts {
     ..Facts::PLAIN
 };
 
-static TABLE: LazyLock<Table> =
-    LazyLock::new(|| Table::parse(&FACTS, include_str!("whitebit.scopes"), include_str!("whitebit.params")));
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    Table::parse(&FACTS, include_str!("whitebit.scopes"), include_str!("whitebit.params"))
+});
 
 impl Exchange for Whitebit {
     fn facts(&self) -> &'static Facts {
@@ -59,7 +66,13 @@ impl Exchange for Whitebit {
         &TABLE
     }
 
-    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+    fn draft(
+        &self,
+        request: &Request,
+        key: &Key,
+        host: &str,
+        stamp: &Stamp,
+    ) -> Result<Draft, Refusal> {
         Place::Body(ParamsIn::Json).check(request)?;
         let mut members = vec![
             ("request".to_owned(), Value::String(request.path.to_string())),
@@ -86,7 +99,8 @@ impl Exchange for Whitebit {
     }
 
     fn unit(&self, order: &Order<'_>) -> Unit {
-        // What a market order takes counts in the quote asset where it buys, in the base asset where it sells.
+        // What a market order takes counts in the quote asset where it buys, in the base asset
+        // where it sells.
         if order.quote.is_some() && order.side.as_deref() != Some("buy") {
             return Unit::Unknown("its size is in the base asset, unless it buys");
         }

@@ -25,10 +25,15 @@ pub struct Woo;
 static FACTS: Facts = Facts {
     name: "woo",
     documentation: "https://docs.woox.io/#authentication",
-    // What the exchange verifies of v1 are the parameters sorted by name, so that no text can be cut into others.
+    // What the exchange verifies of v1 are the parameters sorted by name, so that no text can be
+    // cut into others.
     schemes: &[Scheme::of("/v1/", Binding::PARAMETERS), Scheme::FULL],
     hosts: &[
-        Hosts { environment: Environment::Production, path_prefix: "/", hosts: &["api.woox.io", "api.woo.org"] },
+        Hosts {
+            environment: Environment::Production,
+            path_prefix: "/",
+            hosts: &["api.woox.io", "api.woo.org"],
+        },
         Hosts {
             environment: Environment::Testnet,
             path_prefix: "/",
@@ -39,12 +44,15 @@ static FACTS: Facts = Facts {
         priced: &["FOK", "IOC", "LIMIT", "POST_ONLY"],
         unpriced: &["ASK", "BID", "MARKET"],
         quoted: &["MARKET"],
-        // Orders of these kinds have a quantity. The type CLOSE_POSITION, of an order inside one, is on no list.
+        // Orders of these kinds have a quantity. The type CLOSE_POSITION, of an order inside one,
+        // is on no list.
         whole: Whole::By(
             &[Mark::of("algoType").unless(&["BRACKET", "OCO", "STOP", "TRAILING_STOP"])],
-            "https://docs.woox.io/#send-algo-order: a quantity is only optional for POSITIONAL_TP_SL",
+            "https://docs.woox.io/#send-algo-order: a quantity is only optional for \
+             POSITIONAL_TP_SL",
         ),
-        // A stop of the type LIMIT keeps to its price. The other kinds trail, or bring orders of their own.
+        // A stop of the type LIMIT keeps to its price. The other kinds trail, or bring orders of
+        // their own.
         repricing: &[
             Mark::of("algoType").unless(&["STOP"]),
             Mark::of("bidAskLevel"),
@@ -71,7 +79,13 @@ impl Exchange for Woo {
         &TABLE
     }
 
-    fn draft(&self, request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
+    fn draft(
+        &self,
+        request: &Request,
+        key: &Key,
+        host: &str,
+        stamp: &Stamp,
+    ) -> Result<Draft, Refusal> {
         let v1 = request.path.as_str().starts_with("/v1/");
         let place = match request.method {
             Method::Get => Place::Query,
@@ -92,7 +106,12 @@ impl Exchange for Woo {
         let message = if v1 {
             format!("{text}|{now}")
         } else {
-            format!("{now}{}{}{query}{}", request.method, request.path, body.as_deref().unwrap_or_default())
+            format!(
+                "{now}{}{}{query}{}",
+                request.method,
+                request.path,
+                body.as_deref().unwrap_or_default()
+            )
         };
         let url = format!("https://{host}{}{query}", request.path);
         let mut draft = Draft::new(request, key, stamp, message, Encoding::Hex, url)
@@ -127,7 +146,16 @@ impl Exchange for Woo {
 
     fn quote_asset<'a>(&self, order: &'a Order<'_>) -> Result<&'a str, &'static str> {
         // `SPOT_BTC_USDT`, `PERP_BTC_USDT`: sized in the base asset both.
-        match order.symbol.as_deref().ok_or("it names no symbol")?.split('_').collect::<Vec<_>>()[..] {
+        match order
+            .symbol
+            .as_deref()
+            .ok_or(
+                "it names no \
+                                             symbol",
+            )?
+            .split('_')
+            .collect::<Vec<_>>()[..]
+        {
             [_, _, quote] => Ok(quote),
             _ => Err("its symbol is no pair of assets"),
         }

@@ -1,6 +1,8 @@
-//! The size of an order and its worth, where its own numbers say them, by rules that hold on every exchange.
+//! The size of an order and its worth, where its own numbers say them, by rules that hold on every
+//! exchange.
 //!
-//! A number counts only where the exchange is known to use it: everything else is no size and no price.
+//! A number counts only where the exchange is known to use it: everything else is no size and no
+//! price.
 
 use std::borrow::Cow;
 
@@ -9,7 +11,8 @@ use crate::exchange::order::Order;
 use crate::exchange::order_facts::Unit;
 use crate::exchange::recipe::Exchange;
 
-/// The order's size in the base asset (for a contract: in contracts); `Err` says why it cannot be known.
+/// The order's size in the base asset (for a contract: in contracts); `Err` says why it cannot be
+/// known.
 pub fn size(exchange: &dyn Exchange, order: &Order<'_>) -> Result<Amount, String> {
     let order = &readable(exchange, order)?;
     check_size(exchange, order)?;
@@ -23,8 +26,12 @@ pub fn size(exchange: &dyn Exchange, order: &Order<'_>) -> Result<Amount, String
     }
 }
 
-/// What one order is worth at most, with all its legs: asset and amount; `Err` says why it cannot be known.
-pub fn notional<'a>(exchange: &dyn Exchange, order: &'a Order<'_>) -> Result<(&'a str, Amount), String> {
+/// What one order is worth at most, with all its legs: asset and amount; `Err` says why it cannot
+/// be known.
+pub fn notional<'a>(
+    exchange: &dyn Exchange,
+    order: &'a Order<'_>,
+) -> Result<(&'a str, Amount), String> {
     let asset = exchange.quote_asset(order)?;
     let order = &readable(exchange, order)?;
     check_size(exchange, order)?;
@@ -41,7 +48,9 @@ pub fn notional<'a>(exchange: &dyn Exchange, order: &'a Order<'_>) -> Result<(&'
     let kind = order.kind.as_deref().unwrap_or_default();
     if in_quote {
         if !facts.quoted.contains(&kind) {
-            return Err(format!("an order of the type {kind:?} is not known to be sized in the quote asset"));
+            return Err(format!(
+                "an order of the type {kind:?} is not known to be sized in the quote asset"
+            ));
         }
         // How much of the base asset a leg is for is not in the order.
         if let Some(leg) = facts.legs.iter().find(|name| order.member(name).is_some()) {
@@ -56,11 +65,14 @@ pub fn notional<'a>(exchange: &dyn Exchange, order: &'a Order<'_>) -> Result<(&'
     if !facts.priced.contains(&kind) {
         return Err(format!("an order of the type {kind:?} does not keep to a price"));
     }
-    let (quantity, price) = (quantity(exchange, order)?, order.price.as_deref().ok_or("it has no price")?);
+    let (quantity, price) =
+        (quantity(exchange, order)?, order.price.as_deref().ok_or("it has no price")?);
     // A price of zero is the market's on some exchanges.
     let price = above_zero("the price", price)?;
     let mut total = quantity.checked_mul_up(price).ok_or("it has too many digits")?;
-    for (name, price) in facts.legs.iter().filter_map(|name| Some((name, order.member(name)?.scalar()))) {
+    for (name, price) in
+        facts.legs.iter().filter_map(|name| Some((name, order.member(name)?.scalar())))
+    {
         let price = number(name, price.ok_or_else(|| format!("{name} is no number"))?)?;
         let worth = quantity.checked_mul_up(price);
         total = worth.and_then(|worth| total.checked_add(worth)).ok_or("it has too many digits")?;
@@ -69,12 +81,16 @@ pub fn notional<'a>(exchange: &dyn Exchange, order: &'a Order<'_>) -> Result<(&'
 }
 
 /// The order as the exchange reads it; `Err` where a part of it is read by nobody here.
-fn readable<'a>(exchange: &dyn Exchange, order: &'a Order<'_>) -> Result<Cow<'a, Order<'a>>, String> {
+fn readable<'a>(
+    exchange: &dyn Exchange,
+    order: &'a Order<'_>,
+) -> Result<Cow<'a, Order<'a>>, String> {
     if let Some(flaw) = &order.flaw {
         return Err(flaw.clone());
     }
     let reads_less = exchange.facts().orders.empty_is_absent;
-    let order = if reads_less { Cow::Owned(order.without_empty_texts()) } else { Cow::Borrowed(order) };
+    let order =
+        if reads_less { Cow::Owned(order.without_empty_texts()) } else { Cow::Borrowed(order) };
     if order.attached(exchange.facts().orders.flags) {
         return Err("it carries further orders, which are not judged".to_owned());
     }
@@ -94,7 +110,8 @@ fn check_size(exchange: &dyn Exchange, order: &Order<'_>) -> Result<(), String> 
         return Err("it has two sizes".to_owned());
     }
     let kind = order.kind.as_deref().unwrap_or_default();
-    let known = [facts.priced, facts.unpriced, facts.quoted].iter().any(|types| types.contains(&kind));
+    let known =
+        [facts.priced, facts.unpriced, facts.quoted].iter().any(|types| types.contains(&kind));
     // A row without types has none, and one with types has one.
     if order.typed == kind.is_empty() || order.typed && !known {
         return Err(format!("{kind:?} is not one of the order types that are known"));
@@ -121,14 +138,26 @@ fn number(what: &str, text: &str) -> Result<Amount, String> {
 /// What stands behind the separator of `BASE-QUOTE`; a symbol with more parts is no pair.
 pub fn quote_of(symbol: Option<&str>, separator: char) -> Result<&str, &'static str> {
     match symbol.ok_or("it names no symbol")?.split_once(separator) {
-        Some((base, quote)) if !base.is_empty() && !quote.is_empty() && !quote.contains(separator) => Ok(quote),
+        Some((base, quote))
+            if !base.is_empty() && !quote.is_empty() && !quote.contains(separator) =>
+        {
+            Ok(quote)
+        }
         _ => Err("its symbol is no pair of assets"),
     }
 }
 
-/// The quote asset of a symbol without a separator: the longest of these that it ends in, as it stands there.
-pub fn ending_in(symbol: Option<&str>, quotes: &[&'static str]) -> Result<&'static str, &'static str> {
+/// The quote asset of a symbol without a separator: the longest of these that it ends in, as it
+/// stands there.
+pub fn ending_in(
+    symbol: Option<&str>,
+    quotes: &[&'static str],
+) -> Result<&'static str, &'static str> {
     let symbol = symbol.ok_or("it names no symbol")?;
-    let endings = quotes.iter().filter(|quote| symbol.len() > quote.len() && symbol.ends_with(**quote));
-    endings.max_by_key(|quote| quote.len()).copied().ok_or("the quote asset of its symbol is not known")
+    let endings =
+        quotes.iter().filter(|quote| symbol.len() > quote.len() && symbol.ends_with(**quote));
+    endings
+        .max_by_key(|quote| quote.len())
+        .copied()
+        .ok_or("the quote asset of its symbol is not known")
 }

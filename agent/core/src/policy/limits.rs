@@ -1,4 +1,5 @@
-//! Limits on orders and transfers: what a request may be worth, and what it adds to the day's windows.
+//! Limits on orders and transfers: what a request may be worth, and what it adds to the day's
+//! windows.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +13,8 @@ use crate::refusal::Code;
 use crate::scope::{Scope, Scopes};
 use crate::transfer::Transfer;
 
-/// What the name of a window begins with that counts what is transferred or withdrawn of one asset, for all clients together.
+/// What the name of a window begins with that counts what is transferred or withdrawn of one asset,
+/// for all clients together.
 pub const TRANSFERS: &str = "transfer/";
 
 /// Checks symbols, quantities and notional of every order a request places; returns what to count.
@@ -24,8 +26,10 @@ pub(super) fn orders(
     if !is_limited(client) {
         return Ok(Vec::new());
     }
-    let denied = |field| move |message: String| Denied::new(client.rule(field), Code::PolicyLimit, message);
-    let unreadable = |reason| denied("symbols")(format!("this client has limits on orders, and {reason}"));
+    let denied =
+        |field| move |message: String| Denied::new(client.rule(field), Code::PolicyLimit, message);
+    let unreadable =
+        |reason| denied("symbols")(format!("this client has limits on orders, and {reason}"));
     let orders = classified.orders.as_ref().map_err(unreadable)?;
     let mut totals: Vec<(&str, Amount)> = Vec::new();
     for order in orders {
@@ -43,19 +47,25 @@ pub(super) fn orders(
     for (asset, total) in totals {
         let window = || ["client/", &client.name, "/", asset].concat();
         let spend = against(&client.limits[asset], window, asset, total).map_err(|message| {
-            Denied::new(format!("[client.{}.limit.{asset}]", client.name), Code::PolicyLimit, message)
+            Denied::new(
+                format!("[client.{}.limit.{asset}]", client.name),
+                Code::PolicyLimit,
+                message,
+            )
         })?;
         spends.extend(spend);
     }
     Ok(spends)
 }
 
-/// In a session that trades, orders carry no signature and nothing is counted: a client with limits gets none.
+/// In a session that trades, orders carry no signature and nothing is counted: a client with limits
+/// gets none.
 pub(super) fn session(client: &Client, effective: Scopes) -> Result<(), Denied> {
     if !is_limited(client) || !effective.contains(Scope::Trade) {
         return Ok(());
     }
-    let message = "orders of this session would need no signature, and this client has limits on orders";
+    let message =
+        "orders of this session would need no signature, and this client has limits on orders";
     Err(Denied::new(client.rule("limit"), Code::PolicyLimit, message))
 }
 
@@ -63,8 +73,12 @@ fn is_limited(client: &Client) -> bool {
     client.symbols.is_some() || !client.max_quantity.is_empty() || !client.limits.is_empty()
 }
 
-/// Checks one transfer against `[transfer.ASSET]`; returns what to count and how many approvers it needs.
-pub(super) fn transfer(policy: &Policy, transfer: &Transfer) -> Result<(Option<Spend>, u32), Denied> {
+/// Checks one transfer against `[transfer.ASSET]`; returns what to count and how many approvers it
+/// needs.
+pub(super) fn transfer(
+    policy: &Policy,
+    transfer: &Transfer,
+) -> Result<(Option<Spend>, u32), Denied> {
     let deny = |rule: String, message: String| Err(Denied::new(rule, Code::PolicyLimit, message));
     let Some(asset) = &transfer.asset else {
         return deny(
@@ -73,21 +87,29 @@ pub(super) fn transfer(policy: &Policy, transfer: &Transfer) -> Result<(Option<S
         );
     };
     let Some(amount) = transfer.amount else {
-        return deny(format!("[transfer.{asset}]"), "the amount that moves is not a plain decimal".to_owned());
+        return deny(
+            format!("[transfer.{asset}]"),
+            "the amount that moves is not a plain decimal".to_owned(),
+        );
     };
     let Some(limits) = policy.transfers.get(asset) else {
         return deny("[transfer]".to_owned(), format!("no [transfer.{asset}] allows it"));
     };
     let limit = SpendLimit { per_request: limits.per_request, per_day: limits.per_day };
-    let spend = against(&limit, || format!("{TRANSFERS}{asset}"), asset, amount)
-        .map_err(|message| Denied::new(format!("[transfer.{asset}]"), Code::PolicyLimit, message))?;
+    let spend =
+        against(&limit, || format!("{TRANSFERS}{asset}"), asset, amount).map_err(|message| {
+            Denied::new(format!("[transfer.{asset}]"), Code::PolicyLimit, message)
+        })?;
     let steps = limits.approvers.iter().filter(|step| amount > step.above);
     Ok((spend, steps.map(|step| step.count).max().unwrap_or(0)))
 }
 
 fn check_symbol(client: &Client, exchange: &dyn Exchange, order: &Order<'_>) -> Result<(), String> {
     if let Some(mark) = exchange.facts().other_symbols.iter().find(|mark| order.carries(mark)) {
-        return Err(format!("{} may name another instrument than the one that is judged", mark.name));
+        return Err(format!(
+            "{} may name another instrument than the one that is judged",
+            mark.name
+        ));
     }
     let Some(allowed) = &client.symbols else { return Ok(()) };
     if let Some(flaw) = order.flaw.as_ref().filter(|_| order.sized) {
@@ -99,7 +121,9 @@ fn check_symbol(client: &Client, exchange: &dyn Exchange, order: &Order<'_>) -> 
     match &order.symbol {
         Some(symbol) if allowed.contains(symbol.as_ref()) => Ok(()),
         Some(symbol) => Err(format!("the symbol {symbol:?} is not among the client's symbols")),
-        None => Err("the request names no symbol, and the client may use some symbols only".to_owned()),
+        None => {
+            Err("the request names no symbol, and the client may use some symbols only".to_owned())
+        }
     }
 }
 
@@ -112,12 +136,19 @@ fn check_attached_symbols(
     let refused = |symbol: &str| !allowed.contains(symbol);
     match order.attached_symbols(exchange.table()) {
         Some(symbols) if !symbols.iter().any(|symbol| refused(symbol)) => Ok(()),
-        Some(_) => Err("an order inside the order is for a symbol that is not among the client's symbols".to_owned()),
+        Some(_) => {
+            Err("an order inside the order is for a symbol that is not among the client's symbols"
+                .to_owned())
+        }
         None => Err("the order carries further orders that cannot be read".to_owned()),
     }
 }
 
-fn check_quantity(client: &Client, exchange: &dyn Exchange, order: &Order<'_>) -> Result<(), String> {
+fn check_quantity(
+    client: &Client,
+    exchange: &dyn Exchange,
+    order: &Order<'_>,
+) -> Result<(), String> {
     if client.max_quantity.is_empty() {
         return Ok(());
     }
@@ -125,22 +156,32 @@ fn check_quantity(client: &Client, exchange: &dyn Exchange, order: &Order<'_>) -
         return Err("the request names no symbol, and the client has quantity limits".to_owned());
     };
     let Some(limit) = client.max_quantity.get(symbol.as_ref()) else {
-        // An exchange may know an instrument by several names: only a listed one is certainly another.
-        let listed = client.symbols.as_ref().is_some_and(|symbols| symbols.contains(symbol.as_ref()));
-        let unlisted = || format!("max_quantity does not name {symbol:?}, and the client has no list of symbols");
+        // An exchange may know an instrument by several names: only a listed one is certainly
+        // another.
+        let listed =
+            client.symbols.as_ref().is_some_and(|symbols| symbols.contains(symbol.as_ref()));
+        let unlisted = || {
+            format!("max_quantity does not name {symbol:?}, and the client has no list of symbols")
+        };
         return if listed { Ok(()) } else { Err(unlisted()) };
     };
-    let quantity = worth::size(exchange, order)
-        .map_err(|reason| format!("the size of the order of {symbol} cannot be known from the request: {reason}"))?;
+    let quantity = worth::size(exchange, order).map_err(|reason| {
+        format!("the size of the order of {symbol} cannot be known from the request: {reason}")
+    })?;
     if quantity > *limit {
         return Err(format!("the quantity {quantity} of {symbol} is above max_quantity {limit}"));
     }
     Ok(())
 }
 
-fn notional<'a>(client: &Client, exchange: &dyn Exchange, order: &'a Order<'_>) -> Result<(&'a str, Amount), String> {
-    let (asset, amount) = worth::notional(exchange, order)
-        .map_err(|reason| format!("the worth of the order cannot be known from the request: {reason}"))?;
+fn notional<'a>(
+    client: &Client,
+    exchange: &dyn Exchange,
+    order: &'a Order<'_>,
+) -> Result<(&'a str, Amount), String> {
+    let (asset, amount) = worth::notional(exchange, order).map_err(|reason| {
+        format!("the worth of the order cannot be known from the request: {reason}")
+    })?;
     if client.limits.contains_key(asset) {
         Ok((asset, amount))
     } else {
@@ -148,7 +189,10 @@ fn notional<'a>(client: &Client, exchange: &dyn Exchange, order: &'a Order<'_>) 
     }
 }
 
-fn add<'a>(totals: &mut Vec<(&'a str, Amount)>, (asset, amount): (&'a str, Amount)) -> Result<(), String> {
+fn add<'a>(
+    totals: &mut Vec<(&'a str, Amount)>,
+    (asset, amount): (&'a str, Amount),
+) -> Result<(), String> {
     let too_long = || "the sum of the orders has too many digits".to_owned();
     match totals.iter_mut().find(|(known, _)| *known == asset) {
         Some((_, total)) => *total = total.checked_add(amount).ok_or_else(too_long)?,

@@ -48,7 +48,8 @@ impl Buckets {
         let allowed = match bucket {
             Some(bucket) => bucket.take(now_ms),
             None => {
-                // The rate changed at a reload: start with an empty bucket, so that reloading is no way around it.
+                // The rate changed at a reload: start with an empty bucket, so that reloading is no
+                // way around it.
                 self.0.insert(client.to_owned(), Bucket { rate, level: 0, seen_ms: now_ms });
                 false
             }
@@ -70,7 +71,10 @@ impl Bucket {
         let passed = now_ms.saturating_sub(self.seen_ms);
         self.seen_ms = self.seen_ms.max(now_ms);
         let capacity = u64::from(self.rate.count) * self.rate.per_ms;
-        self.level = passed.saturating_mul(u64::from(self.rate.count)).saturating_add(self.level).min(capacity);
+        self.level = passed
+            .saturating_mul(u64::from(self.rate.count))
+            .saturating_add(self.level)
+            .min(capacity);
         let Some(left) = self.level.checked_sub(self.rate.per_ms) else { return false };
         self.level = left;
         true
@@ -113,7 +117,10 @@ mod tests {
         assert!(rates.take(&bot, 1_000).is_ok(), "and takes nothing from the other");
         let unlimited = Client { rate: None, ..client(1) };
         assert!(rates.take(&unlimited, 1_000).is_ok());
-        assert!((0..1_000).any(|_| rates.take_unjudged(&unlimited, 1_000).is_err()), "every client has one");
+        assert!(
+            (0..1_000).any(|_| rates.take_unjudged(&unlimited, 1_000).is_err()),
+            "every client has one"
+        );
     }
 
     #[test]

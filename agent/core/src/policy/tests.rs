@@ -39,7 +39,8 @@ fn amount(text: &str) -> Amount {
 
 fn decide(policy: &Policy, client: &Client, line: &str) -> Result<Vec<Spend>, Code> {
     let request = request(line);
-    let classified = classify(&Fake, Algorithm::HmacSha256, &request).map_err(|refusal| refusal.code)?;
+    let classified =
+        classify(&Fake, Algorithm::HmacSha256, &request).map_err(|refusal| refusal.code)?;
     match policy.decide(client, &key(Scope::ALL), &Fake, &classified) {
         Decision::Allow { spends, .. } => Ok(spends),
         Decision::Ask { .. } => Err(Code::ApprovalRequired),
@@ -47,7 +48,8 @@ fn decide(policy: &Policy, client: &Client, line: &str) -> Result<Vec<Spend>, Co
     }
 }
 
-const ORDER: &str = r#"POST /order {"symbol":"BTCUSDT","side":"BUY","type":"LIMIT","quantity":"0.01","price":"30000"}"#;
+const ORDER: &str = r#"POST /order {"symbol":"BTCUSDT","side":"BUY","type":"LIMIT",
+    "quantity":"0.01","price":"30000"}"#;
 
 #[test]
 fn scopes_are_a_set_and_all_effective_ones_are_needed() {
@@ -62,16 +64,36 @@ fn scopes_are_a_set_and_all_effective_ones_are_needed() {
         // The signature of reading an order is the signature of cancelling it.
         (&[Read], r#"GET /order {"symbol":"BTCUSDT"}"#, Err(Code::PolicyEffectiveScope)),
         (&[Read, Trade], r#"GET /order {"symbol":"BTCUSDT"}"#, Ok(())),
-        (&[Read, Trade], r#"GET /account {"coin":"BTC","amount":"1","address":"x"}"#, Err(Code::PolicyEffectiveScope)),
-        (&[Read, Trade], r#"GET /account {"asset":"BTC","amount":"1"}"#, Err(Code::PolicyEffectiveScope)),
-        (&[Read, Trade, Withdraw], r#"POST /move {"asset":"BTC","amount":"1"}"#, Err(Code::PolicyScope)),
-        (&[Read, Transfer], r#"POST /withdraw {"coin":"BTC","amount":"1","address":"x"}"#, Err(Code::PolicyScope)),
+        (
+            &[Read, Trade],
+            r#"GET /account {"coin":"BTC","amount":"1","address":"x"}"#,
+            Err(Code::PolicyEffectiveScope),
+        ),
+        (
+            &[Read, Trade],
+            r#"GET /account {"asset":"BTC","amount":"1"}"#,
+            Err(Code::PolicyEffectiveScope),
+        ),
+        (
+            &[Read, Trade, Withdraw],
+            r#"POST /move {"asset":"BTC","amount":"1"}"#,
+            Err(Code::PolicyScope),
+        ),
+        (
+            &[Read, Transfer],
+            r#"POST /withdraw {"coin":"BTC","amount":"1","address":"x"}"#,
+            Err(Code::PolicyScope),
+        ),
         (&[Read], "GET /unknown", Err(Code::RequestUnknownEndpoint)),
         (&[Read], r#"GET /account {"SYMBOL":"x"}"#, Err(Code::RequestAmbiguous)),
         (&[Read], r#"GET /account {"coin":{"address":"y"}}"#, Err(Code::RequestMalformed)),
         (&[Read], r#"GET /account {"x":{"address":"y"}}"#, Err(Code::RequestForbiddenParameter)),
         // Whatever a client holds.
-        (&[Read, Trade, Transfer, Withdraw], r#"GET /order {"address":"y"}"#, Err(Code::RequestForbiddenParameter)),
+        (
+            &[Read, Trade, Transfer, Withdraw],
+            r#"GET /order {"address":"y"}"#,
+            Err(Code::RequestForbiddenParameter),
+        ),
     ];
     for (scopes, line, expected) in cases {
         let found = decide(&policy, &client(scopes), line).map(|_| ());
@@ -87,14 +109,17 @@ fn a_symbol_is_a_listed_one_byte_for_byte() {
     trader.symbols = Some(listed.map(str::to_owned).into());
     trader.max_quantity = [("龙虾USDT".to_owned(), amount("1"))].into();
     let order = |symbol: &str, quantity| {
-        let text = r#"POST /order {"symbol":"_","side":"BUY","type":"LIMIT","quantity":"QUANTITY","price":"1"}"#;
-        decide(&policy, &trader, &text.replace("QUANTITY", quantity).replace('_', symbol)).map(|_| ())
+        let text = r#"POST /order {"symbol":"_","side":"BUY","type":"LIMIT","quantity":"QUANTITY",
+            "price":"1"}"#;
+        decide(&policy, &trader, &text.replace("QUANTITY", quantity).replace('_', symbol))
+            .map(|_| ())
     };
     for symbol in listed {
         assert_eq!(order(symbol, "1"), Ok(()), "{symbol}");
     }
     assert_eq!(order("龙虾USDT", "1.1"), Err(Code::PolicyLimit));
-    // Full-width, Cyrillic, another sign, a sign and its stroke apart, one that is not seen, another case.
+    // Full-width, Cyrillic, another sign, a sign and its stroke apart, one that is not seen,
+    // another case.
     for alike in [
         "ＢＴＣＵＳＤＴ",
         "ВТСUSDT",
@@ -118,7 +143,9 @@ fn a_client_uses_its_own_keys_within_the_keys_scopes() {
     let classified = classify(&Fake, Algorithm::HmacSha256, &request).expect("classified");
     let mut bot = client(&[Scope::Trade]);
     let read_only = policy.decide(&bot, &key([Scope::Read]), &Fake, &classified);
-    assert!(matches!(read_only, Decision::Deny(denied) if denied.refusal.code == Code::PolicyScope));
+    assert!(
+        matches!(read_only, Decision::Deny(denied) if denied.refusal.code == Code::PolicyScope)
+    );
     bot.keys.clear();
     let foreign = policy.decide(&bot, &key(Scope::ALL), &Fake, &classified);
     assert!(matches!(foreign, Decision::Deny(denied) if denied.refusal.code == Code::KeyUnknown));
@@ -151,11 +178,16 @@ fn symbols_and_quantities_are_judged() {
         (r#"DELETE /order {"symbol":"ETHUSDT"}"#.to_owned(), false),
         ("POST /opaque {}".to_owned(), false),
         (
-            r#"POST /batch {"orders":[{"symbol":"BTCUSDT","quantity":"0.1"},{"symbol":"ETHUSDT","quantity":"1"}]}"#
+            r#"POST /batch {"orders":[{"symbol":"BTCUSDT","quantity":"0.1"},{"symbol":"ETHUSDT",
+                "quantity":"1"}]}"#
                 .to_owned(),
             false,
         ),
-        (r#"POST /batch {"orders":"[{\"symbol\":\"BTCUSDT\",\"quantity\":\"0.1\"}]"}"#.to_owned(), true),
+        (
+            r#"POST /batch {"orders":"[{\"symbol\":\"BTCUSDT\",\"quantity\":\"0.1\"}]"}"#
+                .to_owned(),
+            true,
+        ),
         (r#"POST /batch {"orders":7}"#.to_owned(), false),
     ];
     for (line, allowed) in cases {
@@ -164,7 +196,11 @@ fn symbols_and_quantities_are_judged() {
         assert!(found.is_ok() || found == Err(Code::PolicyLimit), "{line}");
     }
     let twice = r#"POST /batch {"orders":"[{\"symbol\":\"BTCUSDT\",\"symbol\":\"X\",\"quantity\":\"0.1\"}]"}"#;
-    assert_eq!(decide(&Policy::default(), &bot, twice), Err(Code::RequestMalformed), "a name twice in a text");
+    assert_eq!(
+        decide(&Policy::default(), &bot, twice),
+        Err(Code::RequestMalformed),
+        "a name twice in a text"
+    );
 }
 
 #[test]
@@ -173,16 +209,25 @@ fn notional_is_limited_or_the_order_refused() {
     let limit = SpendLimit { per_request: Some(amount("500")), per_day: Some(amount("1000")) };
     bot.limits = [("USDT".to_owned(), limit)].into();
     let order = |quantity: &str| {
-        format!(r#"POST /order {{"symbol":"B","side":"BUY","type":"LIMIT","quantity":"{quantity}","price":"100"}}"#)
+        format!(
+            r#"POST /order {{"symbol":"B","side":"BUY","type":"LIMIT","quantity":"{quantity}",
+                "price":"100"}}"#
+        )
     };
-    let spend = Spend { window: "client/bot/USDT".to_owned(), amount: amount("500"), cap: amount("1000") };
+    let spend =
+        Spend { window: "client/bot/USDT".to_owned(), amount: amount("500"), cap: amount("1000") };
     assert_eq!(decide(&Policy::default(), &bot, &order("5")), Ok(vec![spend]));
     for quantity in ["5.01", "1e1", "01", "", "0x5"] {
-        assert_eq!(decide(&Policy::default(), &bot, &order(quantity)), Err(Code::PolicyLimit), "{quantity}");
+        assert_eq!(
+            decide(&Policy::default(), &bot, &order(quantity)),
+            Err(Code::PolicyLimit),
+            "{quantity}"
+        );
     }
     let market = r#"POST /order {"symbol":"B","side":"BUY","type":"MARKET","quantity":"1"}"#;
     assert_eq!(decide(&Policy::default(), &bot, market), Err(Code::PolicyLimit));
-    let batch = r#"POST /batch {"orders":[{"symbol":"B","quantity":"3","price":"100"},{"symbol":"B","quantity":"3","price":"100"}]}"#;
+    let batch = r#"POST /batch {"orders":[{"symbol":"B","quantity":"3","price":"100"},{"symbol":"B",
+        "quantity":"3","price":"100"}]}"#;
     assert_eq!(decide(&Policy::default(), &bot, batch), Err(Code::PolicyLimit), "the sum counts");
 }
 
@@ -200,8 +245,11 @@ fn transfers_need_a_rule_and_withdrawals_an_exact_destination() {
         address: "bc1q".to_owned(),
         memo: None,
     };
-    let nowhere_named =
-        Destination { network: NO_NETWORK.to_owned(), address: "named".to_owned(), ..destination.clone() };
+    let nowhere_named = Destination {
+        network: NO_NETWORK.to_owned(),
+        address: "named".to_owned(),
+        ..destination.clone()
+    };
     let policy = Policy {
         destinations: vec![destination, nowhere_named],
         transfers: [("BTC".to_owned(), rule)].into(),

@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 use ssh_key::PublicKey;
 
 use super::Text;
-use crate::approval::{self, Approver, AttestedKey, NotAnApproval, Statement, Touch, TouchProof, verify};
+use crate::approval::{
+    self, Approver, AttestedKey, NotAnApproval, Statement, Touch, TouchProof, verify,
+};
 
 /// An approver agreed to one request. Synced before it counts.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -36,7 +38,11 @@ pub struct Approval<'a> {
 
 impl<'a> Approval<'a> {
     /// The record of an approval of this request.
-    pub fn of(approval: &'a approval::Approval, request_id: &'a str, statement: &'a Statement) -> Self {
+    pub fn of(
+        approval: &'a approval::Approval,
+        request_id: &'a str,
+        statement: &'a Statement,
+    ) -> Self {
         let attested = match &approval.touch {
             Touch::Attested(attested) => Some(attested),
             Touch::InSignature => None,
@@ -57,7 +63,8 @@ impl<'a> Approval<'a> {
     /// Verifies the approval, years later: the key, its attestation and the signed bytes stand
     /// beside it.
     pub fn verify(&self) -> Result<(), NotAnApproval> {
-        let key = PublicKey::from_openssh(&self.public_key).map_err(|_| NotAnApproval::Malformed)?;
+        let key =
+            PublicKey::from_openssh(&self.public_key).map_err(|_| NotAnApproval::Malformed)?;
         let statement = Statement::parse(&self.statement).ok_or(NotAnApproval::Malformed)?;
         if statement.request_id != self.request_id {
             return Err(NotAnApproval::Wrong);
@@ -70,7 +77,8 @@ impl<'a> Approval<'a> {
             (TouchProof::InSignature, None) => Touch::InSignature,
             _ => return Err(NotAnApproval::NoTouch),
         };
-        let (name, person) = (self.approver.to_string(), self.person.as_ref().unwrap_or(&self.approver).to_string());
+        let (name, person) =
+            (self.approver.to_string(), self.person.as_ref().unwrap_or(&self.approver).to_string());
         let approver = Approver { name, person, key, touch };
         verify(&[approver], self.statement.as_bytes(), &self.sshsig).map(drop)
     }

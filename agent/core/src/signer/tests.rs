@@ -84,10 +84,20 @@ impl Clock for World {
 
 impl Token for World {
     fn ready(&self, _: &Key) -> Result<(), TokenError> {
-        if self.absent_token.get() { Err(TokenError::Unavailable("its host is gone".to_owned())) } else { Ok(()) }
+        if self.absent_token.get() {
+            Err(TokenError::Unavailable("its host is gone".to_owned()))
+        } else {
+            Ok(())
+        }
     }
 
-    async fn sign(&self, grant: Grant, key: &Key, _: Algorithm, message: &[u8]) -> Result<Signed, TokenError> {
+    async fn sign(
+        &self,
+        grant: Grant,
+        key: &Key,
+        _: Algorithm,
+        message: &[u8],
+    ) -> Result<Signed, TokenError> {
         assert_eq!(grant.key(), &key.name);
         self.steps.borrow_mut().push("token".to_owned());
         if self.broken_token.get() {
@@ -126,11 +136,15 @@ impl Ledger for World {
         self.step("nonce").map(|()| 1)
     }
     fn signed(&self, _: &str, _: &Key, message: &[u8]) -> Result<RecordId, Refusal> {
-        assert!(message.starts_with(self.now_ms().to_string().as_bytes()), "stamped when it was signed");
+        assert!(
+            message.starts_with(self.now_ms().to_string().as_bytes()),
+            "stamped when it was signed"
+        );
         self.step("signed").map(|()| RecordId { seq: 1, hash: "00".to_owned() })
     }
     fn thrown_away(&self, _: &str, _: &Key, message: &[u8]) -> Result<(), Refusal> {
-        let stamped_ms: u64 = str::from_utf8(&message[..13]).expect("a stamp").parse().expect("a stamp");
+        let stamped_ms: u64 =
+            str::from_utf8(&message[..13]).expect("a stamp").parse().expect("a stamp");
         let wait_ms = if self.locks_meanwhile.get() { 0 } else { 100_000 };
         assert_eq!(stamped_ms + wait_ms, self.now_ms());
         self.step("thrown away")
@@ -238,7 +252,8 @@ fn the_intent_is_recorded_before_the_token_is_asked_and_both_are_written_before_
 
 #[test]
 fn moving_money_waits_for_the_disk() {
-    let moving = r#"{"v":1,"key":"fake-key","method":"POST","path":"/move","params":{"asset":"BTC","amount":"1"}}"#;
+    let moving = r#"{"v":1,"key":"fake-key","method":"POST","path":"/move","params":{"asset":"BTC",
+        "amount":"1"}}"#;
     let (reply, steps) = sign(&World::default(), false, moving);
     assert!(reply.is_ok());
     assert_eq!(steps, ["intent synced", "may ask", "token", "signed", "written"]);
@@ -250,12 +265,19 @@ fn while_the_clock_is_in_doubt_nothing_moves_money() {
     for (method, path, params, expected) in [
         ("POST", "/move", r#"{"asset":"BTC","amount":"1"}"#, Some(Code::ClockUntrusted)),
         ("GET", "/account", r#"{"asset":"BTC","amount":"1"}"#, Some(Code::ClockUntrusted)),
-        ("POST", "/withdraw", r#"{"coin":"BTC","amount":"1","address":"a"}"#, Some(Code::PolicyScope)),
+        (
+            "POST",
+            "/withdraw",
+            r#"{"coin":"BTC","amount":"1","address":"a"}"#,
+            Some(Code::PolicyScope),
+        ),
         ("GET", "/account", "{}", None),
     ] {
         let world = World::default();
         world.clock_was_set.set(true);
-        let payload = format!(r#"{{"v":1,"key":"fake-key","method":"{method}","path":"{path}","params":{params}}}"#);
+        let payload = format!(
+            r#"{{"v":1,"key":"fake-key","method":"{method}","path":"{path}","params":{params}}}"#
+        );
         let (reply, steps) = sign(&world, false, &payload);
         assert_eq!(reply.err(), expected, "{payload}");
         assert_eq!(steps == ["refused", "written"], expected.is_some(), "{payload}: {steps:?}");
@@ -270,14 +292,19 @@ fn a_refusal_is_recorded_and_the_token_is_not_asked() {
     let cases = [
         ("not json", false, Code::RequestMalformed),
         (r#"{"v":1,"key":"other","method":"GET","path":"/account"}"#, false, Code::KeyUnknown),
-        (r#"{"v":1,"key":"fake-key","method":"GET","path":"/none"}"#, false, Code::RequestUnknownEndpoint),
+        (
+            r#"{"v":1,"key":"fake-key","method":"GET","path":"/none"}"#,
+            false,
+            Code::RequestUnknownEndpoint,
+        ),
         (
             r#"{"v":1,"key":"fake-key","method":"GET","path":"/account","params":{"timestamp":1}}"#,
             false,
             Code::RequestForbiddenParameter,
         ),
         (
-            r#"{"v":1,"key":"fake-key","method":"GET","path":"/account","params":{"recvWindow":10001}}"#,
+            r#"{"v":1,"key":"fake-key","method":"GET","path":"/account",
+                "params":{"recvWindow":10001}}"#,
             false,
             Code::RequestForbiddenParameter,
         ),
@@ -329,7 +356,8 @@ fn what_comes_too_late_for_the_exchange_is_thrown_away() {
 #[test]
 fn what_a_vault_signs_too_late_after_its_stamp_is_thrown_away() {
     for (slow, expected) in [(0, None), (1, Some(Code::TokenTooLate))] {
-        let world = World { touch: Cell::new(true), vault: Cell::new(Some(100_000)), ..World::default() };
+        let world =
+            World { touch: Cell::new(true), vault: Cell::new(Some(100_000)), ..World::default() };
         world.slow.set(slow);
         let (reply, steps) = sign(&world, false, ORDER);
         assert_eq!(reply.as_ref().err(), expected.as_ref());
@@ -349,7 +377,13 @@ fn a_token_that_cannot_be_asked_costs_nothing_of_a_limit() {
 
 #[test]
 fn without_a_ledger_nothing_is_signed_and_nothing_released() {
-    let steps = [("intent", false), ("may ask", false), ("signed", true), ("written", true), ("refused", false)];
+    let steps = [
+        ("intent", false),
+        ("may ask", false),
+        ("signed", true),
+        ("written", true),
+        ("refused", false),
+    ];
     for (step, token_asked) in steps {
         let world = World::default();
         world.broken_ledger.set(Some(step));

@@ -69,7 +69,8 @@ impl Waiting {
 }
 
 impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
-    /// The approvers agreed: stamps now, because a touch takes longer than most exchanges' time windows, and signs.
+    /// The approvers agreed: stamps now, because a touch takes longer than most exchanges' time
+    /// windows, and signs.
     pub async fn sign_approved(
         &self,
         keys: &impl Keyring,
@@ -84,15 +85,25 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         Answered { request_id, outcome }
     }
 
-    /// Nobody will approve it any more: recorded, and what was counted for it is free again, since nothing was signed.
+    /// Nobody will approve it any more: recorded, and what was counted for it is free again, since
+    /// nothing was signed.
     pub async fn give_up<R>(&self, waiting: Waiting, refusal: Refusal) -> Answered<R> {
         let request_id = waiting.statement.request_id;
-        let outcome = Err(self.drop_intent(&request_id, &waiting.held.key, &waiting.held.spends, refusal).await);
+        let outcome = Err(self
+            .drop_intent(&request_id, &waiting.held.key, &waiting.held.spends, refusal)
+            .await);
         Answered { request_id, outcome }
     }
 
-    /// Records that an intent ended before the token was asked; returns what the client has to hear.
-    async fn drop_intent(&self, request_id: &str, key: &Key, spends: &[Spend], refusal: Refusal) -> Refusal {
+    /// Records that an intent ended before the token was asked; returns what the client has to
+    /// hear.
+    async fn drop_intent(
+        &self,
+        request_id: &str,
+        key: &Key,
+        spends: &[Spend],
+        refusal: Refusal,
+    ) -> Refusal {
         let recorded = match self.ledger.failed(request_id, key, &refusal, spends) {
             Ok(()) => self.ledger.written().await,
             Err(fault) => Err(fault),
@@ -100,7 +111,12 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         recorded.err().unwrap_or(refusal)
     }
 
-    fn still_stands(&self, keys: &impl Keyring, waiting: &Waiting, approved: &Approved) -> Result<(), Refusal> {
+    fn still_stands(
+        &self,
+        keys: &impl Keyring,
+        waiting: &Waiting,
+        approved: &Approved,
+    ) -> Result<(), Refusal> {
         let cancelled = |message: &str| Err(Refusal::new(Code::ApprovalCancelled, message));
         if approved.request_id() != waiting.statement.request_id {
             return Err(Refusal::new(Code::Internal, "the approvals are those of another request"));
@@ -138,18 +154,25 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         Answered { request_id, outcome }
     }
 
-    async fn sign_now(&self, request_id: &str, held: Held, approved: Approved) -> Result<FinishedReply, Refusal> {
+    async fn sign_now(
+        &self,
+        request_id: &str,
+        held: Held,
+        approved: Approved,
+    ) -> Result<FinishedReply, Refusal> {
         let Held { key, grant, spends, what } = held;
         match self.redraft(&key, &what) {
             Err(refusal) => Err(self.drop_intent(request_id, &key, &spends, refusal).await),
             Ok(Redrafted::Request(stamped, asked, scopes)) => {
                 let grant = grant.with(approved, stamped.nonce);
-                let reply = self.finish_request(request_id, &key, grant, asked, stamped, scopes).await;
+                let reply =
+                    self.finish_request(request_id, &key, grant, asked, stamped, scopes).await;
                 reply.map(FinishedReply::Request)
             }
-            Ok(Redrafted::Session(draft, exchange, login)) => {
-                self.finish_session(request_id, &key, grant, draft, (exchange, login)).await.map(FinishedReply::Session)
-            }
+            Ok(Redrafted::Session(draft, exchange, login)) => self
+                .finish_session(request_id, &key, grant, draft, (exchange, login))
+                .await
+                .map(FinishedReply::Session),
         }
     }
 
@@ -158,7 +181,11 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         Ok(match what {
             What::Request { asked, scope, effective } => {
                 let host = exchange.host(&asked.request, key.environment)?;
-                Redrafted::Request(self.stamped(key, exchange, host, asked)?, asked, (*scope, *effective))
+                Redrafted::Request(
+                    self.stamped(key, exchange, host, asked)?,
+                    asked,
+                    (*scope, *effective),
+                )
             }
             What::Session { login } => {
                 let stamp = self.stamp(key, exchange)?;
@@ -204,14 +231,20 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         }
     }
 
-    pub(super) fn session_subject(&self, key: &Key, exchange: &dyn Exchange, login: &Login) -> Subject {
+    pub(super) fn session_subject(
+        &self,
+        key: &Key,
+        exchange: &dyn Exchange,
+        login: &Login,
+    ) -> Subject {
         Subject::Session {
             client: self.client.name.clone(),
             key: key.name.clone(),
             exchange: key.exchange.to_owned(),
             environment: key.environment,
             session: login.to_string(),
-            effective_scopes: exchange.session_scopes(exchange.session_grants(key.algorithm, login)),
+            effective_scopes: exchange
+                .session_scopes(exchange.session_grants(key.algorithm, login)),
         }
     }
 }
@@ -223,6 +256,7 @@ enum Redrafted<'a> {
 }
 
 pub(super) fn known(key: &Key) -> Result<&'static dyn Exchange, Refusal> {
-    exchange::named(key.exchange)
-        .ok_or_else(|| Refusal::new(Code::Internal, format!("the exchange {} is not known", key.exchange)))
+    exchange::named(key.exchange).ok_or_else(|| {
+        Refusal::new(Code::Internal, format!("the exchange {} is not known", key.exchange))
+    })
 }

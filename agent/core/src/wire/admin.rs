@@ -23,7 +23,8 @@ pub const RELOAD: &str = "reload@countersign";
 
 /// `register@countersign`: one change to the keys.
 ///
-/// For `add`, the message carries the operator's terminal or pipe by SCM_RIGHTS: the secret never passes this protocol.
+/// For `add`, the message carries the operator's terminal or pipe by SCM_RIGHTS: the secret never
+/// passes this protocol.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(tag = "operation", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Register {
@@ -179,7 +180,8 @@ pub struct PendingReply {
     #[serde(default)]
     pub changes: Vec<ChangeEntry>,
     pub approvers: Vec<ApproverEntry>,
-    /// The ids of requests that wait too, and for which a frame had no room: the largest. Each is given by its id.
+    /// The ids of requests that wait too, and for which a frame had no room: the largest. Each is
+    /// given by its id.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unlisted: Vec<String>,
 }
@@ -207,8 +209,8 @@ pub struct ChangeEntry {
 
 /// One request that waits for approval, with all that a person needs to decide.
 ///
-/// The statement is what an approval is a signature of; the rest explains it, and nothing but the agent's word stands
-/// behind it.
+/// The statement is what an approval is a signature of; the rest explains it, and nothing but the
+/// agent's word stands behind it.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct PendingEntry {
     pub id: String,
@@ -235,7 +237,8 @@ pub struct CallerEntry {
     pub client: String,
     pub uid: u32,
     pub pid: Option<u32>,
-    /// Names of the process and those that started it, the process first. A process chooses its own name.
+    /// Names of the process and those that started it, the process first. A process chooses its own
+    /// name.
     pub processes: Vec<String>,
 }
 
@@ -286,11 +289,14 @@ mod tests {
 
     #[test]
     fn a_change_to_the_keys_is_strict_in_every_form() {
-        let add = r#"{"operation":"add","v":1,"name":"k","exchange":"okx","token":"t","scopes":["read"]"#;
+        let add =
+            r#"{"operation":"add","v":1,"name":"k","exchange":"okx","token":"t","scopes":["read"]"#;
         assert!(parse::<Register>(format!("{add}}}").as_bytes()).is_ok());
-        let unknown = parse::<Register>(format!(r#"{add},"secret":"x"}}"#).as_bytes()).expect_err("an unknown field");
+        let unknown = parse::<Register>(format!(r#"{add},"secret":"x"}}"#).as_bytes())
+            .expect_err("an unknown field");
         assert_eq!(unknown.code, Code::RequestMalformed);
-        let twice = parse::<Register>(format!(r#"{add},"name":"other"}}"#).as_bytes()).expect_err("a name twice");
+        let twice = parse::<Register>(format!(r#"{add},"name":"other"}}"#).as_bytes())
+            .expect_err("a name twice");
         assert_eq!(twice.code, Code::RequestAmbiguous);
         let remove = br#"{"operation":"remove","v":1,"name":"k","force":true}"#;
         assert!(parse::<Register>(remove).is_err());

@@ -12,8 +12,12 @@ use countersign_core::request::{Method, Params, ParamsIn, Path, Request};
 use countersign_core::scope::Scope;
 use countersign_core::stamp::Stamp;
 
-pub(crate) const STAMP: Stamp =
-    Stamp { now_ms: 1_700_000_000_123, nonce: 1_700_000_000_777, random: [0xa5; 16], receive_window_ms: Some(4_321) };
+pub(crate) const STAMP: Stamp = Stamp {
+    now_ms: 1_700_000_000_123,
+    nonce: 1_700_000_000_777,
+    random: [0xa5; 16],
+    receive_window_ms: Some(4_321),
+};
 
 /// `None` where a name is not plain.
 pub(crate) fn request(method: Method, path: &str, params: Value) -> Option<Request> {
@@ -41,7 +45,11 @@ pub(crate) fn key(exchange: &dyn Exchange, algorithm: Algorithm) -> Key {
     }
 }
 
-pub(crate) fn draft(exchange: &dyn Exchange, algorithm: Algorithm, request: &Request) -> Result<Draft, Refusal> {
+pub(crate) fn draft(
+    exchange: &dyn Exchange,
+    algorithm: Algorithm,
+    request: &Request,
+) -> Result<Draft, Refusal> {
     draft_at(exchange, algorithm, request, &STAMP)
 }
 

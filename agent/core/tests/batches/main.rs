@@ -23,7 +23,9 @@ use Items::{Listed, Objects, Operations, Texts, Words};
 /// A value of a parameter: as long as a UUID where it is an identifier, as an amount of eighteen
 /// digits elsewhere.
 fn value(exchange: &str, name: &str) -> String {
-    if let Some((_, _, inside)) = INSIDE.iter().find(|(of, known, _)| (*of, *known) == (exchange, name)) {
+    if let Some((_, _, inside)) =
+        INSIDE.iter().find(|(of, known, _)| (*of, *known) == (exchange, name))
+    {
         return (*inside).to_owned();
     }
     let lower = name.to_ascii_lowercase();
@@ -39,13 +41,15 @@ const AMOUNT: &str = "1234567890.12345678";
 fn object<'a>(exchange: &str, names: impl IntoIterator<Item = &'a str>) -> String {
     let mut seen = BTreeSet::new();
     let names = names.into_iter().filter(|name| seen.insert(name.to_ascii_lowercase()));
-    let members: Vec<_> = names.map(|name| format!("\"{name}\":{}", value(exchange, name))).collect();
+    let members: Vec<_> =
+        names.map(|name| format!("\"{name}\":{}", value(exchange, name))).collect();
     format!("{{{}}}", members.join(","))
 }
 
 fn openings(exchange: &dyn Exchange, method: Method, path: &str) -> Vec<&'static Opening> {
     let table = exchange.table();
-    let (index, _) = table.find(method, &filled(path)).unwrap_or_else(|| panic!("no row: {method} {path}"));
+    let (index, _) =
+        table.find(method, &filled(path)).unwrap_or_else(|| panic!("no row: {method} {path}"));
     table.openings_of(index).collect()
 }
 
@@ -58,7 +62,10 @@ fn beside(exchange: &str, openings: &[&Opening], list: &str) -> Vec<String> {
     let Some(opening) = openings.first() else { return Vec::new() };
     let of_each = |name: &str| {
         let shared = [Role::Common, Role::Market];
-        opening.roles.iter().any(|(role, source)| source.parameter() == Some(name) && !shared.contains(role))
+        opening
+            .roles
+            .iter()
+            .any(|(role, source)| source.parameter() == Some(name) && !shared.contains(role))
     };
     let needed = opening.required.iter().filter(|name| **name != list && !of_each(name));
     needed.map(|name| format!("\"{name}\":{}", value(exchange, name))).collect()
@@ -72,9 +79,12 @@ fn params(batch: &Batch) -> Vec<String> {
     let full = |item: String| vec![item; most].join(",");
     let (list, content) = match items {
         Listed => {
-            let list = list_of(&openings).unwrap_or_else(|| panic!("{name} {method} {path} has no list"));
-            let names = openings.iter().flat_map(|opening| opening.names()).filter(|one| *one != list);
-            let beside: Vec<_> = openings.iter().filter_map(|opening| opening.name_of(Role::Common)).collect();
+            let list =
+                list_of(&openings).unwrap_or_else(|| panic!("{name} {method} {path} has no list"));
+            let names =
+                openings.iter().flat_map(|opening| opening.names()).filter(|one| *one != list);
+            let beside: Vec<_> =
+                openings.iter().filter_map(|opening| opening.name_of(Role::Common)).collect();
             (list, format!("[{}]", full(object(name, names.filter(|one| !beside.contains(one))))))
         }
         Objects(list, names) => (list, format!("[{}]", full(object(name, names.iter().copied())))),
@@ -91,7 +101,8 @@ fn params(batch: &Batch) -> Vec<String> {
     }
     let beside = beside(name, &openings, list);
     let with = |content: String| {
-        let members: Vec<_> = beside.iter().cloned().chain([format!("\"{list}\":{content}")]).collect();
+        let members: Vec<_> =
+            beside.iter().cloned().chain([format!("\"{list}\":{content}")]).collect();
         format!("{{{}}}", members.join(","))
     };
     vec![with(content.clone()), with(Value::from(content).to_json())]
@@ -101,7 +112,9 @@ fn params(batch: &Batch) -> Vec<String> {
 fn measure(value: &Value) -> (usize, usize) {
     let inside = |values: Vec<&Value>| {
         let measured = values.iter().map(|value| measure(value));
-        measured.fold((values.len(), 0), |(count, depth), (more, deeper)| (count + more, depth.max(deeper + 1)))
+        measured.fold((values.len(), 0), |(count, depth), (more, deeper)| {
+            (count + more, depth.max(deeper + 1))
+        })
     };
     match value {
         Value::Array(items) => inside(items.iter().collect()),
@@ -118,16 +131,22 @@ fn the_largest_batches_fit_with_all_that_their_rows_list() {
         for params in params(batch) {
             let said = format!("{name} {method} {path}, {most} ({source}) {params:.200}");
             let path = filled(path);
-            let payload = format!(r#"{{"v":1,"key":"k","method":"{method}","path":"{path}","params":{params}}}"#);
+            let payload = format!(
+                r#"{{"v":1,"key":"k","method":"{method}","path":"{path}","params":{params}}}"#
+            );
             let (values, depth) = measure(&Value::parse_own(&params).expect("JSON"));
             assert!(payload.len() <= MAX_PAYLOAD, "{} B: {said}", payload.len());
-            let asked = SignRequest::parse(payload.as_bytes()).unwrap_or_else(|refusal| panic!("{refusal:?}: {said}"));
+            let asked = SignRequest::parse(payload.as_bytes())
+                .unwrap_or_else(|refusal| panic!("{refusal:?}: {said}"));
             check_managed(exchange, &asked.request.params, RECEIVE_WINDOW_CAP_MS).expect(&said);
             for algorithm in algorithms(exchange) {
                 let classified = classify(exchange, algorithm, &asked.request)
                     .unwrap_or_else(|refusal| panic!("{refusal:?}: {said}"));
                 assert_eq!(classified.scope, Scope::Trade, "{said}");
-                assert!(values <= MAX_VALUES && depth <= MAX_DEPTH, "{values} values, {depth} deep: {said}");
+                assert!(
+                    values <= MAX_VALUES && depth <= MAX_DEPTH,
+                    "{values} values, {depth} deep: {said}"
+                );
                 // Where the signature is for other rows as well, the same orders are read by those
                 // too.
                 if let (Listed, Ok(orders)) = (items, &classified.orders) {
@@ -144,9 +163,15 @@ fn every_row_with_a_list_of_orders_is_tried_full() {
         let (name, table) = (exchange.facts().name, exchange.table());
         for row in table.openings().iter().filter(|opening| opening.name_of(Role::List).is_some()) {
             let row = table.endpoint(row);
-            let known =
-                BATCHES.iter().any(|(of, method, path, ..)| (*of, *method, *path) == (name, row.method, row.path));
-            assert!(known || row.withheld, "{name} {} {}: how many orders does it take?", row.method, row.path);
+            let known = BATCHES.iter().any(|(of, method, path, ..)| {
+                (*of, *method, *path) == (name, row.method, row.path)
+            });
+            assert!(
+                known || row.withheld,
+                "{name} {} {}: how many orders does it take?",
+                row.method,
+                row.path
+            );
         }
     }
 }

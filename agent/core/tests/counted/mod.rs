@@ -11,8 +11,8 @@ use countersign_core::request::Method;
 use crate::asked::request;
 
 /// A limit order of Bitget's unified account.
-pub(crate) const UTA: &str =
-    r#"{"category":"USDT-FUTURES","symbol":"BTCUSDT","side":"buy","orderType":"limit","qty":"0.5","price":"100"}"#;
+pub(crate) const UTA: &str = r#"{"category":"USDT-FUTURES","symbol":"BTCUSDT","side":"buy",
+    "orderType":"limit","qty":"0.5","price":"100"}"#;
 
 /// Size and worth of all orders of a request; `-` where a client with such a limit is refused.
 fn counted(name: &str, method: Method, path: &str, params: &str) -> String {
@@ -27,8 +27,10 @@ fn counted(name: &str, method: Method, path: &str, params: &str) -> String {
 }
 
 fn said(exchange: &dyn Exchange, order: &Order<'_>) -> String {
-    let size = worth::size(exchange, order).map_or_else(|_| "-".to_owned(), |size| size.to_string());
-    let worth = worth::notional(exchange, order).map_or_else(|_| "-".to_owned(), |(_, amount)| amount.to_string());
+    let size =
+        worth::size(exchange, order).map_or_else(|_| "-".to_owned(), |size| size.to_string());
+    let worth = worth::notional(exchange, order)
+        .map_or_else(|_| "-".to_owned(), |(_, amount)| amount.to_string());
     format!("{size} {worth}")
 }
 

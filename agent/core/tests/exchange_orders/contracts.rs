@@ -5,7 +5,8 @@ use crate::{At, NONE, quoted, with};
 /// <https://phemex-docs.github.io/>
 #[test]
 fn sizes_of_phemex_are_contracts_and_scaled_numbers_are_none() {
-    let order = r#"{"symbol":"BTCUSD","side":"Buy","ordType":"Limit","orderQty":2,"priceEp":30000}"#;
+    let order =
+        r#"{"symbol":"BTCUSD","side":"Buy","ordType":"Limit","orderQty":2,"priceEp":30000}"#;
     let at = At("phemex", "POST /orders");
     at.counts(&[
         (order, "2", NONE),
@@ -48,7 +49,11 @@ fn orders_of_deribit_that_trigger_others_are_not_counted() {
     at.counts(&[
         (order, "2", "6 USDC"),
         (r#"{"instrument_name":"BTC_USDC","amount":"2","price":"3"}"#, "2", "6 USDC"),
-        (&with(order, r#""label":"a","mmp":"true","post_only":"true","reduce_only":"true""#), "2", "6 USDC"),
+        (
+            &with(order, r#""label":"a","mmp":"true","post_only":"true","reduce_only":"true""#),
+            "2",
+            "6 USDC",
+        ),
         (&with(order, r#""contracts":"1000""#), NONE, NONE),
         (&with(order, r#""advanced":"usd""#), "2", NONE),
         (&with(order, r#""advanced":"implv""#), "2", NONE),
@@ -61,9 +66,12 @@ fn orders_of_deribit_that_trigger_others_are_not_counted() {
         (&order.replace("BTC_USDC", "BTC_USDC-PERPETUAL"), "2", NONE),
     ]);
     let second = r#"[{"amount":1000,"direction":"buy"}]"#;
-    for text in
-        [quoted(second), quoted(&format!(" \t\n{second}")), quoted(&format!("\u{feff}{second}")), second.to_owned()]
-    {
+    for text in [
+        quoted(second),
+        quoted(&format!(" \t\n{second}")),
+        quoted(&format!("\u{feff}{second}")),
+        second.to_owned(),
+    ] {
         at.knows_nothing(&[&with(
             order,
             &format!(r#""linked_order_type":"one_triggers_other","otoco_config":{text}"#),
@@ -80,7 +88,8 @@ fn orders_of_deribit_that_trigger_others_are_not_counted() {
 /// <https://www.htx.com/en-us/opend/newApiPages/>: the body of an order is not signed.
 #[test]
 fn no_order_of_htx_is_counted() {
-    let order = r#"{"symbol":"btcusdt","type":"buy-limit","amount":"1","price":"1","client-order-id":"a"}"#;
+    let order =
+        r#"{"symbol":"btcusdt","type":"buy-limit","amount":"1","price":"1","client-order-id":"a"}"#;
     for path in [
         "POST /v1/order/orders/place",
         "POST /v1/order/auto/place",

@@ -8,7 +8,9 @@ const CONTRACT: &str = r#"{"contract":"BTC_USDT","size":2,"price":"3","tif":"gtc
 
 #[test]
 fn a_market_order_on_spot_is_sized_by_its_side() {
-    let market = |side: &str| format!(r#"{{"currency_pair":"BTC_USDT","side":"{side}","type":"market","amount":"2"}}"#);
+    let market = |side: &str| {
+        format!(r#"{{"currency_pair":"BTC_USDT","side":"{side}","type":"market","amount":"2"}}"#)
+    };
     SPOT.counts(&[
         (&market("buy"), NONE, "2 USDT"),
         (&market("sell"), "2", NONE),
@@ -22,7 +24,8 @@ fn a_market_order_on_spot_is_sized_by_its_side() {
 
 #[test]
 fn an_account_changes_neither_size_nor_price() {
-    let limit = r#"{"currency_pair":"BTC_USDT","side":"buy","type":"limit","amount":"2","price":"3"}"#;
+    let limit =
+        r#"{"currency_pair":"BTC_USDT","side":"buy","type":"limit","amount":"2","price":"3"}"#;
     for account in ["spot", "margin", "cross_margin", "unified"] {
         SPOT.counts(&[(&with(limit, &format!(r#""account":"{account}""#)), "2", "6 USDT")]);
     }
@@ -42,14 +45,29 @@ fn an_account_changes_neither_size_nor_price() {
 fn a_whole_position_has_no_size() {
     let mark = |more: &str| with(CONTRACT, more);
     FUTURES.counts(&[(CONTRACT, "2", NONE), (&mark(r#""close":false"#), "2", NONE)]);
-    for flag in ["true", r#""true""#, r#""TRUE""#, "1", r#""1""#, r#""yes""#, r#""""#, "null", r#""False""#, "[]"] {
-        FUTURES.knows_nothing(&[&mark(&format!(r#""close":{flag}"#)), &mark(&format!(r#""is_close":{flag}"#))]);
+    for flag in [
+        "true",
+        r#""true""#,
+        r#""TRUE""#,
+        "1",
+        r#""1""#,
+        r#""yes""#,
+        r#""""#,
+        "null",
+        r#""False""#,
+        "[]",
+    ] {
+        FUTURES.knows_nothing(&[
+            &mark(&format!(r#""close":{flag}"#)),
+            &mark(&format!(r#""is_close":{flag}"#)),
+        ]);
     }
     for side in ["close_long", "close_short", ""] {
         FUTURES.knows_nothing(&[&mark(&format!(r#""auto_size":"{side}""#))]);
     }
     for size in ["0", r#""0""#, "-0", "0.0", r#""-0.000""#] {
-        FUTURES.knows_nothing(&[&format!(r#"{{"contract":"BTC_USDT","size":{size},"price":"3"}}"#)]);
+        FUTURES
+            .knows_nothing(&[&format!(r#"{{"contract":"BTC_USDT","size":{size},"price":"3"}}"#)]);
     }
 }
 
@@ -66,7 +84,9 @@ fn a_sale_of_contracts_is_a_size_below_zero() {
         (&sized("[-2]"), NONE, NONE),
     ]);
     // On spot it is none.
-    SPOT.knows_nothing(&[r#"{"currency_pair":"BTC_USDT","side":"sell","type":"limit","amount":"-","price":"3"}"#]);
+    SPOT.knows_nothing(&[
+        r#"{"currency_pair":"BTC_USDT","side":"sell","type":"limit","amount":"-","price":"3"}"#,
+    ]);
 }
 
 #[test]

@@ -1,14 +1,19 @@
-//! Kraken spot and futures: <https://docs.kraken.com/api/docs/rest-api/add-order>, and python-kraken-sdk 3.5.1.
+//! Kraken spot and futures: <https://docs.kraken.com/api/docs/rest-api/add-order>, and
+//! python-kraken-sdk 3.5.1.
 
 use crate::{At, NONE, quoted, with};
 
 const SPOT: At = At("kraken", "POST /0/private/AddOrder");
-const LIMIT: &str = r#"{"pair":"XBTUSD","type":"buy","ordertype":"limit","volume":"2","price":"3"}"#;
+const LIMIT: &str =
+    r#"{"pair":"XBTUSD","type":"buy","ordertype":"limit","volume":"2","price":"3"}"#;
 
 #[test]
 fn a_volume_in_the_quote_currency_is_that_of_market_buys_without_margin() {
     let market = |side: &str, more: &str| {
-        with(&format!(r#"{{"pair":"XBTUSD","type":"{side}","ordertype":"market","volume":"2"}}"#), more)
+        with(
+            &format!(r#"{{"pair":"XBTUSD","type":"{side}","ordertype":"market","volume":"2"}}"#),
+            more,
+        )
     };
     let viqc = r#""oflags":"viqc""#;
     SPOT.counts(&[
@@ -25,9 +30,13 @@ fn a_volume_in_the_quote_currency_is_that_of_market_buys_without_margin() {
 
 #[test]
 fn flags_that_nobody_knows_leave_no_unit() {
-    for flags in ["VIQC", "fciq viqc", "fciq;viqc", " viqc", "post, viqc", "viqc,all", "0", "Post"] {
+    for flags in ["VIQC", "fciq viqc", "fciq;viqc", " viqc", "post, viqc", "viqc,all", "0", "Post"]
+    {
         let flags = format!(r#""oflags":"{flags}""#);
-        SPOT.knows_nothing(&[&with(LIMIT, &flags), &with(&LIMIT.replace("limit", "market"), &flags)]);
+        SPOT.knows_nothing(&[
+            &with(LIMIT, &flags),
+            &with(&LIMIT.replace("limit", "market"), &flags),
+        ]);
     }
     SPOT.knows_nothing(&[&with(LIMIT, r#""oflags":["viqc"]"#), &with(LIMIT, r#""oflags":1"#)]);
     for flags in ["", "post", "post,fcib", "nompp"] {
@@ -71,7 +80,10 @@ const FUTURES: At = At("krakenfutures", "POST /derivatives/api/v3/batchorder");
 #[test]
 fn a_batch_counts_what_it_sends_as_a_list_and_as_text() {
     let order = |kind: &str, more: &str| {
-        with(&format!(r#"{{"order":"{kind}","order_tag":"1","symbol":"PF_XBTUSD","side":"buy"}}"#), more)
+        with(
+            &format!(r#"{{"order":"{kind}","order_tag":"1","symbol":"PF_XBTUSD","side":"buy"}}"#),
+            more,
+        )
     };
     let sent = order("send", r#""orderType":"lmt","limitPrice":3,"size":2"#);
     let list = format!("[{sent},{sent}]");
@@ -89,11 +101,16 @@ fn a_batch_counts_what_it_sends_as_a_list_and_as_text() {
 
 #[test]
 fn what_is_not_sent_anew_is_of_no_symbol() {
-    let batch =
-        |order: &str| format!(r#"{{"batchOrder":[{{{order}"symbol":"PF_XBTUSD","size":1,"orderType":"lmt"}}]}}"#);
+    let batch = |order: &str| {
+        format!(r#"{{"batchOrder":[{{{order}"symbol":"PF_XBTUSD","size":1,"orderType":"lmt"}}]}}"#)
+    };
     assert!(FUTURES.is_within("PF_XBTUSD", &batch(r#""order":"send","#)));
-    for order in [r#""order":"edit","order_id":"7","#, r#""order":"EDIT","#, r#""order":"cancel","#, r#""order":null,"#]
-    {
+    for order in [
+        r#""order":"edit","order_id":"7","#,
+        r#""order":"EDIT","#,
+        r#""order":"cancel","#,
+        r#""order":null,"#,
+    ] {
         assert!(!FUTURES.is_within("PF_XBTUSD", &batch(order)), "{order}");
     }
     let edit = At("krakenfutures", "POST /derivatives/api/v3/editorder");

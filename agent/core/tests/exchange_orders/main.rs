@@ -1,4 +1,5 @@
-//! Orders of single exchanges, written by hand, and what limits count of each: a rule of an exchange is a table of its own.
+//! Orders of single exchanges, written by hand, and what limits count of each: a rule of an
+//! exchange is a table of its own.
 
 mod contracts;
 mod gate;
@@ -45,14 +46,20 @@ impl At {
         let exchange = self.exchange();
         let nothing = || (NONE.to_owned(), NONE.to_owned());
         let Some(asked) = self.request(params) else { return nothing() };
-        let Ok(judged) = classify(exchange, exchange.facts().algorithms[0], &asked) else { return nothing() };
+        let Ok(judged) = classify(exchange, exchange.facts().algorithms[0], &asked) else {
+            return nothing();
+        };
         let Ok(orders) = &judged.orders else { return nothing() };
         let sized = || orders.iter().filter(|order| order.sized);
-        let joined = |text: &dyn Fn(&Order<'_>) -> String| sized().map(text).collect::<Vec<_>>().join("+");
+        let joined =
+            |text: &dyn Fn(&Order<'_>) -> String| sized().map(text).collect::<Vec<_>>().join("+");
         let unknown = |_| NONE.to_owned();
-        let size = |order: &Order<'_>| worth::size(exchange, order).map_or_else(unknown, |size| size.to_string());
+        let size = |order: &Order<'_>| {
+            worth::size(exchange, order).map_or_else(unknown, |size| size.to_string())
+        };
         let worth = |order: &Order<'_>| {
-            worth::notional(exchange, order).map_or_else(unknown, |(asset, amount)| format!("{amount} {asset}"))
+            worth::notional(exchange, order)
+                .map_or_else(unknown, |(asset, amount)| format!("{amount} {asset}"))
         };
         (joined(&size), joined(&worth))
     }
@@ -75,7 +82,12 @@ impl At {
         for params in cases {
             let (size, worth) = self.counted(params);
             let known = |text: &str| text.split('+').any(|part| part != NONE);
-            assert!(!known(&size) && !known(&worth), "{} {} {params}: {size}; {worth}", self.0, self.1);
+            assert!(
+                !known(&size) && !known(&worth),
+                "{} {} {params}: {size}; {worth}",
+                self.0,
+                self.1
+            );
         }
     }
 
@@ -97,7 +109,10 @@ impl At {
             unbound: Release::Signature,
         };
         classify(exchange, algorithm, &asked).is_ok_and(|classified| {
-            matches!(Policy::default().decide(&client, &key, exchange, &classified), Decision::Allow { .. })
+            matches!(
+                Policy::default().decide(&client, &key, exchange, &classified),
+                Decision::Allow { .. }
+            )
         })
     }
 }

@@ -5,12 +5,24 @@ use crate::{At, NONE, with};
 const CONTRACTS: At = At("mexc", "POST /api/v1/private/order/create");
 const SPOT: At = At("mexc", "POST /api/v3/order");
 /// Counted twice: its signature is that of a trailing stop as well.
-const CONTRACT: &str = r#"{"symbol":"BTC_USDT","side":1,"type":1,"vol":2,"price":3,"openType":1,"leverage":20}"#;
+const CONTRACT: &str =
+    r#"{"symbol":"BTC_USDT","side":1,"type":1,"vol":2,"price":3,"openType":1,"leverage":20}"#;
 
 #[test]
 fn flags_for_all_there_is_leave_no_size() {
     for name in ["flashClose", "marketCeiling"] {
-        for flag in ["true", r#""true""#, r#""TRUE""#, "1", r#""1""#, r#""yes""#, r#""""#, "null", r#""False""#, "0"] {
+        for flag in [
+            "true",
+            r#""true""#,
+            r#""TRUE""#,
+            "1",
+            r#""1""#,
+            r#""yes""#,
+            r#""""#,
+            "null",
+            r#""False""#,
+            "0",
+        ] {
             CONTRACTS.knows_nothing(&[&with(CONTRACT, &format!(r#""{name}":{flag}"#))]);
         }
         CONTRACTS.counts(&[(&with(CONTRACT, &format!(r#""{name}":false"#)), "2+2", "-+-")]);
@@ -19,11 +31,20 @@ fn flags_for_all_there_is_leave_no_size() {
 
 #[test]
 fn a_contract_is_counted_in_contracts() {
-    for more in [r#""reduceOnly":true"#, r#""positionMode":1"#, r#""priceProtect":"1""#, r#""stopLossPrice":1"#] {
+    for more in [
+        r#""reduceOnly":true"#,
+        r#""positionMode":1"#,
+        r#""priceProtect":"1""#,
+        r#""stopLossPrice":1"#,
+    ] {
         CONTRACTS.counts(&[(&with(CONTRACT, more), "2+2", "-+-")]);
     }
     // An order of no known type is one of a trailing stop still, and not within limits by that.
-    CONTRACTS.counts(&[(r#"{"symbol":"BTC_USDT","side":1,"type":9,"vol":2,"price":3}"#, "-+2", "-+-")]);
+    CONTRACTS.counts(&[(
+        r#"{"symbol":"BTC_USDT","side":1,"type":9,"vol":2,"price":3}"#,
+        "-+2",
+        "-+-",
+    )]);
     CONTRACTS.knows_nothing(&[
         r#"{"symbol":"BTC_USDT","side":1,"type":1,"vol":[2],"price":3}"#,
         r#"{"symbol":"BTC_USDT","side":1,"type":1,"vol":"1e3","price":3}"#,
@@ -38,16 +59,28 @@ fn each_order_of_a_batch_counts() {
     let all = with(CONTRACT, r#""marketCeiling":true"#);
     let other = with(CONTRACT, r#""Vol":1000"#);
     // Counted again as a batch of the API of before, in which nothing is a size.
-    batch.counts(&[(&of(&[CONTRACT, CONTRACT]), "2+2+-+-", "-+-+-+-"), (&of(&[CONTRACT, &all]), "2+-+-+-", "-+-+-+-")]);
+    batch.counts(&[
+        (&of(&[CONTRACT, CONTRACT]), "2+2+-+-", "-+-+-+-"),
+        (&of(&[CONTRACT, &all]), "2+-+-+-", "-+-+-+-"),
+    ]);
     batch.knows_nothing(&[&of(&[CONTRACT, &other]), &of(&[CONTRACT, "[]"]), &of(&[r#""x""#])]);
 }
 
 #[test]
 fn a_change_that_may_reverse_the_position_is_no_setting() {
     for (path, params) in [
-        ("stoporder/change_price", r#"{"orderId":"1","symbol":"BTC_USDT","stopLossPrice":3,"stopLossReverse":1}"#),
-        ("stoporder/change_plan_price", r#"{"stopPlanOrderId":1,"takeProfitPrice":3,"takeProfitReverse":1}"#),
-        ("planorder/change_stop_order", r#"{"orderId":"1","symbol":"BTC_USDT","stopLossPrice":3,"stopLossReverse":1}"#),
+        (
+            "stoporder/change_price",
+            r#"{"orderId":"1","symbol":"BTC_USDT","stopLossPrice":3,"stopLossReverse":1}"#,
+        ),
+        (
+            "stoporder/change_plan_price",
+            r#"{"stopPlanOrderId":1,"takeProfitPrice":3,"takeProfitReverse":1}"#,
+        ),
+        (
+            "planorder/change_stop_order",
+            r#"{"orderId":"1","symbol":"BTC_USDT","stopLossPrice":3,"stopLossReverse":1}"#,
+        ),
     ] {
         let path: &'static str = format!("POST /api/v1/private/{path}").leak();
         assert!(!At("mexc", path).is_within("BTC_USDT", params), "{path}");
@@ -56,7 +89,9 @@ fn a_change_that_may_reverse_the_position_is_no_setting() {
 
 #[test]
 fn a_type_says_which_numbers_count() {
-    let order = |kind: &str, more: &str| format!(r#"{{"symbol":"BTCUSDT","side":"BUY","type":"{kind}",{more}}}"#);
+    let order = |kind: &str, more: &str| {
+        format!(r#"{{"symbol":"BTCUSDT","side":"BUY","type":"{kind}",{more}}}"#)
+    };
     SPOT.counts(&[
         (&order("LIMIT", r#""quantity":"2","price":"3""#), "2", "6 USDT"),
         (&order("LIMIT_MAKER", r#""quantity":"2","price":"3""#), "2", "6 USDT"),

@@ -4,12 +4,16 @@ use crate::{At, NONE, with};
 
 const ORDER: At = At("okx", "POST /api/v5/trade/order");
 const ALGO: At = At("okx", "POST /api/v5/trade/order-algo");
-const LIMIT: &str = r#"{"instId":"BTC-USDT","tdMode":"cash","side":"buy","ordType":"limit","sz":"2","px":"3"}"#;
+const LIMIT: &str =
+    r#"{"instId":"BTC-USDT","tdMode":"cash","side":"buy","ordType":"limit","sz":"2","px":"3"}"#;
 
 #[test]
 fn a_unit_is_that_of_spot_and_of_nothing_else() {
     let market = |mode: &str, side: &str, unit: &str| {
-        let order = format!(r#"{{"instId":"BTC-USDT","tdMode":"{mode}","side":"{side}","ordType":"market","sz":"2"}}"#);
+        let order = format!(
+            r#"{{"instId":"BTC-USDT","tdMode":"{mode}","side":"{side}","ordType":"market",
+                "sz":"2"}}"#
+        );
         if unit.is_empty() { order } else { with(&order, &format!(r#""tgtCcy":"{unit}""#)) }
     };
     for (mode, side, unit, size, worth) in [
@@ -19,7 +23,8 @@ fn a_unit_is_that_of_spot_and_of_nothing_else() {
         ("cash", "sell", "", "2", NONE),
         ("cash", "sell", "base_ccy", "2", NONE),
         ("cash", "sell", "quote_ccy", NONE, "2 USDT"),
-        // On margin, a sale is sized in the base asset whatever is asked for: what says so is counted so.
+        // On margin, a sale is sized in the base asset whatever is asked for: what says so is
+        // counted so.
         ("cross", "sell", "base_ccy", "2", NONE),
         ("cross", "sell", "quote_ccy", NONE, NONE),
         ("isolated", "buy", "quote_ccy", NONE, NONE),
@@ -39,7 +44,8 @@ fn a_unit_is_that_of_spot_and_of_nothing_else() {
 
 #[test]
 fn a_contract_is_counted_in_contracts() {
-    let swap = r#"{"instId":"BTC-USDT-SWAP","tdMode":"cross","side":"buy","ordType":"market","sz":"2"}"#;
+    let swap =
+        r#"{"instId":"BTC-USDT-SWAP","tdMode":"cross","side":"buy","ordType":"market","sz":"2"}"#;
     ORDER.counts(&[
         (swap, "2", NONE),
         (&with(swap, r#""tgtCcy":"base_ccy""#), "2", NONE),
@@ -61,7 +67,8 @@ fn a_price_of_another_kind_is_none() {
         ORDER.counts(&[(&with(LIMIT, more), "2", NONE)]);
     }
     // python-okx sends an empty text for what it leaves out.
-    let empty = r#""ccy":"","clOrdId":"","tag":"","posSide":"","tgtCcy":"","pxUsd":"","pxVol":"","pxAmendType":"0""#;
+    let empty = r#""ccy":"","clOrdId":"","tag":"","posSide":"","tgtCcy":"","pxUsd":"","pxVol":"",
+        "pxAmendType":"0""#;
     ORDER.counts(&[(&with(LIMIT, empty), "2", "6 USDT")]);
 }
 
@@ -81,8 +88,10 @@ fn prices_of_legs_count_and_legs_at_the_market_cannot() {
 #[test]
 fn algo_orders_have_a_size_and_no_price() {
     let algo = |instrument: &str, side: &str, kind: &str, more: &str| {
-        let order =
-            format!(r#"{{"instId":"{instrument}","tdMode":"cash","side":"{side}","ordType":"{kind}","sz":"2"}}"#);
+        let order = format!(
+            r#"{{"instId":"{instrument}","tdMode":"cash","side":"{side}","ordType":"{kind}",
+                "sz":"2"}}"#
+        );
         if more.is_empty() { order } else { with(&order, more) }
     };
     for kind in ["chase", "conditional", "iceberg", "move_order_stop", "oco", "trigger", "twap"] {
@@ -92,16 +101,41 @@ fn algo_orders_have_a_size_and_no_price() {
             (&algo("BTC-USDT", "sell", kind, ""), "2", NONE),
             (&algo("BTC-USDT", "sell", kind, r#""tgtCcy":"quote_ccy""#), NONE, NONE),
             (&algo("BTC-USDT-SWAP", "buy", kind, r#""orderPx":"3""#), "2", NONE),
-            (&algo("BTC-USDT-SWAP", "buy", kind, r#""tpOrdKind":"limit","tpOrdPx":"3""#), "2", NONE),
+            (
+                &algo("BTC-USDT-SWAP", "buy", kind, r#""tpOrdKind":"limit","tpOrdPx":"3""#),
+                "2",
+                NONE,
+            ),
             (&algo("BTC-USDT-SWAP", "sell", kind, r#""closeFraction":"1""#), NONE, NONE),
             (&algo("BTC-USDT-SWAP", "sell", kind, r#""closeFraction":0.5"#), NONE, NONE),
             (&algo("BTC-USDT-SWAP", "sell", kind, r#""closeFraction":"""#), "2", NONE),
-            (&algo("BTC-USDT-SWAP", "buy", kind, r#""attachAlgoOrds":[{"tpOrdPx":"-1","sz":"9000"}]"#), NONE, NONE),
+            (
+                &algo(
+                    "BTC-USDT-SWAP",
+                    "buy",
+                    kind,
+                    r#""attachAlgoOrds":[{"tpOrdPx":"-1","sz":"9000"}]"#,
+                ),
+                NONE,
+                NONE,
+            ),
             (&algo("BTC-USDT-SWAP", "buy", kind, r#""advanceOrdType":"chase""#), "2", NONE),
-            (&algo("BTC-USDT-SWAP", "buy", kind, r#""advChaseParams":[{"chaseType":"distance"}]"#), NONE, NONE),
+            (
+                &algo(
+                    "BTC-USDT-SWAP",
+                    "buy",
+                    kind,
+                    r#""advChaseParams":[{"chaseType":"distance"}]"#,
+                ),
+                NONE,
+                NONE,
+            ),
         ]);
     }
-    ALGO.knows_nothing(&[&algo("BTC-USDT", "sell", "smart_iceberg", ""), &algo("BTC-USDT", "sell", "Trigger", "")]);
+    ALGO.knows_nothing(&[
+        &algo("BTC-USDT", "sell", "smart_iceberg", ""),
+        &algo("BTC-USDT", "sell", "Trigger", ""),
+    ]);
 }
 
 #[test]
@@ -123,6 +157,9 @@ fn the_new_size_of_an_algo_order_on_spot_is_in_either_asset() {
 fn an_instrument_by_its_number_is_within_no_symbols() {
     assert!(ORDER.is_within("BTC-USDT", LIMIT));
     for number in ["1", r#""1""#, "null"] {
-        assert!(!ORDER.is_within("BTC-USDT", &with(LIMIT, &format!(r#""instIdCode":{number}"#))), "{number}");
+        assert!(
+            !ORDER.is_within("BTC-USDT", &with(LIMIT, &format!(r#""instIdCode":{number}"#))),
+            "{number}"
+        );
     }
 }

@@ -31,15 +31,16 @@ fn upbit_has_one_price_for_three_meanings() {
         (&order("limit", &format!(r#"{both},"ordType":"price""#)), "2", "6 KRW"),
     ]);
     At("upbit", "POST /v1/orders/test").counts(&[(&order("price", price), NONE, "3 KRW")]);
-    let renewed =
-        r#"{"prev_order_uuid":"a","new_ord_type":"limit","new_volume":"1000","new_price":"1","market":"KRW-BTC"}"#;
+    let renewed = r#"{"prev_order_uuid":"a","new_ord_type":"limit","new_volume":"1000",
+        "new_price":"1","market":"KRW-BTC"}"#;
     At("upbit", "POST /v1/orders/cancel_and_new").knows_nothing(&[renewed]);
 }
 
 /// <https://docs.gemini.com/rest/orders#create-new-order>
 #[test]
 fn gemini_lists_the_options_that_change_neither_size_nor_price() {
-    let order = r#"{"symbol":"btcusd","amount":"2","price":"3","side":"buy","type":"exchange limit"}"#;
+    let order =
+        r#"{"symbol":"btcusd","amount":"2","price":"3","side":"buy","type":"exchange limit"}"#;
     let at = At("gemini", "POST /v1/order/new");
     at.counts(&[
         (&order.replace("btcusd", "btcgusd"), "2", "6 gusd"),
@@ -70,7 +71,11 @@ fn gemini_lists_the_options_that_change_neither_size_nor_price() {
         at.knows_nothing(&[&with(order, &format!(r#""options":{options}"#))]);
     }
     at.counts(&[
-        (&with(&order.replace("exchange limit", "exchange stop limit"), r#""stop_price":"1""#), "2", NONE),
+        (
+            &with(&order.replace("exchange limit", "exchange stop limit"), r#""stop_price":"1""#),
+            "2",
+            NONE,
+        ),
         (&order.replace("exchange limit", "exchange market"), "2", NONE),
         (&with(order, r#""total_spend":"1000""#), NONE, NONE),
         (&with(order, r#""min_amount":"1""#), NONE, NONE),
@@ -81,7 +86,8 @@ fn gemini_lists_the_options_that_change_neither_size_nor_price() {
 #[test]
 fn gemini_executes_its_quote_and_not_the_quantity_beside_it() {
     let at = At("gemini", "POST /v1/instant/execute");
-    let quote = r#"{"symbol":"btcusd","side":"buy","quantity":"1","price":"1","fee":"0","quoteId":"7"}"#;
+    let quote =
+        r#"{"symbol":"btcusd","side":"buy","quantity":"1","price":"1","fee":"0","quoteId":"7"}"#;
     at.knows_nothing(&[quote]);
     assert!(!at.is_within("btcusd", quote));
 }
@@ -119,8 +125,9 @@ fn a_notional_of_crypto_com_is_that_of_a_market_order_that_buys() {
 /// <https://docs.whitebit.com/private/http-trade-v4/>, and whitebit-python-sdk 1.1.17.
 #[test]
 fn an_amount_of_whitebit_is_what_a_market_order_costs_where_it_buys() {
-    let order =
-        |side: &str, more: &str| with(&format!(r#"{{"market":"BTC_USDT","side":"{side}","amount":"2"}}"#), more);
+    let order = |side: &str, more: &str| {
+        with(&format!(r#"{{"market":"BTC_USDT","side":"{side}","amount":"2"}}"#), more)
+    };
     let (plain, priced) = (r#""clientOrderId":"a""#, r#""price":"3""#);
     for path in ["POST /api/v4/order/market", "POST /api/v4/order/stop_market"] {
         At("whitebit", path).counts(&[
@@ -138,17 +145,21 @@ fn an_amount_of_whitebit_is_what_a_market_order_costs_where_it_buys() {
         ("POST /api/v4/order/stock_market", plain, NONE),
         ("POST /api/v4/order/collateral/limit", priced, "6 USDT"),
         ("POST /api/v4/order/collateral/limit", r#""price":"3","stopLoss":"10""#, "26 USDT"),
-        ("POST /api/v4/order/collateral/limit", r#""price":"3","stopLoss":"10","takeProfit":"20""#, "66 USDT"),
+        (
+            "POST /api/v4/order/collateral/limit",
+            r#""price":"3","stopLoss":"10","takeProfit":"20""#,
+            "66 USDT",
+        ),
         ("POST /api/v4/order/collateral/market", priced, NONE),
         ("POST /api/v4/order/collateral/trigger-market", stop, NONE),
         ("POST /api/v4/order/collateral/oco", r#""price":"3","stop_limit_price":"10""#, "26 USDT"),
         ("POST /api/v4/order/collateral/oco", r#""price":"3","stop_limit_price":[10]"#, NONE),
         ("POST /api/v4/order/modify", r#""orderId":7,"price":"3""#, "6 USDT"),
     ] {
-        let (size, counted) = At("whitebit", path).counted(
-            &order("buy", more)
-                .replace(r#""side":"buy","#, if path.ends_with("modify") { "" } else { r#""side":"buy","# }),
-        );
+        let (size, counted) = At("whitebit", path).counted(&order("buy", more).replace(
+            r#""side":"buy","#,
+            if path.ends_with("modify") { "" } else { r#""side":"buy","# },
+        ));
         assert_eq!(counted, worth, "{path} {more}");
         assert!(size == "2" || more.contains('['), "{path} {more}: {size}");
     }

@@ -3,8 +3,8 @@
 use crate::{At, NONE, quoted, with};
 
 const ALGO: At = At("woo", "POST /v3/trade/algoOrder");
-const LIMIT: &str =
-    r#"{"symbol":"SPOT_BTC_USDT","side":"BUY","type":"LIMIT","quantity":"2","price":"3","triggerPrice":"4"}"#;
+const LIMIT: &str = r#"{"symbol":"SPOT_BTC_USDT","side":"BUY","type":"LIMIT","quantity":"2",
+    "price":"3","triggerPrice":"4"}"#;
 
 #[test]
 fn a_stop_keeps_to_its_price_and_no_other_algo_order_does() {
@@ -22,8 +22,8 @@ fn a_stop_keeps_to_its_price_and_no_other_algo_order_does() {
         (&with(LIMIT, r#""algoType":"TP_SL""#), NONE, NONE),
         (&with(LIMIT, r#""algoType":null"#), NONE, NONE),
     ]);
-    let market =
-        r#"{"symbol":"SPOT_BTC_USDT","side":"BUY","type":"MARKET","quantity":"2","price":"3","algoType":"STOP"}"#;
+    let market = r#"{"symbol":"SPOT_BTC_USDT","side":"BUY","type":"MARKET","quantity":"2",
+        "price":"3","algoType":"STOP"}"#;
     ALGO.counts(&[(market, "2", NONE), (&market.replace("MARKET", "CLOSE_POSITION"), NONE, NONE)]);
 }
 
@@ -54,18 +54,29 @@ fn an_amendment_names_its_order_by_a_number_alone() {
 
 #[test]
 fn a_level_of_the_book_is_a_price_of_its_own() {
-    let order =
-        r#"{"symbol":"SPOT_BTC_USDT","side":"BUY","order_type":"LIMIT","order_quantity":"2","order_price":"3"}"#;
+    let order = r#"{"symbol":"SPOT_BTC_USDT","side":"BUY","order_type":"LIMIT","order_quantity":"2",
+        "order_price":"3"}"#;
     At("woo", "POST /v1/order").counts(&[
         (order, "2", "6 USDT"),
         (&with(order, r#""bid_ask_level":5"#), "2", NONE),
         (&with(order, r#""order_amount":"1""#), NONE, NONE),
-        (r#"{"symbol":"SPOT_BTC_USDT","side":"BUY","order_type":"MARKET","order_amount":"50"}"#, NONE, "50 USDT"),
         (
-            r#"{"symbol":"SPOT_BTC_USDT","side":"BUY","order_type":"ASK","order_quantity":"2","order_price":"3"}"#,
+            r#"{"symbol":"SPOT_BTC_USDT","side":"BUY","order_type":"MARKET",
+            "order_amount":"50"}"#,
+            NONE,
+            "50 USDT",
+        ),
+        (
+            r#"{"symbol":"SPOT_BTC_USDT","side":"BUY","order_type":"ASK","order_quantity":"2",
+                "order_price":"3"}"#,
             "2",
             NONE,
         ),
-        (r#"{"symbol":"SPOT_BTC_USDT","side":"BUY","order_type":"ASK","order_amount":"50"}"#, NONE, NONE),
+        (
+            r#"{"symbol":"SPOT_BTC_USDT","side":"BUY","order_type":"ASK",
+            "order_amount":"50"}"#,
+            NONE,
+            NONE,
+        ),
     ]);
 }

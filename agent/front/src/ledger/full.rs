@@ -92,7 +92,9 @@ impl Ledger {
         self.writable()?;
         match &self.stopped {
             None => Ok(()),
-            Some(stopped) if !is_due(stopped.still_full, self.options.try_again) => Err(stopped.error()),
+            Some(stopped) if !is_due(stopped.still_full, self.options.try_again) => {
+                Err(stopped.error())
+            }
             Some(_) => self.come_back(),
         }
     }

@@ -1,5 +1,5 @@
-//! Syncs the journal from a thread of its own, soon after the first write that is not yet on the disk; the same thread
-//! verifies a journal that comes back after a full disk.
+//! Syncs the journal from a thread of its own, soon after the first write that is not yet on the
+//! disk; the same thread verifies a journal that comes back after a full disk.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,8 @@ use countersign_base::system::full_disk::is_full;
 
 use super::storage::Syncer;
 
-/// The sync starts this long after the first unsynced write: early enough to be done within 50 ms on an ordinary disk.
+/// The sync starts this long after the first unsynced write: early enough to be done within 50 ms
+/// on an ordinary disk.
 pub(super) const DELAY: Duration = Duration::from_millis(30);
 
 /// The thread, and what it shares with the journal.
@@ -104,7 +105,9 @@ impl GroupSync {
             failed: AtomicBool::new(false),
         });
         let theirs = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("journal-sync".to_owned()).spawn(move || theirs.run())?;
+        let thread = std::thread::Builder::new()
+            .name("journal-sync".to_owned())
+            .spawn(move || theirs.run())?;
         Ok(Self { shared, current, thread: Some(thread) })
     }
 
@@ -123,8 +126,8 @@ impl GroupSync {
         self.current.synced.load(Ordering::SeqCst)
     }
 
-    /// Waits for the sync that is under way, so that its failure is known, and calls off the one that is due: whoever
-    /// leaves the file for another one syncs it.
+    /// Waits for the sync that is under way, so that its failure is known, and calls off the one
+    /// that is due: whoever leaves the file for another one syncs it.
     pub(super) fn settle(&self) {
         let work = self.shared.lock();
         let waited = self.shared.ended.wait_while(work, |work| work.syncing);
@@ -133,8 +136,12 @@ impl GroupSync {
         self.shared.armed.store(false, Ordering::SeqCst);
     }
 
-    /// Has the thread verify the journal by `check`, where it does not do so already; `None` until it is done.
-    pub(super) fn verify(&self, check: impl FnOnce() -> Verified + Send + 'static) -> Option<Verified> {
+    /// Has the thread verify the journal by `check`, where it does not do so already; `None` until
+    /// it is done.
+    pub(super) fn verify(
+        &self,
+        check: impl FnOnce() -> Verified + Send + 'static,
+    ) -> Option<Verified> {
         let mut work = self.shared.lock();
         match std::mem::take(&mut work.verification) {
             Verification::Done(verified) => return Some(verified),
@@ -156,7 +163,8 @@ impl GroupSync {
         self.shared.lock().file = Arc::clone(&self.current);
     }
 
-    /// Why a sync failed, from the first failure on; one that is not for want of room counts before all that are.
+    /// Why a sync failed, from the first failure on; one that is not for want of room counts before
+    /// all that are.
     pub(super) fn failure(&self) -> Option<SyncFailure> {
         if !self.shared.failed.load(Ordering::SeqCst) {
             return None;
@@ -164,7 +172,8 @@ impl GroupSync {
         self.shared.lock().failure.clone()
     }
 
-    /// The bytes for which there was no room were written again, and are on the disk. Any other failure stays.
+    /// The bytes for which there was no room were written again, and are on the disk. Any other
+    /// failure stays.
     pub(super) fn forget_failure(&self) {
         let mut work = self.shared.lock();
         work.failure.take_if(|failure| failure.full);
@@ -211,7 +220,10 @@ impl Shared {
     }
 
     fn fail(&self, error: &std::io::Error) {
-        let failure = SyncFailure { reason: format!("the journal could not be synced: {error}"), full: is_full(error) };
+        let failure = SyncFailure {
+            reason: format!("the journal could not be synced: {error}"),
+            full: is_full(error),
+        };
         let mut work = self.lock();
         if work.failure.as_ref().is_none_or(|known| known.full && !failure.full) {
             work.failure = Some(failure);
@@ -239,7 +251,12 @@ impl Shared {
             }
             work = match work.due {
                 None => self.wake.wait(work).unwrap_or_else(PoisonError::into_inner),
-                Some(due) => self.wake.wait_timeout(work, due - now).unwrap_or_else(PoisonError::into_inner).0,
+                Some(due) => {
+                    self.wake
+                        .wait_timeout(work, due - now)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0
+                }
             };
         }
         (work.due, work.syncing) = (None, true);

@@ -1,4 +1,5 @@
-//! Appends lines to the newest segment: one buffer, one write, and syncs that nothing unsynced outlives for long.
+//! Appends lines to the newest segment: one buffer, one write, and syncs that nothing unsynced
+//! outlives for long.
 
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
@@ -45,7 +46,8 @@ pub(super) struct Journal {
 impl Journal {
     pub(super) fn new(segments: SegmentDir, end: End, background_sync: bool) -> io::Result<Self> {
         let End { name, length, begun_ms, file, chain } = end;
-        let group_sync = background_sync.then(|| GroupSync::start(file.syncer()?, length)).transpose()?;
+        let group_sync =
+            background_sync.then(|| GroupSync::start(file.syncer()?, length)).transpose()?;
         Ok(Self {
             segments,
             name,
@@ -65,7 +67,12 @@ impl Journal {
     }
 
     /// Goes on in a new segment where this one is full or old.
-    pub(super) fn rotate_where_due(&mut self, time_ms: u64, state: &mut State, options: &Options) -> io::Result<()> {
+    pub(super) fn rotate_where_due(
+        &mut self,
+        time_ms: u64,
+        state: &mut State,
+        options: &Options,
+    ) -> io::Result<()> {
         let old = state.time_ms(time_ms) >= self.begun_ms.saturating_add(options.segment_age_ms);
         if (old || self.length >= options.segment_bytes) && self.length >= self.next_rotation {
             self.rotate(time_ms, state, options)?;
@@ -78,9 +85,14 @@ impl Journal {
         self.buffer.len()
     }
 
-    /// Puts a record at the end of the buffer. Whatever changes the state is applied here and nowhere else, as a restart
-    /// will apply it.
-    pub(super) fn put(&mut self, time_ms: u64, record: &Record<'_>, state: &mut State) -> io::Result<Link> {
+    /// Puts a record at the end of the buffer. Whatever changes the state is applied here and
+    /// nowhere else, as a restart will apply it.
+    pub(super) fn put(
+        &mut self,
+        time_ms: u64,
+        record: &Record<'_>,
+        state: &mut State,
+    ) -> io::Result<Link> {
         let before = self.buffer.len();
         let link = self.chain.write(&mut self.buffer, time_ms, record)?;
         self.length += (self.buffer.len() - before) as u64;
@@ -153,8 +165,10 @@ impl Journal {
     /// Leaves in the buffer what has not arrived in the file.
     fn take_up(&mut self) -> io::Result<()> {
         let written = self.written();
-        let arrived = self.file.length()?.checked_sub(written).and_then(|more| usize::try_from(more).ok());
-        let arrived = arrived.filter(|more| *more <= self.buffer.len()).ok_or_else(not_as_written)?;
+        let arrived =
+            self.file.length()?.checked_sub(written).and_then(|more| usize::try_from(more).ok());
+        let arrived =
+            arrived.filter(|more| *more <= self.buffer.len()).ok_or_else(not_as_written)?;
         if self.read(written, arrived)? != self.buffer[..arrived] {
             return Err(not_as_written());
         }
@@ -167,7 +181,8 @@ impl Journal {
     /// same.
     fn write_again(&mut self) -> io::Result<()> {
         let synced = self.group_sync.as_ref().map_or(0, GroupSync::synced).max(self.synced);
-        let length = usize::try_from(self.written().saturating_sub(synced)).map_err(|_| not_as_written())?;
+        let length =
+            usize::try_from(self.written().saturating_sub(synced)).map_err(|_| not_as_written())?;
         let bytes = self.read(synced, length)?;
         self.segments.storage.rewrite(&self.segments.path(self.name), synced, &bytes)?;
         self.synced = synced + bytes.len() as u64;
@@ -186,10 +201,11 @@ impl Journal {
         if bytes.len() == length { Ok(bytes) } else { Err(not_as_written()) }
     }
 
-    /// Reads the journal as a start does, and compares it with what was written so far; in the thread where there is one,
-    /// since a segment is long. `None` until that is done.
+    /// Reads the journal as a start does, and compares it with what was written so far; in the
+    /// thread where there is one, since a segment is long. `None` until that is done.
     pub(super) fn verify(&self) -> Option<Result<(), String>> {
-        let (segments, name, length, chain) = (self.segments.clone(), self.name, self.length, self.chain);
+        let (segments, name, length, chain) =
+            (self.segments.clone(), self.name, self.length, self.chain);
         let check = move || match recovery::end_at(&segments, name, length) {
             Ok(found) if found == chain => Ok(()),
             Ok(_) => Err(not_as_written().to_string()),
@@ -225,35 +241,46 @@ impl Journal {
             self.sync()?;
         }
         let (previous, next) = (self.name, self.name.next());
-        let (file, length) = match self.segments.create(next, Some(previous), &mut self.chain, time_ms, state) {
-            Err(error) if is_full(&error) => {
-                self.next_rotation = self.length + options.segment_bytes / 16;
-                return Ok(());
-            }
-            created => created?,
-        };
+        let (file, length) =
+            match self.segments.create(next, Some(previous), &mut self.chain, time_ms, state) {
+                Err(error) if is_full(&error) => {
+                    self.next_rotation = self.length + options.segment_bytes / 16;
+                    return Ok(());
+                }
+                created => created?,
+            };
         if let Some(group_sync) = &mut self.group_sync {
             group_sync.follow(file.syncer()?, length);
         }
-        (self.file, self.name, self.length, self.begun_ms) = (file, next, length, state.time_ms(time_ms));
+        (self.file, self.name, self.length, self.begun_ms) =
+            (file, next, length, state.time_ms(time_ms));
         (self.synced, self.next_rotation) = (length, 0);
         self.unnamed = true;
         self.mend()?;
         self.remove_old(time_ms, state, options.retention)
     }
 
-    /// Retention: recorded and synced first, then removed. The newest segment carries all that is still needed.
-    pub(super) fn remove_old(&mut self, time_ms: u64, state: &mut State, retention: Retention) -> io::Result<()> {
+    /// Retention: recorded and synced first, then removed. The newest segment carries all that is
+    /// still needed.
+    pub(super) fn remove_old(
+        &mut self,
+        time_ms: u64,
+        state: &mut State,
+        retention: Retention,
+    ) -> io::Result<()> {
         let removed = self.outlived(state.time_ms(time_ms), retention)?;
         if removed.is_empty() {
             return Ok(());
         }
         let names = removed.iter().map(SegmentName::to_string).collect();
-        let record = Record::Rotated(Rotated { segment: self.name.to_string().into(), removed: names });
+        let record =
+            Record::Rotated(Rotated { segment: self.name.to_string().into(), removed: names });
         self.put(time_ms, &record, state)?;
         self.sync()?;
         // Oldest first: a crash in between leaves no gap.
-        removed.into_iter().try_for_each(|name| self.segments.storage.remove(&self.segments.path(name)))
+        removed
+            .into_iter()
+            .try_for_each(|name| self.segments.storage.remove(&self.segments.path(name)))
     }
 
     /// The oldest segments, as far as they are too old or too much, also for the disk they are on.
@@ -264,9 +291,11 @@ impl Journal {
         let (mut outlived, mut freed) = (Vec::new(), 0);
         for pair in files.windows(2) {
             // A segment ends when the next one begins; one that cannot be read is kept.
-            let ended_ms = self.segments.first_head(pair[1].name)?.map_or(u64::MAX, |head| head.time_ms);
+            let ended_ms =
+                self.segments.first_head(pair[1].name)?.map_or(u64::MAX, |head| head.time_ms);
             let too_old = ended_ms.saturating_add(retention.age_ms) <= now_ms;
-            let most = space.map_or(u64::MAX, |space| Space { free: space.free + freed, ..space }.journal());
+            let most = space
+                .map_or(u64::MAX, |space| Space { free: space.free + freed, ..space }.journal());
             if !too_old && total <= retention.bytes.min(most) {
                 break;
             }

@@ -1,4 +1,5 @@
-//! What is kept about each enrolled key: one small file for each. No secret, no API key id: those are on the token.
+//! What is kept about each enrolled key: one small file for each. No secret, no API key id: those
+//! are on the token.
 
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -54,7 +55,8 @@ pub enum KeyFileState {
     AwaitingApiKey,
 }
 
-/// How a touch stands behind a key: 1 is a key in a touch slot, 2 a vault opened by touch, 3 policy only.
+/// How a touch stands behind a key: 1 is a key in a touch slot, 2 a vault opened by touch, 3 policy
+/// only.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(try_from = "u8", into = "u8")]
 pub enum Rung {
@@ -160,7 +162,9 @@ impl KeyFiles {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             removed => removed,
         };
-        removed.and_then(|()| self.storage.sync_dir(&self.dir)).map_err(|source| io_error("remove", &path, source))
+        removed
+            .and_then(|()| self.storage.sync_dir(&self.dir))
+            .map_err(|source| io_error("remove", &path, source))
     }
 
     fn write(&self, path: &Path, key: &KeyFile) -> io::Result<()> {
@@ -183,11 +187,15 @@ impl KeyFiles {
         let path = self.dir.join(name);
         let invalid = |reason: String| KeyFileError::Invalid { path: path.clone(), reason };
         let named = name.strip_suffix(EXTENSION).and_then(|stem| KeyName::parse(stem).ok());
-        let named = named.ok_or_else(|| invalid("its name is not NAME.json with the name of a key".to_owned()))?;
+        let named = named.ok_or_else(|| {
+            invalid("its name is not NAME.json with the name of a key".to_owned())
+        })?;
         let mut text = Vec::new();
-        let opened = self.storage.open(&path, 0).and_then(|file| file.take(LONGEST).read_to_end(&mut text));
+        let opened =
+            self.storage.open(&path, 0).and_then(|file| file.take(LONGEST).read_to_end(&mut text));
         opened.map_err(|source| io_error("read", &path, source))?;
-        let key: KeyFile = serde_json::from_slice(&text).map_err(|error| invalid(error.to_string()))?;
+        let key: KeyFile =
+            serde_json::from_slice(&text).map_err(|error| invalid(error.to_string()))?;
         if key.name != named {
             return Err(invalid(format!("it is the file of key {}", key.name)));
         }
@@ -195,7 +203,8 @@ impl KeyFiles {
     }
 
     fn names(&self) -> Result<Vec<String>, KeyFileError> {
-        let files = self.storage.list(&self.dir).map_err(|source| io_error("list", &self.dir, source))?;
+        let files =
+            self.storage.list(&self.dir).map_err(|source| io_error("list", &self.dir, source))?;
         Ok(files.into_iter().map(|(name, _)| name).collect())
     }
 
@@ -250,7 +259,10 @@ mod tests {
         assert_eq!(files.load_all().expect("loads"), [one.clone(), two.clone()]);
         files.remove(&one.name).expect("removed");
         files.remove(&one.name).expect("gone already");
-        assert_eq!(KeyFiles::open(Arc::new(Disk), dir.path()).expect("opens").load_all().expect("loads"), [two]);
+        assert_eq!(
+            KeyFiles::open(Arc::new(Disk), dir.path()).expect("opens").load_all().expect("loads"),
+            [two]
+        );
     }
 
     #[test]
@@ -260,7 +272,11 @@ mod tests {
             ("other.json", good.clone(), "it is the file of key k"),
             ("k.txt", good.clone(), "its name is not"),
             ("K.json", good.clone(), "its name is not"),
-            ("k.json", good.replace("\"tier\"", "\"secret\":\"x\",\"tier\""), "unknown field `secret`"),
+            (
+                "k.json",
+                good.replace("\"tier\"", "\"secret\":\"x\",\"tier\""),
+                "unknown field `secret`",
+            ),
             ("k.json", good.replace("\"rung\":2", "\"rung\":4"), "a rung is 1, 2 or 3"),
             ("k.json", good.replace("00ff", "00FF"), "invalid"),
             ("k.json", good.replace("hmac-sha512", "md5"), "unknown variant `md5`"),
@@ -287,9 +303,13 @@ mod tests {
             disk.fail_after(operation);
             let saved = files.save(&new).is_ok();
             for loss in Loss::ALL {
-                let files = KeyFiles::open(Arc::new(disk.after_power_cut(loss)), Path::new("/s")).expect("opens");
+                let files = KeyFiles::open(Arc::new(disk.after_power_cut(loss)), Path::new("/s"))
+                    .expect("opens");
                 let found = files.load_all().expect("whole files only");
-                assert!(found == [new.clone()] || !saved && found == [old.clone()], "{operation} {loss:?}: {found:?}");
+                assert!(
+                    found == [new.clone()] || !saved && found == [old.clone()],
+                    "{operation} {loss:?}: {found:?}"
+                );
             }
             if saved {
                 break;

@@ -1,4 +1,5 @@
-//! Nonces that only grow: one series for each key, reserved ahead on disk so that no crash repeats one.
+//! Nonces that only grow: one series for each key, reserved ahead on disk so that no crash repeats
+//! one.
 
 use std::collections::HashMap;
 
@@ -10,7 +11,8 @@ const BLOCK_SECONDS: u64 = 30;
 /// … and at least this many nonces.
 const BLOCK_STEPS: u64 = 10_000;
 
-/// The series of all keys. A key that is removed keeps its place: one enrolled again under its name goes on above it.
+/// The series of all keys. A key that is removed keeps its place: one enrolled again under its name
+/// goes on above it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Nonces {
     by_key: HashMap<String, Series>,
@@ -58,14 +60,18 @@ impl Nonces {
         }
     }
 
-    /// A new run starts: which nonces of its blocks the last one used is not recorded, so none is used again.
+    /// A new run starts: which nonces of its blocks the last one used is not recorded, so none is
+    /// used again.
     pub fn skip_reserved(&mut self) {
         self.by_key.values_mut().for_each(|series| series.next = series.until);
     }
 
     /// All blocks, sorted by key.
     pub fn carry(&self) -> Vec<NonceBlock<'static>> {
-        let block = |(key, series): (&String, &Series)| NonceBlock { key: key.clone().into(), until: series.until };
+        let block = |(key, series): (&String, &Series)| NonceBlock {
+            key: key.clone().into(),
+            until: series.until,
+        };
         let mut blocks: Vec<_> = self.by_key.iter().map(block).collect();
         blocks.sort_by(|one, other| one.key.cmp(&other.key));
         blocks
@@ -91,7 +97,8 @@ mod tests {
     use super::*;
 
     const NOW: u64 = 1_700_000_000_000;
-    const UNITS: [NonceUnit; 3] = [NonceUnit::Microseconds, NonceUnit::Milliseconds, NonceUnit::Nanoseconds];
+    const UNITS: [NonceUnit; 3] =
+        [NonceUnit::Microseconds, NonceUnit::Milliseconds, NonceUnit::Nanoseconds];
 
     fn give(nonces: &mut Nonces, unit: NonceUnit, now_ms: u64) -> (u64, bool) {
         let next = nonces.next("kraken", unit, now_ms).expect("numbers left");
@@ -115,7 +122,8 @@ mod tests {
     #[test]
     fn a_block_lasts_thirty_seconds_or_ten_thousand_nonces() {
         let mut nonces = Nonces::default();
-        let reservations = (0..9_000).filter(|_| give(&mut nonces, NonceUnit::Milliseconds, NOW).1).count();
+        let reservations =
+            (0..9_000).filter(|_| give(&mut nonces, NonceUnit::Milliseconds, NOW).1).count();
         assert_eq!(reservations, 1);
         assert!(!give(&mut nonces, NonceUnit::Milliseconds, NOW + 29_000).1);
         assert!(give(&mut nonces, NonceUnit::Milliseconds, NOW + 30_000).1);

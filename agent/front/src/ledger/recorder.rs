@@ -1,4 +1,5 @@
-//! The core's view of the ledger: intents, results, refusals, limits and nonces, each round of requests in one write.
+//! The core's view of the ledger: intents, results, refusals, limits and nonces, each round of
+//! requests in one write.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -71,12 +72,14 @@ pub struct LedgerHealth {
     pub warnings: Vec<String>,
 }
 
-/// How many records a start looks back through for the last use of each key, and how many it reads at once.
+/// How many records a start looks back through for the last use of each key, and how many it reads
+/// at once.
 const RECALLED: u64 = 50_000;
 const PAGE: usize = 4096;
 /// Of so many pages of records it is known where the next one begins.
 const MOST_FOLLOWED: usize = 16;
-/// Most records of one answer; a record of a refusal or intent is below 2 KiB but for long parameters.
+/// Most records of one answer; a record of a refusal or intent is below 2 KiB but for long
+/// parameters.
 const MOST_RECORDS: usize = 64;
 /// Most bytes of records in one answer, so that it fits a frame.
 const MOST_BYTES: usize = 192 * 1024;
@@ -106,7 +109,8 @@ impl Recorder {
 
     /// Takes the last use of each key from the journal's last records before `opened`.
     pub fn recall_uses(&self, opened: u64) -> io::Result<()> {
-        let (journal, mut tail) = (verify::journal(&self.state_dir), Tail::after(opened.saturating_sub(RECALLED)));
+        let (journal, mut tail) =
+            (verify::journal(&self.state_dir), Tail::after(opened.saturating_sub(RECALLED)));
         loop {
             let page = tail.read(&journal, PAGE)?;
             if page.is_empty() {
@@ -129,8 +133,8 @@ impl Recorder {
         self.last_used_ms.borrow().get(key).copied()
     }
 
-    /// Something may begin that has to be recorded once it is done: the disk is not full, as far as the journal knows, and
-    /// what is set aside holds a record.
+    /// Something may begin that has to be recorded once it is done: the disk is not full, as far as
+    /// the journal knows, and what is set aside holds a record.
     pub fn may_begin(&self) -> Result<(), Refusal> {
         self.with(Ledger::available)
     }
@@ -147,12 +151,15 @@ impl Recorder {
         self.append(record)?;
         match self.sync() {
             Ok(()) => Ok(false),
-            Err(_) if self.ledger.borrow().as_ref().is_some_and(Ledger::holds_records_back) => Ok(true),
+            Err(_) if self.ledger.borrow().as_ref().is_some_and(Ledger::holds_records_back) => {
+                Ok(true)
+            }
             Err(refusal) => Err(refusal),
         }
     }
 
-    /// Slows a client that writes more than its share while the disk is nearly full; whether it waited.
+    /// Slows a client that writes more than its share while the disk is nearly full; whether it
+    /// waited.
     pub async fn slow(&self, client: &str) -> bool {
         let now_ms = self.clock.ledger_ms();
         let wait = self.ledger.borrow_mut().as_mut().map(|ledger| ledger.wait_of(client, now_ms));
@@ -163,14 +170,16 @@ impl Recorder {
         wait.is_some()
     }
 
-    /// A record of something that happened; where it cannot be written, the ledger refuses all that follows.
+    /// A record of something that happened; where it cannot be written, the ledger refuses all that
+    /// follows.
     pub fn note(&self, record: &Record<'_>) {
         if let Err(refusal) = self.append(record).and_then(|_| self.flush()) {
             tracing::error!("an event could not be recorded: {}", refusal.message);
         }
     }
 
-    /// Records what was counted instead of written, and looks at the clock; to be called every few seconds.
+    /// Records what was counted instead of written, and looks at the clock; to be called every few
+    /// seconds.
     pub fn tick(&self) {
         self.watch_clock();
         let now_ms = self.clock.ledger_ms();
@@ -219,14 +228,23 @@ impl Recorder {
     pub fn health(&self) -> LedgerHealth {
         let health = self.ledger.borrow().as_ref().map(Ledger::health);
         let Some(health) = health else {
-            return LedgerHealth { state: "closed", last: None, free_bytes: None, warnings: Vec::new() };
+            return LedgerHealth {
+                state: "closed",
+                last: None,
+                free_bytes: None,
+                warnings: Vec::new(),
+            };
         };
-        let mut warnings: Vec<String> = health.unavailable.iter().chain(&health.crowded).cloned().collect();
+        let mut warnings: Vec<String> =
+            health.unavailable.iter().chain(&health.crowded).cloned().collect();
         if health.is_space_low() {
-            warnings.push("the disk of the journal is nearly full; when it is full nothing more is signed".to_owned());
+            warnings.push(
+                "the disk of the journal is nearly full; when it is full nothing more is signed"
+                    .to_owned(),
+            );
         }
-        let meanwhile =
-            "until then nothing that moves money or keys is signed, and limits free up by the time that passes";
+        let meanwhile = "until then nothing that moves money or keys is signed, and limits free up \
+                         by the time that passes";
         warnings.extend(self.clock.doubt().map(|doubt| format!("{doubt}; {meanwhile}")));
         LedgerHealth {
             state: if health.unavailable.is_some() { "unavailable" } else { "healthy" },
@@ -236,17 +254,20 @@ impl Recorder {
         }
     }
 
-    /// Waits until a record is written after this was called, or the deadline; false where none was.
+    /// Waits until a record is written after this was called, or the deadline; false where none
+    /// was.
     pub fn next_written(&self, deadline: tokio::time::Instant) -> impl Future<Output = bool> {
         let written = self.written.notified();
         async move { tokio::time::timeout_at(deadline, written).await.is_ok() }
     }
 
-    /// The next records after number `after`, as they stand in the journal, and the number of the last.
+    /// The next records after number `after`, as they stand in the journal, and the number of the
+    /// last.
     pub fn records_after(&self, after: u64) -> Result<(Vec<Value>, u64), Refusal> {
         let mut tail = self.tail_after(after);
         let entries = tail.read(&verify::journal(&self.state_dir), MOST_RECORDS);
-        let entries = entries.map_err(|error| unavailable(format!("the journal cannot be read: {error}")))?;
+        let entries =
+            entries.map_err(|error| unavailable(format!("the journal cannot be read: {error}")))?;
         let (mut records, mut bytes, mut last) = (Vec::new(), 0, after);
         for entry in entries {
             bytes += entry.line.len();
@@ -264,7 +285,8 @@ impl Recorder {
         Ok((records, last))
     }
 
-    /// Who follows asks for what comes after the last page: it is not looked for in the segment again.
+    /// Who follows asks for what comes after the last page: it is not looked for in the segment
+    /// again.
     fn tail_after(&self, after: u64) -> Tail {
         let mut followed = self.followed.borrow_mut();
         let known = followed.iter().position(|tail| tail.last() == after);
@@ -308,7 +330,10 @@ impl Recorder {
         }
     }
 
-    fn with<T, E: Into<Refusal>>(&self, act: impl FnOnce(&mut Ledger) -> Result<T, E>) -> Result<T, Refusal> {
+    fn with<T, E: Into<Refusal>>(
+        &self,
+        act: impl FnOnce(&mut Ledger) -> Result<T, E>,
+    ) -> Result<T, Refusal> {
         let mut ledger = self.ledger.borrow_mut();
         let ledger = ledger.as_mut().ok_or_else(|| unavailable("the agent is stopping"))?;
         act(ledger).map_err(Into::into)
@@ -354,7 +379,8 @@ impl ports::Ledger for Recorder {
         self.used(&key.name);
         let message_sha256 = Some(sha256(message).into());
         let request_id = request_id.into();
-        let result = RequestResult { request_id, outcome: Outcome::Signed, message_sha256, error: None };
+        let result =
+            RequestResult { request_id, outcome: Outcome::Signed, message_sha256, error: None };
         self.append(&Record::Result(result)).map(RecordId::from)
     }
 
@@ -364,13 +390,23 @@ impl ports::Ledger for Recorder {
         self.append(&Record::ThrownAway(ThrownAway { request_id, message_sha256 })).map(drop)
     }
 
-    fn failed(&self, request_id: &str, _key: &Key, refusal: &Refusal, returned: &[Spend]) -> Result<(), Refusal> {
+    fn failed(
+        &self,
+        request_id: &str,
+        _key: &Key,
+        refusal: &Refusal,
+        returned: &[Spend],
+    ) -> Result<(), Refusal> {
         if !returned.is_empty() {
-            self.append(&Record::Returned(Returned { request_id: request_id.into(), spends: returned.into() }))?;
+            self.append(&Record::Returned(Returned {
+                request_id: request_id.into(),
+                spends: returned.into(),
+            }))?;
         }
         let error = Some(refusal.code.name().into());
         let request_id = request_id.into();
-        let result = RequestResult { request_id, outcome: Outcome::Failed, message_sha256: None, error };
+        let result =
+            RequestResult { request_id, outcome: Outcome::Failed, message_sha256: None, error };
         self.append(&Record::Result(result)).map(drop)
     }
 
@@ -397,7 +433,8 @@ impl ports::Ledger for Recorder {
         if self.synced_always { self.written().await } else { Ok(()) }
     }
 
-    /// Whoever comes back first writes for all: what was read together reaches this point before any of it goes on.
+    /// Whoever comes back first writes for all: what was read together reaches this point before
+    /// any of it goes on.
     async fn written(&self) -> Result<(), Refusal> {
         after_the_others().await;
         self.flush()
@@ -500,7 +537,11 @@ impl Recorder {
     }
 
     /// Tries what needs room; where there is none, once more with the room that was set aside.
-    pub fn with_room<T, E>(&self, is_full: impl Fn(&E) -> bool, attempt: impl Fn() -> Result<T, E>) -> Result<T, E> {
+    pub fn with_room<T, E>(
+        &self,
+        is_full: impl Fn(&E) -> bool,
+        attempt: impl Fn() -> Result<T, E>,
+    ) -> Result<T, E> {
         match attempt() {
             Err(error) if is_full(&error) && self.make_room() => attempt(),
             done => done,

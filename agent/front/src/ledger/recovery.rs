@@ -1,4 +1,5 @@
-//! Takes up a journal at start: verifies its chain, repairs a torn end, refuses any other damage, rebuilds the state.
+//! Takes up a journal at start: verifies its chain, repairs a torn end, refuses any other damage,
+//! rebuilds the state.
 
 use std::io::{self, BufReader, Read};
 
@@ -19,7 +20,8 @@ pub(super) struct Recovered {
     pub(super) torn: Option<Torn>,
 }
 
-/// The end of the journal was an unfinished line: a write that a crash cut short, before anything left the agent.
+/// The end of the journal was an unfinished line: a write that a crash cut short, before anything
+/// left the agent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Torn {
     /// Only its newline was missing; it is written now.
@@ -40,12 +42,21 @@ pub(super) fn recover(segments: &SegmentDir, now_ms: u64) -> Result<Recovered, L
     let torn = unfinished.map(|bytes| scan.repair(&bytes)).transpose()?;
     let file = segments.storage.append(&segments.path(newest.name)).map_err(reading)?;
     let Scan { name, done: length, chain, state, .. } = scan;
-    Ok(Recovered { end: End { name, length, begun_ms, file, chain }, state, segments: files.len(), torn })
+    Ok(Recovered {
+        end: End { name, length, begun_ms, file, chain },
+        state,
+        segments: files.len(),
+        torn,
+    })
 }
 
-/// Verifies what a start verifies, and changes nothing: the newest segment, which is `newest`, as far as `length`; the chain there.
-/// More may be written meanwhile.
-pub(super) fn end_at(segments: &SegmentDir, newest: SegmentName, length: u64) -> Result<Chain, LedgerError> {
+/// Verifies what a start verifies, and changes nothing: the newest segment, which is `newest`, as
+/// far as `length`; the chain there. More may be written meanwhile.
+pub(super) fn end_at(
+    segments: &SegmentDir,
+    newest: SegmentName,
+    length: u64,
+) -> Result<Chain, LedgerError> {
     let files = segments.list().map_err(|error| LedgerError::io("read the journal", error))?;
     check_links(segments, &files)?;
     let mut scan = Scan { most: length, ..Scan::of(segments, newest) };
@@ -66,7 +77,12 @@ fn begin(segments: &SegmentDir, now_ms: u64) -> Result<Recovered, LedgerError> {
     let beginning = |error| LedgerError::io("begin the journal", error);
     let (file, length) = created.map_err(beginning)?;
     segments.sync_names().map_err(beginning)?;
-    Ok(Recovered { end: End { name, length, begun_ms: now_ms, file, chain }, state, segments: 1, torn: None })
+    Ok(Recovered {
+        end: End { name, length, begun_ms: now_ms, file, chain },
+        state,
+        segments: 1,
+        torn: None,
+    })
 }
 
 /// Each segment names the last line of the one before it, and none is missing between them.
@@ -74,14 +90,27 @@ fn check_links(segments: &SegmentDir, files: &[SegmentFile]) -> Result<(), Ledge
     let reading = |error| LedgerError::io("read the journal", error);
     let first = files.first().filter(|file| file.name == SegmentName::FIRST);
     if let Some(file) = first
-        && segments.first_head(file.name).map_err(reading)?.is_none_or(|head| head.prev != Hash::GENESIS)
+        && segments
+            .first_head(file.name)
+            .map_err(reading)?
+            .is_none_or(|head| head.prev != Hash::GENESIS)
     {
-        return Err(LedgerError::damaged(segments, file.name, 1, "it is not the beginning of a journal"));
+        return Err(LedgerError::damaged(
+            segments,
+            file.name,
+            1,
+            "it is not the beginning of a journal",
+        ));
     }
     for pair in files.windows(2) {
         let [before, after] = [pair[0], pair[1]];
         if before.name.next() != after.name {
-            return Err(LedgerError::damaged(segments, after.name, 1, "the segment before it is missing"));
+            return Err(LedgerError::damaged(
+                segments,
+                after.name,
+                1,
+                "the segment before it is missing",
+            ));
         }
         let last = segments.last_hash(before).map_err(reading)?;
         let head = segments.first_head(after.name).map_err(reading)?;
@@ -108,7 +137,15 @@ struct Scan<'a> {
 
 impl<'a> Scan<'a> {
     fn of(segments: &'a SegmentDir, name: SegmentName) -> Self {
-        Self { segments, name, line: 0, done: 0, most: u64::MAX, chain: Chain::GENESIS, state: State::default() }
+        Self {
+            segments,
+            name,
+            line: 0,
+            done: 0,
+            most: u64::MAX,
+            chain: Chain::GENESIS,
+            state: State::default(),
+        }
     }
 }
 
@@ -152,7 +189,8 @@ impl Scan<'_> {
         let head = self.chain.check(bytes).map_err(|error| self.damaged(error.to_string()))?;
         let text = self.text(bytes)?;
         if State::concerns(&head.kind) {
-            let record = Record::parse(&head.kind, text).map_err(|error| self.damaged(error.to_string()))?;
+            let record =
+                Record::parse(&head.kind, text).map_err(|error| self.damaged(error.to_string()))?;
             record.iter().for_each(|record| self.state.apply(head.time_ms, record));
         } else {
             self.state.see(head.time_ms);
@@ -182,7 +220,11 @@ impl Scan<'_> {
             .map_err(|error| LedgerError::io("read the journal", error))
     }
 
-    fn read(&self, reader: &mut impl io::BufRead, bytes: &mut Vec<u8>) -> Result<Line, LedgerError> {
+    fn read(
+        &self,
+        reader: &mut impl io::BufRead,
+        bytes: &mut Vec<u8>,
+    ) -> Result<Line, LedgerError> {
         read_line(reader, bytes).map_err(|error| match error.kind() {
             io::ErrorKind::InvalidData => self.damaged(error.to_string()),
             _ => LedgerError::io("read the journal", error),

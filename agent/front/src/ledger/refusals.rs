@@ -1,4 +1,5 @@
-//! Counts refusals that come in floods, so that a client that is refused all day does not fill the disk.
+//! Counts refusals that come in floods, so that a client that is refused all day does not fill the
+//! disk.
 
 use std::borrow::Cow;
 
@@ -52,7 +53,8 @@ impl Floods {
 
     /// Ends the periods that are over; returns what was counted in them.
     pub(super) fn ended(&mut self, now_ms: u64) -> Vec<Refusals<'static>> {
-        let over = self.0.extract_if(.., |flood| flood.began_ms.saturating_add(PERIOD_MS) <= now_ms);
+        let over =
+            self.0.extract_if(.., |flood| flood.began_ms.saturating_add(PERIOD_MS) <= now_ms);
         over.filter_map(Flood::into_record).collect()
     }
 
@@ -72,7 +74,15 @@ impl Floods {
         };
         let index = index(&self.0, client, code).unwrap_or_else(|| {
             let (client, code) = (client.to_owned(), code.to_owned());
-            self.0.push(Flood { client, code, began_ms: now_ms, singly: 0, counted: 0, first_ms: 0, last_ms: 0 });
+            self.0.push(Flood {
+                client,
+                code,
+                began_ms: now_ms,
+                singly: 0,
+                counted: 0,
+                first_ms: 0,
+                last_ms: 0,
+            });
             self.0.len() - 1
         });
         &mut self.0[index]
@@ -82,7 +92,13 @@ impl Floods {
 impl Flood {
     fn into_record(self) -> Option<Refusals<'static>> {
         let Self { client, code, counted: count, first_ms, last_ms, .. } = self;
-        (count > 0).then(|| Refusals { client: client.into(), code: code.into(), count, first_ms, last_ms })
+        (count > 0).then(|| Refusals {
+            client: client.into(),
+            code: code.into(),
+            count,
+            first_ms,
+            last_ms,
+        })
     }
 }
 
@@ -114,8 +130,9 @@ mod tests {
     #[test]
     fn the_first_are_recorded_and_the_rest_counted() {
         let mut floods = Floods::default();
-        let singly =
-            (0..1_000).filter(|now| floods.admit(*now, "bot", "policy.rate", false) == Recording::Singly).count();
+        let singly = (0..1_000)
+            .filter(|now| floods.admit(*now, "bot", "policy.rate", false) == Recording::Singly)
+            .count();
         assert_eq!(singly as u64, SINGLY);
         assert_eq!(floods.admit(999, "other", "policy.rate", false), Recording::Singly);
         assert_eq!(floods.ended(PERIOD_MS - 1), vec![]);
@@ -130,8 +147,9 @@ mod tests {
     #[test]
     fn many_kinds_are_counted_together_and_none_is_lost() {
         let mut floods = Floods::default();
-        let recorded = (0..10_000u64)
-            .filter(|n| floods.admit(1, &format!("uid {n}"), "client.unknown", false) == Recording::Singly);
+        let recorded = (0..10_000u64).filter(|n| {
+            floods.admit(1, &format!("uid {n}"), "client.unknown", false) == Recording::Singly
+        });
         let recorded = recorded.count() as u64;
         let counted: u64 = floods.all().iter().map(|one| one.count).sum();
         assert_eq!(recorded + counted, 10_000);

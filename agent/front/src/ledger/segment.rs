@@ -55,9 +55,12 @@ impl SegmentDir {
         state: &mut State,
     ) -> io::Result<(Box<dyn Appender>, u64)> {
         let last_hash = chain.last_hash();
-        let previous =
-            previous.map(|segment| PreviousSegment { segment: segment.to_string(), last_hash: last_hash.to_string() });
-        let header = SegmentHeader { segment: name.to_string().into(), previous, carried: state.carry() };
+        let previous = previous.map(|segment| PreviousSegment {
+            segment: segment.to_string(),
+            last_hash: last_hash.to_string(),
+        });
+        let header =
+            SegmentHeader { segment: name.to_string().into(), previous, carried: state.carry() };
         let (mut line, mut after) = (Vec::new(), *chain);
         after.write(&mut line, time_ms, &Record::Segment(Box::new(header)))?;
         let temporary = self.dir.join(format!("{name}{UNFINISHED}"));
@@ -108,7 +111,10 @@ impl SegmentDir {
         loop {
             let offset = file.length.saturating_sub(span);
             let mut bytes = Vec::new();
-            self.storage.open(&self.path(file.name), offset)?.take(file.length - offset).read_to_end(&mut bytes)?;
+            self.storage
+                .open(&self.path(file.name), offset)?
+                .take(file.length - offset)
+                .read_to_end(&mut bytes)?;
             let Some(lines) = bytes.strip_suffix(b"\n") else { return Ok(None) };
             if let Some(start) = lines.iter().rposition(|byte| *byte == b'\n') {
                 return Ok(Some(Hash::of(&lines[start + 1..])));
@@ -124,8 +130,11 @@ impl SegmentDir {
 impl Segments for SegmentDir {
     fn list(&self) -> io::Result<Vec<SegmentFile>> {
         let files = self.storage.list(&self.dir)?.into_iter();
-        let mut segments: Vec<_> =
-            files.filter_map(|(name, length)| Some(SegmentFile { name: SegmentName::parse(&name)?, length })).collect();
+        let mut segments: Vec<_> = files
+            .filter_map(|(name, length)| {
+                Some(SegmentFile { name: SegmentName::parse(&name)?, length })
+            })
+            .collect();
         segments.sort_by_key(|segment| segment.name);
         Ok(segments)
     }

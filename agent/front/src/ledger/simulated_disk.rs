@@ -273,7 +273,9 @@ impl Storage for SimulatedDisk {
 
     fn space(&self, _dir: &Path) -> io::Result<Space> {
         let inner = self.inner();
-        let Some(total) = inner.capacity else { return Ok(Space { free: 1 << 40, total: 1 << 41 }) };
+        let Some(total) = inner.capacity else {
+            return Ok(Space { free: 1 << 40, total: 1 << 41 });
+        };
         Ok(Space { free: total.saturating_sub(inner.used()), total })
     }
 }

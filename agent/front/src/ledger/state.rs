@@ -1,5 +1,5 @@
-//! What the records add up to: limits, nonces, the latest time seen. The running agent and a restart fold the same
-//! records the same way, so that both know the same.
+//! What the records add up to: limits, nonces, the latest time seen. The running agent and a
+//! restart fold the same records the same way, so that both know the same.
 
 use countersign_core::record::{Carried, CarriedState, Record};
 

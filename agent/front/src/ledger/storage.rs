@@ -1,4 +1,5 @@
-//! The file operations the ledger stands on, so that a file system with power cuts can stand behind them in tests.
+//! The file operations the ledger stands on, so that a file system with power cuts can stand behind
+//! them in tests.
 
 use std::fmt::Debug;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -8,8 +9,8 @@ use std::path::Path;
 
 use rustix::fs::{FlockOperation, OFlags};
 
-/// A file system. What is not synced may be gone after a power cut: a file's bytes by the file's `sync`, its name by
-/// its directory's.
+/// A file system. What is not synced may be gone after a power cut: a file's bytes by the file's
+/// `sync`, its name by its directory's.
 pub trait Storage: Debug + Send + Sync {
     /// Makes a directory for the owner only; one that exists is fine.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
@@ -28,7 +29,8 @@ pub trait Storage: Debug + Send + Sync {
     fn truncate(&self, path: &Path, length: u64) -> io::Result<()>;
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     fn remove(&self, path: &Path) -> io::Result<()>;
-    /// Takes a lock that ends with the value; [`io::ErrorKind::WouldBlock`] where another process holds it.
+    /// Takes a lock that ends with the value; [`io::ErrorKind::WouldBlock`] where another process
+    /// holds it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Debug + Send>>;
     fn space(&self, dir: &Path) -> io::Result<Space>;
 }
@@ -202,7 +204,8 @@ mod tests {
         let path = dir.path().join("made/file");
         Disk.create_dir(&dir.path().join("made")).expect("made");
         Disk.create(&path).expect("made").write(b"x").expect("written");
-        let mode = |path: &Path| std::fs::metadata(path).expect("is there").permissions().mode() & 0o777;
+        let mode =
+            |path: &Path| std::fs::metadata(path).expect("is there").permissions().mode() & 0o777;
         assert_eq!((mode(&path), mode(&dir.path().join("made"))), (0o600, 0o700));
         assert!(Disk.create(&path).is_err(), "never over a file that is there");
         let link = dir.path().join("link");

@@ -43,11 +43,19 @@ fn options(boot_id: &str) -> Options {
     }
 }
 
-fn open_with(disk: &SimulatedDisk, options: Options, now_ms: u64) -> Result<(Ledger, OpenReport), LedgerError> {
+fn open_with(
+    disk: &SimulatedDisk,
+    options: Options,
+    now_ms: u64,
+) -> Result<(Ledger, OpenReport), LedgerError> {
     Ledger::open(Path::new(STATE_DIR), Arc::new(disk.clone()), options, now_ms)
 }
 
-fn open(disk: &SimulatedDisk, boot_id: &str, now_ms: u64) -> Result<(Ledger, OpenReport), LedgerError> {
+fn open(
+    disk: &SimulatedDisk,
+    boot_id: &str,
+    now_ms: u64,
+) -> Result<(Ledger, OpenReport), LedgerError> {
     open_with(disk, options(boot_id), now_ms)
 }
 
@@ -73,7 +81,12 @@ fn intent(scope: Scope, spends: Vec<Spend>) -> Intent<'static> {
 
 fn result() -> Record<'static> {
     let (request_id, outcome) = ("0192".into(), Outcome::Signed);
-    Record::Result(RequestResult { request_id, outcome, message_sha256: Some("ab".into()), error: None })
+    Record::Result(RequestResult {
+        request_id,
+        outcome,
+        message_sha256: Some("ab".into()),
+        error: None,
+    })
 }
 
 fn segments(disk: &SimulatedDisk) -> SegmentDir {

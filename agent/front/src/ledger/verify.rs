@@ -1,4 +1,5 @@
-//! Verifies, follows and looks up a journal on the disk; works beside a running agent and takes no lock.
+//! Verifies, follows and looks up a journal on the disk; works beside a running agent and takes no
+//! lock.
 
 use std::io;
 use std::path::Path;
@@ -9,12 +10,14 @@ use countersign_core::audit::{self, VerifyReport};
 use super::segment::SegmentDir;
 use super::storage::{Disk, Storage};
 
-/// The journal below a state directory on the real disk, for [`audit::Tail`], [`audit::verify`] and [`audit::show`].
+/// The journal below a state directory on the real disk, for [`audit::Tail`], [`audit::verify`] and
+/// [`audit::show`].
 pub fn journal(state_dir: &Path) -> SegmentDir {
     SegmentDir::new(Arc::new(Disk), state_dir)
 }
 
-/// Verifies the chain from the segment that holds record `from` on; `progress` gets bytes done and in all.
+/// Verifies the chain from the segment that holds record `from` on; `progress` gets bytes done and
+/// in all.
 pub fn verify(
     storage: Arc<dyn Storage>,
     state_dir: &Path,

@@ -1,8 +1,9 @@
-//! Spend limits over the last 24 hours, counted so that neither a crash nor a clock gives anything back.
+//! Spend limits over the last 24 hours, counted so that neither a crash nor a clock gives anything
+//! back.
 //!
-//! A window counts by buckets of ten minutes; a bucket leaves when its newest spend is 24 hours old. Before spend is
-//! counted that is not yet reserved, a block is reserved on disk (`headroom`); after a power cut, which may have lost the
-//! last intents, the headroom left counts as spent.
+//! A window counts by buckets of ten minutes; a bucket leaves when its newest spend is 24 hours
+//! old. Before spend is counted that is not yet reserved, a block is reserved on disk (`headroom`);
+//! after a power cut, which may have lost the last intents, the headroom left counts as spent.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -17,13 +18,16 @@ const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 /// A block is this fraction of the cap: one sync for each twentieth of a day's limit.
 const BLOCKS_PER_CAP: u32 = 20;
 
-/// What is given back was counted at most so long before: the longest time that persons have to approve, and what it takes to end.
+/// What is given back was counted at most so long before: the longest time that persons have to
+/// approve, and what it takes to end.
 const GIVEN_BACK_WITHIN_MS: u64 = LONGEST_APPROVAL_S as u64 * 1000 + BUCKET_MS;
 
 /// Why a spend was not admitted.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum WindowError {
-    #[error("{window}: {asked} more would pass the limit of {cap} in 24 hours, of which {used} is used")]
+    #[error(
+        "{window}: {asked} more would pass the limit of {cap} in 24 hours, of which {used} is used"
+    )]
     Limit { window: String, cap: Amount, used: Amount, asked: Amount },
     #[error("{window}: {asked} cannot be added exactly to the {used} used")]
     Inexact { window: String, used: Amount, asked: Amount },
@@ -65,7 +69,8 @@ impl Windows {
         self.by_name.get(window).map_or(Amount::ZERO, |window| window.used(now_ms))
     }
 
-    /// Admits all of `spends` or none; returns the blocks that have to be reserved before they are counted.
+    /// Admits all of `spends` or none; returns the blocks that have to be reserved before they are
+    /// counted.
     pub fn admit(&self, now_ms: u64, spends: &[Spend]) -> Result<Vec<WindowBlock>, WindowError> {
         let mut blocks = Vec::new();
         for (index, spend) in spends.iter().enumerate() {
@@ -78,12 +83,17 @@ impl Windows {
             let cap = same().map(|other| other.cap).min().unwrap_or(spend.cap);
             let total = asked.and_then(|asked| used.checked_add(asked));
             let (Some(asked), Some(total)) = (asked, total) else {
-                return Err(WindowError::Inexact { window: spend.window.clone(), used, asked: spend.amount });
+                return Err(WindowError::Inexact {
+                    window: spend.window.clone(),
+                    used,
+                    asked: spend.amount,
+                });
             };
             if total > cap {
                 return Err(WindowError::Limit { window: spend.window.clone(), cap, used, asked });
             }
-            let headroom = self.by_name.get(&spend.window).map_or(Amount::ZERO, |window| window.headroom);
+            let headroom =
+                self.by_name.get(&spend.window).map_or(Amount::ZERO, |window| window.headroom);
             if let Some(amount) = block(headroom, asked, used, cap) {
                 blocks.push(WindowBlock { window: spend.window.clone(), amount });
             }
@@ -146,7 +156,10 @@ impl Windows {
     pub fn from_carried(carried: Vec<CarriedWindow>) -> Self {
         let window = |carried: CarriedWindow| {
             let spent = carried.buckets.iter().fold(Amount::ZERO, |sum, bucket| add(sum, bucket.1));
-            (carried.window, Window { buckets: carried.buckets.into(), spent, headroom: carried.headroom })
+            (
+                carried.window,
+                Window { buckets: carried.buckets.into(), spent, headroom: carried.headroom },
+            )
         };
         Self { by_name: carried.into_iter().map(window).collect() }
     }
@@ -177,7 +190,8 @@ impl Window {
         self.spent = add(self.spent, amount);
     }
 
-    /// From the oldest buckets in which it can have been counted: what others spent since is not freed before its time.
+    /// From the oldest buckets in which it can have been counted: what others spent since is not
+    /// freed before its time.
     fn give_back(&mut self, now_ms: u64, amount: Amount) {
         self.expire(now_ms);
         let mut left = amount;
@@ -204,18 +218,20 @@ const fn is_open(bucket_start: u64, now_ms: u64) -> bool {
     now_ms < bucket_start.saturating_add(BUCKET_MS + DAY_MS)
 }
 
-/// What to reserve so that `asked` is covered: a twentieth of the cap, never beyond the cap, never less than is missing.
+/// What to reserve so that `asked` is covered: a twentieth of the cap, never beyond the cap, never
+/// less than is missing.
 fn block(headroom: Amount, asked: Amount, used: Amount, cap: Amount) -> Option<Amount> {
     let missing = asked.checked_sub(headroom).filter(|missing| !missing.is_zero())?;
     let free = cap.checked_sub(used).and_then(|free| free.checked_sub(headroom)).unwrap_or(missing);
     let usual = cap.fraction_up(BLOCKS_PER_CAP).unwrap_or(missing);
     let block = usual.min(free).max(missing);
-    // Where the sum would lose digits, exactly what is missing brings the headroom to `asked`, which is exact.
+    // Where the sum would lose digits, exactly what is missing brings the headroom to `asked`,
+    // which is exact.
     Some(if headroom.checked_add(block).is_some() { block } else { missing })
 }
 
-/// A sum that never comes out below either part: admitted spends add up exactly, and what a power cut leaves uncertain
-/// is rounded against the spender.
+/// A sum that never comes out below either part: admitted spends add up exactly, and what a power
+/// cut leaves uncertain is rounded against the spender.
 fn add(one: Amount, other: Amount) -> Amount {
     one.checked_add(other).unwrap_or(Amount::MAX)
 }
@@ -281,7 +297,11 @@ mod tests {
         let mut windows = Windows::default();
         take(&mut windows, EVENING, &[spend("w", "100", "100")]).expect("fits");
         for hours in [1, 2, 3, 23, 24] {
-            assert_eq!(windows.used(EVENING + hours * HOUR_MS, "w"), amount("100"), "after {hours} hours");
+            assert_eq!(
+                windows.used(EVENING + hours * HOUR_MS, "w"),
+                amount("100"),
+                "after {hours} hours"
+            );
         }
         assert_eq!(windows.used(EVENING + 24 * HOUR_MS + BUCKET_MS, "w"), Amount::ZERO);
     }
@@ -290,10 +310,15 @@ mod tests {
     fn what_is_given_back_frees_nothing_of_what_was_spent_since() {
         let (mut windows, minute) = (Windows::default(), 60 * 1000);
         take(&mut windows, EVENING, &[spend("w", "1", "2")]).expect("fits, and waits for a person");
-        take(&mut windows, EVENING + 55 * minute, &[spend("w", "1", "2")]).expect("fits, and is signed");
+        take(&mut windows, EVENING + 55 * minute, &[spend("w", "1", "2")])
+            .expect("fits, and is signed");
         windows.give_back(EVENING + 60 * minute, "w", amount("1"));
         for minutes in [60, 24 * 60 + 30, 24 * 60 + 54] {
-            assert_eq!(windows.used(EVENING + minutes * minute, "w"), amount("1"), "after {minutes} minutes");
+            assert_eq!(
+                windows.used(EVENING + minutes * minute, "w"),
+                amount("1"),
+                "after {minutes} minutes"
+            );
         }
         assert_eq!(windows.used(EVENING + (25 * 60 + 10) * minute, "w"), Amount::ZERO);
     }
@@ -303,7 +328,8 @@ mod tests {
         let mut windows = Windows::default();
         for (window, told) in [("transfer/BTC", false), ("client/bot/USDT", true)] {
             take(&mut windows, EVENING, &[spend(window, "77", "100")]).expect("fits");
-            let refused = take(&mut windows, EVENING, &[spend(window, "50", "100")]).expect_err("too much");
+            let refused =
+                take(&mut windows, EVENING, &[spend(window, "50", "100")]).expect_err("too much");
             assert_eq!(refused.for_a_client().contains("77"), told, "{window}");
         }
     }
@@ -341,8 +367,12 @@ mod tests {
     fn carried_windows_are_the_same_windows() {
         let mut windows = Windows::default();
         for hour in 0..30 {
-            take(&mut windows, EVENING + hour * HOUR_MS, &[spend("w", "0.1", "200"), spend("v", "3", "100")])
-                .expect("fits");
+            take(
+                &mut windows,
+                EVENING + hour * HOUR_MS,
+                &[spend("w", "0.1", "200"), spend("v", "3", "100")],
+            )
+            .expect("fits");
         }
         assert_eq!(Windows::from_carried(windows.carry()), windows);
         windows.release_reserved();
@@ -351,8 +381,8 @@ mod tests {
     }
 
     proptest! {
-        /// Against a list of all spends: never more than the cap in any 24 hours, and never refused where the cap would
-        /// hold even for 24 hours and one bucket.
+        /// Against a list of all spends: never more than the cap in any 24 hours, and never refused
+        /// where the cap would hold even for 24 hours and one bucket.
         #[test]
         fn agrees_with_a_naive_model(steps in prop::collection::vec((0u64..3 * HOUR_MS, 1u64..400), 1..200)) {
             let (mut windows, mut spent, mut now) = (Windows::default(), Vec::new(), EVENING);
@@ -362,7 +392,8 @@ mod tests {
                 let since = |age: u64| spent.iter().filter(|(at, _)| now - at < age).map(|(_, tenths)| tenths).sum::<u64>();
                 let (least, most) = (since(DAY_MS), since(DAY_MS + BUCKET_MS));
                 let admitted = take(&mut windows, now, &[spend("w", &asked, "100")]).is_ok();
-                prop_assert!(!admitted || least + tenths <= 1000, "{least} + {tenths} was admitted");
+                prop_assert!(!admitted || least + tenths <= 1000, "{least} + {tenths} was \
+                    admitted");
                 prop_assert!(admitted || most + tenths > 1000, "{most} + {tenths} was refused");
                 if admitted {
                     spent.push((now, tenths));

@@ -33,7 +33,8 @@ const LOOK_AGAIN_BYTES: u64 = 1024 * 1024;
 /// Why a client may not write now.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error(
-    "the disk of the journal is nearly full: {free} KiB are free, {floor} KiB should be. Of late this client wrote \
+    "the disk of the journal is nearly full: {free} KiB are free, {floor} KiB should be. Of late \
+     this client wrote \
      {rate} KiB a second, and until there is room it may write {share} KiB a second; ask less often"
 )]
 pub struct Crowded {
@@ -68,7 +69,8 @@ impl Writers {
     pub(super) fn wants_look(&self, now_ms: u64) -> bool {
         let eighth = self.space.map_or(LOOK_AGAIN_BYTES, |space| space.floor() / 8);
         let often = self.share.unwrap_or(u64::MAX).min(eighth).min(LOOK_AGAIN_BYTES);
-        self.looked_ms.is_none_or(|looked| now_ms.saturating_sub(looked) >= LOOK_AGAIN_MS) || self.written >= often
+        self.looked_ms.is_none_or(|looked| now_ms.saturating_sub(looked) >= LOOK_AGAIN_MS)
+            || self.written >= often
     }
 
     /// Takes note of the space there is, and shares it out where it is little.
@@ -77,7 +79,8 @@ impl Writers {
         self.by_client.retain(|_, writer| now_ms.saturating_sub(writer.seen_ms) < FORGOTTEN_MS);
         let short = space.filter(|space| space.is_below_floor());
         self.share = short.map(|space| {
-            let mut rates: Vec<_> = self.by_client.values().map(|writer| writer.rate(now_ms)).collect();
+            let mut rates: Vec<_> =
+                self.by_client.values().map(|writer| writer.rate(now_ms)).collect();
             rates.sort_unstable();
             share(&rates, space.free / LASTS_S).max(LEAST_SHARE)
         });
@@ -100,7 +103,12 @@ impl Writers {
         }
         let kibibytes = |bytes: u64| bytes.div_ceil(1024);
         let rate = kibibytes(writer.rate(now_ms));
-        Err(Crowded { free: kibibytes(space.free), floor: kibibytes(space.floor()), rate, share: kibibytes(share) })
+        Err(Crowded {
+            free: kibibytes(space.free),
+            floor: kibibytes(space.floor()),
+            rate,
+            share: kibibytes(share),
+        })
     }
 
     /// Counts the intent of a client's request, and the result that follows.
@@ -118,10 +126,14 @@ impl Writers {
         let (share, space) = (self.share?, self.space?);
         let most = self.by_client.iter().max_by_key(|(_, writer)| writer.rate(now_ms));
         let most = most.filter(|(_, writer)| writer.rate(now_ms) > 0).map(|(name, writer)| {
-            format!("; the client {name} writes most, {} KiB a second", writer.rate(now_ms).div_ceil(1024))
+            format!(
+                "; the client {name} writes most, {} KiB a second",
+                writer.rate(now_ms).div_ceil(1024)
+            )
         });
         Some(format!(
-            "the disk of the journal has {} MiB free, less than {}: clients that write more than {} KiB a second are \
+            "the disk of the journal has {} MiB free, less than {}: clients that write more than \
+             {} KiB a second are \
              slowed and refused{}",
             space.free >> 20,
             space.floor() >> 20,
@@ -143,7 +155,9 @@ impl Writer {
     fn pass(&mut self, now_ms: u64, share: u64, most: i64) {
         let passed = now_ms.saturating_sub(self.seen_ms);
         self.recent = self.faded(now_ms);
-        let gained = (share / 1000).saturating_mul(passed).saturating_add(share % 1000 * passed.min(1 << 32) / 1000);
+        let gained = (share / 1000)
+            .saturating_mul(passed)
+            .saturating_add(share % 1000 * passed.min(1 << 32) / 1000);
         self.level = self.level.saturating_add(gained.min(i64::MAX as u64 / 4) as i64).min(most);
         self.seen_ms = self.seen_ms.max(now_ms);
     }
@@ -209,7 +223,10 @@ mod tests {
     #[test]
     fn with_room_nobody_waits_and_nobody_is_refused() {
         let mut writers = Writers::default();
-        assert_eq!(run(&mut writers, DISK / 2, &[("flood", 20_000), ("quiet", 10)], 20), [200_000, 100]);
+        assert_eq!(
+            run(&mut writers, DISK / 2, &[("flood", 20_000), ("quiet", 10)], 20),
+            [200_000, 100]
+        );
         assert_eq!(writers.wait("flood", 20_000), Duration::ZERO);
         assert_eq!(writers.warning(20_000), None);
     }
@@ -258,9 +275,13 @@ mod tests {
 
     #[test]
     fn shares_add_up_to_what_there_is() {
-        for (rates, budget, each) in
-            [(&[][..], 100, 100), (&[200], 100, 100), (&[10, 200], 100, 90), (&[10, 60, 70], 100, 45), (&[1, 2], 9, 8)]
-        {
+        for (rates, budget, each) in [
+            (&[][..], 100, 100),
+            (&[200], 100, 100),
+            (&[10, 200], 100, 90),
+            (&[10, 60, 70], 100, 45),
+            (&[1, 2], 9, 8),
+        ] {
             assert_eq!(share(rates, budget), each, "{rates:?} of {budget}");
         }
     }

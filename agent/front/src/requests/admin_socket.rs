@@ -41,7 +41,13 @@ pub(crate) const EXTENSIONS: &[&str] = &[
 
 impl Front {
     /// Answers an extension on the admin socket.
-    pub(crate) async fn operate(&self, peer: &Peer, name: &str, payload: &[u8], descriptor: Option<OwnedFd>) -> Answer {
+    pub(crate) async fn operate(
+        &self,
+        peer: &Peer,
+        name: &str,
+        payload: &[u8],
+        descriptor: Option<OwnedFd>,
+    ) -> Answer {
         if !self.is_operator(peer) {
             let message = "the admin socket serves the agent's own user and root only";
             return Answer::error(name, Code::ClientUnknown.name(), message);
@@ -67,15 +73,18 @@ impl Front {
         let asked: ExplainRequest = wire::parse(payload)?;
         wire::check_version(asked.v)?;
         let config = self.config();
-        let client = config
-            .policy
-            .client(&asked.client)
-            .ok_or_else(|| Refusal::new(Code::ClientUnknown, format!("agent.toml has no [client.{}]", asked.client)))?;
+        let client = config.policy.client(&asked.client).ok_or_else(|| {
+            Refusal::new(
+                Code::ClientUnknown,
+                format!("agent.toml has no [client.{}]", asked.client),
+            )
+        })?;
         let key = self.keyring.to_explain(&asked.key)?;
         explain(&config.policy, client, &key, asked)
     }
 
-    /// Each page takes a turn of its own, so that a caller that follows the journal holds up no `lock`.
+    /// Each page takes a turn of its own, so that a caller that follows the journal holds up no
+    /// `lock`.
     async fn events(&self, peer: &Peer, payload: &[u8]) -> Result<EventsReply, Refusal> {
         let asked: EventsRequest = wire::parse(payload)?;
         wire::check_version(asked.v)?;
@@ -102,10 +111,12 @@ impl Front {
         // Locked from here on, whether or not it can be kept and recorded.
         self.locked.set(true);
         self.forget_unlocking();
-        self.keep_locked(true)
-            .map_err(|refusal| but("locked: nothing is signed from now on, but a restart would forget it", refusal))?;
+        self.keep_locked(true).map_err(|refusal| {
+            but("locked: nothing is signed from now on, but a restart would forget it", refusal)
+        })?;
         let locked = "locked: nothing is signed until `countersign unlock`, also after a restart";
-        let later = "the disk of the journal is full, and the record of it is written when there is room";
+        let later =
+            "the disk of the journal is full, and the record of it is written when there is room";
         let recorded = self.recorder.synced_or_held_back(&Record::Locked(Locking { uid }));
         match recorded.map_err(|refusal| but(&format!("{locked}; it is not on record"), refusal))? {
             true => Ok(done(format!("{locked}; {later}"))),
@@ -135,13 +146,20 @@ impl Front {
         let stopping = || Refusal::new(Code::Internal, "the agent is stopping");
         self.reload.send(Reload::FromFile(uid, answer)).await.map_err(|_| stopping())?;
         match outcome.await.map_err(|_| stopping())? {
-            Ok(Loaded::InForce(summary)) => Ok(done(format!("the configuration is in force: {summary}"))),
-            Ok(Loaded::Waits(pending)) => {
-                let sentence =
-                    "the configuration loosens something and is not in force before an approver agrees: countersign";
-                Ok(DoneReply { pending: Some(pending.clone()), ..done(format!("{sentence} approve {}", pending.id)) })
+            Ok(Loaded::InForce(summary)) => {
+                Ok(done(format!("the configuration is in force: {summary}")))
             }
-            Err(reason) => Err(Refusal::malformed(format!("the configuration was not loaded: {reason}"))),
+            Ok(Loaded::Waits(pending)) => {
+                let sentence = "the configuration loosens something and is not in force before an \
+                                approver agrees: countersign";
+                Ok(DoneReply {
+                    pending: Some(pending.clone()),
+                    ..done(format!("{sentence} approve {}", pending.id))
+                })
+            }
+            Err(reason) => {
+                Err(Refusal::malformed(format!("the configuration was not loaded: {reason}")))
+            }
         }
     }
 

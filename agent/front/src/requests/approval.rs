@@ -7,7 +7,9 @@ use countersign_core::policy::Client;
 use countersign_core::record::{Approval, Record};
 use countersign_core::refusal::{Code, Refusal};
 use countersign_core::wire::admin::{ApproveRequest, DoneReply};
-use countersign_core::wire::{self, ErrorReply, FinishedReply, IdRequest, PendingRequest, ResultRequest, VERSION};
+use countersign_core::wire::{
+    self, ErrorReply, FinishedReply, IdRequest, PendingRequest, ResultRequest, VERSION,
+};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -36,7 +38,11 @@ pub(crate) enum ResultReply {
 
 impl Front {
     /// `result@countersign`: the outcome as soon as there is one, else the progress.
-    pub(crate) async fn result(&self, client: &Client, payload: &[u8]) -> Result<ResultReply, Refusal> {
+    pub(crate) async fn result(
+        &self,
+        client: &Client,
+        payload: &[u8],
+    ) -> Result<ResultReply, Refusal> {
         let asked: ResultRequest = wire::parse(payload)?;
         wire::check_version(asked.v)?;
         let pending = self.request_of(client, &asked.id)?;
@@ -67,12 +73,16 @@ impl Front {
 
     /// How far a request is; `None` once it ended.
     pub(crate) fn how_far(&self, pending: &Pending) -> Option<wire::PendingReply> {
-        let reply = |pending, progress, touch| Some(wire::PendingReply { v: VERSION, progress, pending, touch });
+        let reply = |pending, progress, touch| {
+            Some(wire::PendingReply { v: VERSION, progress, pending, touch })
+        };
         match &*pending.as_request()?.state.borrow() {
             State::Ended(_) => None,
             State::Signing(signing) => {
                 let Signing { pending, token, why } = &**signing;
-                let Some(until_ms) = self.tokens.status(token).and_then(|status| status.blinks_until_ms) else {
+                let Some(until_ms) =
+                    self.tokens.status(token).and_then(|status| status.blinks_until_ms)
+                else {
                     return reply(pending.clone(), "waiting".to_owned(), None);
                 };
                 // The touches of the approvers came before it.
@@ -98,7 +108,8 @@ impl Front {
         let asked: IdRequest = wire::parse(payload)?;
         wire::check_version(asked.v)?;
         let refusal = Refusal::new(Code::ApprovalDenied, "the operator denied it");
-        self.end(&*self.waiting(&asked.id)?, refusal).map(|()| done(format!("denied: {}", asked.id)))
+        self.end(&*self.waiting(&asked.id)?, refusal)
+            .map(|()| done(format!("denied: {}", asked.id)))
     }
 
     /// `approve@countersign`: one signature, on record before it counts.
@@ -108,9 +119,13 @@ impl Front {
         let pending = self.waiting(&asked.id)?;
         let approver = self.take_signature(&pending, &asked.sshsig)?;
         if let Some(request) = pending.as_request() {
-            let PendingRequest { approvals, approvals_needed, .. } = pending.told().ok_or_else(no_such_request)?;
+            let PendingRequest { approvals, approvals_needed, .. } =
+                pending.told().ok_or_else(no_such_request)?;
             request.changed.notify_waiters();
-            return Ok(done(format!("approved by {approver}, {approvals} of {approvals_needed}: {}", asked.id)));
+            return Ok(done(format!(
+                "approved by {approver}, {approvals} of {approvals_needed}: {}",
+                asked.id
+            )));
         }
         // One signature makes one change, once.
         self.approvals.remove(&pending.id);
@@ -130,8 +145,13 @@ impl Front {
         if statement.policy_sha256 != config.policy.sha256 {
             return Err(refused(&"another configuration is in force since; ask for it again"));
         }
-        let approval = collected.judge(&config.policy.approvers, sshsig).map_err(|reason| refused(&reason))?;
-        self.recorder.synced(&Record::Approval(Box::new(Approval::of(&approval, &pending.id, statement))))?;
+        let approval =
+            collected.judge(&config.policy.approvers, sshsig).map_err(|reason| refused(&reason))?;
+        self.recorder.synced(&Record::Approval(Box::new(Approval::of(
+            &approval,
+            &pending.id,
+            statement,
+        ))))?;
         let approver = approval.approver.clone();
         collected.take(approval);
         Ok(approver)
@@ -149,12 +169,18 @@ impl Front {
 
     /// A client sees its own requests, and learns nothing of others'.
     fn request_of(&self, client: &Client, id: &str) -> Result<Rc<Pending>, Refusal> {
-        let is_its_own = |pending: &Rc<Pending>| pending.as_request().is_some_and(|own| own.client == client.name);
+        let is_its_own = |pending: &Rc<Pending>| {
+            pending.as_request().is_some_and(|own| own.client == client.name)
+        };
         self.approvals.get(id).filter(is_its_own).ok_or_else(no_such_request)
     }
 
     fn waiting(&self, id: &str) -> Result<Rc<Pending>, Refusal> {
-        self.approvals.waiting().into_iter().find(|pending| pending.id == id).ok_or_else(no_such_request)
+        self.approvals
+            .waiting()
+            .into_iter()
+            .find(|pending| pending.id == id)
+            .ok_or_else(no_such_request)
     }
 }
 

@@ -13,7 +13,8 @@ use crate::front::Front;
 use crate::sockets::peer::Peer;
 use crate::waiting::pending::{Pending, Request, State};
 
-/// How often it is checked whether a request still makes sense; an approval or a denial is seen at once.
+/// How often it is checked whether a request still makes sense; an approval or a denial is seen at
+/// once.
 const CHECK: Duration = Duration::from_millis(200);
 /// A client that does not ask for the result as long as this has lost interest.
 const INTEREST: Duration = Duration::from_secs(30);
@@ -41,12 +42,21 @@ impl Front {
         reply
     }
 
-    async fn settle(&self, config: &Config, waiting: Waiting, approved: Result<Approved, Refusal>) -> Outcome {
+    async fn settle(
+        &self,
+        config: &Config,
+        waiting: Waiting,
+        approved: Result<Approved, Refusal>,
+    ) -> Outcome {
         let in_force = self.config();
         let caller = waiting.caller.clone();
-        // Policy that is not in force any more still names the client; the signer sees that it is another.
+        // Policy that is not in force any more still names the client; the signer sees that it is
+        // another.
         let Some(client) = config.policy.client(&caller.client) else {
-            return Err(Refusal::new(Code::Internal, "the configuration it was judged by has no such client"));
+            return Err(Refusal::new(
+                Code::Internal,
+                "the configuration it was judged by has no such client",
+            ));
         };
         let signer = self.signer(&in_force.policy, client, &caller);
         match approved {
@@ -61,7 +71,12 @@ impl Front {
     }
 
     /// Why nobody needs the answer any more.
-    fn why_ended(&self, judged_by: &Config, pending: &Pending, request: &Request) -> Option<Refusal> {
+    fn why_ended(
+        &self,
+        judged_by: &Config,
+        pending: &Pending,
+        request: &Request,
+    ) -> Option<Refusal> {
         let cancelled = |message: &str| Some(Refusal::new(Code::ApprovalCancelled, message));
         if self.stopper.1.is_requested() {
             return cancelled("the agent stops");
@@ -93,7 +108,11 @@ async fn attend(front: Rc<Front>, judged_by: Rc<Config>, pending: Rc<Pending>) {
     let approved = ended.and_then(|()| approved.ok_or_else(missing));
     let outcome = front.settle(&judged_by, *waiting, approved).await;
     if let Err(refusal) = &outcome {
-        tracing::info!(id = pending.id, code = refusal.code.name(), "a request that waited was not signed");
+        tracing::info!(
+            id = pending.id,
+            code = refusal.code.name(),
+            "a request that waited was not signed"
+        );
     }
     request.state.replace(State::Ended(outcome));
     request.changed.notify_waiters();
@@ -102,7 +121,12 @@ async fn attend(front: Rc<Front>, judged_by: Rc<Config>, pending: Rc<Pending>) {
 }
 
 /// Returns once enough persons approved it, or why they never will.
-async fn wait(front: &Front, judged_by: &Config, pending: &Pending, request: &Request) -> Result<(), Refusal> {
+async fn wait(
+    front: &Front,
+    judged_by: &Config,
+    pending: &Pending,
+    request: &Request,
+) -> Result<(), Refusal> {
     loop {
         let changed = request.changed.notified();
         let ending = request.ending.borrow().clone();

@@ -52,19 +52,28 @@ impl Handler for Session {
                 Err(_) => Answer::failure(),
             },
             Incoming::Oversized { name, .. } if self.0.may_ask_more(peer, "").is_err() => {
-                Answer::error(&name, Code::PolicyRate.name(), "too many messages that are not judged")
+                Answer::error(
+                    &name,
+                    Code::PolicyRate.name(),
+                    "too many messages that are not judged",
+                )
             }
             Incoming::Oversized { name, length } => {
-                let message = format!("the payload has {length} bytes, more than {}", wire::MAX_PAYLOAD);
+                let message =
+                    format!("the payload has {length} bytes, more than {}", wire::MAX_PAYLOAD);
                 Answer::error(&name, Code::RequestMalformed.name(), &message)
             }
-            Incoming::Extension { name, .. } if name == "query" && self.0.may_ask_more(peer, &name).is_err() => {
+            Incoming::Extension { name, .. }
+                if name == "query" && self.0.may_ask_more(peer, &name).is_err() =>
+            {
                 Answer::failure()
             }
             Incoming::Extension { name, .. } if name == "query" => Answer::query(&extensions(peer)),
             Incoming::Extension { name, payload, descriptor } => match peer.listener {
                 ListenerKind::Admin => self.0.operate(peer, &name, &payload, descriptor).await,
-                ListenerKind::Agent | ListenerKind::Client(_) => self.0.serve(peer, &name, &payload).await,
+                ListenerKind::Agent | ListenerKind::Client(_) => {
+                    self.0.serve(peer, &name, &payload).await
+                }
             },
         }
     }
@@ -100,7 +109,8 @@ impl Front {
         if let Err(refusal) = self.may_ask_more(peer, name) {
             return json(name, &ErrorReply::new(&refusal, None));
         }
-        let place = if is_judged(name) { Some(self.budgets.place(peer, &client.name).await) } else { None };
+        let place =
+            if is_judged(name) { Some(self.budgets.place(peer, &client.name).await) } else { None };
         // What had to wait is begun in another turn.
         if place.is_some() && self.recorder.slow(&client.name).await {
             peer.turn().await;
@@ -113,8 +123,12 @@ impl Front {
         let caller = caller(&client.name);
         let signer = self.signer(&config.policy, client, &caller);
         match name {
-            wire::SIGN => self.progress(name, peer, &config, signer.sign(&self.keyring, payload).await),
-            wire::SESSION => self.progress(name, peer, &config, signer.session(&self.keyring, payload).await),
+            wire::SIGN => {
+                self.progress(name, peer, &config, signer.sign(&self.keyring, payload).await)
+            }
+            wire::SESSION => {
+                self.progress(name, peer, &config, signer.session(&self.keyring, payload).await)
+            }
             wire::RESULT => reply(name, self.result(client, payload).await),
             wire::CANCEL => reply(name, self.cancel(client, payload)),
             wire::KEYS => reply(name, plain(payload).map(|()| self.keys(&client.keys))),
@@ -123,7 +137,8 @@ impl Front {
         }
     }
 
-    /// Takes a client's message from its budget, unless `rate` counts it. `cancel` is never refused.
+    /// Takes a client's message from its budget, unless `rate` counts it. `cancel` is never
+    /// refused.
     fn may_ask_more(&self, peer: &Peer, name: &str) -> Result<(), Refusal> {
         let config = self.config();
         match self.client(&config, peer) {
@@ -152,11 +167,15 @@ impl Front {
     async fn unknown_client(&self, name: &str, caller: &Caller) -> Answer {
         let request_id = self.clock.request_id();
         let message = match caller.uid {
-            u32::MAX => "this user has no uid in the agent's user namespace: see PrivateUsers= of its unit".to_owned(),
+            u32::MAX => {
+                "this user has no uid in the agent's user namespace: see PrivateUsers= of its unit"
+                    .to_owned()
+            }
             uid => format!("uid {uid} is no client of this socket"),
         };
         let refusal = Refusal::new(Code::ClientUnknown, message);
-        let refused = Refused { request_id: &request_id, caller, key: "", endpoint: name, refusal: &refusal };
+        let refused =
+            Refused { request_id: &request_id, caller, key: "", endpoint: name, refusal: &refusal };
         let recorded = match self.recorder.refused(&refused) {
             Ok(()) => self.recorder.written().await,
             Err(fault) => Err(fault),

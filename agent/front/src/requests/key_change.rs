@@ -1,4 +1,5 @@
-//! Changes to the keys: an enrol child does the work on the token, the front keeps file, journal and keyring in step.
+//! Changes to the keys: an enrol child does the work on the token, the front keeps file, journal
+//! and keyring in step.
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -92,7 +93,9 @@ impl<'a> KeyChanges<'a> {
             }
             Register::Add(new) => {
                 let operator = operator.ok_or_else(|| {
-                    Refusal::malformed("no terminal or pipe came with the request: the secret is never part of it")
+                    Refusal::malformed(
+                        "no terminal or pipe came with the request: the secret is never part of it",
+                    )
                 })?;
                 self.add(self.plan(new)?, operator, peer).await
             }
@@ -109,33 +112,66 @@ impl<'a> KeyChanges<'a> {
         wire::check_version(new.v)?;
         let name = wire::key_name(&new.name)?;
         if self.keyring.file(name.as_str()).is_some() {
-            return Err(Refusal::malformed(format!("there is a key named {name} already; remove it first")));
+            return Err(Refusal::malformed(format!(
+                "there is a key named {name} already; remove it first"
+            )));
         }
         let exchange = known_exchange(&new.exchange)?;
         let facts = exchange.facts();
-        let algorithms = new.algorithm.map_or_else(|| facts.algorithms.to_vec(), |algorithm| vec![algorithm]);
-        if let Some(algorithm) = algorithms.iter().find(|algorithm| !facts.algorithms.contains(algorithm)) {
+        let algorithms =
+            new.algorithm.map_or_else(|| facts.algorithms.to_vec(), |algorithm| vec![algorithm]);
+        if let Some(algorithm) =
+            algorithms.iter().find(|algorithm| !facts.algorithms.contains(algorithm))
+        {
             let known: Vec<_> = facts.algorithms.iter().map(|algorithm| algorithm.name()).collect();
-            return Err(Refusal::malformed(format!("{} takes {} keys, not {algorithm}", facts.name, known.join(", "))));
+            return Err(Refusal::malformed(format!(
+                "{} takes {} keys, not {algorithm}",
+                facts.name,
+                known.join(", ")
+            )));
         }
         if !facts.hosts.iter().any(|group| group.environment == new.environment) {
-            return Err(Refusal::malformed(format!("{} has no {} environment", facts.name, new.environment)));
+            return Err(Refusal::malformed(format!(
+                "{} has no {} environment",
+                facts.name, new.environment
+            )));
         }
         if new.scopes.is_empty() {
             return Err(Refusal::malformed("a key needs at least one scope"));
         }
         let (token, tier) = self.token_settings(&new.token)?;
         check_rung(new.scopes, tier, &token)?;
-        let NewKey { environment, scopes, expires_ms, nonce_unit, rsa_bits: modulus_bits, slot, overwrite, .. } = new;
+        let NewKey {
+            environment,
+            scopes,
+            expires_ms,
+            nonce_unit,
+            rsa_bits: modulus_bits,
+            slot,
+            overwrite,
+            ..
+        } = new;
         let slot = slot.as_deref().map(Slot::parse).transpose();
         let slot = slot.map_err(|error| Refusal::malformed(error.to_string()))?;
         let slot = SlotChoice { slot, overwrite };
-        Ok(Plan { name, exchange, environment, algorithms, scopes, expires_ms, nonce_unit, modulus_bits, slot, token })
+        Ok(Plan {
+            name,
+            exchange,
+            environment,
+            algorithms,
+            scopes,
+            expires_ms,
+            nonce_unit,
+            modulus_bits,
+            slot,
+            token,
+        })
     }
 
     fn token_settings(&self, name: &str) -> Result<(TokenSettings, Tier), Refusal> {
         let token = self.config.tokens.iter().find(|token| token.settings.name == name);
-        let token = token.ok_or_else(|| Refusal::malformed(format!("agent.toml has no [token.{name}]")))?;
+        let token =
+            token.ok_or_else(|| Refusal::malformed(format!("agent.toml has no [token.{name}]")))?;
         Ok((token.settings.clone(), token.tier))
     }
 
@@ -161,12 +197,20 @@ impl<'a> KeyChanges<'a> {
     }
 
     /// With a terminal, where the operator has one: a PIN or a management key may be asked for.
-    async fn generate(&self, plan: Plan, operator: Option<OwnedFd>, peer: &Peer) -> Result<DoneReply, Refusal> {
+    async fn generate(
+        &self,
+        plan: Plan,
+        operator: Option<OwnedFd>,
+        peer: &Peer,
+    ) -> Result<DoneReply, Refusal> {
         if plan.token.is_vault() {
-            let message = "a vault is for keys that come from an exchange: generate others in a YubiKey";
+            let message =
+                "a vault is for keys that come from an exchange: generate others in a YubiKey";
             return Err(Refusal::malformed(message));
         }
-        let Some(algorithm) = plan.algorithms.first().copied().filter(|algorithm| !algorithm.is_hmac()) else {
+        let Some(algorithm) =
+            plan.algorithms.first().copied().filter(|algorithm| !algorithm.is_hmac())
+        else {
             let message = "an HMAC secret is made by the exchange: use `countersign key add`";
             return Err(Refusal::malformed(message));
         };
@@ -178,7 +222,13 @@ impl<'a> KeyChanges<'a> {
     }
 
     /// The token has the key: now its file, the journal and the host.
-    async fn enrolled(&self, plan: Plan, facts: &KeyFacts, peer: &Peer, how: &str) -> Result<DoneReply, Refusal> {
+    async fn enrolled(
+        &self,
+        plan: Plan,
+        facts: &KeyFacts,
+        peer: &Peer,
+        how: &str,
+    ) -> Result<DoneReply, Refusal> {
         if !plan.algorithms.contains(&facts.algorithm) {
             return Err(unexpected());
         }
@@ -206,7 +256,8 @@ impl<'a> KeyChanges<'a> {
             slot: facts.slot.clone(),
         };
         let change = key_change(&file, uid_of(peer));
-        let record = if facts.active { Record::KeyAdded(change) } else { Record::KeyGenerated(change) };
+        let record =
+            if facts.active { Record::KeyAdded(change) } else { Record::KeyGenerated(change) };
         self.recorder.synced(&record)?;
         self.save(&file)?;
         self.keyring.put(file.clone());
@@ -238,8 +289,15 @@ impl<'a> KeyChanges<'a> {
         Ok(reply)
     }
 
-    async fn remove(&self, name: &str, operator: Option<OwnedFd>, peer: &Peer) -> Result<DoneReply, Refusal> {
-        let Some(file) = self.keyring.file(name) else { return self.remove_unfinished(name, operator, peer).await };
+    async fn remove(
+        &self,
+        name: &str,
+        operator: Option<OwnedFd>,
+        peer: &Peer,
+    ) -> Result<DoneReply, Refusal> {
+        let Some(file) = self.keyring.file(name) else {
+            return self.remove_unfinished(name, operator, peer).await;
+        };
         let (token, _) = self.token_settings(&file.token)?;
         // On record first: a removal that fails half-way is seen, and can be done again.
         self.recorder.synced(&Record::KeyRemoved(key_change(&file, uid_of(peer))))?;
@@ -258,7 +316,9 @@ impl<'a> KeyChanges<'a> {
         self.rescan(&file.token).await;
         let token = &file.token;
         Ok(done(match &file.slot {
-            Some(slot) => format!("{name} is gone; what is in slot {slot} of {token} stays there, and nothing uses it"),
+            Some(slot) => format!(
+                "{name} is gone; what is in slot {slot} of {token} stays there, and nothing uses it"
+            ),
             None => format!("{name} and its {objects} objects on token {token} are gone"),
         }))
     }
@@ -278,7 +338,9 @@ impl<'a> KeyChanges<'a> {
                 Ok(EnrolReply::Removed { objects }) => {
                     let token = &token.settings.name;
                     self.rescan(token).await;
-                    let what = format!("{name} was never finished; its {objects} objects on token {token} are gone");
+                    let what = format!(
+                        "{name} was never finished; its {objects} objects on token {token} are gone"
+                    );
                     return Ok(done(what));
                 }
                 Ok(_) => return Err(unexpected()),
@@ -286,7 +348,10 @@ impl<'a> KeyChanges<'a> {
                 Err(refusal) => return Err(refusal),
             }
         }
-        Err(Refusal::new(Code::KeyUnknown, format!("there is no key named {name:?}, here or on a token")))
+        Err(Refusal::new(
+            Code::KeyUnknown,
+            format!("there is no key named {name:?}, here or on a token"),
+        ))
     }
 
     fn key_file(&self, name: &str) -> Result<KeyFile, Refusal> {
@@ -295,7 +360,8 @@ impl<'a> KeyChanges<'a> {
     }
 
     fn save(&self, file: &KeyFile) -> Result<(), Refusal> {
-        let saved = self.recorder.with_room(KeyFileError::is_full, || self.keyring.files.save(file));
+        let saved =
+            self.recorder.with_room(KeyFileError::is_full, || self.keyring.files.save(file));
         saved.map_err(|error| Refusal::new(Code::LedgerUnavailable, error.to_string()))
     }
 
@@ -304,7 +370,9 @@ impl<'a> KeyChanges<'a> {
         let Some(handle) = self.tokens.handle(token) else { return };
         match handle.rescan().await {
             Ok(keys) => self.keyring.hosted(token, &keys),
-            Err(error) => tracing::warn!(token, %error, "the token could not be asked for its keys"),
+            Err(error) => {
+                tracing::warn!(token, %error, "the token could not be asked for its keys")
+            }
         }
     }
 
@@ -330,7 +398,9 @@ impl<'a> KeyChanges<'a> {
         operator: Option<OwnedFd>,
         peer: &Peer,
     ) -> Result<EnrolReply, Refusal> {
-        let failed = |error| Refusal::new(Code::TokenUnavailable, format!("the enrolment process failed: {error}"));
+        let failed = |error| {
+            Refusal::new(Code::TokenUnavailable, format!("the enrolment process failed: {error}"))
+        };
         let spawner = if token.is_vault() {
             self.tokens.vault_spawner.ready().map_err(failed)?
         } else {
@@ -388,14 +458,16 @@ fn known_exchange(name: &str) -> Result<&'static dyn Exchange, Refusal> {
     })
 }
 
-/// Keys that can move money out or manage keys belong behind a touch, which a YubiKey takes for every signature of its keys.
+/// Keys that can move money out or manage keys belong behind a touch, which a YubiKey takes for
+/// every signature of its keys.
 fn check_rung(scopes: Scopes, tier: Tier, token: &TokenSettings) -> Result<(), Refusal> {
     let refused = |message: &str| Err(Refusal::new(Code::PolicyScope, message));
     let needs_touch = scopes.contains(Scope::Withdraw) || scopes.contains(Scope::Admin);
     if token.is_yubikey() {
         if needs_touch && scopes.contains(Scope::Trade) {
             return refused(
-                "a key behind a touch cannot trade as well: every order would take a touch; make a second exchange key \
+                "a key behind a touch cannot trade as well: every order would take a touch; make a \
+                 second exchange key \
                  for trading, with withdrawals switched off",
             );
         }
@@ -403,10 +475,12 @@ fn check_rung(scopes: Scopes, tier: Tier, token: &TokenSettings) -> Result<(), R
     }
     if token.is_vault() {
         // What needs no approval would wait for a touch that nobody announced.
-        let others = scopes.without([Scope::Withdraw, Scope::Transfer, Scope::Admin].into_iter().collect());
+        let others =
+            scopes.without([Scope::Withdraw, Scope::Transfer, Scope::Admin].into_iter().collect());
         if !needs_touch || !others.is_empty() {
             return refused(
-                "a vault's key signs what persons approve: withdraw or admin, with transfer where the exchange wants it; make \
+                "a vault's key signs what persons approve: withdraw or admin, with transfer where \
+                 the exchange wants it; make \
                  another exchange key for the rest, with withdrawals switched off",
             );
         }
@@ -414,7 +488,8 @@ fn check_rung(scopes: Scopes, tier: Tier, token: &TokenSettings) -> Result<(), R
     }
     if needs_touch && tier != Tier::Software {
         return refused(
-            "withdraw and admin keys need a touch for every signature: generate them in a YubiKey (profile yubikey-piv), \
+            "withdraw and admin keys need a touch for every signature: generate them in a YubiKey \
+             (profile yubikey-piv), \
              or add them to a vault; only software tokens take them without, for trials",
         );
     }

@@ -30,7 +30,8 @@ impl Front {
             return self.unlock_now(uid);
         }
         let pending = self.propose(self.statement(Subject::Unlock), Effect::Unlock(uid));
-        let sentence = format!("an approver has to agree to unlocking: countersign approve {}", pending.id);
+        let sentence =
+            format!("an approver has to agree to unlocking: countersign approve {}", pending.id);
         Ok(DoneReply { pending: Some(pending), ..done(sentence) })
     }
 
@@ -108,6 +109,8 @@ impl Front {
         let stopping = || Refusal::new(Code::Internal, "the agent is stopping");
         self.reload.send(Reload::Approved(config, over, answer)).await.map_err(|_| stopping())?;
         let loaded = outcome.await.map_err(|_| stopping())?;
-        loaded.map_err(|reason| Refusal::malformed(format!("the configuration was not loaded: {reason}")))
+        loaded.map_err(|reason| {
+            Refusal::malformed(format!("the configuration was not loaded: {reason}"))
+        })
     }
 }

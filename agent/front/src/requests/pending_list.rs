@@ -54,8 +54,9 @@ impl<'a> PendingList<'a> {
 
     /// `pending@countersign`: all that waits, oldest first, or one request.
     ///
-    /// A frame has room for the agent's own changes and for ordinary requests. Of requests that would not fit together the largest are
-    /// named alone: a client that asks for much hides nobody else's.
+    /// A frame has room for the agent's own changes and for ordinary requests. Of requests that
+    /// would not fit together the largest are named alone: a client that asks for much hides nobody
+    /// else's.
     fn pending(&self, id: Option<&str>) -> PendingReply {
         let waiting = self.approvals.waiting();
         let asked = waiting.iter().filter(|pending| id.is_none_or(|id| pending.id == id));
@@ -67,8 +68,10 @@ impl<'a> PendingList<'a> {
             approvers: self.config.policy.approvers.iter().filter_map(approver).collect(),
             unlisted: Vec::new(),
         };
-        let mut room = LONGEST_LIST.saturating_sub(length_of(&reply.changes) + length_of(&reply.approvers));
-        let mut lengths: Vec<_> = reply.pending.iter().map(|entry| (length_of(entry), entry.id.clone())).collect();
+        let mut room =
+            LONGEST_LIST.saturating_sub(length_of(&reply.changes) + length_of(&reply.approvers));
+        let mut lengths: Vec<_> =
+            reply.pending.iter().map(|entry| (length_of(entry), entry.id.clone())).collect();
         lengths.sort();
         for (length, id) in lengths {
             match room.checked_sub(length) {
@@ -83,7 +86,9 @@ impl<'a> PendingList<'a> {
     fn shown(&self, pending: &Pending) -> Option<PendingEntry> {
         let (collected, request) = (pending.collected.borrow(), pending.as_request()?);
         let state = request.state.borrow();
-        let (Some(collected), State::Waiting(waiting)) = (&*collected, &*state) else { return None };
+        let (Some(collected), State::Waiting(waiting)) = (&*collected, &*state) else {
+            return None;
+        };
         let (statement, key) = (collected.statement(), waiting.key());
         let now_ms = self.clock.ledger_ms();
         let limit = |spend: &countersign_core::policy::Spend| LimitEntry {
@@ -94,7 +99,11 @@ impl<'a> PendingList<'a> {
         Some(PendingEntry {
             id: pending.id.clone(),
             approvals_needed: collected.needed(),
-            approved_by: collected.given().iter().map(|approval| approval.approver.clone()).collect(),
+            approved_by: collected
+                .given()
+                .iter()
+                .map(|approval| approval.approver.clone())
+                .collect(),
             caller: CallerEntry {
                 client: waiting.caller.client.clone(),
                 uid: waiting.caller.uid,
@@ -132,11 +141,18 @@ fn approver(approver: &Approver) -> Option<ApproverEntry> {
     };
     let public_key = approver.key.to_openssh().ok()?;
     let person = (approver.person != approver.name).then(|| approver.person.clone());
-    Some(ApproverEntry { name: approver.name.clone(), person, public_key, hardware: Some(hardware) })
+    Some(ApproverEntry {
+        name: approver.name.clone(),
+        person,
+        public_key,
+        hardware: Some(hardware),
+    })
 }
 
 fn destinations(config: &Config, subject: &Subject) -> Vec<Option<String>> {
     let Subject::Request { transfers, .. } = subject else { return Vec::new() };
-    let label = |transfer| config.policy.destination_of(transfer).map(|destination| destination.label.clone());
+    let label = |transfer| {
+        config.policy.destination_of(transfer).map(|destination| destination.label.clone())
+    };
     transfers.iter().map(label).collect()
 }

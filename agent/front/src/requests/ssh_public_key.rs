@@ -13,7 +13,8 @@ pub(crate) fn ssh_public_key(spki: &[u8]) -> Option<KeyData> {
         return Some(KeyData::Ecdsa(EcdsaPublicKey::from_sec1_bytes(&key.to_sec1_bytes()).ok()?));
     }
     let key = rsa::RsaPublicKey::from_public_key_der(spki).ok()?;
-    let integer = |number: &rsa::BigUint| ssh_key::Mpint::from_positive_bytes(&number.to_bytes_be()).ok();
+    let integer =
+        |number: &rsa::BigUint| ssh_key::Mpint::from_positive_bytes(&number.to_bytes_be()).ok();
     Some(KeyData::Rsa(RsaPublicKey { e: integer(key.e())?, n: integer(key.n())? }))
 }
 

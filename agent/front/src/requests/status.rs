@@ -4,7 +4,9 @@ use countersign_base::config::TokenConfig;
 use countersign_core::key::KeyName;
 use countersign_core::policy::Client;
 use countersign_core::ports::Clock;
-use countersign_core::wire::{ConfinementEntry, KeyEntry, LedgerEntry, StatusReply, TokenEntry, VERSION};
+use countersign_core::wire::{
+    ConfinementEntry, KeyEntry, LedgerEntry, StatusReply, TokenEntry, VERSION,
+};
 use ssh_agent_lib::proto::Identity;
 
 use super::ssh_public_key::ssh_public_key;
@@ -17,8 +19,11 @@ impl Front {
     /// Status for a client: only the tokens that hold its keys.
     pub(crate) fn status_for_client(&self, client: &Client) -> StatusReply {
         let of_client = |token: &TokenConfig| {
-            let holds =
-                |name: &KeyName| self.keyring.file(name.as_str()).is_some_and(|file| file.token == token.settings.name);
+            let holds = |name: &KeyName| {
+                self.keyring
+                    .file(name.as_str())
+                    .is_some_and(|file| file.token == token.settings.name)
+            };
             client.keys.iter().any(holds)
         };
         let mut status = self.status(of_client);
@@ -34,13 +39,21 @@ impl Front {
         let mut status = self.status(|_| true);
         status.confinement = self.confinement();
         for ConfinementEntry { process, missing, .. } in &status.confinement {
-            status.warnings.extend(missing.iter().map(|what| format!("not confined: {process}: {what}")));
+            status
+                .warnings
+                .extend(missing.iter().map(|what| format!("not confined: {process}: {what}")));
         }
-        for change in self.approvals.waiting().iter().filter(|pending| pending.as_request().is_none()) {
-            status.warnings.push(format!("a change waits for approval: countersign approve {}", change.id));
+        for change in
+            self.approvals.waiting().iter().filter(|pending| pending.as_request().is_none())
+        {
+            status
+                .warnings
+                .push(format!("a change waits for approval: countersign approve {}", change.id));
         }
         let unshown = self.unshown_config();
-        status.warnings.extend(unshown.map(|reason| format!("agent.toml is looser than what is in force: {reason}")));
+        status.warnings.extend(
+            unshown.map(|reason| format!("agent.toml is looser than what is in force: {reason}")),
+        );
         status.warnings.extend(self.keyring.expiring(self.clock.now_ms()));
         let health = self.recorder.health();
         status.warnings.extend(health.warnings);
@@ -87,7 +100,12 @@ impl Front {
     }
 }
 
-pub(crate) fn key_entry(keyring: &Keyring, tokens: &Tokens, recorder: &Recorder, name: &KeyName) -> Option<KeyEntry> {
+pub(crate) fn key_entry(
+    keyring: &Keyring,
+    tokens: &Tokens,
+    recorder: &Recorder,
+    name: &KeyName,
+) -> Option<KeyEntry> {
     let token = keyring.file(name.as_str())?.token;
     keyring.entry(name.as_str(), tokens.is_up(&token), recorder.last_used_ms(name))
 }

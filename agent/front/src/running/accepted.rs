@@ -1,4 +1,5 @@
-//! The configuration that was accepted last, kept beside the journal: a looser one does not come into force by a restart either.
+//! The configuration that was accepted last, kept beside the journal: a looser one does not come
+//! into force by a restart either.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -12,7 +13,8 @@ use crate::ledger::keys::{KeyFileError, KeyFiles};
 use crate::ledger::storage::Disk;
 
 const FILE: &str = "accepted.toml";
-/// The first line: what the text, the certificates and the profiles it leads to were, hashed as [`countersign_core::policy::Policy::sha256`] is.
+/// The first line: what the text, the certificates and the profiles it leads to were, hashed as
+/// [`countersign_core::policy::Policy::sha256`] is.
 const HEAD: &str = "# accepted, sha256 ";
 
 /// What a start has to do with.
@@ -29,8 +31,10 @@ pub enum NotAccepted {
     #[error("{path} cannot be read", path = .0.display())]
     Io(PathBuf, #[source] io::Error),
     #[error(
-        "{path} is not what was accepted: {reason}. Put agent.toml, and the certificates and profiles it names, back to what they were; where \
-         that cannot be, remove {path}: the agent then takes agent.toml as it is, without an approver's signature",
+        "{path} is not what was accepted: {reason}. Put agent.toml, and the certificates and \
+         profiles it names, back to what they were; where \
+         that cannot be, remove {path}: the agent then takes agent.toml as it is, without an \
+         approver's signature",
         path = .0.display(), reason = .1
     )]
     Changed(PathBuf, String),
@@ -38,7 +42,8 @@ pub enum NotAccepted {
     Keys(#[from] KeyFileError),
 }
 
-/// Compares what `agent.toml` says with what was accepted last. The first start accepts what is there.
+/// Compares what `agent.toml` says with what was accepted last. The first start accepts what is
+/// there.
 pub fn at_start(loaded: Config, config_file: &Path, facts: &Facts) -> Result<AtStart, NotAccepted> {
     let path = loaded.agent.state_dir.join(FILE);
     let text = match fs::read_to_string(&path) {
@@ -55,7 +60,9 @@ pub fn at_start(loaded: Config, config_file: &Path, facts: &Facts) -> Result<AtS
         return Ok(AtStart { in_force: loaded, waiting: None });
     }
     let before = config::parse(text, config_file, facts);
-    let before = before.map_err(|error: ConfigError| changed(&format!("it is no configuration any more: {error}")))?;
+    let before = before.map_err(|error: ConfigError| {
+        changed(&format!("it is no configuration any more: {error}"))
+    })?;
     if sha256 != before.policy.sha256 {
         return Err(changed("its text, or a certificate or profile it leads to, is another"));
     }

@@ -1,4 +1,5 @@
-//! What the front gives up before it reads a client's first byte, and what `status` says of all processes' limits.
+//! What the front gives up before it reads a client's first byte, and what `status` says of all
+//! processes' limits.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -16,11 +17,12 @@ use crate::front::Front;
 use crate::ledger::storage::{Disk, Storage};
 use crate::sockets::server;
 
-/// What the front reads of the system: of which boot its journal is, and which uid stands for no uid.
+/// What the front reads of the system: of which boot its journal is, and which uid stands for no
+/// uid.
 const SYSTEM: [&str; 2] = ["/proc/sys/kernel/random/boot_id", "/proc/sys/kernel/overflowuid"];
 
-/// Where approvers are shown which programs ask: names and parents. What needs the rights of a debugger, such as another
-/// process's memory or environment, stays out of reach.
+/// Where approvers are shown which programs ask: names and parents. What needs the rights of a
+/// debugger, such as another process's memory or environment, stays out of reach.
 const PROCESSES: &str = "/proc";
 
 /// Why the front does not start.
@@ -36,7 +38,8 @@ pub enum LimitsError {
     Socket(#[from] crate::sockets::socket::SocketError),
 }
 
-/// Gives up everything that serving with this configuration does not need. There must be no other thread yet.
+/// Gives up everything that serving with this configuration does not need. There must be no other
+/// thread yet.
 pub fn confine_front(config: &Config) -> Result<Limits, LimitsError> {
     let state_dir = &config.agent.state_dir;
     Disk.create_dir(state_dir).map_err(|error| LimitsError::Directory(state_dir.clone(), error))?;
@@ -60,7 +63,10 @@ fn reads(config: &Config) -> Vec<PathBuf> {
 
 /// Where the front can write.
 pub fn writes(config: &Config) -> Vec<PathBuf> {
-    let sockets = config.endpoints().into_iter().filter_map(|endpoint| Some(endpoint.path.parent()?.to_owned()));
+    let sockets = config
+        .endpoints()
+        .into_iter()
+        .filter_map(|endpoint| Some(endpoint.path.parent()?.to_owned()));
     let all: BTreeSet<_> = sockets.chain([config.agent.state_dir.clone()]).collect();
     all.into_iter().collect()
 }
@@ -86,7 +92,10 @@ impl Front {
             on,
             missing,
         };
-        let mut all = vec![entry("front", self.about.limits.clone()), entry("spawner", self.tokens.spawner.limits())];
+        let mut all = vec![
+            entry("front", self.about.limits.clone()),
+            entry("spawner", self.tokens.spawner.limits()),
+        ];
         for token in &self.config().tokens {
             let name = &token.settings.name;
             if let Some(status) = self.tokens.status(name).filter(|_| self.tokens.is_up(name)) {

@@ -1,11 +1,13 @@
-//! How the agent as a whole is: what its start waits for, and the line that the service manager shows.
+//! How the agent as a whole is: what its start waits for, and the line that the service manager
+//! shows.
 
 use std::rc::Rc;
 
 use crate::front::Front;
 use crate::tokens::token_status::{TokenState, TokenStatus};
 
-/// Waits until each token has been tried: it signs, or why it does not is known and something is done about it.
+/// Waits until each token has been tried: it signs, or why it does not is known and something is
+/// done about it.
 pub async fn every_token_tried(front: Rc<Front>) {
     for token in &front.config().tokens {
         let Some(handle) = front.tokens.handle(&token.settings.name) else { continue };
@@ -41,7 +43,8 @@ pub async fn no_token_starts(front: Rc<Front>) -> Option<String> {
 pub fn in_one_line(front: &Front) -> String {
     let config = front.config();
     let statuses = config.tokens.iter().map(|token| &token.settings.name);
-    let statuses: Vec<_> = statuses.filter_map(|name| Some((name.as_str(), front.tokens.status(name)?))).collect();
+    let statuses: Vec<_> =
+        statuses.filter_map(|name| Some((name.as_str(), front.tokens.status(name)?))).collect();
     line(front.is_locked(), &statuses)
 }
 
@@ -85,7 +88,13 @@ mod tests {
         let retried = TokenStatus { next_try_ms: Some(1), ..lost.clone() };
         let given_up = TokenStatus { given_up: true, ..lost.clone() };
         let again = status(TokenState::Starting, Some("dead"));
-        let tried = [retried, given_up, again, status(TokenState::Healthy, None), status(TokenState::Degraded, None)];
+        let tried = [
+            retried,
+            given_up,
+            again,
+            status(TokenState::Healthy, None),
+            status(TokenState::Degraded, None),
+        ];
         assert!(tried.iter().all(was_tried));
         assert!(![lost, status(TokenState::Starting, None)].iter().any(was_tried));
     }

@@ -1,9 +1,10 @@
-//! What the agent tells the program that runs it as a service, systemd as a rule: ready, reloading, stopping, how it is, that
-//! it lives.
+//! What the agent tells the program that runs it as a service, systemd as a rule: ready, reloading,
+//! stopping, how it is, that it lives.
 //!
-//! The protocol is `sd_notify(3)`, <https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html>: one datagram of
-//! `NAME=value` lines to the socket that the environment names. A message that cannot be sent is lost: the service manager
-//! draws its conclusions from what does not come.
+//! The protocol is `sd_notify(3)`,
+//! <https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html>: one datagram of
+//! `NAME=value` lines to the socket that the environment names. A message that cannot be sent is
+//! lost: the service manager draws its conclusions from what does not come.
 
 use std::cell::RefCell;
 use std::ffi::OsString;
@@ -25,7 +26,8 @@ pub struct ServiceManager {
 }
 
 impl ServiceManager {
-    /// Takes the environment's word for it. The socket is connected now, since a confined process can connect none later.
+    /// Takes the environment's word for it. The socket is connected now, since a confined process
+    /// can connect none later.
     pub fn of_this_process() -> Self {
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         Self::named_by(variable).unwrap_or_else(|error| {
@@ -42,11 +44,13 @@ impl ServiceManager {
         socket.set_nonblocking(true)?;
         let number = |name| variable(name)?.to_str()?.parse::<u64>().ok();
         let ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
-        let watchdog = number("WATCHDOG_USEC").filter(|limit| ours && *limit > 0).map(Duration::from_micros);
+        let watchdog =
+            number("WATCHDOG_USEC").filter(|limit| ours && *limit > 0).map(Duration::from_micros);
         Ok(Self { socket: Some(socket), watchdog, status: RefCell::default() })
     }
 
-    /// How often a sign of life is due: twice within the time after which the manager kills. `None`: it does not watch.
+    /// How often a sign of life is due: twice within the time after which the manager kills.
+    /// `None`: it does not watch.
     pub fn sign_of_life_every(&self) -> Option<Duration> {
         Some(self.watchdog? / 2)
     }
@@ -101,7 +105,9 @@ mod tests {
     use super::*;
 
     fn manager(variables: &[(&str, &str)]) -> io::Result<ServiceManager> {
-        ServiceManager::named_by(|name| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into()))
+        ServiceManager::named_by(|name| {
+            variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into())
+        })
     }
 
     fn received(socket: &UnixDatagram) -> String {
@@ -141,7 +147,8 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("notify");
         let _deaf = UnixDatagram::bind(&path).expect("binds");
-        let manager = manager(&[("NOTIFY_SOCKET", path.to_str().expect("UTF-8"))]).expect("connects");
+        let manager =
+            manager(&[("NOTIFY_SOCKET", path.to_str().expect("UTF-8"))]).expect("connects");
         (0..10_000).for_each(|_| manager.alive());
     }
 
@@ -156,8 +163,15 @@ mod tests {
             manager(&[&[socket], variables].concat()).expect("connects").sign_of_life_every()
         };
         assert_eq!(every(&[("WATCHDOG_USEC", "30000000")]), Some(Duration::from_secs(15)));
-        assert_eq!(every(&[("WATCHDOG_USEC", "30000000"), ("WATCHDOG_PID", &own)]), Some(Duration::from_secs(15)));
-        for none in [&[("WATCHDOG_USEC", "30000000"), ("WATCHDOG_PID", "1")][..], &[("WATCHDOG_USEC", "0")], &[]] {
+        assert_eq!(
+            every(&[("WATCHDOG_USEC", "30000000"), ("WATCHDOG_PID", &own)]),
+            Some(Duration::from_secs(15))
+        );
+        for none in [
+            &[("WATCHDOG_USEC", "30000000"), ("WATCHDOG_PID", "1")][..],
+            &[("WATCHDOG_USEC", "0")],
+            &[],
+        ] {
             assert_eq!(every(none), None, "{none:?}");
         }
     }

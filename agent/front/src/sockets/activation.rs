@@ -1,8 +1,9 @@
-//! Sockets that the service manager listens on and hands over, so that none of their connections is lost while the agent
-//! restarts: `sd_listen_fds(3)`, <https://www.freedesktop.org/software/systemd/man/latest/sd_listen_fds.html>.
+//! Sockets that the service manager listens on and hands over, so that none of their connections is
+//! lost while the agent restarts: `sd_listen_fds(3)`,
+//! <https://www.freedesktop.org/software/systemd/man/latest/sd_listen_fds.html>.
 //!
-//! What is handed over has to be exactly what `agent.toml` names: a socket that is served by mistake is a way in that nobody
-//! decided on.
+//! What is handed over has to be exactly what `agent.toml` names: a socket that is served by
+//! mistake is a way in that nobody decided on.
 
 use std::collections::BTreeMap;
 use std::os::fd::{OwnedFd, RawFd};
@@ -34,16 +35,26 @@ struct Given {
 impl GivenSockets {
     /// Takes what this process was started with; none of it is inherited by processes it starts.
     pub fn of_this_process() -> Result<Self, GivenError> {
-        Self::named_by(|name| std::env::var(name).ok(), |number| sys::duplicate_descriptor(number).ok())
+        Self::named_by(
+            |name| std::env::var(name).ok(),
+            |number| sys::duplicate_descriptor(number).ok(),
+        )
     }
 
     fn named_by(
         variable: impl Fn(&str) -> Option<String>,
         descriptor: impl Fn(RawFd) -> Option<OwnedFd>,
     ) -> Result<Self, GivenError> {
-        let for_us = variable("LISTEN_PID").is_some_and(|pid| pid == std::process::id().to_string());
-        let Some(count) = variable("LISTEN_FDS").filter(|_| for_us) else { return Ok(Self::default()) };
-        let count = count.parse().ok().filter(|count| (0..=MOST).contains(count)).ok_or(GivenError::Count)?;
+        let for_us =
+            variable("LISTEN_PID").is_some_and(|pid| pid == std::process::id().to_string());
+        let Some(count) = variable("LISTEN_FDS").filter(|_| for_us) else {
+            return Ok(Self::default());
+        };
+        let count = count
+            .parse()
+            .ok()
+            .filter(|count| (0..=MOST).contains(count))
+            .ok_or(GivenError::Count)?;
         let names = variable("LISTEN_FDNAMES").unwrap_or_default();
         let mut names = names.split(':');
         let mut given = BTreeMap::new();
@@ -58,20 +69,23 @@ impl GivenSockets {
         Ok(Self(given))
     }
 
-    /// Whether each of them is a socket of the configuration. To be asked before a configuration is taken.
+    /// Whether each of them is a socket of the configuration. To be asked before a configuration is
+    /// taken.
     pub fn check(&self, endpoints: &[Endpoint]) -> Result<(), SocketError> {
         for (name, given) in &self.0 {
             let endpoint = endpoints.iter().find(|endpoint| name_of(&endpoint.kind) == *name);
             let endpoint = endpoint.ok_or_else(|| GivenError::Unknown(name.clone()))?;
             if !is_same_place(&given.path, &endpoint.path) {
-                let (name, given, configured) = (name.clone(), given.path.clone(), endpoint.path.clone());
+                let (name, given, configured) =
+                    (name.clone(), given.path.clone(), endpoint.path.clone());
                 return Err(GivenError::OtherPath { name, given, configured }.into());
             }
         }
         Ok(())
     }
 
-    /// The listener for this socket, if it was handed over; its file belongs to the service manager.
+    /// The listener for this socket, if it was handed over; its file belongs to the service
+    /// manager.
     pub fn take(&mut self, endpoint: &Endpoint) -> Result<Option<UnixListener>, SocketError> {
         let Some(given) = self.0.get_mut(&name_of(&endpoint.kind)) else { return Ok(None) };
         let Some(listener) = given.listener.take() else { return Ok(None) };
@@ -79,7 +93,8 @@ impl GivenSockets {
         if endpoint.kind == ListenerKind::Admin && mode & 0o077 != 0 {
             return Err(GivenError::Exposed(endpoint.path.clone()).into());
         }
-        let listener = listener.set_nonblocking(true).and_then(|()| UnixListener::from_std(listener));
+        let listener =
+            listener.set_nonblocking(true).and_then(|()| UnixListener::from_std(listener));
         listener.map(Some).map_err(socket::failed("listen on", &endpoint.path))
     }
 }
@@ -89,7 +104,8 @@ fn listening(descriptor: OwnedFd) -> Option<Given> {
         && sockopt::socket_type(&descriptor) == Ok(SocketType::STREAM)
         && sockopt::socket_acceptconn(&descriptor) == Ok(true);
     let listener = StdListener::from(descriptor);
-    let path = is_ours.then(|| listener.local_addr().ok()?.as_pathname().map(Path::to_owned)).flatten()?;
+    let path =
+        is_ours.then(|| listener.local_addr().ok()?.as_pathname().map(Path::to_owned)).flatten()?;
     Some(Given { path, listener: Some(listener) })
 }
 
@@ -106,7 +122,8 @@ fn name_of(kind: &ListenerKind) -> String {
 fn is_same_place(one: &Path, other: &Path) -> bool {
     let directory = |path: &Path| path.parent()?.canonicalize().ok();
     one == other
-        || (one.file_name() == other.file_name() && directory(one).is_some_and(|one| directory(other) == Some(one)))
+        || (one.file_name() == other.file_name()
+            && directory(one).is_some_and(|one| directory(other) == Some(one)))
 }
 
 #[cfg(test)]
@@ -122,7 +139,9 @@ mod tests {
             "LISTEN_FDS" => Some(descriptors.len().to_string()),
             _ => Some(names.to_owned()),
         };
-        GivenSockets::named_by(variable, |number| descriptors[(number - FIRST) as usize].try_clone().ok())
+        GivenSockets::named_by(variable, |number| {
+            descriptors[(number - FIRST) as usize].try_clone().ok()
+        })
     }
 
     fn endpoint(path: &Path, kind: ListenerKind) -> Endpoint {
@@ -134,7 +153,8 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let listening = StdListener::bind(directory.path().join("agent.sock")).expect("binds");
         assert!(given("agent", vec![listening.into()]).is_ok());
-        let unlistened = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).expect("a socket");
+        let unlistened =
+            rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).expect("a socket");
         let address = SocketAddr::from_abstract_name(format!("c{}", std::process::id()));
         let wrong: Vec<OwnedFd> = vec![
             UnixDatagram::bind(directory.path().join("datagram")).expect("binds").into(),
@@ -146,7 +166,10 @@ mod tests {
         ];
         for descriptor in wrong {
             let refused = given("agent", vec![descriptor]).expect_err("refused");
-            assert!(matches!(&refused, GivenError::NotListening(name) if name == "agent"), "{refused}");
+            assert!(
+                matches!(&refused, GivenError::NotListening(name) if name == "agent"),
+                "{refused}"
+            );
         }
     }
 
@@ -154,7 +177,9 @@ mod tests {
     fn what_was_meant_for_another_process_is_not_ours() {
         let of = |pid: &'static str, count: &'static str| {
             let variable = move |name: &str| match name {
-                "LISTEN_PID" => Some(if pid == "own" { std::process::id().to_string() } else { pid.to_owned() }),
+                "LISTEN_PID" => {
+                    Some(if pid == "own" { std::process::id().to_string() } else { pid.to_owned() })
+                }
                 "LISTEN_FDS" => Some(count.to_owned()),
                 _ => None,
             };
@@ -188,14 +213,21 @@ mod tests {
         let removed = sockets.check(&endpoints[..2]).expect_err("a socket that nothing serves");
         assert!(removed.to_string().contains("client-bot"), "{removed}");
 
-        for (names, expected) in
-            [("other", "\"other\""), ("", "\"\""), ("client-agent", "client-agent"), ("admin", "is on")]
-        {
+        for (names, expected) in [
+            ("other", "\"other\""),
+            ("", "\"\""),
+            ("client-agent", "client-agent"),
+            ("admin", "is on"),
+        ] {
             let name = format!("{}.sock", uuid::Uuid::new_v4());
-            let refused = given(names, vec![bind(&name)]).expect("a socket").check(&endpoints).expect_err("refused");
+            let refused = given(names, vec![bind(&name)])
+                .expect("a socket")
+                .check(&endpoints)
+                .expect_err("refused");
             assert!(refused.to_string().contains(expected), "{names}: {refused}");
         }
-        let twice = given("agent:agent", vec![bind("1.sock"), bind("2.sock")]).expect_err("refused");
+        let twice =
+            given("agent:agent", vec![bind("1.sock"), bind("2.sock")]).expect_err("refused");
         assert!(matches!(twice, GivenError::Twice(_)), "{twice}");
     }
 

@@ -1,9 +1,10 @@
 //! Closes the sockets of peers, which may take as long as a peer likes.
 //!
-//! The last process that closes a descriptor does what is left to do: it waits until a lingering connection has sent its
-//! data, or frees a file that has no name any more. A peer makes the agent the last one when it passes a descriptor and
-//! closes its own. So the front's thread neither takes descriptors of peers nor closes sockets in which some may
-//! lie. One thread closes these; another interrupts it where it waits.
+//! The last process that closes a descriptor does what is left to do: it waits until a lingering
+//! connection has sent its data, or frees a file that has no name any more. A peer makes the agent
+//! the last one when it passes a descriptor and closes its own. So the front's thread neither takes
+//! descriptors of peers nor closes sockets in which some may lie. One thread closes these; another
+//! interrupts it where it waits.
 
 use std::io;
 use std::net::Shutdown;
@@ -51,13 +52,15 @@ impl Closer {
                 close_all(sockets, &closes, &watcher);
             }
         })?;
-        let interrupting = named("interrupter").spawn(move || interrupt_each(&closing, &interrupts))?;
+        let interrupting =
+            named("interrupter").spawn(move || interrupt_each(&closing, &interrupts))?;
         // Where it is gone, so is the queue that it closes.
         let _ = watcher.send(interrupting.thread().clone());
         Ok(Self(queue))
     }
 
-    /// Ends a connection at once. Where that takes a thread, what is returned comes once nothing of it is left.
+    /// Ends a connection at once. Where that takes a thread, what is returned comes once nothing of
+    /// it is left.
     pub(crate) fn close(&self, socket: UnixStream) -> Option<oneshot::Receiver<()>> {
         let _ = socket.shutdown(Shutdown::Both); // fails where the peer has gone
         descriptors_may_lie_in(&socket).then(|| {

@@ -1,4 +1,5 @@
-//! One connection: what arrived is cut into requests, these are answered in order, and neither side waits for ever.
+//! One connection: what arrived is cut into requests, these are answered in order, and neither side
+//! waits for ever.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -26,8 +27,8 @@ pub trait Handler: 'static {
     /// It is the peer's turn when this begins. What works long after a wait asks for another turn:
     /// [`Peer::turn`].
     ///
-    /// A request that was started is run to its end, even where the peer is gone, so that what it recorded as an
-    /// intent gets its result; what waits for a person watches [`Peer::gone`].
+    /// A request that was started is run to its end, even where the peer is gone, so that what it
+    /// recorded as an intent gets its result; what waits for a person watches [`Peer::gone`].
     fn handle(&self, peer: &Peer, incoming: Incoming) -> impl Future<Output = Answer>;
 
     /// False for a peer that nothing is served to: few of those are let in at a time.
@@ -59,11 +60,16 @@ pub struct ConnectionLimits {
 
 impl Default for ConnectionLimits {
     fn default() -> Self {
-        Self { in_flight: 64, half_frame: Duration::from_secs(10), not_reading: Duration::from_secs(10) }
+        Self {
+            in_flight: 64,
+            half_frame: Duration::from_secs(10),
+            not_reading: Duration::from_secs(10),
+        }
     }
 }
 
-/// Payload bytes of started requests, lists that were asked for, and bytes of answers not yet written, beyond which nothing is read.
+/// Payload bytes of started requests, lists that were asked for, and bytes of answers not yet
+/// written, beyond which nothing is read.
 const MAX_HELD: usize = MAX_FRAME;
 /// What a list counts for among the bytes held.
 const LONG_ANSWER: usize = MAX_HELD / 4;
@@ -169,7 +175,11 @@ where
             self.output.write_to(&self.stream)?;
             poll_fn(|context| Poll::Ready(self.take_messages(context))).await?;
             self.count_held();
-            if !self.reading && !self.reader.has_frame() && self.in_flight.is_empty() && self.output.is_empty() {
+            if !self.reading
+                && !self.reader.has_frame()
+                && self.in_flight.is_empty()
+                && self.output.is_empty()
+            {
                 return Ok(());
             }
             let (waits, may_read) = (self.ticket.is_some(), self.reading && self.has_room());
@@ -194,7 +204,11 @@ where
         while self.has_work() && self.has_room() && self.ticket.is_none() {
             let begins = !self.reader.holds_bytes();
             let waits = match self.peer.seat() {
-                Some(seat) if !std::mem::take(&mut self.called) && !seat.may_begin_at_once(begins) => seat.wait(begins),
+                Some(seat)
+                    if !std::mem::take(&mut self.called) && !seat.may_begin_at_once(begins) =>
+                {
+                    seat.wait(begins)
+                }
                 _ => {
                     self.take_message(context)?;
                     self.count_held();
@@ -250,18 +264,24 @@ where
         }
     }
 
-    /// False while as much is under way, or waiting to be read by the peer, as one connection may have. That is one
-    /// request where its client has all that it may have: without one it could give nothing back.
+    /// False while as much is under way, or waiting to be read by the peer, as one connection may
+    /// have. That is one request where its client has all that it may have: without one it could
+    /// give nothing back.
     fn has_room(&self) -> bool {
-        let most = if self.peer.seat().is_some_and(Seat::is_share_taken) { 1 } else { self.limits.in_flight };
-        self.in_flight.len() < most && self.in_flight.bytes() < MAX_HELD && self.output.bytes.len() < MAX_HELD
+        let most = if self.peer.seat().is_some_and(Seat::is_share_taken) {
+            1
+        } else {
+            self.limits.in_flight
+        };
+        self.in_flight.len() < most
+            && self.in_flight.bytes() < MAX_HELD
+            && self.output.bytes.len() < MAX_HELD
     }
 
     fn read(&mut self) -> Result<(), Ended> {
         let received = match self.peer.may_pass_descriptors {
-            true => {
-                descriptor::receive(&self.stream, self.reader.buffer()).map(|(bytes, passed)| (bytes, passed, true))
-            }
+            true => descriptor::receive(&self.stream, self.reader.buffer())
+                .map(|(bytes, passed)| (bytes, passed, true)),
             false => descriptor::receive_bytes(&self.stream, self.reader.buffer())
                 .map(|(bytes, descriptors_lie_there)| (bytes, None, !descriptors_lie_there)),
         };
@@ -281,7 +301,9 @@ where
     fn begin(&mut self, incoming: Incoming, context: &mut Context<'_>) {
         let bytes = match &incoming {
             // A few bytes ask for lists as long as the operator's keys are many.
-            Incoming::Extension { name, .. } if name == wire::KEYS || name == wire::STATUS => LONG_ANSWER,
+            Incoming::Extension { name, .. } if name == wire::KEYS || name == wire::STATUS => {
+                LONG_ANSWER
+            }
             Incoming::RequestIdentities => LONG_ANSWER,
             Incoming::Extension { payload, .. } => payload.len(),
             Incoming::Oversized { .. } | Incoming::Refused(_) => 0,
@@ -308,8 +330,12 @@ where
     }
 
     fn check(&self, may_read: bool) -> Result<(), Ended> {
-        let expired = |since: Option<Instant>, limit| since.is_some_and(|since| since.elapsed() >= limit);
-        if may_read && self.ticket.is_none() && expired(self.half_frame_since, self.limits.half_frame) {
+        let expired =
+            |since: Option<Instant>, limit| since.is_some_and(|since| since.elapsed() >= limit);
+        if may_read
+            && self.ticket.is_none()
+            && expired(self.half_frame_since, self.limits.half_frame)
+        {
             return Err(Ended::HalfFrame);
         }
         if expired(self.output.stalled_since, self.limits.not_reading) {

@@ -1,5 +1,5 @@
-//! Receives bytes; from the operator also a file descriptor beside them: how the terminal of `key add` reaches the agent.
-//! Descriptors of others are not taken.
+//! Receives bytes; from the operator also a file descriptor beside them: how the terminal of `key
+//! add` reaches the agent. Descriptors of others are not taken.
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -12,18 +12,24 @@ use super::stream::Stream;
 
 const USUAL_FRAME: usize = 4 * 1024;
 
-/// Appends what has arrived to `buffer`; gives the number of bytes and the descriptor that came with the last of them.
+/// Appends what has arrived to `buffer`; gives the number of bytes and the descriptor that came
+/// with the last of them.
 ///
-/// The kernel ends a read behind the write that carried a descriptor, so a descriptor belongs to the frame that holds
-/// the last byte read, if its sender gave that frame a write of its own. More than one is an error and all are closed.
-pub(crate) fn receive(stream: &Stream, buffer: &mut Vec<u8>) -> io::Result<(usize, Option<OwnedFd>)> {
+/// The kernel ends a read behind the write that carried a descriptor, so a descriptor belongs to
+/// the frame that holds the last byte read, if its sender gave that frame a write of its own. More
+/// than one is an error and all are closed.
+pub(crate) fn receive(
+    stream: &Stream,
+    buffer: &mut Vec<u8>,
+) -> io::Result<(usize, Option<OwnedFd>)> {
     stream.read_with(|stream| receive_now(stream, buffer))
 }
 
-/// Appends what has arrived to `buffer`; gives the number of bytes, and true where descriptors lie beside them.
+/// Appends what has arrived to `buffer`; gives the number of bytes, and true where descriptors lie
+/// beside them.
 ///
-/// In that case nothing more is to be read of the stream: its bytes were only looked at, and the descriptors are left
-/// to who closes it ([`crate::closer`]).
+/// In that case nothing more is to be read of the stream: its bytes were only looked at, and the
+/// descriptors are left to who closes it ([`crate::closer`]).
 pub(crate) fn receive_bytes(stream: &Stream, buffer: &mut Vec<u8>) -> io::Result<(usize, bool)> {
     stream.read_with(|stream| {
         let held = buffer.len();
@@ -43,8 +49,8 @@ fn receive_bytes_now(stream: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize,
     }
 }
 
-/// As [`receive_bytes`], and leaves everything where it is. The kernel ends a look behind the first descriptors, and says
-/// that there was no room for them.
+/// As [`receive_bytes`], and leaves everything where it is. The kernel ends a look behind the first
+/// descriptors, and says that there was no room for them.
 pub(crate) fn look(stream: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, bool)> {
     let mut none = RecvAncillaryBuffer::default();
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
@@ -57,8 +63,12 @@ fn receive_now(stream: impl AsFd, buffer: &mut Vec<u8>) -> io::Result<(usize, Op
     buffer.resize(buffer.capacity(), 0);
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let received =
-        recvmsg(stream, &mut [IoSliceMut::new(&mut buffer[held..])], &mut ancillary, RecvFlags::CMSG_CLOEXEC);
+    let received = recvmsg(
+        stream,
+        &mut [IoSliceMut::new(&mut buffer[held..])],
+        &mut ancillary,
+        RecvFlags::CMSG_CLOEXEC,
+    );
     buffer.truncate(held + received.as_ref().map_or(0, |received| received.bytes));
     let received = received?;
     let mut descriptors = ancillary.drain().filter_map(|message| match message {

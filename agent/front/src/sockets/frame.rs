@@ -1,7 +1,8 @@
 //! Frames of the SSH agent protocol: cut from the bytes that arrived, decoded; and answers built.
 //!
-//! The message types of `ssh-agent-lib` serve for answers only. Its decoder allocates what an inner length claims
-//! (up to 1 MiB) before it looks, and parses the private keys of messages that this agent refuses unread.
+//! The message types of `ssh-agent-lib` serve for answers only. Its decoder allocates what an inner
+//! length claims (up to 1 MiB) before it looks, and parses the private keys of messages that this
+//! agent refuses unread.
 
 use std::os::fd::OwnedFd;
 
@@ -33,19 +34,22 @@ const OUR_EXTENSIONS: &str = "@countersign";
 /// One message from a client.
 #[derive(Debug)]
 pub enum Incoming {
-    /// An extension of this agent, known or not, or `query`, whose payload is empty where the standard's form was sent.
-    /// `descriptor` came with it by SCM_RIGHTS; only admin sockets receive one.
+    /// An extension of this agent, known or not, or `query`, whose payload is empty where the
+    /// standard's form was sent. `descriptor` came with it by SCM_RIGHTS; only admin sockets
+    /// receive one.
     Extension {
         name: String,
         payload: Vec<u8>,
         descriptor: Option<OwnedFd>,
     },
-    /// An extension whose payload of `length` bytes was not kept: to be answered `request.malformed`.
+    /// An extension whose payload of `length` bytes was not kept: to be answered
+    /// `request.malformed`.
     Oversized {
         name: String,
         length: usize,
     },
-    /// A message type this agent does not serve, its body unread: to be answered [`Answer::failure`].
+    /// A message type this agent does not serve, its body unread: to be answered
+    /// [`Answer::failure`].
     Refused(u8),
     RequestIdentities,
 }
@@ -71,7 +75,8 @@ pub struct FrameReader {
     buffer: Vec<u8>,
     /// Where in `buffer` the next frame begins.
     start: usize,
-    /// A descriptor, and the length `buffer` had when it came: it belongs to the frame that holds the byte before.
+    /// A descriptor, and the length `buffer` had when it came: it belongs to the frame that holds
+    /// the byte before.
     descriptor: Option<(usize, OwnedFd)>,
 }
 
@@ -100,7 +105,9 @@ impl FrameReader {
 
     /// The next complete frame, decoded; `None` where more bytes are needed.
     pub fn next_frame(&mut self) -> Result<Option<Incoming>, FrameError> {
-        let Some((length, rest)) = self.buffer[self.start..].split_first_chunk_mut::<LENGTH_FIELD>() else {
+        let Some((length, rest)) =
+            self.buffer[self.start..].split_first_chunk_mut::<LENGTH_FIELD>()
+        else {
             return Ok(None);
         };
         let length = u32::from_be_bytes(*length) as usize;
@@ -116,7 +123,9 @@ impl FrameReader {
         }
         self.start += LENGTH_FIELD + length;
         let came_with_it = self.descriptor.take_if(|(position, _)| *position <= self.start);
-        if let (Incoming::Extension { descriptor, .. }, Some((_, received))) = (&mut incoming, came_with_it) {
+        if let (Incoming::Extension { descriptor, .. }, Some((_, received))) =
+            (&mut incoming, came_with_it)
+        {
             *descriptor = Some(received);
         }
         Ok(Some(incoming))
@@ -124,16 +133,20 @@ impl FrameReader {
 
     /// True where [`Self::next_frame`] would give something out, be it an error.
     pub fn has_frame(&self) -> bool {
-        self.buffer[self.start..].split_first_chunk::<LENGTH_FIELD>().is_some_and(|(length, rest)| {
-            let length = u32::from_be_bytes(*length) as usize;
-            !(1..=MAX_FRAME).contains(&length) || rest.len() >= length
-        })
+        self.buffer[self.start..].split_first_chunk::<LENGTH_FIELD>().is_some_and(
+            |(length, rest)| {
+                let length = u32::from_be_bytes(*length) as usize;
+                !(1..=MAX_FRAME).contains(&length) || rest.len() >= length
+            },
+        )
     }
 
     /// What is held, in bytes. A frame counts as long as it says it is, from its first bytes on.
     pub fn held(&self) -> usize {
         let held = &self.buffer[self.start..];
-        let said = held.first_chunk::<LENGTH_FIELD>().map_or(0, |length| u32::from_be_bytes(*length) as usize);
+        let said = held
+            .first_chunk::<LENGTH_FIELD>()
+            .map_or(0, |length| u32::from_be_bytes(*length) as usize);
         if said <= MAX_FRAME { held.len().max(said) } else { held.len() }
     }
 
@@ -161,11 +174,14 @@ fn decode(frame: &[u8]) -> Result<Incoming, FrameError> {
     }
 }
 
-/// The body of an extension that is not ours, such as `session-bind@openssh.com`, has a form of its own: not read.
+/// The body of an extension that is not ours, such as `session-bind@openssh.com`, has a form of its
+/// own: not read.
 fn decode_extension(body: &[u8]) -> Result<Incoming, FrameError> {
     let (name, rest) = split_string(body)?;
     let name = match std::str::from_utf8(name) {
-        Ok(name) if name == QUERY || (name.ends_with(OUR_EXTENSIONS) && name.len() <= 64) => name.to_owned(),
+        Ok(name) if name == QUERY || (name.ends_with(OUR_EXTENSIONS) && name.len() <= 64) => {
+            name.to_owned()
+        }
         _ => return Ok(Incoming::Refused(EXTENSION)),
     };
     if rest.is_empty() && name == QUERY {
@@ -182,7 +198,8 @@ fn decode_extension(body: &[u8]) -> Result<Incoming, FrameError> {
 }
 
 fn split_string(bytes: &[u8]) -> Result<(&[u8], &[u8]), FrameError> {
-    let (length, rest) = bytes.split_first_chunk::<LENGTH_FIELD>().ok_or(FrameError::InnerLength)?;
+    let (length, rest) =
+        bytes.split_first_chunk::<LENGTH_FIELD>().ok_or(FrameError::InnerLength)?;
     rest.split_at_checked(u32::from_be_bytes(*length) as usize).ok_or(FrameError::InnerLength)
 }
 
@@ -206,13 +223,15 @@ impl Answer {
         Self::with_payload(name, |frame| serde_json::to_writer(frame, payload))
     }
 
-    /// `EXTENSION_RESPONSE` with an error that has no request id, because no request was understood.
+    /// `EXTENSION_RESPONSE` with an error that has no request id, because no request was
+    /// understood.
     pub fn error(name: &str, code: &str, message: &str) -> Self {
         let payload = serde_json::json!({"v": 1, "error": {"code": code, "message": message}});
         Self::strings(name, [payload.to_string().as_bytes()])
     }
 
-    /// The answer to a `query` that came without payload: names one after the other, as the standard has it.
+    /// The answer to a `query` that came without payload: names one after the other, as the
+    /// standard has it.
     pub fn query(extensions: &[&str]) -> Self {
         Self::strings(QUERY, extensions.iter().map(|name| name.as_bytes()))
     }
@@ -237,7 +256,10 @@ impl Answer {
     }
 
     /// The payload is written where it goes.
-    fn with_payload(name: &str, write: impl FnOnce(&mut Vec<u8>) -> serde_json::Result<()>) -> Self {
+    fn with_payload(
+        name: &str,
+        write: impl FnOnce(&mut Vec<u8>) -> serde_json::Result<()>,
+    ) -> Self {
         let mut frame = Vec::with_capacity(USUAL_ANSWER);
         frame.extend_from_slice(&[0; LENGTH_FIELD]);
         frame.push(EXTENSION_RESPONSE);

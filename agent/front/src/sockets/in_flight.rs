@@ -1,4 +1,5 @@
-//! The requests of one connection that are being answered: started in order, run together, answered in order.
+//! The requests of one connection that are being answered: started in order, run together, answered
+//! in order.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -61,7 +62,8 @@ impl<F: Future<Output = Answer>> InFlight<F> {
         self.bytes
     }
 
-    /// Runs all requests until the oldest is answered; appends it and every other answer that may follow it.
+    /// Runs all requests until the oldest is answered; appends it and every other answer that may
+    /// follow it.
     pub(crate) async fn answers(&mut self, output: &mut Vec<u8>) {
         poll_fn(|context| self.poll_answers(context, output)).await;
     }
@@ -73,7 +75,8 @@ impl<F: Future<Output = Answer>> InFlight<F> {
                 continue;
             }
             if let Poll::Ready(answer) = run(place, context)
-                && let Request::Running { place, .. } = std::mem::replace(request, Request::Answered(answer))
+                && let Request::Running { place, .. } =
+                    std::mem::replace(request, Request::Answered(answer))
             {
                 self.free.push(place);
             }
@@ -96,7 +99,10 @@ impl<F: Future<Output = Answer>> InFlight<F> {
 }
 
 /// Leaves the place empty once there is an answer.
-fn run<F: Future<Output = Answer>>(place: &mut Place<F>, context: &mut Context<'_>) -> Poll<Answer> {
+fn run<F: Future<Output = Answer>>(
+    place: &mut Place<F>,
+    context: &mut Context<'_>,
+) -> Poll<Answer> {
     let Some(running) = place.as_mut().as_pin_mut() else { return Poll::Pending };
     let polled = running.poll(context);
     if polled.is_ready() {

@@ -1,4 +1,5 @@
-//! The accept loop of one socket: a permit before each accept, the peer identified, a task for each connection.
+//! The accept loop of one socket: a permit before each accept, the peer identified, a task for each
+//! connection.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -23,7 +24,8 @@ use crate::shutdown::Stop;
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub connections: usize,
-    /// The last of them are for peers that have few: however many clients take all they can, the next one gets in.
+    /// The last of them are for peers that have few: however many clients take all they can, the
+    /// next one gets in.
     pub connections_kept: usize,
     /// For one uid on one socket.
     pub connections_per_uid: usize,
@@ -85,8 +87,13 @@ impl<H: Handler> Accepting<H> {
         })
     }
 
-    /// Accepts until its task is aborted. `kind` may change between two accepts, when a client is renamed.
-    pub(crate) async fn accept_from(self: Rc<Self>, listener: UnixListener, kind: Rc<RefCell<ListenerKind>>) {
+    /// Accepts until its task is aborted. `kind` may change between two accepts, when a client is
+    /// renamed.
+    pub(crate) async fn accept_from(
+        self: Rc<Self>,
+        listener: UnixListener,
+        kind: Rc<RefCell<ListenerKind>>,
+    ) {
         let permits = match *kind.borrow() {
             ListenerKind::Admin => &self.operators,
             ListenerKind::Agent | ListenerKind::Client(_) => &self.clients,
@@ -98,21 +105,28 @@ impl<H: Handler> Accepting<H> {
             self.admit(stream, kind.borrow().clone(), permit);
             in_a_row = (in_a_row + 1) % MOST_IN_A_ROW;
             if in_a_row == 0 {
-                tokio::task::yield_now().await; // a crowd that connects lets the others have their turn
+                // a crowd that connects lets the others have their turn
+                tokio::task::yield_now().await;
             }
         }
     }
 
     /// Waits until every connection has ended.
     pub(crate) async fn drained(&self) {
-        for (permits, all) in
-            [(&self.clients, self.limits.connections), (&self.operators, self.limits.admin_connections)]
-        {
+        for (permits, all) in [
+            (&self.clients, self.limits.connections),
+            (&self.operators, self.limits.admin_connections),
+        ] {
             let _ = permits.acquire_many(all as u32).await;
         }
     }
 
-    fn admit(self: &Rc<Self>, stream: UnixStream, kind: ListenerKind, permit: OwnedSemaphorePermit) {
+    fn admit(
+        self: &Rc<Self>,
+        stream: UnixStream,
+        kind: ListenerKind,
+        permit: OwnedSemaphorePermit,
+    ) {
         self.accepted.set(self.accepted.get() + 1);
         let peer = Peer::identify(&stream, self.accepted.get(), kind);
         let stream = match stream.into_std() {
@@ -127,7 +141,8 @@ impl<H: Handler> Accepting<H> {
             }
         };
         let Some(place) = Place::take(&self.per_peer, &peer, self.most_of(&peer)) else {
-            tracing::debug!(uid = peer.uid, listener = ?peer.listener, "too many connections of one uid");
+            tracing::debug!(uid = peer.uid, listener = ?peer.listener, "too many connections of \
+                one uid");
             return self.turn_away(stream, permit);
         };
         let Ok(stranger) = self.stranger_permit(&peer) else {
@@ -142,7 +157,8 @@ impl<H: Handler> Accepting<H> {
         peer.take_seat(self.turns.seat(&self.handler.party(&peer)));
         let (own, limits, stop) = (Rc::clone(self), self.limits.connection, self.stop.clone());
         tokio::task::spawn_local(async move {
-            connection::serve(stream, peer, Rc::clone(&own.handler), limits, stop, &own.closer).await;
+            connection::serve(stream, peer, Rc::clone(&own.handler), limits, stop, &own.closer)
+                .await;
             drop((place, permit, stranger));
         });
     }
@@ -162,12 +178,23 @@ impl<H: Handler> Accepting<H> {
     fn most_of(&self, peer: &Peer) -> usize {
         let scarce = self.clients.available_permits() < self.limits.connections_kept;
         let Limits { connections_per_uid, few_connections, .. } = self.limits;
-        if scarce && peer.listener != ListenerKind::Admin { few_connections } else { connections_per_uid }
+        if scarce && peer.listener != ListenerKind::Admin {
+            few_connections
+        } else {
+            connections_per_uid
+        }
     }
 
     /// Whom the handler does not know shares few places with all others of that kind.
-    fn stranger_permit(&self, peer: &Peer) -> Result<Option<OwnedSemaphorePermit>, TryAcquireError> {
-        if self.handler.knows(peer) { Ok(None) } else { Arc::clone(&self.strangers).try_acquire_owned().map(Some) }
+    fn stranger_permit(
+        &self,
+        peer: &Peer,
+    ) -> Result<Option<OwnedSemaphorePermit>, TryAcquireError> {
+        if self.handler.knows(peer) {
+            Ok(None)
+        } else {
+            Arc::clone(&self.strangers).try_acquire_owned().map(Some)
+        }
     }
 }
 
@@ -203,7 +230,8 @@ impl Drop for Place {
     }
 }
 
-/// Accepts one connection; an error such as EMFILE passes or is waited out, it never ends the agent.
+/// Accepts one connection; an error such as EMFILE passes or is waited out, it never ends the
+/// agent.
 async fn accept(listener: &UnixListener) -> UnixStream {
     const LONGEST: Duration = Duration::from_secs(1);
     let mut pause = Duration::from_millis(5);

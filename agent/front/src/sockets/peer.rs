@@ -1,4 +1,5 @@
-//! Who is at the other end of a connection: the uid the kernel vouches for and the socket it came in by.
+//! Who is at the other end of a connection: the uid the kernel vouches for and the socket it came
+//! in by.
 
 use std::cell::Cell;
 use std::io;
@@ -11,7 +12,8 @@ use tokio::sync::Notify;
 
 use super::turns::Seat;
 
-/// The peer of one connection. It is identified by uid and socket, never by the path of its program.
+/// The peer of one connection. It is identified by uid and socket, never by the path of its
+/// program.
 #[derive(Debug)]
 pub struct Peer {
     /// Number of the connection, unique in the life of the agent.
@@ -31,7 +33,11 @@ pub struct Peer {
 }
 
 impl Peer {
-    pub(crate) fn identify(stream: &UnixStream, connection: u64, listener: ListenerKind) -> io::Result<Self> {
+    pub(crate) fn identify(
+        stream: &UnixStream,
+        connection: u64,
+        listener: ListenerKind,
+    ) -> io::Result<Self> {
         let credentials = stream.peer_cred()?;
         Ok(Self {
             connection,
@@ -46,7 +52,8 @@ impl Peer {
         })
     }
 
-    /// The process that connected, where the kernel can give it: unlike the pid it never becomes another process.
+    /// The process that connected, where the kernel can give it: unlike the pid it never becomes
+    /// another process.
     pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
         self.pidfd.as_ref().map(AsFd::as_fd)
     }
@@ -66,7 +73,8 @@ impl Peer {
         }
     }
 
-    /// Waits until nobody can read an answer any more: whoever waits for a person on the peer's behalf can give up.
+    /// Waits until nobody can read an answer any more: whoever waits for a person on the peer's
+    /// behalf can give up.
     pub async fn gone(&self) {
         while !self.gone.get() {
             self.going.notified().await; // one thread: nothing runs between the check and this
@@ -79,7 +87,8 @@ impl Peer {
     }
 }
 
-/// The kernel shows the overflow uid for every uid that our user namespace does not map: it is nobody in particular.
+/// The kernel shows the overflow uid for every uid that our user namespace does not map: it is
+/// nobody in particular.
 fn known_uid(uid: u32, overflow: u32) -> Option<u32> {
     (uid != overflow && uid != u32::MAX).then_some(uid)
 }

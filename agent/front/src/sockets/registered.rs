@@ -7,7 +7,11 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// Must be called inside a runtime.
-#[allow(deprecated)] // the form that replaces it is unsafe for types whose descriptor may change, which no stream's does
-pub(crate) fn registered(stream: UnixStream, interest: Interest) -> io::Result<AsyncFd<UnixStream>> {
+// the form that replaces it is unsafe for types whose descriptor may change, which no stream's does
+#[allow(deprecated)]
+pub(crate) fn registered(
+    stream: UnixStream,
+    interest: Interest,
+) -> io::Result<AsyncFd<UnixStream>> {
     AsyncFd::with_interest(stream, interest)
 }

@@ -1,4 +1,5 @@
-//! The sockets of the agent while it runs: opened together, changed all or nothing at a reload, closed in order.
+//! The sockets of the agent while it runs: opened together, changed all or nothing at a reload,
+//! closed in order.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -76,7 +77,8 @@ impl<H: Handler> Server<H> {
 
     /// Listens on exactly these sockets from now on.
     ///
-    /// Connections that came in by a socket that is closed here go on; their [`Handler`] judges what they may still do.
+    /// Connections that came in by a socket that is closed here go on; their [`Handler`] judges
+    /// what they may still do.
     pub fn serve(&mut self, prepared: Prepared) {
         let Prepared { endpoints, added } = prepared;
         self.open.retain(|path, _| endpoints.iter().any(|endpoint| endpoint.path == *path));
@@ -86,7 +88,10 @@ impl<H: Handler> Server<H> {
             }
         }
         for ((socket, listener), endpoint) in added {
-            self.open.insert(endpoint.path, Open::start(socket, listener, endpoint.kind, &self.accepting));
+            self.open.insert(
+                endpoint.path,
+                Open::start(socket, listener, endpoint.kind, &self.accepting),
+            );
         }
     }
 
@@ -103,9 +108,11 @@ impl<H: Handler> Server<H> {
         self.open.values().all(|open| !open.accept_loop.is_finished())
     }
 
-    /// Stops accepting and reading, removes the sockets, lets requests under way finish for at most `patience`.
+    /// Stops accepting and reading, removes the sockets, lets requests under way finish for at most
+    /// `patience`.
     ///
-    /// The locks are held until the end, so that the next agent does not start while this one still answers.
+    /// The locks are held until the end, so that the next agent does not start while this one still
+    /// answers.
     pub async fn close(mut self, patience: Duration) {
         let mut closed = std::mem::take(&mut self.open);
         for open in closed.values_mut() {
@@ -131,7 +138,8 @@ pub fn create_directories(endpoints: &[Endpoint]) -> Result<(), SocketError> {
 
 /// Where a directory is missing and shared, clients must be able to reach theirs.
 fn admin_last(endpoints: &[Endpoint]) -> impl Iterator<Item = &Endpoint> {
-    let (admin, others): (Vec<_>, Vec<_>) = endpoints.iter().partition(|endpoint| endpoint.kind == ListenerKind::Admin);
+    let (admin, others): (Vec<_>, Vec<_>) =
+        endpoints.iter().partition(|endpoint| endpoint.kind == ListenerKind::Admin);
     others.into_iter().chain(admin)
 }
 
@@ -147,7 +155,8 @@ impl Open {
         Self { socket, kind, accept_loop: tokio::task::spawn_local(accept_loop).abort_handle() }
     }
 
-    /// A client may be renamed while its socket stays; the mode of the socket and its permits may not change.
+    /// A client may be renamed while its socket stays; the mode of the socket and its permits may
+    /// not change.
     fn serves_like(&self, kind: &ListenerKind) -> bool {
         let own = self.kind.borrow();
         std::mem::discriminant(&*own) == std::mem::discriminant(kind)

@@ -1,4 +1,5 @@
-//! A listening Unix socket, made so that nobody can slip in between: in a checked directory, under a lock, in one step.
+//! A listening Unix socket, made so that nobody can slip in between: in a checked directory, under
+//! a lock, in one step.
 
 use std::fs::{DirBuilder, File, Permissions};
 use std::io;
@@ -16,16 +17,22 @@ use tokio::net::UnixListener;
 pub enum GivenError {
     #[error("$LISTEN_FDS is not a number of sockets")]
     Count,
-    #[error("{} can be reached by other users: the admin socket needs SocketMode=0600", .0.display())]
+    #[error("{} can be reached by other users: the admin socket needs \
+             SocketMode=0600", .0.display())]
     Exposed(PathBuf),
-    #[error("the service manager's socket {name} is on {}, and agent.toml says {}", .given.display(), .configured.display())]
+    #[error("the service manager's socket {name} is on {}, and agent.toml says \
+             {}", .given.display(), .configured.display())]
     OtherPath { name: String, given: PathBuf, configured: PathBuf },
-    #[error("what the service manager handed over as {0} is not a listening Unix stream socket with a path")]
+    #[error(
+        "what the service manager handed over as {0} is not a listening Unix stream socket with a \
+         path"
+    )]
     NotListening(String),
     #[error("the service manager handed over two sockets named {0}")]
     Twice(String),
     #[error(
-        "the service manager handed over a socket named {0:?}, which agent.toml has not: FileDescriptorName= is agent, admin, \
+        "the service manager handed over a socket named {0:?}, which agent.toml has not: \
+         FileDescriptorName= is agent, admin, \
          or client-NAME for a [client.NAME] that has a socket"
     )]
     Unknown(String),
@@ -36,7 +43,8 @@ pub enum GivenError {
 pub enum SocketError {
     #[error("another agent already serves {}", .0.display())]
     AnotherAgent(PathBuf),
-    #[error("{} can be changed by others: it must belong to root or the agent's user and not be writable by group or others", .0.display())]
+    #[error("{} can be changed by others: it must belong to root or the agent's user and not be \
+             writable by group or others", .0.display())]
     Directory(PathBuf),
     #[error(transparent)]
     Given(#[from] GivenError),
@@ -51,7 +59,8 @@ pub enum SocketError {
     KindChanged(PathBuf),
     #[error("{} is in the way and is not a socket of the agent's user", .0.display())]
     Occupied(PathBuf),
-    #[error("the path of a socket must be absolute, have a file name and at most 107 bytes: {}", .0.display())]
+    #[error("the path of a socket must be absolute, have a file name and at most 107 bytes: \
+             {}", .0.display())]
     Path(PathBuf),
 }
 
@@ -70,7 +79,8 @@ pub(crate) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error
     move |cause| SocketError::Io { action, path, cause }
 }
 
-/// The file of a socket that is listened on. Dropping it removes the file, if it is still ours, and gives up the lock.
+/// The file of a socket that is listened on. Dropping it removes the file, if it is still ours, and
+/// gives up the lock.
 #[derive(Debug)]
 pub struct BoundSocket {
     directory: OwnedFd,
@@ -81,9 +91,11 @@ pub struct BoundSocket {
 }
 
 impl BoundSocket {
-    /// Opens the socket, in place of one that nobody listens on any more. Must be called inside a tokio runtime.
+    /// Opens the socket, in place of one that nobody listens on any more. Must be called inside a
+    /// tokio runtime.
     ///
-    /// Everyone may connect to an agent socket, since who may do what is decided by uid; only the owner to the admin's.
+    /// Everyone may connect to an agent socket, since who may do what is decided by uid; only the
+    /// owner to the admin's.
     pub fn bind(path: &Path, kind: &ListenerKind) -> Result<(Self, UnixListener), SocketError> {
         let place = Place::open(path, kind)?;
         let lock = place.lock()?;
@@ -137,13 +149,18 @@ impl<'a> Place<'a> {
         create_directory(parent, kind)?;
         let real = parent.canonicalize().map_err(failed("find", parent))?;
         check_directories(&real)?;
-        let directory =
-            rustix::fs::openat(CWD, &real, OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-                .map_err(|error| failed("open", &real)(error.into()))?;
+        let directory = rustix::fs::openat(
+            CWD,
+            &real,
+            OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(|error| failed("open", &real)(error.into()))?;
         Ok(Self { path, directory, name })
     }
 
-    /// Held as long as the socket is; the file stays, because removing it would let two agents lock two files.
+    /// Held as long as the socket is; the file stays, because removing it would let two agents lock
+    /// two files.
     fn lock(&self) -> Result<File, SocketError> {
         let name = format!(".{}.lock", self.name);
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -151,14 +168,17 @@ impl<'a> Place<'a> {
             .map_err(|error| failed("lock", self.path)(error.into()))?;
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(File::from(lock)),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(SocketError::AnotherAgent(self.path.to_owned())),
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                Err(SocketError::AnotherAgent(self.path.to_owned()))
+            }
             Err(error) => Err(failed("lock", self.path)(error.into())),
         }
     }
 
     /// What is there already must be a socket of ours on which nobody listens.
     fn check_unserved(&self) -> Result<(), SocketError> {
-        let found = match rustix::fs::statat(&self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
+        let found = match rustix::fs::statat(&self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW)
+        {
             Err(rustix::io::Errno::NOENT) => return Ok(()),
             Err(error) => return Err(failed("look at", self.path)(error.into())),
             Ok(found) => found,
@@ -172,18 +192,21 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// Listens under a name that only we can reach, gives the socket its mode, then moves it into place.
+    /// Listens under a name that only we can reach, gives the socket its mode, then moves it into
+    /// place.
     fn listen(&self, mode: Mode) -> Result<StdListener, SocketError> {
         const INSIDE: &str = "socket";
         let hidden = format!(".{}.{}", self.name, uuid::Uuid::new_v4().simple());
-        let error = |action| move |error: rustix::io::Errno| failed(action, self.path)(error.into());
-        rustix::fs::mkdirat(&self.directory, &hidden, Mode::from_raw_mode(0o700)).map_err(error("prepare"))?;
+        let error =
+            |action| move |error: rustix::io::Errno| failed(action, self.path)(error.into());
+        rustix::fs::mkdirat(&self.directory, &hidden, Mode::from_raw_mode(0o700))
+            .map_err(error("prepare"))?;
         let opened = (|| {
             let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let inside =
-                rustix::fs::openat(&self.directory, &hidden, flags, Mode::empty()).map_err(error("prepare"))?;
-            let listener =
-                StdListener::bind(self.through_directory(&inside, INSIDE)).map_err(failed("listen on", self.path))?;
+            let inside = rustix::fs::openat(&self.directory, &hidden, flags, Mode::empty())
+                .map_err(error("prepare"))?;
+            let listener = StdListener::bind(self.through_directory(&inside, INSIDE))
+                .map_err(failed("listen on", self.path))?;
             let moved = rustix::fs::chmodat(&inside, INSIDE, mode, AtFlags::empty())
                 .and_then(|()| rustix::fs::renameat(&inside, INSIDE, &self.directory, &self.name));
             if moved.is_err() {
@@ -200,7 +223,8 @@ impl<'a> Place<'a> {
         identity_of(&self.directory, &self.name)
     }
 
-    /// A path that is short and goes through the directory we checked, whatever its own path has become.
+    /// A path that is short and goes through the directory we checked, whatever its own path has
+    /// become.
     fn through_directory(&self, directory: &OwnedFd, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}/{name}", directory.as_raw_fd()))
     }
@@ -214,17 +238,20 @@ fn identity_of(directory: impl AsFd, name: &str) -> io::Result<Option<(u64, u64)
     }
 }
 
-/// Makes the last directory of the path where it is missing, with a mode that does not depend on the umask.
+/// Makes the last directory of the path where it is missing, with a mode that does not depend on
+/// the umask.
 pub(crate) fn create_directory(path: &Path, kind: &ListenerKind) -> Result<(), SocketError> {
     let mode = if *kind == ListenerKind::Admin { 0o700 } else { 0o755 };
     match DirBuilder::new().mode(0o700).create(path) {
-        Ok(()) => std::fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed("prepare", path)),
+        Ok(()) => std::fs::set_permissions(path, Permissions::from_mode(mode))
+            .map_err(failed("prepare", path)),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(failed("create", path)(error)),
     }
 }
 
-/// No directory on the way may be in the hands of others; `/tmp` and its like are safe by their sticky bit.
+/// No directory on the way may be in the hands of others; `/tmp` and its like are safe by their
+/// sticky bit.
 fn check_directories(real: &Path) -> Result<(), SocketError> {
     const WRITABLE_BY_OTHERS: u32 = 0o022;
     const STICKY: u32 = 0o1000;
@@ -232,19 +259,22 @@ fn check_directories(real: &Path) -> Result<(), SocketError> {
         let found = std::fs::symlink_metadata(directory).map_err(failed("look at", directory))?;
         let trusted_owner = found.uid() == 0 || found.uid() == own_uid();
         let sticky = found.mode() & STICKY != 0 && found.uid() == 0;
-        if !found.is_dir() || !trusted_owner || (found.mode() & WRITABLE_BY_OTHERS != 0 && !sticky) {
+        if !found.is_dir() || !trusted_owner || (found.mode() & WRITABLE_BY_OTHERS != 0 && !sticky)
+        {
             return Err(SocketError::Directory(directory.to_owned()));
         }
     }
     Ok(())
 }
 
-/// The mode of a socket's file that somebody else made, which has to lie where nobody can replace it.
+/// The mode of a socket's file that somebody else made, which has to lie where nobody can replace
+/// it.
 pub(crate) fn check_place_of_socket(path: &Path) -> Result<u32, SocketError> {
     let parent = path.parent().ok_or_else(|| SocketError::Path(path.to_owned()))?;
     check_directories(&parent.canonicalize().map_err(failed("find", parent))?)?;
     let found = std::fs::symlink_metadata(path).map_err(failed("look at", path))?;
-    let is_trusted = found.file_type().is_socket() && (found.uid() == 0 || found.uid() == own_uid());
+    let is_trusted =
+        found.file_type().is_socket() && (found.uid() == 0 || found.uid() == own_uid());
     if is_trusted { Ok(found.mode()) } else { Err(SocketError::Occupied(path.to_owned())) }
 }
 
@@ -265,7 +295,10 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("agent.sock");
         let other = StdListener::bind(&path).expect("binds");
-        assert!(matches!(bind(&path), Err(SocketError::AnotherAgent(_))), "it has no lock, but it listens");
+        assert!(
+            matches!(bind(&path), Err(SocketError::AnotherAgent(_))),
+            "it has no lock, but it listens"
+        );
         drop(other);
         assert!(path.exists(), "stale");
         let bound = bind(&path).expect("recovered");
@@ -303,11 +336,16 @@ mod tests {
         let root = tempfile::tempdir().expect("a directory");
         let inside = root.path().join("inside");
         std::fs::create_dir(&inside).expect("made");
-        for (directory, mode) in [(&inside, 0o777), (&inside, 0o770), (&root.path().to_owned(), 0o722)] {
+        for (directory, mode) in
+            [(&inside, 0o777), (&inside, 0o770), (&root.path().to_owned(), 0o722)]
+        {
             let before = std::fs::metadata(directory).expect("there").permissions();
             std::fs::set_permissions(directory, Permissions::from_mode(mode)).expect("ours");
             let refused = bind(&inside.join("agent.sock")).expect_err("refused");
-            assert!(matches!(&refused, SocketError::Directory(named) if named == directory), "{mode:o}: {refused}");
+            assert!(
+                matches!(&refused, SocketError::Directory(named) if named == directory),
+                "{mode:o}: {refused}"
+            );
             std::fs::set_permissions(directory, before).expect("ours");
         }
         bind(&inside.join("agent.sock")).expect("trusted again");

@@ -1,7 +1,7 @@
 //! A socket of the front: registered for reading only.
 //!
-//! Whenever a peer reads, the socket becomes writable once more. Registered for that as well, the front would be woken in
-//! the middle of every request to find nothing to do.
+//! Whenever a peer reads, the socket becomes writable once more. Registered for that as well, the
+//! front would be woken in the middle of every request to find nothing to do.
 
 use std::future::poll_fn;
 use std::io::{self, Write};
@@ -21,7 +21,8 @@ pub(crate) struct Stream(AsyncFd<net::UnixStream>);
 impl Stream {
     /// Must be called inside a runtime.
     ///
-    /// An urgent byte is one like others: dropped by the kernel, it would take the descriptors beside it along.
+    /// An urgent byte is one like others: dropped by the kernel, it would take the descriptors
+    /// beside it along.
     pub(crate) fn new(stream: net::UnixStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         set_socket_oobinline(&stream, true)?;
@@ -50,7 +51,10 @@ impl Stream {
     }
 
     /// Reads in a way of the caller's own; `WouldBlock` where nothing has arrived.
-    pub(crate) fn read_with<T>(&self, read: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>) -> io::Result<T> {
+    pub(crate) fn read_with<T>(
+        &self,
+        read: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>,
+    ) -> io::Result<T> {
         self.0.try_io(Interest::READABLE, |stream| read(stream.as_fd()))
     }
 
@@ -98,7 +102,10 @@ mod tests {
     async fn everything_arrives_and_then_the_end() {
         let (ours, theirs) = pair();
         let mut buffer = [0; 8];
-        assert_eq!(ours.fill(&mut buffer).expect_err("nothing yet").kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(
+            ours.fill(&mut buffer).expect_err("nothing yet").kind(),
+            io::ErrorKind::WouldBlock
+        );
         for text in ["short", "exact123", "longer than eight"] {
             assert_eq!(theirs.try_write(text.as_bytes()).expect("there is room"), text.len());
             let mut received = String::new();

@@ -1,9 +1,11 @@
-//! Whose turn it is: the front's one thread goes round by client, one message each, the operator first.
+//! Whose turn it is: the front's one thread goes round by client, one message each, the operator
+//! first.
 //!
 //! A message is begun at once while nobody waits and the thread has looked at its sockets a moment
 //! ago. All others wait in the line of their client. Turns are given out in rounds, and between two
-//! rounds the thread looks at all sockets: so a client waits for as many messages as there are other
-//! clients, however many connections these have. A request that waits for its token holds no turn.
+//! rounds the thread looks at all sockets: so a client waits for as many messages as there are
+//! other clients, however many connections these have. A request that waits for its token holds no
+//! turn.
 
 mod line;
 
@@ -109,8 +111,8 @@ impl Turns {
         }
     }
 
-    /// Gives out turns until nobody waits. The runtime wakes a task that yields once every other task
-    /// had its turn and the thread has looked at the sockets.
+    /// Gives out turns until nobody waits. The runtime wakes a task that yields once every other
+    /// task had its turn and the thread has looked at the sockets.
     async fn call(self: Rc<Self>) {
         while !self.nobody_waits() {
             tokio::task::yield_now().await;
@@ -210,7 +212,8 @@ impl Ticket {
             let has_room = !self.waiter.begins || self.line.held.get() < MOST_HELD;
             let is_first = has_room && self.turns.fresh.take();
             if is_first {
-                looked_at_sockets(); // answers that were passed on before take nothing from the round
+                // answers that were passed on before take nothing from the round
+                looked_at_sockets();
             }
             if is_first || (has_room && is_time_left()) {
                 self.turns.was_operators.set(self.line.is_operators);

@@ -5,7 +5,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// A token that is there again has to sign within 5 s; the rest of them is for the start of its host.
+/// A token that is there again has to sign within 5 s; the rest of them is for the start of its
+/// host.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// A host that worked for this long was well: its death begins a new count.
 const WELL: Duration = Duration::from_secs(1);
@@ -24,7 +25,8 @@ impl Breaker {
         self.working_since.get_or_insert(now);
     }
 
-    /// The host is gone: how long to wait before the next try. One try at a time; its success closes the breaker.
+    /// The host is gone: how long to wait before the next try. One try at a time; its success
+    /// closes the breaker.
     pub(crate) fn failed(&mut self, now: Instant) -> Duration {
         if self.working_since.take().is_some_and(|since| now.duration_since(since) >= WELL) {
             self.failures = 0;

@@ -1,4 +1,5 @@
-//! The conversation with one token host, from its settings to its end: writes requests, reads answers, minds the time.
+//! The conversation with one token host, from its settings to its end: writes requests, reads
+//! answers, minds the time.
 
 use std::io;
 use std::time::Duration;
@@ -124,7 +125,9 @@ impl<'a> Session<'a> {
 
     fn unless_stopped(&self, read: Result<(), Ended>) -> Result<(), Ended> {
         match read {
-            Err(Ended::Link(LinkError::Closed)) if self.stopping_since.is_some() => Err(Ended::Stopped),
+            Err(Ended::Link(LinkError::Closed)) if self.stopping_since.is_some() => {
+                Err(Ended::Stopped)
+            }
             result => result,
         }
     }
@@ -148,7 +151,10 @@ impl<'a> Session<'a> {
         }
         let (answered, blinks) = {
             let outstanding = &mut self.shared.desk.borrow_mut().outstanding;
-            (outstanding.answer(message, self.heard).ok_or(LinkError::Garbage)?, outstanding.blinks())
+            (
+                outstanding.answer(message, self.heard).ok_or(LinkError::Garbage)?,
+                outstanding.blinks(),
+            )
         };
         if !blinks {
             self.shared.status.send_if_modified(|status| status.blinks_until_ms.take().is_some());
@@ -163,7 +169,9 @@ impl<'a> Session<'a> {
                 let until = unix_ms(yubikey::TOUCH_TIMEOUT);
                 self.shared.status.send_modify(|status| status.blinks_until_ms = Some(until));
             }
-            Answered::KeysFound(keys) => self.shared.status.send_modify(|status| status.keys = keys),
+            Answered::KeysFound(keys) => {
+                self.shared.status.send_modify(|status| status.keys = keys)
+            }
             Answered::RequestFailed => {}
             Answered::SelfTestFailed(error) => {
                 (self.testing, self.tested) = (false, self.heard);
@@ -188,7 +196,8 @@ impl<'a> Session<'a> {
 
     /// When there is something to check, if nothing happens before.
     fn due(&self) -> Instant {
-        let expires_at = self.shared.desk.borrow().outstanding.expires_at(self.shared.deadlines.sign);
+        let expires_at =
+            self.shared.desk.borrow().outstanding.expires_at(self.shared.deadlines.sign);
         let due = expires_at.map_or(self.timer(), |at| at.min(self.timer()));
         self.reprieve.map_or(due, |reprieve| due.max(reprieve))
     }
@@ -199,7 +208,11 @@ impl<'a> Session<'a> {
         match self.stopping_since {
             Some(since) => since + stop,
             None if !self.ready => self.heard + start,
-            None => [self.stuck_at(), self.test_at()].into_iter().flatten().min().unwrap_or(self.heard + start),
+            None => [self.stuck_at(), self.test_at()]
+                .into_iter()
+                .flatten()
+                .min()
+                .unwrap_or(self.heard + start),
         }
     }
 
@@ -208,13 +221,15 @@ impl<'a> Session<'a> {
         self.shared.desk.borrow().outstanding.stuck_at(sign, start)
     }
 
-    /// A token that signs for its clients needs no test; one that only fails for them does, however busy it is.
+    /// A token that signs for its clients needs no test; one that only fails for them does, however
+    /// busy it is.
     fn test_at(&self) -> Option<Instant> {
         let last = self.shared.pulse.last_signed().max(self.tested);
         (!self.testing).then_some(last + self.shared.deadlines.idle)
     }
 
-    /// The alarm has gone off. While requests come and go it stays where it is, so what it was set for may have happened.
+    /// The alarm has gone off. While requests come and go it stays where it is, so what it was set
+    /// for may have happened.
     fn check(&mut self) -> Result<(), Ended> {
         let now = Instant::now();
         let late = TokenError::Timeout(self.shared.name.clone());
@@ -250,7 +265,8 @@ impl<'a> Session<'a> {
 impl Desk {
     /// Writes what the socket takes, everything in one write; false where some is left.
     ///
-    /// An error is left for the read to find: behind the host's last words, which say whether to start it again.
+    /// An error is left for the read to find: behind the host's last words, which say whether to
+    /// start it again.
     fn write_to(&mut self, stream: &Stream) -> bool {
         const KEPT: usize = 64 * 1024;
         if self.outbound.is_empty() {
@@ -294,13 +310,18 @@ mod tests {
     /// A host that answers each of `requests` this long after it came.
     fn host(mut stream: UnixStream, requests: u64, after: Duration) {
         let text = String::new;
-        let token = TokenFacts { label: text(), manufacturer: text(), model: text(), serial: text() };
+        let token =
+            TokenFacts { label: text(), manufacturer: text(), model: text(), serial: text() };
         let limits = Limits { on: Vec::new(), missing: Vec::new() };
-        stream.write_all(&framed(&FromHost::Ready { token, keys: Vec::new(), limits })).expect("the front reads");
+        stream
+            .write_all(&framed(&FromHost::Ready { token, keys: Vec::new(), limits }))
+            .expect("the front reads");
         for id in 1..=requests {
             let mut length = [0; 4];
             stream.read_exact(&mut length).expect("a request");
-            stream.read_exact(&mut vec![0; u32::from_le_bytes(length) as usize]).expect("a request");
+            stream
+                .read_exact(&mut vec![0; u32::from_le_bytes(length) as usize])
+                .expect("a request");
             thread::sleep(after);
             let signed = FromHost::Signed { id, signature: vec![7], passphrase: None };
             let _ = stream.write_all(&framed(&signed)); // a front that waited no longer is gone
@@ -310,11 +331,16 @@ mod tests {
 
     /// The outcome of a request where the front works for `before` once it was asked, and again for
     /// `after` a moment later.
-    async fn outcome(answers_after: Duration, before: Duration, after: Duration) -> Result<(), String> {
+    async fn outcome(
+        answers_after: Duration,
+        before: Duration,
+        after: Duration,
+    ) -> Result<(), String> {
         let (ours, theirs) = UnixStream::pair().expect("a socket pair");
         let host = thread::spawn(move || host(theirs, 1, answers_after));
         let stream = Stream::new(ours).expect("registered");
-        let handle = TokenHandle::new("hsm".to_owned(), Deadlines { sign: SIGN, ..Deadlines::default() });
+        let handle =
+            TokenHandle::new("hsm".to_owned(), Deadlines { sign: SIGN, ..Deadlines::default() });
         let mut breaker = Breaker::default();
         let mut session = Session::new(&handle.0, &mut breaker);
         let asked = async {
@@ -332,7 +358,8 @@ mod tests {
         let outcome = tokio::select! {
             biased;
             outcome = asked => outcome,
-            ended = session.run(&stream) => Err(ended.expect_err("it runs until it ends").to_string()),
+            ended = session.run(&stream) => Err(ended.expect_err("it runs until it \
+                ends").to_string()),
         };
         drop(stream);
         host.join().expect("the host ends");
@@ -344,7 +371,11 @@ mod tests {
         let (none, soon, long) = (Duration::ZERO, Duration::from_millis(30), SIGN * 3);
         assert_eq!(outcome(soon, none, none).await, Ok(()));
         assert_eq!(outcome(soon, long, none).await, Ok(()), "the host was given the request late");
-        assert_eq!(outcome(soon, none, long).await, Ok(()), "its answer was there before it was looked for");
+        assert_eq!(
+            outcome(soon, none, long).await,
+            Ok(()),
+            "its answer was there before it was looked for"
+        );
         assert_eq!(outcome(soon, long, long).await, Ok(()));
         assert!(outcome(SIGN * 4, none, none).await.is_err(), "a host that hangs is found out");
         assert!(outcome(SIGN * 8, long, none).await.is_err());

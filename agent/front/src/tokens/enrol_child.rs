@@ -13,13 +13,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::spawner::Spawner;
 
-/// How long a child may take to give up after it was asked to: it switches a terminal's echo on again.
+/// How long a child may take to give up after it was asked to: it switches a terminal's echo on
+/// again.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Starts an enrol child and waits for its answer: standard input is the socketpair, standard output the operator's
-/// terminal or pipe.
+/// Starts an enrol child and waits for its answer: standard input is the socketpair, standard
+/// output the operator's terminal or pipe.
 ///
-/// Once `abandoned`, the child asks nobody any more. What it has begun on the token it finishes, and says so.
+/// Once `abandoned`, the child asks nobody any more. What it has begun on the token it finishes,
+/// and says so.
 pub(crate) async fn run(
     spawner: &Spawner,
     token: &TokenSettings,

@@ -41,7 +41,8 @@ impl Default for Deadlines {
 }
 
 impl Deadlines {
-    /// Of a YubiKey: a touch is waited for as long as the YubiKey waits, and the start looks for it among the readers.
+    /// Of a YubiKey: a touch is waited for as long as the YubiKey waits, and the start looks for it
+    /// among the readers.
     pub fn with_touch() -> Self {
         let sign = yubikey::TOUCH_TIMEOUT + yubikey::BUSY_DEADLINE * 2;
         Self { start: Duration::from_secs(30), sign, ..Self::default() }
@@ -102,10 +103,17 @@ impl TokenHandle {
         &self.0.name
     }
 
-    /// One signature over `message`. Fails at once where no host is ready; a host that hangs is killed.
+    /// One signature over `message`. Fails at once where no host is ready; a host that hangs is
+    /// killed.
     ///
-    /// The token may still make the signature where the answer came too late, or the caller stopped waiting.
-    pub async fn sign(&self, key: &str, algorithm: Algorithm, message: &[u8]) -> Result<Signature, TokenError> {
+    /// The token may still make the signature where the answer came too late, or the caller stopped
+    /// waiting.
+    pub async fn sign(
+        &self,
+        key: &str,
+        algorithm: Algorithm,
+        message: &[u8],
+    ) -> Result<Signature, TokenError> {
         let answer = self.0.ask_to_sign(key, algorithm, message)?;
         // The session with the host minds the deadline.
         answer.await.unwrap_or_else(|_| Err(self.0.unavailable("its host is gone")))
@@ -117,7 +125,11 @@ impl TokenHandle {
         if self.0.status.borrow().blinks_until_ms.is_some() {
             return Err(self.0.unavailable("it waits for the touch of another request; ask again"));
         }
-        if desk.outstanding.is_full() { Err(self.0.unavailable("too many requests are waiting")) } else { Ok(()) }
+        if desk.outstanding.is_full() {
+            Err(self.0.unavailable("too many requests are waiting"))
+        } else {
+            Ok(())
+        }
     }
 
     /// Whether each of its signatures takes a person's touch.
@@ -149,7 +161,8 @@ impl TokenHandle {
         self.0.status.subscribe()
     }
 
-    /// What is wrong with the supervision of this token, if something is; a token that is known to be down is not wrong.
+    /// What is wrong with the supervision of this token, if something is; a token that is known to
+    /// be down is not wrong.
     pub fn fault(&self) -> Option<&'static str> {
         let Deadlines { start, sign, idle, .. } = self.0.deadlines;
         // Before a self-test there may be a rescan and a slow queue.
@@ -158,7 +171,8 @@ impl TokenHandle {
         self.0.pulse.fault(healthy, longest_proof, Instant::now())
     }
 
-    /// Starts a host again that waits: because it failed for good, such as on a refused PIN, or for its next try.
+    /// Starts a host again that waits: because it failed for good, such as on a refused PIN, or for
+    /// its next try.
     pub fn retry(&self) {
         self.0.retry.notify_one(); // kept for a supervisor that is still burying the last host
     }

@@ -1,4 +1,5 @@
-//! The front's end of a keeper: the process that has the PIN of a trading token, for as long as the agent runs.
+//! The front's end of a keeper: the process that has the PIN of a trading token, for as long as the
+//! agent runs.
 
 use std::io;
 
@@ -18,13 +19,18 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    /// Starts one for the token of these settings. It asks for a touch when the first host wants the PIN.
+    /// Starts one for the token of these settings. It asks for a touch when the first host wants
+    /// the PIN.
     pub(crate) async fn start(spawner: &Spawner, token: &str, settings: &[u8]) -> io::Result<Self> {
         let (process, mut connection) = spawner.start(Kind::Keeper, None).await?;
         let mut frame = Vec::new();
         append_frame(settings, &mut frame);
         connection.write_all(&frame).await?;
-        tracing::info!(token, pid = process.pid(), "a process is to keep its PIN while the agent runs");
+        tracing::info!(
+            token,
+            pid = process.pid(),
+            "a process is to keep its PIN while the agent runs"
+        );
         Ok(Self { process, _connection: connection })
     }
 

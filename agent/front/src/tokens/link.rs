@@ -1,4 +1,5 @@
-//! The front's end of the socketpair to a token host: frames into a buffer, messages out of what arrived.
+//! The front's end of the socketpair to a token host: frames into a buffer, messages out of what
+//! arrived.
 
 use std::io;
 
@@ -42,8 +43,8 @@ impl Inbound {
         Self(Frames::with_room(USUAL_SIZE))
     }
 
-    /// Reads what is there and hands every complete message to `each`, until one is refused. `fill` is one
-    /// of the ways of a `Stream`.
+    /// Reads what is there and hands every complete message to `each`, until one is refused. `fill`
+    /// is one of the ways of a `Stream`.
     pub(crate) fn read<E: From<LinkError>>(
         &mut self,
         fill: impl FnOnce(&mut [u8]) -> io::Result<usize>,
@@ -124,12 +125,18 @@ mod tests {
     async fn what_is_no_message_is_refused() {
         let mut trailing = Vec::new();
         append_frame(
-            &[postcard::to_stdvec(&FromHost::SelfTested { id: 1 }).expect("encodes"), vec![0]].concat(),
+            &[postcard::to_stdvec(&FromHost::SelfTested { id: 1 }).expect("encodes"), vec![0]]
+                .concat(),
             &mut trailing,
         );
-        for bytes in [&[0xff; 4][..], &[0, 0, 0, 0], &[1, 0, 0, 0, 99], &[2, 0, 0, 0, 4, 0xff], &trailing] {
+        for bytes in
+            [&[0xff; 4][..], &[0, 0, 0, 0], &[1, 0, 0, 0, 99], &[2, 0, 0, 0, 4, 0xff], &trailing]
+        {
             let (messages, error, _) = received(&[bytes]).await;
-            assert!(messages.is_empty() && matches!(error, Some(LinkError::Garbage)), "{bytes:?}: {error:?}");
+            assert!(
+                messages.is_empty() && matches!(error, Some(LinkError::Garbage)),
+                "{bytes:?}: {error:?}"
+            );
         }
     }
 

@@ -1,4 +1,5 @@
-//! Requests a token host has not answered yet, and how one tells a host that is busy from one that hangs.
+//! Requests a token host has not answered yet, and how one tells a host that is busy from one that
+//! hangs.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -33,7 +34,8 @@ pub(crate) enum Answered {
     Signed,
 }
 
-/// The requests before one worker of the host: HMAC and self-tests are one lane, asymmetric keys the other.
+/// The requests before one worker of the host: HMAC and self-tests are one lane, asymmetric keys
+/// the other.
 #[derive(Default)]
 struct Lane {
     waiting: BTreeMap<u64, (Instant, Reply)>,
@@ -41,8 +43,8 @@ struct Lane {
 }
 
 impl Lane {
-    /// When this lane counts as hanging: its oldest request is past the deadline and nothing has been answered for as
-    /// long; or that one request was overtaken for four times as long.
+    /// When this lane counts as hanging: its oldest request is past the deadline and nothing has
+    /// been answered for as long; or that one request was overtaken for four times as long.
     fn stuck_at(&self, deadline: Duration) -> Option<Instant> {
         let (_, (oldest, _)) = self.waiting.first_key_value()?;
         let quiet_since = self.last_answer.map_or(*oldest, |last| last.max(*oldest));
@@ -51,7 +53,8 @@ impl Lane {
 
     /// When the next caller has to be told that his request took too long.
     fn expires_at(&self, deadline: Duration) -> Option<Instant> {
-        let mut waiting = self.waiting.values().filter(|(_, reply)| matches!(reply, Reply::Sign(_)));
+        let mut waiting =
+            self.waiting.values().filter(|(_, reply)| matches!(reply, Reply::Sign(_)));
         waiting.next().map(|(since, _)| *since + deadline)
     }
 }
@@ -73,7 +76,8 @@ impl Outstanding {
         self.lanes.iter().map(|lane| lane.waiting.len()).sum::<usize>() >= MOST
     }
 
-    /// A place for one more signature: its id and where its answer arrives; `None` where the queue is full.
+    /// A place for one more signature: its id and where its answer arrives; `None` where the queue
+    /// is full.
     pub(crate) fn sign(
         &mut self,
         algorithm: Algorithm,
@@ -97,7 +101,8 @@ impl Outstanding {
         receiver
     }
 
-    /// Everything asked so far has been written to the host: it has not been late before, the front was.
+    /// Everything asked so far has been written to the host: it has not been late before, the front
+    /// was.
     pub(crate) fn hand_over(&mut self, now: impl FnOnce() -> Instant) {
         if self.handed_over == self.last_id {
             return;
@@ -106,7 +111,10 @@ impl Outstanding {
         for lane in &mut self.lanes {
             lane.waiting.range_mut(first..).for_each(|(_, (since, _))| *since = now);
         }
-        self.rescans.iter_mut().filter(|(id, ..)| *id >= first).for_each(|(_, since, _)| *since = now);
+        self.rescans
+            .iter_mut()
+            .filter(|(id, ..)| *id >= first)
+            .for_each(|(_, since, _)| *since = now);
         self.handed_over = self.last_id;
     }
 
@@ -141,8 +149,10 @@ impl Outstanding {
                     Reply::SelfTest => return None,
                     Reply::Sign(waiting) => waiting,
                 };
-                let passphrase = passphrase.map(|mut passphrase| std::mem::take(&mut *passphrase.0).into());
-                let _ = waiting.send(Ok(Signature { bytes: signature, passphrase, drafted: None })); // a caller may be gone
+                let passphrase =
+                    passphrase.map(|mut passphrase| std::mem::take(&mut *passphrase.0).into());
+                // a caller may be gone
+                let _ = waiting.send(Ok(Signature { bytes: signature, passphrase, drafted: None }));
                 Some(Answered::Signed)
             }
             FromHost::Failed { id, error } => match self.take(id, now)? {
@@ -164,8 +174,13 @@ impl Outstanding {
         self.blinks_for.is_some()
     }
 
-    /// When the host counts as hanging if it stays silent. A rescan is one long task, with a deadline of its own.
-    pub(crate) fn stuck_at(&self, deadline: Duration, rescan_deadline: Duration) -> Option<Instant> {
+    /// When the host counts as hanging if it stays silent. A rescan is one long task, with a
+    /// deadline of its own.
+    pub(crate) fn stuck_at(
+        &self,
+        deadline: Duration,
+        rescan_deadline: Duration,
+    ) -> Option<Instant> {
         match self.rescans.front() {
             Some((_, since, _)) => Some(*since + rescan_deadline),
             None => self.lanes.iter().filter_map(|lane| lane.stuck_at(deadline)).min(),
@@ -177,10 +192,13 @@ impl Outstanding {
         self.lanes.iter().filter_map(|lane| lane.expires_at(deadline)).min()
     }
 
-    /// Tells every caller who has waited for `deadline` that it took too long; the token's answer may still come.
+    /// Tells every caller who has waited for `deadline` that it took too long; the token's answer
+    /// may still come.
     pub(crate) fn expire(&mut self, now: Instant, deadline: Duration, error: &TokenError) {
         for lane in &mut self.lanes {
-            for (_, reply) in lane.waiting.values_mut().take_while(|(since, _)| *since + deadline <= now) {
+            for (_, reply) in
+                lane.waiting.values_mut().take_while(|(since, _)| *since + deadline <= now)
+            {
                 if matches!(reply, Reply::Sign(_))
                     && let Reply::Sign(waiting) = std::mem::replace(reply, Reply::GivenUp)
                 {
@@ -246,14 +264,24 @@ mod tests {
         assert_eq!(stuck_at(&outstanding), None);
         let start = Instant::now();
         let (slow, _slow) = outstanding.sign(Algorithm::RsaPkcs1v15Sha256, start).expect("room");
-        let ids: Vec<_> = (0..3).map(|_| outstanding.sign(Algorithm::HmacSha256, start).expect("room").0).collect();
+        let ids: Vec<_> = (0..3)
+            .map(|_| outstanding.sign(Algorithm::HmacSha256, start).expect("room").0)
+            .collect();
         assert_eq!(stuck_at(&outstanding), Some(start + DEADLINE));
         outstanding.answer(signed(slow), start).expect("asked");
         outstanding.answer(signed(ids[0]), start + SECOND).expect("asked");
-        assert_eq!(stuck_at(&outstanding), Some(start + SECOND + DEADLINE), "a new answer, a new deadline");
+        assert_eq!(
+            stuck_at(&outstanding),
+            Some(start + SECOND + DEADLINE),
+            "a new answer, a new deadline"
+        );
         let _hangs = outstanding.sign(Algorithm::Ed25519, start + SECOND).expect("room");
         outstanding.answer(signed(ids[1]), start + 2 * SECOND).expect("asked");
-        assert_eq!(stuck_at(&outstanding), Some(start + SECOND + DEADLINE), "HMAC does not excuse the other lane");
+        assert_eq!(
+            stuck_at(&outstanding),
+            Some(start + SECOND + DEADLINE),
+            "HMAC does not excuse the other lane"
+        );
     }
 
     #[test]
@@ -274,18 +302,30 @@ mod tests {
         let mut outstanding = Outstanding::default();
         let start = Instant::now();
         let error = TokenError::Timeout("hsm".into());
-        let (first, mut first_answer) = outstanding.sign(Algorithm::HmacSha256, start).expect("room");
-        let (second, mut second_answer) = outstanding.sign(Algorithm::HmacSha256, start + SECOND).expect("room");
+        let (first, mut first_answer) =
+            outstanding.sign(Algorithm::HmacSha256, start).expect("room");
+        let (second, mut second_answer) =
+            outstanding.sign(Algorithm::HmacSha256, start + SECOND).expect("room");
         assert_eq!(outstanding.expires_at(DEADLINE), Some(start + DEADLINE));
         outstanding.expire(start + DEADLINE, DEADLINE, &error);
         assert!(
-            matches!(first_answer.try_recv(), Ok(Err(TokenError::Timeout(_)))) && second_answer.try_recv().is_err()
+            matches!(first_answer.try_recv(), Ok(Err(TokenError::Timeout(_))))
+                && second_answer.try_recv().is_err()
         );
         assert_eq!(outstanding.expires_at(DEADLINE), Some(start + SECOND + DEADLINE));
-        assert_eq!(stuck_at(&outstanding), Some(start + DEADLINE), "the lane waits for it all the same");
-        assert!(matches!(outstanding.answer(signed(first), start + DEADLINE), Some(Answered::Signed)));
+        assert_eq!(
+            stuck_at(&outstanding),
+            Some(start + DEADLINE),
+            "the lane waits for it all the same"
+        );
+        assert!(matches!(
+            outstanding.answer(signed(first), start + DEADLINE),
+            Some(Answered::Signed)
+        ));
         assert!(outstanding.answer(signed(second), start + DEADLINE).is_some());
-        assert!(second_answer.try_recv().expect("in time").is_ok() && stuck_at(&outstanding).is_none());
+        assert!(
+            second_answer.try_recv().expect("in time").is_ok() && stuck_at(&outstanding).is_none()
+        );
     }
 
     #[test]
@@ -298,7 +338,11 @@ mod tests {
         assert_eq!(outstanding.expires_at(DEADLINE), Some(start + 5 * SECOND + DEADLINE));
         assert_eq!(stuck_at(&outstanding), Some(start + 5 * SECOND + DEADLINE));
         outstanding.hand_over(|| start + 9 * SECOND);
-        assert_eq!(stuck_at(&outstanding), Some(start + 5 * SECOND + DEADLINE), "the first had it before");
+        assert_eq!(
+            stuck_at(&outstanding),
+            Some(start + 5 * SECOND + DEADLINE),
+            "the first had it before"
+        );
         outstanding.answer(signed(first), start + 9 * SECOND).expect("asked");
         assert_eq!(stuck_at(&outstanding), Some(start + 9 * SECOND + DEADLINE));
         let _keys = outstanding.rescan(start);
@@ -313,7 +357,10 @@ mod tests {
         let _sign = outstanding.sign(Algorithm::HmacSha256, start).expect("room");
         let mut keys = outstanding.rescan(start);
         assert_eq!(stuck_at(&outstanding), Some(start + 5 * DEADLINE));
-        assert!(matches!(outstanding.answer(FromHost::Keys(vec![]), start), Some(Answered::KeysFound(_))));
+        assert!(matches!(
+            outstanding.answer(FromHost::Keys(vec![]), start),
+            Some(Answered::KeysFound(_))
+        ));
         assert_eq!(keys.try_recv().expect("answered"), vec![]);
         assert_eq!(stuck_at(&outstanding), Some(start + DEADLINE));
     }
@@ -329,7 +376,9 @@ mod tests {
         assert!(outstanding.answer(FromHost::Keys(vec![]), now).is_none(), "never asked");
         assert!(outstanding.answer(signed(second), now).is_some());
         assert!(outstanding.answer(signed(second), now).is_none(), "answered already");
-        assert!(second_answer.try_recv().expect("answered").is_ok() && first_answer.try_recv().is_err());
+        assert!(
+            second_answer.try_recv().expect("answered").is_ok() && first_answer.try_recv().is_err()
+        );
         let error = HostError::KeyUnknown("k".into());
         let failed = |id| FromHost::Failed { id, error: error.clone() };
         assert!(matches!(outstanding.answer(failed(first), now), Some(Answered::RequestFailed)));
@@ -342,12 +391,23 @@ mod tests {
     fn a_token_blinks_until_the_request_that_it_blinks_for_is_answered() {
         let now = Instant::now();
         let mut outstanding = Outstanding::default();
-        let ask = |outstanding: &mut Outstanding| outstanding.sign(Algorithm::Ed25519, now).expect("room").0;
+        let ask = |outstanding: &mut Outstanding| {
+            outstanding.sign(Algorithm::Ed25519, now).expect("room").0
+        };
         let (first, second) = (ask(&mut outstanding), ask(&mut outstanding));
-        assert!(outstanding.answer(FromHost::Blinking { id: 99 }, now).is_none() && !outstanding.blinks());
-        assert!(outstanding.answer(FromHost::Blinking { id: first }, now).is_some() && outstanding.blinks());
+        assert!(
+            outstanding.answer(FromHost::Blinking { id: 99 }, now).is_none()
+                && !outstanding.blinks()
+        );
+        assert!(
+            outstanding.answer(FromHost::Blinking { id: first }, now).is_some()
+                && outstanding.blinks()
+        );
         let error = HostError::Card("it waits for the touch of another".into());
-        assert!(outstanding.answer(FromHost::Failed { id: second, error }, now).is_some() && outstanding.blinks());
+        assert!(
+            outstanding.answer(FromHost::Failed { id: second, error }, now).is_some()
+                && outstanding.blinks()
+        );
         assert!(outstanding.answer(signed(first), now).is_some() && !outstanding.blinks());
     }
 
@@ -355,11 +415,16 @@ mod tests {
     fn the_queue_is_bounded_and_fails_as_one() {
         let now = Instant::now();
         let mut outstanding = Outstanding::default();
-        let mut answers: Vec<_> =
-            (0..MOST).map(|_| outstanding.sign(Algorithm::HmacSha256, now).expect("room").1).collect();
+        let mut answers: Vec<_> = (0..MOST)
+            .map(|_| outstanding.sign(Algorithm::HmacSha256, now).expect("room").1)
+            .collect();
         assert!(outstanding.sign(Algorithm::Ed25519, now).is_none());
         outstanding.fail(&TokenError::Timeout("hsm".into()));
-        assert!(answers.iter_mut().all(|answer| matches!(answer.try_recv(), Ok(Err(TokenError::Timeout(_))))));
+        assert!(
+            answers
+                .iter_mut()
+                .all(|answer| matches!(answer.try_recv(), Ok(Err(TokenError::Timeout(_)))))
+        );
         assert!(outstanding.sign(Algorithm::Ed25519, now).is_some());
     }
 }

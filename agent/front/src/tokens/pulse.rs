@@ -1,7 +1,8 @@
 //! Whether the supervisor of a token does its work, for the service manager's watchdog.
 //!
-//! A token that is down does not count against it: the supervisor knows and tries again. What counts is a supervisor that
-//! does not do what it set out to do, or calls a token healthy that has not signed for too long.
+//! A token that is down does not count against it: the supervisor knows and tries again. What
+//! counts is a supervisor that does not do what it set out to do, or calls a token healthy that has
+//! not signed for too long.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -24,7 +25,8 @@ impl Pulse {
         Self { next_step: Cell::new(Some(now)), proven: Cell::new(now) }
     }
 
-    /// The supervisor begins to wait, at most until `next_step`. Said before it waits: one that dies while it acts is late.
+    /// The supervisor begins to wait, at most until `next_step`. Said before it waits: one that
+    /// dies while it acts is late.
     pub(crate) fn waits_until(&self, next_step: Instant) {
         self.next_step.set(Some(next_step));
     }
@@ -42,8 +44,14 @@ impl Pulse {
         self.proven.get()
     }
 
-    /// What is wrong with the supervisor, if something is. `longest_proof`: how old a healthy token's last signature may be.
-    pub(crate) fn fault(&self, healthy: bool, longest_proof: Duration, now: Instant) -> Option<&'static str> {
+    /// What is wrong with the supervisor, if something is. `longest_proof`: how old a healthy
+    /// token's last signature may be.
+    pub(crate) fn fault(
+        &self,
+        healthy: bool,
+        longest_proof: Duration,
+        now: Instant,
+    ) -> Option<&'static str> {
         if self.next_step.get().is_some_and(|step| now > step + GRACE) {
             return Some("its supervisor does nothing");
         }
@@ -69,7 +77,11 @@ mod tests {
             pulse.waits_until(start + 2 * SECOND);
             pulse.signed(start + 7 * SECOND);
             assert_eq!(pulse.fault(healthy, PROOF, start + 7 * SECOND), None);
-            assert!(pulse.fault(healthy, PROOF, start + 8 * SECOND).is_some_and(|fault| fault.contains("supervisor")));
+            assert!(
+                pulse
+                    .fault(healthy, PROOF, start + 8 * SECOND)
+                    .is_some_and(|fault| fault.contains("supervisor"))
+            );
             pulse.waits_for_the_operator();
             assert_eq!(pulse.fault(healthy, PROOF, start + 8 * SECOND), None);
         }
@@ -82,7 +94,11 @@ mod tests {
         pulse.waits_until(start + 100 * SECOND);
         pulse.signed(start);
         assert_eq!(pulse.fault(true, PROOF, start + 25 * SECOND), None);
-        assert!(pulse.fault(true, PROOF, start + 26 * SECOND).is_some_and(|fault| fault.contains("signed")));
+        assert!(
+            pulse
+                .fault(true, PROOF, start + 26 * SECOND)
+                .is_some_and(|fault| fault.contains("signed"))
+        );
         assert_eq!(pulse.fault(false, PROOF, start + 26 * SECOND), None);
     }
 }

@@ -1,4 +1,5 @@
-//! The front's end of the spawner: starts children, has them killed, learns of their ends, and of the spawner's own.
+//! The front's end of the spawner: starts children, has them killed, learns of their ends, and of
+//! the spawner's own.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -26,10 +27,14 @@ pub struct Launched {
 }
 
 impl Launched {
-    /// Starts `program` as the spawner, which finds the front as its standard input. To be called by the thread that
-    /// lives as long as the front: the spawner ends with it.
-    pub fn launch(program: &Path, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> io::Result<Self> {
-        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    /// Starts `program` as the spawner, which finds the front as its standard input. To be called
+    /// by the thread that lives as long as the front: the spawner ends with it.
+    pub fn launch(
+        program: &Path,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    ) -> io::Result<Self> {
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         let process = Command::new(program)
             .args(arguments)
             .env_clear()
@@ -93,15 +98,20 @@ pub struct Child {
 }
 
 impl Spawner {
-    /// Connects to a spawner that runs as another user, for its children alone. Must be called inside a `LocalRuntime`.
+    /// Connects to a spawner that runs as another user, for its children alone. Must be called
+    /// inside a `LocalRuntime`.
     pub fn at(path: &Path) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        let socket =
+            rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
         rustix::net::connect(&socket, &rustix::net::SocketAddrUnix::new(path)?)?;
         Self::over(socket.into(), None)
     }
 
-    fn over(socket: std::os::unix::net::UnixStream, process: Option<std::process::Child>) -> io::Result<Self> {
+    fn over(
+        socket: std::os::unix::net::UnixStream,
+        process: Option<std::process::Child>,
+    ) -> io::Result<Self> {
         let desk = Rc::new(Desk {
             socket: UnixStream::from_std(socket)?,
             process: RefCell::new(process),
@@ -119,8 +129,13 @@ impl Spawner {
     pub fn is_gone(&self) -> bool {
         self.0.gone.1.is_requested()
     }
-    /// Starts a child and gives the connection to it. `operator` becomes the child's standard output.
-    pub async fn start(&self, kind: Kind, operator: Option<OwnedFd>) -> io::Result<(Child, UnixStream)> {
+    /// Starts a child and gives the connection to it. `operator` becomes the child's standard
+    /// output.
+    pub async fn start(
+        &self,
+        kind: Kind,
+        operator: Option<OwnedFd>,
+    ) -> io::Result<(Child, UnixStream)> {
         self.begin(kind, operator, None).await
     }
 
@@ -167,7 +182,11 @@ impl Spawner {
     /// Ends the spawner, and whatever children it has left; says how it ended.
     pub fn end(&self) -> io::Result<ExitStatus> {
         let _ = shutdown(&self.0.socket, Shutdown::Both); // fails where it is gone already
-        self.0.process.borrow_mut().as_mut().map_or_else(|| Ok(ExitStatus::default()), std::process::Child::wait)
+        self.0
+            .process
+            .borrow_mut()
+            .as_mut()
+            .map_or_else(|| Ok(ExitStatus::default()), std::process::Child::wait)
     }
 }
 
@@ -230,7 +249,9 @@ impl Desk {
         let mut children = self.children.borrow_mut();
         match report {
             FromSpawner::Started { id, pid } => {
-                if let Some(started) = children.get_mut(&id).and_then(|expected| expected.started.take()) {
+                if let Some(started) =
+                    children.get_mut(&id).and_then(|expected| expected.started.take())
+                {
                     let _ = started.send(Ok(pid)); // whoever asked has given up, and had it killed
                 }
             }
@@ -270,7 +291,12 @@ impl Child {
 
     /// Waits for its end.
     pub async fn wait(&mut self) -> Exit {
-        self.ended.wait_for(Option::is_some).await.ok().and_then(|exit| *exit).unwrap_or(Exit::Unknown)
+        self.ended
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|exit| *exit)
+            .unwrap_or(Exit::Unknown)
     }
 }
 

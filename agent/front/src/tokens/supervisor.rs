@@ -1,4 +1,5 @@
-//! Keeps one token's host running: starts it, talks to it, kills it when it hangs, starts it again when it died.
+//! Keeps one token's host running: starts it, talks to it, kills it when it hangs, starts it again
+//! when it died.
 
 use std::io;
 use std::rc::Rc;
@@ -43,7 +44,13 @@ impl Supervisor {
     /// Starts the first host and returns at once. Must be called inside a `LocalRuntime`.
     pub fn start(config: TokenConfig, spawner: Spawner) -> TokenHandle {
         let handle = TokenHandle::new(config.name.clone(), config.deadlines);
-        let supervisor = Self { config, spawner, handle: handle.clone(), breaker: Breaker::default(), keeper: None };
+        let supervisor = Self {
+            config,
+            spawner,
+            handle: handle.clone(),
+            breaker: Breaker::default(),
+            keeper: None,
+        };
         tokio::task::spawn_local(supervisor.run());
         handle
     }
@@ -74,12 +81,15 @@ impl Supervisor {
         shared.ended.0.stop();
     }
 
-    /// The whole life of one host process; whatever was asked of it has its answer when this returns.
+    /// The whole life of one host process; whatever was asked of it has its answer when this
+    /// returns.
     async fn one_host(&mut self, shared: &Shared) -> Ended {
         shared.status.send_if_modified(|status| status.enter(TokenState::Starting));
         shared.pulse.waits_until(Instant::now()); // a spawner that answers does so at once
         let started = self.start_host().await;
-        let (child, stream) = match started.and_then(|(child, stream)| Ok((child, Stream::new(stream.into_std()?)?))) {
+        let (child, stream) = match started
+            .and_then(|(child, stream)| Ok((child, Stream::new(stream.into_std()?)?)))
+        {
             Ok(spawned) => spawned,
             Err(error) => {
                 let ended = Ended::NotStarted(error);
@@ -124,7 +134,8 @@ impl Shared {
     }
 }
 
-/// Makes sure that the process is gone. One that the kernel cannot end now, stuck in a driver, is left to a task.
+/// Makes sure that the process is gone. One that the kernel cannot end now, stuck in a driver, is
+/// left to a task.
 async fn reap(mut child: Child, patience: Duration) {
     child.kill();
     if timeout(patience, child.wait()).await.is_err() {

@@ -58,7 +58,12 @@ impl TokenEnd {
     }
 
     /// One signature over `message`; a vault judges the grant anew and drafts the message itself.
-    pub async fn sign(&self, grant: &Grant, algorithm: Algorithm, message: &[u8]) -> Result<Signature, TokenError> {
+    pub async fn sign(
+        &self,
+        grant: &Grant,
+        algorithm: Algorithm,
+        message: &[u8],
+    ) -> Result<Signature, TokenError> {
         match self {
             Self::Host(host) => host.sign(grant.key().as_str(), algorithm, message).await,
             Self::Vault(vault) => vault.sign(grant).await,

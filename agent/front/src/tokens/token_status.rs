@@ -37,7 +37,8 @@ pub struct TokenStatus {
     /// Unix time at which the state began.
     pub since_ms: u64,
     pub last_error: Option<String>,
-    /// Unix time at which a host is started again; `None` where that waits for the operator, or is not needed.
+    /// Unix time at which a host is started again; `None` where that waits for the operator, or is
+    /// not needed.
     pub next_try_ms: Option<u64>,
     /// The last host ended for good: another start would only repeat it, or spend a PIN try.
     pub given_up: bool,

@@ -1,4 +1,5 @@
-//! A vault as the front has it: a process is started for each signature, asked once, and waited for until it is gone.
+//! A vault as the front has it: a process is started for each signature, asked once, and waited for
+//! until it is gone.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -23,12 +24,14 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::spawner::{Child, Spawner};
 use super::token_status::{TokenState, TokenStatus, unix_ms};
 
-/// From the start of the process to the blinking, and from the touch to the answer: cards and tokens take their time.
+/// From the start of the process to the blinking, and from the touch to the answer: cards and
+/// tokens take their time.
 const WORK: Duration = Duration::from_secs(30);
 /// How long it may take to change the PIN after it answered.
 const CLOSING: Duration = Duration::from_secs(20);
 
-/// The spawner of vaults: the agent's own, or in a system install one that runs as a user of their own.
+/// The spawner of vaults: the agent's own, or in a system install one that runs as a user of their
+/// own.
 #[derive(Debug)]
 pub struct VaultSpawner {
     own: Spawner,
@@ -48,7 +51,8 @@ impl VaultSpawner {
         match &*connected {
             Some(spawner) if !spawner.is_gone() => Ok(spawner.clone()),
             _ => {
-                let unreachable = |error| io::Error::other(format!("{}: {error}", socket.display()));
+                let unreachable =
+                    |error| io::Error::other(format!("{}: {error}", socket.display()));
                 Ok(connected.insert(Spawner::at(socket).map_err(unreachable)?).clone())
             }
         }
@@ -115,7 +119,9 @@ impl Vault {
     pub async fn sign(&self, grant: &Grant) -> Result<Signature, TokenError> {
         let unavailable = |reason: &str| self.unavailable(reason);
         let name = self.name();
-        let evidence = grant.evidence().ok_or_else(|| unavailable("a vault signs only what persons approved"))?;
+        let evidence = grant
+            .evidence()
+            .ok_or_else(|| unavailable("a vault signs only what persons approved"))?;
         self.ready()?;
         self.0.asks.set(true);
         let _asking = Asking(&self.0.asks);
@@ -146,15 +152,23 @@ impl Vault {
                 signature(*signed).ok_or_else(|| unavailable("its answer makes no sense"))
             }
             Ok(VaultReply::Refused(reason)) => Err(unavailable(&reason)),
-            Ok(VaultReply::TouchTooLate(reason)) => Err(TokenError::Timeout(format!("{name}: {reason}"))),
+            Ok(VaultReply::TouchTooLate(reason)) => {
+                Err(TokenError::Timeout(format!("{name}: {reason}")))
+            }
             Ok(VaultReply::Touch { .. }) => Err(unavailable("its answer makes no sense")),
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(TokenError::Timeout(name.to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                Err(TokenError::Timeout(name.to_owned()))
+            }
             Err(error) => Err(failed(error)),
         }
     }
 
     /// Until the last answer; says meanwhile what blinks.
-    async fn converse(&self, stream: &mut UnixStream, request: &VaultRequest) -> io::Result<VaultReply> {
+    async fn converse(
+        &self,
+        stream: &mut UnixStream,
+        request: &VaultRequest,
+    ) -> io::Result<VaultReply> {
         let mut encoded = Vec::new();
         frame::encode(request, &mut encoded).map_err(io::Error::other)?;
         stream.write_all(&encoded).await?;
@@ -164,13 +178,18 @@ impl Vault {
             while let Some(reply) = frames.take::<VaultReply>().map_err(io::Error::other)? {
                 let VaultReply::Touch { yubikey } = reply else { return Ok(reply) };
                 tracing::info!(token = self.name(), yubikey, "a vault waits for a touch");
-                self.0.status.send_modify(|status| status.blinks_until_ms = Some(unix_ms(TOUCH_TIMEOUT)));
+                self.0
+                    .status
+                    .send_modify(|status| status.blinks_until_ms = Some(unix_ms(TOUCH_TIMEOUT)));
                 deadline = Instant::now() + TOUCH_TIMEOUT + BUSY_DEADLINE * 2 + WORK;
             }
             let read = stream.read(frames.spare());
             let read = timeout_at(deadline, read).await.map_err(|_| io::ErrorKind::TimedOut)??;
             if read == 0 {
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it ended without an answer"));
+                return Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "it ended without an answer",
+                ));
             }
             frames.advance(read);
         }
@@ -184,7 +203,10 @@ impl std::fmt::Debug for Vault {
 }
 
 /// A spawner that runs as another user may hang, or be another program.
-async fn started<T>(start: impl Future<Output = io::Result<T>>, longest: Duration) -> io::Result<T> {
+async fn started<T>(
+    start: impl Future<Output = io::Result<T>>,
+    longest: Duration,
+) -> io::Result<T> {
     let late = |_| io::Error::new(io::ErrorKind::TimedOut, "nobody started it in time");
     timeout(longest, start).await.map_err(late)?
 }
@@ -201,7 +223,14 @@ async fn end(child: &mut Child, deadline: Instant) {
 fn signature(signed: SignedRequest) -> Option<Signature> {
     let SignedRequest { message, signature_bytes, stamped_since_boot_ms, .. } = signed;
     let SignedRequest { method, url, headers, body, signature, timestamp_ms, .. } = signed;
-    let finished = Finished { method: Method::parse(&method).ok()?, url, headers, body, signature, timestamp_ms };
+    let finished = Finished {
+        method: Method::parse(&method).ok()?,
+        url,
+        headers,
+        body,
+        signature,
+        timestamp_ms,
+    };
     let drafted = Some(Box::new(Drafted { message, finished, stamped_since_boot_ms }));
     Some(Signature { bytes: signature_bytes, passphrase: None, drafted })
 }
@@ -212,7 +241,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_spawner_that_never_answers_is_not_waited_for() {
-        let late = started(std::future::pending::<io::Result<()>>(), Duration::from_millis(10)).await;
+        let late =
+            started(std::future::pending::<io::Result<()>>(), Duration::from_millis(10)).await;
         assert_eq!(late.map_err(|error| error.kind()), Err(io::ErrorKind::TimedOut));
         started(async { Ok(()) }, WORK).await.expect("started");
     }

@@ -1,8 +1,9 @@
-//! The book of everything that waits for persons: requests of clients, one for each key, and changes of the agent that loosen
-//! something.
+//! The book of everything that waits for persons: requests of clients, one for each key, and
+//! changes of the agent that loosen something.
 //!
-//! A request ends signed, denied, expired or cancelled: by its client, because the client is gone or no longer asks for the
-//! result, because the agent is locked, stops, or works by another configuration. Tightening and `lock` never wait.
+//! A request ends signed, denied, expired or cancelled: by its client, because the client is gone
+//! or no longer asks for the result, because the agent is locked, stops, or works by another
+//! configuration. Tightening and `lock` never wait.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -30,7 +31,8 @@ pub struct Approvals {
     pub(crate) unshown: RefCell<Option<TooMuch>>,
 }
 
-/// How many requests of one key may ask for approval within an hour: a person who is asked more often stops looking.
+/// How many requests of one key may ask for approval within an hour: a person who is asked more
+/// often stops looking.
 const MOST_AN_HOUR: usize = 30;
 const HOUR: Duration = Duration::from_secs(60 * 60);
 /// Which keys have a request waiting, and when each was last asked for.
@@ -66,7 +68,8 @@ impl ports::Approvals for Approvals {
             asked.pop_front();
         }
         if asked.len() >= MOST_AN_HOUR {
-            let message = format!("{MOST_AN_HOUR} requests with {name} asked for approval within an hour");
+            let message =
+                format!("{MOST_AN_HOUR} requests with {name} asked for approval within an hour");
             return Err(Refusal::new(Code::PolicyRate, message));
         }
         asked.push_back(Instant::now());
@@ -119,8 +122,8 @@ impl Approvals {
         self.entries.borrow().get(id).cloned()
     }
 
-    /// Everything that waits, oldest first. A change that nobody approved in time is forgotten here; a request ends by itself,
-    /// as that goes on record.
+    /// Everything that waits, oldest first. A change that nobody approved in time is forgotten
+    /// here; a request ends by itself, as that goes on record.
     pub(crate) fn waiting(&self) -> Vec<Rc<Pending>> {
         let mut entries = self.entries.borrow_mut();
         entries.retain(|_, pending| pending.as_request().is_some() || !pending.is_too_late());
@@ -130,7 +133,8 @@ impl Approvals {
     /// Returns when no request is waiting or being signed: all of it is on record.
     pub async fn settled(&self) {
         let ended = |request: &Request| matches!(*request.state.borrow(), State::Ended(_));
-        while !self.entries.borrow().values().filter_map(|pending| pending.as_request()).all(ended) {
+        while !self.entries.borrow().values().filter_map(|pending| pending.as_request()).all(ended)
+        {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

@@ -1,4 +1,5 @@
-//! What each client may still ask for: its rate, its budget of other messages, its share of the places before a token.
+//! What each client may still ask for: its rate, its budget of other messages, its share of the
+//! places before a token.
 
 use std::cell::RefCell;
 

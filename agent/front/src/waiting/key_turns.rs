@@ -21,7 +21,8 @@ impl KeyTurns {
             return Ok(KeyTurn { names: self, name: name.to_owned() });
         }
         Err(Refusal::malformed(format!(
-            "another change of {name:?} is under way: wait for its end, which may come after the command that began it"
+            "another change of {name:?} is under way: wait for its end, which may come after the \
+             command that began it"
         )))
     }
 }

@@ -175,8 +175,12 @@ impl Request {
 /// What a touch is asked for, in a few words.
 fn why(subject: &Subject) -> String {
     match subject {
-        Subject::Request { client, key, method, path, .. } => format!("{method} {path} of {client}, with {key}"),
-        Subject::Session { client, key, session, .. } => format!("a login ({session}) of {client}, with {key}"),
+        Subject::Request { client, key, method, path, .. } => {
+            format!("{method} {path} of {client}, with {key}")
+        }
+        Subject::Session { client, key, session, .. } => {
+            format!("a login ({session}) of {client}, with {key}")
+        }
         _ => "a request".to_owned(),
     }
 }

@@ -1,17 +1,23 @@
 //! The processes of a caller, by name.
 
-/// Names of a process and of those that started it, as far as they can be read; it may be gone, and another in its place.
+/// Names of a process and of those that started it, as far as they can be read; it may be gone, and
+/// another in its place.
 pub(crate) fn process_chain(pid: Option<u32>) -> Vec<String> {
     const MOST: usize = 8;
-    let parent = |process: &Option<(String, u32)>| process.as_ref().and_then(|(_, parent)| process_of(*parent));
-    std::iter::successors(Some(pid.and_then(process_of)), |process| process.is_some().then(|| parent(process)))
-        .flatten()
-        .take(MOST)
-        .map(|(name, _)| name)
-        .collect()
+    let parent = |process: &Option<(String, u32)>| {
+        process.as_ref().and_then(|(_, parent)| process_of(*parent))
+    };
+    std::iter::successors(Some(pid.and_then(process_of)), |process| {
+        process.is_some().then(|| parent(process))
+    })
+    .flatten()
+    .take(MOST)
+    .map(|(name, _)| name)
+    .collect()
 }
 
-/// Name and parent of a process, from proc_pid_stat(5): the name stands in parentheses and may hold any of them.
+/// Name and parent of a process, from proc_pid_stat(5): the name stands in parentheses and may hold
+/// any of them.
 fn process_of(pid: u32) -> Option<(String, u32)> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (before, after) = stat.rsplit_once(')')?;

@@ -11,7 +11,8 @@ use tokio::sync::oneshot;
 pub enum Reload {
     /// Of `agent.toml`, for this uid.
     FromFile(u32, oneshot::Sender<Result<Loaded, String>>),
-    /// Of a configuration that an approver agreed to load over the one with this hash; a summary, or what is wrong.
+    /// Of a configuration that an approver agreed to load over the one with this hash; a summary,
+    /// or what is wrong.
     Approved(Rc<Config>, String, oneshot::Sender<Result<String, String>>),
 }
 

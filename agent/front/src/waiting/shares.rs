@@ -1,7 +1,9 @@
-//! Each client's share of the places before a token host, so that one that floods makes itself wait and nobody else.
+//! Each client's share of the places before a token host, so that one that floods makes itself wait
+//! and nobody else.
 //!
-//! A request that comes while others are under way waits for them, in the front and in the host. So a client that is alone
-//! may have as many under way as make it fast, and clients that share the agent only as many as the others hardly feel.
+//! A request that comes while others are under way waits for them, in the front and in the host. So
+//! a client that is alone may have as many under way as make it fast, and clients that share the
+//! agent only as many as the others hardly feel.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -11,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Enough for any honest depth of pipelining; a place more only makes the client's own answers wait longer.
+/// Enough for any honest depth of pipelining; a place more only makes the client's own answers wait
+/// longer.
 const ALONE: usize = 256;
 /// Of all clients together, where several ask.
 const TOGETHER: usize = 16;
@@ -66,7 +69,8 @@ impl Shares {
     /// The client's share, of the size it may have now.
     fn asked(&self, client: &str, now: Instant) -> Rc<Share> {
         let known = self.shares.borrow().get(client).map(Rc::clone);
-        let was_asking = known.as_ref().is_some_and(|share| now - share.asked.replace(now) < RECENT);
+        let was_asking =
+            known.as_ref().is_some_and(|share| now - share.asked.replace(now) < RECENT);
         let share = known.unwrap_or_else(|| self.add(client, now));
         if !was_asking || self.counted.get().is_none_or(|counted| now - counted >= RECENT / 10) {
             self.count(now);
@@ -76,14 +80,19 @@ impl Shares {
     }
 
     fn add(&self, client: &str, now: Instant) -> Rc<Share> {
-        let share = Rc::new(Share { places: Arc::new(Semaphore::new(0)), size: Cell::new(0), asked: Cell::new(now) });
+        let share = Rc::new(Share {
+            places: Arc::new(Semaphore::new(0)),
+            size: Cell::new(0),
+            asked: Cell::new(now),
+        });
         self.shares.borrow_mut().insert(client.to_owned(), Rc::clone(&share));
         share
     }
 
     fn count(&self, now: Instant) {
         self.counted.set(Some(now));
-        let asking = self.shares.borrow().values().filter(|share| now - share.asked.get() < RECENT).count();
+        let asking =
+            self.shares.borrow().values().filter(|share| now - share.asked.get() < RECENT).count();
         self.each.set(if asking <= 1 { ALONE } else { (TOGETHER / asking).max(FEWEST) });
     }
 }
@@ -161,7 +170,8 @@ mod tests {
     fn among_many_each_has_some() {
         let shares = Shares::default();
         let clients: Vec<_> = (0..100).map(|number| number.to_string()).collect();
-        let first: Vec<_> = clients.iter().map(|client| take(&shares, client).expect("a place")).collect();
+        let first: Vec<_> =
+            clients.iter().map(|client| take(&shares, client).expect("a place")).collect();
         assert_eq!(first.len(), 100);
         assert_eq!(take_all(&shares, "7").len(), FEWEST - 1);
     }

@@ -1,4 +1,5 @@
-//! Looks at the files and directories a configuration names: are they there, and who could have put them there.
+//! Looks at the files and directories a configuration names: are they there, and who could have put
+//! them there.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,7 +29,9 @@ impl Places {
     pub(super) fn confinement(&mut self, demand: Demand) {
         for missing in confine::missing_in_kernel() {
             match demand {
-                Demand::Required => self.problems.push(format!("[agent] confinement = \"required\", and {missing}")),
+                Demand::Required => {
+                    self.problems.push(format!("[agent] confinement = \"required\", and {missing}"))
+                }
                 Demand::Available => self.warnings.push(format!("not confined: {missing}")),
                 Demand::Off => {}
             }
@@ -48,7 +51,9 @@ impl Places {
         }
         if token.profile.is_yubikey() {
             if !Path::new(PCSCD).exists() {
-                self.warnings.push(format!("{section}: {PCSCD} is not there: is pcscd installed and running?"));
+                self.warnings.push(format!(
+                    "{section}: {PCSCD} is not there: is pcscd installed and running?"
+                ));
             }
             return None;
         }
@@ -58,9 +63,14 @@ impl Places {
         };
         let Some(module) = candidates.iter().find(|path| path.exists()) else {
             let tried: Vec<_> = candidates.iter().map(|path| path.display().to_string()).collect();
-            let list = if tried.is_empty() { "none is known for this system".to_owned() } else { tried.join(", ") };
-            self.problems
-                .push(format!("{section}: its module is not there ({list}): install it, or set module = \"…\""));
+            let list = if tried.is_empty() {
+                "none is known for this system".to_owned()
+            } else {
+                tried.join(", ")
+            };
+            self.problems.push(format!(
+                "{section}: its module is not there ({list}): install it, or set module = \"…\""
+            ));
             return None;
         };
         self.trusted(&format!("{section} module"), module, Kind::File(Exposure::Public));
@@ -96,14 +106,17 @@ impl Places {
             PinSource::Credential(name) => match &settings.credentials_directory {
                 Some(directory) if directory.join(name).is_file() => {}
                 Some(_) => self.problems.push(format!(
-                    "{section} pin: systemd gave no credential {name}: add LoadCredential={name}:/PATH to the unit"
+                    "{section} pin: systemd gave no credential {name}: add \
+                     LoadCredential={name}:/PATH to the unit"
                 )),
                 None => self.warnings.push(format!(
-                    "{section} pin: the credential {name} can only be seen by a service of systemd that has it"
+                    "{section} pin: the credential {name} can only be seen by a service of systemd \
+                     that has it"
                 )),
             },
             PinSource::Fd(number) => self.warnings.push(format!(
-                "{section} pin: descriptor {number} can only be seen where the agent is started with it"
+                "{section} pin: descriptor {number} can only be seen where the agent is started \
+                 with it"
             )),
             PinSource::File(path) => {
                 self.trusted(&format!("{section} pin"), path, Kind::File(Exposure::Secret));
@@ -141,8 +154,12 @@ impl Places {
     fn directory(&mut self, what: &str, path: &Path) {
         match trusted_path::check(path, Kind::Directory) {
             Ok(()) if is_writable(path) => {}
-            Ok(()) => self.problems.push(format!("{what}: this user cannot write to {}", path.display())),
-            Err(TrustError::Unreadable { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            Ok(()) => {
+                self.problems.push(format!("{what}: this user cannot write to {}", path.display()))
+            }
+            Err(TrustError::Unreadable { source, .. })
+                if source.kind() == io::ErrorKind::NotFound =>
+            {
                 self.missing_directory(what, path);
             }
             Err(error) => self.problems.push(format!("{what}: {}", with_causes(&error))),
@@ -153,7 +170,8 @@ impl Places {
         let Some(parent) = path.ancestors().skip(1).find(|parent| parent.exists()) else { return };
         if self.trusted(what, parent, Kind::Directory) && !is_writable(parent) {
             self.warnings.push(format!(
-                "{what}: {} is not there, and this user cannot make it: systemd does, or make it by hand",
+                "{what}: {} is not there, and this user cannot make it: systemd does, or make it \
+                 by hand",
                 path.display()
             ));
         }
@@ -179,7 +197,8 @@ mod tests {
 
     use crate::commands::check::{BAD_CONFIGURATION, Format, Tokens, write};
 
-    /// A directory with everything a configuration needs, and a module that is none: it is not loaded.
+    /// A directory with everything a configuration needs, and a module that is none: it is not
+    /// loaded.
     struct Trial {
         directory: tempfile::TempDir,
     }
@@ -210,7 +229,8 @@ mod tests {
             let here = self.directory.path().display();
             let uid = rustix::process::geteuid().as_raw();
             format!(
-                "[agent]\nstate_dir = \"{here}/state\"\nsocket = \"{here}/run/agent.sock\"\nallow_software_tokens = true\n\
+                "[agent]\nstate_dir = \"{here}/state\"\nsocket = \
+                 \"{here}/run/agent.sock\"\nallow_software_tokens = true\n\
                  allow_same_user = true\n\n[token.hsm]\nprofile = \"softhsm\"\nlabel = \"x\"\n\
                  module = \"{here}/module.so\"\npin = {{ file = \"{here}/pin\" }}\n\
                  environment = {{ SOFTHSM2_CONF = \"{here}/softhsm2.conf\" }}\n\n\
@@ -222,7 +242,8 @@ mod tests {
         fn check(&self, text: &str, format: Format) -> (u8, String, String) {
             fs::write(self.path("agent.toml"), text).expect("written");
             let (mut out, mut err) = (Vec::new(), Vec::new());
-            let code = write(&self.path("agent.toml"), Tokens::LeaveAlone, format, &mut out, &mut err);
+            let code =
+                write(&self.path("agent.toml"), Tokens::LeaveAlone, format, &mut out, &mut err);
             let code = code.expect("written to memory");
             (code, String::from_utf8(out).expect("text"), String::from_utf8(err).expect("text"))
         }
@@ -258,13 +279,18 @@ mod tests {
             trial.mode(name, mode);
             let (code, out, err) = trial.check(&trial.text(), Format::Plain);
             assert_eq!(code, BAD_CONFIGURATION, "{name}: {out}{err}");
-            assert!(err.contains(&format!("error: {said}")) && err.contains("mend it with: chmod"), "{name}: {err}");
+            assert!(
+                err.contains(&format!("error: {said}")) && err.contains("mend it with: chmod"),
+                "{name}: {err}"
+            );
         }
     }
 
     #[test]
     fn what_is_missing_is_a_problem_unless_it_will_be_made() {
-        for (name, said) in [("pin", "[token.hsm] pin: "), ("module.so", "[token.hsm]: its module is not there")] {
+        for (name, said) in
+            [("pin", "[token.hsm] pin: "), ("module.so", "[token.hsm]: its module is not there")]
+        {
             let trial = Trial::new();
             fs::remove_file(trial.path(name)).expect("ours");
             let (code, _, err) = trial.check(&trial.text(), Format::Plain);
@@ -294,12 +320,21 @@ mod tests {
         assert_eq!(sound["clients"][0]["isolated"], false);
         let (code, wrong) = json("[agent]\nstate_dir = 5\n");
         assert_eq!((code, &wrong["sound"]), (BAD_CONFIGURATION, &false.into()));
-        assert_eq!((&wrong["findings"][0]["line"], &wrong["findings"][0]["column"]), (&2.into(), &13.into()));
-        assert!(wrong["error"]["message"].as_str().is_some_and(|said| said.contains("agent.toml:2:13")), "{wrong}");
+        assert_eq!(
+            (&wrong["findings"][0]["line"], &wrong["findings"][0]["column"]),
+            (&2.into(), &13.into())
+        );
+        assert!(
+            wrong["error"]["message"].as_str().is_some_and(|said| said.contains("agent.toml:2:13")),
+            "{wrong}"
+        );
         trial.mode("agent.toml", 0o666);
         let (code, exposed) = json(&trial.text());
         assert_eq!(code, BAD_CONFIGURATION);
-        assert!(exposed["problems"][0].as_str().is_some_and(|said| said.contains("chmod go-w")), "{exposed}");
+        assert!(
+            exposed["problems"][0].as_str().is_some_and(|said| said.contains("chmod go-w")),
+            "{exposed}"
+        );
     }
 
     #[test]

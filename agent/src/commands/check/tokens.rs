@@ -1,4 +1,5 @@
-//! Looks for the tokens themselves. Each in a process of its own: a module is another's code, may hang, and cannot be unloaded.
+//! Looks for the tokens themselves. Each in a process of its own: a module is another's code, may
+//! hang, and cannot be unloaded.
 
 use std::io::{self, Read, Write};
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -44,7 +45,8 @@ fn answer(child: &mut Child, settings: &TokenSettings) -> Result<Found, String> 
     let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
         return Err("cannot ask who looks for it".to_owned());
     };
-    serde_json::to_writer(&mut input, settings).map_err(|error| format!("cannot say what to look for: {error}"))?;
+    serde_json::to_writer(&mut input, settings)
+        .map_err(|error| format!("cannot say what to look for: {error}"))?;
     drop(input);
     let (answer, received) = channel();
     thread::spawn(move || {
@@ -53,15 +55,20 @@ fn answer(child: &mut Child, settings: &TokenSettings) -> Result<Found, String> 
         let _ = answer.send(text);
     });
     let text = received.recv_timeout(PATIENCE);
-    let text = text.map_err(|_| format!("its module has not answered for {} s", PATIENCE.as_secs()))?;
-    serde_json::from_slice(&text).unwrap_or_else(|_| Err("its module ended the process that loaded it".to_owned()))
+    let text =
+        text.map_err(|_| format!("its module has not answered for {} s", PATIENCE.as_secs()))?;
+    serde_json::from_slice(&text)
+        .unwrap_or_else(|_| Err("its module ended the process that loaded it".to_owned()))
 }
 
-/// The process that looks: settings on the standard input, the answer on the standard output. Takes no PIN and no touch.
+/// The process that looks: settings on the standard input, the answer on the standard output. Takes
+/// no PIN and no touch.
 pub fn look() -> ExitCode {
     let mut settings = Vec::new();
     let answer = match io::stdin().lock().take(LONGEST_SETTINGS).read_to_end(&mut settings) {
-        Ok(_) => serde_json::from_slice(&settings).map_err(|error| error.to_string()).and_then(|it| look_for(&it)),
+        Ok(_) => serde_json::from_slice(&settings)
+            .map_err(|error| error.to_string())
+            .and_then(|it| look_for(&it)),
         Err(error) => Err(error.to_string()),
     };
     let Ok(text) = serde_json::to_vec(&answer) else { return ExitCode::FAILURE };
@@ -75,8 +82,12 @@ fn look_for(settings: &TokenSettings) -> Result<Found, String> {
     let profile = settings.checked_profile().map_err(in_words)?;
     if settings.is_yubikey() {
         let yubikey = YubiKey::new(settings.yubikey_serial().map_err(in_words)?);
-        let Facts { serial, firmware: [major, minor, patch] } = yubikey.facts().map_err(|error| error.to_string())?;
-        return Ok(Found { model: format!("YubiKey {major}.{minor}.{patch}"), serial: serial.to_string() });
+        let Facts { serial, firmware: [major, minor, patch] } =
+            yubikey.facts().map_err(|error| error.to_string())?;
+        return Ok(Found {
+            model: format!("YubiKey {major}.{minor}.{patch}"),
+            serial: serial.to_string(),
+        });
     }
     let token = Token::find(settings, profile).map_err(in_words)?;
     let facts = token.facts();

@@ -1,6 +1,9 @@
-//! The operations on a YubiKey: a key is made in a slot and counts once its attestation was verified. Nothing is imported.
+//! The operations on a YubiKey: a key is made in a slot and counts once its attestation was
+//! verified. Nothing is imported.
 
-use countersign_base::messages::enrol_child::{CustodyTier, EnrolError, EnrolReply, KeyFacts, SlotChoice};
+use countersign_base::messages::enrol_child::{
+    CustodyTier, EnrolError, EnrolReply, KeyFacts, SlotChoice,
+};
 use countersign_base::messages::token_host::HostError;
 use countersign_base::messages::yubikey::Slot;
 use countersign_base::system::terminal::Terminal;
@@ -40,7 +43,8 @@ impl CardEnrolment<'_> {
             return Err(EnrolError::NameTaken(self.name.to_owned()));
         }
         let slot = self.slot(choice)?;
-        let management = self.login.yubikey.management_key(&self.login.pin).map_err(HostError::from)?;
+        let management =
+            self.login.yubikey.management_key(&self.login.pin).map_err(HostError::from)?;
         let management = management_key(management, terminal)?;
         make(self.login.facts.serial, slot, kind, &management)?;
         let (attested, attestation) = self.attested(slot)?;
@@ -56,7 +60,10 @@ impl CardEnrolment<'_> {
             attested_by: attested.root,
         };
         if record.public_key().is_none() {
-            return Err(HostError::Card(format!("slot {slot} holds another kind of key than was made")).into());
+            return Err(HostError::Card(format!(
+                "slot {slot} holds another kind of key than was made"
+            ))
+            .into());
         }
         self.login.records.put(&record)?;
         Ok(EnrolReply::Done { facts: facts(&record) })
@@ -73,7 +80,8 @@ impl CardEnrolment<'_> {
         Ok(EnrolReply::Done { facts: facts(&record) })
     }
 
-    /// Forgets the key. What is in the slot stays there: a YubiKey before 5.7 cannot be told to delete it.
+    /// Forgets the key. What is in the slot stays there: a YubiKey before 5.7 cannot be told to
+    /// delete it.
     pub(crate) fn remove(&self) -> Result<EnrolReply, EnrolError> {
         self.record()?;
         self.login.records.remove(self.name)?;
@@ -81,10 +89,17 @@ impl CardEnrolment<'_> {
     }
 
     fn record(&self) -> Result<YubiKeyRecord, EnrolError> {
-        self.login.records.get(self.name)?.ok_or_else(|| EnrolError::NameUnknown(self.name.to_owned()))
+        self.login
+            .records
+            .get(self.name)?
+            .ok_or_else(|| EnrolError::NameUnknown(self.name.to_owned()))
     }
 
-    fn kind(&self, algorithm: Algorithm, modulus_bits: Option<u32>) -> Result<AlgorithmId, EnrolError> {
+    fn kind(
+        &self,
+        algorithm: Algorithm,
+        modulus_bits: Option<u32>,
+    ) -> Result<AlgorithmId, EnrolError> {
         let (kind, newer) = match (algorithm, modulus_bits) {
             (Algorithm::EcdsaP256Sha256, None) => (AlgorithmId::EccP256, false),
             (Algorithm::Ed25519, None) => (AlgorithmId::Ed25519, true),
@@ -94,7 +109,9 @@ impl CardEnrolment<'_> {
             (Algorithm::RsaPkcs1v15Sha256, _) => {
                 return Err(EnrolError::Input("an RSA key has 2048, 3072 or 4096 bits".to_owned()));
             }
-            (_, Some(_)) => return Err(EnrolError::Input("only an RSA key has a number of bits".to_owned())),
+            (_, Some(_)) => {
+                return Err(EnrolError::Input("only an RSA key has a number of bits".to_owned()));
+            }
             (algorithm, None) => {
                 let reason = "a YubiKey makes P-256, RSA and Ed25519 keys".to_owned();
                 return Err(HostError::Unsupported { algorithm, reason }.into());
@@ -108,8 +125,8 @@ impl CardEnrolment<'_> {
         Ok(kind)
     }
 
-    /// The slot that was asked for, or the first one that is free. A key in it is overwritten only where that was asked for
-    /// too, and never one that is enrolled here.
+    /// The slot that was asked for, or the first one that is free. A key in it is overwritten only
+    /// where that was asked for too, and never one that is enrolled here.
     fn slot(&self, choice: SlotChoice) -> Result<Slot, EnrolError> {
         let enrolled = self.login.records.all()?;
         let is_free = |slot: Slot| match self.login.yubikey.is_empty(slot) {
@@ -117,22 +134,30 @@ impl CardEnrolment<'_> {
             Err(error) => Err(EnrolError::Host(error.into())),
         };
         let Some(slot) = choice.slot else {
-            for slot in Slot::all().filter(|slot| ![Slot::SIGNATURE, Slot::KEY_MANAGEMENT].contains(slot)) {
+            for slot in
+                Slot::all().filter(|slot| ![Slot::SIGNATURE, Slot::KEY_MANAGEMENT].contains(slot))
+            {
                 if is_free(slot)? {
                     return Ok(slot);
                 }
             }
-            return Err(EnrolError::Input("no slot of the YubiKey is free: name one with --slot".to_owned()));
+            return Err(EnrolError::Input(
+                "no slot of the YubiKey is free: name one with --slot".to_owned(),
+            ));
         };
         if let Some(record) = enrolled.iter().find(|record| record.slot == slot) {
             let name = &record.name;
-            return Err(EnrolError::Input(format!("slot {slot} holds the key {name}: remove it first")));
+            return Err(EnrolError::Input(format!(
+                "slot {slot} holds the key {name}: remove it first"
+            )));
         }
         if choice.overwrite || is_free(slot)? {
             return Ok(slot);
         }
-        let message =
-            format!("slot {slot} holds a key already: take another slot, or destroy that key with --overwrite");
+        let message = format!(
+            "slot {slot} holds a key already: take another slot, or destroy that key with \
+             --overwrite"
+        );
         Err(EnrolError::Input(message))
     }
 

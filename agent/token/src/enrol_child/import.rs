@@ -1,4 +1,5 @@
-//! Key objects made from material: what attributes they get, and what the token must say of them afterwards.
+//! Key objects made from material: what attributes they get, and what the token must say of them
+//! afterwards.
 
 use countersign_base::messages::enrol_child::EnrolError;
 use countersign_core::algorithm::Algorithm;
@@ -20,7 +21,8 @@ pub const P256_PARAMETERS: [u8; 10] = *b"\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x0
 /// OBJECT IDENTIFIER id-Ed25519.
 pub const ED25519_PARAMETERS: [u8; 5] = *b"\x06\x03\x2b\x65\x70";
 
-/// The key types of HMAC keys by hash (PKCS#11 v3.1): the binding gives all of them SHA-256's number.
+/// The key types of HMAC keys by hash (PKCS#11 v3.1): the binding gives all of them SHA-256's
+/// number.
 const CKK_SHA256_HMAC: u64 = 0x2b;
 const CKK_SHA384_HMAC: u64 = 0x2c;
 const CKK_SHA512_HMAC: u64 = 0x2d;
@@ -43,14 +45,16 @@ pub fn import(
     mechanism: MechanismType,
 ) -> Result<MadeKey, EnrolError> {
     check_import(profile, material.algorithm())?;
-    let mut template = SecretTemplate(protected(objects::key_class(material.algorithm()), name, id));
+    let mut template =
+        SecretTemplate(protected(objects::key_class(material.algorithm()), name, id));
     template.0.extend(key_attributes(profile, material));
     bind_and_make(&mut template.0, mechanism, |template| Ok((session.create_object(template)?, ())))
         .map(|(made, ())| made)
         .map_err(|fault| EnrolError::Host(fault.error))
 }
 
-/// Makes a key with the attribute that binds it to one mechanism, or without it where the token does not know it.
+/// Makes a key with the attribute that binds it to one mechanism, or without it where the token
+/// does not know it.
 pub fn bind_and_make<Rest>(
     template: &mut Vec<Attribute>,
     mechanism: MechanismType,
@@ -62,7 +66,9 @@ pub fn bind_and_make<Rest>(
     match made {
         Ok((handle, rest)) => Ok((MadeKey { handle, bound: true }, rest)),
         Err(Error::Pkcs11(
-            RvError::AttributeTypeInvalid | RvError::AttributeValueInvalid | RvError::TemplateInconsistent,
+            RvError::AttributeTypeInvalid
+            | RvError::AttributeValueInvalid
+            | RvError::TemplateInconsistent,
             _,
         )) => {
             let (handle, rest) = make(template)?;
@@ -89,19 +95,28 @@ pub fn protected(class: ObjectClass, name: &str, id: &[u8]) -> Vec<Attribute> {
 /// True where the token reads the binding back as exactly this mechanism.
 pub fn is_bound(session: &Session, key: ObjectHandle, mechanism: MechanismType) -> bool {
     let read = session.get_attributes(key, &[AttributeType::AllowedMechanisms]);
-    matches!(read.as_deref(), Ok([Attribute::AllowedMechanisms(allowed)]) if *allowed == [mechanism])
+    matches!(
+        read.as_deref(),
+        Ok([Attribute::AllowedMechanisms(allowed)]) if *allowed == [mechanism]
+    )
 }
 
 fn check_import(profile: &Profile, algorithm: Algorithm) -> Result<(), EnrolError> {
-    let refused =
-        |reason: &str| Err(EnrolError::ImportUnsupported { algorithm, reason: format!("{}: {reason}", profile.title) });
+    let refused = |reason: &str| {
+        Err(EnrolError::ImportUnsupported {
+            algorithm,
+            reason: format!("{}: {reason}", profile.title),
+        })
+    };
     match profile.import {
         Import::Create if algorithm.is_hmac() && profile.secret_key_type == SecretKeyType::None => {
             refused("it holds no HMAC secrets")
         }
         Import::Create => Ok(()),
         Import::External => refused("only the vendor's own tool brings keys in"),
-        Import::Unwrap => refused("it takes keys only wrapped, which is not supported; generate the key on it instead"),
+        Import::Unwrap => refused(
+            "it takes keys only wrapped, which is not supported; generate the key on it instead",
+        ),
     }
 }
 
@@ -129,7 +144,9 @@ fn secret_key_type(profile: &Profile, algorithm: Algorithm) -> Attribute {
         (SecretKeyType::Hmac, Algorithm::HmacSha384) => CKK_SHA384_HMAC,
         (SecretKeyType::Hmac, Algorithm::HmacSha512) => CKK_SHA512_HMAC,
         (SecretKeyType::Hmac, _) => CKK_SHA256_HMAC,
-        (SecretKeyType::Generic | SecretKeyType::None, _) => return Attribute::KeyType(KeyType::GENERIC_SECRET),
+        (SecretKeyType::Generic | SecretKeyType::None, _) => {
+            return Attribute::KeyType(KeyType::GENERIC_SECRET);
+        }
     };
     Attribute::VendorDefined((AttributeType::KeyType, number.to_ne_bytes().to_vec()))
 }
@@ -142,10 +159,15 @@ fn rsa_attributes(key: &rsa::RsaPrivateKey) -> Vec<Attribute> {
         Attribute::PrivateExponent(key.d().to_bytes_be()),
     ];
     if let [prime_1, prime_2] = key.primes() {
-        attributes.extend([Attribute::Prime1(prime_1.to_bytes_be()), Attribute::Prime2(prime_2.to_bytes_be())]);
+        attributes.extend([
+            Attribute::Prime1(prime_1.to_bytes_be()),
+            Attribute::Prime2(prime_2.to_bytes_be()),
+        ]);
     }
     let coefficient: Option<Zeroizing<BigUint>> = key.crt_coefficient().map(Zeroizing::new);
-    if let (Some(exponent_1), Some(exponent_2), Some(coefficient)) = (key.dp(), key.dq(), coefficient) {
+    if let (Some(exponent_1), Some(exponent_2), Some(coefficient)) =
+        (key.dp(), key.dq(), coefficient)
+    {
         attributes.extend([
             Attribute::Exponent1(exponent_1.to_bytes_be()),
             Attribute::Exponent2(exponent_2.to_bytes_be()),

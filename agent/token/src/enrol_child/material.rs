@@ -1,4 +1,5 @@
-//! A secret decoded as its exchange writes it, and what software computes with it to check the token against.
+//! A secret decoded as its exchange writes it, and what software computes with it to check the
+//! token against.
 
 use countersign_base::messages::enrol_child::{EnrolError, SecretEncoding};
 use countersign_core::algorithm::Algorithm;
@@ -23,15 +24,23 @@ pub enum KeyMaterial {
 impl KeyMaterial {
     /// Decodes an HMAC `secret`, which the exchange wrote in `encoding`. Errors quote nothing of
     /// it.
-    pub(crate) fn decode(algorithm: Algorithm, encoding: SecretEncoding, secret: &[u8]) -> Result<Self, EnrolError> {
+    pub(crate) fn decode(
+        algorithm: Algorithm,
+        encoding: SecretEncoding,
+        secret: &[u8],
+    ) -> Result<Self, EnrolError> {
         match (algorithm, encoding) {
-            (Algorithm::HmacSha256 | Algorithm::HmacSha384 | Algorithm::HmacSha512, SecretEncoding::Ascii) => {
-                hmac(algorithm, ascii(secret)?)
+            (
+                Algorithm::HmacSha256 | Algorithm::HmacSha384 | Algorithm::HmacSha512,
+                SecretEncoding::Ascii,
+            ) => hmac(algorithm, ascii(secret)?),
+            (
+                Algorithm::HmacSha256 | Algorithm::HmacSha384 | Algorithm::HmacSha512,
+                SecretEncoding::Base64,
+            ) => hmac(algorithm, &base64(secret)?),
+            (algorithm, encoding) => {
+                Err(not(&format!("a {algorithm} key: those are not written as {encoding:?}")))
             }
-            (Algorithm::HmacSha256 | Algorithm::HmacSha384 | Algorithm::HmacSha512, SecretEncoding::Base64) => {
-                hmac(algorithm, &base64(secret)?)
-            }
-            (algorithm, encoding) => Err(not(&format!("a {algorithm} key: those are not written as {encoding:?}"))),
         }
     }
 
@@ -75,7 +84,9 @@ impl KeyMaterial {
     /// The MAC of `text` as an exchange wants it for a passphrase: base64.
     pub fn mac_of(&self, text: &str) -> Result<Zeroizing<String>, EnrolError> {
         match self {
-            Self::Hmac(algorithm, block) => Ok(Zeroizing::new(BASE64.encode(&mac(*algorithm, block, text.as_bytes())))),
+            Self::Hmac(algorithm, block) => {
+                Ok(Zeroizing::new(BASE64.encode(&mac(*algorithm, block, text.as_bytes()))))
+            }
             _ => Err(not("an HMAC secret, which the passphrase needs")),
         }
     }
@@ -114,8 +125,12 @@ fn hmac(algorithm: Algorithm, secret: &[u8]) -> Result<KeyMaterial, EnrolError> 
 fn mac(algorithm: Algorithm, key: &[u8], message: &[u8]) -> Vec<u8> {
     // HMAC takes keys of every length; an empty answer never equals a token's.
     match algorithm {
-        Algorithm::HmacSha256 => Hmac::<Sha256>::new_from_slice(key).map(|mac| finish(mac, message)),
-        Algorithm::HmacSha384 => Hmac::<Sha384>::new_from_slice(key).map(|mac| finish(mac, message)),
+        Algorithm::HmacSha256 => {
+            Hmac::<Sha256>::new_from_slice(key).map(|mac| finish(mac, message))
+        }
+        Algorithm::HmacSha384 => {
+            Hmac::<Sha384>::new_from_slice(key).map(|mac| finish(mac, message))
+        }
         _ => Hmac::<Sha512>::new_from_slice(key).map(|mac| finish(mac, message)),
     }
     .unwrap_or_default()
@@ -137,7 +152,11 @@ pub(crate) fn ed25519_seed(bytes: &[u8]) -> Result<KeyMaterial, EnrolError> {
 
 fn ascii(secret: &[u8]) -> Result<&[u8], EnrolError> {
     // A space or newline at the end comes from copying, and would sign wrongly for ever.
-    if secret.iter().all(u8::is_ascii_graphic) { Ok(secret) } else { Err(not("printable ASCII without spaces")) }
+    if secret.iter().all(u8::is_ascii_graphic) {
+        Ok(secret)
+    } else {
+        Err(not("printable ASCII without spaces"))
+    }
 }
 
 pub(crate) fn base64(secret: &[u8]) -> Result<Zeroizing<Vec<u8>>, EnrolError> {
@@ -146,7 +165,8 @@ pub(crate) fn base64(secret: &[u8]) -> Result<Zeroizing<Vec<u8>>, EnrolError> {
     if secret.iter().skip_while(|byte| **byte != b'=').any(|byte| *byte != b'=') {
         return Err(invalid());
     }
-    let mut decoded = Zeroizing::new(vec![0; BASE64.decode_len(secret.len()).map_err(|_| invalid())?]);
+    let mut decoded =
+        Zeroizing::new(vec![0; BASE64.decode_len(secret.len()).map_err(|_| invalid())?]);
     let length = BASE64.decode_mut(secret, &mut decoded).map_err(|_| invalid())?;
     decoded[length..].zeroize();
     decoded.truncate(length);

@@ -1,5 +1,5 @@
-//! The operations on a token that is logged in. A key counts only once its record is written, and a key that fails its
-//! proof is destroyed again.
+//! The operations on a token that is logged in. A key counts only once its record is written, and a
+//! key that fails its proof is destroyed again.
 
 use countersign_base::messages::enrol_child::{CustodyTier, EnrolError, EnrolReply, KeyFacts};
 use countersign_base::messages::token_host::HostError;
@@ -52,13 +52,24 @@ impl<'name> Enrolment<'name> {
         Ok(Self { login, session, name })
     }
 
-    pub(crate) fn add(&self, new: NewKey, enrolled_for: Option<EnrolledFor>) -> Result<EnrolReply, EnrolError> {
+    pub(crate) fn add(
+        &self,
+        new: NewKey,
+        enrolled_for: Option<EnrolledFor>,
+    ) -> Result<EnrolReply, EnrolError> {
         let algorithm = new.material.algorithm();
         let mechanism = self.mechanism(algorithm)?;
         self.check_name_is_free()?;
         let id = new_id()?;
         let profile = self.login.token.profile();
-        let made = import::import(&self.session, profile, &new.material, self.name, &id, mechanism.kind())?;
+        let made = import::import(
+            &self.session,
+            profile,
+            &new.material,
+            self.name,
+            &id,
+            mechanism.kind(),
+        )?;
         let record = KeyRecord {
             v: 1,
             revision: 1,
@@ -66,20 +77,31 @@ impl<'name> Enrolment<'name> {
             algorithm,
             api_key: Some(new.api_key),
             passphrase: new.passphrase,
-            public_key: new.material.public_key().and_then(|key| key.to_der()).map(|der| BASE64.encode(&der)),
+            public_key: new
+                .material
+                .public_key()
+                .and_then(|key| key.to_der())
+                .map(|der| BASE64.encode(&der)),
             enrolled_for,
         };
         let material = new.material;
-        self.finish(&[made.handle], made, mechanism, record, |signature| material.agrees(KNOWN_MESSAGE, signature))
+        self.finish(&[made.handle], made, mechanism, record, |signature| {
+            material.agrees(KNOWN_MESSAGE, signature)
+        })
     }
 
-    pub(crate) fn generate(&self, algorithm: Algorithm, modulus_bits: Option<u32>) -> Result<EnrolReply, EnrolError> {
+    pub(crate) fn generate(
+        &self,
+        algorithm: Algorithm,
+        modulus_bits: Option<u32>,
+    ) -> Result<EnrolReply, EnrolError> {
         let mechanism = self.mechanism(algorithm)?;
         self.check_name_is_free()?;
         let id = new_id()?;
         let (made, public) = self.generate_pair(algorithm, modulus_bits, &id, mechanism)?;
         let created = [made.handle, public];
-        let public_key = self.read_public_key(algorithm, public).inspect_err(|_| self.destroy(&created))?;
+        let public_key =
+            self.read_public_key(algorithm, public).inspect_err(|_| self.destroy(&created))?;
         let record = KeyRecord {
             v: 1,
             revision: 1,
@@ -90,7 +112,9 @@ impl<'name> Enrolment<'name> {
             public_key: public_key.to_der().map(|der| BASE64.encode(&der)),
             enrolled_for: None,
         };
-        self.finish(&created, made, mechanism, record, |signature| public_key.verifies(KNOWN_MESSAGE, signature))
+        self.finish(&created, made, mechanism, record, |signature| {
+            public_key.verifies(KNOWN_MESSAGE, signature)
+        })
     }
 
     pub(crate) fn activate(&self, api_key: &str) -> Result<EnrolReply, EnrolError> {
@@ -101,7 +125,8 @@ impl<'name> Enrolment<'name> {
         super::operator::check_text("the API key", api_key)?;
         record.api_key = Some(Zeroizing::new(api_key.to_owned()));
         record.revision += 1;
-        // The new record first: a failure in between leaves two, of which the higher revision counts.
+        // The new record first: a failure in between leaves two, of which the higher revision
+        // counts.
         objects::store_record(&self.session, self.name, &record)?;
         self.session.destroy_object(object).map_err(Fault::from)?;
         let missing = || EnrolError::NameUnknown(self.name.to_owned());
@@ -144,10 +169,20 @@ impl<'name> Enrolment<'name> {
         finish().inspect_err(|_| self.destroy(created))
     }
 
-    fn sign_known_message(&self, mechanism: SigningMechanism, key: ObjectHandle) -> Result<Vec<u8>, EnrolError> {
+    fn sign_known_message(
+        &self,
+        mechanism: SigningMechanism,
+        key: ObjectHandle,
+    ) -> Result<Vec<u8>, EnrolError> {
         let mut signature = [0; LONGEST_SIGNATURE];
         let input = mechanism.input(KNOWN_MESSAGE);
-        let signed = self.login.token.calls().sign(&self.session, mechanism.kind(), key, &input, &mut signature);
+        let signed = self.login.token.calls().sign(
+            &self.session,
+            mechanism.kind(),
+            key,
+            &input,
+            &mut signature,
+        );
         let length = signed.map_err(|code| Fault::of_code(code, "C_Sign"))?;
         Ok(signature[..length].to_vec())
     }
@@ -155,7 +190,8 @@ impl<'name> Enrolment<'name> {
     fn destroy(&self, objects: &[ObjectHandle]) {
         for object in objects {
             if let Err(error) = self.session.destroy_object(*object) {
-                tracing::error!(%error, key = self.name, "a key that failed to enrol could not be destroyed");
+                tracing::error!(%error, key = self.name, "a key that failed to enrol could not be \
+                                                          destroyed");
             }
         }
     }
@@ -186,13 +222,19 @@ impl<'name> Enrolment<'name> {
             (Algorithm::RsaPkcs1v15Sha256, bits) => {
                 let bits = bits.unwrap_or(RSA_MODULUS_BITS[0]);
                 if !RSA_MODULUS_BITS.contains(&bits) {
-                    return Err(EnrolError::Input("an RSA key has 2048, 3072 or 4096 bits".to_owned()));
+                    return Err(EnrolError::Input(
+                        "an RSA key has 2048, 3072 or 4096 bits".to_owned(),
+                    ));
                 }
                 public.push(Attribute::ModulusBits(u64::from(bits).into()));
                 public.push(Attribute::PublicExponent(RSA_EXPONENT.to_vec()));
                 Mechanism::RsaPkcsKeyPairGen
             }
-            (algorithm, _) => return Err(EnrolError::Input(format!("{algorithm} keys are not generated like that"))),
+            (algorithm, _) => {
+                return Err(EnrolError::Input(format!(
+                    "{algorithm} keys are not generated like that"
+                )));
+            }
         };
         let mut private = import::protected(ObjectClass::PRIVATE_KEY, self.name, id);
         let made = import::bind_and_make(&mut private, mechanism.kind(), |private| {
@@ -202,7 +244,11 @@ impl<'name> Enrolment<'name> {
         Ok(made?)
     }
 
-    fn read_public_key(&self, algorithm: Algorithm, object: ObjectHandle) -> Result<PublicKey, EnrolError> {
+    fn read_public_key(
+        &self,
+        algorithm: Algorithm,
+        object: ObjectHandle,
+    ) -> Result<PublicKey, EnrolError> {
         let key = match algorithm {
             Algorithm::EcdsaP256Sha256 => PublicKey::p256_on_token(&self.session, object),
             Algorithm::Ed25519 => PublicKey::ed25519_on_token(&self.session, object),
@@ -257,7 +303,8 @@ impl<'name> Enrolment<'name> {
     }
 
     fn stored(&self) -> Result<StoredRecord, EnrolError> {
-        objects::stored_record(&self.session, self.name)?.ok_or_else(|| EnrolError::NameUnknown(self.name.to_owned()))
+        objects::stored_record(&self.session, self.name)?
+            .ok_or_else(|| EnrolError::NameUnknown(self.name.to_owned()))
     }
 }
 

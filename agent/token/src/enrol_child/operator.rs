@@ -1,4 +1,5 @@
-//! What the operator enters: typed at a terminal unseen, or JSON from a pipe. Nothing of it is ever echoed or quoted.
+//! What the operator enters: typed at a terminal unseen, or JSON from a pipe. Nothing of it is ever
+//! echoed or quoted.
 
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -66,7 +67,9 @@ impl Operator<'_> {
             (Some(passphrase), true) => check_text("the passphrase", passphrase)?,
             (None, false) => {}
             (None, true) => return Err(input(format!("{} needs a passphrase", wanted.exchange))),
-            (Some(_), false) => return Err(input(format!("{} has no passphrase", wanted.exchange))),
+            (Some(_), false) => {
+                return Err(input(format!("{} has no passphrase", wanted.exchange)));
+            }
         }
         Ok(credentials)
     }
@@ -75,7 +78,8 @@ impl Operator<'_> {
         let mut bytes = LockedMemory::with_capacity(LONGEST_INPUT + 1).map_err(no_memory)?;
         loop {
             self.wait()?;
-            let read = rustix::io::retry_on_intr(|| rustix::io::read(self.input, &mut *bytes.spare()));
+            let read =
+                rustix::io::retry_on_intr(|| rustix::io::read(self.input, &mut *bytes.spare()));
             match read.map_err(|error| input(format!("the input cannot be read: {error}")))? {
                 0 => break,
                 read => bytes.advance(read),
@@ -89,8 +93,10 @@ impl Operator<'_> {
 
     fn wait(&self) -> Result<(), EnrolError> {
         let mut descriptors = vec![PollFd::from_borrowed_fd(self.input, PollFlags::IN)];
-        descriptors.extend(self.cancel.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
-        rustix::io::retry_on_intr(|| poll(&mut descriptors, None)).map_err(|error| input(error.to_string()))?;
+        descriptors
+            .extend(self.cancel.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
+        rustix::io::retry_on_intr(|| poll(&mut descriptors, None))
+            .map_err(|error| input(error.to_string()))?;
         let cancelled = descriptors[1..].iter().any(|descriptor| !descriptor.revents().is_empty());
         if cancelled { Err(EnrolError::Cancelled) } else { Ok(()) }
     }
@@ -135,7 +141,8 @@ fn parse(bytes: &[u8], exchange: &str) -> Result<Credentials, EnrolError> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     if bytes.trim_ascii_start().starts_with(b"-----BEGIN") {
         return Err(input(
-            "it is a private key alone, which does not say its API key: the input is {\"api_key\",\"secret\"} as JSON, with \
+            "it is a private key alone, which does not say its API key: the input is \
+             {\"api_key\",\"secret\"} as JSON, with \
              the whole PEM text as the secret"
                 .to_owned(),
         ));
@@ -146,7 +153,8 @@ fn parse(bytes: &[u8], exchange: &str) -> Result<Credentials, EnrolError> {
             // The parser's own text may quote a value.
             let place = format!("line {} column {}", error.line(), error.column());
             input(format!(
-                "expected {{\"api_key\",\"secret\",\"passphrase\"}} as JSON, or the file cdp_api_key.json of {PORTAL_OF}'s \
+                "expected {{\"api_key\",\"secret\",\"passphrase\"}} as JSON, or the file \
+                 cdp_api_key.json of {PORTAL_OF}'s \
                  portal, stopped at {place}"
             ))
         })?,
@@ -163,7 +171,9 @@ fn ask(terminal: &Terminal<'_>, wanted: Wanted<'_>) -> Result<Credentials, Enrol
     let api_key = ask_text(terminal, &format!("API key of {name} ({exchange}): "), Echo::On)?;
     if api_key.starts_with('{') {
         terminal.forget();
-        return Err(input("it is JSON: enter a file with --stdin < FILE, and the API key alone here".to_owned()));
+        return Err(input(
+            "it is JSON: enter a file with --stdin < FILE, and the API key alone here".to_owned(),
+        ));
     }
     let mut secret = LockedMemory::with_capacity(LONGEST_INPUT).map_err(no_memory)?;
     match terminal.ask_lines(&question(algorithms), &mut secret, NEXT_LINE, is_whole) {
@@ -194,7 +204,8 @@ fn question(algorithms: &[Algorithm]) -> String {
     let private_key = "Private key, from -----BEGIN to -----END (not shown):\n";
     match algorithms.first() {
         Some(first) if first.is_hmac() && has(|other| !other.is_hmac()) => {
-            "A private key may be entered instead, in PEM from -----BEGIN to -----END.\nAPI secret (not shown): "
+            "A private key may be entered instead, in PEM from -----BEGIN to -----END.\nAPI secret \
+             (not shown): "
                 .to_owned()
         }
         Some(first) if first.is_hmac() => "API secret (not shown): ".to_owned(),
@@ -205,10 +216,15 @@ fn question(algorithms: &[Algorithm]) -> String {
     }
 }
 
-fn ask_text(terminal: &Terminal<'_>, question: &str, echo: Echo) -> Result<Zeroizing<String>, EnrolError> {
+fn ask_text(
+    terminal: &Terminal<'_>,
+    question: &str,
+    echo: Echo,
+) -> Result<Zeroizing<String>, EnrolError> {
     let mut answer = LockedMemory::with_capacity(LONGEST_CREDENTIAL).map_err(no_memory)?;
     terminal.ask(question, echo, &mut answer).map_err(unanswered)?;
-    let text = std::str::from_utf8(answer.as_bytes()).map_err(|_| input("an answer is not text".to_owned()))?;
+    let text = std::str::from_utf8(answer.as_bytes())
+        .map_err(|_| input("an answer is not text".to_owned()))?;
     Ok(Zeroizing::new(text.to_owned()))
 }
 
@@ -220,8 +236,13 @@ pub(crate) fn check_text(what: &str, text: &str) -> Result<(), EnrolError> {
     if text.len() > LONGEST_CREDENTIAL {
         return Err(input(format!("{what} is longer than {LONGEST_CREDENTIAL} bytes")));
     }
-    if text.starts_with(' ') || text.ends_with(' ') || !text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
-        return Err(input(format!("{what} has a space at its end, or a character that is not printable ASCII")));
+    if text.starts_with(' ')
+        || text.ends_with(' ')
+        || !text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+    {
+        return Err(input(format!(
+            "{what} has a space at its end, or a character that is not printable ASCII"
+        )));
     }
     Ok(())
 }
@@ -249,8 +270,12 @@ mod tests {
 
     use super::*;
 
-    const WANTED: Wanted<'_> =
-        Wanted { name: "k", exchange: "okx", algorithms: &[Algorithm::HmacSha256], needs_passphrase: true };
+    const WANTED: Wanted<'_> = Wanted {
+        name: "k",
+        exchange: "okx",
+        algorithms: &[Algorithm::HmacSha256],
+        needs_passphrase: true,
+    };
 
     fn enter(json: &str, wanted: Wanted<'_>) -> Result<Credentials, EnrolError> {
         let (reader, writer) = rustix::pipe::pipe().expect("made");
@@ -263,7 +288,8 @@ mod tests {
 
     #[test]
     fn json_from_a_pipe() {
-        let entered = enter(r#"{"api_key":"id","secret":"s3cr\u0065t","passphrase":"open sesame"}"#, WANTED);
+        let entered =
+            enter(r#"{"api_key":"id","secret":"s3cr\u0065t","passphrase":"open sesame"}"#, WANTED);
         let entered = entered.expect("well formed");
         assert_eq!(*entered.api_key, "id");
         assert_eq!(entered.secret.as_bytes(), b"s3cret");
@@ -284,7 +310,10 @@ mod tests {
             r#"{"api_key":"","secret":"918273645","passphrase":"p"}"#,
             r#"{"api_key":"918273645\n","secret":"918273645","passphrase":"p"}"#,
             r#"{"api_key":"id","secret":"918273645","passphrase":"918273645 "}"#,
-            &format!(r#"{{"api_key":"id","secret":"{}","passphrase":"p"}}"#, "918273645".repeat(8000)),
+            &format!(
+                r#"{{"api_key":"id","secret":"{}","passphrase":"p"}}"#,
+                "918273645".repeat(8000)
+            ),
         ] {
             let error = enter(json, WANTED).expect_err(json);
             assert!(matches!(error, EnrolError::Input(_)), "{error}");
@@ -306,10 +335,17 @@ mod tests {
             (r#"{"id":"0-1-2","name":"n","privateKey":"c2VlZA=="}"#.to_owned(), "n", "c2VlZA=="),
         ] {
             let entered = enter(&json, wanted).expect(&json);
-            assert_eq!((entered.api_key.as_str(), entered.secret.as_bytes()), (api_key, secret.as_bytes()));
+            assert_eq!(
+                (entered.api_key.as_str(), entered.secret.as_bytes()),
+                (api_key, secret.as_bytes())
+            );
         }
         for (json, wanted, says) in [
-            (r#"{"id":"0","privateKey":"918273645"}"#, Wanted { exchange: "binance", ..wanted }, "coinbase's portal"),
+            (
+                r#"{"id":"0","privateKey":"918273645"}"#,
+                Wanted { exchange: "binance", ..wanted },
+                "coinbase's portal",
+            ),
             (r#"{"privateKey":"918273645"}"#, wanted, "neither"),
             (r#"{"id":"0","id":"1","privateKey":"918273645"}"#, wanted, "stopped at"),
             (pem, wanted, "a private key alone"),

@@ -42,8 +42,12 @@ pub(crate) fn private_key(secret: &[u8]) -> Result<KeyMaterial, EnrolError> {
         rest = after;
         match block.label {
             PARAMETERS => block.check_curve()?,
-            "CERTIFICATE" | "EC PUBLIC KEY" | "PUBLIC KEY" | "RSA PUBLIC KEY" => other = Some(block.label),
-            _ if key.is_some() => return Err(input("there are several private keys in it; enter one")),
+            "CERTIFICATE" | "EC PUBLIC KEY" | "PUBLIC KEY" | "RSA PUBLIC KEY" => {
+                other = Some(block.label)
+            }
+            _ if key.is_some() => {
+                return Err(input("there are several private keys in it; enter one"));
+            }
             _ => key = Some(block.key()?),
         }
     }
@@ -77,10 +81,13 @@ impl<'text> Block<'text> {
     }
 
     fn der(&self) -> Result<Zeroizing<Vec<u8>>, EnrolError> {
-        let damaged = || input("the private key is damaged: between its first and last line stands no base64");
+        let damaged = || {
+            input("the private key is damaged: between its first and last line stands no base64")
+        };
         let mut body: Zeroizing<Vec<u8>> = Zeroizing::new(Vec::with_capacity(self.body.len()));
         body.extend(self.body.bytes().filter(|byte| !byte.is_ascii_whitespace()));
-        let mut der = Zeroizing::new(vec![0; BASE64.decode_len(body.len()).map_err(|_| damaged())?]);
+        let mut der =
+            Zeroizing::new(vec![0; BASE64.decode_len(body.len()).map_err(|_| damaged())?]);
         let length = BASE64.decode_mut(&body, &mut der).map_err(|_| damaged())?;
         der[length..].zeroize();
         der.truncate(length);
@@ -101,14 +108,13 @@ impl<'text> Block<'text> {
         }
         match self.label {
             "PRIVATE KEY" => pkcs8(&self.der()?).ok_or_else(|| input(NOT_PKCS8)),
-            "EC PRIVATE KEY" => {
-                sec1(&self.der()?).ok_or_else(|| input("it is an EC key of another curve than P-256, or is damaged"))
-            }
-            "RSA PRIVATE KEY" => {
-                pkcs1(&self.der()?).ok_or_else(|| input("it is an RSA key that is damaged or not complete"))
-            }
+            "EC PRIVATE KEY" => sec1(&self.der()?)
+                .ok_or_else(|| input("it is an EC key of another curve than P-256, or is damaged")),
+            "RSA PRIVATE KEY" => pkcs1(&self.der()?)
+                .ok_or_else(|| input("it is an RSA key that is damaged or not complete")),
             "OPENSSH PRIVATE KEY" => Err(input(
-                "it is in OpenSSH's own form: `ssh-keygen -p -m PKCS8 -f COPY` turns a copy of it into one that can be \
+                "it is in OpenSSH's own form: `ssh-keygen -p -m PKCS8 -f COPY` turns a copy of it \
+                 into one that can be \
                  entered",
             )),
             _ => Err(input("it is not a private key of Ed25519, P-256 or RSA in PEM")),
@@ -116,8 +122,8 @@ impl<'text> Block<'text> {
     }
 }
 
-const NOT_PKCS8: &str =
-    "it is a private key of another kind than Ed25519, P-256 and RSA, or is damaged or not complete";
+const NOT_PKCS8: &str = "it is a private key of another kind than Ed25519, P-256 and RSA, or is \
+                         damaged or not complete";
 
 fn pkcs8(der: &[u8]) -> Option<KeyMaterial> {
     if let Ok(key) = ed25519_dalek::SigningKey::from_pkcs8_der(der) {
@@ -146,7 +152,8 @@ fn end_of(label: &str) -> String {
 fn with_plain_lines(secret: &[u8]) -> Result<Zeroizing<String>, EnrolError> {
     let text = std::str::from_utf8(secret).map_err(|_| input("it is not text"))?;
     let mut plain = Zeroizing::new(String::with_capacity(text.len()));
-    let mut characters = text.trim_matches(|edge: char| edge.is_whitespace() || "\"',".contains(edge)).chars();
+    let mut characters =
+        text.trim_matches(|edge: char| edge.is_whitespace() || "\"',".contains(edge)).chars();
     while let Some(character) = characters.next() {
         match character {
             '\\' => match characters.next() {
@@ -165,7 +172,8 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
 
 fn encrypted() -> EnrolError {
     input(
-        "the private key is encrypted: decrypt it with `openssl pkey -in FILE`, which asks for its passphrase, and enter \
+        "the private key is encrypted: decrypt it with `openssl pkey -in FILE`, which asks for its \
+         passphrase, and enter \
          what that prints",
     )
 }

@@ -30,14 +30,17 @@ pub(crate) fn read(
     let asymmetric = algorithms.iter().any(|algorithm| !algorithm.is_hmac());
     let decoded = Decoded::of(secret);
     if asymmetric && decoded.is_key_without_its_lines() {
-        return Err(input("it is a private key in PEM without its -----BEGIN and -----END lines: enter them, too"));
+        return Err(input(
+            "it is a private key in PEM without its -----BEGIN and -----END lines: enter them, too",
+        ));
     }
     match (algorithms.contains(&Algorithm::Ed25519), hmac) {
         (true, None) => material::ed25519_seed(&material::base64(secret)?),
         (true, Some(hmac)) => match decoded.halves() {
             Halves::None => KeyMaterial::decode(hmac, encoding, secret),
             Halves::One | Halves::Unlike => Err(input(&format!(
-                "it may be an Ed25519 key or an HMAC secret: say which with --algorithm ed25519 or --algorithm {hmac}"
+                "it may be an Ed25519 key or an HMAC secret: say which with --algorithm ed25519 or \
+                 --algorithm {hmac}"
             ))),
         },
         (false, Some(hmac)) => KeyMaterial::decode(hmac, encoding, secret),
@@ -52,7 +55,9 @@ fn of_pem(algorithms: &[Algorithm], secret: &[u8]) -> Result<KeyMaterial, EnrolE
     let key = pem::private_key(secret)?;
     if !algorithms.contains(&key.algorithm()) {
         let (is, wanted) = (key.algorithm(), names(algorithms).join(", "));
-        return Err(input(&format!("it is a private key for {is}, and what is wanted is one for {wanted}")));
+        return Err(input(&format!(
+            "it is a private key for {is}, and what is wanted is one for {wanted}"
+        )));
     }
     key.checked()
 }

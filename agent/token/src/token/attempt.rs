@@ -11,7 +11,9 @@ use cryptoki::error::RvError;
 use cryptoki::session::Session;
 
 use super::fault::Fault;
-use super::pin_attempts::{Outcome, PinFlags, Reason, SourceIdentity, TryError, TryRecord, Verdict};
+use super::pin_attempts::{
+    Outcome, PinFlags, Reason, SourceIdentity, TryError, TryRecord, Verdict,
+};
 use super::pkcs11::Token;
 
 /// What a logged-in process holds: the login lasts as long as a session of it is open.
@@ -23,7 +25,8 @@ pub struct Login {
     pub limits: Limits,
 }
 
-/// Calls C_Login at most once. False: the PIN was refused, now or before, and it is not the `last` that there is.
+/// Calls C_Login at most once. False: the PIN was refused, now or before, and it is not the `last`
+/// that there is.
 pub(crate) fn attempt(
     token: &Token,
     keeper: &Session,
@@ -45,8 +48,12 @@ pub(crate) fn attempt(
     match (outcome, result) {
         (Outcome::Accepted, _) | (_, Ok(())) => Ok(true),
         (Outcome::Refused, Err(_)) if !last => Ok(false),
-        (Outcome::Refused, Err(code)) => Err(HostError::PinRefused(format!("{code:?}; {}", cure(settings)))),
-        (Outcome::NotJudged | Outcome::Unclear, Err(code)) => Err(Fault::of_code(code, "C_Login").error),
+        (Outcome::Refused, Err(code)) => {
+            Err(HostError::PinRefused(format!("{code:?}; {}", cure(settings))))
+        }
+        (Outcome::NotJudged | Outcome::Unclear, Err(code)) => {
+            Err(Fault::of_code(code, "C_Login").error)
+        }
     }
 }
 
@@ -68,19 +75,25 @@ fn cure_of(reason: Reason, settings: &TokenSettings) -> String {
     let cure = match reason {
         Reason::FinalTry => FINAL_TRY_CURE.to_owned(),
         Reason::Locked => LOCKED_CURE.to_owned(),
-        Reason::Elsewhere | Reason::Interrupted | Reason::RefusedBefore | Reason::TooManyRefusals => cure(settings),
+        Reason::Elsewhere
+        | Reason::Interrupted
+        | Reason::RefusedBefore
+        | Reason::TooManyRefusals => cure(settings),
     };
     format!("{reason}; {cure}")
 }
 
 /// The agent spends no last try, whatever was cleared.
-const FINAL_TRY_CURE: &str = "log in once with the right PIN by another tool, such as pkcs11-tool --login, which clears the \
+const FINAL_TRY_CURE: &str = "log in once with the right PIN by another tool, such as pkcs11-tool \
+                              --login, which clears the \
                               token's count; then reload the agent";
-const LOCKED_CURE: &str = "who holds the security officer's PIN has to set this PIN anew; then reload the agent";
+const LOCKED_CURE: &str =
+    "who holds the security officer's PIN has to set this PIN anew; then reload the agent";
 
 fn cure(settings: &TokenSettings) -> String {
     format!(
-        "when the PIN is right, `countersign-agent pin-reset {} --state-dir {}` allows one more attempt",
+        "when the PIN is right, `countersign-agent pin-reset {} --state-dir {}` allows one more \
+         attempt",
         settings.name,
         shell::path(&settings.state_dir)
     )

@@ -1,4 +1,5 @@
-//! What an error of the module means for the host: one failed request, or a process that has to be started again.
+//! What an error of the module means for the host: one failed request, or a process that has to be
+//! started again.
 
 use countersign_base::messages::token_host::HostError;
 use cryptoki::error::{Error, RvError};
@@ -22,7 +23,10 @@ impl Fault {
     }
 
     pub fn of_code(code: RvError, call: &str) -> Self {
-        Self { error: HostError::Token(format!("{code:?} in {call}")), broken: needs_new_process(code) }
+        Self {
+            error: HostError::Token(format!("{code:?} in {call}")),
+            broken: needs_new_process(code),
+        }
     }
 }
 
@@ -42,7 +46,8 @@ impl From<Fault> for HostError {
     }
 }
 
-/// Device gone or logged out: handles are dead, and C_Initialize in this process may not find the device again.
+/// Device gone or logged out: handles are dead, and C_Initialize in this process may not find the
+/// device again.
 const fn needs_new_process(code: RvError) -> bool {
     matches!(
         code,
@@ -66,10 +71,17 @@ mod tests {
 
     #[test]
     fn a_lost_device_breaks_the_host_and_a_bad_request_does_not() {
-        for code in [RvError::DeviceRemoved, RvError::DeviceError, RvError::UserNotLoggedIn, RvError::GeneralError] {
+        for code in [
+            RvError::DeviceRemoved,
+            RvError::DeviceError,
+            RvError::UserNotLoggedIn,
+            RvError::GeneralError,
+        ] {
             assert!(Fault::of_code(code, "C_Sign").broken, "{code:?}");
         }
-        for code in [RvError::DataLenRange, RvError::MechanismInvalid, RvError::SessionHandleInvalid] {
+        for code in
+            [RvError::DataLenRange, RvError::MechanismInvalid, RvError::SessionHandleInvalid]
+        {
             assert!(!Fault::of_code(code, "C_Sign").broken, "{code:?}");
         }
     }

@@ -16,15 +16,21 @@ use super::pin_attempts::SourceIdentity;
 pub(crate) type Wanted = [u8; 32];
 
 /// The host's side: the PIN, once it is there. Standard output is what connects the two.
-pub(crate) fn fetch(settings: &TokenSettings, source: &SourceIdentity) -> Result<LockedMemory, HostError> {
-    let keeper = sys::duplicate_descriptor(rustix::stdio::raw_stdout()).map_err(|error| lost(&error))?;
+pub(crate) fn fetch(
+    settings: &TokenSettings,
+    source: &SourceIdentity,
+) -> Result<LockedMemory, HostError> {
+    let keeper =
+        sys::duplicate_descriptor(rustix::stdio::raw_stdout()).map_err(|error| lost(&error))?;
     let nowhere = File::options().write(true).open("/dev/null").map_err(|error| lost(&error))?;
     rustix::stdio::dup2_stdout(&nowhere).map_err(|error| lost(&error))?;
     send(&keeper, &wanted(settings, source), &[]).map_err(|error| lost(&error))?;
     let answer = receive::<Result<(), HostError>>(&keeper).map_err(|error| lost(&error))?;
     answer.ok_or_else(|| lost(&"it ended"))?.0?;
     let mut pin = LockedMemory::with_capacity(LONGEST_PIN).map_err(|error| lost(&error))?;
-    let received = rustix::io::retry_on_intr(|| rustix::net::recv(&keeper, &mut *pin.spare(), RecvFlags::empty()));
+    let received = rustix::io::retry_on_intr(|| {
+        rustix::net::recv(&keeper, &mut *pin.spare(), RecvFlags::empty())
+    });
     match received.map_err(|error| lost(&error))? {
         (_, 0) => Err(lost(&"it ended")),
         (_, length) => {
@@ -35,7 +41,8 @@ pub(crate) fn fetch(settings: &TokenSettings, source: &SourceIdentity) -> Result
 }
 
 pub(crate) fn wanted(settings: &TokenSettings, source: &SourceIdentity) -> Wanted {
-    let bytes = postcard::to_stdvec(&(settings, source)).expect("texts and numbers can always be written");
+    let bytes =
+        postcard::to_stdvec(&(settings, source)).expect("texts and numbers can always be written");
     Sha256::digest(bytes).into()
 }
 

@@ -1,4 +1,5 @@
-//! How each algorithm is asked of a token: which mechanism, over what bytes, and how long the answer must be.
+//! How each algorithm is asked of a token: which mechanism, over what bytes, and how long the
+//! answer must be.
 
 use std::borrow::Cow;
 
@@ -8,7 +9,8 @@ use pkcs11_profiles::Profile;
 use sha2::{Digest, Sha256};
 
 /// DER of DigestInfo for SHA-256, before the digest (RFC 8017 section 9.2, note 1).
-const SHA256_DIGEST_INFO: [u8; 19] = *b"\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20";
+const SHA256_DIGEST_INFO: [u8; 19] =
+    *b"\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20";
 
 /// Longest signature of any algorithm here: RSA with 4096 bits.
 pub const LONGEST_SIGNATURE: usize = 512;
@@ -27,7 +29,11 @@ pub enum SigningMechanism {
 
 impl SigningMechanism {
     /// The best way this token offers, if the profile says that it does the algorithm at all.
-    pub fn choose(algorithm: Algorithm, profile: &Profile, offered: &[MechanismType]) -> Option<Self> {
+    pub fn choose(
+        algorithm: Algorithm,
+        profile: &Profile,
+        offered: &[MechanismType],
+    ) -> Option<Self> {
         let candidates: &[Self] = match algorithm {
             Algorithm::EcdsaP256Sha256 => &[Self::EcdsaOverDigest],
             Algorithm::Ed25519 => &[Self::Eddsa],
@@ -71,7 +77,9 @@ impl SigningMechanism {
             Self::Hmac(Algorithm::HmacSha512) => signature_length == 64,
             Self::Hmac(_) => signature_length == 32,
             Self::RsaOverDigestInfo | Self::RsaSha256 => {
-                signature_length >= 256 && signature_length <= LONGEST_SIGNATURE && signature_length.is_multiple_of(64)
+                signature_length >= 256
+                    && signature_length <= LONGEST_SIGNATURE
+                    && signature_length.is_multiple_of(64)
             }
         }
     }
@@ -94,8 +102,14 @@ mod tests {
     fn the_hashing_rsa_mechanism_is_preferred_and_nothing_is_offered_that_the_token_lacks() {
         let rsa = Algorithm::RsaPkcs1v15Sha256;
         let both = [MechanismType::RSA_PKCS, MechanismType::SHA256_RSA_PKCS];
-        assert_eq!(SigningMechanism::choose(rsa, softhsm(), &both), Some(SigningMechanism::RsaSha256));
-        assert_eq!(SigningMechanism::choose(rsa, softhsm(), &both[..1]), Some(SigningMechanism::RsaOverDigestInfo));
+        assert_eq!(
+            SigningMechanism::choose(rsa, softhsm(), &both),
+            Some(SigningMechanism::RsaSha256)
+        );
+        assert_eq!(
+            SigningMechanism::choose(rsa, softhsm(), &both[..1]),
+            Some(SigningMechanism::RsaOverDigestInfo)
+        );
         for algorithm in Algorithm::ALL {
             assert_eq!(SigningMechanism::choose(algorithm, softhsm(), &[]), None);
         }

@@ -1,7 +1,9 @@
-//! What countersign keeps on a token: for each key the key object, and a private data object that says what it is for.
+//! What countersign keeps on a token: for each key the key object, and a private data object that
+//! says what it is for.
 //!
-//! Both carry the label `countersign:<name>`. The data object holds the API key id and the passphrase, so that neither is
-//! ever on a disk in the clear; it is written last at enrolment, so a key without one was never finished.
+//! Both carry the label `countersign:<name>`. The data object holds the API key id and the
+//! passphrase, so that neither is ever on a disk in the clear; it is written last at enrolment, so
+//! a key without one was never finished.
 
 use countersign_base::messages::settings::is_plain_name;
 use countersign_base::messages::token_host::HostError;
@@ -75,14 +77,20 @@ pub const fn key_class(algorithm: Algorithm) -> ObjectClass {
     if algorithm.is_hmac() { ObjectClass::SECRET_KEY } else { ObjectClass::PRIVATE_KEY }
 }
 
-/// Every key record on the token, the highest revision of each name; what cannot be read is left out with a warning.
+/// Every key record on the token, the highest revision of each name; what cannot be read is left
+/// out with a warning.
 pub fn stored_records(session: &Session) -> Result<Vec<StoredRecord>, Fault> {
-    let template =
-        [Attribute::Class(ObjectClass::DATA), Attribute::Token(true), Attribute::Application(APPLICATION.to_vec())];
+    let template = [
+        Attribute::Class(ObjectClass::DATA),
+        Attribute::Token(true),
+        Attribute::Application(APPLICATION.to_vec()),
+    ];
     let mut found: Vec<StoredRecord> = Vec::new();
     for object in session.find_objects(&template)? {
         let Some(stored) = read_record(session, object)? else {
-            tracing::warn!("a data object of countersign on the token cannot be read and is ignored");
+            tracing::warn!(
+                "a data object of countersign on the token cannot be read and is ignored"
+            );
             continue;
         };
         match found.iter_mut().find(|other| other.name == stored.name) {
@@ -102,13 +110,17 @@ pub fn stored_record(session: &Session, name: &str) -> Result<Option<StoredRecor
 fn read_record(session: &Session, object: ObjectHandle) -> Result<Option<StoredRecord>, Fault> {
     let mut name = None;
     let mut record = None;
-    for attribute in session.get_attributes(object, &[AttributeType::Label, AttributeType::Value])? {
+    for attribute in
+        session.get_attributes(object, &[AttributeType::Label, AttributeType::Value])?
+    {
         match attribute {
             Attribute::Label(label) => {
                 let text = String::from_utf8(label).ok();
                 name = text.and_then(|text| Some(text.strip_prefix(LABEL_PREFIX)?.to_owned()));
             }
-            Attribute::Value(value) => record = serde_json::from_slice::<KeyRecord>(&Zeroizing::new(value)).ok(),
+            Attribute::Value(value) => {
+                record = serde_json::from_slice::<KeyRecord>(&Zeroizing::new(value)).ok()
+            }
             _ => {}
         }
     }
@@ -117,7 +129,11 @@ fn read_record(session: &Session, object: ObjectHandle) -> Result<Option<StoredR
 }
 
 /// Writes a record; `session` must be one that can write.
-pub fn store_record(session: &Session, name: &str, record: &KeyRecord) -> Result<ObjectHandle, Fault> {
+pub fn store_record(
+    session: &Session,
+    name: &str,
+    record: &KeyRecord,
+) -> Result<ObjectHandle, Fault> {
     let value = Zeroizing::new(serde_json::to_vec(record).map_err(|_| unwritable())?);
     let template = SecretTemplate(vec![
         Attribute::Class(ObjectClass::DATA),
@@ -137,19 +153,27 @@ fn unwritable() -> Fault {
 /// The one key object that `record` describes.
 pub fn find_key(session: &Session, record: &KeyRecord) -> Result<Option<ObjectHandle>, Fault> {
     let Some(id) = record.id_bytes() else { return Ok(None) };
-    let template = [Attribute::Class(key_class(record.algorithm)), Attribute::Token(true), Attribute::Id(id)];
+    let template =
+        [Attribute::Class(key_class(record.algorithm)), Attribute::Token(true), Attribute::Id(id)];
     match session.find_objects(&template)?.as_slice() {
         [key] => Ok(Some(*key)),
         _ => Ok(None),
     }
 }
 
-/// Every object labelled with this name, keys before records, so that what is left after a failure is still found.
+/// Every object labelled with this name, keys before records, so that what is left after a failure
+/// is still found.
 pub fn objects_of(session: &Session, name: &str) -> Result<Vec<ObjectHandle>, Fault> {
     let mut objects = Vec::new();
-    let classes = [ObjectClass::SECRET_KEY, ObjectClass::PRIVATE_KEY, ObjectClass::PUBLIC_KEY, ObjectClass::DATA];
+    let classes = [
+        ObjectClass::SECRET_KEY,
+        ObjectClass::PRIVATE_KEY,
+        ObjectClass::PUBLIC_KEY,
+        ObjectClass::DATA,
+    ];
     for class in classes {
-        let template = [Attribute::Class(class), Attribute::Token(true), Attribute::Label(label(name))];
+        let template =
+            [Attribute::Class(class), Attribute::Token(true), Attribute::Label(label(name))];
         objects.extend(session.find_objects(&template)?);
     }
     Ok(objects)

@@ -65,9 +65,12 @@ pub enum OpenSource {
 impl OpenSource {
     pub fn open(settings: &TokenSettings) -> Result<Self, PinError> {
         match &settings.pin {
-            PinSource::Credential(name) => open_credential(name, settings.credentials_directory.as_deref()),
+            PinSource::Credential(name) => {
+                open_credential(name, settings.credentials_directory.as_deref())
+            }
             PinSource::Fd(number) => {
-                let descriptor = sys::duplicate_descriptor(*number).map_err(|_| PinError::Descriptor(*number))?;
+                let descriptor = sys::duplicate_descriptor(*number)
+                    .map_err(|_| PinError::Descriptor(*number))?;
                 Ok(Self::File(descriptor, SourceIdentity::Fd { number: *number }))
             }
             PinSource::File(path) => {
@@ -115,15 +118,21 @@ fn open_credential(name: &str, directory: Option<&Path>) -> Result<OpenSource, P
     let Some(directory) = directory.map(Path::to_owned).or_else(from_environment) else {
         return Err(PinError::Credential("the agent was not started by systemd with credentials"));
     };
-    // systemd answers for owner, mode and ACL of what it puts here; the mode bits show the ACL's mask.
+    // systemd answers for owner, mode and ACL of what it puts here; the mode bits show the ACL's
+    // mask.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let file = rustix::fs::open(directory.join(name), flags, Mode::empty())
         .map_err(|_| PinError::Credential("systemd gave none of that name"))?;
     Ok(OpenSource::File(file, SourceIdentity::Credential { name: name.to_owned() }))
 }
 
-/// A file is read from its start, so that a host started again finds it whole; a pipe is read as it comes.
-fn read_descriptor(from: &OwnedFd, source: &SourceIdentity, into: &mut LockedMemory) -> Result<(), PinError> {
+/// A file is read from its start, so that a host started again finds it whole; a pipe is read as it
+/// comes.
+fn read_descriptor(
+    from: &OwnedFd,
+    source: &SourceIdentity,
+    into: &mut LockedMemory,
+) -> Result<(), PinError> {
     let kind = FileType::from_raw_mode(rustix::fs::fstat(from)?.st_mode);
     let seekable = match (kind, source) {
         (FileType::RegularFile, _) => true,
@@ -147,13 +156,18 @@ fn read_descriptor(from: &OwnedFd, source: &SourceIdentity, into: &mut LockedMem
     }
 }
 
-fn ask(token: &str, operator: Option<&Terminal<'_>>, into: &mut LockedMemory) -> Result<(), PinError> {
+fn ask(
+    token: &str,
+    operator: Option<&Terminal<'_>>,
+    into: &mut LockedMemory,
+) -> Result<(), PinError> {
     let question = format!("PIN of token {token}: ");
     if let Some(terminal) = operator {
         return terminal.ask(&question, Echo::Off, into).map_err(not_entered);
     }
     let own_terminal = File::options().read(true).write(true).open("/dev/tty").ok();
-    let has_display = ["DISPLAY", "WAYLAND_DISPLAY"].iter().any(|name| std::env::var_os(name).is_some());
+    let has_display =
+        ["DISPLAY", "WAYLAND_DISPLAY"].iter().any(|name| std::env::var_os(name).is_some());
     if own_terminal.is_none() && !has_display {
         return Err(PinError::NobodyToAsk);
     }
@@ -163,19 +177,30 @@ fn ask(token: &str, operator: Option<&Terminal<'_>>, into: &mut LockedMemory) ->
     let device = own_terminal.ok_or(PinError::NobodyToAsk)?;
     // From here on a request to end is seen by the question, which switches echo on again.
     let signals = sys::termination_signals().map_err(PinError::Read)?;
-    Terminal::new(device.as_fd(), vec![signals.as_fd()]).ask(&question, Echo::Off, into).map_err(not_entered)
+    Terminal::new(device.as_fd(), vec![signals.as_fd()])
+        .ask(&question, Echo::Off, into)
+        .map_err(not_entered)
 }
 
-fn ask_with_pinentry(question: &str, terminal: Option<&File>, into: &mut LockedMemory) -> Option<Result<(), PinError>> {
+fn ask_with_pinentry(
+    question: &str,
+    terminal: Option<&File>,
+    into: &mut LockedMemory,
+) -> Option<Result<(), PinError>> {
     let mut dialog = PassphraseInput::with_binary(PINENTRY)?;
-    let terminal_name = terminal.and_then(|device| rustix::termios::ttyname(device, Vec::new()).ok());
+    let terminal_name =
+        terminal.and_then(|device| rustix::termios::ttyname(device, Vec::new()).ok());
     let terminal_name = terminal_name.and_then(|name| name.into_string().ok());
     let terminal_type = std::env::var("TERM").unwrap_or_else(|_| "vt100".to_owned());
     let mut options = pinentry::unix::Options::builder().tty_type(&terminal_type);
     if let Some(name) = &terminal_name {
         options = options.tty_name(name);
     }
-    let entered = dialog.with_description(question).with_prompt("PIN:").with_unix_options(options.build()).interact();
+    let entered = dialog
+        .with_description(question)
+        .with_prompt("PIN:")
+        .with_unix_options(options.build())
+        .interact();
     Some(match entered {
         Ok(pin) if into.append(pin.expose_secret().as_bytes()) => Ok(()),
         Ok(_) => Err(PinError::TooLong),

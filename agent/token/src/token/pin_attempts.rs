@@ -1,10 +1,12 @@
-//! The durable record of PIN attempts: at most one refused C_Login for each PIN source, however often a host starts.
+//! The durable record of PIN attempts: at most one refused C_Login for each PIN source, however
+//! often a host starts.
 //!
-//! The record says `pending` on disk before C_Login is called and the outcome after it, so that a host killed in
-//! between cannot forget that it tried. Nothing derived from a PIN is ever written: four to eight digits fall to any
-//! hash, salted or slow. A corrected file is told from the old one by what the file system says of it; a file that is
-//! merely rewritten with the same wrong PIN would pass as corrected, so two refusals in a row, from whatever
-//! sources, stop all attempts until a person clears the record.
+//! The record says `pending` on disk before C_Login is called and the outcome after it, so that a
+//! host killed in between cannot forget that it tried. Nothing derived from a PIN is ever written:
+//! four to eight digits fall to any hash, salted or slow. A corrected file is told from the old one
+//! by what the file system says of it; a file that is merely rewritten with the same wrong PIN
+//! would pass as corrected, so two refusals in a row, from whatever sources, stop all attempts
+//! until a person clears the record.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
@@ -25,7 +27,8 @@ const MOST_REFUSALS_IN_A_ROW: u32 = 2;
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum SourceIdentity {
-    // A credential or descriptor is made anew at each start, so its name is all that stays the same.
+    // A credential or descriptor is made anew at each start, so its name is all that stays the
+    // same.
     Credential { name: String },
     Fd { number: i32 },
     File { path: PathBuf, device: u64, inode: u64, size: u64, modified_s: i64, modified_ns: i64 },
@@ -99,17 +102,21 @@ pub enum Outcome {
 #[derive(Debug, thiserror::Error)]
 pub enum TryError {
     #[error(
-        "another process is about to log in to {token}, or waits for a person: see to its end (countersign vault, key add), \
+        "another process is about to log in to {token}, or waits for a person: see to its end \
+         (countersign vault, key add), \
          then ask again"
     )]
     Busy { token: String },
     #[error(
-        "the record of PIN attempts in {path} is damaged; `countersign-agent pin-reset {token} --state-dir {}` clears it",
+        "the record of PIN attempts in {path} is damaged; `countersign-agent pin-reset {token} \
+         --state-dir {}` clears it",
         shell::path(state_dir)
     )]
     Damaged { path: PathBuf, token: String, state_dir: PathBuf },
     /// Before a PIN was tried: it may be tried once there is room.
-    #[error("there is no room for the record of PIN attempts in {path}, and without it no PIN is tried")]
+    #[error(
+        "there is no room for the record of PIN attempts in {path}, and without it no PIN is tried"
+    )]
     Full { path: PathBuf, source: io::Error },
     #[error("the record of PIN attempts in {path} cannot be kept: {source}")]
     Storage { path: PathBuf, source: io::Error },
@@ -142,7 +149,8 @@ impl Record {
         Self { v: 1, ..Self::default() }
     }
 
-    /// What a C_Login cut off before it was recorded must be taken for, seen with the token's flags.
+    /// What a C_Login cut off before it was recorded must be taken for, seen with the token's
+    /// flags.
     fn with_pending_judged(&self, flags: PinFlags) -> Self {
         let mut record = self.clone();
         let Some(source) = record.pending.take() else { return record };
@@ -264,7 +272,8 @@ pub fn directory(state_dir: &Path) -> PathBuf {
     state_dir.join(DIRECTORY)
 }
 
-/// Forgets every attempt made on this token and allows one more; true if there was anything to forget.
+/// Forgets every attempt made on this token and allows one more; true if there was anything to
+/// forget.
 pub fn reset(state_dir: &Path, token: &str) -> Result<bool, TryError> {
     let directory = directory(state_dir);
     let path = directory.join(format!("{token}.json"));
@@ -278,13 +287,15 @@ pub fn reset(state_dir: &Path, token: &str) -> Result<bool, TryError> {
         return Err(TryError::Busy { token: token.to_owned() });
     }
     let cleared = Record { cleared: true, ..Record::fresh() };
-    let known = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
+    let known =
+        fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
     if known.as_ref() == Some(&cleared) {
         return Ok(false);
     }
     TryRecord { path: path.clone(), record: cleared, _lock: lock }.write()?;
     // The agent's, where root does this for it.
-    let (owner, made) = (fs::metadata(&directory).map_err(storage)?, fs::metadata(&path).map_err(storage)?);
+    let (owner, made) =
+        (fs::metadata(&directory).map_err(storage)?, fs::metadata(&path).map_err(storage)?);
     if made.uid() != owner.uid() {
         std::os::unix::fs::lchown(&path, Some(owner.uid()), Some(owner.gid())).map_err(storage)?;
     }
@@ -299,7 +310,9 @@ fn locked_within(patience: Duration, lock: &File) -> io::Result<bool> {
     loop {
         match rustix::fs::flock(lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(true),
-            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < until => sleep(Duration::from_millis(10)),
+            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < until => {
+                sleep(Duration::from_millis(10))
+            }
             Err(rustix::io::Errno::WOULDBLOCK) => return Ok(false),
             Err(error) => return Err(error.into()),
         }
@@ -309,7 +322,14 @@ fn locked_within(patience: Duration, lock: &File) -> io::Result<bool> {
 fn private_file(path: &Path) -> io::Result<File> {
     // A link planted here would have the record written elsewhere.
     let no_link = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
-    File::options().read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(no_link).open(path)
+    File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(no_link)
+        .open(path)
 }
 
 fn sync_parent(path: &Path) -> io::Result<()> {

@@ -1,4 +1,5 @@
-//! One PKCS#11 module, opened and initialised, and the one token in it that the configuration names.
+//! One PKCS#11 module, opened and initialised, and the one token in it that the configuration
+//! names.
 
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -18,7 +19,8 @@ use super::fault::Fault;
 use super::pin_attempts::PinFlags;
 use super::pkcs11_calls::Pkcs11Calls;
 
-/// SoftHSM rewrites a token's file at C_Login, and a process that starts at that moment does not see the token.
+/// SoftHSM rewrites a token's file at C_Login, and a process that starts at that moment does not
+/// see the token.
 const SEARCHES: u32 = 20;
 const BETWEEN_SEARCHES: Duration = Duration::from_millis(50);
 
@@ -38,7 +40,8 @@ impl Token {
     pub fn find(settings: &TokenSettings, profile: Profile) -> Result<Self, HostError> {
         let path = module_path(settings, &profile)?;
         let context = load(&path)?;
-        let calls = Pkcs11Calls::of_module(&path).map_err(|error| HostError::Module(error.to_string()))?;
+        let calls =
+            Pkcs11Calls::of_module(&path).map_err(|error| HostError::Module(error.to_string()))?;
         let (slot, info) = search(&context, settings)?;
         let facts = TokenFacts {
             label: info.label().to_owned(),
@@ -105,14 +108,19 @@ fn module_path(settings: &TokenSettings, profile: &Profile) -> Result<PathBuf, H
     };
     let Some(path) = candidates.iter().find(|path| path.exists()) else {
         let tried: Vec<_> = candidates.iter().map(|path| path.display().to_string()).collect();
-        return Err(HostError::Module(format!("none of these files is there: {}", tried.join(", "))));
+        return Err(HostError::Module(format!(
+            "none of these files is there: {}",
+            tried.join(", ")
+        )));
     };
-    trusted_path::open(path, Exposure::Public).map_err(|error| HostError::Module(error.to_string()))?;
+    trusted_path::open(path, Exposure::Public)
+        .map_err(|error| HostError::Module(error.to_string()))?;
     path.canonicalize().map_err(|error| HostError::Module(format!("{}: {error}", path.display())))
 }
 
 fn load(path: &Path) -> Result<Pkcs11, HostError> {
-    let context = Pkcs11::new(path).map_err(|error| HostError::Module(format!("{}: {error}", path.display())))?;
+    let context = Pkcs11::new(path)
+        .map_err(|error| HostError::Module(format!("{}: {error}", path.display())))?;
     // Not the module's fault: SoftHSM fails here while its token directory is away.
     initialize(&context).map_err(Fault::from)?;
     Ok(context)
@@ -125,7 +133,8 @@ fn initialize(context: &Pkcs11) -> Result<(), Error> {
     }
 }
 
-/// Finds the token, looking a bounded number of times: only here, at the start, is anything tried twice.
+/// Finds the token, looking a bounded number of times: only here, at the start, is anything tried
+/// twice.
 fn search(context: &Pkcs11, settings: &TokenSettings) -> Result<(Slot, TokenInfo), HostError> {
     for _ in 1..SEARCHES {
         match search_once(context, settings) {
@@ -143,13 +152,17 @@ fn search(context: &Pkcs11, settings: &TokenSettings) -> Result<(Slot, TokenInfo
 fn search_once(context: &Pkcs11, settings: &TokenSettings) -> Result<(Slot, TokenInfo), HostError> {
     let mut found = None;
     for slot in context.get_slots_with_token().map_err(Fault::from)? {
-        // A slot that cannot describe itself now may be another token's; ours is then reported as absent.
+        // A slot that cannot describe itself now may be another token's; ours is then reported as
+        // absent.
         let Ok(info) = context.get_token_info(slot) else { continue };
         if !info.token_initialized() || !matches(&info, settings) {
             continue;
         }
         if found.replace((slot, info)).is_some() {
-            return Err(HostError::Refused(format!("two tokens match {}: name one by its serial", wanted(settings))));
+            return Err(HostError::Refused(format!(
+                "two tokens match {}: name one by its serial",
+                wanted(settings)
+            )));
         }
     }
     found.ok_or_else(|| HostError::TokenAbsent(wanted(settings)))

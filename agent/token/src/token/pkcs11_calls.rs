@@ -1,5 +1,6 @@
-//! PKCS#11 calls made directly: C_Sign once (the binding asks for the length first, which costs a round trip on a network
-//! HSM and crashes some modules), and C_Login and C_SetPIN with the PIN where it lies (the binding needs a heap copy).
+//! PKCS#11 calls made directly: C_Sign once (the binding asks for the length first, which costs a
+//! round trip on a network HSM and crashes some modules), and C_Login and C_SetPIN with the PIN
+//! where it lies (the binding needs a heap copy).
 #![allow(unsafe_code)]
 
 use std::path::Path;
@@ -11,14 +12,27 @@ use cryptoki::mechanism::MechanismType;
 use cryptoki::object::ObjectHandle;
 use cryptoki::session::Session;
 use cryptoki_sys::{
-    CK_BYTE, CK_FUNCTION_LIST, CK_MECHANISM, CK_OBJECT_HANDLE, CK_RV, CK_SESSION_HANDLE, CK_ULONG, CK_USER_TYPE,
-    CKU_SO, CKU_USER,
+    CK_BYTE, CK_FUNCTION_LIST, CK_MECHANISM, CK_OBJECT_HANDLE, CK_RV, CK_SESSION_HANDLE, CK_ULONG,
+    CK_USER_TYPE, CKU_SO, CKU_USER,
 };
 
 type Login = unsafe extern "C" fn(CK_SESSION_HANDLE, CK_USER_TYPE, *mut CK_BYTE, CK_ULONG) -> CK_RV;
-type SetPin = unsafe extern "C" fn(CK_SESSION_HANDLE, *mut CK_BYTE, CK_ULONG, *mut CK_BYTE, CK_ULONG) -> CK_RV;
-type SignInit = unsafe extern "C" fn(CK_SESSION_HANDLE, *mut CK_MECHANISM, CK_OBJECT_HANDLE) -> CK_RV;
-type Sign = unsafe extern "C" fn(CK_SESSION_HANDLE, *mut CK_BYTE, CK_ULONG, *mut CK_BYTE, *mut CK_ULONG) -> CK_RV;
+type SetPin = unsafe extern "C" fn(
+    CK_SESSION_HANDLE,
+    *mut CK_BYTE,
+    CK_ULONG,
+    *mut CK_BYTE,
+    CK_ULONG,
+) -> CK_RV;
+type SignInit =
+    unsafe extern "C" fn(CK_SESSION_HANDLE, *mut CK_MECHANISM, CK_OBJECT_HANDLE) -> CK_RV;
+type Sign = unsafe extern "C" fn(
+    CK_SESSION_HANDLE,
+    *mut CK_BYTE,
+    CK_ULONG,
+    *mut CK_BYTE,
+    *mut CK_ULONG,
+) -> CK_RV;
 
 /// Why the calls could not be resolved.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +45,8 @@ pub enum Pkcs11CallsError {
     Library(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// The calls of one module that is also open in the binding: the loader hands out the same instance twice.
+/// The calls of one module that is also open in the binding: the loader hands out the same instance
+/// twice.
 pub struct Pkcs11Calls {
     login: Login,
     sign_init: SignInit,
@@ -44,10 +59,11 @@ pub struct Pkcs11Calls {
 
 impl Pkcs11Calls {
     pub fn of_module(path: &Path) -> Result<Self, Pkcs11CallsError> {
-        // SAFETY: the caller has opened the same file through the binding, so its initialisers have run already; that it
-        // is a sound PKCS#11 module is what the operator states by configuring it.
-        let library =
-            unsafe { cryptoki_sys::Pkcs11::new(path) }.map_err(|error| Pkcs11CallsError::Library(error.into()))?;
+        // SAFETY: the caller has opened the same file through the binding, so its initialisers have
+        // run already; that it is a sound PKCS#11 module is what the operator states by configuring
+        // it.
+        let library = unsafe { cryptoki_sys::Pkcs11::new(path) }
+            .map_err(|error| Pkcs11CallsError::Library(error.into()))?;
         if library.C_GetFunctionList.is_err() {
             return Err(Pkcs11CallsError::FunctionList);
         }
@@ -57,7 +73,8 @@ impl Pkcs11Calls {
         if !matches!(Rv::from(result), Rv::Ok) || list.is_null() {
             return Err(Pkcs11CallsError::FunctionList);
         }
-        // SAFETY: PKCS#11 says the list is valid as long as the module is loaded; the pointers are copied now.
+        // SAFETY: PKCS#11 says the list is valid as long as the module is loaded; the pointers are
+        // copied now.
         let (login, sign_init, sign, set_pin) =
             unsafe { ((*list).C_Login, (*list).C_SignInit, (*list).C_Sign, (*list).C_SetPIN) };
         let (Some(login), Some(sign_init), Some(sign)) = (login, sign_init, sign) else {
@@ -76,14 +93,27 @@ impl Pkcs11Calls {
         self.login_as(CKU_SO, session, pin)
     }
 
-    fn login_as(&self, who: CK_USER_TYPE, session: &Session, pin: &LockedMemory) -> Result<(), RvError> {
+    fn login_as(
+        &self,
+        who: CK_USER_TYPE,
+        session: &Session,
+        pin: &LockedMemory,
+    ) -> Result<(), RvError> {
         let pin = pin.as_bytes();
-        // SAFETY: the module reads `pin.len()` bytes; it takes a mutable pointer by an old convention only.
-        outcome(unsafe { (self.login)(session.handle(), who, pin.as_ptr().cast_mut(), pin.len() as CK_ULONG) })
+        // SAFETY: the module reads `pin.len()` bytes; it takes a mutable pointer by an old
+        // convention only.
+        outcome(unsafe {
+            (self.login)(session.handle(), who, pin.as_ptr().cast_mut(), pin.len() as CK_ULONG)
+        })
     }
 
     /// C_SetPIN of whoever is logged in, or else of the user, from one PIN to the other.
-    pub fn set_pin(&self, session: &Session, old: &LockedMemory, new: &LockedMemory) -> Result<(), RvError> {
+    pub fn set_pin(
+        &self,
+        session: &Session,
+        old: &LockedMemory,
+        new: &LockedMemory,
+    ) -> Result<(), RvError> {
         let set_pin = self.set_pin.ok_or(RvError::FunctionNotSupported)?;
         let (old, new) = (old.as_bytes(), new.as_bytes());
         // SAFETY: the module reads as many bytes of each as it is told.
@@ -109,12 +139,13 @@ impl Pkcs11Calls {
         message: &[u8],
         signature: &mut [u8],
     ) -> Result<usize, RvError> {
-        let mut mechanism = CK_MECHANISM { mechanism: *mechanism, pParameter: ptr::null_mut(), ulParameterLen: 0 };
+        let mut mechanism =
+            CK_MECHANISM { mechanism: *mechanism, pParameter: ptr::null_mut(), ulParameterLen: 0 };
         // SAFETY: the mechanism outlives the call, and none that is used here takes a parameter.
         outcome(unsafe { (self.sign_init)(session.handle(), &raw mut mechanism, key.handle()) })?;
         let mut length = signature.len() as CK_ULONG;
-        // SAFETY: the module reads `message.len()` bytes and writes at most `length` bytes into `signature`. A session is
-        // not Sync, so no other thread has an operation under way on it.
+        // SAFETY: the module reads `message.len()` bytes and writes at most `length` bytes into
+        // `signature`. A session is not Sync, so no other thread has an operation under way on it.
         let result = unsafe {
             (self.sign)(
                 session.handle(),

@@ -1,4 +1,5 @@
-//! Public keys: read from a token or a private key, written as SubjectPublicKeyInfo, verifying what the token signed.
+//! Public keys: read from a token or a private key, written as SubjectPublicKeyInfo, verifying what
+//! the token signed.
 
 use countersign_base::messages::token_host::HostError;
 use countersign_core::algorithm::Algorithm;
@@ -26,14 +27,18 @@ impl PublicKey {
     /// Reads an RSA public key object.
     pub fn rsa_on_token(session: &Session, object: ObjectHandle) -> Result<Self, Fault> {
         let (mut modulus, mut exponent) = (None, None);
-        for attribute in session.get_attributes(object, &[AttributeType::Modulus, AttributeType::PublicExponent])? {
+        for attribute in session
+            .get_attributes(object, &[AttributeType::Modulus, AttributeType::PublicExponent])?
+        {
             match attribute {
                 Attribute::Modulus(bytes) => modulus = Some(BigUint::from_bytes_be(&bytes)),
                 Attribute::PublicExponent(bytes) => exponent = Some(BigUint::from_bytes_be(&bytes)),
                 _ => {}
             }
         }
-        let key = modulus.zip(exponent).and_then(|(modulus, exponent)| RsaPublicKey::new(modulus, exponent).ok());
+        let key = modulus
+            .zip(exponent)
+            .and_then(|(modulus, exponent)| RsaPublicKey::new(modulus, exponent).ok());
         key.map(Self::Rsa).ok_or_else(unreadable)
     }
 
@@ -56,9 +61,15 @@ impl PublicKey {
     /// Reads SubjectPublicKeyInfo in DER; `None` where it is no key for this algorithm.
     pub fn from_der(algorithm: Algorithm, der: &[u8]) -> Option<Self> {
         match algorithm {
-            Algorithm::EcdsaP256Sha256 => p256::ecdsa::VerifyingKey::from_public_key_der(der).ok().map(Self::EcdsaP256),
-            Algorithm::Ed25519 => ed25519_dalek::VerifyingKey::from_public_key_der(der).ok().map(Self::Ed25519),
-            Algorithm::RsaPkcs1v15Sha256 => RsaPublicKey::from_public_key_der(der).ok().map(Self::Rsa),
+            Algorithm::EcdsaP256Sha256 => {
+                p256::ecdsa::VerifyingKey::from_public_key_der(der).ok().map(Self::EcdsaP256)
+            }
+            Algorithm::Ed25519 => {
+                ed25519_dalek::VerifyingKey::from_public_key_der(der).ok().map(Self::Ed25519)
+            }
+            Algorithm::RsaPkcs1v15Sha256 => {
+                RsaPublicKey::from_public_key_der(der).ok().map(Self::Rsa)
+            }
             _ => None,
         }
     }
@@ -108,7 +119,11 @@ fn point(session: &Session, object: ObjectHandle) -> Result<Vec<u8>, Fault> {
 /// The point itself: some tokens wrap it in an OCTET STRING, as the standard says, some do not.
 fn unwrapped(point: &[u8], length: usize) -> &[u8] {
     match point {
-        [OCTET_STRING, announced, rest @ ..] if *announced as usize == length && rest.len() == length => rest,
+        [OCTET_STRING, announced, rest @ ..]
+            if *announced as usize == length && rest.len() == length =>
+        {
+            rest
+        }
         bare => bare,
     }
 }
@@ -128,6 +143,10 @@ mod tests {
         assert_eq!(unwrapped(&bare, 32), bare);
         assert_eq!(unwrapped(&wrapped, 32), bare);
         let uncompressed = [&[4][..], &[0x41; 64]].concat();
-        assert_eq!(unwrapped(&uncompressed, 65), uncompressed, "a bare point whose bytes look like a header");
+        assert_eq!(
+            unwrapped(&uncompressed, 65),
+            uncompressed,
+            "a bare point whose bytes look like a header"
+        );
     }
 }

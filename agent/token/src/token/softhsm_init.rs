@@ -1,4 +1,5 @@
-//! Makes a SoftHSM token for trials: a directory of its own, random PINs, and a security officer PIN that nobody keeps.
+//! Makes a SoftHSM token for trials: a directory of its own, random PINs, and a security officer
+//! PIN that nobody keeps.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
@@ -48,7 +49,10 @@ pub enum InitError {
     NotInstalled(Vec<PathBuf>),
     #[error("the process could not be prepared")]
     Process(#[source] io::Error),
-    #[error("{0} must be an absolute path without `#`, `=` or line breaks, which SoftHSM's configuration cannot hold")]
+    #[error(
+        "{0} must be an absolute path without `#`, `=` or line breaks, which SoftHSM's \
+         configuration cannot hold"
+    )]
     Relative(PathBuf),
     #[error("SoftHSM could not make the token")]
     Token(#[from] Error),
@@ -58,21 +62,25 @@ pub enum InitError {
 
 /// Makes the token `label` under `directory`, which is created where it is missing.
 ///
-/// Replaces this process's environment and loads SoftHSM into it: meant for a process that does nothing else.
+/// Replaces this process's environment and loads SoftHSM into it: meant for a process that does
+/// nothing else.
 pub fn init_token(directory: &Path, label: &str) -> Result<NewToken, InitError> {
     if label.len() > LONGEST_LABEL || !countersign_base::messages::settings::is_plain_name(label) {
         return Err(InitError::Label);
     }
     let profile = Profile::named("softhsm").ok_or(InitError::Vanished)?;
     let candidates = profile.library_paths();
-    let module =
-        candidates.iter().find(|path| path.exists()).ok_or_else(|| InitError::NotInstalled(candidates.to_vec()))?;
+    let module = candidates
+        .iter()
+        .find(|path| path.exists())
+        .ok_or_else(|| InitError::NotInstalled(candidates.to_vec()))?;
     let configuration = write_configuration(directory)?;
     let pin = random_pin()?;
     let pin_file = directory.join("user.pin");
     write_private(&pin_file, pin.as_bytes())?;
     let text = configuration.to_str().ok_or_else(|| InitError::Relative(configuration.clone()))?;
-    sys::replace_environment(&[("SOFTHSM2_CONF".to_owned(), text.to_owned())]).map_err(InitError::Process)?;
+    sys::replace_environment(&[("SOFTHSM2_CONF".to_owned(), text.to_owned())])
+        .map_err(InitError::Process)?;
     let context = Pkcs11::new(module)?;
     context.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))?;
     let serial = make_token(&context, label, &pin)?;
@@ -105,9 +113,11 @@ fn is_free(context: &Pkcs11, slot: Slot) -> bool {
 }
 
 fn write_configuration(directory: &Path) -> Result<PathBuf, InitError> {
-    // SoftHSM reads the line to its end as the path, but for `#`, which begins a comment, and a second `=`, which ends it.
-    let plain =
-        directory.to_str().filter(|text| !text.contains(|held: char| matches!(held, '#' | '=') || held.is_control()));
+    // SoftHSM reads the line to its end as the path, but for `#`, which begins a comment, and a
+    // second `=`, which ends it.
+    let plain = directory
+        .to_str()
+        .filter(|text| !text.contains(|held: char| matches!(held, '#' | '=') || held.is_control()));
     let Some(text) = plain.filter(|_| directory.is_absolute()) else {
         return Err(InitError::Relative(directory.to_owned()));
     };
@@ -118,9 +128,13 @@ fn write_configuration(directory: &Path) -> Result<PathBuf, InitError> {
     let tokens = directory.join("tokens");
     let failed = |source| InitError::File { path: tokens.clone(), source };
     DirBuilder::new().mode(0o700).recursive(true).create(&tokens).map_err(failed)?;
-    fs::read_dir(&tokens).map_err(failed)?.next().map_or(Ok(()), |_| Err(InitError::Exists(tokens.clone())))?;
+    fs::read_dir(&tokens)
+        .map_err(failed)?
+        .next()
+        .map_or(Ok(()), |_| Err(InitError::Exists(tokens.clone())))?;
     let content = format!(
-        "directories.tokendir = {text}/tokens\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n"
+        "directories.tokendir = {text}/tokens\nobjectstore.backend = file\nlog.level = \
+         ERROR\nslots.removable = false\n"
     );
     write_private(&configuration, content.as_bytes())?;
     Ok(configuration)
@@ -128,7 +142,8 @@ fn write_configuration(directory: &Path) -> Result<PathBuf, InitError> {
 
 fn write_private(path: &Path, content: &[u8]) -> Result<(), InitError> {
     let failed = |source| InitError::File { path: path.to_owned(), source };
-    let mut file: File = File::options().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+    let mut file: File =
+        File::options().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
     file.write_all(content).and_then(|()| file.sync_all()).map_err(failed)
 }
 
@@ -147,7 +162,8 @@ mod tests {
         let base = std::env::temp_dir().join(format!("countersign-softhsm-{}", std::process::id()));
         for name in ["plain", "with blank", "it's $HOME", "ü 币", "a;b&c"] {
             let directory = base.join(name);
-            let written = write_configuration(&directory).unwrap_or_else(|error| panic!("{name:?}: {error}"));
+            let written =
+                write_configuration(&directory).unwrap_or_else(|error| panic!("{name:?}: {error}"));
             let text = fs::read_to_string(written).expect("readable");
             // As SoftHSM reads it.
             let line = text.lines().next().and_then(|line| line.split('#').next()).expect("a line");
@@ -156,7 +172,10 @@ mod tests {
         }
         for name in ["a#b", "a=b", "a\nb", "a\rb", "a\tb"] {
             let directory = base.join(name);
-            assert!(matches!(write_configuration(&directory), Err(InitError::Relative(_))), "{name:?}");
+            assert!(
+                matches!(write_configuration(&directory), Err(InitError::Relative(_))),
+                "{name:?}"
+            );
             assert!(!directory.exists(), "{name:?}");
         }
         assert!(matches!(write_configuration(Path::new("relative")), Err(InitError::Relative(_))));

@@ -1,4 +1,5 @@
-//! The token host of a YubiKey: one signature at a time, each with a touch; what is no signature goes on meanwhile.
+//! The token host of a YubiKey: one signature at a time, each with a touch; what is no signature
+//! goes on meanwhile.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -20,13 +21,19 @@ use crate::yubikey::records::YubiKeyRecord;
 use crate::yubikey::{self, CardError, CardPin, Facts, TouchPolicy, YubiKey};
 
 /// Serves the front until it asks for the end or is gone.
-pub(crate) fn serve(settings: &TokenSettings, stream: &mut UnixStream, frames: &mut Frames) -> Result<(), HostError> {
+pub(crate) fn serve(
+    settings: &TokenSettings,
+    stream: &mut UnixStream,
+    frames: &mut Frames,
+) -> Result<(), HostError> {
     let login = log_in(settings, None)?;
     confine::follow_parent().map_err(HostError::unprotected)?;
     confine::leave_terminal();
     // Left unread: the front decides when its hosts end, not a signal to the whole service.
     let _signals = sys::termination_signals().map_err(HostError::unprotected)?;
-    let writer = stream.try_clone().map_err(|error| HostError::Token(format!("a front that is gone: {error}")))?;
+    let writer = stream
+        .try_clone()
+        .map_err(|error| HostError::Token(format!("a front that is gone: {error}")))?;
     let mut host = CardHost {
         keys: BTreeMap::new(),
         busy: Arc::default(),
@@ -70,7 +77,10 @@ impl CardHost {
             model: format!("firmware {major}.{minor}.{patch}"),
             serial: serial.to_string(),
         };
-        answer(&self.writer, &FromHost::Ready { token, keys: self.describe(), limits: self.login.limits.clone() })
+        answer(
+            &self.writer,
+            &FromHost::Ready { token, keys: self.describe(), limits: self.login.limits.clone() },
+        )
     }
 
     fn describe(&self) -> Vec<countersign_base::messages::token_host::HostedKey> {
@@ -90,7 +100,9 @@ impl CardHost {
                 };
                 answer(&self.writer, &tested)
             }
-            ToHost::Sign { id, key, algorithm, message } => self.sign(id, key, algorithm, message.0),
+            ToHost::Sign { id, key, algorithm, message } => {
+                self.sign(id, key, algorithm, message.0)
+            }
             ToHost::Stop => Ok(()),
         }
     }
@@ -100,12 +112,16 @@ impl CardHost {
         let records = self.login.records.all()?;
         let slots: Vec<Slot> = records.iter().map(|record| record.slot).collect();
         // Another program's reset or a moment's absence says nothing of the keys.
-        let held = (!self.busy.load(Ordering::Acquire)).then(|| self.login.yubikey.keys(slots).ok()).flatten();
+        let held = (!self.busy.load(Ordering::Acquire))
+            .then(|| self.login.yubikey.keys(slots).ok())
+            .flatten();
         let there = |record: &YubiKeyRecord| {
             let Some(held) = &held else { return true };
             let der = record.public_key_der();
             let same = |key: &yubikey::SlotKey| {
-                key.slot == record.slot && key.touch == TouchPolicy::Always && key.public_key.to_der() == der
+                key.slot == record.slot
+                    && key.touch == TouchPolicy::Always
+                    && key.public_key.to_der() == der
             };
             held.iter().any(same)
         };
@@ -114,7 +130,8 @@ impl CardHost {
             if there(&record) {
                 self.keys.insert(record.name.clone(), Arc::new(record));
             } else {
-                tracing::warn!(key = record.name, slot = %record.slot, "the slot does not hold this key: it is not used");
+                tracing::warn!(key = record.name, slot = %record.slot, "the slot does not hold \
+                    this key: it is not used");
             }
         }
         Ok(())
@@ -125,15 +142,25 @@ impl CardHost {
         if self.busy.load(Ordering::Acquire) { Ok(()) } else { self.login.yubikey.check_presence() }
     }
 
-    fn sign(&self, id: u64, name: &str, algorithm: Algorithm, message: &[u8]) -> Result<(), HostError> {
+    fn sign(
+        &self,
+        id: u64,
+        name: &str,
+        algorithm: Algorithm,
+        message: &[u8],
+    ) -> Result<(), HostError> {
         let failed = |error| answer(&self.writer, &FromHost::Failed { id, error });
-        let Some(record) = self.keys.get(name) else { return failed(HostError::KeyUnknown(name.to_owned())) };
+        let Some(record) = self.keys.get(name) else {
+            return failed(HostError::KeyUnknown(name.to_owned()));
+        };
         if record.algorithm != algorithm {
             let reason = format!("it is a key for {}", record.algorithm);
             return failed(HostError::Unsupported { algorithm, reason });
         }
         if self.busy.swap(true, Ordering::AcqRel) {
-            return failed(HostError::Card("the YubiKey waits for the touch of another request; ask again".to_owned()));
+            return failed(HostError::Card(
+                "the YubiKey waits for the touch of another request; ask again".to_owned(),
+            ));
         }
         let job = Job {
             id,
@@ -147,7 +174,9 @@ impl CardHost {
         };
         let thread = thread::Builder::new().name("signer".to_owned());
         let started = thread.spawn(move || job.run());
-        started.map(drop).map_err(|error| HostError::Token(format!("no thread to sign with: {error}")))
+        started
+            .map(drop)
+            .map_err(|error| HostError::Token(format!("no thread to sign with: {error}")))
     }
 }
 
@@ -169,7 +198,9 @@ impl Job {
         let signed = self.sign();
         self.busy.store(false, Ordering::Release);
         let said = match signed {
-            Ok(signature) => answer(&self.writer, &FromHost::Signed { id, signature, passphrase: None }),
+            Ok(signature) => {
+                answer(&self.writer, &FromHost::Signed { id, signature, passphrase: None })
+            }
             Err(error) => {
                 let said = answer(&self.writer, &FromHost::Failed { id, error: error.clone() });
                 if error.is_final() {
@@ -198,14 +229,18 @@ impl Job {
         // Asked before the touch: nobody should touch for another key than the enrolled one.
         let held = self.yubikey.keys(vec![slot])?.pop().ok_or(CardError::NoKey(slot))?;
         if held.public_key.to_der() != self.record.public_key_der() {
-            return Err(HostError::Card(format!("slot {slot} holds another key than the enrolled one")));
+            return Err(HostError::Card(format!(
+                "slot {slot} holds another key than the enrolled one"
+            )));
         }
         let (id, writer) = (self.id, Arc::clone(&self.writer));
         // A front that is gone is found when the signature is handed over.
         let on_blink = Box::new(move || drop(answer(&writer, &FromHost::Blinking { id })));
         let signature = self.yubikey.sign(slot, algorithm, &self.message, &self.pin, on_blink)?;
         if !public_key.verifies(&self.message, &signature) {
-            return Err(HostError::Card(format!("slot {slot} signed with another key than the enrolled one")));
+            return Err(HostError::Card(format!(
+                "slot {slot} signed with another key than the enrolled one"
+            )));
         }
         Ok(signature)
     }

@@ -1,4 +1,5 @@
-//! The keys a host can sign with, found once, with a working copy of each where the token makes one.
+//! The keys a host can sign with, found once, with a working copy of each where the token makes
+//! one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -49,7 +50,8 @@ impl SigningKey {
     }
 }
 
-/// Every key by name. Working copies belong to the keeper's session and serve every thread of the process.
+/// Every key by name. Working copies belong to the keeper's session and serve every thread of the
+/// process.
 #[derive(Debug, Default)]
 pub struct Catalogue(BTreeMap<String, Arc<SigningKey>>);
 
@@ -62,7 +64,8 @@ impl Catalogue {
         self.0.values().map(|key| key.describe()).collect()
     }
 
-    /// Looks for keys again; working copies of keys that are still there are kept, the others destroyed.
+    /// Looks for keys again; working copies of keys that are still there are kept, the others
+    /// destroyed.
     pub fn rescan(&mut self, token: &Token, keeper: &Session) -> Result<(), Fault> {
         let mut keys = BTreeMap::new();
         for stored in objects::stored_records(keeper)? {
@@ -92,12 +95,18 @@ fn open_key(
     copy: Option<ObjectHandle>,
 ) -> Result<Option<SigningKey>, Fault> {
     let StoredRecord { name, record, .. } = stored;
-    let Some(mechanism) = SigningMechanism::choose(record.algorithm, token.profile(), token.mechanisms()) else {
-        tracing::warn!(key = name, algorithm = %record.algorithm, "the token does not offer this key's algorithm");
+    let Some(mechanism) =
+        SigningMechanism::choose(record.algorithm, token.profile(), token.mechanisms())
+    else {
+        tracing::warn!(key = name, algorithm = %record.algorithm, "the token does not offer this \
+            key's algorithm");
         return Ok(None);
     };
     let Some(original) = objects::find_key(keeper, &record)? else {
-        tracing::warn!(key = name, "the token holds a record of this key but not exactly one key for it");
+        tracing::warn!(
+            key = name,
+            "the token holds a record of this key but not exactly one key for it"
+        );
         return Ok(None);
     };
     if !Protection::of(keeper, original)?.keeps_the_key() {
@@ -111,9 +120,12 @@ fn open_key(
     Ok(Some(SigningKey { name, mechanism, record, original, copy }))
 }
 
-/// A session copy, or none where the token refuses to make one. A copy that could leave the token condemns the token.
+/// A session copy, or none where the token refuses to make one. A copy that could leave the token
+/// condemns the token.
 pub fn make_copy(session: &Session, original: ObjectHandle) -> Result<Option<ObjectHandle>, Fault> {
-    let Ok(copy) = session.copy_object(original, &[Attribute::Token(false)]) else { return Ok(None) };
+    let Ok(copy) = session.copy_object(original, &[Attribute::Token(false)]) else {
+        return Ok(None);
+    };
     if Protection::of(session, copy)?.keeps_the_key() {
         return Ok(Some(copy));
     }
@@ -141,5 +153,7 @@ pub fn prove_that_copies_stay_inside(session: &Session, key: ObjectHandle) -> Re
 }
 
 fn copies_leak() -> Fault {
-    Fault::broken(HostError::Refused("it lets a copy of a protected key become extractable".to_owned()))
+    Fault::broken(HostError::Refused(
+        "it lets a copy of a protected key become extractable".to_owned(),
+    ))
 }

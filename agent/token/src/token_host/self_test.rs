@@ -25,7 +25,8 @@ pub enum SelfTest {
 }
 
 impl SelfTest {
-    /// Makes the key and takes the first answer as the expected one. Also proves that copies of keys stay inside.
+    /// Makes the key and takes the first answer as the expected one. Also proves that copies of
+    /// keys stay inside.
     pub fn prepare(token: &Token, keeper: &Session, signer: &mut Signer) -> Result<Self, Fault> {
         if !token.mechanisms().contains(&MechanismType::SHA256_HMAC) {
             return Ok(Self::Random);
@@ -47,7 +48,9 @@ impl SelfTest {
         if signer.sign_raw(MechanismType::SHA256_HMAC, *key, MESSAGE)? == *expected {
             return Ok(());
         }
-        Err(Fault::broken(HostError::Token("another MAC than before for the same message and key".to_owned())))
+        Err(Fault::broken(HostError::Token(
+            "another MAC than before for the same message and key".to_owned(),
+        )))
     }
 }
 

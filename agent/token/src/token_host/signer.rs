@@ -13,7 +13,8 @@ use crate::token::fault::Fault;
 use crate::token::mechanism::LONGEST_SIGNATURE;
 use crate::token::pkcs11::Token;
 
-/// One thread's session. Never shared: a second C_SignInit on a session fails while the first is under way.
+/// One thread's session. Never shared: a second C_SignInit on a session fails while the first is
+/// under way.
 #[derive(Debug)]
 pub struct Signer {
     token: Arc<Token>,
@@ -31,18 +32,30 @@ impl Signer {
         let input = key.mechanism.input(message);
         if self.token.profile().max_message.is_some_and(|longest| input.len() > longest) {
             let reason = format!("a message of {} bytes is too long for the token", input.len());
-            return Err(Fault::passing(HostError::Unsupported { algorithm: key.algorithm(), reason }));
+            return Err(Fault::passing(HostError::Unsupported {
+                algorithm: key.algorithm(),
+                reason,
+            }));
         }
         let signature = self.sign_raw(key.mechanism.kind(), key.handle(), &input)?;
         if !key.mechanism.fits(signature.len()) {
-            let what = format!("a signature of {} bytes, which {} never has", signature.len(), key.algorithm());
+            let what = format!(
+                "a signature of {} bytes, which {} never has",
+                signature.len(),
+                key.algorithm()
+            );
             return Err(Fault::broken(HostError::Token(what)));
         }
         Ok(signature)
     }
 
     /// One C_Sign over `input` as it is.
-    pub fn sign_raw(&mut self, mechanism: MechanismType, key: ObjectHandle, input: &[u8]) -> Result<Vec<u8>, Fault> {
+    pub fn sign_raw(
+        &mut self,
+        mechanism: MechanismType,
+        key: ObjectHandle,
+        input: &[u8],
+    ) -> Result<Vec<u8>, Fault> {
         let mut signature = [0; LONGEST_SIGNATURE];
         match self.token.calls().sign(&self.session, mechanism, key, input, &mut signature) {
             Ok(length) => Ok(signature[..length].to_vec()),
@@ -59,8 +72,8 @@ impl Signer {
         }
     }
 
-    /// An operation may be left under way, so the session goes whatever the error was. Where no new one can be had,
-    /// only a new process helps.
+    /// An operation may be left under way, so the session goes whatever the error was. Where no new
+    /// one can be had, only a new process helps.
     fn renew_session(&mut self, fault: Fault) -> Fault {
         match self.token.open_session() {
             Ok(session) => {
@@ -73,8 +86,14 @@ impl Signer {
 }
 
 /// Signs one request and makes the answer to it.
-pub(crate) fn sign(signer: &mut Signer, id: u64, key: &SigningKey, message: &[u8]) -> Result<FromHost, Fault> {
+pub(crate) fn sign(
+    signer: &mut Signer,
+    id: u64,
+    key: &SigningKey,
+    message: &[u8],
+) -> Result<FromHost, Fault> {
     let signature = signer.sign(key, message)?;
-    let passphrase = key.passphrase().map(|passphrase| Passphrase(Zeroizing::new(passphrase.to_owned())));
+    let passphrase =
+        key.passphrase().map(|passphrase| Passphrase(Zeroizing::new(passphrase.to_owned())));
     Ok(FromHost::Signed { id, signature, passphrase })
 }

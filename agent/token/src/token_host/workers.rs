@@ -1,4 +1,5 @@
-//! Threads that sign what takes long, each with a session of its own, and the one writer they share with the main loop.
+//! Threads that sign what takes long, each with a session of its own, and the one writer they share
+//! with the main loop.
 
 use std::io::{self, Write};
 use std::net::Shutdown;
@@ -37,7 +38,8 @@ pub(crate) struct Workers {
     orders: Option<Sender<Order>>,
     threads: Vec<JoinHandle<()>>,
     writer: Writer,
-    /// Whether MACs go to the threads too: they do where a signature is a round trip over a network.
+    /// Whether MACs go to the threads too: they do where a signature is a round trip over a
+    /// network.
     takes_macs: bool,
     gave_up: GaveUp,
 }
@@ -50,7 +52,8 @@ type Writer = Arc<Mutex<UnixStream>>;
 
 impl Workers {
     pub(crate) fn start(token: &Arc<Token>, stream: &UnixStream) -> Result<Self, HostError> {
-        let failed = |error: io::Error| HostError::Token(format!("no thread to sign with: {error}"));
+        let failed =
+            |error: io::Error| HostError::Token(format!("no thread to sign with: {error}"));
         let writer: Writer = Arc::new(Mutex::new(stream.try_clone().map_err(failed)?));
         let (orders, received) = channel();
         let received = Arc::new(Mutex::new(received));
@@ -66,7 +69,13 @@ impl Workers {
             let builder = thread::Builder::new().name(format!("signer-{number}"));
             threads.push(builder.spawn(move || worker.run()).map_err(failed)?);
         }
-        Ok(Self { orders: Some(orders), threads, writer, takes_macs: token.profile().workers > 1, gave_up })
+        Ok(Self {
+            orders: Some(orders),
+            threads,
+            writer,
+            takes_macs: token.profile().workers > 1,
+            gave_up,
+        })
     }
 
     /// Whether this algorithm is for the threads.
@@ -149,20 +158,23 @@ impl Worker {
 
     fn answer(&self, answer: &FromHost) -> Result<(), HostError> {
         let mut out = Zeroizing::new(Vec::new());
-        let sent = frame::encode(answer, &mut out).and_then(|()| Ok(locked(&self.writer).write_all(&out)?));
+        let sent = frame::encode(answer, &mut out)
+            .and_then(|()| Ok(locked(&self.writer).write_all(&out)?));
         sent.map_err(|error| HostError::Token(format!("a front that is gone: {error}")))
     }
 
     /// Tells the front, and ends the main loop by closing its connection for reading.
     fn give_up(&self, error: HostError) {
-        // Where the front is gone there is nobody left to tell, and the main loop is ending already.
+        // Where the front is gone there is nobody left to tell, and the main loop is ending
+        // already.
         let _ = self.answer(&FromHost::Broken(error.clone()));
         *locked(&self.gave_up) = Some(error);
         let _ = locked(&self.writer).shutdown(Shutdown::Both);
     }
 }
 
-/// A thread that panicked while it held the lock left no half frame: frames are written in one call.
+/// A thread that panicked while it held the lock left no half frame: frames are written in one
+/// call.
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,5 @@
-//! From a sealed vault to a token that is logged in, and back to one that nobody can open without another touch.
+//! From a sealed vault to a token that is logged in, and back to one that nobody can open without
+//! another touch.
 //!
 //! [`Prepared`] → touch → [`Unsealed`] → C_Login → work → [`Closing::finish`]. Each step can be the last one: what lies on the
 //! disk then opens with a touch (`docs/vault.md` has the list).
@@ -59,11 +60,12 @@ pub struct Closing {
 }
 
 impl Prepared {
-    /// Finds everything that a touch would be wasted without. `settings.pin` has to be a sealed one.
+    /// Finds everything that a touch would be wasted without. `settings.pin` has to be a sealed
+    /// one.
     ///
-    /// Replaces the environment and loads the module: this process must not fork any more. `in_force` is the hash of the
-    /// configuration that all this was read from, where the vault has to be sealed for it: nothing is loaded before that
-    /// is known.
+    /// Replaces the environment and loads the module: this process must not fork any more.
+    /// `in_force` is the hash of the configuration that all this was read from, where the vault has
+    /// to be sealed for it: nothing is loaded before that is known.
     pub fn new(
         settings: &TokenSettings,
         front_writes: &[PathBuf],
@@ -78,17 +80,21 @@ impl Prepared {
         if in_force.is_some_and(|sha256| sha256 != found.sealed.terms.policy_sha256) {
             let name = &settings.name;
             let reason = format!(
-                "agent.toml is another one than the vault was sealed for: countersign vault reseal {name} takes it on, with \
+                "agent.toml is another one than the vault was sealed for: countersign vault reseal \
+                 {name} takes it on, with \
                  an approval and a touch"
             );
             return Err(HostError::Refused(reason));
         }
         let serial = &found.sealed.terms.token_serial;
         let copy = TokenCopy::restore(&place, settings, &profile, serial);
-        let copy = copy.map_err(|error| HostError::refused("the token's copy could not be put back", &error))?;
+        let copy = copy.map_err(|error| {
+            HostError::refused("the token's copy could not be put back", &error)
+        })?;
         let card = choose_card(settings, &found.sealed.terms.recipients, operator)?;
         yubikey_gone(); // what was asked of it so far
-        sys::replace_environment(&settings.environment).map_err(|error| HostError::Module(error.to_string()))?;
+        sys::replace_environment(&settings.environment)
+            .map_err(|error| HostError::Module(error.to_string()))?;
         let settings = TokenSettings { serial: Some(serial.clone()), ..settings.clone() };
         let token = Token::find(&settings, profile)?;
         Ok(Self { settings, place, found, copy, record, token, card })
@@ -112,25 +118,31 @@ impl Prepared {
         let (sealed, serial) = (&self.found.sealed, self.card.yubikey.serial());
         let opened = |error| HostError::Refused(format!("the vault did not open: {error}"));
         let point = sealed.point_for(serial).map_err(opened)?;
-        let agreed = self.card.yubikey.agree(Slot::KEY_MANAGEMENT, point, &self.card.pin, on_blink)?;
+        let agreed =
+            self.card.yubikey.agree(Slot::KEY_MANAGEMENT, point, &self.card.pin, on_blink)?;
         let contents = sealed.open(serial, &agreed).map_err(opened)?;
         Ok(Unsealed { prepared: self, contents })
     }
 }
 
 impl Unsealed {
-    /// One C_Login; a second one only where the PIN was being changed when the last process ended: the new PIN, then the
-    /// old one, and no more.
+    /// One C_Login; a second one only where the PIN was being changed when the last process ended:
+    /// the new PIN, then the old one, and no more.
     ///
     /// Confines the process: from here on it has the token's files and the vault's.
     pub fn log_in(self) -> Result<(Login, Closing), HostError> {
-        let Self { prepared: Prepared { settings, place, found, copy, mut record, token, card }, contents } = self;
+        let Self {
+            prepared: Prepared { settings, place, found, copy, mut record, token, card },
+            contents,
+        } = self;
         drop(card);
         yubikey_gone();
-        copy.make().map_err(|error| HostError::refused("the token's files could not be copied", &error))?;
+        copy.make()
+            .map_err(|error| HostError::refused("the token's files could not be copied", &error))?;
         let Contents { terms, pin, previous, .. } = contents;
         let keeper = token.open_session().map_err(HostError::from)?;
-        let candidates = [Some((pin, false)), previous.filter(|_| found.is_next).map(|pin| (pin, true))];
+        let candidates =
+            [Some((pin, false)), previous.filter(|_| found.is_next).map(|pin| (pin, true))];
         let mut candidates: Vec<_> = candidates.into_iter().flatten().collect();
         candidates.reverse();
         let mut right = None;
@@ -143,14 +155,16 @@ impl Unsealed {
                 break;
             }
         }
-        let (pin, was_previous) =
-            right.ok_or_else(|| HostError::PinRefused("neither of the vault's PINs is the token's".to_owned()))?;
+        let (pin, was_previous) = right.ok_or_else(|| {
+            HostError::PinRefused("neither of the vault's PINs is the token's".to_owned())
+        })?;
         if found.is_next && !was_previous {
             place.promote().map_err(|error| HostError::refused("the sealed file", &error))?;
         }
         let limits = confined(&settings, token.profile(), &place)?;
         let token = Arc::new(token);
-        let closing = Closing { place, copy, token: Arc::clone(&token), pin, terms, _record: record };
+        let closing =
+            Closing { place, copy, token: Arc::clone(&token), pin, terms, _record: record };
         Ok((Login { token, keeper, limits }, closing))
     }
 }
@@ -161,8 +175,8 @@ impl Closing {
         profile.pin_rotation == PinRotation::Setpin
     }
 
-    /// Seals anew: with another PIN where the token can have one set, and for `other` terms where there
-    /// are such. To be called when the token is logged out.
+    /// Seals anew: with another PIN where the token can have one set, and for `other` terms where
+    /// there are such. To be called when the token is logged out.
     pub fn finish(self, other: Option<Terms>, spent: Mark) -> Result<(), HostError> {
         let Self { place, copy, token, pin, terms, .. } = self;
         let terms = other.unwrap_or(terms);
@@ -171,8 +185,8 @@ impl Closing {
     }
 }
 
-/// Seals contents whose PIN the token has, with another one where it can have one set. `once_set` runs
-/// before the new file becomes the only one. An error of sealing begins with `failed`.
+/// Seals contents whose PIN the token has, with another one where it can have one set. `once_set`
+/// runs before the new file becomes the only one. An error of sealing begins with `failed`.
 pub fn seal(
     place: &Place,
     token: &Token,
@@ -185,7 +199,9 @@ pub fn seal(
         let next = random_pin(token.profile().pin.max_length).map_err(|error| failed(&error))?;
         contents.previous = Some(std::mem::replace(&mut contents.pin, next));
     }
-    place.write_next(&contents.seal().map_err(|error| failed(&error))?).map_err(|error| failed(&error))?;
+    place
+        .write_next(&contents.seal().map_err(|error| failed(&error))?)
+        .map_err(|error| failed(&error))?;
     if let Some(previous) = &contents.previous {
         let session = token.open_writing_session().map_err(HostError::from)?;
         let set = token.calls().set_pin(&session, previous, &contents.pin);
@@ -194,7 +210,11 @@ pub fn seal(
     once_set().and_then(|()| place.promote()).map_err(|error| failed(&error))
 }
 
-fn confined(settings: &TokenSettings, profile: &Profile, place: &Place) -> Result<Limits, HostError> {
+fn confined(
+    settings: &TokenSettings,
+    profile: &Profile,
+    place: &Place,
+) -> Result<Limits, HostError> {
     let mut files = confine::token_files(profile, settings);
     files.write.push(place.directory().to_owned());
     files.write.push(crate::token::pin_attempts::directory(&settings.state_dir));

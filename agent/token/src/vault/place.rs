@@ -1,7 +1,9 @@
-//! Where a vault lies: its sealed PIN, written so that a kill at any point leaves a file that opens.
+//! Where a vault lies: its sealed PIN, written so that a kill at any point leaves a file that
+//! opens.
 //!
-//! `sealed` holds the PIN the token has. While the PIN is being changed `sealed.new` lies beside it, with the new PIN and the
-//! old one in it: whichever of the two the token has by then, one touch opens it.
+//! `sealed` holds the PIN the token has. While the PIN is being changed `sealed.new` lies beside
+//! it, with the new PIN and the old one in it: whichever of the two the token has by then, one
+//! touch opens it.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
@@ -80,7 +82,12 @@ impl Place {
     /// Writes what opens with the new PIN and the old one; on the disk when this returns.
     pub fn write_next(&self, sealed: &Sealed) -> io::Result<()> {
         let unfinished = self.directory.join(UNFINISHED);
-        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+        let mut file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&unfinished)?;
         file.write_all(&sealed.to_bytes())?;
         file.sync_all()?;
         self.rename(UNFINISHED, NEXT)
@@ -95,7 +102,8 @@ impl Place {
     pub fn keep_config(&self, text: &str) -> io::Result<()> {
         let path = self.directory.join(CONFIG);
         let new = path.with_extension("new");
-        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        let mut file =
+            File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(new, path)
@@ -115,7 +123,9 @@ impl Place {
         let path = self.directory.join(if is_next { NEXT } else { CURRENT });
         let identity = SourceIdentity::of_file(&path, &File::open(&path)?)?;
         Ok(match identity {
-            SourceIdentity::File { device, inode, size, modified_s, modified_ns, .. } if previous => {
+            SourceIdentity::File { device, inode, size, modified_s, modified_ns, .. }
+                if previous =>
+            {
                 let path = self.directory.join("previous");
                 SourceIdentity::File { path, device, inode, size, modified_s, modified_ns }
             }

@@ -1,8 +1,10 @@
-//! What a vault's PIN is sealed in: opened by any one of the PIV keys it was sealed to, and by nothing else.
+//! What a vault's PIN is sealed in: opened by any one of the PIV keys it was sealed to, and by
+//! nothing else.
 //!
-//! A random key seals the contents; for each recipient that key is sealed with what an ephemeral P-256 key and the
-//! recipient's agree on. The terms, among them the recipients, stand in the clear, are bound to every part, and are repeated
-//! inside: who can write files adds nobody, and no byte changes unseen. Keys are used once, so nonces are zero.
+//! A random key seals the contents; for each recipient that key is sealed with what an ephemeral
+//! P-256 key and the recipient's agree on. The terms, among them the recipients, stand in the
+//! clear, are bound to every part, and are repeated inside: who can write files adds nobody, and no
+//! byte changes unseen. Keys are used once, so nonces are zero.
 
 use chacha20poly1305::aead::AeadInPlace;
 use chacha20poly1305::{ChaCha20Poly1305, KeyInit, Nonce};
@@ -76,7 +78,8 @@ pub struct Contents {
     pub spent: Mark,
 }
 
-/// How far the record of spent approvals had come: what was put there before cannot be taken away unseen.
+/// How far the record of spent approvals had come: what was put there before cannot be taken away
+/// unseen.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mark {
@@ -198,11 +201,13 @@ impl Sealed {
         let terms = self.terms.bytes();
         let wrapped = decoded(&share.key)?;
         let mut key = Zeroizing::new([0; KEY]);
-        let wrapping = wrapping_key(agreed, &decoded(&share.ephemeral)?, &decoded(&recipient.public_key)?);
+        let wrapping =
+            wrapping_key(agreed, &decoded(&share.ephemeral)?, &decoded(&recipient.public_key)?);
         open_into(&wrapping, &terms, &wrapped, &mut *key)?;
         let body = decoded(&self.body)?;
         let length = body.len().checked_sub(TAG).ok_or(NotOpened::Malformed)?;
-        let mut plaintext = LockedMemory::with_capacity(length.max(1)).map_err(|_| NotOpened::Memory)?;
+        let mut plaintext =
+            LockedMemory::with_capacity(length.max(1)).map_err(|_| NotOpened::Memory)?;
         open_into(&key, &bound_to(&terms, &self.shares), &body, &mut plaintext.spare()[..length])?;
         plaintext.advance(length);
         self.read(plaintext.as_bytes())
@@ -220,7 +225,11 @@ impl Sealed {
     }
 
     fn place_of(&self, serial: u32) -> Result<usize, NotOpened> {
-        self.terms.recipients.iter().position(|one| one.serial == serial).ok_or(NotOpened::NoRecipient)
+        self.terms
+            .recipients
+            .iter()
+            .position(|one| one.serial == serial)
+            .ok_or(NotOpened::NoRecipient)
     }
 }
 
@@ -251,14 +260,18 @@ impl SealedApprover {
             name: approver.name.clone(),
             public_key: approver.key.to_openssh().ok()?,
             attestation: attested.map(|attested| attested.chain().to_owned()),
-            attestation_root: attested.and_then(|attested| attested.other_root()).map(str::to_owned),
+            attestation_root: attested
+                .and_then(|attested| attested.other_root())
+                .map(str::to_owned),
         })
     }
 
     fn as_approver(&self) -> Option<Approver> {
         let touch = match &self.attestation {
             None => Touch::InSignature,
-            Some(chain) => Touch::Attested(Box::new(AttestedKey::prove(chain, self.attestation_root.as_deref()).ok()?)),
+            Some(chain) => Touch::Attested(Box::new(
+                AttestedKey::prove(chain, self.attestation_root.as_deref()).ok()?,
+            )),
         };
         let key = ssh_key::PublicKey::from_openssh(&self.public_key).ok()?;
         // One approval is enough here, so that it does not matter whose other keys there are.
@@ -310,8 +323,17 @@ fn cipher(key: &[u8; KEY]) -> ChaCha20Poly1305 {
 }
 
 /// `out` is as long as what is inside.
-fn open_into(key: &[u8; KEY], bound: &[u8], sealed: &[u8], out: &mut [u8]) -> Result<(), NotOpened> {
-    let length = sealed.len().checked_sub(TAG).filter(|length| *length == out.len()).ok_or(NotOpened::Malformed)?;
+fn open_into(
+    key: &[u8; KEY],
+    bound: &[u8],
+    sealed: &[u8],
+    out: &mut [u8],
+) -> Result<(), NotOpened> {
+    let length = sealed
+        .len()
+        .checked_sub(TAG)
+        .filter(|length| *length == out.len())
+        .ok_or(NotOpened::Malformed)?;
     let (text, tag) = sealed.split_at(length);
     let tag: [u8; TAG] = tag.try_into().map_err(|_| NotOpened::Malformed)?;
     out.copy_from_slice(text);
@@ -322,7 +344,8 @@ fn open_into(key: &[u8; KEY], bound: &[u8], sealed: &[u8], out: &mut [u8]) -> Re
 fn pin_of(bytes: &[u8]) -> Result<(LockedMemory, &[u8]), NotOpened> {
     let (length, rest) = bytes.split_first().ok_or(NotOpened::Malformed)?;
     let (pin, rest) = rest.split_at_checked((*length).into()).ok_or(NotOpened::Malformed)?;
-    let mut memory = LockedMemory::with_capacity(pin.len().max(1)).map_err(|_| NotOpened::Memory)?;
+    let mut memory =
+        LockedMemory::with_capacity(pin.len().max(1)).map_err(|_| NotOpened::Memory)?;
     if memory.append(pin) { Ok((memory, rest)) } else { Err(NotOpened::Memory) }
 }
 

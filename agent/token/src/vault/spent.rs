@@ -1,7 +1,8 @@
-//! The vault's own record of spent approvals: what was signed for once is never signed for again, and a day's limits are
-//! counted whatever the front counts.
+//! The vault's own record of spent approvals: what was signed for once is never signed for again,
+//! and a day's limits are counted whatever the front counts.
 //!
-//! One JSON object a line, on the disk before the token is logged in to. How far it had come stands sealed beside the PIN.
+//! One JSON object a line, on the disk before the token is logged in to. How far it had come stands
+//! sealed beside the PIN.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -48,7 +49,9 @@ pub enum NotSpent {
     Limit { window: String, cap: String },
     #[error("the vault's record of spent approvals cannot be kept")]
     Io(#[from] io::Error),
-    #[error("the vault's record of spent approvals is older than the vault: a copy was put in its place")]
+    #[error(
+        "the vault's record of spent approvals is older than the vault: a copy was put in its place"
+    )]
     RolledBack,
 }
 
@@ -63,7 +66,10 @@ impl Spent {
         let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         text.truncate(whole);
         let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-        let entries = lines.map(serde_json::from_slice).collect::<Result<_, _>>().map_err(|_| NotSpent::Damaged)?;
+        let entries = lines
+            .map(serde_json::from_slice)
+            .collect::<Result<_, _>>()
+            .map_err(|_| NotSpent::Damaged)?;
         Ok(Self { path, text, entries })
     }
 
@@ -78,19 +84,28 @@ impl Spent {
         mark(&self.text)
     }
 
-    /// Whether this may be signed for. A clock that was set back brings nothing back: what is later than now counts.
+    /// Whether this may be signed for. A clock that was set back brings nothing back: what is later
+    /// than now counts.
     pub fn admit(&self, entry: &Entry) -> Result<(), NotSpent> {
-        let same = |one: &&Entry| one.request_id == entry.request_id || one.statement_sha256 == entry.statement_sha256;
+        let same = |one: &&Entry| {
+            one.request_id == entry.request_id || one.statement_sha256 == entry.statement_sha256
+        };
         if self.entries.iter().any(|one| same(&one)) {
             return Err(NotSpent::Again);
         }
         let since = entry.at_ms.saturating_sub(DAY_MS);
         for spend in &entry.spends {
-            let counted = self.entries.iter().filter(|one| one.at_ms > since).flat_map(|one| &one.spends);
+            let counted =
+                self.entries.iter().filter(|one| one.at_ms > since).flat_map(|one| &one.spends);
             let counted = counted.filter(|one| one.window == spend.window);
-            let total = counted.map(|one| one.amount).try_fold(spend.amount, |sum, next| sum.checked_add(next));
+            let total = counted
+                .map(|one| one.amount)
+                .try_fold(spend.amount, |sum, next| sum.checked_add(next));
             if total.is_none_or(|total| total > spend.cap) {
-                return Err(NotSpent::Limit { window: spend.window.clone(), cap: spend.cap.to_string() });
+                return Err(NotSpent::Limit {
+                    window: spend.window.clone(),
+                    cap: spend.cap.to_string(),
+                });
             }
         }
         Ok(())
@@ -101,7 +116,12 @@ impl Spent {
         self.admit(&entry)?;
         let mut line = serde_json::to_vec(&entry).map_err(io::Error::from)?;
         line.push(b'\n');
-        let mut file = File::options().write(true).create(true).truncate(false).mode(0o600).open(&self.path)?;
+        let mut file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&self.path)?;
         file.set_len(self.text.len() as u64)?;
         io::Seek::seek(&mut file, io::SeekFrom::End(0))?;
         file.write_all(&line)?;
@@ -127,7 +147,8 @@ mod tests {
 
     fn entry(id: &str, at_ms: u64, amount: &str) -> Entry {
         let parsed = |text| Amount::parse(text).expect("an amount");
-        let spend = Spend { window: "transfer/BTC".to_owned(), amount: parsed(amount), cap: parsed("2") };
+        let spend =
+            Spend { window: "transfer/BTC".to_owned(), amount: parsed(amount), cap: parsed("2") };
         let statement_sha256 = format!("of {id}");
         Entry { at_ms, request_id: id.to_owned(), statement_sha256, spends: vec![spend] }
     }
@@ -150,7 +171,10 @@ mod tests {
         assert!(matches!(spent.add(renamed), Err(NotSpent::Again)));
         assert!(matches!(spent.add(entry("c", now + HOUR, "0.6")), Err(NotSpent::Limit { .. })));
         // A clock that was set back.
-        assert!(matches!(spent.add(entry("c", now - 50 * HOUR, "0.6")), Err(NotSpent::Limit { .. })));
+        assert!(matches!(
+            spent.add(entry("c", now - 50 * HOUR, "0.6")),
+            Err(NotSpent::Limit { .. })
+        ));
         spent.add(entry("c", now + HOUR, "0.5")).expect("exactly the limit");
         spent.add(entry("d", now + 25 * HOUR, "1.5")).expect("the next day");
     }

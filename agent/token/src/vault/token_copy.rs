@@ -1,5 +1,6 @@
-//! A copy of a software token's files for as long as it is logged in to: SoftHSM rewrites them in place at C_Login and at
-//! C_SetPIN, and a process that is killed there leaves them cut short. Whatever is left, the copy is whole.
+//! A copy of a software token's files for as long as it is logged in to: SoftHSM rewrites them in
+//! place at C_Login and at C_SetPIN, and a process that is killed there leaves them cut short.
+//! Whatever is left, the copy is whole.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -24,18 +25,24 @@ pub(super) struct TokenCopy {
 }
 
 impl TokenCopy {
-    /// Puts the token back where the last process left its copy, that is, did not come to its end. To be called before
-    /// the module is loaded.
+    /// Puts the token back where the last process left its copy, that is, did not come to its end.
+    /// To be called before the module is loaded.
     pub(super) fn restore(
         place: &Place,
         settings: &TokenSettings,
         profile: &Profile,
         serial: &str,
     ) -> io::Result<Self> {
-        let this = Self { place: place.directory().to_owned(), token: directory_of(settings, profile, serial) };
+        let this = Self {
+            place: place.directory().to_owned(),
+            token: directory_of(settings, profile, serial),
+        };
         let (whole, Some(token)) = (this.place.join(WHOLE), &this.token) else { return Ok(this) };
         if whole.exists() {
-            tracing::warn!(token = settings.name, "the vault's last process was cut off: its token is put back");
+            tracing::warn!(
+                token = settings.name,
+                "the vault's last process was cut off: its token is put back"
+            );
             replace_files(&whole, token)?;
             this.discard()?;
         }
@@ -81,8 +88,10 @@ fn directory_of(settings: &TokenSettings, profile: &Profile, serial: &str) -> Op
         return None;
     }
     let candidates = confine::token_files(profile, settings).write;
-    let entries = candidates.iter().filter_map(|directory| fs::read_dir(directory).ok()).flatten().flatten();
-    let mut directories = entries.map(|entry| entry.path()).filter(|path| path.join("token.object").is_file());
+    let entries =
+        candidates.iter().filter_map(|directory| fs::read_dir(directory).ok()).flatten().flatten();
+    let mut directories =
+        entries.map(|entry| entry.path()).filter(|path| path.join("token.object").is_file());
     directories.find(|path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy().replace('-', "");
         name.ends_with(serial)
@@ -101,7 +110,8 @@ fn copy_files(from: &Path, to: &Path) -> io::Result<()> {
     File::open(to)?.sync_all()
 }
 
-/// Makes `to` hold the files of `from` and no others, each whole at any moment; done again after a kill it ends the same.
+/// Makes `to` hold the files of `from` and no others, each whole at any moment; done again after a
+/// kill it ends the same.
 fn replace_files(from: &Path, to: &Path) -> io::Result<()> {
     const UNFINISHED_FILE: &str = ".countersign.tmp";
     for entry in fs::read_dir(from)? {

@@ -35,7 +35,10 @@ pub(super) fn choose_card(
     for unsealer in &sealed.by {
         let serial = unsealer.yubikey_serial()?;
         if !recipients.iter().any(|recipient| recipient.serial == serial) {
-            missing.push(format!("{} is none of its recipients: countersign vault add", unsealer.name));
+            missing.push(format!(
+                "{} is none of its recipients: countersign vault add",
+                unsealer.name
+            ));
             continue;
         }
         let yubikey = YubiKey::new(serial);
@@ -53,16 +56,23 @@ pub(super) fn choose_card(
 pub fn identity(settings: &TokenSettings) -> Result<SourceIdentity, HostError> {
     let place = Place::of(&settings.state_dir, &settings.name);
     let found = place.read().map_err(unread)?;
-    place.identity(found.is_next, false).map_err(|error| HostError::refused("the sealed file", &error))
+    place
+        .identity(found.is_next, false)
+        .map_err(|error| HostError::refused("the sealed file", &error))
 }
 
 /// The PIN of a token that stays open, by a touch; it stays what it is.
-pub fn unsealed_pin(settings: &TokenSettings, operator: Option<&Terminal<'_>>) -> Result<LockedMemory, HostError> {
+pub fn unsealed_pin(
+    settings: &TokenSettings,
+    operator: Option<&Terminal<'_>>,
+) -> Result<LockedMemory, HostError> {
     let found = Place::of(&settings.state_dir, &settings.name).read().map_err(unread)?;
     if found.is_next {
         let name = &settings.name;
-        let reason =
-            format!("the PIN of {name} was being changed: countersign vault rotate {name} brings that to its end");
+        let reason = format!(
+            "the PIN of {name} was being changed: countersign vault rotate {name} brings that to \
+             its end"
+        );
         return Err(HostError::Refused(reason));
     }
     let card = choose_card(settings, &found.sealed.terms.recipients, operator)?;
@@ -78,7 +88,10 @@ pub fn unsealed_pin(settings: &TokenSettings, operator: Option<&Terminal<'_>>) -
 }
 
 /// The PIN of a YubiKey, if an attempt is left for it.
-pub fn card_pin(settings: &TokenSettings, operator: Option<&Terminal<'_>>) -> Result<Arc<CardPin>, HostError> {
+pub fn card_pin(
+    settings: &TokenSettings,
+    operator: Option<&Terminal<'_>>,
+) -> Result<Arc<CardPin>, HostError> {
     let unavailable = |error: PinError| HostError::PinUnavailable(error.to_string());
     let source = OpenSource::open(settings).map_err(unavailable)?;
     yubikey::pin::may_be_tried(&settings.state_dir, &settings.name, &source.identity())?;

@@ -1,4 +1,5 @@
-//! The commands of the PIV applet that are used, and the answers to them (NIST SP 800-73-4, and Yubico's own).
+//! The commands of the PIV applet that are used, and the answers to them (NIST SP 800-73-4, and
+//! Yubico's own).
 
 use countersign_base::messages::yubikey::Slot;
 use zeroize::Zeroizing;
@@ -71,7 +72,8 @@ impl Command {
         Self::new(0xcb, 0x3f, 0xff, &PROTECTED_DATA)
     }
 
-    /// `None` for a PIN of another length than 1 to 8: an empty one would only ask, and a longer one is none.
+    /// `None` for a PIN of another length than 1 to 8: an empty one would only ask, and a longer
+    /// one is none.
     pub(crate) fn verify(pin: &[u8]) -> Option<Self> {
         if !(1..=LONGEST_PIN).contains(&pin.len()) {
             return None;
@@ -129,7 +131,8 @@ fn wrap(tag: u8, value: &[u8]) -> Vec<u8> {
     field
 }
 
-/// The value of the first field with this tag of one byte; `None` where there is none, or the fields make no sense.
+/// The value of the first field with this tag of one byte; `None` where there is none, or the
+/// fields make no sense.
 pub(crate) fn find(mut fields: &[u8], wanted: u8) -> Option<&[u8]> {
     while let [tag, rest @ ..] = fields {
         let (length, rest) = match rest {
@@ -158,9 +161,14 @@ mod tests {
             let fields = [wrap(0x81, b"other"), wrap(0x82, &value)].concat();
             assert_eq!(find(&fields, 0x82), Some(&value[..]), "{length}");
             assert_eq!(find(&fields, 0x83), None);
-            assert_eq!(find(&fields[..fields.len() - usize::from(length > 0)], 0x82).is_some(), length == 0);
+            assert_eq!(
+                find(&fields[..fields.len() - usize::from(length > 0)], 0x82).is_some(),
+                length == 0
+            );
         }
-        for nonsense in [&[0x82][..], &[0x82, 0x80], &[0x82, 0x81], &[0x82, 0x83, 0, 0, 1, 7], &[0x82, 5, 1]] {
+        for nonsense in
+            [&[0x82][..], &[0x82, 0x80], &[0x82, 0x81], &[0x82, 0x83, 0, 0, 1, 7], &[0x82, 5, 1]]
+        {
             assert_eq!(find(nonsense, 0x82), None, "{nonsense:?}");
         }
     }

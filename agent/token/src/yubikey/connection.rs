@@ -1,7 +1,8 @@
 //! A connection to one YubiKey, in one transaction, on a thread of its own.
 //!
-//! pcscd's client waits for ever where another program is in a transaction, and nothing but the end of that ends the wait.
-//! So an operation is done on a thread that can be left behind; it touches nothing once it was given up.
+//! pcscd's client waits for ever where another program is in a transaction, and nothing but the end
+//! of that ends the wait. So an operation is done on a thread that can be left behind; it touches
+//! nothing once it was given up.
 
 use std::ffi::CString;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +12,9 @@ use std::thread;
 use std::time::Duration;
 
 use countersign_base::messages::yubikey::{BUSY_DEADLINE, Slot};
-use pcsc::{Card, Context, Disposition, Protocols, ReaderState, Scope, ShareMode, State, Transaction};
+use pcsc::{
+    Card, Context, Disposition, Protocols, ReaderState, Scope, ShareMode, State, Transaction,
+};
 use zeroize::Zeroizing;
 
 use super::apdu::{Answered, Command, MANAGEMENT_KEY, find};
@@ -64,7 +67,9 @@ pub(crate) fn with<R: Send + 'static>(
     let (result, received) = channel();
     let operation = Operation { yubikey: Arc::clone(yubikey), phase: Arc::clone(&phase), result };
     let thread = thread::Builder::new().name("yubikey".to_owned());
-    thread.spawn(move || operation.run(work)).map_err(|_| CardError::Pcsc(pcsc::Error::NoMemory))?;
+    thread
+        .spawn(move || operation.run(work))
+        .map_err(|_| CardError::Pcsc(pcsc::Error::NoMemory))?;
     if let Ok(result) = received.recv_timeout(BUSY_DEADLINE) {
         return result;
     }
@@ -135,16 +140,19 @@ impl<R> Operation<R> {
         let mut last = CardError::Reset;
         for _ in 0..CONNECTS {
             let events = events(context, reader)?;
-            let connected = context.connect(reader, ShareMode::Shared, Protocols::ANY).map_err(CardError::from);
+            let connected =
+                context.connect(reader, ShareMode::Shared, Protocols::ANY).map_err(CardError::from);
             let looked = connected.and_then(|mut card| {
                 let looked = self.look_at(&mut card, work);
                 leave(card);
                 looked
             });
             match looked {
-                // Before anything was done with it: what another program resets is there again, and in the middle of that
-                // it is there without power.
-                Err(error @ (CardError::Reset | CardError::Unplugged)) if work.is_some() => last = error,
+                // Before anything was done with it: what another program resets is there again, and
+                // in the middle of that it is there without power.
+                Err(error @ (CardError::Reset | CardError::Unplugged)) if work.is_some() => {
+                    last = error
+                }
                 Ok(Look::Done(result)) => {
                     *self.yubikey.place() = Some(Place { reader: reader.clone(), events });
                     return Ok(Look::Done(result));
@@ -193,12 +201,13 @@ enum Look<R> {
 
 impl<'card> Open<'card> {
     fn begin(card: &'card mut Card) -> Result<Self, CardError> {
-        // A card that is only now powered up, after another program reset it, may have no protocol yet, over which
-        // `transmit` panics.
+        // A card that is only now powered up, after another program reset it, may have no protocol
+        // yet, over which `transmit` panics.
         if card.status2_owned()?.protocol2().is_none() {
             return Err(CardError::Reset);
         }
-        let mut open = Self { transaction: card.transaction()?, facts: Facts { serial: 0, firmware: [0; 3] } };
+        let mut open =
+            Self { transaction: card.transaction()?, facts: Facts { serial: 0, firmware: [0; 3] } };
         open.select()?;
         let firmware = open.expect("its version", &Command::version())?;
         let serial = open.expect("its serial", &Command::serial())?;
@@ -219,11 +228,14 @@ impl<'card> Open<'card> {
         self.facts
     }
 
-    /// What a slot holds; nothing where it is empty. A kind of key that is not used is nonsense here.
+    /// What a slot holds; nothing where it is empty. A kind of key that is not used is nonsense
+    /// here.
     pub(crate) fn slot_key(&self, slot: Slot) -> Result<Option<SlotKey>, CardError> {
         let Answered { status, data } = self.command(&Command::metadata(slot.number()))?;
         match status {
-            VERIFIED => SlotKey::parse(slot, &data).map(Some).ok_or(CardError::Nonsense("a key that is used here")),
+            VERIFIED => SlotKey::parse(slot, &data)
+                .map(Some)
+                .ok_or(CardError::Nonsense("a key that is used here")),
             status if NO_KEY.contains(&status) => Ok(None),
             status => Err(CardError::Status { doing: "GET METADATA", status }),
         }
@@ -239,8 +251,11 @@ impl<'card> Open<'card> {
 
     /// With the PIN verified.
     pub(crate) fn management_key(&self) -> Result<ManagementKey, CardError> {
-        let metadata = self.expect("its management key's metadata", &Command::metadata(MANAGEMENT_KEY))?;
-        let Some(&[algorithm]) = find(&metadata, 0x01) else { return Err(CardError::Nonsense("a management key")) };
+        let metadata =
+            self.expect("its management key's metadata", &Command::metadata(MANAGEMENT_KEY))?;
+        let Some(&[algorithm]) = find(&metadata, 0x01) else {
+            return Err(CardError::Nonsense("a management key"));
+        };
         let Answered { status, data } = self.command(&Command::protected_data())?;
         let kept = || find(find(find(&data, 0x53)?, 0x88)?, 0x89);
         let protected = if status == VERIFIED { kept() } else { None };
@@ -252,18 +267,24 @@ impl<'card> Open<'card> {
     }
 
     pub(crate) fn attest(&self, slot: Slot) -> Result<Vec<u8>, CardError> {
-        self.expect("the attestation of a key that was made in it", &Command::attest(slot)).map(|data| data.to_vec())
+        self.expect("the attestation of a key that was made in it", &Command::attest(slot))
+            .map(|data| data.to_vec())
     }
 
     pub(crate) fn attestation_certificate(&self) -> Result<Vec<u8>, CardError> {
-        let object = self.expect("its attestation certificate", &Command::attestation_certificate())?;
+        let object =
+            self.expect("its attestation certificate", &Command::attestation_certificate())?;
         // An object of the value, which holds the certificate, its encoding and a check.
         let certificate = find(&object, 0x53).and_then(|object| find(object, 0x70));
         certificate.map(<[u8]>::to_vec).ok_or(CardError::Nonsense("an attestation certificate"))
     }
 
     /// The data of an answer without error.
-    pub(crate) fn expect(&self, doing: &'static str, command: &Command) -> Result<Zeroizing<Vec<u8>>, CardError> {
+    pub(crate) fn expect(
+        &self,
+        doing: &'static str,
+        command: &Command,
+    ) -> Result<Zeroizing<Vec<u8>>, CardError> {
         match self.command(command)? {
             Answered { status: VERIFIED, data } => Ok(data),
             Answered { status, .. } => Err(CardError::Status { doing, status }),
@@ -279,9 +300,12 @@ impl<'card> Open<'card> {
             }
             answer = self.transmit(&piece)?;
         }
-        let mut data = Zeroizing::new(Vec::with_capacity(LONGEST_JOINED)); // never moved: it may be a secret
+        // never moved: it may be a secret
+        let mut data = Zeroizing::new(Vec::with_capacity(LONGEST_JOINED));
         data.extend_from_slice(&answer.data);
-        while answer.status.to_be_bytes()[0] == MORE && data.len() + LONGEST_ANSWER <= LONGEST_JOINED {
+        while answer.status.to_be_bytes()[0] == MORE
+            && data.len() + LONGEST_ANSWER <= LONGEST_JOINED
+        {
             answer = self.transmit(&GET_RESPONSE)?;
             data.extend_from_slice(&answer.data);
         }
@@ -305,7 +329,8 @@ impl<'card> Open<'card> {
 /// True where no card came or went in the reader that held it since.
 pub(crate) fn is_where_it_was(yubikey: &Shared) -> bool {
     let Some(place) = yubikey.place().clone() else { return false };
-    let counted = Context::establish(Scope::System).and_then(|context| events(&context, &place.reader));
+    let counted =
+        Context::establish(Scope::System).and_then(|context| events(&context, &place.reader));
     counted.is_ok_and(|counted| counted == place.events)
 }
 
@@ -314,10 +339,15 @@ fn events(context: &Context, reader: &CString) -> Result<u32, pcsc::Error> {
     let mut states = [ReaderState::new(reader.clone(), State::UNAWARE)];
     context.get_status_change(Duration::ZERO, &mut states)?;
     let [state] = &states;
-    if state.event_state().contains(State::PRESENT) { Ok(state.event_count()) } else { Err(pcsc::Error::NoSmartcard) }
+    if state.event_state().contains(State::PRESENT) {
+        Ok(state.event_count())
+    } else {
+        Err(pcsc::Error::NoSmartcard)
+    }
 }
 
-/// Ends a connection without a reset, which would take the YubiKey from other programs in the middle of their work.
+/// Ends a connection without a reset, which would take the YubiKey from other programs in the
+/// middle of their work.
 fn leave(card: Card) {
     // One that cannot be left is gone, or is reset when it is dropped.
     let _ = card.disconnect(Disposition::LeaveCard);

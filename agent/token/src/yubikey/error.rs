@@ -15,9 +15,14 @@ pub enum CardError {
     Busy(String),
     #[error("firmware {}.{}.{} is too old: 5.3 or later is needed", .0[0], .0[1], .0[2])]
     Firmware([u8; 3]),
-    #[error("the YubiKey is held by another program; close it (gpg, a browser, ykman) and ask again")]
+    #[error(
+        "the YubiKey is held by another program; close it (gpg, a browser, ykman) and ask again"
+    )]
     Held,
-    #[error("a message of {bytes} bytes is too long for an Ed25519 key of a YubiKey, which takes {longest}")]
+    #[error(
+        "a message of {bytes} bytes is too long for an Ed25519 key of a YubiKey, which takes \
+         {longest}"
+    )]
     MessageTooLong { bytes: usize, longest: usize },
     #[error("slot {0} holds no key")]
     NoKey(Slot),
@@ -33,7 +38,9 @@ pub enum CardError {
     OtherKey { slot: Slot, algorithm: Algorithm },
     #[error("the PIN was refused before and is not tried again: {0}")]
     PinBlocked(String),
-    #[error("the YubiKey has locked its PIN: set a new one with the PUK (ykman piv access unblock-pin)")]
+    #[error(
+        "the YubiKey has locked its PIN: set a new one with the PUK (ykman piv access unblock-pin)"
+    )]
     PinLocked,
     #[error("the YubiKey refused the PIN; {left} left before it locks; it is not tried again")]
     PinWrong { left: Tries },
@@ -43,9 +50,13 @@ pub enum CardError {
     Reset,
     #[error("the YubiKey answered {status:04x} to {doing}")]
     Status { doing: &'static str, status: u16 },
-    #[error("nobody touched the YubiKey within {} s; ask again, and touch it while it blinks", .waited.as_secs_f32().round())]
+    #[error("nobody touched the YubiKey within {} s; ask again, and touch it while it \
+             blinks", .waited.as_secs_f32().round())]
     TouchTooLate { waited: Duration },
-    #[error("slot {slot} does not need a touch for each signature (touch policy {touch}, not always): it is not used")]
+    #[error(
+        "slot {slot} does not need a touch for each signature (touch policy {touch}, not always): \
+         it is not used"
+    )]
     TouchUnproven { slot: Slot, touch: TouchPolicy },
     #[error("the YubiKey was unplugged; plug it in and ask again")]
     Unplugged,
@@ -65,7 +76,10 @@ impl std::fmt::Display for Tries {
 fn others(found: &[u32]) -> String {
     match found {
         [] => String::new(),
-        found => format!("; there is {}", found.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")),
+        found => format!(
+            "; there is {}",
+            found.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
+        ),
     }
 }
 
@@ -74,7 +88,9 @@ impl From<pcsc::Error> for CardError {
         use pcsc::Error as Pcsc;
         match error {
             // A pcscd that ends while it is asked leaves one of these.
-            Pcsc::CommError | Pcsc::InvalidHandle | Pcsc::NoService | Pcsc::ServiceStopped => Self::NoService,
+            Pcsc::CommError | Pcsc::InvalidHandle | Pcsc::NoService | Pcsc::ServiceStopped => {
+                Self::NoService
+            }
             Pcsc::NoReadersAvailable
             | Pcsc::NoSmartcard
             | Pcsc::NotTransacted
@@ -113,7 +129,10 @@ mod tests {
         let absent = CardError::NoSuchYubiKey { wanted: 7, found: vec![1, 2] };
         assert_eq!(absent.to_string(), "no YubiKey with serial 7 is plugged in; there is 1, 2");
         let wrong = CardError::PinWrong { left: Tries(1) };
-        assert_eq!(wrong.to_string(), "the YubiKey refused the PIN; 1 try left before it locks; it is not tried again");
+        assert_eq!(
+            wrong.to_string(),
+            "the YubiKey refused the PIN; 1 try left before it locks; it is not tried again"
+        );
         let late = CardError::TouchTooLate { waited: Duration::from_millis(15_020) };
         assert!(late.to_string().contains("within 15 s"), "{late}");
     }

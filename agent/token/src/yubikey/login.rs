@@ -27,10 +27,15 @@ pub(crate) struct CardLogin {
     pub(crate) limits: Limits,
 }
 
-/// Finds the YubiKey, reads its PIN, verifies it at most once, and gives up what it took to get there.
+/// Finds the YubiKey, reads its PIN, verifies it at most once, and gives up what it took to get
+/// there.
 ///
-/// The YubiKey is looked for before anybody is asked for a PIN, and the record of attempts is looked at before that.
-pub(crate) fn log_in(settings: &TokenSettings, operator: Option<&Terminal<'_>>) -> Result<CardLogin, HostError> {
+/// The YubiKey is looked for before anybody is asked for a PIN, and the record of attempts is
+/// looked at before that.
+pub(crate) fn log_in(
+    settings: &TokenSettings,
+    operator: Option<&Terminal<'_>>,
+) -> Result<CardLogin, HostError> {
     let profile = settings.checked_profile()?;
     let unavailable = |error: PinError| HostError::PinUnavailable(error.to_string());
     let serial = settings.yubikey_serial()?;
@@ -40,10 +45,14 @@ pub(crate) fn log_in(settings: &TokenSettings, operator: Option<&Terminal<'_>>) 
     let facts = yubikey.facts()?;
     let pin = source.read(&settings.name, operator).map_err(unavailable)?;
     if !(profile.pin.min_length..=profile.pin.max_length).contains(&pin.bytes.as_bytes().len()) {
-        return Err(HostError::PinUnavailable(format!("{} takes {}", profile.title, profile.pin.form)));
+        return Err(HostError::PinUnavailable(format!(
+            "{} takes {}",
+            profile.title, profile.pin.form
+        )));
     }
     alone();
-    sys::replace_environment(&settings.environment).map_err(|error| HostError::Module(error.to_string()))?;
+    sys::replace_environment(&settings.environment)
+        .map_err(|error| HostError::Module(error.to_string()))?;
     let pin = Arc::new(CardPin::new(pin, &settings.state_dir, &settings.name));
     yubikey.check_pin(&pin)?;
     let records = YubiKeyRecords::open(settings, serial)?;
@@ -52,8 +61,9 @@ pub(crate) fn log_in(settings: &TokenSettings, operator: Option<&Terminal<'_>>) 
     Ok(CardLogin { yubikey, facts, pin, records, limits })
 }
 
-/// Waits until the threads of finished operations are gone: one that runs keeps what this process is about to give up. One
-/// that waits for another program may stay, and is then found where it matters.
+/// Waits until the threads of finished operations are gone: one that runs keeps what this process
+/// is about to give up. One that waits for another program may stay, and is then found where it
+/// matters.
 pub(crate) fn alone() {
     const LONGEST: Duration = Duration::from_secs(1);
     const LOOK_AGAIN: Duration = Duration::from_millis(1);
@@ -68,8 +78,12 @@ fn confined(settings: &TokenSettings, profile: &Profile) -> Result<Limits, HostE
     let mut files = confine::token_files(profile, settings);
     files.write.push(pin_try::directory(&settings.state_dir));
     files.write.push(yubikey_keys::directory(settings));
-    confine::enter(settings.confinement, Some(&files), Calls::Host(profile.reach)).map_err(|error| {
-        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-        HostError::Refused(format!("{error}{cause}"))
-    })
+    confine::enter(settings.confinement, Some(&files), Calls::Host(profile.reach)).map_err(
+        |error| {
+            let cause = std::error::Error::source(&error)
+                .map(|cause| format!(": {cause}"))
+                .unwrap_or_default();
+            HostError::Refused(format!("{error}{cause}"))
+        },
+    )
 }

@@ -10,7 +10,9 @@ use countersign_base::messages::yubikey::Slot;
 use countersign_base::system::sys::LockedMemory;
 use countersign_base::system::terminal::{Echo, Terminal};
 use countersign_base::trusted_path::{self, Exposure};
-use countersign_core::attestation::{self, Attestation, Chain, PinPolicy as Attested, Roots, TouchPolicy as Touch};
+use countersign_core::attestation::{
+    self, Attestation, Chain, PinPolicy as Attested, Roots, TouchPolicy as Touch,
+};
 use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 use yubikey::piv::{self, AlgorithmId, SlotId};
 use yubikey::{MgmAlgorithmId, MgmKey, PinPolicy, TouchPolicy};
@@ -23,12 +25,18 @@ const LONGEST_ROOTS: u64 = 64 * 1024;
 const LONGEST_MANAGEMENT_KEY: usize = 64;
 
 /// What the YubiKey says of the key in a slot, verified, and the certificates as PEM.
-pub fn attest(yubikey: &YubiKey, serial: u32, slot: Slot, roots: &Roots) -> Result<(Attestation, String), EnrolError> {
+pub fn attest(
+    yubikey: &YubiKey,
+    serial: u32,
+    slot: Slot,
+    roots: &Roots,
+) -> Result<(Attestation, String), EnrolError> {
     let unproven = |reason: String| EnrolError::TouchUnproven { slot: slot.to_string(), reason };
     let shown = yubikey.attest(slot).map_err(|error| unproven(error.to_string()))?;
     let certificates = [&shown.certificate[..], &shown.intermediate[..]];
     let chain = Chain::from_der(certificates).map_err(|error| unproven(error.to_string()))?;
-    let attested = attestation::verify(&chain, roots).map_err(|error| unproven(error.to_string()))?;
+    let attested =
+        attestation::verify(&chain, roots).map_err(|error| unproven(error.to_string()))?;
     let held = yubikey.keys(vec![slot]).map_err(HostError::from)?.pop();
     let held = held.and_then(|key| key.public_key.to_der());
     let fault = if attested.serial != serial || attested.slot != slot.number() {
@@ -58,7 +66,10 @@ pub fn make_unsealing_key(yubikey: &YubiKey, pin: &Arc<CardPin>) -> Result<(), E
 pub fn roots(settings: &TokenSettings) -> Result<Roots, EnrolError> {
     let Some(path) = &settings.attestation_root else { return Ok(Roots::yubico()) };
     let refused = |error: &dyn std::fmt::Display| {
-        EnrolError::Host(HostError::Refused(format!("attestation_root {}: {error}", path.display())))
+        EnrolError::Host(HostError::Refused(format!(
+            "attestation_root {}: {error}",
+            path.display()
+        )))
     };
     let file = trusted_path::open(path, Exposure::Public).map_err(|error| refused(&error))?;
     let mut text = String::new();
@@ -68,18 +79,29 @@ pub fn roots(settings: &TokenSettings) -> Result<Roots, EnrolError> {
 
 fn pem(der: &[u8]) -> String {
     let lines = BASE64.encode(der);
-    let lines: Vec<_> = lines.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line).into_owned()).collect();
+    let lines: Vec<_> = lines
+        .as_bytes()
+        .chunks(64)
+        .map(|line| String::from_utf8_lossy(line).into_owned())
+        .collect();
     format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
 }
 
-/// The management key: that of the factory, the one that the YubiKey keeps behind its PIN, or one that is asked for.
-pub(crate) fn management_key(found: ManagementKey, terminal: Option<&Terminal<'_>>) -> Result<MgmKey, EnrolError> {
-    let wrong = || EnrolError::Input("the management key is not one of the YubiKey's kind".to_owned());
+/// The management key: that of the factory, the one that the YubiKey keeps behind its PIN, or one
+/// that is asked for.
+pub(crate) fn management_key(
+    found: ManagementKey,
+    terminal: Option<&Terminal<'_>>,
+) -> Result<MgmKey, EnrolError> {
+    let wrong =
+        || EnrolError::Input("the management key is not one of the YubiKey's kind".to_owned());
     let ManagementKey { algorithm, is_default, protected } = found;
     let kind = MgmAlgorithmId::try_from(algorithm).map_err(|_| wrong())?;
     let key = |bytes: &[u8]| MgmKey::from_bytes(bytes, Some(kind)).map_err(|_| wrong());
     if is_default {
-        tracing::warn!("the YubiKey has the factory's management key: ykman piv access change-management-key");
+        tracing::warn!(
+            "the YubiKey has the factory's management key: ykman piv access change-management-key"
+        );
         return key(&FACTORY_MANAGEMENT_KEY);
     }
     if let Some(bytes) = protected {
@@ -87,7 +109,8 @@ pub(crate) fn management_key(found: ManagementKey, terminal: Option<&Terminal<'_
     }
     let Some(terminal) = terminal else {
         return Err(EnrolError::Input(
-            "the YubiKey's management key is needed: run this at a terminal, or have the YubiKey keep the key behind its \
+            "the YubiKey's management key is needed: run this at a terminal, or have the YubiKey \
+             keep the key behind its \
              PIN (ykman piv access change-management-key --generate --protect)"
                 .to_owned(),
         ));
@@ -102,19 +125,31 @@ pub(crate) fn management_key(found: ManagementKey, terminal: Option<&Terminal<'_
 }
 
 /// As Yubico documents it, for both kinds of cipher.
-const FACTORY_MANAGEMENT_KEY: [u8; 24] = [1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8];
+const FACTORY_MANAGEMENT_KEY: [u8; 24] =
+    [1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8];
 
-pub(crate) fn make(serial: u32, slot: Slot, kind: AlgorithmId, management: &MgmKey) -> Result<(), EnrolError> {
+pub(crate) fn make(
+    serial: u32,
+    slot: Slot,
+    kind: AlgorithmId,
+    management: &MgmKey,
+) -> Result<(), EnrolError> {
     let failed = |doing: &str| {
         let doing = doing.to_owned();
-        move |error: yubikey::Error| EnrolError::Host(HostError::Card(format!("the YubiKey did not {doing}: {error}")))
+        move |error: yubikey::Error| {
+            EnrolError::Host(HostError::Card(format!("the YubiKey did not {doing}: {error}")))
+        }
     };
     let mut yubikey = yubikey::YubiKey::open_by_serial(serial.into()).map_err(failed("open"))?;
-    let made = yubikey.authenticate(management).map_err(failed("take the management key")).and_then(|()| {
-        let slot = SlotId::try_from(slot.number()).map_err(failed("know the slot"))?;
-        let made = piv::generate(&mut yubikey, slot, kind, PinPolicy::Always, TouchPolicy::Always);
-        made.map(drop).map_err(failed("make the key"))
-    });
+    let made = yubikey
+        .authenticate(management)
+        .map_err(failed("take the management key"))
+        .and_then(|()| {
+            let slot = SlotId::try_from(slot.number()).map_err(failed("know the slot"))?;
+            let made =
+                piv::generate(&mut yubikey, slot, kind, PinPolicy::Always, TouchPolicy::Always);
+            made.map(drop).map_err(failed("make the key"))
+        });
     // Ends the right to administer; a reset would take the card from other programs.
     let _ = yubikey.deauthenticate();
     let _ = yubikey.disconnect(pcsc::Disposition::LeaveCard);

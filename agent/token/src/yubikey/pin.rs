@@ -10,7 +10,9 @@ use super::apdu::{Answered, Command, PIN_REFERENCE, find};
 use super::connection::Open;
 use super::error::{CardError, Tries};
 use crate::token::pin::Pin;
-use crate::token::pin_attempts::{Outcome, PinFlags, Reason, SourceIdentity, TryError, TryRecord, Verdict};
+use crate::token::pin_attempts::{
+    Outcome, PinFlags, Reason, SourceIdentity, TryError, TryRecord, Verdict,
+};
 
 const GOOD: u16 = 0x9000;
 const BLOCKED: u16 = 0x6983;
@@ -27,7 +29,11 @@ pub struct CardPin {
 }
 
 /// Whether a PIN of this source may be tried, as far as is known before the YubiKey is asked.
-pub fn may_be_tried(state_dir: &Path, token: &str, source: &SourceIdentity) -> Result<(), CardError> {
+pub fn may_be_tried(
+    state_dir: &Path,
+    token: &str,
+    source: &SourceIdentity,
+) -> Result<(), CardError> {
     let record = TryRecord::open(state_dir, token).map_err(blocked)?;
     // An attempt that was cut off is judged with what the YubiKey says.
     judge(record.verdict(source, PinFlags { exact: true, ..PinFlags::default() }), state_dir, token)
@@ -36,7 +42,12 @@ pub fn may_be_tried(state_dir: &Path, token: &str, source: &SourceIdentity) -> R
 impl CardPin {
     pub fn new(pin: Pin, state_dir: &Path, token: &str) -> Self {
         let Pin { bytes, source } = pin;
-        Self { bytes: Mutex::new(bytes), source, state_dir: state_dir.to_owned(), token: token.to_owned() }
+        Self {
+            bytes: Mutex::new(bytes),
+            source,
+            state_dir: state_dir.to_owned(),
+            token: token.to_owned(),
+        }
     }
 
     /// One VERIFY, if none with a PIN of this source was ever refused.
@@ -46,7 +57,8 @@ impl CardPin {
         judge(record.verdict(&self.source, flags), &self.state_dir, &self.token)?;
         let command = {
             let pin = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
-            Command::verify(pin.as_bytes()).ok_or_else(|| CardError::PinBlocked("a PIN has 6 to 8 bytes".to_owned()))?
+            Command::verify(pin.as_bytes())
+                .ok_or_else(|| CardError::PinBlocked("a PIN has 6 to 8 bytes".to_owned()))?
         };
         record.begin(&self.source, flags).map_err(blocked)?;
         let answer = open.command(&command);
@@ -54,7 +66,9 @@ impl CardPin {
         match answer?.status {
             GOOD => Ok(()),
             BLOCKED => Err(CardError::PinLocked),
-            status if status & 0xfff0 == WRONG => Err(CardError::PinWrong { left: Tries((status & 0xf) as u8) }),
+            status if status & 0xfff0 == WRONG => {
+                Err(CardError::PinWrong { left: Tries((status & 0xf) as u8) })
+            }
             status => Err(CardError::Status { doing: "VERIFY", status }),
         }
     }
@@ -63,7 +77,9 @@ impl CardPin {
 fn outcome(answer: &Result<Answered, CardError>) -> Outcome {
     match answer {
         Ok(Answered { status: GOOD, .. }) => Outcome::Accepted,
-        Ok(Answered { status, .. }) if *status == BLOCKED || status & 0xfff0 == WRONG => Outcome::Refused,
+        Ok(Answered { status, .. }) if *status == BLOCKED || status & 0xfff0 == WRONG => {
+            Outcome::Refused
+        }
         _ => Outcome::Unclear,
     }
 }
@@ -74,13 +90,15 @@ fn judge(verdict: Verdict, state_dir: &Path, token: &str) -> Result<(), CardErro
         Verdict::Blocked(Reason::Locked) => return Err(CardError::PinLocked),
         Verdict::Blocked(reason @ Reason::FinalTry) => {
             return Err(CardError::PinBlocked(format!(
-                "{reason}; verify the right PIN once with another tool (ykman piv access change-pin), which clears its count"
+                "{reason}; verify the right PIN once with another tool (ykman piv access \
+                 change-pin), which clears its count"
             )));
         }
         Verdict::Blocked(reason) => reason,
     };
     Err(CardError::PinBlocked(format!(
-        "{cure}; when the PIN is right, `countersign-agent pin-reset {token} --state-dir {}` allows one more attempt",
+        "{cure}; when the PIN is right, `countersign-agent pin-reset {token} --state-dir {}` \
+         allows one more attempt",
         shell::path(state_dir)
     )))
 }
@@ -93,10 +111,18 @@ fn blocked(error: TryError) -> CardError {
 }
 
 impl Open<'_> {
-    /// How many tries were spent since the last good one: a YubiKey counts exactly, and can be asked.
+    /// How many tries were spent since the last good one: a YubiKey counts exactly, and can be
+    /// asked.
     fn pin_flags(&self) -> Result<PinFlags, CardError> {
         let metadata = self.expect("the PIN's metadata", &Command::metadata(PIN_REFERENCE))?;
-        let Some(&[limit, left]) = find(&metadata, 0x06) else { return Err(CardError::Nonsense("the PIN's metadata")) };
-        Ok(PinFlags { count_low: left < limit, final_try: left == 1, locked: left == 0, exact: true })
+        let Some(&[limit, left]) = find(&metadata, 0x06) else {
+            return Err(CardError::Nonsense("the PIN's metadata"));
+        };
+        Ok(PinFlags {
+            count_low: left < limit,
+            final_try: left == 1,
+            locked: left == 0,
+            exact: true,
+        })
     }
 }

@@ -1,7 +1,9 @@
-//! What is kept of the keys of a YubiKey: a file for each, written at enrolment, in the agent's state directory.
+//! What is kept of the keys of a YubiKey: a file for each, written at enrolment, in the agent's
+//! state directory.
 //!
-//! PIV has no private data objects, and writing its public ones takes the management key. So the record that other tokens
-//! hold themselves lies here, with the attestation. Nothing in it is secret: without a touch it signs nothing.
+//! PIV has no private data objects, and writing its public ones takes the management key. So the
+//! record that other tokens hold themselves lies here, with the attestation. Nothing in it is
+//! secret: without a touch it signs nothing.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read as _, Write as _};
@@ -79,12 +81,17 @@ impl YubiKeyRecords {
         Ok(Self { directory, serial })
     }
 
-    /// All of them, by name. A file that is no record is an error, not a key less; one of another YubiKey is left out.
+    /// All of them, by name. A file that is no record is an error, not a key less; one of another
+    /// YubiKey is left out.
     pub fn all(&self) -> Result<Vec<YubiKeyRecord>, HostError> {
         let mut names = Vec::new();
-        for entry in fs::read_dir(&self.directory).map_err(|error| unusable(&self.directory, &error))? {
+        for entry in
+            fs::read_dir(&self.directory).map_err(|error| unusable(&self.directory, &error))?
+        {
             let name = entry.map_err(|error| unusable(&self.directory, &error))?.file_name();
-            names.extend(name.to_str().and_then(|name| name.strip_suffix(EXTENSION)).map(str::to_owned));
+            names.extend(
+                name.to_str().and_then(|name| name.strip_suffix(EXTENSION)).map(str::to_owned),
+            );
         }
         names.sort();
         let records: Result<Vec<_>, _> = names.iter().map(|name| self.read(name)).collect();
@@ -116,8 +123,12 @@ impl YubiKeyRecords {
         let mut text = Vec::new();
         let read = File::open(&path).and_then(|file| file.take(LONGEST).read_to_end(&mut text));
         read.map_err(|error| unusable(&path, &error))?;
-        let record: YubiKeyRecord = serde_json::from_slice(&text).map_err(|error| unusable(&path, &error))?;
-        let sound = record.v == 1 && record.name == name && is_plain_name(name) && record.public_key().is_some();
+        let record: YubiKeyRecord =
+            serde_json::from_slice(&text).map_err(|error| unusable(&path, &error))?;
+        let sound = record.v == 1
+            && record.name == name
+            && is_plain_name(name)
+            && record.public_key().is_some();
         if sound { Ok(record) } else { Err(unusable(&path, &"it is no record of a key")) }
     }
 
@@ -138,7 +149,10 @@ pub fn directory(settings: &TokenSettings) -> PathBuf {
 }
 
 fn unusable(path: &Path, reason: &dyn std::fmt::Display) -> HostError {
-    HostError::Refused(format!("the record of its keys in {} cannot be used: {reason}", path.display()))
+    HostError::Refused(format!(
+        "the record of its keys in {} cannot be used: {reason}",
+        path.display()
+    ))
 }
 
 #[cfg(test)]
@@ -167,7 +181,10 @@ mod tests {
     #[test]
     fn records_are_kept_by_name_and_those_of_another_yubikey_are_not_this_ones() {
         let state = tempfile::tempdir().expect("a directory");
-        let settings = TokenSettings { state_dir: state.path().to_owned(), ..settings(PinSource::Prompt, None) };
+        let settings = TokenSettings {
+            state_dir: state.path().to_owned(),
+            ..settings(PinSource::Prompt, None)
+        };
         let records = YubiKeyRecords::open(&settings, 7).expect("opens");
         records.put(&record("one", 7)).expect("written");
         records.put(&record("other", 8)).expect("written");

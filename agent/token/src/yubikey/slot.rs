@@ -95,7 +95,8 @@ pub struct SlotKey {
 }
 
 impl SlotKey {
-    /// From the answer to GET METADATA; `None` where the key is of a kind that is not used, or the answer makes no sense.
+    /// From the answer to GET METADATA; `None` where the key is of a kind that is not used, or the
+    /// answer makes no sense.
     pub(crate) fn parse(slot: Slot, metadata: &[u8]) -> Option<Self> {
         let &[code] = apdu::find(metadata, 0x01)? else { return None };
         let &[pin, touch] = apdu::find(metadata, 0x02)? else { return None };
@@ -143,9 +144,15 @@ mod tests {
             [&[1, 1, 0xe0], policies, &[3, 1, 1, 4, 34, 0x86, 32], &point[..]].concat()
         };
         let key = SlotKey::parse(Slot::AUTHENTICATION, &ed25519(&[2, 2, 3, 2])).expect("whole");
-        assert_eq!((key.pin, key.touch, key.generated), (PinPolicy::Always, TouchPolicy::Always, true));
+        assert_eq!(
+            (key.pin, key.touch, key.generated),
+            (PinPolicy::Always, TouchPolicy::Always, true)
+        );
         for policies in [&[][..], &[2, 1, 3], &[2, 2, 3, 0], &[2, 2, 0, 2], &[2, 2, 3, 4]] {
-            assert!(SlotKey::parse(Slot::AUTHENTICATION, &ed25519(policies)).is_none(), "{policies:?}");
+            assert!(
+                SlotKey::parse(Slot::AUTHENTICATION, &ed25519(policies)).is_none(),
+                "{policies:?}"
+            );
         }
         let mut other = ed25519(&[2, 2, 3, 2]);
         other[2] = 0xe1;

@@ -1,4 +1,5 @@
-//! One request that waits, with everything a person needs to decide: nothing shortened, nothing a terminal would obey.
+//! One request that waits, with everything a person needs to decide: nothing shortened, nothing a
+//! terminal would obey.
 
 use countersign::core::approval::{Subject, Unlike, review};
 use countersign::core::exchange::table::Endpoint;
@@ -12,14 +13,18 @@ use crate::table::facts_within;
 
 pub(super) fn describe(entry: &PendingEntry, output: &Output, columns: Option<usize>) -> String {
     let statement = &entry.statement;
-    let mut lines =
-        vec![("request", entry.id.clone()), ("expires", output.time(statement.expires_ms)), ("asks", asker(entry))];
+    let mut lines = vec![
+        ("request", entry.id.clone()),
+        ("expires", output.time(statement.expires_ms)),
+        ("asks", asker(entry)),
+    ];
     if let Some(reason) = &entry.reason {
         lines.push(("reason it gives", quoted(reason)));
     }
     lines.extend(subject(entry));
     for limit in &entry.limits {
-        let used = format!("{}: {} of {} in 24 hours, with this", limit.window, limit.used, limit.cap);
+        let used =
+            format!("{}: {} of {} in 24 hours, with this", limit.window, limit.used, limit.cap);
         lines.push(("limit", used));
     }
     lines.extend(opens(entry));
@@ -32,13 +37,21 @@ pub(super) fn describe(entry: &PendingEntry, output: &Output, columns: Option<us
 
 /// A change of the agent itself, with every line that differs; what it loosens stands below, next
 /// to where a touch is asked for.
-pub(super) fn describe_change(change: &ChangeEntry, output: &Output, columns: Option<usize>) -> String {
+pub(super) fn describe_change(
+    change: &ChangeEntry,
+    output: &Output,
+    columns: Option<usize>,
+) -> String {
     let statement = &change.statement;
     let asks = match change.uid {
         Some(uid) => format!("uid {uid}"),
         None => "the agent itself: at its start, or for a signal".to_owned(),
     };
-    let mut lines = vec![("change", change.id.clone()), ("expires", output.time(statement.expires_ms)), ("asks", asks)];
+    let mut lines = vec![
+        ("change", change.id.clone()),
+        ("expires", output.time(statement.expires_ms)),
+        ("asks", asks),
+    ];
     lines.extend(changes(&statement.subject));
     lines.push(("approvals", format!("0 of {}", change.approvals_needed)));
     lines.push(("touches", "1, of your own security key".to_owned()));
@@ -61,7 +74,10 @@ fn changes(subject: &Subject) -> Vec<(&'static str, String)> {
 }
 
 /// The lines that differ, then what they loosen, then how much that was.
-pub(in crate::command) fn differences(loosens: &[String], diff: &str) -> Vec<(&'static str, String)> {
+pub(in crate::command) fn differences(
+    loosens: &[String],
+    diff: &str,
+) -> Vec<(&'static str, String)> {
     let lines = diff.split_terminator('\n').map(|line| ("", line.to_owned()));
     let each = loosens.iter().map(|sentence| ("loosens", sentence.clone()));
     let all = ("loosens", format!("{} in all, each shown above", counted(loosens.len())));
@@ -77,7 +93,9 @@ fn asker(entry: &PendingEntry) -> String {
     let pid = caller.pid.map(|pid| format!(", pid {pid}")).unwrap_or_default();
     let chain = match caller.processes.as_slice() {
         [] => String::new(),
-        processes => format!(": {}", processes.iter().map(|name| word(name)).collect::<Vec<_>>().join(" < ")),
+        processes => {
+            format!(": {}", processes.iter().map(|name| word(name)).collect::<Vec<_>>().join(" < "))
+        }
     };
     format!("{}, uid {}{pid}{chain}", word(&caller.client), caller.uid)
 }
@@ -101,7 +119,10 @@ fn subject(entry: &PendingEntry) -> Vec<(&'static str, String)> {
                 ("key", format!("{key}, {exchange} {environment}, {custody}")),
                 (
                     "signs",
-                    format!("{method} https://{host}{}", if path.is_ascii() { path.clone() } else { quoted(path) }),
+                    format!(
+                        "{method} https://{host}{}",
+                        if path.is_ascii() { path.clone() } else { quoted(path) }
+                    ),
                 ),
                 ("opens", effective_scopes.to_string()),
             ];
@@ -141,7 +162,10 @@ fn moves(transfer: &Transfer, label: Option<String>) -> Vec<(&'static str, Strin
     lines.push(("address", transfer.address.as_deref().map_or_else(unstated, address)));
     lines.push(("memo", transfer.memo.as_deref().map_or_else(|| "none".to_owned(), quoted)));
     let listed = label.as_deref().map(quoted);
-    lines.push(("destination", listed.unwrap_or_else(|| "not in the list of destinations".to_owned())));
+    lines.push((
+        "destination",
+        listed.unwrap_or_else(|| "not in the list of destinations".to_owned()),
+    ));
     lines
 }
 
@@ -153,7 +177,8 @@ fn opens(entry: &PendingEntry) -> Vec<(&'static str, String)> {
         Err(reason) => return vec![("WRONG", reason.to_string())],
     };
     let list = |endpoints: &[&Endpoint]| {
-        let words = endpoints.iter().map(|endpoint| format!("{} {}", endpoint.method, endpoint.path));
+        let words =
+            endpoints.iter().map(|endpoint| format!("{} {}", endpoint.method, endpoint.path));
         words.collect::<Vec<_>>().join(", ")
     };
     let mut lines = Vec::new();
@@ -166,17 +191,22 @@ fn opens(entry: &PendingEntry) -> Vec<(&'static str, String)> {
     lines
 }
 
-/// Which hardware will blink, and how often: on the rungs that are hardware the key's own does as well.
+/// Which hardware will blink, and how often: on the rungs that are hardware the key's own does as
+/// well.
 fn touches(entry: &PendingEntry) -> String {
     match entry.rung {
-        1 | 2 => format!("2: of your own security key now, then of {}, where the agent runs", entry.token),
+        1 | 2 => format!(
+            "2: of your own security key now, then of {}, where the agent runs",
+            entry.token
+        ),
         _ => "1, of your own security key".to_owned(),
     }
 }
 
 fn approvals(entry: &PendingEntry) -> String {
     let given = entry.approved_by.len();
-    let by = if given == 0 { String::new() } else { format!(", by {}", entry.approved_by.join(", ")) };
+    let by =
+        if given == 0 { String::new() } else { format!(", by {}", entry.approved_by.join(", ")) };
     format!("{given} of {}{by}", entry.approvals_needed)
 }
 

@@ -6,7 +6,8 @@ use crate::output::{Output, plain};
 use crate::table::facts;
 
 /// Members that stand at the front of a line, or say nothing on one.
-const NOT_ON_A_LINE: [&str; 7] = ["seq", "time_ms", "kind", "prev", "message_sha256", "params_sha256", "request_id"];
+const NOT_ON_A_LINE: [&str; 7] =
+    ["seq", "time_ms", "kind", "prev", "message_sha256", "params_sha256", "request_id"];
 
 pub(super) fn seq(record: &Value) -> Option<u64> {
     number(record, "seq")
@@ -15,7 +16,8 @@ pub(super) fn seq(record: &Value) -> Option<u64> {
 /// One line: number, time, kind, then the members that are text or lists of text.
 pub(super) fn line(record: &Value, output: &Output) -> String {
     let kind = record.member("kind").and_then(Value::scalar).unwrap_or("?");
-    let mut line = format!("{:>6}  {}  {:<14}", seq(record).unwrap_or(0), time(record, output), plain(kind));
+    let mut line =
+        format!("{:>6}  {}  {:<14}", seq(record).unwrap_or(0), time(record, output), plain(kind));
     for (name, value) in record.members().unwrap_or_default() {
         if NOT_ON_A_LINE.contains(&name.as_str()) {
             continue;
@@ -70,7 +72,8 @@ fn short(value: &Value) -> Option<String> {
 mod tests {
     use super::*;
 
-    const RECORD: &str = r#"{"seq":17,"time_ms":1700000000000,"kind":"of_tomorrow","client":"bot","scopes":["read","trade"],
+    const RECORD: &str = r#"{"seq":17,"time_ms":1700000000000,"kind":"of_tomorrow","client":"bot",
+        "scopes":["read","trade"],
         "reason":"a b","nested":{"x":1},"spends":[{"a":1}],"prev":"00"}"#;
 
     #[test]
@@ -79,7 +82,8 @@ mod tests {
         let output = Output::new(false);
         assert_eq!(
             line(&record, &output),
-            "    17  2023-11-14T22:13:20.000Z  of_tomorrow    client=bot scopes=read,trade reason=\"a b\"\n"
+            "    17  2023-11-14T22:13:20.000Z  of_tomorrow    client=bot scopes=read,trade \
+             reason=\"a b\"\n"
         );
         let whole = whole(&record, Some("ff"), &output);
         assert!(whole.contains("nested  {\"x\":1}\n") && whole.contains("hash    ff\n"), "{whole}");

@@ -46,7 +46,11 @@ struct NotSound {
     message: String,
 }
 
-pub(super) fn verify(arguments: &Arguments, sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
+pub(super) fn verify(
+    arguments: &Arguments,
+    sockets: &Sockets,
+    output: &Output,
+) -> Result<Exit, Failure> {
     let mut expected = arguments.record.clone();
     let directory = match &arguments.state_dir {
         Some(state_dir) => state_dir.clone(),
@@ -59,7 +63,8 @@ pub(super) fn verify(arguments: &Arguments, sockets: &Sockets, output: &Output) 
     };
     let journal = JournalDirectory::open(&directory)?;
     let mut progress = Progress::new();
-    let report = audit::verify(&journal, arguments.from, &mut |done, total| progress.show(done, total));
+    let report =
+        audit::verify(&journal, arguments.from, &mut |done, total| progress.show(done, total));
     progress.clear();
     let mut report = report.map_err(|error| journal.unreadable(&error))?;
     for record in &expected {
@@ -68,10 +73,16 @@ pub(super) fn verify(arguments: &Arguments, sockets: &Sockets, output: &Output) 
     show_verification(&report, journal.path(), output)
 }
 
-fn show_verification(report: &VerifyReport, directory: &Path, output: &Output) -> Result<Exit, Failure> {
+fn show_verification(
+    report: &VerifyReport,
+    directory: &Path,
+    output: &Output,
+) -> Result<Exit, Failure> {
     let sound = report.problems.is_empty();
-    let error =
-        report.problems.first().map(|first| NotSound { code: "ledger.unavailable", message: describe_problem(first) });
+    let error = report
+        .problems
+        .first()
+        .map(|first| NotSound { code: "ledger.unavailable", message: describe_problem(first) });
     let reply = VerifyReply { v: VERSION, sound, directory, report, error };
     output.show(&reply, || describe_verification(report, directory))?;
     Ok(if sound { Exit::Done } else { Exit::Unavailable })
@@ -82,7 +93,9 @@ fn missing(journal: &JournalDirectory, record: &RecordId) -> Result<Option<Probl
     let found = audit::show(journal, record.seq).map_err(|error| journal.unreadable(&error))?;
     let what = match found {
         Some(entry) if entry.hash.to_string() == record.hash => return Ok(None),
-        Some(entry) => format!("record {} has the hash {}, not {}", record.seq, entry.hash, record.hash),
+        Some(entry) => {
+            format!("record {} has the hash {}, not {}", record.seq, entry.hash, record.hash)
+        }
         None => format!("record {} is missing", record.seq),
     };
     Ok(Some(Problem { segment: String::new(), line: 0, what }))
@@ -104,7 +117,10 @@ fn journal_of_agent(sockets: &Sockets) -> Result<LedgerEntry, Failure> {
 }
 
 fn no_directory() -> Failure {
-    Failure::Usage("no running agent says where its journal is: name its state_dir with --state-dir".to_owned())
+    Failure::Usage(
+        "no running agent says where its journal is: name its state_dir with --state-dir"
+            .to_owned(),
+    )
 }
 
 fn describe_verification(report: &VerifyReport, directory: &Path) -> String {
@@ -113,13 +129,19 @@ fn describe_verification(report: &VerifyReport, directory: &Path) -> String {
         _ => String::new(),
     };
     let (records, segments) = (report.records, report.segments);
-    let what =
-        format!("{records} records{range} in {segments} segments of {}", plain(&directory.display().to_string()));
+    let what = format!(
+        "{records} records{range} in {segments} segments of {}",
+        plain(&directory.display().to_string())
+    );
     if !report.problems.is_empty() {
-        let lines = report
-            .problems
-            .iter()
-            .map(|problem| format!("  {} line {}: {}\n", plain(&problem.segment), problem.line, plain(&problem.what)));
+        let lines = report.problems.iter().map(|problem| {
+            format!(
+                "  {} line {}: {}\n",
+                plain(&problem.segment),
+                problem.line,
+                plain(&problem.what)
+            )
+        });
         return format!("NOT SOUND: {what}\n{}", lines.collect::<String>());
     }
     let mut text = format!("sound: {what}\n");
@@ -130,7 +152,10 @@ fn describe_verification(report: &VerifyReport, directory: &Path) -> String {
         text.push_str(&format!("last hash {hash}\n"));
     }
     if report.unfinished_bytes > 0 {
-        text.push_str(&format!("{} bytes of an unfinished record at the end\n", report.unfinished_bytes));
+        text.push_str(&format!(
+            "{} bytes of an unfinished record at the end\n",
+            report.unfinished_bytes
+        ));
     }
     text
 }

@@ -33,8 +33,12 @@ impl Account {
         if let Some(account) = Self::existing(name) {
             return Ok(account);
         }
-        let options = ["--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent"];
-        let made = Command::new("useradd").args(options).args(["--shell", "/usr/sbin/nologin", name]).output();
+        let options =
+            ["--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent"];
+        let made = Command::new("useradd")
+            .args(options)
+            .args(["--shell", "/usr/sbin/nologin", name])
+            .output();
         let reason = match made {
             Ok(made) if made.status.success() => "it is not there after useradd".to_owned(),
             Ok(made) => String::from_utf8_lossy(&made.stderr).trim().to_owned(),
@@ -42,7 +46,10 @@ impl Account {
         };
         look_up(name).ok_or_else(|| Failure::Configuration {
             message: format!("could not make the user {name}: {reason}"),
-            next: format!("make it yourself (useradd {} {name}) and run this again", options.join(" ")),
+            next: format!(
+                "make it yourself (useradd {} {name}) and run this again",
+                options.join(" ")
+            ),
         })
     }
 
@@ -62,7 +69,11 @@ impl Account {
 
 /// Asks the machine's own directory of users, which may be more than /etc/passwd.
 fn look_up(name_or_uid: &str) -> Option<Account> {
-    let found = Command::new("getent").args(["passwd", "--", name_or_uid]).stdin(Stdio::null()).output().ok()?;
+    let found = Command::new("getent")
+        .args(["passwd", "--", name_or_uid])
+        .stdin(Stdio::null())
+        .output()
+        .ok()?;
     parse(std::str::from_utf8(&found.stdout).ok()?)
 }
 

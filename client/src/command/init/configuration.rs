@@ -18,7 +18,9 @@ pub(super) fn text(
     owner: &Account,
 ) -> Result<String, Failure> {
     let mut text =
-        "# Written by countersign init. countersign policy check FILE says whether a change is sound.\n\n".to_owned();
+        "# Written by countersign init. countersign policy check FILE says whether a change is \
+         sound.\n\n"
+            .to_owned();
     text.push_str(&agent(place, token)?);
     text.push_str(&token_section(place, token)?);
     text.push_str(&client_section(place, client, keys, owner)?);
@@ -34,15 +36,18 @@ fn agent(place: &Place, token: &Token) -> Result<String, Failure> {
     );
     if token.kind == ProfileKind::Software {
         text.push_str(
-            "# A software token computes in this machine's memory and keeps its keys in files: for tests and trials. Whoever\n\
+            "# A software token computes in this machine's memory and keeps its keys in files: for \
+             tests and trials. Whoever\n\
              # is root, or copies the files and the PIN, has the secrets.\n\
              allow_software_tokens = true\n",
         );
     }
     if !place.is_system() {
         text.push_str(
-            "# Clients run as the agent's own user: no isolation. Such a client can read the agent's files and do whatever the\n\
-             # operator can. For real money use countersign init --system, and one user for each bot.\n\
+            "# Clients run as the agent's own user: no isolation. Such a client can read the \
+             agent's files and do whatever the\n\
+             # operator can. For real money use countersign init --system, and one user for each \
+             bot.\n\
              allow_same_user = true\n",
         );
     }
@@ -50,19 +55,29 @@ fn agent(place: &Place, token: &Token) -> Result<String, Failure> {
 }
 
 fn token_section(place: &Place, token: &Token) -> Result<String, Failure> {
-    let mut text =
-        format!("\n[token.{}]\nprofile = {}\nlabel = {}\n", token.name, quoted(&token.profile)?, quoted(&token.label)?);
+    let mut text = format!(
+        "\n[token.{}]\nprofile = {}\nlabel = {}\n",
+        token.name,
+        quoted(&token.profile)?,
+        quoted(&token.label)?
+    );
     match &token.made {
         Some(made) => {
             text.push_str(&format!("pin = {{ file = {} }}\n", path(&made.pin_file)?));
-            text.push_str(&format!("environment = {{ SOFTHSM2_CONF = {} }}\n", path(&made.configuration)?));
+            text.push_str(&format!(
+                "environment = {{ SOFTHSM2_CONF = {} \
+                                    }}\n",
+                path(&made.configuration)?
+            ));
         }
         None if place.is_system() => text.push_str(
-            "# systemd-creds encrypt --name=hsm-pin - /etc/credstore.encrypted/hsm-pin (the unit loads it)\n\
+            "# systemd-creds encrypt --name=hsm-pin - /etc/credstore.encrypted/hsm-pin (the unit \
+             loads it)\n\
              pin = { credential = \"hsm-pin\" }\n",
         ),
         None => text.push_str(
-            "# Asked for on the terminal the agent is started on. Under systemd: { credential = … } or { file = … }.\n\
+            "# Asked for on the terminal the agent is started on. Under systemd: { credential = … \
+             } or { file = … }.\n\
              pin = { prompt = true }\n",
         ),
     }
@@ -76,8 +91,10 @@ fn client_section(
     owner: &Account,
 ) -> Result<String, Failure> {
     if place.is_system() && client.is_none() {
-        return Ok("\n# One client for each bot, by its user:\n# [client.mm-bot]\n# user = \"mm-bot\"\n\
-             # keys = [\"binance-mm\"]\n# scopes = [\"read\", \"trade\"]\n# symbols = [\"BTCUSDT\"]\n# rate = \"50/s\"\n"
+        return Ok("\n# One client for each bot, by its user:\n# [client.mm-bot]\n# user = \
+                   \"mm-bot\"\n\
+             # keys = [\"binance-mm\"]\n# scopes = [\"read\", \"trade\"]\n# symbols = \
+             [\"BTCUSDT\"]\n# rate = \"50/s\"\n"
             .to_owned());
     }
     let name = client.map_or("me", KeyName::as_str);
@@ -86,10 +103,12 @@ fn client_section(
         Some(user) => quoted(user)?,
         None => owner.uid.to_string(), // in quotes it would be a name, which is looked up
     };
-    let keys = keys.iter().map(|key| quoted(key.as_str())).collect::<Result<Vec<_>, _>>()?.join(", ");
+    let keys =
+        keys.iter().map(|key| quoted(key.as_str())).collect::<Result<Vec<_>, _>>()?.join(", ");
     // A name may hold a dot, which would make two of it.
     Ok(format!(
-        "\n[client.{}]\nuser = {user}\n# Enrol a key with countersign key add, then name it here and reload the agent.\n\
+        "\n[client.{}]\nuser = {user}\n# Enrol a key with countersign key add, then name it here \
+         and reload the agent.\n\
          keys = [{keys}]\nscopes = [\"read\", \"trade\"]\n\
          # Without a rate one client can fill the disk of the journal.\nrate = \"50/s\"\n",
         quoted(name)?
@@ -97,7 +116,9 @@ fn client_section(
 }
 
 fn path(path: &Path) -> Result<String, Failure> {
-    let text = path.to_str().ok_or_else(|| Failure::Usage(format!("the path {} is not UTF-8", path.display())))?;
+    let text = path
+        .to_str()
+        .ok_or_else(|| Failure::Usage(format!("the path {} is not UTF-8", path.display())))?;
     quoted(text)
 }
 
@@ -121,9 +142,18 @@ mod tests {
     }
 
     fn token(made: bool) -> Token {
-        let made =
-            made.then(|| MadeToken { label: "l".into(), configuration: "/x/conf".into(), pin_file: "/x/pin".into() });
-        Token { name: "trial".into(), profile: "softhsm".into(), label: "l".into(), kind: ProfileKind::Software, made }
+        let made = made.then(|| MadeToken {
+            label: "l".into(),
+            configuration: "/x/conf".into(),
+            pin_file: "/x/pin".into(),
+        });
+        Token {
+            name: "trial".into(),
+            profile: "softhsm".into(),
+            label: "l".into(),
+            kind: ProfileKind::Software,
+            made,
+        }
     }
 
     #[test]
@@ -141,7 +171,10 @@ mod tests {
             r#"keys = ["binance-mm"]"#,
             r#"rate = "50/s""#,
         ] {
-            assert!(text.lines().any(|candidate| candidate == line), "{line} is missing in\n{text}");
+            assert!(
+                text.lines().any(|candidate| candidate == line),
+                "{line} is missing in\n{text}"
+            );
         }
         assert!(text.contains("no isolation") && text.contains("for tests and trials"));
     }
@@ -151,7 +184,10 @@ mod tests {
         for (name, line) in [(None, "user = 1500"), (Some("1500".to_owned()), "user = \"1500\"")] {
             let owner = Account { name, uid: 1500, gid: 1500 };
             let text = text(&place(), &token(true), None, &[], &owner).expect("written");
-            assert!(text.lines().any(|candidate| candidate == line), "{line} is missing in\n{text}");
+            assert!(
+                text.lines().any(|candidate| candidate == line),
+                "{line} is missing in\n{text}"
+            );
         }
     }
 

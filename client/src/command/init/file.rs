@@ -35,11 +35,17 @@ pub(super) fn make_directory(path: &Path, mode: u32) -> Result<(), Failure> {
         .map_err(|source| Failure::Write { path: path.to_owned(), source })
 }
 
-pub(super) fn write(path: &Path, text: &str, mode: u32, existing: Existing) -> Result<Written, Failure> {
+pub(super) fn write(
+    path: &Path,
+    text: &str,
+    mode: u32,
+    existing: Existing,
+) -> Result<Written, Failure> {
     if fs::read(path).is_ok_and(|there| there == text.as_bytes()) {
         return Ok(Written::Done);
     }
-    put(path, text, mode, existing).map_err(|source| Failure::Write { path: path.to_owned(), source })
+    put(path, text, mode, existing)
+        .map_err(|source| Failure::Write { path: path.to_owned(), source })
 }
 
 fn put(path: &Path, text: &str, mode: u32, existing: Existing) -> io::Result<Written> {
@@ -69,7 +75,8 @@ fn place(new: &Path, path: &Path, existing: Existing) -> io::Result<Written> {
         Err(rustix::io::Errno::EXIST) => return Ok(Written::KeptOther),
         Err(error) => return Err(error.into()),
     }
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory =
+        path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(directory)?.sync_all()?;
     Ok(Written::Done)
 }
@@ -87,7 +94,8 @@ mod tests {
 
     #[test]
     fn a_file_is_never_lost() {
-        let directory = std::env::temp_dir().join(format!("countersign-file-{}", std::process::id()));
+        let directory =
+            std::env::temp_dir().join(format!("countersign-file-{}", std::process::id()));
         make_directory(&directory, 0o700).expect("new");
         let path = directory.join("agent.toml");
         let text = |path: &Path| fs::read_to_string(path).expect("there");
@@ -97,7 +105,10 @@ mod tests {
         assert_eq!(write(&path, "b", 0o600, Existing::Keep).expect("kept"), Written::KeptOther);
         assert_eq!(text(&path), "a");
         assert_eq!(write(&path, "b", 0o644, Existing::Replace).expect("replaced"), Written::Done);
-        assert_eq!((text(&path), text(&directory.join("agent.toml.old"))), ("b".to_owned(), "a".to_owned()));
+        assert_eq!(
+            (text(&path), text(&directory.join("agent.toml.old"))),
+            ("b".to_owned(), "a".to_owned())
+        );
         assert_eq!(fs::read_dir(&directory).expect("there").count(), 2, "nothing is left over");
         fs::remove_dir_all(&directory).expect("removed");
     }

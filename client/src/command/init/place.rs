@@ -40,7 +40,9 @@ impl Place {
                     .map_err(|source| Failure::Write { path: directory.to_owned(), source })?;
                 Ok(Self::in_directory(&directory))
             }
-            None => Self::of_user(|name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)),
+            None => Self::of_user(|name| {
+                std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+            }),
         }
     }
 
@@ -74,8 +76,9 @@ impl Place {
 
     /// The XDG base directories, <https://specifications.freedesktop.org/basedir-spec/latest/>.
     fn of_user(environment: impl Fn(&str) -> Option<PathBuf>) -> Result<Self, Failure> {
-        let home = environment("HOME")
-            .ok_or_else(|| Failure::Usage("$HOME is not set: name a directory with --dir".to_owned()))?;
+        let home = environment("HOME").ok_or_else(|| {
+            Failure::Usage("$HOME is not set: name a directory with --dir".to_owned())
+        })?;
         let base = |name: &str, usual: &str| {
             environment(name).filter(|path| path.is_absolute()).unwrap_or_else(|| home.join(usual))
         };
@@ -119,13 +122,15 @@ impl Place {
 
     /// Makes the directories, and for the machine's agent its user; says who owns the agent.
     pub(super) fn prepare(&self) -> Result<Account, Failure> {
-        let owner = if self.is_system() { Account::system(SYSTEM_USER)? } else { self.owner.clone() };
+        let owner =
+            if self.is_system() { Account::system(SYSTEM_USER)? } else { self.owner.clone() };
         for file in [&self.config, &self.unit] {
             let directory = file.parent().unwrap_or(Path::new("/"));
             make_directory(directory, if self.is_system() { 0o755 } else { 0o700 })?;
         }
         make_directory(&self.state, 0o700)?;
-        // systemd makes /run/countersign at each start; a user's may be needed before systemd knows the unit.
+        // systemd makes /run/countersign at each start; a user's may be needed before systemd knows
+        // the unit.
         if !self.is_system() {
             make_directory(&self.run, 0o700)?;
         }
@@ -158,10 +163,14 @@ impl Place {
                 "systemctl reload countersign-agent",
             ),
             Kind::User if self.has_runtime_directory() => (
-                "systemctl --user daemon-reload && systemctl --user enable --now countersign-agent".to_owned(),
+                "systemctl --user daemon-reload && systemctl --user enable --now countersign-agent"
+                    .to_owned(),
                 "systemctl --user reload countersign-agent",
             ),
-            _ => (format!("countersign-agent run --config {} &", shell::path(&self.config)), "kill -HUP its process"),
+            _ => (
+                format!("countersign-agent run --config {} &", shell::path(&self.config)),
+                "kill -HUP its process",
+            ),
         };
         let (token, name) = (token.unwrap_or("TOKEN"), key.unwrap_or("NAME"));
         let mut steps = Vec::new();
@@ -169,10 +178,15 @@ impl Place {
             steps.push(format!("export COUNTERSIGN_SOCK={}", shell::path(&self.socket())));
         }
         steps.push(start);
-        steps
-            .push(format!("countersign key add {name} --exchange EXCHANGE --token {token} --scope read --scope trade"));
+        steps.push(format!(
+            "countersign key add {name} --exchange EXCHANGE --token {token} --scope \
+                           read --scope trade"
+        ));
         if key.is_none() {
-            steps.push(format!("name the key in a [client.*] of {}, then {reload}", self.config.display()));
+            steps.push(format!(
+                "name the key in a [client.*] of {}, then {reload}",
+                self.config.display()
+            ));
         }
         steps.push(format!("countersign sign --key {name} GET PATH"));
         steps
@@ -187,16 +201,21 @@ mod tests {
     fn a_user_has_xdg_directories() {
         let with = |variables: &'static [(&str, &str)]| {
             Place::of_user(move |name| {
-                variables.iter().find(|(key, _)| *key == name).map(|(_, value)| PathBuf::from(value))
+                variables
+                    .iter()
+                    .find(|(key, _)| *key == name)
+                    .map(|(_, value)| PathBuf::from(value))
             })
         };
-        let usual = with(&[("HOME", "/home/a"), ("XDG_RUNTIME_DIR", "/run/user/1")]).expect("has a home");
+        let usual =
+            with(&[("HOME", "/home/a"), ("XDG_RUNTIME_DIR", "/run/user/1")]).expect("has a home");
         assert_eq!(usual.config, Path::new("/home/a/.config/countersign/agent.toml"));
         assert_eq!(usual.state, Path::new("/home/a/.local/state/countersign"));
         assert_eq!(usual.socket(), Path::new("/run/user/1/countersign/agent.sock"));
         assert!(usual.has_runtime_directory());
         let moved =
-            with(&[("HOME", "/h"), ("XDG_CONFIG_HOME", "/c"), ("XDG_STATE_HOME", "relative")]).expect("has a home");
+            with(&[("HOME", "/h"), ("XDG_CONFIG_HOME", "/c"), ("XDG_STATE_HOME", "relative")])
+                .expect("has a home");
         assert_eq!(moved.unit, Path::new("/c/systemd/user/countersign-agent.service"));
         assert_eq!(moved.socket(), Path::new("/h/.local/state/countersign/run/agent.sock"));
         assert!(moved.next_steps(None, None)[0].starts_with("export COUNTERSIGN_SOCK="));

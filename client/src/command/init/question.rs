@@ -17,9 +17,9 @@ impl Questions {
         match (yes, io::stdin().is_terminal()) {
             (true, _) => Ok(Self::TakeDefaults),
             (false, true) => Ok(Self::Ask),
-            (false, false) => {
-                Err(Failure::Usage("nobody can be asked here: add --yes to take the defaults".to_owned()))
-            }
+            (false, false) => Err(Failure::Usage(
+                "nobody can be asked here: add --yes to take the defaults".to_owned(),
+            )),
         }
     }
 
@@ -29,7 +29,9 @@ impl Questions {
             return Ok(String::new());
         }
         let mut answer = String::new();
-        let asked = io::stderr().write_all(question.as_bytes()).and_then(|()| io::stdin().read_line(&mut answer));
+        let asked = io::stderr()
+            .write_all(question.as_bytes())
+            .and_then(|()| io::stdin().read_line(&mut answer));
         match asked {
             Ok(0) => Err(Failure::Usage("no answer, nothing was done".to_owned())),
             Ok(_) => Ok(answer.trim().to_owned()),
@@ -39,7 +41,8 @@ impl Questions {
 
     pub(super) fn confirm(self, plan: &str) -> Result<(), Failure> {
         let question = format!("This will be done:\n{}\nGo on? [y/N] ", plain_lines(plan));
-        if self == Self::TakeDefaults || matches!(self.ask(&question)?.as_str(), "y" | "Y" | "yes") {
+        if self == Self::TakeDefaults || matches!(self.ask(&question)?.as_str(), "y" | "Y" | "yes")
+        {
             return Ok(());
         }
         Err(Failure::Usage("not confirmed, nothing was done".to_owned()))

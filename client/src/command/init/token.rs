@@ -67,9 +67,12 @@ impl Token {
     pub(super) fn tier_in_words(&self) -> &'static str {
         match self.kind {
             ProfileKind::Hardware => {
-                "device where a key is made on the token, imported where its secret was outside once"
+                "device where a key is made on the token, imported where its secret was outside \
+                 once"
             }
-            ProfileKind::Software => "software (rung 3: policy, not hardware): for tests and trials",
+            ProfileKind::Software => {
+                "software (rung 3: policy, not hardware): for tests and trials"
+            }
         }
     }
 }
@@ -82,8 +85,10 @@ pub(super) fn choose(
     questions: &Questions,
 ) -> Result<Choice, Failure> {
     let listed = agent_program::run_for_json(["profiles", "--json"])?;
-    let listed: Profiles = serde_json::from_str(&listed).map_err(|error| not_understood("profiles", &error))?;
-    let installed: Vec<Profile> = listed.profiles.into_iter().filter(|profile| profile.library.is_some()).collect();
+    let listed: Profiles =
+        serde_json::from_str(&listed).map_err(|error| not_understood("profiles", &error))?;
+    let installed: Vec<Profile> =
+        listed.profiles.into_iter().filter(|profile| profile.library.is_some()).collect();
     let wanted = match profile {
         Some(name) => name.to_owned(),
         None => ask_which(&installed, *questions)?,
@@ -99,8 +104,11 @@ pub(super) fn choose(
         None => questions.ask("Label of the token: ")?,
     };
     if label.is_empty() {
-        let message =
-            format!("--label is missing: which {} token is to be used by {}?", profile.name, place.config.display());
+        let message = format!(
+            "--label is missing: which {} token is to be used by {}?",
+            profile.name,
+            place.config.display()
+        );
         return Err(Failure::Usage(message));
     }
     Ok(Choice::Use { profile: profile.name, label, kind: profile.tier })
@@ -122,7 +130,10 @@ fn not_installed(profile: &str) -> Failure {
         SOFTHSM => "apt-get install softhsm2, or name another module with --profile",
         _ => "install its module; countersign-agent profiles lists where it is looked for",
     };
-    Failure::Configuration { message: format!("no PKCS#11 module for {profile} was found"), next: next.to_owned() }
+    Failure::Configuration {
+        message: format!("no PKCS#11 module for {profile} was found"),
+        next: next.to_owned(),
+    }
 }
 
 fn not_understood(what: &str, error: &serde_json::Error) -> Failure {
@@ -136,7 +147,10 @@ impl Choice {
     pub(super) fn plan(&self, place: &Place) -> String {
         match self {
             Self::MakeSoftHsm => {
-                format!("a new SoftHSM token with random PINs is made in {}", directory(place).display())
+                format!(
+                    "a new SoftHSM token with random PINs is made in {}",
+                    directory(place).display()
+                )
             }
             Self::Use { profile, label, .. } => format!("the {profile} token {label:?} is used"),
         }
@@ -168,16 +182,20 @@ fn directory(place: &Place) -> PathBuf {
 
 fn next_after_no_token(directory: &Path, note: &Path) -> String {
     if !directory.exists() {
-        return "nothing was made: put right what it says, or choose another --dir, and run this again".to_owned();
+        return "nothing was made: put right what it says, or choose another --dir, and run this \
+                again"
+            .to_owned();
     }
     format!(
-        "{0} without {1} is left over from an init that was interrupted; if so, remove {0} and run this again",
+        "{0} without {1} is left over from an init that was interrupted; if so, remove {0} and run \
+         this again",
         directory.display(),
         note.display()
     )
 }
 
-/// What was made is noted beside the configuration: a run that ended before the configuration was written is gone on with.
+/// What was made is noted beside the configuration: a run that ended before the configuration was
+/// written is gone on with.
 fn make_softhsm(place: &Place, owner: &Account) -> Result<MadeToken, Failure> {
     let note = place.config.with_file_name("token.json");
     if let Ok(text) = std::fs::read_to_string(&note) {
@@ -190,18 +208,29 @@ fn make_softhsm(place: &Place, owner: &Account) -> Result<MadeToken, Failure> {
         });
     }
     let directory = directory(place);
-    let words =
-        ["init-token".as_ref(), "--dir".as_ref(), directory.as_os_str(), "--label".as_ref(), "countersign".as_ref()];
+    let words = [
+        "init-token".as_ref(),
+        "--dir".as_ref(),
+        directory.as_os_str(),
+        "--label".as_ref(),
+        "countersign".as_ref(),
+    ];
     let ended = owner.run_agent_program(words)?;
     if !ended.status.success() {
         return Err(Failure::Configuration {
-            message: format!("could not make a token in {}: {}", directory.display(), agent_program::words(&ended)),
+            message: format!(
+                "could not make a token in {}: {}",
+                directory.display(),
+                agent_program::words(&ended)
+            ),
             next: next_after_no_token(&directory, &note),
         });
     }
     let text = String::from_utf8_lossy(&ended.stdout);
-    let made: MadeToken = serde_json::from_str(&text).map_err(|error| not_understood("init-token", &error))?;
-    let text = serde_json::to_string(&made).map_err(|error| not_understood("init-token", &error))?;
+    let made: MadeToken =
+        serde_json::from_str(&text).map_err(|error| not_understood("init-token", &error))?;
+    let text =
+        serde_json::to_string(&made).map_err(|error| not_understood("init-token", &error))?;
     let _ = file::write(&note, &text, place.config_mode(), Existing::Keep)?;
     Ok(made)
 }

@@ -30,12 +30,13 @@ fn written(template: &str, start: &str, runtime_directory: bool) -> String {
     text
 }
 
-/// One word of a command line in a unit, <https://www.freedesktop.org/software/systemd/man/latest/systemd.service.html>.
+/// One word of a command line in a unit,
+/// <https://www.freedesktop.org/software/systemd/man/latest/systemd.service.html>.
 fn word(path: &Path) -> Result<String, Failure> {
-    let text = path
-        .to_str()
-        .filter(|text| !text.chars().any(char::is_control))
-        .ok_or_else(|| Failure::Usage(format!("the path {} cannot stand in a systemd unit", path.display())))?;
+    let text =
+        path.to_str().filter(|text| !text.chars().any(char::is_control)).ok_or_else(|| {
+            Failure::Usage(format!("the path {} cannot stand in a systemd unit", path.display()))
+        })?;
     let escaped = text.chars().fold(String::new(), |mut escaped, character| {
         match character {
             '"' | '\\' => escaped.extend(['\\', character]),
@@ -55,17 +56,30 @@ mod tests {
     fn a_unit_is_the_packaged_one_but_for_its_start() {
         for template in [SYSTEM, USER] {
             let text = written(template, "ExecStart=\"/x\" run", true);
-            let differ: Vec<_> =
-                text.lines().skip(1).zip(template.lines()).filter(|(ours, theirs)| ours != theirs).collect();
+            let differ: Vec<_> = text
+                .lines()
+                .skip(1)
+                .zip(template.lines())
+                .filter(|(ours, theirs)| ours != theirs)
+                .collect();
             let [("ExecStart=\"/x\" run", theirs)] = differ[..] else { panic!("{differ:?}") };
-            assert!(theirs.starts_with("ExecStart=/usr/bin/countersign-agent run --config "), "{theirs}");
-            assert!(text.contains("RuntimeDirectory=") && !written(template, "", false).contains("RuntimeDirectory"));
+            assert!(
+                theirs.starts_with("ExecStart=/usr/bin/countersign-agent run --config "),
+                "{theirs}"
+            );
+            assert!(
+                text.contains("RuntimeDirectory=")
+                    && !written(template, "", false).contains("RuntimeDirectory")
+            );
         }
     }
 
     #[test]
     fn paths_are_one_word_of_a_unit() {
-        assert_eq!(word(Path::new("/a b/50%/$x/\"q\"")).expect("a word"), r#""/a b/50%%/$$x/\"q\"""#);
+        assert_eq!(
+            word(Path::new("/a b/50%/$x/\"q\"")).expect("a word"),
+            r#""/a b/50%%/$$x/\"q\"""#
+        );
         assert!(word(Path::new("/a\nb")).is_err());
     }
 }

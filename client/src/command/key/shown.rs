@@ -24,7 +24,12 @@ pub(super) fn show(name: &str, sockets: &Sockets, output: &Output) -> Result<Exi
     let Some(key) = reply.keys.iter().find(|key| key.name.as_str() == name) else {
         // The agent lists keys only; it words an unknown one like this.
         let message = format!("this client has no key named {name:?}");
-        return Err(Error::Refused(Refused { code: "key.unknown".to_owned(), message, request_id: None }).into());
+        return Err(Error::Refused(Refused {
+            code: "key.unknown".to_owned(),
+            message,
+            request_id: None,
+        })
+        .into());
     };
     output.show(&KeyReply { v: VERSION, key }, || describe(key, output))
 }
@@ -33,7 +38,8 @@ pub(super) fn list(keys: &[KeyEntry], output: &Output) -> String {
     if keys.is_empty() && output.is_terminal() {
         return "no keys; countersign key add enrols one".to_owned();
     }
-    let mut table = Table::new(["NAME", "EXCHANGE", "SCOPES", "CUSTODY", "STATE", "EXPIRES", "LAST USED"]);
+    let mut table =
+        Table::new(["NAME", "EXCHANGE", "SCOPES", "CUSTODY", "STATE", "EXPIRES", "LAST USED"]);
     for key in keys {
         table.row([
             key.name.to_string(),
@@ -83,7 +89,8 @@ fn describe(key: &KeyEntry, output: &Output) -> String {
         ("last used", output.optional_time(key.last_used_ms)),
     ]);
     if let Some(root) = key.touch_attested_by {
-        let slot = key.slot.as_deref().map(|slot| format!(" (slot {})", plain(slot))).unwrap_or_default();
+        let slot =
+            key.slot.as_deref().map(|slot| format!(" (slot {})", plain(slot))).unwrap_or_default();
         text.push_str(&format!("touch proven by attestation{slot}: {}\n", vouched(root)));
     }
     if let Some(public_key) = &key.public_key {

@@ -8,10 +8,12 @@ use crate::config::approver::{Approver, ApproverProof};
 use crate::config::configuration::Config;
 
 pub(super) fn compare(before: &Config, after: &Config, found: &mut Sentences) {
-    let known = |approver: &Approver| before.approvers.iter().find(|known| known.name == approver.name);
+    let known =
+        |approver: &Approver| before.approvers.iter().find(|known| known.name == approver.name);
     let all = || before.approvers.iter().chain(&after.approvers);
     let looks: Vec<Look<'_>> = all().map(|one| Look::of(&one.name)).collect();
-    let persons: Vec<Look<'_>> = all().flat_map(|one| [Look::of(&one.name), Look::of(&one.person)]).collect();
+    let persons: Vec<Look<'_>> =
+        all().flat_map(|one| [Look::of(&one.name), Look::of(&one.person)]).collect();
     for (index, approver) in after.approvers.iter().enumerate() {
         let Approver { name, person, proof } = approver;
         let title = section("approver", name);
@@ -25,27 +27,35 @@ pub(super) fn compare(before: &Config, after: &Config, found: &mut Sentences) {
             }
             Some(known) if known.proof != *proof => match (key(&known.proof), key(proof)) {
                 (before, after) if before == after => {
-                    found.add(format!("{title} key: its comment or its certificates are others; it is {after}"));
+                    found.add(format!(
+                        "{title} key: its comment or its certificates are others; it is {after}"
+                    ));
                 }
                 (before, after) => found.change(&title, "key", &before, &after),
             },
             Some(_) => {}
         }
         let parted = after.approvers[..index].iter().find(|other| {
-            let were = known(approver).zip(known(other)).is_some_and(|(one, other)| one.person == other.person);
+            let were = known(approver)
+                .zip(known(other))
+                .is_some_and(|(one, other)| one.person == other.person);
             were && approver.person != other.person
         });
         if let Some(other) = parted {
-            let (title_of_other, persons) = (section("approver", &other.name), [&other.person, person]);
+            let (title_of_other, persons) =
+                (section("approver", &other.name), [&other.person, person]);
             let [one, two] = persons.map(|person| word(person));
-            found.add(format!("{title_of_other} and {title} count as two persons, {one} and {two}"));
+            found
+                .add(format!("{title_of_other} and {title} count as two persons, {one} and {two}"));
         }
     }
     // Without one nobody is asked about the next change.
     if after.policy.approvers.is_empty() && !before.policy.approvers.is_empty() {
-        let names: Vec<String> = before.policy.approvers.iter().map(|one| section("approver", &one.name)).collect();
+        let names: Vec<String> =
+            before.policy.approvers.iter().map(|one| section("approver", &one.name)).collect();
         found.add(format!(
-            "no [approver] that can approve is left of {}: looser rules would be in force without anybody's touch",
+            "no [approver] that can approve is left of {}: looser rules would be in force without \
+             anybody's touch",
             names.join(", ")
         ));
     }

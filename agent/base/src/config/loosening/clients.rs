@@ -19,7 +19,9 @@ pub(super) fn compare(before: &Config, after: &Config, found: &mut Sentences) {
     let looks_of_keys: Vec<Look<'_>> = keys.into_iter().map(|key| Look::of(key.as_str())).collect();
     for client in &after.policy.clients {
         let title = section("client", &client.name);
-        let socket = |config: &Config| socket(config.client_sockets.get(&client.name).map(|socket| &**socket));
+        let socket = |config: &Config| {
+            socket(config.client_sockets.get(&client.name).map(|socket| &**socket))
+        };
         let known = before.policy.client(&client.name);
         match known {
             None => {
@@ -42,7 +44,8 @@ pub(super) fn compare(before: &Config, after: &Config, found: &mut Sentences) {
 
 /// All that a client may do.
 fn fields(client: &Client, socket: String) -> [(&'static str, String); 9] {
-    let Client { name: _, uid, keys, scopes, symbols, max_quantity, limits, rate, unbound } = client;
+    let Client { name: _, uid, keys, scopes, symbols, max_quantity, limits, rate, unbound } =
+        client;
     [
         ("user", user(*uid)),
         ("socket", socket),
@@ -90,8 +93,11 @@ fn looser_symbols<T>(
     match (&before.symbols, symbols) {
         // A symbol without a quantity may be traded once it is in a list, and only then.
         (None, Some(listed)) if !before.max_quantity.is_empty() => {
-            let free: Vec<_> = listed.iter().filter(|symbol| !max_quantity.contains_key(*symbol)).collect();
-            (!free.is_empty()).then(|| format!("now a list, and without a max_quantity in it: {}", list(free, "none")))
+            let free: Vec<_> =
+                listed.iter().filter(|symbol| !max_quantity.contains_key(*symbol)).collect();
+            (!free.is_empty()).then(|| {
+                format!("now a list, and without a max_quantity in it: {}", list(free, "none"))
+            })
         }
         (None, _) => None,
         (Some(before), None) => Some(format!("from {} to any", listed(Some(before)))),
@@ -104,7 +110,12 @@ fn looser_symbols<T>(
 
 /// The same names, each with as narrow a bound. Without any there was no bound at all; a name more
 /// or less in a list changes what the others mean, so that is shown as well.
-fn caps<T: Bound>(rule: &str, before: &BTreeMap<String, T>, after: &BTreeMap<String, T>, found: &mut Sentences) {
+fn caps<T: Bound>(
+    rule: &str,
+    before: &BTreeMap<String, T>,
+    after: &BTreeMap<String, T>,
+    found: &mut Sentences,
+) {
     if before.is_empty() {
         return;
     }
@@ -116,14 +127,16 @@ fn caps<T: Bound>(rule: &str, before: &BTreeMap<String, T>, after: &BTreeMap<Str
     for name in names {
         let (known, bound) = (before.get(name), after.get(name));
         if !known.zip(bound).is_some_and(|(known, bound)| known.holds(bound)) {
-            let show = |bound: Option<&T>| bound.map_or_else(|| "not in the list".to_owned(), T::show);
+            let show =
+                |bound: Option<&T>| bound.map_or_else(|| "not in the list".to_owned(), T::show);
             found.change(rule, &word(name), &show(known), &show(bound));
         }
     }
 }
 
 fn bounds<T: Bound>(bounds: &BTreeMap<String, T>) -> String {
-    let each: Vec<String> = bounds.iter().map(|(name, bound)| format!("{} {}", word(name), bound.show())).collect();
+    let each: Vec<String> =
+        bounds.iter().map(|(name, bound)| format!("{} {}", word(name), bound.show())).collect();
     if each.is_empty() { "no limit".to_owned() } else { each.join("; ") }
 }
 

@@ -10,16 +10,22 @@ use super::sentences::{Sentences, maybe};
 pub(super) fn compare(before: &[Destination], after: &[Destination], found: &mut Sentences) {
     let all = || before.iter().chain(after);
     let looks: Vec<Look<'_>> = all().map(|one| Look::of(&one.label)).collect();
-    let addresses: BTreeMap<&str, Address<'_>> = all().map(|one| (&*one.address, Address::of(&one.address))).collect();
+    let addresses: BTreeMap<&str, Address<'_>> =
+        all().map(|one| (&*one.address, Address::of(&one.address))).collect();
     for destination in after.iter().filter(|one| !before.contains(one)) {
         let title = format!("[[destination]] {}", quoted(&destination.label));
         let of_label = before.iter().find(|known| known.label == destination.label);
         let of_place = before.iter().find(|known| place(known) == place(destination));
         match (of_label, of_place) {
-            (Some(known), _) => found.add(format!("{title} is another place: {}", moved(known, destination))),
+            (Some(known), _) => {
+                found.add(format!("{title} is another place: {}", moved(known, destination)))
+            }
             (None, Some(known)) => {
                 let called = quoted(&known.label);
-                found.add(format!("{title} is the place that was called {called}: {}", whole(destination)));
+                found.add(format!(
+                    "{title} is the place that was called {called}: {}",
+                    whole(destination)
+                ));
             }
             (None, None) => found.add(format!("{title} is new: {}", whole(destination))),
         }
@@ -72,7 +78,11 @@ fn warn_of_same_address<'a>(
         .map(|other| (&*other.label, other.memo.as_deref()))
         .collect();
     for (label, memo) in shared {
-        found.add(format!("{title}: LOOK TWICE, {} is the same address with memo {}", quoted(label), maybe(memo)));
+        found.add(format!(
+            "{title}: LOOK TWICE, {} is the same address with memo {}",
+            quoted(label),
+            maybe(memo)
+        ));
     }
 }
 
@@ -119,7 +129,12 @@ fn ends(letters: &[char]) -> Option<String> {
 }
 
 /// Warns of an address that may be taken for another one.
-fn warn_of_addresses(title: &str, address: &str, others: &BTreeMap<&str, Address<'_>>, found: &mut Sentences) {
+fn warn_of_addresses(
+    title: &str,
+    address: &str,
+    others: &BTreeMap<&str, Address<'_>>,
+    found: &mut Sentences,
+) {
     let Some(own) = others.get(address) else { return };
     for other in others.values().filter(|other| other.text != address) {
         if let Some(likeness) = own.like(other) {
@@ -132,8 +147,12 @@ fn warn_of_addresses(title: &str, address: &str, others: &BTreeMap<&str, Address
 /// The letters of `own`, from 1 on, that differ, as far as they are few; where it has one more or
 /// less, the place of that one alone, if it is all.
 fn differing(own: &[char], other: &[char]) -> Vec<usize> {
-    let mut differing =
-        own.iter().zip(other).enumerate().filter(|(_, (one, other))| one != other).map(|(at, _)| at + 1);
+    let mut differing = own
+        .iter()
+        .zip(other)
+        .enumerate()
+        .filter(|(_, (one, other))| one != other)
+        .map(|(at, _)| at + 1);
     if own.len() == other.len() {
         return differing.take(FEW + 1).collect();
     }

@@ -22,7 +22,11 @@ impl Sentences {
     }
 
     /// A section that was not there, with all it says.
-    pub(super) fn new_section<T: Display>(&mut self, section: &str, fields: impl IntoIterator<Item = (T, String)>) {
+    pub(super) fn new_section<T: Display>(
+        &mut self,
+        section: &str,
+        fields: impl IntoIterator<Item = (T, String)>,
+    ) {
         self.add(format!("{section} is new"));
         for (field, value) in fields {
             self.add(format!("{section} {field}: {value}"));
@@ -30,7 +34,12 @@ impl Sentences {
     }
 
     /// Warns of a name that may be taken for another one.
-    pub(super) fn warn_of_looks<'a>(&mut self, section: &str, name: &str, others: impl Iterator<Item = &'a Look<'a>>) {
+    pub(super) fn warn_of_looks<'a>(
+        &mut self,
+        section: &str,
+        name: &str,
+        others: impl Iterator<Item = &'a Look<'a>>,
+    ) {
         let look = Look::of(name);
         let mut warned = BTreeSet::new();
         for other in others {
@@ -40,7 +49,11 @@ impl Sentences {
                 None => continue,
             };
             if warned.insert(other.name()) {
-                self.add(format!("{section}: LOOK TWICE, {} {differ} {}", quoted(name), quoted(other.name())));
+                self.add(format!(
+                    "{section}: LOOK TWICE, {} {differ} {}",
+                    quoted(name),
+                    quoted(other.name())
+                ));
             }
         }
     }

@@ -71,7 +71,8 @@ fn what_tightens_is_no_loosening() {
         ("above = \"1\", count = 1", "above = \"0\", count = 1"),
         (
             "[transfer.BTC]",
-            "[token.spare]\nprofile = \"softhsm\"\nlabel = \"spare\"\npin = { prompt = true }\n[transfer.BTC]",
+            "[token.spare]\nprofile = \"softhsm\"\nlabel = \"spare\"\npin = { prompt = true \
+             }\n[transfer.BTC]",
         ),
     ] {
         assert_eq!(loosens(from, to), Vec::<String>::new(), "{to}");
@@ -84,14 +85,22 @@ fn what_tightens_is_no_loosening() {
         ["[client.bot] symbols: now a list, and without a max_quantity in it: ETHUSDT"]
     );
     unlisted.policy.clients[0].max_quantity.clear();
-    assert_eq!(loosened(&unlisted, &listed, &BTreeSet::new()), Vec::<String>::new(), "all of them had no bound");
+    assert_eq!(
+        loosened(&unlisted, &listed, &BTreeSet::new()),
+        Vec::<String>::new(),
+        "all of them had no bound"
+    );
     let less = BASE.split("[[destination]]").next().expect("text");
     assert_eq!(loosened(&config(BASE), &config(less), &BTreeSet::new()), Vec::<String>::new());
 }
 
 /// A change, and what an approver has to be told of it: each value stands in the sentences.
 const LOOSER: &[(&str, &str, &[&str])] = &[
-    ("[agent]\n", "[agent]\nallow_same_user = true\n", &["[agent] allow_same_user: from false to true"]),
+    (
+        "[agent]\n",
+        "[agent]\nallow_same_user = true\n",
+        &["[agent] allow_same_user: from false to true"],
+    ),
     (
         "[agent]\n",
         "[agent]\nadmin_socket = \"/run/elsewhere.sock\"\n",
@@ -107,15 +116,31 @@ const LOOSER: &[(&str, &str, &[&str])] = &[
         "[agent]\nstate_dir = \"/srv/state\"\n",
         &["[agent] state_dir: from \"/var/lib/countersign\" to \"/srv/state\""],
     ),
-    ("[agent]\n", "[agent]\nvault_dir = \"/srv/vault\"\n", &["[agent] vault_dir: from none to \"/srv/vault\""]),
-    ("[agent]\n", "[agent]\nvault_socket = \"/run/v.sock\"\n", &["[agent] vault_socket: from none to \"/run/v.sock\""]),
+    (
+        "[agent]\n",
+        "[agent]\nvault_dir = \"/srv/vault\"\n",
+        &["[agent] vault_dir: from none to \"/srv/vault\""],
+    ),
+    (
+        "[agent]\n",
+        "[agent]\nvault_socket = \"/run/v.sock\"\n",
+        &["[agent] vault_socket: from none to \"/run/v.sock\""],
+    ),
     ("\"required\"", "\"available\"", &["[agent] confinement: from required to available"]),
     ("\"required\"", "\"off\"", &["[agent] confinement: from required to off"]),
     ("\"synced\"", "\"written\"", &["[agent] durability: from synced to written"]),
     ("timeout_s = 60", "timeout_s = 61", &["[agent] approval_timeout_s: from 60 to 61"]),
     ("label = \"hsm\"", "label = \"other\"", &["[token.hsm] label: from \"hsm\" to \"other\""]),
-    ("label = \"hsm\"", "label = \"hsm\"\nserial = \"77\"", &["[token.hsm] serial: from none to \"77\""]),
-    ("label = \"hsm\"", "label = \"hsm\"\nmodule = \"/tmp/a.so\"", &["[token.hsm] module: from none to \"/tmp/a.so\""]),
+    (
+        "label = \"hsm\"",
+        "label = \"hsm\"\nserial = \"77\"",
+        &["[token.hsm] serial: from none to \"77\""],
+    ),
+    (
+        "label = \"hsm\"",
+        "label = \"hsm\"\nmodule = \"/tmp/a.so\"",
+        &["[token.hsm] module: from none to \"/tmp/a.so\""],
+    ),
     (
         "label = \"hsm\"",
         "label = \"hsm\"\nenvironment = { SOFTHSM2_CONF = \"/tmp/c\" }",
@@ -126,12 +151,20 @@ const LOOSER: &[(&str, &str, &[&str])] = &[
         "pin = { file = \"/tmp/pin\" }",
         &["[token.hsm] pin: from a person is asked to file \"/tmp/pin\""],
     ),
-    ("pin = { prompt = true }", "pin = { credential = \"c1\" }", &["[token.hsm] pin:", "to credential c1"]),
+    (
+        "pin = { prompt = true }",
+        "pin = { credential = \"c1\" }",
+        &["[token.hsm] pin:", "to credential c1"],
+    ),
     ("pin = { prompt = true }", "pin = { fd = 7 }", &["[token.hsm] pin:", "to descriptor 7"]),
     (
         "profile = \"softhsm\"",
         "profile = \"kryoptic\"",
-        &["[token.hsm] profile: from \"softhsm\" to \"kryoptic\"", "profile's libraries: from", "libkryoptic"],
+        &[
+            "[token.hsm] profile: from \"softhsm\" to \"kryoptic\"",
+            "profile's libraries: from",
+            "libkryoptic",
+        ],
     ),
     (
         "[token.hsm]",
@@ -140,8 +173,13 @@ const LOOSER: &[(&str, &str, &[&str])] = &[
     ),
     (
         "[transfer.BTC]",
-        "[token.own]\nprofile = \"softhsm\"\nlabel = \"own\"\nmodule = \"/tmp/own.so\"\npin = { prompt = true }\n[transfer.BTC]",
-        &["[token.own] is new", "[token.own] module: \"/tmp/own.so\"", "[token.own] label: \"own\""],
+        "[token.own]\nprofile = \"softhsm\"\nlabel = \"own\"\nmodule = \"/tmp/own.so\"\npin = { \
+         prompt = true }\n[transfer.BTC]",
+        &[
+            "[token.own] is new",
+            "[token.own] module: \"/tmp/own.so\"",
+            "[token.own] label: \"own\"",
+        ],
     ),
     ("user = 4001", "user = 4002", &["[client.bot] user: from uid 4001 to uid 4002"]),
     (
@@ -162,7 +200,11 @@ const LOOSER: &[(&str, &str, &[&str])] = &[
     ),
     ("[\"k\", \"l\"]", "[\"k\", \"m\"]", &["[client.bot] keys: also m"]),
     ("[\"read\", \"trade\"]", "[\"read\", \"transfer\"]", &["[client.bot] scopes: also transfer"]),
-    ("symbols = [\"BTCUSDT\", \"ETHUSDT\"]\n", "", &["[client.bot] symbols: from BTCUSDT, ETHUSDT to any"]),
+    (
+        "symbols = [\"BTCUSDT\", \"ETHUSDT\"]\n",
+        "",
+        &["[client.bot] symbols: from BTCUSDT, ETHUSDT to any"],
+    ),
     ("\"ETHUSDT\"]", "\"XRPUSDT\"]", &["[client.bot] symbols: also XRPUSDT"]),
     ("BTCUSDT = \"2\"", "BTCUSDT = \"3\"", &["[client.bot] max_quantity BTCUSDT: from 2 to 3"]),
     (
@@ -170,7 +212,11 @@ const LOOSER: &[(&str, &str, &[&str])] = &[
         "ETHUSDT = \"1\"",
         &["max_quantity BTCUSDT: from 2 to not in the list", "ETHUSDT: from not in the list to 1"],
     ),
-    ("max_quantity = { BTCUSDT = \"2\" }\n", "", &["[client.bot] max_quantity: from BTCUSDT 2 to no limit"]),
+    (
+        "max_quantity = { BTCUSDT = \"2\" }\n",
+        "",
+        &["[client.bot] max_quantity: from BTCUSDT 2 to no limit"],
+    ),
     (
         "per_request = \"10\", ",
         "",
@@ -217,13 +263,17 @@ const LOOSER: &[(&str, &str, &[&str])] = &[
     ),
     (
         "[transfer.BTC]",
-        "[approver.carol]\nattestation = \"carol.pem\"\nattestation_root = \"root.pem\"\n[transfer.BTC]",
+        "[approver.carol]\nattestation = \"carol.pem\"\nattestation_root = \
+         \"root.pem\"\n[transfer.BTC]",
         &["[approver.carol] key: cannot approve: \"/etc/carol.pem\""],
     ),
     (
         "\"bc1qold\"",
         "\"bc1pnew9\"",
-        &["[[destination]] \"cold\" is another place: asset BTC", "address from \"bc1q old\" to \"bc1p new9\""],
+        &[
+            "[[destination]] \"cold\" is another place: asset BTC",
+            "address from \"bc1q old\" to \"bc1p new9\"",
+        ],
     ),
     (
         "network = \"BTC\"",
@@ -231,17 +281,24 @@ const LOOSER: &[(&str, &str, &[&str])] = &[
         &["\"cold\" is another place", "network from BTC to LIGHTNING", "address \"bc1q old\""],
     ),
     ("asset = \"BTC\"", "asset = \"BCH\"", &["\"cold\" is another place", "asset from BTC to BCH"]),
-    ("\"bc1qold\"", "\"bc1qold\"\nmemo = \"7\"", &["\"cold\" is another place", "memo from none to \"7\""]),
+    (
+        "\"bc1qold\"",
+        "\"bc1qold\"\nmemo = \"7\"",
+        &["\"cold\" is another place", "memo from none to \"7\""],
+    ),
     (
         "label = \"cold\"",
         "label = \"warm\"",
-        &["\"warm\" is the place that was called \"cold\": asset BTC, network BTC, address \"bc1q old\", memo none"],
+        &["\"warm\" is the place that was called \"cold\": asset BTC, network BTC, address \
+             \"bc1q old\", memo none"],
     ),
     (
         "[transfer.BTC]",
-        "[[destination]]\nlabel = \"co1d\"\nasset = \"ETH\"\nnetwork = \"ERC20\"\naddress = \"0xabcdef\"\nmemo = \"m\"\n[transfer.BTC]",
+        "[[destination]]\nlabel = \"co1d\"\nasset = \"ETH\"\nnetwork = \"ERC20\"\naddress = \
+         \"0xabcdef\"\nmemo = \"m\"\n[transfer.BTC]",
         &[
-            "[[destination]] \"co1d\" is new: asset ETH, network ERC20, address \"0xab cdef\", memo \"m\"",
+            "[[destination]] \"co1d\" is new: asset ETH, network ERC20, address \"0xab cdef\", \
+             memo \"m\"",
             "LOOK TWICE, \"co1d\" looks like \"cold\"",
         ],
     ),
@@ -262,23 +319,36 @@ const LOOSER: &[(&str, &str, &[&str])] = &[
         "above = \"1.5\", count = 1",
         &["[transfer.BTC] approvers: from 1 above 1, 2 above 2 to 1 above 1.5, 2 above 2"],
     ),
-    (", { above = \"2\", count = 2 }", "", &["[transfer.BTC] approvers: from 1 above 1, 2 above 2 to 1 above 1"]),
+    (
+        ", { above = \"2\", count = 2 }",
+        "",
+        &["[transfer.BTC] approvers: from 1 above 1, 2 above 2 to 1 above 1"],
+    ),
 ];
 
 #[test]
 fn every_loosening_is_told_with_its_values_whatever_stands_before_it() {
-    let comments = "# a comment of the operator's, about as long as the lines of a file usually are\n".repeat(400);
+    let comments =
+        "# a comment of the operator's, about as long as the lines of a file usually are\n"
+            .repeat(400);
     for (from, to, values) in LOOSER {
         let to = to.replace("SPARE", SPARE);
         let told = loosens(from, &to);
         assert!(!told.is_empty(), "{from} -> {to}");
         for value in *values {
-            assert!(told.iter().any(|sentence| sentence.contains(value)), "{value} of {to}: {told:#?}");
+            assert!(
+                told.iter().any(|sentence| sentence.contains(value)),
+                "{value} of {to}: {told:#?}"
+            );
         }
         let changed = BASE.replacen(from, &to, 1);
         let (front, back) = changed.split_at(changed.find("[approver.").expect("a section"));
         let reordered = format!("{comments}{back}{front}");
-        assert_eq!(loosened(&config(BASE), &config(&reordered), &in_use()), told, "{to}, moved and behind comments");
+        assert_eq!(
+            loosened(&config(BASE), &config(&reordered), &in_use()),
+            told,
+            "{to}, moved and behind comments"
+        );
     }
     let unasked = BASE.split("[approver.alice]").next().expect("text");
     let told = loosened(&config(BASE), &config(unasked), &BTreeSet::new());
@@ -291,23 +361,33 @@ fn every_loosening_is_told_with_its_values_whatever_stands_before_it() {
 fn every_field_of_the_configuration_has_a_case() {
     // `attestation` and what beside it makes a key are told as the key; a list of fields is told by
     // its names.
-    const TOLD_OTHERWISE: [&str; 4] = ["attestation", "ssh_key", "attestation_root", "allow_software_tokens"];
+    const TOLD_OTHERWISE: [&str; 4] =
+        ["attestation", "ssh_key", "attestation_root", "allow_software_tokens"];
     let page = include_str!("../../../../../docs/configuration.md");
     let mut fields = 0;
-    for section in ["agent", "token.NAME", "client.NAME", "approver.NAME", "[destination]", "transfer.ASSET"] {
+    for section in
+        ["agent", "token.NAME", "client.NAME", "approver.NAME", "[destination]", "transfer.ASSET"]
+    {
         let start = page.find(&format!("## `[{section}]`")).expect("a section of the page");
         let text = page[start + 3..].split("\n## ").next().expect("text");
         // The first cell of a row names one field or several; the sources of a PIN stand in braces.
         let cells = text.lines().filter_map(|line| line.strip_prefix("| `")?.split('|').next());
-        let named = cells.flat_map(|cell| cell.split('`').step_by(2)).filter(|field| !field.starts_with('{'));
-        let fields_of_section =
-            named.filter_map(|field| field.split('.').next()).filter(|field| !field.trim().is_empty());
+        let named = cells
+            .flat_map(|cell| cell.split('`').step_by(2))
+            .filter(|field| !field.starts_with('{'));
+        let fields_of_section = named
+            .filter_map(|field| field.split('.').next())
+            .filter(|field| !field.trim().is_empty());
         for field in fields_of_section {
             fields += 1;
             let known = |(_, to, values): &(&str, &str, &[&str])| {
-                values.iter().any(|value| value.contains(field)) || to.contains(&format!("{field} = "))
+                values.iter().any(|value| value.contains(field))
+                    || to.contains(&format!("{field} = "))
             };
-            assert!(TOLD_OTHERWISE.contains(&field) || LOOSER.iter().any(known), "[{section}] {field} has no case");
+            assert!(
+                TOLD_OTHERWISE.contains(&field) || LOOSER.iter().any(known),
+                "[{section}] {field} has no case"
+            );
         }
     }
     assert!(fields > 35, "{fields}");
@@ -315,7 +395,8 @@ fn every_field_of_the_configuration_has_a_case() {
 
 #[test]
 fn software_tokens_are_told() {
-    let without = "[agent]\n[token.yk]\nprofile = \"yubikey-piv\"\nserial = 1\npin = { prompt = true }\n";
+    let without =
+        "[agent]\n[token.yk]\nprofile = \"yubikey-piv\"\nserial = 1\npin = { prompt = true }\n";
     let with = without.replacen("[agent]\n", "[agent]\nallow_software_tokens = true\n", 1);
     let told = loosened(&config(without), &config(&with), &BTreeSet::new());
     assert_eq!(told, ["[agent] allow_software_tokens: from false to true"]);
@@ -324,22 +405,43 @@ fn software_tokens_are_told() {
 #[test]
 fn the_yubikeys_of_a_sealed_pin_are_told() {
     let yubikeys = "[token.yk]\nprofile = \"yubikey-piv\"\nserial = 11\npin = { prompt = true }\n\
-         [token.zk]\nprofile = \"yubikey-piv\"\nserial = 22\npin = { prompt = true }\n[transfer.BTC]";
-    let with =
-        |sealed: &str| config(&BASE.replacen("[transfer.BTC]", yubikeys, 1).replacen("{ prompt = true }", sealed, 1));
+         [token.zk]\nprofile = \"yubikey-piv\"\nserial = 22\npin = { prompt = true \
+         }\n[transfer.BTC]";
+    let with = |sealed: &str| {
+        config(&BASE.replacen("[transfer.BTC]", yubikeys, 1).replacen(
+            "{ prompt = true }",
+            sealed,
+            1,
+        ))
+    };
     let one = with("{ sealed_by = \"yk\", slot = \"9d\" }");
     let open = with("{ prompt = true }");
-    assert_eq!(loosened(&open, &one, &BTreeSet::new()), Vec::<String>::new(), "a PIN that is sealed lies nowhere");
+    assert_eq!(
+        loosened(&open, &one, &BTreeSet::new()),
+        Vec::<String>::new(),
+        "a PIN that is sealed lies nowhere"
+    );
     for (sealed, value) in [
-        ("{ sealed_by = \"zk\", slot = \"9d\" }", "to sealed by zk (zk serial \"22\"), a touch for each signature"),
-        ("{ sealed_by = [\"yk\", \"zk\"], slot = \"9d\" }", "to sealed by yk, zk (yk serial \"11\", zk serial \"22\")"),
+        (
+            "{ sealed_by = \"zk\", slot = \"9d\" }",
+            "to sealed by zk (zk serial \"22\"), a touch for each signature",
+        ),
+        (
+            "{ sealed_by = [\"yk\", \"zk\"], slot = \"9d\" }",
+            "to sealed by yk, zk (yk serial \"11\", zk serial \"22\")",
+        ),
         ("{ sealed_by = \"yk\", slot = \"9d\", reopen = \"touch\" }", "reopen touch"),
-        ("{ sealed_by = \"yk\", slot = \"9d\", reopen = \"keep-while-running\" }", "reopen keep-while-running"),
+        (
+            "{ sealed_by = \"yk\", slot = \"9d\", reopen = \"keep-while-running\" }",
+            "reopen keep-while-running",
+        ),
         ("{ prompt = true }", "to a person is asked"),
     ] {
         let told = loosened(&one, &with(sealed), &BTreeSet::new());
         assert!(
-            told.iter().any(|one| one.starts_with("[token.hsm] pin: from sealed by yk") && one.contains(value)),
+            told.iter()
+                .any(|one| one.starts_with("[token.hsm] pin: from sealed by yk")
+                    && one.contains(value)),
             "{told:?}"
         );
     }
@@ -365,15 +467,27 @@ fn every_field_of_a_profile_is_told() {
     let text = include_str!("../../../../../pkcs11-profiles/softhsm.toml");
     for (from, to, value) in [
         ("workers = 1", "workers = 9", "[token.hsm] profile's workers: from 1 to 9"),
-        ("environment = [", "environment = [\"LD_PRELOAD\", ", "[token.hsm] profile's environment: from"),
+        (
+            "environment = [",
+            "environment = [\"LD_PRELOAD\", ",
+            "[token.hsm] profile's environment: from",
+        ),
         ("title = \"", "title = \"\u{202e}", "\\u{202e}"),
     ] {
         assert!(text.contains(from), "{from}");
         let told = loosened(&with(text), &with(&text.replacen(from, to, 1)), &BTreeSet::new());
         assert!(told.iter().any(|sentence| sentence.contains(value)), "{value}: {told:?}");
     }
-    let told = loosened(&config(&BASE.replacen("[token.hsm]", "[token.hs]", 1)), &with(text), &BTreeSet::new());
-    for value in ["[token.hsm] profile: \"/etc/own.toml\"", "[token.hsm] profile's libraries: ", "libsofthsm2.so"] {
+    let told = loosened(
+        &config(&BASE.replacen("[token.hsm]", "[token.hs]", 1)),
+        &with(text),
+        &BTreeSet::new(),
+    );
+    for value in [
+        "[token.hsm] profile: \"/etc/own.toml\"",
+        "[token.hsm] profile's libraries: ",
+        "libsofthsm2.so",
+    ] {
         assert!(told.iter().any(|sentence| sentence.contains(value)), "{value}: {told:?}");
     }
 }
@@ -382,7 +496,8 @@ fn every_field_of_a_profile_is_told() {
 fn labels_that_look_alike_are_pointed_out() {
     let labelled = |label: &str, address: &str| {
         let section = format!(
-            "[[destination]]\nlabel = \"{label}\"\nasset = \"BTC\"\nnetwork = \"BTC\"\naddress = \"{address}\"\n[transfer.BTC]"
+            "[[destination]]\nlabel = \"{label}\"\nasset = \"BTC\"\nnetwork = \"BTC\"\naddress = \
+             \"{address}\"\n[transfer.BTC]"
         );
         loosens("[transfer.BTC]", &section)
     };
@@ -390,9 +505,14 @@ fn labels_that_look_alike_are_pointed_out() {
         ("c\u{43e}ld", "LOOK TWICE, \"c\u{43e}ld\" (spelled \"c\\u{43e}ld\") looks like \"cold\""),
         (
             "co\u{200b}ld",
-            "LOOK TWICE, \"co\\u{200b}ld\" (spelled \"co\\u{200b}ld\") differs only in blanks, or in what is not seen, from \"cold\"",
+            "LOOK TWICE, \"co\\u{200b}ld\" (spelled \"co\\u{200b}ld\") differs only in blanks, or \
+             in what is not seen, from \"cold\"",
         ),
-        ("cold ", "LOOK TWICE, \"cold\\u{20}\" differs only in blanks, or in what is not seen, from \"cold\""),
+        (
+            "cold ",
+            "LOOK TWICE, \"cold\\u{20}\" differs only in blanks, or in what is not seen, from \
+             \"cold\"",
+        ),
         ("co  ld", "LOOK TWICE, \"co \\u{20}ld\" differs only in blanks"),
         ("Cold", "LOOK TWICE, \"Cold\" looks like \"cold\""),
     ] {
@@ -404,23 +524,32 @@ fn labels_that_look_alike_are_pointed_out() {
     let alike = BASE.replacen("bc1qold", "bc1qaaaaaaaaaaaaold9", 1);
     let poisoned = alike.replacen(
         "[transfer.BTC]",
-        "[[destination]]\nlabel = \"x\"\nasset = \"BTC\"\nnetwork = \"BTC\"\naddress = \"bc1qbbbbbbbbbbbbold9\"\n[transfer.BTC]",
+        "[[destination]]\nlabel = \"x\"\nasset = \"BTC\"\nnetwork = \"BTC\"\naddress = \
+         \"bc1qbbbbbbbbbbbbold9\"\n[transfer.BTC]",
         1,
     );
     let told = loosened(&config(&alike), &config(&poisoned), &BTreeSet::new());
-    let warned = "LOOK TWICE, address \"bc1q bbbb bbbb bbbb old9\" begins and ends like \"bc1q aaaa aaaa aaaa old9\"";
+    let warned = "LOOK TWICE, address \"bc1q bbbb bbbb bbbb old9\" begins and ends like \"bc1q \
+                  aaaa aaaa aaaa old9\"";
     assert!(told.iter().any(|sentence| sentence.contains(warned)), "{told:?}");
 }
 
 #[test]
 fn hostile_values_stay_in_their_quotes_and_are_whole() {
     let long = "x".repeat(5_000);
-    for label in ["evil\u{202e}", "\u{2028}[agent] nothing", "a, address \\\"bc1qgood\\\", memo none", &long] {
+    for label in
+        ["evil\u{202e}", "\u{2028}[agent] nothing", "a, address \\\"bc1qgood\\\", memo none", &long]
+    {
         let section = format!(
-            "[[destination]]\nlabel = \"{label}\"\nasset = \"BTC\"\nnetwork = \"BTC\"\naddress = \"a\\\"b,memo\"\n[transfer.BTC]"
+            "[[destination]]\nlabel = \"{label}\"\nasset = \"BTC\"\nnetwork = \"BTC\"\naddress = \
+             \"a\\\"b,memo\"\n[transfer.BTC]"
         );
         let told = loosens("[transfer.BTC]", &section);
-        assert!(told[0].ends_with("is new: asset BTC, network BTC, address \"a\\\"b, memo\", memo none"), "{told:?}");
+        assert!(
+            told[0]
+                .ends_with("is new: asset BTC, network BTC, address \"a\\\"b, memo\", memo none"),
+            "{told:?}"
+        );
         assert!(!told[0].chars().any(countersign_core::legible::is_unseen), "{told:?}");
         assert!(label != long || told[0].contains(&long));
     }
@@ -439,5 +568,8 @@ fn two_keys_that_count_as_two_persons_loosen_and_as_one_tighten() {
     assert_eq!((one.policy.persons(), two.policy.persons()), (1, 2));
     assert_eq!(loosened(&two, &one, &BTreeSet::new()), Vec::<String>::new());
     let parted = loosened(&one, &two, &BTreeSet::new());
-    assert_eq!(parted, ["[approver.alice] and [approver.spare] count as two persons, alice and spare"]);
+    assert_eq!(
+        parted,
+        ["[approver.alice] and [approver.spare] count as two persons, alice and spare"]
+    );
 }

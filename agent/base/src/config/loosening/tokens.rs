@@ -13,7 +13,12 @@ use crate::messages::settings::{PinSource, Reopen, SealedPin, TokenSettings};
 
 /// A token that holds keys is what it was, or is gone. Another one may be added, with a module that
 /// its profile knows: it holds no key yet.
-pub(super) fn compare(before: &Config, after: &Config, in_use: &BTreeSet<String>, found: &mut Sentences) {
+pub(super) fn compare(
+    before: &Config,
+    after: &Config,
+    in_use: &BTreeSet<String>,
+    found: &mut Sentences,
+) {
     let names = before.tokens.iter().chain(&after.tokens).map(|token| &token.settings.name);
     let looks: Vec<Look<'_>> = names.map(|name| Look::of(name)).collect();
     for token in &after.tokens {
@@ -59,7 +64,8 @@ fn changed(title: &str, before: &TokenConfig, after: &TokenConfig, found: &mut S
         found.change(title, &field, &was, &is);
     }
     if found.count() == told {
-        found.add(format!("{title} leads to another token than it did, by a section that it names"));
+        found
+            .add(format!("{title} leads to another token than it did, by a section that it names"));
     }
 }
 
@@ -91,7 +97,8 @@ fn settings(settings: &TokenSettings) -> Vec<(String, String)> {
         allow_software_tokens: _,
         confinement: _,
     } = settings;
-    let variables = environment.iter().map(|(name, value)| format!("{} = {}", word(name), quoted(value)));
+    let variables =
+        environment.iter().map(|(name, value)| format!("{} = {}", word(name), quoted(value)));
     let variables: Vec<String> = variables.collect();
     let fields = [
         ("profile", quoted(profile)),
@@ -101,7 +108,10 @@ fn settings(settings: &TokenSettings) -> Vec<(String, String)> {
         ("attestation_root", maybe_path(attestation_root.as_deref())),
         ("pin", self::pin(pin)),
         ("credentials", maybe_path(credentials_directory.as_deref())),
-        ("environment", if variables.is_empty() { "none".to_owned() } else { variables.join(", ") }),
+        (
+            "environment",
+            if variables.is_empty() { "none".to_owned() } else { variables.join(", ") },
+        ),
     ];
     fields.map(|(field, value)| (field.to_owned(), value)).into()
 }
@@ -124,7 +134,9 @@ fn sealed(sealed: &SealedPin) -> String {
         Some(Reopen::KeepWhileRunning) => "reopen keep-while-running",
         Some(Reopen::Touch) => "reopen touch",
     };
-    let serial = |one: &TokenSettings| format!("{} serial {}", word(&one.name), maybe(one.serial.as_deref()));
+    let serial = |one: &TokenSettings| {
+        format!("{} serial {}", word(&one.name), maybe(one.serial.as_deref()))
+    };
     let serials: Vec<String> = by.iter().map(serial).collect();
     format!("sealed by {} ({}), {reopens}", list(names, "none"), serials.join(", "))
 }
@@ -136,7 +148,8 @@ fn own_profile(token: &TokenConfig) -> Vec<(String, String)> {
 
 /// Every field of a profile, as JSON whose texts are shown as all others are.
 fn profile(profile: &Profile) -> Vec<(String, String)> {
-    let value = serde_json::to_value(profile).unwrap_or_default(); // texts, numbers, lists: always JSON
+    // texts, numbers, lists: always JSON
+    let value = serde_json::to_value(profile).unwrap_or_default();
     let fields = value.as_object().into_iter().flatten();
     fields.map(|(field, value)| (format!("profile's {field}"), json(value))).collect()
 }
@@ -144,10 +157,14 @@ fn profile(profile: &Profile) -> Vec<(String, String)> {
 fn json(value: &serde_json::Value) -> String {
     use serde_json::Value;
     match value {
-        Value::Array(items) => format!("[{}]", items.iter().map(json).collect::<Vec<_>>().join(",")),
+        Value::Array(items) => {
+            format!("[{}]", items.iter().map(json).collect::<Vec<_>>().join(","))
+        }
         Value::Object(members) => {
-            let members: Vec<_> =
-                members.iter().map(|(name, value)| format!("{}:{}", quoted(name), json(value))).collect();
+            let members: Vec<_> = members
+                .iter()
+                .map(|(name, value)| format!("{}:{}", quoted(name), json(value)))
+                .collect();
             format!("{{{}}}", members.join(","))
         }
         Value::String(text) => quoted(text),

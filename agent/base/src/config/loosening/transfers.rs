@@ -51,7 +51,8 @@ pub(super) fn compare(
     after: &BTreeMap<String, TransferRule>,
     found: &mut Sentences,
 ) {
-    let looks: Vec<Look<'_>> = before.keys().chain(after.keys()).map(|asset| Look::of(asset)).collect();
+    let looks: Vec<Look<'_>> =
+        before.keys().chain(after.keys()).map(|asset| Look::of(asset)).collect();
     for (asset, rule) in after {
         let title = section("transfer", asset);
         match before.get(asset) {
@@ -66,7 +67,11 @@ pub(super) fn compare(
 
 fn fields(rule: &TransferRule) -> [(&'static str, String); 3] {
     let TransferRule { per_request, per_day, approvers } = rule;
-    [("per_request", per_request.show()), ("per_day", per_day.show()), ("approvers", steps(approvers))]
+    [
+        ("per_request", per_request.show()),
+        ("per_day", per_day.show()),
+        ("approvers", steps(approvers)),
+    ]
 }
 
 fn changed(title: &str, before: &TransferRule, after: &TransferRule, found: &mut Sentences) {
@@ -79,7 +84,9 @@ fn changed(title: &str, before: &TransferRule, after: &TransferRule, found: &mut
         }
     }
     let is_kept = |step: &ApproverStep| {
-        approvers.iter().any(|other: &ApproverStep| other.above <= step.above && other.count >= step.count)
+        approvers
+            .iter()
+            .any(|other: &ApproverStep| other.above <= step.above && other.count >= step.count)
     };
     if !before.approvers.iter().all(is_kept) {
         found.change(title, "approvers", &steps(&before.approvers), &steps(approvers));
@@ -88,5 +95,9 @@ fn changed(title: &str, before: &TransferRule, after: &TransferRule, found: &mut
 
 fn steps(steps: &[ApproverStep]) -> String {
     let each = steps.iter().map(|ApproverStep { above, count }| format!("{count} above {above}"));
-    if steps.is_empty() { "nobody is asked".to_owned() } else { each.collect::<Vec<_>>().join(", ") }
+    if steps.is_empty() {
+        "nobody is asked".to_owned()
+    } else {
+        each.collect::<Vec<_>>().join(", ")
+    }
 }

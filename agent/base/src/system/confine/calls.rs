@@ -1,8 +1,10 @@
-//! Which system calls a process can make from now on, by seccomp: the front those of a list, the others all but a list.
+//! Which system calls a process can make from now on, by seccomp: the front those of a list, the
+//! others all but a list.
 //!
-//! A refused call fails with EPERM and is logged by the kernel (`ausearch -m SECCOMP`, or the kernel's log without
-//! auditd). `clone3` fails with ENOSYS: its flags lie where a filter cannot see them, and the C library falls back on
-//! `clone`. Calls of another architecture end the process.
+//! A refused call fails with EPERM and is logged by the kernel (`ausearch -m SECCOMP`, or the
+//! kernel's log without auditd). `clone3` fails with ENOSYS: its flags lie where a filter cannot
+//! see them, and the C library falls back on `clone`. Calls of another architecture end the
+//! process.
 
 mod front;
 mod refused;
@@ -11,8 +13,8 @@ use std::collections::BTreeMap;
 
 use pkcs11_profiles::Reach;
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-    sock_filter,
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, sock_filter,
 };
 
 use super::ConfineError;
@@ -24,7 +26,8 @@ pub(super) const MISSING: &str = "calls: this kernel has no seccomp";
 /// Whose calls.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Calls {
-    /// No network, no program, no code, no other process: only what it takes to serve sockets and write files.
+    /// No network, no program, no code, no other process: only what it takes to serve sockets and
+    /// write files.
     Front,
     /// What a module of this reach needs once it is logged in.
     Host(Reach),
@@ -55,15 +58,16 @@ impl Calls {
             Self::Host(reach) => (refused::once_logged_in(reach)?, SeccompAction::Allow, refuse),
             Self::Spawner => (refused::always()?, SeccompAction::Allow, refuse),
         };
-        let filter = SeccompFilter::new(rules, otherwise, matched, std::env::consts::ARCH.try_into()?)?;
+        let filter =
+            SeccompFilter::new(rules, otherwise, matched, std::env::consts::ARCH.try_into()?)?;
         let mut program = without_other_tables();
         program.extend(BpfProgram::try_from(filter)?);
         Ok(program)
     }
 }
 
-/// What the compiler of filters cannot say: `clone3` is not there, and on x86-64 neither are the calls of x32, which are
-/// the same ones under other numbers.
+/// What the compiler of filters cannot say: `clone3` is not there, and on x86-64 neither are the
+/// calls of x32, which are the same ones under other numbers.
 fn without_other_tables() -> BpfProgram {
     const LOAD_NUMBER: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS; the number is at offset 0
     const JUMP_IF_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
@@ -100,7 +104,16 @@ fn is_not(argument: u8, value: u64) -> Result<SeccompCondition, seccompiler::Bac
 }
 
 /// Of the bits in `mask` exactly those of `value` are set.
-fn has_bits(argument: u8, mask: i32, value: i32) -> Result<SeccompCondition, seccompiler::BackendError> {
+fn has_bits(
+    argument: u8,
+    mask: i32,
+    value: i32,
+) -> Result<SeccompCondition, seccompiler::BackendError> {
     let bits = |number: i32| u64::from(number as u32);
-    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(bits(mask)), bits(value))
+    SeccompCondition::new(
+        argument,
+        SeccompCmpArgLen::Dword,
+        SeccompCmpOp::MaskedEq(bits(mask)),
+        bits(value),
+    )
 }

@@ -3,15 +3,17 @@
 use std::path::PathBuf;
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, LandlockStatus, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetError, RulesetStatus, Scope, path_beneath_rules,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, LandlockStatus, Ruleset,
+    RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope, path_beneath_rules,
 };
 
 use crate::messages::confinement::Limits;
 
-/// The newest rights that are used. An older kernel takes those it knows, and what it lacks is said.
+/// The newest rights that are used. An older kernel takes those it knows, and what it lacks is
+/// said.
 const ABI_USED: ABI = ABI::V6;
-pub(super) const MISSING: &str = "files: this kernel has no Landlock, or it is not switched on (lsm=landlock,…)";
+pub(super) const MISSING: &str =
+    "files: this kernel has no Landlock, or it is not switched on (lsm=landlock,…)";
 
 /// Everything below these paths; what does not exist is left out.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -49,7 +51,10 @@ pub(super) fn enter(files: Option<&Files>, limits: &mut Limits) -> Result<(), Ru
         RulesetStatus::FullyEnforced => limits.on.push(format!("{what} (Landlock {version})")),
         RulesetStatus::PartiallyEnforced => {
             limits.on.push(format!("{what}, in part (Landlock {version})"));
-            limits.missing.push(format!("{what}: this kernel's Landlock is {version}, {} is needed", ABI_USED as i32));
+            limits.missing.push(format!(
+                "{what}: this kernel's Landlock is {version}, {} is needed",
+                ABI_USED as i32
+            ));
         }
         RulesetStatus::NotEnforced => limits.missing.push(MISSING.to_owned()),
     }

@@ -1,4 +1,5 @@
-//! Which files the module of a token needs once it is logged in, from its profile and its environment.
+//! Which files the module of a token needs once it is logged in, from its profile and its
+//! environment.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -14,18 +15,23 @@ const LONGEST_CONFIGURATION: u64 = 64 * 1024;
 /// What every reach has: the kernel's randomness, and nowhere to write to.
 const DEVICES: [&str; 2] = ["/dev/null", "/dev/urandom"];
 /// What libraries read late: names of hosts, certificates, character sets, devices.
-const SYSTEM: [&str; 10] = ["/dev", "/etc", "/lib", "/lib64", "/opt", "/proc", "/run", "/sys", "/usr", "/var/lib"];
+const SYSTEM: [&str; 10] =
+    ["/dev", "/etc", "/lib", "/lib64", "/opt", "/proc", "/run", "/sys", "/usr", "/var/lib"];
 /// Memory shared with a service.
 const SHARED_MEMORY: &str = "/dev/shm";
 
-/// The files of a token: for `own-files` its configuration and what that names, else the system's to read as well.
+/// The files of a token: for `own-files` its configuration and what that names, else the system's
+/// to read as well.
 pub fn token_files(profile: &Profile, settings: &TokenSettings) -> Files {
     let mut files = Files { network: profile.reach == Reach::Network, ..Files::default() };
     files.read.extend(DEVICES.map(PathBuf::from));
     files.write.push(DEVICES[0].into());
     // The variable comes first where there is one: the module looks no further either.
-    let configuration =
-        profile.configuration.iter().filter_map(|path| place(path, settings)).find(|path| path.exists());
+    let configuration = profile
+        .configuration
+        .iter()
+        .filter_map(|path| place(path, settings))
+        .find(|path| path.exists());
     if let Some(configuration) = configuration {
         let named = absolute_paths(&text_of(&configuration));
         files.write.extend(named.iter().filter_map(|path| directory_of(path)));
@@ -35,7 +41,11 @@ pub fn token_files(profile: &Profile, settings: &TokenSettings) -> Files {
     if profile.reach != Reach::OwnFiles {
         files.read.extend(SYSTEM.map(PathBuf::from));
         files.read.extend(
-            settings.environment.iter().map(|(_, value)| PathBuf::from(value)).filter(|path| path.is_absolute()),
+            settings
+                .environment
+                .iter()
+                .map(|(_, value)| PathBuf::from(value))
+                .filter(|path| path.is_absolute()),
         );
         files.read.extend(settings.module.as_deref().and_then(Path::parent).map(Path::to_owned));
         files.write.push(SHARED_MEMORY.into());
@@ -55,18 +65,21 @@ fn place(path: &str, settings: &TokenSettings) -> Option<PathBuf> {
 fn text_of(path: &Path) -> String {
     let mut text = String::new();
     // What cannot be read names no directory; the module says what it thinks of that itself.
-    let _ = std::fs::File::open(path).and_then(|file| file.take(LONGEST_CONFIGURATION).read_to_string(&mut text));
+    let _ = std::fs::File::open(path)
+        .and_then(|file| file.take(LONGEST_CONFIGURATION).read_to_string(&mut text));
     text
 }
 
-/// The absolute paths in a text, whatever its syntax: what a token's configuration names is the token's own.
+/// The absolute paths in a text, whatever its syntax: what a token's configuration names is the
+/// token's own.
 fn absolute_paths(text: &str) -> Vec<PathBuf> {
     let lines = text.lines().filter(|line| !line.trim_start().starts_with(['#', ';']));
     let words = lines.flat_map(|line| line.split([' ', '\t', '=', '"', '\'', ',', ';']));
     words.filter(|word| word.starts_with('/')).map(PathBuf::from).collect()
 }
 
-/// A directory as it is; of a file the directory, since a database has files beside it. Never one of the roots.
+/// A directory as it is; of a file the directory, since a database has files beside it. Never one
+/// of the roots.
 fn directory_of(path: &Path) -> Option<PathBuf> {
     let directory = if path.is_dir() { path } else { path.parent()? };
     (directory.components().count() > 2 && directory.is_dir()).then(|| directory.to_owned())
@@ -83,7 +96,8 @@ mod tests {
         std::fs::create_dir(&tokens).expect("made");
         let configuration = directory.path().join("softhsm2.conf");
         let text = format!(
-            "# directories.tokendir = /etc/ssl\ndirectories.tokendir = {}\nlog.level = ERROR\nother = \"/etc\" /\n\
+            "# directories.tokendir = /etc/ssl\ndirectories.tokendir = {}\nlog.level = \
+             ERROR\nother = \"/etc\" /\n\
              database = '{}/db.sql'\n",
             tokens.display(),
             tokens.display()
@@ -97,7 +111,10 @@ mod tests {
         let profile = Profile::named("softhsm").expect("shipped");
         let files = token_files(profile, &settings);
         assert_eq!(files.write, [PathBuf::from("/dev/null"), tokens.clone(), tokens]);
-        assert!(files.read.contains(&configuration) && !files.read.contains(&"/etc".into()), "{files:?}");
+        assert!(
+            files.read.contains(&configuration) && !files.read.contains(&"/etc".into()),
+            "{files:?}"
+        );
         assert!(!files.network);
     }
 

@@ -84,7 +84,8 @@ fn settle_before_a_panic_ends_it() {
 impl Relay {
     fn holds_something(&self) -> bool {
         // In this order: what is taken out of the pipe is on its way from before that.
-        !matches!(rustix::io::ioctl_fionread(&self.source), Ok(0)) || self.busy.load(Ordering::SeqCst)
+        !matches!(rustix::io::ioctl_fionread(&self.source), Ok(0))
+            || self.busy.load(Ordering::SeqCst)
     }
 
     fn carry(&self) {
@@ -165,8 +166,11 @@ mod tests {
     #[test]
     fn a_sink_that_works_again_is_told_what_it_missed() {
         let (reader, writer) = std::io::pipe().expect("a pipe");
-        let mut full =
-            Sink { device: &File::options().write(true).open("/dev/full").expect("Linux"), lost: 0, torn: true };
+        let mut full = Sink {
+            device: &File::options().write(true).open("/dev/full").expect("Linux"),
+            lost: 0,
+            torn: true,
+        };
         full.take(b"one\ntwo\n");
         full.take(b"three\n");
         let mut sink = Sink { device: &writer, lost: full.lost, torn: full.torn };
@@ -175,7 +179,8 @@ mod tests {
         drop(writer);
         let mut text = String::new();
         (&reader).read_to_string(&mut text).expect("text");
-        let says = "\ncountersign-agent: 3 lines of this log could not be written and are lost\nfour\nfive\n";
+        let says = "\ncountersign-agent: 3 lines of this log could not be written and are \
+                    lost\nfour\nfive\n";
         assert_eq!(text, says);
     }
 

@@ -10,8 +10,8 @@ const SIGNAL: libc::c_int = libc::SIGURG;
 /// To be called before [`interrupt`].
 pub fn expect_interruptions() -> io::Result<()> {
     extern "C" fn nothing(_signal: libc::c_int) {}
-    // SAFETY: an action of zeros is one without flags and with an empty mask, and the handler does nothing, which is
-    // safe at any moment.
+    // SAFETY: an action of zeros is one without flags and with an empty mask, and the handler does
+    // nothing, which is safe at any moment.
     let result = unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as libc::sighandler_t;
@@ -22,7 +22,8 @@ pub fn expect_interruptions() -> io::Result<()> {
 
 /// Ends the system call that this thread waits in, if it waits in one.
 pub fn interrupt<T>(thread: &JoinHandle<T>) {
-    // SAFETY: the handle has been neither joined nor dropped, so that the thread's number is still its own.
+    // SAFETY: the handle has been neither joined nor dropped, so that the thread's number is still
+    // its own.
     unsafe {
         libc::pthread_kill(thread.as_pthread_t(), SIGNAL);
     }

@@ -6,7 +6,8 @@ use std::ptr::NonNull;
 use rustix::mm::{self, Advice, MapFlags, ProtFlags};
 use zeroize::Zeroize;
 
-/// A fixed number of bytes in pages of their own; the filled part grows by [`LockedMemory::advance`] and never moves.
+/// A fixed number of bytes in pages of their own; the filled part grows by
+/// [`LockedMemory::advance`] and never moves.
 pub struct LockedMemory {
     start: NonNull<u8>,
     capacity: usize,
@@ -23,11 +24,17 @@ impl LockedMemory {
         let capacity = bytes.max(1).next_multiple_of(page);
         // SAFETY: a fresh anonymous mapping at an address of the kernel's choice overlaps nothing.
         let address = unsafe {
-            mm::mmap_anonymous(std::ptr::null_mut(), capacity, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)?
+            mm::mmap_anonymous(
+                std::ptr::null_mut(),
+                capacity,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE,
+            )?
         };
         let start = NonNull::new(address.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         let memory = Self { start, capacity, filled: 0 };
-        // SAFETY: both calls name exactly the pages mapped above; neither advice changes what a live process reads.
+        // SAFETY: both calls name exactly the pages mapped above; neither advice changes what a
+        // live process reads.
         unsafe {
             mm::mlock(address, capacity)?;
             mm::madvise(address, capacity, Advice::LinuxDontDump)?;
@@ -38,14 +45,20 @@ impl LockedMemory {
 
     /// The bytes filled so far.
     pub fn as_bytes(&self) -> &[u8] {
-        // SAFETY: the mapping is readable, `filled` never exceeds it, and fresh anonymous pages are zero.
+        // SAFETY: the mapping is readable, `filled` never exceeds it, and fresh anonymous pages are
+        // zero.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.filled) }
     }
 
     /// The bytes not filled yet, to read into.
     pub fn spare(&mut self) -> &mut [u8] {
         // SAFETY: the range lies inside the mapping, which `self` owns and lends out mutably here.
-        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().add(self.filled), self.capacity - self.filled) }
+        unsafe {
+            std::slice::from_raw_parts_mut(
+                self.start.as_ptr().add(self.filled),
+                self.capacity - self.filled,
+            )
+        }
     }
 
     /// Counts `bytes` of [`LockedMemory::spare`] as filled; more than there are is cut.

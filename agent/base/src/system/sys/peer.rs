@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 pub fn peer_pidfd(socket: impl AsFd) -> io::Result<OwnedFd> {
     let mut descriptor: libc::c_int = -1;
     let mut length = size_of::<libc::c_int>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most `length` bytes, the size of the integer they are written to, and both
-    // outlive the call.
+    // SAFETY: the kernel writes at most `length` bytes, the size of the integer they are written
+    // to, and both outlive the call.
     let result = unsafe {
         libc::getsockopt(
             socket.as_fd().as_raw_fd(),
@@ -43,7 +43,9 @@ mod tests {
                 let ended = poll(&mut polled, Some(&Timespec::default())).expect("polled");
                 assert_eq!(ended, 0, "readable once the process has ended, and this one has not");
             }
-            Err(error) => assert_eq!(error.raw_os_error(), Some(libc::ENOPROTOOPT), "before Linux 6.5"),
+            Err(error) => {
+                assert_eq!(error.raw_os_error(), Some(libc::ENOPROTOOPT), "before Linux 6.5")
+            }
         }
     }
 

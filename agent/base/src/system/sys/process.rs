@@ -7,7 +7,8 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use zeroize::Zeroize;
 
-/// An own copy of a descriptor this process was started with; the original is closed at the next exec.
+/// An own copy of a descriptor this process was started with; the original is closed at the next
+/// exec.
 pub fn duplicate_descriptor(number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: both calls only look at the number; a closed or negative one is answered with EBADF.
     let copy = unsafe {
@@ -23,8 +24,9 @@ pub fn duplicate_descriptor(number: RawFd) -> io::Result<OwnedFd> {
 
 /// Closes a descriptor this process was started with and does not use itself.
 pub fn close_inherited(number: RawFd) {
-    // SAFETY: both calls only look at the number. All that we open is closed at exec, so what is not was given from outside
-    // and nothing of ours holds it; a closed number is answered with -1, which has that flag among others.
+    // SAFETY: both calls only look at the number. All that we open is closed at exec, so what is
+    // not was given from outside and nothing of ours holds it; a closed number is answered with -1,
+    // which has that flag among others.
     unsafe {
         if number > 2 && libc::fcntl(number, libc::F_GETFD) & libc::FD_CLOEXEC == 0 {
             libc::close(number);
@@ -32,16 +34,16 @@ pub fn close_inherited(number: RawFd) {
     }
 }
 
-/// Empties the environment, and wipes it where it lay at the start: it is shown in `/proc/PID/environ`. Fails where
-/// another thread could be reading it.
+/// Empties the environment, and wipes it where it lay at the start: it is shown in
+/// `/proc/PID/environ`. Fails where another thread could be reading it.
 pub fn forget_environment() -> io::Result<()> {
     unsafe extern "C" {
         static mut environ: *mut *mut libc::c_char;
     }
     only_thread()?;
-    // SAFETY: this is the only thread. `environ` is null or leads to pointers up to a null one, each of a text that ends
-    // with a zero byte and lies in writable memory, by the kernel at the start or by the C library later; std copies
-    // what it hands out.
+    // SAFETY: this is the only thread. `environ` is null or leads to pointers up to a null one,
+    // each of a text that ends with a zero byte and lies in writable memory, by the kernel at the
+    // start or by the C library later; std copies what it hands out.
     unsafe {
         let mut entry = environ;
         while !entry.is_null() && !(*entry).is_null() {
@@ -71,15 +73,16 @@ pub fn replace_environment(pairs: &[(String, String)]) -> io::Result<()> {
     Ok(())
 }
 
-const TERMINATION_SIGNALS: [libc::c_int; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
+const TERMINATION_SIGNALS: [libc::c_int; 4] =
+    [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
 
-/// From now on the signals that ask a process to end only interrupt what it waits in. Unlike signals that are blocked or
-/// ignored, these are as usual again in the programs it starts.
+/// From now on the signals that ask a process to end only interrupt what it waits in. Unlike
+/// signals that are blocked or ignored, these are as usual again in the programs it starts.
 pub fn outlive_termination_signals() -> io::Result<()> {
     extern "C" fn nothing(_signal: libc::c_int) {}
     for signal in TERMINATION_SIGNALS {
-        // SAFETY: an action of zeros is one without flags and with an empty mask, and the handler does nothing, which is
-        // safe at any moment.
+        // SAFETY: an action of zeros is one without flags and with an empty mask, and the handler
+        // does nothing, which is safe at any moment.
         let result = unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
             action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as libc::sighandler_t;
@@ -135,16 +138,19 @@ fn set_blocked(how: libc::c_int, signals: &[libc::c_int]) {
 
 fn only_thread() -> io::Result<()> {
     if std::fs::read_dir("/proc/self/task")?.count() != 1 {
-        return Err(io::Error::other("the environment can only be changed before a second thread starts"));
+        return Err(io::Error::other(
+            "the environment can only be changed before a second thread starts",
+        ));
     }
     Ok(())
 }
 
-/// Blocks the signals that ask this thread's process to end, and returns a descriptor that becomes readable instead.
+/// Blocks the signals that ask this thread's process to end, and returns a descriptor that becomes
+/// readable instead.
 pub fn termination_signals() -> io::Result<OwnedFd> {
     let mut set = MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: sigemptyset initialises the set before anything reads it; the later calls only read it, and no old mask
-    // is asked for.
+    // SAFETY: sigemptyset initialises the set before anything reads it; the later calls only read
+    // it, and no old mask is asked for.
     let descriptor = unsafe {
         libc::sigemptyset(set.as_mut_ptr());
         for signal in TERMINATION_SIGNALS {

@@ -1,4 +1,5 @@
-//! The bytes Binance wants signed, which are also the query or form: its endpoints differ in how values are written.
+//! The bytes Binance wants signed, which are also the query or form: its endpoints differ in how
+//! values are written.
 
 use percent_encoding::{AsciiSet, utf8_percent_encode};
 
@@ -22,7 +23,9 @@ pub(super) fn payload(request: &Request, stamp: &Stamp) -> Result<String, Refusa
         Some(given) => pairs.push("timestamp", given),
         None => pairs.push("timestamp", stamp.now_ms),
     }
-    for (name, value) in params.iter().filter(|(name, _)| name != "timestamp" && !writing.is_list(name)) {
+    for (name, value) in
+        params.iter().filter(|(name, _)| name != "timestamp" && !writing.is_list(name))
+    {
         writing.push(&mut pairs, request, name, value)?;
     }
     if let Some(window) = stamp.receive_window_ms.filter(|_| !given(WINDOW)) {
@@ -82,7 +85,13 @@ impl Writing {
         self.lists().contains(&name)
     }
 
-    fn push(self, pairs: &mut Pairs, request: &Request, name: &str, value: &Value) -> Result<(), Refusal> {
+    fn push(
+        self,
+        pairs: &mut Pairs,
+        request: &Request,
+        name: &str,
+        value: &Value,
+    ) -> Result<(), Refusal> {
         match (self, value) {
             (Self::Batch, Value::Array(_)) if name == "batchOrders" || name == "orders" => {
                 push_as_read(pairs, request, name, &value.to_json());
@@ -104,20 +113,28 @@ impl Writing {
     }
 }
 
-/// The signed text is the one that is sent, so that a value is as it is only where it needs no escapes.
+/// The signed text is the one that is sent, so that a value is as it is only where it needs no
+/// escapes.
 fn push_as_read(pairs: &mut Pairs, request: &Request, name: &str, text: &str) {
-    if holds(content(request, name), text) { pairs.push(name, text) } else { pairs.push_percent(name, text) }
+    if holds(content(request, name), text) {
+        pairs.push(name, text)
+    } else {
+        pairs.push_percent(name, text)
+    }
 }
 
-/// A body may hold an instrument's name in any script; a query is escaped on its way, which its signature would not cover.
+/// A body may hold an instrument's name in any script; a query is escaped on its way, which its
+/// signature would not cover.
 fn content(request: &Request, name: &str) -> Content {
     let in_body = Place::of(request.method, ParamsIn::Form) != Place::Query;
-    let is_instrument = name == "batchOrders" || TABLE.content(request, name) == Content::Instrument;
+    let is_instrument =
+        name == "batchOrders" || TABLE.content(request, name) == Content::Instrument;
     if in_body && is_instrument { Content::Instrument } else { Content::Plain }
 }
 
 /// What `encodeURIComponent` escapes.
-const COMPONENT: &AsciiSet = &UNRESERVED.remove(b'!').remove(b'\'').remove(b'(').remove(b')').remove(b'*');
+const COMPONENT: &AsciiSet =
+    &UNRESERVED.remove(b'!').remove(b'\'').remove(b'(').remove(b')').remove(b'*');
 
 /// `[1,2]` or `["a","b"]` with brackets, commas and quotes escaped.
 fn push_list(pairs: &mut Pairs, name: &str, list: &Value) -> Result<(), Refusal> {
@@ -128,8 +145,10 @@ fn push_list(pairs: &mut Pairs, name: &str, list: &Value) -> Result<(), Refusal>
         return Ok(());
     }
     let quote = if name.to_ascii_lowercase().contains("client") { "%22" } else { "" };
-    let ids: Result<Vec<_>, Refusal> =
-        items.iter().map(|id| Ok(format!("{quote}{}{quote}", raw(name, scalar(name, id)?)?))).collect();
+    let ids: Result<Vec<_>, Refusal> = items
+        .iter()
+        .map(|id| Ok(format!("{quote}{}{quote}", raw(name, scalar(name, id)?)?)))
+        .collect();
     // The API knows the list of client ids by one spelling.
     let name = if name == "origClientOrderIdList" { "origclientorderidlist" } else { name };
     pairs.push(name, format_args!("%5B{}%5D", ids?.join("%2C")));
@@ -145,7 +164,10 @@ mod tests {
         let params = Params::new(Value::parse(params).expect("JSON")).expect("plain names");
         let path = Path::parse(path).expect("a plain path");
         let request = Request { method, path, params, params_in: None, host: None };
-        payload(&request, &Stamp { now_ms: 7, nonce: 0, random: [0; 16], receive_window_ms: Some(10_000) })
+        payload(
+            &request,
+            &Stamp { now_ms: 7, nonce: 0, random: [0; 16], receive_window_ms: Some(10_000) },
+        )
     }
 
     #[test]
@@ -154,8 +176,18 @@ mod tests {
         let earn = "/sapi/v1/simple-earn/flexible/subscribe";
         for (method, path, params, expected) in [
             (Method::Get, "/api/v3/account", "{}", ""),
-            (post, "/api/v3/order", r#"{"b":"x é","a":true,"c":1.50}"#, "&b=x%20%C3%A9&a=true&c=1.50"),
-            (post, earn, r#"{"productId":"USDT/001","amount":"1,5"}"#, "&productId=USDT/001&amount=1,5"),
+            (
+                post,
+                "/api/v3/order",
+                r#"{"b":"x é","a":true,"c":1.50}"#,
+                "&b=x%20%C3%A9&a=true&c=1.50",
+            ),
+            (
+                post,
+                earn,
+                r#"{"productId":"USDT/001","amount":"1,5"}"#,
+                "&productId=USDT/001&amount=1,5",
+            ),
             (post, "/sapi/v1/asset/dust", r#"{"asset":["BTC","USDT"]}"#, "&asset=BTC&asset=USDT"),
             (
                 post,
@@ -168,9 +200,13 @@ mod tests {
             let expected = format!("timestamp=7{expected}&recvWindow=10000");
             assert_eq!(written(method, path, params).expect(path), expected);
         }
-        let cancel = r#"{"orderidlist":["1","2"],"symbol":"币USDT","origClientOrderIdList":["a-b"],"recvWindow":9}"#;
+        let cancel = r#"{"orderidlist":["1","2"],"symbol":"币USDT","origClientOrderIdList":["a-b"],
+            "recvWindow":9}"#;
         let expected = "timestamp=7&symbol=%E5%B8%81USDT&recvWindow=9&orderidlist=%5B1%2C2%5D&origclientorderidlist=%5B%22a-b%22%5D";
-        assert_eq!(written(delete, "/dapi/v1/batchOrders", cancel).expect("a list of ids"), expected);
+        assert_eq!(
+            written(delete, "/dapi/v1/batchOrders", cancel).expect("a list of ids"),
+            expected
+        );
     }
 
     #[test]
@@ -183,12 +219,27 @@ mod tests {
             (get, list, r#"{"email":"a+b@x.com"}"#, "email=a%2Bb%40x.com"),
             (post, withdraw, r#"{"name":"my wallet"}"#, "name=my%20wallet"),
             (post, withdraw, r#"{"name":"é","address":"a b"}"#, "name=%C3%A9&address=a%20b"),
-            (post, "/sapi/v1/sub-account/universalTransfer", r#"{"amount":"1&amount=9"}"#, "amount=1%26amount%3D9"),
+            (
+                post,
+                "/sapi/v1/sub-account/universalTransfer",
+                r#"{"amount":"1&amount=9"}"#,
+                "amount=1%26amount%3D9",
+            ),
             (post, withdraw, r#"{"name":"a%26b\r\n#;?"}"#, "name=a%2526b%0D%0A%23%3B%3F"),
             (post, earn, r#"{"asset":"币安人生"}"#, "asset=币安人生"),
             (get, "/sapi/v1/simple-earn/flexible/list", r#"{"asset":"币"}"#, "asset=%E5%B8%81"),
-            (post, batch, r#"{"batchOrders":[{"s":"a&b"}]}"#, "batchOrders=%5B%7B%22s%22%3A%22a%26b%22%7D%5D"),
-            (post, batch, r#"{"batchOrders":[{"symbol":"币USDT"}]}"#, r#"batchOrders=[{"symbol":"币USDT"}]"#),
+            (
+                post,
+                batch,
+                r#"{"batchOrders":[{"s":"a&b"}]}"#,
+                "batchOrders=%5B%7B%22s%22%3A%22a%26b%22%7D%5D",
+            ),
+            (
+                post,
+                batch,
+                r#"{"batchOrders":[{"symbol":"币USDT"}]}"#,
+                r#"batchOrders=[{"symbol":"币USDT"}]"#,
+            ),
             (post, batch, r#"{"batchOrders":"[]&x=1"}"#, "batchOrders=%5B%5D%26x%3D1"),
             (delete, batch, r#"{"orderId":"a+b"}"#, "orderId=a%2Bb"),
         ] {
@@ -199,7 +250,11 @@ mod tests {
 
     #[test]
     fn the_receive_window_stays_where_the_caller_put_it() {
-        let text = written(Method::Get, "/api/v3/account", r#"{"recvWindow":5000,"omitZeroBalances":true}"#);
+        let text = written(
+            Method::Get,
+            "/api/v3/account",
+            r#"{"recvWindow":5000,"omitZeroBalances":true}"#,
+        );
         assert_eq!(text.expect("scalars"), "timestamp=7&recvWindow=5000&omitZeroBalances=true");
     }
 

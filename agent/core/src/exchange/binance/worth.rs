@@ -4,9 +4,9 @@ use crate::exchange::order::Order;
 
 /// Assets a symbol may end in, sorted; each of three to five letters.
 const QUOTES: &[&str] = &[
-    "ARS", "AUD", "BIDR", "BNB", "BRL", "BTC", "BUSD", "COP", "CZK", "DAI", "DOGE", "ETH", "EUR", "EURI", "FDUSD",
-    "GBP", "IDRT", "JPY", "MXN", "NGN", "PLN", "RON", "RUB", "SOL", "TRX", "TRY", "TUSD", "UAH", "USD1", "USDC",
-    "USDP", "USDT", "VAI", "XRP", "ZAR",
+    "ARS", "AUD", "BIDR", "BNB", "BRL", "BTC", "BUSD", "COP", "CZK", "DAI", "DOGE", "ETH", "EUR",
+    "EURI", "FDUSD", "GBP", "IDRT", "JPY", "MXN", "NGN", "PLN", "RON", "RUB", "SOL", "TRX", "TRY",
+    "TUSD", "UAH", "USD1", "USDC", "USDP", "USDT", "VAI", "XRP", "ZAR",
 ];
 
 /// The quote asset of the order's symbol, where its price counts.
@@ -20,7 +20,8 @@ pub(super) fn quote_asset<'a>(order: &'a Order<'_>) -> Result<&'a str, &'static 
     if order.member("quoteAsset").is_some() {
         return Err("it names an asset of its own for its price");
     }
-    // `BTCUSD_PERP` and `BTC-240628-60000-C` end in no asset: inverse contracts and options are not counted.
+    // `BTCUSD_PERP` and `BTC-240628-60000-C` end in no asset: inverse contracts and options are not
+    // counted.
     let symbol = order.symbol.as_deref().ok_or("it names no symbol")?;
     quote_of(symbol).ok_or("the quote asset of its symbol is not known")
 }
@@ -43,9 +44,12 @@ mod tests {
     #[test]
     fn quotes_can_be_searched() {
         assert!(QUOTES.is_sorted() && QUOTES.iter().all(|quote| (3..=5).contains(&quote.len())));
-        for (symbol, quote) in
-            [("BNBUSDC", Some("USDC")), ("XFDUSD", Some("FDUSD")), ("USDT", None), ("é€USDT", Some("USDT"))]
-        {
+        for (symbol, quote) in [
+            ("BNBUSDC", Some("USDC")),
+            ("XFDUSD", Some("FDUSD")),
+            ("USDT", None),
+            ("é€USDT", Some("USDT")),
+        ] {
             assert_eq!(quote_of(symbol), quote, "{symbol}");
         }
         for short in ["", "x", "€", "BTC", "a€b"] {
@@ -54,8 +58,12 @@ mod tests {
     }
 
     fn worth(fields: &str) -> Result<String, String> {
-        let mut order =
-            Order { symbol: Some("BTCUSDT".into()), sized: true, typed: fields.contains("kind="), ..Order::default() };
+        let mut order = Order {
+            symbol: Some("BTCUSDT".into()),
+            sized: true,
+            typed: fields.contains("kind="),
+            ..Order::default()
+        };
         for field in fields.split_whitespace() {
             let (name, value) = field.split_once('=').expect("name=value");
             let text = Value::String(value.to_owned());
@@ -79,7 +87,10 @@ mod tests {
             ("kind=STOP_LOSS_LIMIT quantity=2 price=3 stopPrice=4", "6 USDT"),
             ("kind=MARKET quote=250", "250 USDT"),
             ("quantity=2 price=3", "6 USDT"),
-            ("kind=LIMIT quantity=2 price=3 symbol=ADAEUR closePosition=false priceMatch=NONE", "6 EUR"),
+            (
+                "kind=LIMIT quantity=2 price=3 symbol=ADAEUR closePosition=false priceMatch=NONE",
+                "6 EUR",
+            ),
             ("kind=LIMIT quantity=2 price=3 symbol=BNBFDUSD", "6 FDUSD"),
         ] {
             assert_eq!(worth(fields).expect(fields), expected);

@@ -1,4 +1,5 @@
-//! Requests of Binance's WebSocket API: those of spot that have a method there, as a frame to send on that socket.
+//! Requests of Binance's WebSocket API: those of spot that have a method there, as a frame to send
+//! on that socket.
 //!
 //! <https://developers.binance.com/docs/binance-spot-api-docs/web-socket-api/request-security>
 
@@ -20,13 +21,13 @@ pub(super) fn socket(environment: Environment) -> &'static str {
     }
 }
 
-/// The same parameters as over REST, and what is signed of them is a query as well, so that it is judged alike: sorted by name,
-/// unescaped, with the id of the key among them.
+/// The same parameters as over REST, and what is signed of them is a query as well, so that it is
+/// judged alike: sorted by name, unescaped, with the id of the key among them.
 pub(super) fn draft(request: &Request, key: &Key, stamp: &Stamp) -> Result<Draft, Refusal> {
     let row = (request.method, request.path.as_str());
     let known = METHODS.iter().find(|(method, path, _)| (*method, *path) == row);
-    let (_, _, method) =
-        known.ok_or_else(|| Refusal::malformed("the WebSocket API has no method for this endpoint"))?;
+    let (_, _, method) = known
+        .ok_or_else(|| Refusal::malformed("the WebSocket API has no method for this endpoint"))?;
     if request.host.is_some() {
         return Err(Refusal::malformed("the WebSocket API has one host, which no request names"));
     }
@@ -50,7 +51,8 @@ pub(super) fn draft(request: &Request, key: &Key, stamp: &Stamp) -> Result<Draft
         ("params", Value::Object(params)),
     ]);
     let encoding = if key.algorithm.is_hmac() { Encoding::Hex } else { Encoding::Base64 };
-    let mut draft = Draft::new(request, key, stamp, signed.into_text(), encoding, socket(key.environment));
+    let mut draft =
+        Draft::new(request, key, stamp, signed.into_text(), encoding, socket(key.environment));
     draft.body = Some(Template::json(&frame));
     Ok(draft)
 }

@@ -8,15 +8,21 @@ use crate::exchange::table::{Opening, Role, Source, Spelling, Table, WHOLE_BODY}
 use crate::json::Value;
 use crate::request::{Params, Request};
 
-/// The orders that a request places at the endpoint it is for. A parameter that the row does not list may be another size, a
-/// further leg or another instrument, and so may a part of an order that stands beside a list of them: such an order is not read.
+/// The orders that a request places at the endpoint it is for. A parameter that the row does not
+/// list may be another size, a further leg or another instrument, and so may a part of an order
+/// that stands beside a list of them: such an order is not read.
 pub(super) fn own_orders<'a>(
     table: &'static Table,
     index: usize,
     request: &'a Request,
 ) -> Result<Vec<Order<'a>>, String> {
     let mut read = orders(table, table.openings_of(index), request)?;
-    let listed = |name: &str| matches!(table.spelling(name), Spelling::Known(known) if table.lists(index, known));
+    let listed = |name: &str| {
+        matches!(
+            table.spelling(name),
+            Spelling::Known(known) if table.lists(index, known)
+        )
+    };
     let unlisted = |(name, _): &&(String, Value)| !listed(name);
     let beside = request.params.members();
     let beside_unlisted = beside.iter().find(unlisted);
@@ -40,21 +46,28 @@ fn part_beside_list(opening: &Opening, request: &Request) -> Option<&'static str
     let list = opening.name_of(Role::List).filter(|name| *name != WHOLE_BODY)?;
     let of_each = |(role, source): &(Role, Source)| {
         let shared = matches!(role, Role::Common | Role::List | Role::Market);
-        source.parameter().filter(|name| !shared && *name != list && request.params.get(name).is_some())
+        source
+            .parameter()
+            .filter(|name| !shared && *name != list && request.params.get(name).is_some())
     };
     opening.roles.iter().find_map(of_each)
 }
 
-/// Reads the orders a trade request places. A row that does not say where its orders stand, nor that it places none,
-/// cannot be read.
+/// Reads the orders a trade request places. A row that does not say where its orders stand, nor
+/// that it places none, cannot be read.
 pub(super) fn orders<'a>(
     table: &Table,
     mut openings: impl Iterator<Item = &'static Opening> + Clone,
     request: &'a Request,
 ) -> Result<Vec<Order<'a>>, String> {
     let Some(opening) = openings.clone().find(|opening| opening.says_orders()) else {
-        let places_none = openings.clone().next().is_some() && openings.all(|opening| opening.places_no_order);
-        return if places_none { Ok(Vec::new()) } else { Err("what this endpoint trades cannot be read".to_owned()) };
+        let places_none =
+            openings.clone().next().is_some() && openings.all(|opening| opening.places_no_order);
+        return if places_none {
+            Ok(Vec::new())
+        } else {
+            Err("what this endpoint trades cannot be read".to_owned())
+        };
     };
     match opening.name_of(Role::List) {
         None => Ok(vec![order(table, opening, request.params.value(), request)]),
@@ -83,7 +96,8 @@ fn listed<'a>(
 ) -> Result<Vec<Order<'a>>, String> {
     match list {
         Value::Array(items) => {
-            // The number of an order, where a list of orders to cancel is signed like one of orders to place.
+            // The number of an order, where a list of orders to cancel is signed like one of orders
+            // to place.
             let orders = items.iter().filter(|item| !is_number(item));
             orders.map(|item| item_of_list(table, opening, item, request)).collect()
         }
@@ -93,7 +107,8 @@ fn listed<'a>(
 }
 
 fn is_number(item: &Value) -> bool {
-    item.scalar().is_some_and(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))
+    item.scalar()
+        .is_some_and(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// One order of a list. What applies to all of them stands beside the list, and then nowhere else.
@@ -104,7 +119,8 @@ fn item_of_list<'a>(
     request: &'a Request,
 ) -> Result<Order<'a>, String> {
     let members = item.members().ok_or("the list of orders holds what is no order")?;
-    let misspelled = |(name, _): &&(String, Value)| matches!(table.spelling(name), Spelling::Other(_));
+    let misspelled =
+        |(name, _): &&(String, Value)| matches!(table.spelling(name), Spelling::Other(_));
     if let Some((name, _)) = members.iter().find(misspelled) {
         return Err(format!("an order of the list spells {name:?} in another way"));
     }

@@ -1,4 +1,5 @@
-//! The names of a request: known, in their own spelling, and, where a signature leaves method or path open, of its own row.
+//! The names of a request: known, in their own spelling, and, where a signature leaves method or
+//! path open, of its own row.
 
 use crate::exchange::order::begins_as_json;
 use crate::exchange::recipe::Exchange;
@@ -9,7 +10,11 @@ use crate::refusal::Refusal;
 use crate::request::Params;
 
 /// The names of a request that the table knows; refuses what could be taken for one of them.
-pub(super) fn known_names(exchange: &dyn Exchange, scheme: &Scheme, params: &Params) -> Result<Vec<NameId>, Refusal> {
+pub(super) fn known_names(
+    exchange: &dyn Exchange,
+    scheme: &Scheme,
+    params: &Params,
+) -> Result<Vec<NameId>, Refusal> {
     let table = exchange.table();
     let mut names = Vec::with_capacity(params.members().len());
     for (name, _) in params.members() {
@@ -19,14 +24,17 @@ pub(super) fn known_names(exchange: &dyn Exchange, scheme: &Scheme, params: &Par
                 None
             }
             Spelling::Other(known) => {
-                return Err(Refusal::ambiguous(format!("the parameter {name:?} is a different spelling of {known:?}")));
+                return Err(Refusal::ambiguous(format!(
+                    "the parameter {name:?} is a different spelling of {known:?}"
+                )));
             }
             Spelling::Unknown if scheme.joined => table.hidden_name(name),
             Spelling::Unknown => None,
         };
         if let Some(known) = hidden {
             let message = format!(
-                "the parameter {name:?} ends in {known:?}: cut apart, its signature would be for that one. A parameter that an \
+                "the parameter {name:?} ends in {known:?}: cut apart, its signature would be for \
+                 that one. A parameter that an \
                  endpoint takes stands in its line of {}.params",
                 exchange.facts().name
             );
@@ -36,9 +44,9 @@ pub(super) fn known_names(exchange: &dyn Exchange, scheme: &Scheme, params: &Par
     Ok(names)
 }
 
-/// Where a signature leaves method or path open, the endpoints that no row knows take it as well: a request carries only names
-/// that its own row lists, so that it cannot have those that another one needs. The same holds of what stands in its lists,
-/// objects and JSON texts.
+/// Where a signature leaves method or path open, the endpoints that no row knows take it as well: a
+/// request carries only names that its own row lists, so that it cannot have those that another one
+/// needs. The same holds of what stands in its lists, objects and JSON texts.
 pub(super) fn check_names(
     exchange: &dyn Exchange,
     scheme: &Scheme,
@@ -51,13 +59,19 @@ pub(super) fn check_names(
     }
     let listing = Listing { exchange, row };
     let members = params.members();
-    // A name that the table does not know has no number, and the others are fewer than the parameters.
-    let all_listed = names.len() == members.len() && names.iter().all(|name| exchange.table().lists(row, *name));
+    // A name that the table does not know has no number, and the others are fewer than the
+    // parameters.
+    let all_listed =
+        names.len() == members.len() && names.iter().all(|name| exchange.table().lists(row, *name));
     if !all_listed && let Some((name, _)) = members.iter().find(|(name, _)| !listing.has(name)) {
         return Err(listing.refusal(name));
     }
     if let Value::Array(_) = params.value() {
-        return if listing.takes_arrays() { listing.check(params.value()) } else { Err(listing.no_array()) };
+        return if listing.takes_arrays() {
+            listing.check(params.value())
+        } else {
+            Err(listing.no_array())
+        };
     }
     members.iter().try_for_each(|(_, value)| listing.check(value))
 }
@@ -89,12 +103,13 @@ impl Listing<'_> {
     fn check(&self, value: &Value) -> Result<(), Refusal> {
         match value {
             Value::Array(items) => items.iter().try_for_each(|item| self.check(item)),
-            Value::Object(members) => members
-                .iter()
-                .try_for_each(|(name, value)| if self.has(name) { self.check(value) } else { Err(self.refusal(name)) }),
+            Value::Object(members) => members.iter().try_for_each(|(name, value)| {
+                if self.has(name) { self.check(value) } else { Err(self.refusal(name)) }
+            }),
             Value::String(text) if begins_as_json(text) => {
-                let inner = Value::parse(text)
-                    .map_err(|_| Refusal::malformed("a text begins as JSON does, and is none that can be judged"))?;
+                let inner = Value::parse(text).map_err(|_| {
+                    Refusal::malformed("a text begins as JSON does, and is none that can be judged")
+                })?;
                 self.check(&inner)
             }
             _ => Ok(()),
@@ -112,14 +127,17 @@ impl Listing<'_> {
             format!("the line \"{endpoint} {name}?\"")
         };
         Refusal::forbidden_parameter(format!(
-            "{endpoint} is not known to take the parameter {name:?}, with which its signature could be for an endpoint that nobody \
-             knows yet: {exchange} does not sign all of method and path. Where the endpoint takes it, {exchange}.params needs {needed}; \
+            "{endpoint} is not known to take the parameter {name:?}, with which its signature \
+             could be for an endpoint that nobody \
+             knows yet: {exchange} does not sign all of method and path. Where the endpoint takes \
+             it, {exchange}.params needs {needed}; \
              where no endpoint can do harm by it, the line \"harmless {name} # SOURCE\""
         ))
     }
 }
 
-/// The names of a request, and those that they could be cut into: `…&uid=9` is also the query `…&u` and the body `id=9`.
+/// The names of a request, and those that they could be cut into: `…&uid=9` is also the query `…&u`
+/// and the body `id=9`.
 pub(super) fn cut_apart(table: &Table, mut names: Vec<NameId>) -> Vec<NameId> {
     for at in 0..names.len() {
         let hidden = table.endings(names[at]).iter().filter(|name| !names.contains(name)).copied();

@@ -1,4 +1,5 @@
-//! The rule by sets of numbered names agrees with the plain one: look at every row, compare every name.
+//! The rule by sets of numbered names agrees with the plain one: look at every row, compare every
+//! name.
 
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -9,10 +10,12 @@ use crate::exchange::table::{Spelling, WHOLE_BODY};
 use crate::exchange::{ALL, named};
 use crate::request::Path;
 
-/// What a signature opens, by the plain rule: every row of the table whose names are all there counts for itself.
+/// What a signature opens, by the plain rule: every row of the table whose names are all there
+/// counts for itself.
 fn plainly<'a>(exchange: &dyn Exchange, request: &'a Request) -> Classified<'a> {
     let table = exchange.table();
-    let (own, endpoint) = table.find(request.method, request.path.as_str()).expect("a row of the table");
+    let (own, endpoint) =
+        table.find(request.method, request.path.as_str()).expect("a row of the table");
     let openings: Vec<_> = table.openings_of(own).collect();
     let mut classified = Classified {
         scope: endpoint.scope,
@@ -26,19 +29,29 @@ fn plainly<'a>(exchange: &dyn Exchange, request: &'a Request) -> Classified<'a> 
         classified.orders = own_orders(table, own, request);
     }
     if endpoint.scope == Scope::Session {
-        classified.effective = classified.effective.union(exchange.session_scopes(exchange.facts().session_grants));
+        classified.effective =
+            classified.effective.union(exchange.session_scopes(exchange.facts().session_grants));
     }
     if matches!(endpoint.scope, Scope::Transfer | Scope::Withdraw) {
-        classified.transfers.push(transfer(table, endpoint, fitting(openings.iter().copied(), request), request));
+        classified.transfers.push(transfer(
+            table,
+            endpoint,
+            fitting(openings.iter().copied(), request),
+            request,
+        ));
     }
     if classified.binding.path && !classified.binding.method {
         for (other, row) in table.rows().iter().enumerate() {
-            let found = table.find_any(row.method, request.path.as_str()).is_some_and(|(found, _)| found == other);
+            let found = table
+                .find_any(row.method, request.path.as_str())
+                .is_some_and(|(found, _)| found == other);
             if found && other != own && row.scope != Scope::Read {
                 classified.add_row(table, other, row, request);
             }
         }
-        for (other, row) in table.rows().iter().enumerate().filter(|_| scheme_of(exchange, request).runs_on) {
+        for (other, row) in
+            table.rows().iter().enumerate().filter(|_| scheme_of(exchange, request).runs_on)
+        {
             let rest = request.path.as_str().strip_prefix(row.path).unwrap_or_default();
             let has = |name: &&str| request.params.get(name).is_some();
             let takes = |opening: &Opening| opening.required.iter().all(has);
@@ -51,7 +64,10 @@ fn plainly<'a>(exchange: &dyn Exchange, request: &'a Request) -> Classified<'a> 
         let row = table.endpoint(opening);
         let gains_nothing = match endpoint.scope {
             Scope::Transfer => row.scope == Scope::Account,
-            Scope::Withdraw => row.scope == Scope::Account || row.scope == Scope::Transfer && opening.roles.is_empty(),
+            Scope::Withdraw => {
+                row.scope == Scope::Account
+                    || row.scope == Scope::Transfer && opening.roles.is_empty()
+            }
             _ => false,
         };
         if gains_nothing {
@@ -76,8 +92,10 @@ fn plainly<'a>(exchange: &dyn Exchange, request: &'a Request) -> Classified<'a> 
 
 /// The rule by sets of names, of a request that may carry names of other rows.
 fn by_sets<'a>(exchange: &dyn Exchange, request: &'a Request) -> Classified<'a> {
-    let (index, _) = exchange.table().find(request.method, request.path.as_str()).expect("a row of the table");
-    let names = known_names(exchange, scheme_of(exchange, request), &request.params).expect("names of the table");
+    let (index, _) =
+        exchange.table().find(request.method, request.path.as_str()).expect("a row of the table");
+    let names = known_names(exchange, scheme_of(exchange, request), &request.params)
+        .expect("names of the table");
     judge(exchange, algorithm(exchange), request, index, &names).expect("no object hides a name")
 }
 
@@ -94,7 +112,11 @@ fn binding_of(exchange: &dyn Exchange, request: &Request) -> Binding {
 }
 
 /// Rows in the order of the request's names, each under its rarest name.
-fn opened_plainly(exchange: &dyn Exchange, request: &Request, own: usize) -> Vec<(usize, &'static Opening)> {
+fn opened_plainly(
+    exchange: &dyn Exchange,
+    request: &Request,
+    own: usize,
+) -> Vec<(usize, &'static Opening)> {
     let (table, binding) = (exchange.table(), binding_of(exchange, request));
     if binding.path {
         return Vec::new();
@@ -102,7 +124,12 @@ fn opened_plainly(exchange: &dyn Exchange, request: &Request, own: usize) -> Vec
     let group = table.endpoints()[own].group;
     let names: Vec<_> = request.params.members().iter().map(|(name, _)| name.as_str()).collect();
     let uses = |name: &str| {
-        table.openings().iter().flat_map(|opening| &opening.required).filter(|used| **used == name).count()
+        table
+            .openings()
+            .iter()
+            .flat_map(|opening| &opening.required)
+            .filter(|used| **used == name)
+            .count()
     };
     let matching = table.openings().iter().filter(|opening| {
         let row = table.endpoint(opening);
@@ -115,10 +142,13 @@ fn opened_plainly(exchange: &dyn Exchange, request: &Request, own: usize) -> Vec
             && binding.takes_for(request.method, row.method)
     });
     let place = |opening: &Opening| {
-        let Some(rarest) = opening.required.iter().min_by_key(|name| uses(name)) else { return Some(usize::MAX) };
+        let Some(rarest) = opening.required.iter().min_by_key(|name| uses(name)) else {
+            return Some(usize::MAX);
+        };
         names.iter().position(|name| name == rarest)
     };
-    let mut opened: Vec<_> = matching.filter_map(|opening| Some((place(opening)?, opening))).collect();
+    let mut opened: Vec<_> =
+        matching.filter_map(|opening| Some((place(opening)?, opening))).collect();
     opened.sort_by_key(|(place, _)| *place);
     opened
 }
@@ -148,7 +178,8 @@ const VALUES: &[&str] = &[
     "[]",
 ];
 
-/// Names of a few rows of the table, some others of it, one that it does not know; each with any value.
+/// Names of a few rows of the table, some others of it, one that it does not know; each with any
+/// value.
 fn request_of(exchange: &'static dyn Exchange) -> impl Strategy<Value = Request> {
     let table = exchange.table();
     let rows = prop::collection::vec(any::<Index>(), 1..4);
@@ -156,8 +187,11 @@ fn request_of(exchange: &'static dyn Exchange) -> impl Strategy<Value = Request>
     let names = (rows, more, any::<bool>()).prop_map(move |(rows, more, unknown)| {
         let opening = |index: &Index| index.get(table.openings());
         let required = rows.iter().flat_map(|row| opening(row).required.iter().copied());
-        let roles = more.iter().flat_map(|row| opening(row).roles.iter().filter_map(|(_, source)| source.parameter()));
-        let mut names: Vec<&str> = required.chain(roles).chain(unknown.then_some("someOtherName")).collect();
+        let roles = more
+            .iter()
+            .flat_map(|row| opening(row).roles.iter().filter_map(|(_, source)| source.parameter()));
+        let mut names: Vec<&str> =
+            required.chain(roles).chain(unknown.then_some("someOtherName")).collect();
         names.retain(|name| *name != WHOLE_BODY);
         names.sort_unstable_by_key(|name| name.to_ascii_lowercase());
         names.dedup_by_key(|name| name.to_ascii_lowercase());
@@ -166,22 +200,28 @@ fn request_of(exchange: &'static dyn Exchange) -> impl Strategy<Value = Request>
     let members = names.prop_shuffle().prop_flat_map(|names| {
         let values = prop::collection::vec(select(VALUES), names.len());
         values.prop_map(move |values| {
-            let members: Vec<_> = names.iter().zip(values).map(|(name, value)| format!("{name:?}:{value}")).collect();
+            let members: Vec<_> =
+                names.iter().zip(values).map(|(name, value)| format!("{name:?}:{value}")).collect();
             format!("{{{}}}", members.join(","))
         })
     });
-    (any::<Index>(), any::<Index>(), any::<bool>(), members).prop_map(move |(row, opening, of_opening, params)| {
-        // Most rows are reads; half of the requests are for one with a line of parameters.
-        let with_line = of_opening.then(|| table.endpoint(opening.get(table.openings()))).filter(|row| !row.withheld);
-        let row = with_line.unwrap_or_else(|| row.get(table.endpoints()));
-        Request {
-            method: row.method,
-            path: Path::parse(&row.path.replace(['{', '}'], "")).expect("a row's path is plain"),
-            params: Params::new(Value::parse(&params).expect("JSON")).expect("plain names"),
-            params_in: None,
-            host: None,
-        }
-    })
+    (any::<Index>(), any::<Index>(), any::<bool>(), members).prop_map(
+        move |(row, opening, of_opening, params)| {
+            // Most rows are reads; half of the requests are for one with a line of parameters.
+            let with_line = of_opening
+                .then(|| table.endpoint(opening.get(table.openings())))
+                .filter(|row| !row.withheld);
+            let row = with_line.unwrap_or_else(|| row.get(table.endpoints()));
+            Request {
+                method: row.method,
+                path: Path::parse(&row.path.replace(['{', '}'], ""))
+                    .expect("a row's path is plain"),
+                params: Params::new(Value::parse(&params).expect("JSON")).expect("plain names"),
+                params_in: None,
+                host: None,
+            }
+        },
+    )
 }
 
 /// A request to one of the exchanges there are, or to the one of tests.
@@ -213,7 +253,10 @@ proptest! {
     #[test]
     fn neighbours_explain_the_effective_scopes((name, request) in any_request()) {
         let exchange = known(name);
-        let cut = |name: &str| matches!(exchange.table().spelling(name), Spelling::Known(id) if !exchange.table().endings(id).is_empty());
+        let cut = |name: &str| matches!(
+            exchange.table().spelling(name),
+            Spelling::Known(id) if !exchange.table().endings(id).is_empty()
+        );
         let cut = request.params.members().iter().any(|(name, _)| cut(name));
         prop_assume!(!cut || !scheme_of(exchange, &request).joined);
         let shown = neighbours(exchange, algorithm(exchange), &request);
@@ -239,7 +282,8 @@ fn asked(row: &str, params: &str) -> Request {
     }
 }
 
-/// Every name of a request stands in its own row, wherever it is: beside others, in a list, in an object, in JSON text.
+/// Every name of a request stands in its own row, wherever it is: beside others, in a list, in an
+/// object, in JSON text.
 #[test]
 fn a_name_that_the_own_row_does_not_list_is_refused() {
     let fake = known("fake");
@@ -250,11 +294,18 @@ fn a_name_that_the_own_row_does_not_list_is_refused() {
         ("POST /batch", r#"{"orders":[{"symbol":"X","made_up":"1"}]}"#, "made_up"),
         ("POST /batch", r#"{"orders":[{"symbol":"X","quantity":{"address":"1"}}]}"#, "address"),
         ("POST /batch", r#"{"orders":"[{\"symbol\":\"X\",\"address\":\"1\"}]"}"#, "address"),
-        ("POST /batch", r#"{"orders":" [{\"symbol\":\"X\",\"price\":\"[{\\\"coin\\\":1}]\"}]"}"#, "coin"),
+        (
+            "POST /batch",
+            r#"{"orders":" [{\"symbol\":\"X\",\"price\":\"[{\\\"coin\\\":1}]\"}]"}"#,
+            "coin",
+        ),
     ] {
         let refusal = classify(fake, Algorithm::HmacSha256, &asked(row, params)).expect_err(params);
         assert_eq!(refusal.code, Code::RequestForbiddenParameter, "{params}: {refusal}");
-        assert!(refusal.message.contains(row) && refusal.message.contains(&format!("{name:?}")), "{refusal}");
+        assert!(
+            refusal.message.contains(row) && refusal.message.contains(&format!("{name:?}")),
+            "{refusal}"
+        );
     }
     for (row, params) in [
         ("GET /order", r#"{"symbol":"X","page":"2","recvWindow":1}"#),
@@ -264,14 +315,18 @@ fn a_name_that_the_own_row_does_not_list_is_refused() {
         assert!(classify(fake, Algorithm::HmacSha256, &asked(row, params)).is_ok(), "{params}");
     }
     let lenient = asked("POST /batch", r#"{"orders":"[{symbol:'X'}]"}"#);
-    assert_eq!(classify(fake, Algorithm::HmacSha256, &lenient).expect_err("no JSON").code, Code::RequestMalformed);
+    assert_eq!(
+        classify(fake, Algorithm::HmacSha256, &lenient).expect_err("no JSON").code,
+        Code::RequestMalformed
+    );
 }
 
 /// Nobody may ask for it, and a request with its parameters needs its scope all the same.
 #[test]
 fn a_row_that_is_withheld_opens() {
     let fake = known("fake");
-    let refusal = classify(fake, Algorithm::HmacSha256, &asked("POST /old/move", "{}")).expect_err("withheld");
+    let refusal = classify(fake, Algorithm::HmacSha256, &asked("POST /old/move", "{}"))
+        .expect_err("withheld");
     assert_eq!(refusal.code, Code::RequestUnknownEndpoint);
     assert!(refusal.message.contains("of an API that is gone"), "{refusal}");
     let request = asked("GET /account", r#"{"pocket":"1"}"#);
@@ -282,7 +337,8 @@ fn a_row_that_is_withheld_opens() {
 const SCOPES: &str = "DELETE /a trade\nDELETE /b trade\nPOST /a withdraw\n";
 const PARAMS: &str = "- DELETE /a id\n- DELETE /b id\nPOST /a id\n";
 
-/// Rows that need the same names are told once, unless a part of the request that is signed tells them apart.
+/// Rows that need the same names are told once, unless a part of the request that is signed tells
+/// them apart.
 #[test]
 fn rows_are_taken_together_only_where_no_signature_tells_them_apart() {
     let told = |method, path| {

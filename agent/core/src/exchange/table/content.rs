@@ -13,8 +13,8 @@ pub enum Content {
     Plain,
 }
 
-/// A table's lines `opaque NAME # source` and `instrument NAME # source`, and the names that its roles call assets and
-/// symbols.
+/// A table's lines `opaque NAME # source` and `instrument NAME # source`, and the names that its
+/// roles call assets and symbols.
 #[derive(Debug)]
 pub(super) struct Contents {
     opaque: Vec<&'static str>,
@@ -33,17 +33,22 @@ impl Contents {
     /// # Panics
     /// On a line without exactly one name and a source: the files are part of the program.
     pub(super) fn parse(params: &'static str, openings: &[Opening]) -> Self {
-        let said = |word: &str| params.lines().filter_map(|line| line.strip_prefix(word)).map(parse_name).collect();
+        let said = |word: &str| {
+            params.lines().filter_map(|line| line.strip_prefix(word)).map(parse_name).collect()
+        };
         let mut instruments: Vec<_> = said(INSTRUMENT);
         for (role, source) in openings.iter().flat_map(|opening| &opening.roles) {
-            if let (Role::Asset | Role::Common | Role::Symbol, Some(name)) = (role, source.parameter()) {
+            if let (Role::Asset | Role::Common | Role::Symbol, Some(name)) =
+                (role, source.parameter())
+            {
                 instruments.push(name);
             }
         }
         Self { opaque: said(OPAQUE), instruments }
     }
 
-    /// `reads`: whether the request is for a row of scope read. What is not is judged by values that say what they are.
+    /// `reads`: whether the request is for a row of scope read. What is not is judged by values
+    /// that say what they are.
     pub(super) fn of(&self, name: &str, reads: bool) -> Content {
         if reads && self.opaque.contains(&name) {
             Content::Opaque

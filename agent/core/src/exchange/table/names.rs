@@ -56,8 +56,8 @@ pub enum Spelling {
 #[derive(Debug)]
 pub(super) struct Names {
     spelled: Vec<&'static str>,
-    /// Names of one bucket have the same hash of their lower case. The names are compiled in: nobody can choose them so that
-    /// they fall into one bucket.
+    /// Names of one bucket have the same hash of their lower case. The names are compiled in:
+    /// nobody can choose them so that they fall into one bucket.
     buckets: Vec<Vec<NameId>>,
     /// For each first byte, the lengths of the names that begin with it, a bit each.
     lengths: [u64; 128],
@@ -74,8 +74,8 @@ impl Names {
     /// The number of `name`, which may be known already.
     ///
     /// # Panics
-    /// On a name that is no plain name, and where a table holds more names than there are numbers: the tables are part of
-    /// the program.
+    /// On a name that is no plain name, and where a table holds more names than there are numbers:
+    /// the tables are part of the program.
     pub(super) fn add(&mut self, name: &'static str) -> NameId {
         if let Spelling::Known(known) = self.find(name) {
             return known;
@@ -142,7 +142,9 @@ impl Names {
 }
 
 fn bucket(name: &str) -> usize {
-    let step = |hash: usize, byte: u8| hash.wrapping_mul(31).wrapping_add(byte.to_ascii_lowercase().into());
+    let step = |hash: usize, byte: u8| {
+        hash.wrapping_mul(31).wrapping_add(byte.to_ascii_lowercase().into())
+    };
     name.bytes().fold(0, step) % BUCKETS
 }
 
@@ -183,7 +185,8 @@ mod tests {
     #[test]
     fn a_set_contains_its_parts() {
         let mut names = Names::new();
-        let many: Vec<_> = (0..NameSet::CAPACITY).map(|number| names.add(format!("n{number}").leak())).collect();
+        let many: Vec<_> =
+            (0..NameSet::CAPACITY).map(|number| names.add(format!("n{number}").leak())).collect();
         let all: NameSet = many.iter().copied().collect();
         for name in &many {
             let one = NameSet::from_iter([*name]);

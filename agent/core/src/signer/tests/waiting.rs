@@ -72,10 +72,11 @@ fn ask_for<R>(
     };
     now(async {
         let answered = signer.sign(world, payload.as_bytes()).await;
-        let waiting = answered.outcome.map_err(|refusal| refusal.code).map(|progress| match progress {
-            Progress::Waiting(waiting) => waiting,
-            Progress::Finished(_) => panic!("a withdrawal without an approval"),
-        });
+        let waiting =
+            answered.outcome.map_err(|refusal| refusal.code).map(|progress| match progress {
+                Progress::Waiting(waiting) => waiting,
+                Progress::Finished(_) => panic!("a withdrawal without an approval"),
+            });
         then(&signer, waiting).await
     })
 }
@@ -96,7 +97,10 @@ fn a_withdrawal_is_counted_and_synced_before_anybody_is_asked_and_signed_after()
         assert_eq!(world.steps.take(), ["intent synced", "written"]);
         assert_eq!((waiting.approvals_needed, waiting.reason()), (1, Some("cold")));
         let statement = &waiting.statement;
-        assert_eq!((statement.agent.as_str(), statement.expires_ms), ("agent-1", 1_700_000_120_000));
+        assert_eq!(
+            (statement.agent.as_str(), statement.expires_ms),
+            ("agent-1", 1_700_000_120_000)
+        );
         let proof = approved(&waiting);
         signer.sign_approved(&world, *waiting, proof).await
     });
@@ -109,7 +113,10 @@ fn a_withdrawal_is_counted_and_synced_before_anybody_is_asked_and_signed_after()
 fn without_enough_approvers_nothing_waits() {
     for policy in [Policy { approvers: Vec::new(), ..policy() }, two_of_one()] {
         let world = World::default();
-        assert_eq!(ask(&world, &policy, async |_, waiting| waiting.err()), Some(Code::ApprovalRequired));
+        assert_eq!(
+            ask(&world, &policy, async |_, waiting| waiting.err()),
+            Some(Code::ApprovalRequired)
+        );
         assert_eq!(world.steps.take(), ["refused", "written"]);
     }
 }
@@ -139,7 +146,10 @@ fn what_is_given_up_is_free_again_and_on_record() {
         signer.give_up::<FinishedReply>(*waiting.expect("waits"), denied).await.outcome.map(drop)
     });
     assert_eq!(refusal.map_err(|refusal| refusal.code), Err(Code::ApprovalDenied));
-    assert_eq!((world.steps.take(), world.used.get()), (vec!["failed".to_owned(), "written".to_owned()], 0));
+    assert_eq!(
+        (world.steps.take(), world.used.get()),
+        (vec!["failed".to_owned(), "written".to_owned()], 0)
+    );
 }
 
 #[test]
@@ -166,12 +176,19 @@ fn an_approval_counts_only_while_everything_is_as_it_was_shown() {
 
 #[test]
 fn what_nobody_can_read_is_not_shown_to_anybody() {
-    let note = |length| WITHDRAW.replace(r#""network""#, &format!(r#""name":"{}","network""#, "x".repeat(length)));
-    let asked = |world: &World, length| ask_for(world, &policy(), &note(length), async |_, waiting| waiting.map(drop));
+    let note = |length| {
+        WITHDRAW.replace(r#""network""#, &format!(r#""name":"{}","network""#, "x".repeat(length)))
+    };
+    let asked = |world: &World, length| {
+        ask_for(world, &policy(), &note(length), async |_, waiting| waiting.map(drop))
+    };
     assert_eq!(asked(&World::default(), 3_900), Ok(()));
     let world = World::default();
     assert_eq!(asked(&world, 4_096), Err(Code::RequestMalformed));
-    assert_eq!((world.steps.take(), world.used.get()), (vec!["refused".to_owned(), "written".to_owned()], 0));
+    assert_eq!(
+        (world.steps.take(), world.used.get()),
+        (vec!["refused".to_owned(), "written".to_owned()], 0)
+    );
 }
 
 #[test]
@@ -182,7 +199,11 @@ fn an_approval_serves_no_other_request() {
     other.request_id = "id-2".to_owned();
     let alice = Fido::new(1);
     let mut collected = Collected::new(other.clone(), 1);
-    collected.take(collected.judge(&[alice.approver("alice")], &alice.approve(&other)).expect("alice approves id-2"));
+    collected.take(
+        collected
+            .judge(&[alice.approver("alice")], &alice.approve(&other))
+            .expect("alice approves id-2"),
+    );
     let proof = collected.approved().expect("one is enough");
     assert_eq!(resumed(&world, &policy(), *waiting, proof), Err(Code::Internal));
 }
@@ -217,5 +238,8 @@ fn an_approval_holds_for_the_signature_that_is_made_in_place_of_one_that_came_to
     assert_eq!(sign(9, true, None), (too_late, format!("{late}, failed, written")));
     // What could not be put on record is not followed by another.
     let (outcome, steps) = sign(1, false, Some("thrown away"));
-    assert_eq!((outcome, steps), (Err(Code::LedgerUnavailable), format!("{late}, failed, written")));
+    assert_eq!(
+        (outcome, steps),
+        (Err(Code::LedgerUnavailable), format!("{late}, failed, written"))
+    );
 }

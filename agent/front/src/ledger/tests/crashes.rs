@@ -1,4 +1,5 @@
-//! A scripted run, cut at every change it makes to the disk, by a kill and by power cuts that lose more or less.
+//! A scripted run, cut at every change it makes to the disk, by a kill and by power cuts that lose
+//! more or less.
 
 use crate::ledger::simulated_disk::Loss;
 use crate::ledger::tests::*;
@@ -19,13 +20,22 @@ struct World {
 
 const WINDOWS: [&str; 2] = [USDT, BTC];
 const CAPS: [&str; 2] = ["2000", "50"];
-/// The most that can be reserved and not spent: a twentieth of the cap, as rounded up, and less than one spend.
+/// The most that can be reserved and not spent: a twentieth of the cap, as rounded up, and less
+/// than one spend.
 const BLOCKS: [&str; 2] = ["134.25", "5.1"];
 
 impl World {
-    fn append(&mut self, ledger: &mut Ledger, window: usize, asked: &str) -> Result<(), ReserveError> {
+    fn append(
+        &mut self,
+        ledger: &mut Ledger,
+        window: usize,
+        asked: &str,
+    ) -> Result<(), ReserveError> {
         let scope = [Scope::Trade, Scope::Withdraw][window];
-        ledger.intend(self.now_ms, intent(scope, vec![spend(WINDOWS[window], asked, CAPS[window])]))?;
+        ledger.intend(
+            self.now_ms,
+            intent(scope, vec![spend(WINDOWS[window], asked, CAPS[window])]),
+        )?;
         self.in_flight[window] = self.in_flight[window].checked_add(amount(asked)).expect("small");
         self.requests_in_flight[window] += 1;
         Ok(())
@@ -43,13 +53,17 @@ impl World {
     fn nonce(&mut self, ledger: &mut Ledger) -> Result<(), LedgerError> {
         let kraken = KeyName::parse("kraken").expect("a name");
         let nonce = ledger.nonce(&kraken, NonceUnit::Milliseconds, self.now_ms)?;
-        assert!(self.nonces.iter().all(|earlier| *earlier < nonce), "{nonce} is not above {:?}", self.nonces.last());
+        assert!(
+            self.nonces.iter().all(|earlier| *earlier < nonce),
+            "{nonce} is not above {:?}",
+            self.nonces.last()
+        );
         self.nonces.push(nonce);
         Ok(())
     }
 
-    /// Two runs of one boot, half a day: trades in batches, withdrawals synced before the token, nonces, rotation, an
-    /// orderly end.
+    /// Two runs of one boot, half a day: trades in batches, withdrawals synced before the token,
+    /// nonces, rotation, an orderly end.
     fn script(&mut self, disk: &SimulatedDisk, boot_id: &str) -> Result<(), ReserveError> {
         for run in 0..2 {
             let options = Options { segment_bytes: 4_000, ..options(boot_id) };
@@ -86,24 +100,42 @@ impl World {
             let used = ledger.used(self.now_ms, name);
             let least = self.released[window].checked_add(self.made_up[window]).expect("small");
             let slack = if lost_power { amount(BLOCKS[window]) } else { Amount::ZERO };
-            let most = least.checked_add(self.in_flight[window]).and_then(|sum| sum.checked_add(slack)).expect("small");
-            assert!(used >= self.released[window], "{what}: {name}: {used} of {} released", self.released[window]);
-            assert!(used <= most, "{what}: {name}: {used} where at most {most} can have been spent");
+            let most = least
+                .checked_add(self.in_flight[window])
+                .and_then(|sum| sum.checked_add(slack))
+                .expect("small");
+            assert!(
+                used >= self.released[window],
+                "{what}: {name}: {used} of {} released",
+                self.released[window]
+            );
+            assert!(
+                used <= most,
+                "{what}: {name}: {used} where at most {most} can have been spent"
+            );
             self.in_flight[window] = Amount::ZERO;
             self.made_up[window] = used.checked_sub(self.released[window]).expect("covers");
         }
     }
 
-    /// What left the agent is on record: a withdrawal even after a power cut, all else after a kill.
+    /// What left the agent is on record: a withdrawal even after a power cut, all else after a
+    /// kill.
     fn check_records(&mut self, disk: &SimulatedDisk, lost_power: bool, what: &str) {
         let recorded = entries(disk);
         for (window, scope) in [Scope::Trade, Scope::Withdraw].into_iter().enumerate() {
-            let of_scope =
-                |entry: &&Entry| matches!(entry.record(), Some(Record::Intent(intent)) if intent.scope == scope);
+            let of_scope = |entry: &&Entry| {
+                matches!(
+                    entry.record(),
+                    Some(Record::Intent(intent)) if intent.scope == scope
+                )
+            };
             let intents = recorded.iter().filter(of_scope).count();
             let released = self.released_requests[window];
             if scope == Scope::Withdraw || !lost_power {
-                assert!(intents >= released, "{what}: {intents} intents of {scope}, {released} left");
+                assert!(
+                    intents >= released,
+                    "{what}: {intents} intents of {scope}, {released} left"
+                );
             }
             // What the cut took was promised to nobody; what it left may count for later ones.
             (self.released_requests[window], self.requests_in_flight[window]) = (intents, 0);
@@ -112,7 +144,8 @@ impl World {
 
     /// Opens what a crash left, checks it, and uses it.
     fn recover(&mut self, disk: &SimulatedDisk, boot_id: &str, lost_power: bool, what: &str) {
-        let (mut ledger, report) = open(disk, boot_id, self.now_ms).unwrap_or_else(|error| panic!("{what}: {error}"));
+        let (mut ledger, report) =
+            open(disk, boot_id, self.now_ms).unwrap_or_else(|error| panic!("{what}: {error}"));
         assert_sound(disk);
         assert!(lost_power || report.carried != CarriedState::Reserved, "{what}");
         self.check(&ledger, lost_power, what);
@@ -124,7 +157,8 @@ impl World {
 #[test]
 fn a_kill_at_any_point_loses_nothing_and_counts_nothing_twice() {
     for operation in 0.. {
-        let (disk, mut world) = (SimulatedDisk::default(), World { now_ms: NOW, ..World::default() });
+        let (disk, mut world) =
+            (SimulatedDisk::default(), World { now_ms: NOW, ..World::default() });
         disk.fail_after(operation);
         let finished = world.script(&disk, "boot 1").is_ok();
         let disk = disk.after_kill();
@@ -132,7 +166,12 @@ fn a_kill_at_any_point_loses_nothing_and_counts_nothing_twice() {
         let again = disk.after_kill();
         again.fail_after(operation / 2);
         let _ = world.script(&again, "boot 1");
-        world.recover(&again.after_kill(), "boot 1", false, &format!("killed at {operation}, then again"));
+        world.recover(
+            &again.after_kill(),
+            "boot 1",
+            false,
+            &format!("killed at {operation}, then again"),
+        );
         if finished {
             assert!(operation > 40, "the script is too short to say anything");
             break;
@@ -144,7 +183,8 @@ fn a_kill_at_any_point_loses_nothing_and_counts_nothing_twice() {
 fn a_power_cut_at_any_point_gives_no_spend_back_and_repeats_no_nonce() {
     for loss in Loss::ALL {
         for operation in 0.. {
-            let (disk, mut world) = (SimulatedDisk::default(), World { now_ms: NOW, ..World::default() });
+            let (disk, mut world) =
+                (SimulatedDisk::default(), World { now_ms: NOW, ..World::default() });
             disk.fail_after(operation);
             let finished = world.script(&disk, "boot 1").is_ok();
             let disk = disk.after_power_cut(loss);
@@ -156,7 +196,12 @@ fn a_power_cut_at_any_point_gives_no_spend_back_and_repeats_no_nonce() {
             again.fail_after(operation / 3);
             let _ = world.script(&again, "boot 2");
             world.now_ms += 3_600_000;
-            world.recover(&again.after_power_cut(Loss::All), "boot 3", true, &format!("{what}, then again"));
+            world.recover(
+                &again.after_power_cut(Loss::All),
+                "boot 3",
+                true,
+                &format!("{what}, then again"),
+            );
             if finished {
                 break;
             }
@@ -171,7 +216,8 @@ fn a_power_cut_spends_the_reservation_once() {
     ledger.intend(NOW, intent(Scope::Trade, vec![spend(USDT, "1", "200")])).expect("fits");
     ledger.flush().expect("written");
     let disk = disk.after_power_cut(Loss::All);
-    for (boot_id, carried) in [("boot 2", CarriedState::Reserved), ("boot 2", CarriedState::Exact)] {
+    for (boot_id, carried) in [("boot 2", CarriedState::Reserved), ("boot 2", CarriedState::Exact)]
+    {
         let (ledger, report) = open(&disk, boot_id, NOW).expect("opens");
         assert_eq!((report.carried, ledger.used(NOW, USDT)), (carried, amount("11")));
     }

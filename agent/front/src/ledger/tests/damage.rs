@@ -20,7 +20,12 @@ fn journal() -> (SimulatedDisk, Vec<u8>) {
 
 /// Where the last three lines start, and the end.
 fn last_lines(bytes: &[u8]) -> [usize; 4] {
-    let ends: Vec<_> = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1).collect();
+    let ends: Vec<_> = bytes
+        .iter()
+        .enumerate()
+        .filter(|(_, byte)| **byte == b'\n')
+        .map(|(at, _)| at + 1)
+        .collect();
     ends[ends.len() - 4..].try_into().expect("four lines at least")
 }
 
@@ -38,7 +43,9 @@ fn a_journal_cut_at_any_byte_of_its_last_records_is_repaired_and_says_so() {
     let (_, bytes) = journal();
     let lines = last_lines(&bytes);
     for length in lines[0]..=lines[3] {
-        let torn = reopen(bytes[..length].to_vec()).unwrap_or_else(|error| panic!("cut at {length}: {error}")).torn;
+        let torn = reopen(bytes[..length].to_vec())
+            .unwrap_or_else(|error| panic!("cut at {length}: {error}"))
+            .torn;
         let line = lines.into_iter().rev().find(|start| *start <= length).expect("after the first");
         let expected = match length {
             whole if lines.contains(&whole) => None,
@@ -55,7 +62,9 @@ fn what_was_cut_is_on_record() {
     disk.replace(&newest(&disk), bytes[..bytes.len() - 5].to_vec());
     let (_, report) = open(&disk, "boot 2", NOW).expect("opens");
     let opened = entries(&disk).pop().expect("a record");
-    let Some(Record::Opened(opened)) = opened.record() else { panic!("the last record is not opened") };
+    let Some(Record::Opened(opened)) = opened.record() else {
+        panic!("the last record is not opened")
+    };
     assert_eq!(report.torn, Some(Torn::Cut(opened.cut_bytes)));
     assert_eq!(opened.carried, CarriedState::Reserved, "the close was cut off");
 }
@@ -68,13 +77,16 @@ fn any_flipped_byte_before_the_last_line_is_refused() {
         for flip in [0x01, 0x80] {
             let mut changed = bytes.clone();
             changed[at] ^= flip;
-            let Err(LedgerError::Damaged { segment, .. }) = reopen(changed) else { panic!("byte {at} ^ {flip}") };
+            let Err(LedgerError::Damaged { segment, .. }) = reopen(changed) else {
+                panic!("byte {at} ^ {flip}")
+            };
             assert_eq!(Some(&segment), names(&disk).last());
         }
     }
 }
 
-/// The last line has no successor that names its hash: where a flip leaves it a record, only that can be told.
+/// The last line has no successor that names its hash: where a flip leaves it a record, only that
+/// can be told.
 #[test]
 fn any_flipped_byte_of_the_last_line_is_refused_or_repaired_or_leaves_a_record() {
     let (_, bytes) = journal();
@@ -83,14 +95,18 @@ fn any_flipped_byte_of_the_last_line_is_refused_or_repaired_or_leaves_a_record()
         let mut changed = bytes.clone();
         changed[at] ^= 1;
         let is_record = changed[start..].strip_suffix(b"\n").is_some_and(|line| {
-            let sequence = std::str::from_utf8(&bytes[start..end]).ok().and_then(|line| line.split(',').next());
+            let sequence = std::str::from_utf8(&bytes[start..end])
+                .ok()
+                .and_then(|line| line.split(',').next());
             sequence.is_some_and(|sequence| line.starts_with(sequence.as_bytes()))
                 && countersign_core::chain::Head::parse(line).is_ok()
         });
         match reopen(changed) {
             Err(LedgerError::Damaged { .. }) => assert!(at + 1 < end),
             Err(error) => panic!("byte {at}: {error}"),
-            Ok(report) if at + 1 == end => assert_eq!(report.torn, Some(Torn::Cut((end - start) as u64))),
+            Ok(report) if at + 1 == end => {
+                assert_eq!(report.torn, Some(Torn::Cut((end - start) as u64)))
+            }
             Ok(report) => assert!(report.torn.is_none() && is_record, "byte {at}"),
         }
     }
@@ -101,7 +117,10 @@ fn damage_of_earlier_segments_is_refused_where_it_breaks_a_link() {
     type Damage = fn(&SimulatedDisk);
     let cases: [(&str, Damage); 4] = [
         ("a missing segment", |disk| {
-            segments(disk).storage.remove(&segments(disk).path(SegmentName::FIRST.next())).expect("gone")
+            segments(disk)
+                .storage
+                .remove(&segments(disk).path(SegmentName::FIRST.next()))
+                .expect("gone")
         }),
         ("a changed last line", |disk| {
             replace_in(disk, SegmentName::FIRST, |bytes| {
@@ -109,7 +128,9 @@ fn damage_of_earlier_segments_is_refused_where_it_breaks_a_link() {
                 bytes[at] ^= 1;
             })
         }),
-        ("a shortened segment", |disk| replace_in(disk, SegmentName::FIRST, |bytes| bytes.truncate(bytes.len() - 1))),
+        ("a shortened segment", |disk| {
+            replace_in(disk, SegmentName::FIRST, |bytes| bytes.truncate(bytes.len() - 1))
+        }),
         ("another beginning", |disk| {
             replace_in(disk, SegmentName::FIRST, |bytes| {
                 bytes.remove(0);
@@ -123,7 +144,10 @@ fn damage_of_earlier_segments_is_refused_where_it_breaks_a_link() {
         let error = open(&disk, "boot 2", NOW).expect_err(name);
         let LedgerError::Damaged { .. } = &error else { panic!("{name}: {error}") };
         let text = error.to_string();
-        assert!(text.contains("countersign audit verify") && text.contains("move /state/journal aside"), "{text}");
+        assert!(
+            text.contains("countersign audit verify") && text.contains("move /state/journal aside"),
+            "{text}"
+        );
     }
 }
 

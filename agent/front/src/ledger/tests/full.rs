@@ -56,9 +56,16 @@ fn a_full_disk_ends_signing_and_room_brings_it_back_again_and_again() {
             signed += 1;
             assert!(signed < 10_000, "the disk is full");
         }
-        assert!(matches!(trade(&mut ledger, now_ms), Err(ReserveError::Ledger(LedgerError::Full(_)))));
+        assert!(matches!(
+            trade(&mut ledger, now_ms),
+            Err(ReserveError::Ledger(LedgerError::Full(_)))
+        ));
         assert!(ledger.nonce(&kraken(), NonceUnit::Milliseconds, now_ms).is_err());
-        assert!(ledger.append(now_ms, &Record::Unlocked(countersign_core::record::Locking { uid: 0 })).is_err());
+        assert!(
+            ledger
+                .append(now_ms, &Record::Unlocked(countersign_core::record::Locking { uid: 0 }))
+                .is_err()
+        );
         assert!(ledger.health().unavailable.is_some());
         disk.others_go();
         assert!(comes_back(&mut ledger, now_ms), "cycle {cycle}: {:?}", ledger.health());
@@ -66,9 +73,16 @@ fn a_full_disk_ends_signing_and_room_brings_it_back_again_and_again() {
         signed += 1;
         assert_sound(&disk);
         let on_record = kinds(&disk).iter().filter(|kind| *kind == "intent").count();
-        assert!(on_record >= signed && on_record <= signed + 5, "cycle {cycle}: {on_record} of {signed}");
+        assert!(
+            on_record >= signed && on_record <= signed + 5,
+            "cycle {cycle}: {on_record} of {signed}"
+        );
         let used = ledger.used(now_ms, USDT);
-        assert_eq!(used, amount(&on_record.to_string()), "what is on record counts, and nothing else");
+        assert_eq!(
+            used,
+            amount(&on_record.to_string()),
+            "what is on record counts, and nothing else"
+        );
         let mut restarted = recover(&segments(&disk.after_kill()), now_ms).expect("sound").state;
         assert_eq!(restarted.carry().windows, ledger.state.carry().windows);
     }
@@ -84,12 +98,18 @@ fn refusals_a_lock_and_the_end_are_recorded_on_a_full_disk() {
         ledger.refuse(NOW + second * 1_000, &refused()).expect("recorded or counted");
         ledger.flush().expect("room was set aside");
     }
-    ledger.append(NOW, &Record::Locked(countersign_core::record::Locking { uid: 0 })).expect("taken");
+    ledger
+        .append(NOW, &Record::Locked(countersign_core::record::Locking { uid: 0 }))
+        .expect("taken");
     ledger.sync().expect("room was set aside");
     ledger.close(NOW + 100_000).expect("closes");
     let kinds = kinds(&disk);
     let count = |wanted: &str| kinds.iter().filter(|kind| *kind == wanted).count();
-    assert_eq!((count("refused"), count("locked"), count("closed")), (10, 1, 1), "one in each period");
+    assert_eq!(
+        (count("refused"), count("locked"), count("closed")),
+        (10, 1, 1),
+        "one in each period"
+    );
     assert!(count("refusals") >= 10);
     assert_sound(&disk);
     disk.leave_free(50_000);
@@ -97,7 +117,10 @@ fn refusals_a_lock_and_the_end_are_recorded_on_a_full_disk() {
     let full = Options { ballast_bytes: 4 << 20, ..options("boot 1") };
     let (mut ledger, report) = open_with(&disk, full, NOW + 200_000).expect("starts");
     assert_eq!(report.carried, CarriedState::Clean);
-    assert!(matches!(trade(&mut ledger, NOW + 200_000), Err(ReserveError::Ledger(LedgerError::Full(_)))));
+    assert!(matches!(
+        trade(&mut ledger, NOW + 200_000),
+        Err(ReserveError::Ledger(LedgerError::Full(_)))
+    ));
     disk.others_go();
     assert!(comes_back(&mut ledger, NOW + 200_000));
     assert_sound(&disk);
@@ -112,7 +135,9 @@ fn without_any_room_records_wait_in_memory_and_none_is_lost() {
     ledger.append(NOW, &result()).expect("appended");
     assert!(ledger.flush().is_err(), "half a line");
     ledger.append(NOW, &result()).expect("a request under way ends");
-    ledger.append(NOW, &Record::Locked(countersign_core::record::Locking { uid: 0 })).expect("taken");
+    ledger
+        .append(NOW, &Record::Locked(countersign_core::record::Locking { uid: 0 }))
+        .expect("taken");
     assert!(ledger.flush().is_err() && ledger.sync().is_err() && ledger.holds_records_back());
     disk.set_capacity(MEBIBYTE);
     ledger.close(NOW).expect("there is room");
@@ -130,7 +155,9 @@ fn what_waits_in_memory_is_bounded() {
     let _ = ledger.append(NOW, &result()).map(|_| ledger.flush());
     let taken = (0..100_000).take_while(|_| ledger.append(NOW, &result()).is_ok()).count();
     assert!((100..10_000).contains(&taken), "{taken}");
-    ledger.append(NOW, &Record::Locked(countersign_core::record::Locking { uid: 0 })).expect("comes once");
+    ledger
+        .append(NOW, &Record::Locked(countersign_core::record::Locking { uid: 0 }))
+        .expect("comes once");
 }
 
 /// Retention has removed what stood at the beginning.
@@ -144,9 +171,15 @@ fn whichever_change_finds_no_room_the_ledger_comes_back_and_nothing_is_lost() {
     for durability in [Durability::Group, Durability::Synced] {
         for failing in 0.. {
             let disk = SimulatedDisk::default();
-            let options = Options { durability, segment_bytes: 3_000, ballast_bytes: 4 << 10, ..options("boot 1") };
+            let options = Options {
+                durability,
+                segment_bytes: 3_000,
+                ballast_bytes: 4 << 10,
+                ..options("boot 1")
+            };
             let retention = Retention { bytes: 9_000, ..Retention::default() };
-            let (mut ledger, _) = open_with(&disk, Options { retention, ..options }, NOW).expect("opens");
+            let (mut ledger, _) =
+                open_with(&disk, Options { retention, ..options }, NOW).expect("opens");
             let before = disk.operations();
             disk.fail_with(io::ErrorKind::StorageFull);
             disk.fail_after(failing);
@@ -161,7 +194,8 @@ fn whichever_change_finds_no_room_the_ledger_comes_back_and_nothing_is_lost() {
             let what = format!("change {failing}, {durability:?}");
             // Killed on the full disk: what left the agent is on record and counts.
             let killed = disk.after_kill();
-            let (after, _) = open(&killed, "boot 1", end).unwrap_or_else(|error| panic!("{what}: {error}"));
+            let (after, _) =
+                open(&killed, "boot 1", end).unwrap_or_else(|error| panic!("{what}: {error}"));
             assert!(after.used(end, USDT) >= amount(&released.to_string()), "{what}");
             let results = kinds(&killed).iter().filter(|kind| *kind == "result").count() as u64;
             assert!(retained(&killed) || results >= released, "{what}: {results} of {released}");
@@ -170,7 +204,10 @@ fn whichever_change_finds_no_room_the_ledger_comes_back_and_nothing_is_lost() {
             released += u64::from(!finished);
             assert_sound(&disk);
             let used = ledger.used(end, USDT);
-            assert!(used >= amount(&released.to_string()), "{what}: {used} counts, {released} left");
+            assert!(
+                used >= amount(&released.to_string()),
+                "{what}: {used} counts, {released} left"
+            );
             let mut restarted = recover(&segments(&disk.after_kill()), end).expect("sound").state;
             assert_eq!(restarted.carry().windows, ledger.state.carry().windows, "{what}");
             let lost_power = disk.after_power_cut(crate::ledger::simulated_disk::Loss::Nothing);
@@ -243,15 +280,24 @@ fn while_the_journal_is_verified_nobody_waits_and_nothing_is_signed() {
         let mut full = 0;
         for second in 0..20 {
             std::thread::sleep(Duration::from_millis(3));
-            full += usize::from(matches!(trade(&mut ledger, NOW), Err(ReserveError::Ledger(LedgerError::Full(_)))));
+            full += usize::from(matches!(
+                trade(&mut ledger, NOW),
+                Err(ReserveError::Ledger(LedgerError::Full(_)))
+            ));
             ledger.refuse(NOW + second, &refused()).expect("recorded");
-            ledger.append(NOW, &Record::Locked(countersign_core::record::Locking { uid: 0 })).expect("recorded");
+            ledger
+                .append(NOW, &Record::Locked(countersign_core::record::Locking { uid: 0 }))
+                .expect("recorded");
             ledger.sync().expect("there is room");
         }
         done.send(full).expect("the test waits");
         ledger
     });
-    assert_eq!(waits.recv_timeout(Duration::from_secs(10)), Ok(20), "the front went on, and signed nothing");
+    assert_eq!(
+        waits.recv_timeout(Duration::from_secs(10)),
+        Ok(20),
+        "the front went on, and signed nothing"
+    );
     drop(held);
     let mut ledger = front.join().expect("no panic");
     assert!(comes_back(&mut ledger, NOW), "{:?}", ledger.health());
@@ -266,7 +312,10 @@ fn at_the_end_all_that_was_counted_is_recorded_however_much_waits_in_memory() {
     disk.set_capacity(disk.used());
     let _ = ledger.append(NOW, &result()).map(|_| ledger.flush());
     for number in 0..100 {
-        let _ = ledger.refuse(NOW + number, &Refused { code: format!("code.{}", number % 7).into(), ..refused() });
+        let _ = ledger.refuse(
+            NOW + number,
+            &Refused { code: format!("code.{}", number % 7).into(), ..refused() },
+        );
     }
     while ledger.append(NOW, &result()).is_ok() {}
     disk.set_capacity(4 * MEBIBYTE);
@@ -302,7 +351,10 @@ fn a_journal_that_was_changed_meanwhile_does_not_come_back() {
         disk.replace(&newest(&disk), bytes);
         disk.set_capacity(MEBIBYTE);
         assert!(!comes_back(&mut ledger, NOW), "{name}");
-        assert!(matches!(ledger.append(NOW, &result()), Err(LedgerError::Unavailable(_))), "{name}");
+        assert!(
+            matches!(ledger.append(NOW, &result()), Err(LedgerError::Unavailable(_))),
+            "{name}"
+        );
     }
 }
 
@@ -311,7 +363,8 @@ fn retention_keeps_up_with_a_writer_on_a_small_disk() {
     let (disk, mut ledger) = small(options("boot 1"));
     let mut least = u64::MAX;
     for number in 0..40_000u64 {
-        trade(&mut ledger, NOW + number).unwrap_or_else(|error| panic!("request {number}: {error}"));
+        trade(&mut ledger, NOW + number)
+            .unwrap_or_else(|error| panic!("request {number}: {error}"));
         least = least.min(4 * MEBIBYTE - disk.used());
     }
     assert!(least > MEBIBYTE, "{least} bytes were free");
@@ -325,8 +378,9 @@ fn what_others_keep_on_the_disk_takes_no_more_than_three_quarters_from_the_journ
     for number in 0..20_000u64 {
         trade(&mut ledger, NOW + number).expect("signed");
     }
-    let journal =
-        |disk: &SimulatedDisk| segments(disk).list().expect("lists").iter().map(|file| file.length).sum::<u64>();
+    let journal = |disk: &SimulatedDisk| {
+        segments(disk).list().expect("lists").iter().map(|file| file.length).sum::<u64>()
+    };
     assert!(journal(&disk) > 3 * MEBIBYTE / 2);
     // The file system is as large as before, and another program takes what was free.
     disk.leave_free(100 * 1024);
@@ -352,7 +406,9 @@ fn before_rotation() -> (SimulatedDisk, Ledger) {
 #[test]
 fn where_a_rotation_finds_no_room_a_lock_and_what_ends_are_recorded_all_the_same() {
     let locked = Record::Locked(countersign_core::record::Locking { uid: 0 });
-    for (kind, record) in [("locked", locked), ("refused", Record::Refused(refused())), ("result", result())] {
+    for (kind, record) in
+        [("locked", locked), ("refused", Record::Refused(refused())), ("result", result())]
+    {
         let changes = {
             let (disk, mut ledger) = before_rotation();
             let before = disk.operations();

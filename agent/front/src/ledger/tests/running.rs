@@ -1,4 +1,5 @@
-//! The ledger at work: limits, clocks, failing disks, rotation, retention, floods, the thread that syncs.
+//! The ledger at work: limits, clocks, failing disks, rotation, retention, floods, the thread that
+//! syncs.
 
 use std::time::{Duration, Instant};
 
@@ -20,10 +21,17 @@ fn twice_half_the_limit_passes_and_one_more_is_refused_over_restarts() {
         let (mut ledger, _) = open(&disk, "boot 1", NOW).expect("opens");
         let refused = (0..2).map(|_| trade(&mut ledger, NOW, "100")).filter(Result::is_err).count();
         assert_eq!(refused, if round == 0 { 0 } else { 2 });
-        assert!(matches!(trade(&mut ledger, NOW, "0.01"), Err(ReserveError::Limit(WindowError::Limit { .. }))));
+        assert!(matches!(
+            trade(&mut ledger, NOW, "0.01"),
+            Err(ReserveError::Limit(WindowError::Limit { .. }))
+        ));
         ledger.flush().expect("written");
     }
-    assert_eq!(kinds(&disk).iter().filter(|kind| *kind == "intent").count(), 2, "a refused spend is no intent");
+    assert_eq!(
+        kinds(&disk).iter().filter(|kind| *kind == "intent").count(),
+        2,
+        "a refused spend is no intent"
+    );
 }
 
 #[test]
@@ -59,14 +67,19 @@ fn after_a_broken_write_or_sync_everything_is_refused_until_a_restart() {
             disk.fail_with(error);
             assert!(call(&mut ledger), "{name}");
             disk.fail_after(u64::MAX / 2);
-            let unavailable = |done: Result<(), LedgerError>| matches!(done, Err(LedgerError::Unavailable(_)));
+            let unavailable =
+                |done: Result<(), LedgerError>| matches!(done, Err(LedgerError::Unavailable(_)));
             assert!(unavailable(ledger.append(NOW, &result()).map(drop)), "{name}");
             assert!(unavailable(ledger.flush()) && unavailable(ledger.sync()), "{name}");
-            assert!(unavailable(ledger.nonce(&kraken(), NonceUnit::Milliseconds, NOW).map(drop)), "{name}");
+            assert!(
+                unavailable(ledger.nonce(&kraken(), NonceUnit::Milliseconds, NOW).map(drop)),
+                "{name}"
+            );
             assert!(matches!(trade(&mut ledger, NOW, "1"), Err(ReserveError::Ledger(_))), "{name}");
             assert!(ledger.health().unavailable.is_some(), "{name}");
             assert!(ledger.close(NOW).is_err(), "{name}");
-            let (mut ledger, _) = open(&disk, "boot 1", NOW).expect("a restart verifies and goes on");
+            let (mut ledger, _) =
+                open(&disk, "boot 1", NOW).expect("a restart verifies and goes on");
             assert!(trade(&mut ledger, NOW, "1").is_ok(), "{name}");
             assert_sound(&disk);
         }
@@ -109,7 +122,11 @@ fn retention_removes_the_oldest_and_says_so_and_forgets_no_limit() {
         let left = names(&disk);
         assert!(left.len() > 1 && left.len() < 12 && left[0] != "000001.jsonl", "{left:?}");
         assert_eq!(ledger.used(NOW + 90 * 60_000, USDT), amount("90"));
-        let rotated = entries(&disk).into_iter().rev().find(|entry| entry.kind == "rotated").expect("on record");
+        let rotated = entries(&disk)
+            .into_iter()
+            .rev()
+            .find(|entry| entry.kind == "rotated")
+            .expect("on record");
         let Some(Record::Rotated(rotated)) = rotated.record() else { panic!("a rotated record") };
         assert!(rotated.removed.iter().all(|name| *name < left[0]), "{rotated:?}");
         assert_sound(&disk);
@@ -157,7 +174,8 @@ fn floods_of_refusals_are_counted_and_none_is_lost() {
             other => panic!("{other:?}"),
         })
         .sum();
-    let singly = of_kind("refused").inspect(|entry| assert!(entry.line.len() < 1_000)).count() as u64;
+    let singly =
+        of_kind("refused").inspect(|entry| assert!(entry.line.len() < 1_000)).count() as u64;
     assert_eq!((counted + singly, singly), (5_000, 100));
 }
 
@@ -169,7 +187,10 @@ fn synced_durability_loses_nothing_that_was_flushed() {
     let link = ledger.append(NOW, &result()).expect("appends");
     ledger.flush().expect("synced");
     let disk = disk.after_power_cut(Loss::All);
-    assert_eq!(entries(&disk).last().map(|entry| (entry.seq, entry.hash)), Some((link.seq, link.hash)));
+    assert_eq!(
+        entries(&disk).last().map(|entry| (entry.seq, entry.hash)),
+        Some((link.seq, link.hash))
+    );
 }
 
 #[test]
@@ -200,7 +221,9 @@ fn the_thread_syncs_what_was_flushed_also_in_the_next_segment() {
     for _ in 0..20 {
         let link = ledger.append(NOW, &result()).expect("appends");
         ledger.flush().expect("written");
-        eventually("synced", || entries(&disk.after_power_cut(Loss::All)).iter().any(|entry| entry.seq == link.seq));
+        eventually("synced", || {
+            entries(&disk.after_power_cut(Loss::All)).iter().any(|entry| entry.seq == link.seq)
+        });
     }
     assert!(names(&disk).len() > 2);
 }
@@ -215,7 +238,10 @@ fn a_failure_of_the_thread_stops_the_ledger() {
     ledger.flush().expect("written");
     eventually("the failure is seen", || ledger.sync_failure().is_some());
     assert!(matches!(ledger.append(NOW, &result()), Err(LedgerError::Unavailable(_))));
-    assert!(matches!(trade(&mut ledger, NOW, "1"), Err(ReserveError::Ledger(LedgerError::Unavailable(_)))));
+    assert!(matches!(
+        trade(&mut ledger, NOW, "1"),
+        Err(ReserveError::Ledger(LedgerError::Unavailable(_)))
+    ));
     assert!(ledger.health().unavailable.is_some());
 }
 
@@ -232,6 +258,8 @@ fn a_second_agent_on_the_same_directory_is_refused() {
     assert_eq!((report.carried, ledger.used(NOW, USDT)), (CarriedState::Clean, amount("1")));
     let verified = verify::verify(Arc::new(Disk), dir.path(), None, &mut |_, _| ()).expect("reads");
     assert_eq!((verified.problems, verified.last_seq), (vec![], Some(report.opened.seq)));
-    let shown = audit::show(&verify::journal(dir.path()), report.opened.seq).expect("reads").expect("is there");
+    let shown = audit::show(&verify::journal(dir.path()), report.opened.seq)
+        .expect("reads")
+        .expect("is there");
     assert_eq!((shown.kind.as_str(), shown.hash), ("opened", report.opened.hash));
 }

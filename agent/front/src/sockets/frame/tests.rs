@@ -35,7 +35,9 @@ fn read(bytes: &[u8]) -> (Vec<String>, Option<FrameError>) {
 
 fn short(incoming: &Incoming) -> String {
     match incoming {
-        Incoming::Extension { name, payload, .. } => format!("{name} {}", String::from_utf8_lossy(payload)),
+        Incoming::Extension { name, payload, .. } => {
+            format!("{name} {}", String::from_utf8_lossy(payload))
+        }
         Incoming::Oversized { name, length } => format!("oversized {name} {length}"),
         Incoming::Refused(kind) => format!("refused {kind}"),
         Incoming::RequestIdentities => "identities".to_owned(),
@@ -44,8 +46,12 @@ fn short(incoming: &Incoming) -> String {
 
 #[test]
 fn two_pipelined_frames_stay_two() {
-    let bytes = [framed(&[11]), extension(b"keys@countersign", &string(b"{}")), framed(&[11])].concat();
-    assert_eq!(read(&bytes), (vec!["identities".into(), "keys@countersign {}".into(), "identities".into()], None));
+    let bytes =
+        [framed(&[11]), extension(b"keys@countersign", &string(b"{}")), framed(&[11])].concat();
+    assert_eq!(
+        read(&bytes),
+        (vec!["identities".into(), "keys@countersign {}".into(), "identities".into()], None)
+    );
 }
 
 #[test]
@@ -139,7 +145,10 @@ fn a_payload_is_kept_up_to_64_kib() {
     let (seen, error) = read(&fits);
     assert_eq!((seen[0].len(), error), ("sign@countersign ".len() + MAX_PAYLOAD, None));
     let too_long = [extension(name, &string(&[b' '; MAX_PAYLOAD + 1])), framed(&[11])].concat();
-    assert_eq!(read(&too_long), (vec!["oversized sign@countersign 65537".into(), "identities".into()], None));
+    assert_eq!(
+        read(&too_long),
+        (vec!["oversized sign@countersign 65537".into(), "identities".into()], None)
+    );
     let longest = framed(&[99; MAX_FRAME]);
     assert_eq!(read(&longest), (vec!["refused 99".into()], None));
 }
@@ -147,7 +156,10 @@ fn a_payload_is_kept_up_to_64_kib() {
 #[test]
 fn every_other_message_is_refused_unread() {
     for kind in (0..=255).filter(|kind| ![REQUEST_IDENTITIES, EXTENSION].contains(kind)) {
-        assert_eq!(read(&framed(&[kind, 0xff, 0xff, 0xff, 0xff])), (vec![format!("refused {kind}")], None));
+        assert_eq!(
+            read(&framed(&[kind, 0xff, 0xff, 0xff, 0xff])),
+            (vec![format!("refused {kind}")], None)
+        );
     }
 }
 
@@ -202,7 +214,10 @@ fn ssh_agent_lib_understands_the_answers() {
     assert_eq!(decoded(Answer::identities(vec![])), Response::IdentitiesAnswer(vec![]));
     let details = Unparsed::from(string(b"{\"v\":1}"));
     let expected = Extension { name: "keys@countersign".into(), details };
-    assert_eq!(decoded(Answer::extension("keys@countersign", b"{\"v\":1}")), Response::ExtensionResponse(expected));
+    assert_eq!(
+        decoded(Answer::extension("keys@countersign", b"{\"v\":1}")),
+        Response::ExtensionResponse(expected)
+    );
     let details = Unparsed::from([string(b"a@countersign"), string(b"b@countersign")].concat());
     assert_eq!(
         decoded(Answer::query(&["a@countersign", "b@countersign"])),

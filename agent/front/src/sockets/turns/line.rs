@@ -1,4 +1,5 @@
-//! The line of one client: those of its connections that wait for a turn, in the order in which they came.
+//! The line of one client: those of its connections that wait for a turn, in the order in which
+//! they came.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -47,7 +48,8 @@ impl Line {
 
     /// True where somebody waits who may go on now; nobody begins while `most` bytes are held.
     pub(super) fn may_be_called(&self, most: usize) -> bool {
-        !self.going_on.borrow().is_empty() || (self.held.get() < most && !self.beginning.borrow().is_empty())
+        !self.going_on.borrow().is_empty()
+            || (self.held.get() < most && !self.beginning.borrow().is_empty())
     }
 
     /// Calls the next, in the round of which the line is taken out.
@@ -61,12 +63,16 @@ impl Line {
         }
     }
 
-    /// Takes out the first that came. While `most` bytes are held, none of those who begin: the others give bytes back.
+    /// Takes out the first that came. While `most` bytes are held, none of those who begin: the
+    /// others give bytes back.
     fn next(&self, most: usize) -> Option<Rc<Waiter>> {
-        let (mut going_on, mut beginning) = (self.going_on.borrow_mut(), self.beginning.borrow_mut());
-        let came = |waiters: &BTreeMap<u64, _>| waiters.first_key_value().map(|(number, _)| *number);
+        let (mut going_on, mut beginning) =
+            (self.going_on.borrow_mut(), self.beginning.borrow_mut());
+        let came =
+            |waiters: &BTreeMap<u64, _>| waiters.first_key_value().map(|(number, _)| *number);
         let begins = self.held.get() < most
-            && came(&beginning).is_some_and(|begins| came(&going_on).is_none_or(|goes_on| begins < goes_on));
+            && came(&beginning)
+                .is_some_and(|begins| came(&going_on).is_none_or(|goes_on| begins < goes_on));
         let next = if begins { beginning.pop_first() } else { going_on.pop_first() };
         next.map(|(_, waiter)| waiter)
     }
@@ -89,7 +95,13 @@ impl Line {
 
 impl Waiter {
     pub(super) fn new(number: u64, begins: bool) -> Self {
-        Self { number, begins, called_at: Cell::new(None), state: Cell::new(State::Waiting), waker: RefCell::default() }
+        Self {
+            number,
+            begins,
+            called_at: Cell::new(None),
+            state: Cell::new(State::Waiting),
+            waker: RefCell::default(),
+        }
     }
 
     pub(super) fn state(&self) -> State {

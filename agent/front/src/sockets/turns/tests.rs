@@ -18,15 +18,17 @@ fn client(name: &str) -> Party {
 /// Runs until nothing is left to run, with a runtime that says when its thread waited.
 fn run(test: impl Future<Output = ()>) {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
-    let runtime = runtime.enable_all().on_thread_unpark(looked_at_sockets).build_local(Default::default());
+    let runtime =
+        runtime.enable_all().on_thread_unpark(looked_at_sockets).build_local(Default::default());
     runtime.expect("a runtime").block_on(test);
 }
 
-/// As many connections of each party as said, each of which asks for `messages` turns in a row and works in each; the order
-/// in which they had them.
+/// As many connections of each party as said, each of which asks for `messages` turns in a row and
+/// works in each; the order in which they had them.
 async fn order(turns: &Rc<Turns>, parties: &[(Party, usize)], messages: usize) -> Vec<Party> {
     let had = Rc::new(RefCell::new(Vec::new()));
-    let connections = parties.iter().flat_map(|(party, connections)| std::iter::repeat_n(party, *connections));
+    let connections =
+        parties.iter().flat_map(|(party, connections)| std::iter::repeat_n(party, *connections));
     let tasks: Vec<_> = connections
         .map(|party| {
             let (seat, party, had) = (turns.seat(party), party.clone(), Rc::clone(&had));
@@ -49,12 +51,20 @@ async fn order(turns: &Rc<Turns>, parties: &[(Party, usize)], messages: usize) -
 fn turns_go_round_by_client_however_many_connections_one_has() {
     run(async {
         let turns = Rc::default();
-        let parties = [(client("flood"), 100), (client("quiet"), 1), (Party::Uid(Some(7)), 50), (Party::Uid(None), 1)];
+        let parties = [
+            (client("flood"), 100),
+            (client("quiet"), 1),
+            (Party::Uid(Some(7)), 50),
+            (Party::Uid(None), 1),
+        ];
         let had = order(&turns, &parties, 4).await;
         for party in ["quiet"].map(client).into_iter().chain([Party::Uid(None)]) {
             let at: Vec<_> = (0..had.len()).filter(|at| had[*at] == party).collect();
             assert_eq!(at.len(), 4);
-            assert!(at[0] <= 4 && at.windows(2).all(|pair| pair[1] - pair[0] <= 4), "{party:?}: {at:?}");
+            assert!(
+                at[0] <= 4 && at.windows(2).all(|pair| pair[1] - pair[0] <= 4),
+                "{party:?}: {at:?}"
+            );
         }
         assert_eq!(had.len(), 4 * 152);
     });
@@ -67,8 +77,14 @@ fn the_operator_is_first_and_keeps_nobody_out() {
         let parties = [(client("flood"), 50), (client("other"), 50), (Party::Operator, 20)];
         let had = order(&turns, &parties, 2).await;
         let operators: Vec<_> = (0..had.len()).filter(|at| had[*at] == Party::Operator).collect();
-        assert!(operators[0] <= 1 && operators.windows(2).all(|pair| pair[1] - pair[0] <= 2), "{operators:?}");
-        assert!(operators.windows(2).all(|pair| pair[1] - pair[0] == 2), "never twice in a row: {operators:?}");
+        assert!(
+            operators[0] <= 1 && operators.windows(2).all(|pair| pair[1] - pair[0] <= 2),
+            "{operators:?}"
+        );
+        assert!(
+            operators.windows(2).all(|pair| pair[1] - pair[0] == 2),
+            "never twice in a row: {operators:?}"
+        );
     });
 }
 
@@ -136,7 +152,9 @@ fn nothing_is_begun_for_a_client_that_holds_too_much() {
     run(async {
         let turns = Rc::<Turns>::default();
         let [one, two, other] = ["bot", "bot", "other"].map(|name| turns.seat(&client(name)));
-        let called = async |ticket: &Ticket| tokio::time::timeout(20 * MILLISECOND, ticket.called()).await.is_ok();
+        let called = async |ticket: &Ticket| {
+            tokio::time::timeout(20 * MILLISECOND, ticket.called()).await.is_ok()
+        };
         one.holds(MOST_HELD);
         looked_at_sockets();
         assert!(!two.may_begin_at_once(true) && other.may_begin_at_once(true));
@@ -161,7 +179,10 @@ fn who_goes_away_gives_up_the_turn() {
         let last = tickets.pop().expect("ten");
         // Called or not, none of them comes.
         assert!(
-            pin!(tickets[0].called()).as_mut().poll(&mut Context::from_waker(std::task::Waker::noop())).is_pending()
+            pin!(tickets[0].called())
+                .as_mut()
+                .poll(&mut Context::from_waker(std::task::Waker::noop()))
+                .is_pending()
         );
         tokio::time::sleep(MILLISECOND).await;
         drop(tickets);

@@ -38,9 +38,12 @@ fn private_file(directory: &Path, content: &[u8]) -> PathBuf {
 #[test]
 fn one_trailing_newline_is_dropped() {
     let directory = tempfile::tempdir().expect("a directory");
-    for (content, pin) in
-        [(&b"1234"[..], &b"1234"[..]), (b"1234\n", b"1234"), (b"1234\n\n", b"1234\n"), (b" 12 \n", b" 12 ")]
-    {
+    for (content, pin) in [
+        (&b"1234"[..], &b"1234"[..]),
+        (b"1234\n", b"1234"),
+        (b"1234\n\n", b"1234\n"),
+        (b" 12 \n", b" 12 "),
+    ] {
         let path = private_file(directory.path(), content);
         assert_eq!(read(PinSource::File(path)).expect("reads").bytes.as_bytes(), pin);
     }
@@ -75,7 +78,10 @@ fn a_file_descriptor_can_be_read_again_and_a_pipe_once() {
     let mut memory = File::from(memory);
     memory.write_all(b"1234\n").expect("written");
     for _ in 0..2 {
-        assert_eq!(read(PinSource::Fd(memory.as_raw_fd())).expect("reads").bytes.as_bytes(), b"1234");
+        assert_eq!(
+            read(PinSource::Fd(memory.as_raw_fd())).expect("reads").bytes.as_bytes(),
+            b"1234"
+        );
     }
     let (reader, writer) = rustix::pipe::pipe().expect("made");
     File::from(writer).write_all(b"5678").expect("written");
@@ -95,7 +101,10 @@ fn a_credential_is_found_by_its_plain_name_only() {
     let directory = tempfile::tempdir().expect("a directory");
     private_file(directory.path(), b"1234\n");
     let open = |name: &str| {
-        OpenSource::open(&settings(PinSource::Credential(name.to_owned()), Some(directory.path().to_owned())))
+        OpenSource::open(&settings(
+            PinSource::Credential(name.to_owned()),
+            Some(directory.path().to_owned()),
+        ))
     };
     let pin = open("pin").expect("there").read("hsm", None).expect("reads");
     assert_eq!(pin.bytes.as_bytes(), b"1234");

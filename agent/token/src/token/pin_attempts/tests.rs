@@ -2,7 +2,8 @@
 
 use crate::token::pin_attempts::*;
 
-const NO_TRY_SPENT: PinFlags = PinFlags { count_low: false, final_try: false, locked: false, exact: false };
+const NO_TRY_SPENT: PinFlags =
+    PinFlags { count_low: false, final_try: false, locked: false, exact: false };
 const TRY_SPENT: PinFlags = PinFlags { count_low: true, ..NO_TRY_SPENT };
 
 fn source(number: i32) -> SourceIdentity {
@@ -43,13 +44,22 @@ fn all_records() -> impl Iterator<Item = Record> {
 fn an_attempt_is_allowed_in_exactly_these_states() {
     for record in all_records() {
         for flags in all_flags() {
-            let pending_counts = record.pending.is_some() && (flags.count_low || (record.unclear >= 1 && !flags.exact));
-            let refused = record.refused.contains(&source(1)) || (pending_counts && record.pending == Some(source(1)));
+            let pending_counts = record.pending.is_some()
+                && (flags.count_low || (record.unclear >= 1 && !flags.exact));
+            let refused = record.refused.contains(&source(1))
+                || (pending_counts && record.pending == Some(source(1)));
             let refusals = record.refusals_in_a_row + u32::from(pending_counts);
             let elsewhere = flags.exact && flags.count_low && refusals == 0 && !record.cleared;
-            let allowed =
-                !flags.locked && !flags.final_try && !refused && !elsewhere && refusals < MOST_REFUSALS_IN_A_ROW;
-            assert_eq!(record.verdict(&source(1), flags) == Verdict::Attempt, allowed, "{record:?} {flags:?}");
+            let allowed = !flags.locked
+                && !flags.final_try
+                && !refused
+                && !elsewhere
+                && refusals < MOST_REFUSALS_IN_A_ROW;
+            assert_eq!(
+                record.verdict(&source(1), flags) == Verdict::Attempt,
+                allowed,
+                "{record:?} {flags:?}"
+            );
         }
     }
 }
@@ -74,7 +84,8 @@ fn the_reason_says_what_happened() {
     assert_eq!(twice.verdict(&source(3), NO_TRY_SPENT), Verdict::Blocked(Reason::TooManyRefusals));
 }
 
-/// A token that counts the tries it was asked for; the host may be killed at any point of an attempt.
+/// A token that counts the tries it was asked for; the host may be killed at any point of an
+/// attempt.
 struct Simulation {
     state: tempfile::TempDir,
     /// Whether the token shows that a try was spent.
@@ -166,10 +177,16 @@ fn a_corrected_source_is_tried_and_success_clears_the_count_but_not_the_refused_
     let mut token = Simulation::new(false);
     assert_eq!(token.start(1, Outcome::Refused, Killed::Never), Verdict::Attempt);
     assert_eq!(token.start(2, Outcome::Accepted, Killed::Never), Verdict::Attempt);
-    assert_eq!(token.start(1, Outcome::Accepted, Killed::Never), Verdict::Blocked(Reason::RefusedBefore));
+    assert_eq!(
+        token.start(1, Outcome::Accepted, Killed::Never),
+        Verdict::Blocked(Reason::RefusedBefore)
+    );
     assert_eq!(token.start(3, Outcome::Refused, Killed::Never), Verdict::Attempt);
     assert_eq!(token.start(4, Outcome::Refused, Killed::Never), Verdict::Attempt);
-    assert_eq!(token.start(5, Outcome::Accepted, Killed::Never), Verdict::Blocked(Reason::TooManyRefusals));
+    assert_eq!(
+        token.start(5, Outcome::Accepted, Killed::Never),
+        Verdict::Blocked(Reason::TooManyRefusals)
+    );
     assert!(reset(token.state.path(), "hsm").expect("removable"));
     assert!(!reset(token.state.path(), "hsm").expect("nothing left"));
     assert_eq!(token.start(1, Outcome::Accepted, Killed::Never), Verdict::Attempt);
@@ -178,7 +195,8 @@ fn a_corrected_source_is_tried_and_success_clears_the_count_but_not_the_refused_
 /// The agent and a vault keep a record each for one YubiKey, which counts what both did.
 #[test]
 fn of_two_records_one_tries_a_wrong_pin_until_a_person_allows_one_more() {
-    let (agent, vault) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    let (agent, vault) =
+        (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
     let mut spent = 0;
     let mut attempt = |state: &Path, outcome| {
         let flags = PinFlags { count_low: spent > 0, exact: true, ..NO_TRY_SPENT };
@@ -223,7 +241,10 @@ fn a_damaged_record_stops_all_attempts() {
     let whole = fs::read_to_string(&path).expect("written");
     for text in ["", "{}", &whole[..whole.len() - 1], &whole.replace("\"v\"", "\"w\"")] {
         fs::write(&path, text).expect("writable");
-        assert!(matches!(TryRecord::open(state.path(), "hsm"), Err(TryError::Damaged { .. })), "{text:?}");
+        assert!(
+            matches!(TryRecord::open(state.path(), "hsm"), Err(TryError::Damaged { .. })),
+            "{text:?}"
+        );
     }
 }
 
@@ -236,7 +257,10 @@ fn a_corrected_file_is_a_new_source_and_the_record_holds_nothing_of_the_pin() {
         SourceIdentity::of_file(&path, &File::open(&path).expect("there")).expect("has metadata")
     };
     let wrong = identity("918273645");
-    assert_eq!(wrong, SourceIdentity::of_file(&path, &File::open(&path).expect("there")).expect("has metadata"));
+    assert_eq!(
+        wrong,
+        SourceIdentity::of_file(&path, &File::open(&path).expect("there")).expect("has metadata")
+    );
     let mut record = TryRecord::open(state.path(), "hsm").expect("opens");
     record.begin(&wrong, NO_TRY_SPENT).expect("writes");
     record.settle(Outcome::Refused).expect("writes");

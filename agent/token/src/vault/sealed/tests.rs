@@ -17,11 +17,17 @@ impl Card {
     fn recipient(&self) -> Recipient {
         let der = self.secret.public_key().to_public_key_der().expect("encodes");
         let public_key = BASE64.encode(der.as_bytes());
-        Recipient { name: format!("yk{}", self.serial), serial: self.serial, public_key, attestation: "PEM".to_owned() }
+        Recipient {
+            name: format!("yk{}", self.serial),
+            serial: self.serial,
+            public_key,
+            attestation: "PEM".to_owned(),
+        }
     }
 
     fn open(&self, sealed: &Sealed) -> Result<Contents, NotOpened> {
-        let point = PublicKey::from_sec1_bytes(&sealed.point_for(self.serial)?).map_err(|_| NotOpened::Malformed)?;
+        let point = PublicKey::from_sec1_bytes(&sealed.point_for(self.serial)?)
+            .map_err(|_| NotOpened::Malformed)?;
         let agreed = ecdh::diffie_hellman(self.secret.to_nonzero_scalar(), point.as_affine());
         sealed.open(self.serial, &(*agreed.raw_secret_bytes()).into())
     }
@@ -121,7 +127,10 @@ fn two_sealings_have_nothing_in_common() {
     let main = Card::new(1);
     let [one, two] = [(); 2].map(|()| contents(&[&main]).seal().expect("sealed"));
     assert!(one.shares[0].ephemeral != two.shares[0].ephemeral && one.body != two.body);
-    assert_ne!(random_pin(255).expect("random").as_bytes(), random_pin(255).expect("random").as_bytes());
+    assert_ne!(
+        random_pin(255).expect("random").as_bytes(),
+        random_pin(255).expect("random").as_bytes()
+    );
     assert_eq!(random_pin(255).expect("random").as_bytes().len(), 48);
     assert_eq!(random_pin(32).expect("random").as_bytes().len(), 32);
 }

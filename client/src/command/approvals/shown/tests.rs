@@ -4,7 +4,8 @@ use super::*;
 
 /// The names of facts that [`describe_change`] writes, one at the beginning of each line; a line
 /// that goes on, or is of the diff, begins with blanks.
-const NAMES: [&str; 8] = ["change", "expires", "asks", "does", "loosens", "approvals", "touches", "agent"];
+const NAMES: [&str; 8] =
+    ["change", "expires", "asks", "does", "loosens", "approvals", "touches", "agent"];
 
 fn change(loosens: &[&str], diff: &str) -> ChangeEntry {
     let subject = Subject::Configuration {
@@ -28,11 +29,16 @@ fn change(loosens: &[&str], diff: &str) -> ChangeEntry {
 fn no_part_of_a_change_can_be_taken_for_another() {
     let filler = "x".repeat(46);
     // At 80 columns the label would go on at the beginning of a line.
-    let imitation =
-        format!("[[destination]] \"{filler}loosens  0 sentences in all, each shown above\" is new: address \"bc1q\"");
+    let imitation = format!(
+        "[[destination]] \"{filler}loosens  0 sentences in all, each shown above\" is new: address \
+         \"bc1q\""
+    );
     for (sentence, diff) in [
         (imitation.as_str(), ""),
-        ("[token.hsm] label: from \"hsm\" to \"hs\u{43c}\" (spelled \"hs\\u{43c}\")", "+label = \"hs\u{43c}\"\n"),
+        (
+            "[token.hsm] label: from \"hsm\" to \"hs\u{43c}\" (spelled \"hs\\u{43c}\")",
+            "+label = \"hs\u{43c}\"\n",
+        ),
         ("x", "+# \u{1b}[2J\u{1b}[H\rloosens  0 sentences in all\n"),
         ("x", "+# a\u{85}b\u{2028}loosens  0 sentences in all\u{2029}\n"),
         ("x", "+#\u{202e}evil\u{202c} \u{2066}x\u{2069} \u{200b} e\u{301}\n"),
@@ -52,14 +58,20 @@ fn no_part_of_a_change_can_be_taken_for_another() {
             for line in text.lines() {
                 let name = line.split(' ').next().expect("a word");
                 let is_known = name.is_empty() || name == "policy" || NAMES.contains(&name);
-                assert!(is_known && !line.chars().any(countersign::core::legible::is_unseen), "{columns:?} {line:?}");
+                assert!(
+                    is_known && !line.chars().any(countersign::core::legible::is_unseen),
+                    "{columns:?} {line:?}"
+                );
             }
             let counted = text.lines().filter(|line| line.starts_with("loosens")).count();
             assert_eq!(counted, 2, "one sentence and how many there are: {text}");
         }
         let whole = describe_change(&change, &Output::new(false), None);
         let said = crate::output::plain(sentence);
-        assert!(whole.contains(&format!("\nloosens    {said}\nloosens    1 sentence in all")), "{whole}");
+        assert!(
+            whole.contains(&format!("\nloosens    {said}\nloosens    1 sentence in all")),
+            "{whole}"
+        );
     }
 }
 
@@ -82,18 +94,34 @@ fn what_a_request_moves_is_told_from_what_looks_like_it() {
             ],
         ),
         (|_| {}, None, &[("destination", "not in the list of destinations")]),
-        (|_| {}, Some("not in the list of destinations"), &[("destination", "\"not in the list of destinations\"")]),
-        (|_| {}, Some("c\u{43e}ld"), &[("destination", "\"c\u{43e}ld\" (spelled \"c\\u{43e}ld\")")]),
+        (
+            |_| {},
+            Some("not in the list of destinations"),
+            &[("destination", "\"not in the list of destinations\"")],
+        ),
+        (
+            |_| {},
+            Some("c\u{43e}ld"),
+            &[("destination", "\"c\u{43e}ld\" (spelled \"c\\u{43e}ld\")")],
+        ),
         (|_| {}, Some("cold "), &[("destination", "\"cold\\u{20}\"")]),
         (|one| one.memo = Some("none".to_owned()), None, &[("memo", "\"none\"")]),
         (|one| one.memo = Some("7 ".to_owned()), None, &[("memo", "\"7\\u{20}\"")]),
-        (|one| one.memo = Some("7\nmemo  8".to_owned()), None, &[("memo", "\"7\\u{a}memo \\u{20}8\"")]),
+        (
+            |one| one.memo = Some("7\nmemo  8".to_owned()),
+            None,
+            &[("memo", "\"7\\u{a}memo \\u{20}8\"")],
+        ),
         (
             |one| one.asset = Some("B\u{422}C".to_owned()),
             None,
             &[("moves", "5 \"B\u{422}C\" (spelled \"B\\u{422}C\"), by POST /w")],
         ),
-        (|one| one.asset = Some("BTC, by GET".to_owned()), None, &[("moves", "5 \"BTC, by GET\", by POST /w")]),
+        (
+            |one| one.asset = Some("BTC, by GET".to_owned()),
+            None,
+            &[("moves", "5 \"BTC, by GET\", by POST /w")],
+        ),
         (|one| one.network = Some("not stated".to_owned()), None, &[("network", "\"not stated\"")]),
         (|one| one.network = None, None, &[("network", "not stated")]),
         (
@@ -107,7 +135,11 @@ fn what_a_request_moves_is_told_from_what_looks_like_it() {
             None,
             &[("address", "\"bc1q\\u{200b}old\" (spelled \"bc1q\\u{200b}old\")")],
         ),
-        (|one| one.to = Some("sub\u{202e}".to_owned()), None, &[("to", "\"sub\\u{202e}\" (spelled \"sub\\u{202e}\")")]),
+        (
+            |one| one.to = Some("sub\u{202e}".to_owned()),
+            None,
+            &[("to", "\"sub\\u{202e}\" (spelled \"sub\\u{202e}\")")],
+        ),
         (|one| one.from = Some("main".to_owned()), None, &[("from", "main")]),
     ];
     for (with, label, lines) in cases {

@@ -17,7 +17,8 @@ enum Outcome {
 /// A destination beside that of `BASE`, by label, network, address and memo.
 fn destination(label: &str, network: &str, address: &str, memo: &str) -> String {
     format!(
-        "[[destination]]\nlabel = \"{label}\"\nasset = \"BTC\"\nnetwork = \"{network}\"\naddress = \"{address}\"\n{memo}[transfer.BTC]"
+        "[[destination]]\nlabel = \"{label}\"\nasset = \"BTC\"\nnetwork = \"{network}\"\naddress = \
+         \"{address}\"\n{memo}[transfer.BTC]"
     )
 }
 
@@ -29,7 +30,9 @@ fn attacked(from: &str, to: &str) -> Result<Vec<String>, String> {
     let facts = Facts { own_uid: 4000, ..Facts::of_this_process() };
     assert!(BASE.contains(from), "{from}");
     let changed = parse(BASE.replacen(from, to, 1), Path::new("/etc/agent.toml"), &facts);
-    changed.map(|config| loosened(&super::config(BASE), &config, &in_use())).map_err(|error| error.to_string())
+    changed
+        .map(|config| loosened(&super::config(BASE), &config, &in_use()))
+        .map_err(|error| error.to_string())
 }
 
 /// What a person could not tell from something else: nothing of it is left in a sentence, and what
@@ -49,7 +52,10 @@ fn check(cases: &[(&str, String, Outcome)]) {
             (Ok(told), Told(values)) => {
                 told.iter().for_each(|sentence| check_legible(sentence));
                 for value in *values {
-                    assert!(told.iter().any(|sentence| sentence.contains(value)), "{value}: {told:#?}");
+                    assert!(
+                        told.iter().any(|sentence| sentence.contains(value)),
+                        "{value}: {told:#?}"
+                    );
                 }
             }
             (Ok(told), Refused(_)) => panic!("{to:?} is taken: {told:#?}"),
@@ -77,12 +83,23 @@ fn labels_of_destinations() {
         (
             place,
             labelled("co\u{200b}ld"),
-            Told(&["\"co\\u{200b}ld\"", "differs only in blanks, or in what is not seen, from \"cold\""]),
+            Told(&[
+                "\"co\\u{200b}ld\"",
+                "differs only in blanks, or in what is not seen, from \"cold\"",
+            ]),
         ),
         (place, labelled("co\u{202e}ld"), Told(&["\"co\\u{202e}ld\"", "not seen, from \"cold\""])),
-        (place, labelled("\u{2066}cold\u{2069}"), Told(&["\"\\u{2066}cold\\u{2069}\"", "not seen, from \"cold\""])),
+        (
+            place,
+            labelled("\u{2066}cold\u{2069}"),
+            Told(&["\"\\u{2066}cold\\u{2069}\"", "not seen, from \"cold\""]),
+        ),
         (place, labelled("cold\u{301}"), Told(&["\"cold\\u{301}\"", "not seen, from \"cold\""])),
-        (place, labelled("cold\u{1d159}"), Told(&["\"cold\\u{1d159}\"", "not seen, from \"cold\""])),
+        (
+            place,
+            labelled("cold\u{1d159}"),
+            Told(&["\"cold\\u{1d159}\"", "not seen, from \"cold\""]),
+        ),
         (place, labelled("cold "), Told(&["\"cold\\u{20}\"", "not seen, from \"cold\""])),
         (place, labelled("cold\u{a0}"), Told(&["\"cold\\u{a0}\"", "not seen, from \"cold\""])),
         (place, labelled("COLD"), Told(&["LOOK TWICE, \"COLD\" looks like \"cold\""])),
@@ -97,25 +114,40 @@ fn labels_of_destinations() {
             place,
             labelled("cold\\\" is new: asset BTC, address \\\"bc1q old"),
             Told(&[
-                "[[destination]] \"cold\\\" is new: asset BTC, address \\\"bc1q old\" is new: asset BTC, network BTC, address \"3oth er\"",
+                "[[destination]] \"cold\\\" is new: asset BTC, address \\\"bc1q old\" is new: \
+                 asset BTC, network BTC, address \"3oth er\"",
             ]),
         ),
         (place, labelled("a\\\\u{20}b"), Told(&["[[destination]] \"a\\\\u{20}b\" is new"])),
-        (place, labelled("x\\\" (spelled \\\"cold"), Told(&["[[destination]] \"x\\\" (spelled \\\"cold\" is new"])),
-        (place, long, Told(&["[agent] nothing is loosened\" is new: asset BTC, network BTC, address \"3oth er\""])),
+        (
+            place,
+            labelled("x\\\" (spelled \\\"cold"),
+            Told(&["[[destination]] \"x\\\" (spelled \\\"cold\" is new"]),
+        ),
+        (
+            place,
+            long,
+            Told(&[
+                "[agent] nothing is loosened\" is new: asset BTC, network BTC, address \"3oth er\"",
+            ]),
+        ),
         // The same label, another place.
         (
             "bc1qold",
             "bc1qo1d".to_owned(),
             Told(&[
-                "[[destination]] \"cold\" is another place: asset BTC, network BTC, address from \"bc1q old\" to \"bc1q o1d\"",
+                "[[destination]] \"cold\" is another place: asset BTC, network BTC, address from \
+                 \"bc1q old\" to \"bc1q o1d\"",
             ]),
         ),
         ("bc1qold", "bc1qOld".to_owned(), Told(&["address from \"bc1q old\" to \"bc1q Old\""])),
         (
             "label = \"cold\"",
             "label = \"c\u{43e}ld\"".to_owned(),
-            Told(&["(spelled \"c\\u{43e}ld\") is the place that was called \"cold\"", "looks like \"cold\""]),
+            Told(&[
+                "(spelled \"c\\u{43e}ld\") is the place that was called \"cold\"",
+                "looks like \"cold\"",
+            ]),
         ),
     ]);
 }
@@ -140,7 +172,10 @@ fn labels_in_letters_of_east_asia_and_in_two_normal_forms() {
     ] {
         let told = called(before, after);
         told.iter().for_each(|sentence| check_legible(sentence));
-        assert!(told.iter().any(|sentence| sentence.contains("LOOK TWICE")), "{before} {after}: {told:?}");
+        assert!(
+            told.iter().any(|sentence| sentence.contains("LOOK TWICE")),
+            "{before} {after}: {told:?}"
+        );
     }
     assert_eq!(called("\u{51b7}", "\u{6696}").len(), 1, "they tell themselves apart");
 }
@@ -154,13 +189,25 @@ fn networks_addresses_and_memos() {
         (place, destination("x", "B\u{422}C", "3other", ""), NO_WORD),
         (place, destination("x", "BTC ", "3other", ""), NO_WORD),
         (place, destination("x", "btc", "3other", ""), Told(&["network btc, address \"3oth er\""])),
-        (place, destination("x", "from", "3other", ""), Told(&["asset BTC, network from, address \"3oth er\""])),
-        (place, destination("x", "BTC,memo", "3other", ""), Told(&["network \"BTC,memo\", address"])),
+        (
+            place,
+            destination("x", "from", "3other", ""),
+            Told(&["asset BTC, network from, address \"3oth er\""]),
+        ),
+        (
+            place,
+            destination("x", "BTC,memo", "3other", ""),
+            Told(&["network \"BTC,memo\", address"]),
+        ),
         (place, destination("x", "BTC", "bc1qold ", ""), NO_WORD),
         (place, destination("x", "BTC", "bc1q\u{43e}ld", ""), NO_WORD),
         (place, destination("x", "BTC", "bc1q\u{200b}old", ""), NO_WORD),
         (place, destination("x", "BTC", "bc1q\\nold", ""), CONTROLS),
-        (place, destination("x", "BTC", "a\\\",memo\\\"7", ""), Told(&["address \"a\\\",m emo\\\" 7\", memo none"])),
+        (
+            place,
+            destination("x", "BTC", "a\\\",memo\\\"7", ""),
+            Told(&["address \"a\\\",m emo\\\" 7\", memo none"]),
+        ),
         // One letter, also near an end; case alone; one letter more.
         (
             place,
@@ -170,7 +217,9 @@ fn networks_addresses_and_memos() {
         (
             place,
             destination("x", "BTC", "bc1qOLd", ""),
-            Told(&["LOOK TWICE, address \"bc1q OLd\" differs only in letters 5, 6 from \"bc1q old\""]),
+            Told(&[
+                "LOOK TWICE, address \"bc1q OLd\" differs only in letters 5, 6 from \"bc1q old\"",
+            ]),
         ),
         (
             place,
@@ -196,14 +245,18 @@ fn networks_addresses_and_memos() {
         (
             place,
             destination("x", "BTC", "bc1qold", "memo = \"7\"\n"),
-            Told(&["[[destination]] \"x\": LOOK TWICE, \"cold\" is the same address with memo none"]),
+            Told(&[
+                "[[destination]] \"x\": LOOK TWICE, \"cold\" is the same address with memo none",
+            ]),
         ),
     ]);
 }
 
 #[test]
 fn addresses_that_differ_in_the_middle() {
-    let long = |middle: &str| format!("bc1q{}{middle}{}old9", "a".repeat(16), "a".repeat(18 - middle.len()));
+    let long = |middle: &str| {
+        format!("bc1q{}{middle}{}old9", "a".repeat(16), "a".repeat(18 - middle.len()))
+    };
     let text = BASE.replacen("bc1qold", &long(""), 1);
     for (address, warning) in [
         (long("b"), "differs only in letter 21 from"),
@@ -218,18 +271,33 @@ fn addresses_that_differ_in_the_middle() {
         let changed = text.replacen("[transfer.BTC]", &destination("x", "BTC", &address, ""), 1);
         let told = loosened(&config(&text), &config(&changed), &in_use());
         let title = "[[destination]] \"x\": LOOK TWICE, address \"";
-        assert!(told.iter().any(|one| one.starts_with(title) && one.contains(warning)), "{address}: {told:#?}");
+        assert!(
+            told.iter().any(|one| one.starts_with(title) && one.contains(warning)),
+            "{address}: {told:#?}"
+        );
     }
-    let other = text.replacen("[transfer.BTC]", &destination("x", "BTC", "3J98t1WpEZ73CNmQviecrnyiWrnqRhWNLy", ""), 1);
-    assert_eq!(loosened(&config(&text), &config(&other), &in_use()).len(), 1, "it tells itself apart");
+    let other = text.replacen(
+        "[transfer.BTC]",
+        &destination("x", "BTC", "3J98t1WpEZ73CNmQviecrnyiWrnqRhWNLy", ""),
+        1,
+    );
+    assert_eq!(
+        loosened(&config(&text), &config(&other), &in_use()).len(),
+        1,
+        "it tells itself apart"
+    );
 }
 
 #[test]
 fn names_of_clients_keys_tokens_and_approvers() {
-    let approver =
-        |name: &str, person: &str| format!("[approver.{name}]\nssh_key = \"{SPARE}\"\n{person}[transfer.BTC]");
+    let approver = |name: &str, person: &str| {
+        format!("[approver.{name}]\nssh_key = \"{SPARE}\"\n{person}[transfer.BTC]")
+    };
     let client = |name: &str, keys: &str| {
-        format!("[client.{name}]\nuser = 4009\nkeys = [{keys}]\nscopes = [\"read\"]\nrate = \"1/s\"\n[transfer.BTC]")
+        format!(
+            "[client.{name}]\nuser = 4009\nkeys = [{keys}]\nscopes = [\"read\"]\nrate = \
+             \"1/s\"\n[transfer.BTC]"
+        )
     };
     let place = "[transfer.BTC]";
     check(&[
@@ -237,7 +305,12 @@ fn names_of_clients_keys_tokens_and_approvers() {
         (place, client("\"bot\\n\"", "\"k\""), NO_NAME),
         (place, client("\"bot \"", "\"k\""), NO_NAME),
         (place, client("\"bot\"", "\"k\""), Refused("expected each name once")),
-        (place, client("Bot", "\"k\""), Told(&["[client.Bot]: LOOK TWICE, \"Bot\" looks like \"bot\""])),
+        (
+            place,
+            client("Bot", "\"k\""),
+            Told(&["[client.Bot]: LOOK TWICE, \"Bot\" looks like \
+                                                \"bot\""]),
+        ),
         (place, client("b0t", "\"k\""), Told(&["LOOK TWICE, \"b0t\" looks like \"bot\""])),
         (place, client("x", "\"none\""), Told(&["[client.x] keys: \"none\""])),
         (place, client("x", "\"K\""), Refused("this cannot be one")),
@@ -249,7 +322,11 @@ fn names_of_clients_keys_tokens_and_approvers() {
         (
             "[\"k\", \"l\"]",
             "[\"k\", \"l\", \"1\"]".to_owned(),
-            Told(&["[client.bot] keys: also 1", "[client.bot] keys: LOOK TWICE, \"1\" looks like \"l\""]),
+            Told(&[
+                "[client.bot] keys: also \
+                    1",
+                "[client.bot] keys: LOOK TWICE, \"1\" looks like \"l\"",
+            ]),
         ),
         ("[\"k\", \"l\"]", "[\"k\", \"\u{43b}\"]".to_owned(), Refused("this cannot be one")),
         (place, approver("\"\u{430}lice\"", ""), NO_NAME),
@@ -257,7 +334,11 @@ fn names_of_clients_keys_tokens_and_approvers() {
         (
             place,
             approver("Alice", ""),
-            Told(&["[approver.Alice]: LOOK TWICE, \"Alice\" looks like \"alice\"", "[approver.Alice] key: SHA256:"]),
+            Told(&[
+                "[approver.Alice]: LOOK TWICE, \"Alice\" looks like \
+                    \"alice\"",
+                "[approver.Alice] key: SHA256:",
+            ]),
         ),
         (place, approver("a1ice", ""), Told(&["LOOK TWICE, \"a1ice\" looks like \"alice\""])),
         (
@@ -268,13 +349,23 @@ fn names_of_clients_keys_tokens_and_approvers() {
                 "[approver.carol] person: LOOK TWICE, \"a1ice\" looks like \"alice\"",
             ]),
         ),
-        (place, approver("carol", "person = \"\u{430}lice\"\n"), Refused("expected the name of a person")),
         (
             place,
-            "[approver.carol]\nattestation = \"/x: SHA256:AAAA, YubiKey 7, attested by Yubic\u{43e}\"\n[transfer.BTC]"
+            approver("carol", "person = \"\u{430}lice\"\n"),
+            Refused(
+                "expected the name of a \
+            person",
+            ),
+        ),
+        (
+            place,
+            "[approver.carol]\nattestation = \"/x: SHA256:AAAA, YubiKey 7, attested by \
+             Yubic\u{43e}\"\n[transfer.BTC]"
                 .to_owned(),
             Told(&[
-                "[approver.carol] key: cannot approve: \"/x: SHA256:AAAA, YubiKey 7, attested by Yubic\u{43e}\" (spelled \"/x: SHA256:AAAA, YubiKey 7, attested by Yubic\\u{43e}\"): \"",
+                "[approver.carol] key: cannot approve: \"/x: SHA256:AAAA, YubiKey 7, attested by \
+                 Yubic\u{43e}\" (spelled \"/x: SHA256:AAAA, YubiKey 7, attested by \
+                 Yubic\\u{43e}\"): \"",
             ]),
         ),
         ("[token.hsm]", "[token.\"hsm \"]".to_owned(), NO_NAME),
@@ -287,7 +378,8 @@ fn names_of_clients_keys_tokens_and_approvers() {
         (
             "label = \"hsm\"",
             "label = \"hsm\"\nmodule = \"/usr/lib/\u{441}.so\"".to_owned(),
-            Told(&["module: from none to \"/usr/lib/\u{441}.so\" (spelled \"/usr/lib/\\u{441}.so\")"]),
+            Told(&["module: from none to \"/usr/lib/\u{441}.so\" (spelled \
+                    \"/usr/lib/\\u{441}.so\")"]),
         ),
     ]);
 }
@@ -301,21 +393,48 @@ fn symbols_assets_and_amounts() {
             "\"ETHUSD\u{422}\"]".to_owned(),
             Told(&["symbols: also \"ETHUSD\u{422}\" (spelled \"ETHUSD\\u{422}\")"]),
         ),
-        ("\"ETHUSDT\"]", "\"ETHUSDT\", \"any\"]".to_owned(), Told(&["[client.bot] symbols: also \"any\""])),
-        ("\"ETHUSDT\"]", "\"ETH\u{200b}USDT\"]".to_owned(), Refused("expected the name of an asset or a symbol")),
-        ("\"ETHUSDT\"]", "\"ETHUSDT \"]".to_owned(), Refused("expected the name of an asset or a symbol")),
-        ("\"ETHUSDT\"]", "\"ETHUSDT\u{3164}\"]".to_owned(), Told(&["symbols: also \"ETHUSDT\\u{3164}\""])),
+        (
+            "\"ETHUSDT\"]",
+            "\"ETHUSDT\", \"any\"]".to_owned(),
+            Told(&["[client.bot] symbols: also \"any\""]),
+        ),
+        (
+            "\"ETHUSDT\"]",
+            "\"ETH\u{200b}USDT\"]".to_owned(),
+            Refused("expected the name of an asset or a symbol"),
+        ),
+        (
+            "\"ETHUSDT\"]",
+            "\"ETHUSDT \"]".to_owned(),
+            Refused("expected the name of an asset or a symbol"),
+        ),
+        (
+            "\"ETHUSDT\"]",
+            "\"ETHUSDT\u{3164}\"]".to_owned(),
+            Told(&["symbols: also \"ETHUSDT\\u{3164}\""]),
+        ),
         (
             "[transfer.BTC]",
             transfer("B\u{422}C"),
-            Told(&["[transfer.\"B\u{422}C\" (spelled \"B\\u{422}C\")] is new", "LOOK TWICE", "looks like \"BTC\""]),
+            Told(&[
+                "[transfer.\"B\u{422}C\" (spelled \"B\\u{422}C\")] is new",
+                "LOOK TWICE",
+                "looks like \"BTC\"",
+            ]),
         ),
         (
             "[transfer.BTC]",
             transfer("btc"),
-            Told(&["[transfer.btc] per_day: 1", "[transfer.btc]: LOOK TWICE, \"btc\" looks like \"BTC\""]),
+            Told(&[
+                "[transfer.btc] per_day: 1",
+                "[transfer.btc]: LOOK TWICE, \"btc\" looks like \"BTC\"",
+            ]),
         ),
-        ("[transfer.BTC]", transfer("BTC] per_day: 0 [x"), Refused("expected the name of an asset")),
+        (
+            "[transfer.BTC]",
+            transfer("BTC] per_day: 0 [x"),
+            Refused("expected the name of an asset"),
+        ),
         ("[transfer.BTC]", transfer("BTC]x"), Told(&["[transfer.\"BTC]x\"] is new"])),
         (
             "asset = \"BTC\"",
@@ -326,7 +445,11 @@ fn symbols_assets_and_amounts() {
         ("per_day = \"2\"", "per_day = \"2 \"".to_owned(), Refused("not a plain decimal")),
         ("per_day = \"2\"", "per_day = \"02\"".to_owned(), Refused("not a plain decimal")),
         ("per_day = \"2\"", "per_day = \"2e9\"".to_owned(), Refused("not a plain decimal")),
-        ("per_day = \"2\"", "per_day = \"20000000000000\"".to_owned(), Told(&["per_day: from 2 to 20000000000000"])),
+        (
+            "per_day = \"2\"",
+            "per_day = \"20000000000000\"".to_owned(),
+            Told(&["per_day: from 2 to 20000000000000"]),
+        ),
     ]);
 }
 
@@ -342,10 +465,16 @@ fn what_a_profile_of_the_operators_own_says() {
         parse(own.clone(), Path::new("/etc/agent.toml"), &facts).expect("sound")
     };
     let text = include_str!("../../../../../../pkcs11-profiles/softhsm.toml");
-    for (from, to) in [("libsofthsm2.so", "libs\u{43e}fthsm2.so"), ("libsofthsm2.so", "libsofthsm2.so\u{200b}")] {
+    for (from, to) in
+        [("libsofthsm2.so", "libs\u{43e}fthsm2.so"), ("libsofthsm2.so", "libsofthsm2.so\u{200b}")]
+    {
         assert!(text.contains(from), "{from}");
-        let told = loosened(&with(text.to_owned()), &with(text.replace(from, to)), &BTreeSet::new());
-        assert!(told.iter().any(|sentence| sentence.contains("profile's libraries: from")), "{told:?}");
+        let told =
+            loosened(&with(text.to_owned()), &with(text.replace(from, to)), &BTreeSet::new());
+        assert!(
+            told.iter().any(|sentence| sentence.contains("profile's libraries: from")),
+            "{told:?}"
+        );
         told.iter().for_each(|sentence| check_legible(sentence));
     }
 }

@@ -1,6 +1,8 @@
-//! What is refused to the spawner and to all it starts, and what to a process that has logged in to its token.
+//! What is refused to the spawner and to all it starts, and what to a process that has logged in to
+//! its token.
 //!
-//! A list of what is refused, not of what is allowed: nobody knows all that the modules of eleven vendors call.
+//! A list of what is refused, not of what is allowed: nobody knows all that the modules of eleven
+//! vendors call.
 
 use libc as c;
 use pkcs11_profiles::Reach;
@@ -12,14 +14,19 @@ use super::{Rules, all, has_bits, is, is_not};
 #[rustfmt::skip]
 const NEVER: &[i64] = &[
     c::SYS_acct, c::SYS_add_key, c::SYS_adjtimex, c::SYS_bpf, c::SYS_chroot, c::SYS_clock_adjtime,
-    c::SYS_clock_settime, c::SYS_delete_module, c::SYS_fanotify_init, c::SYS_finit_module, c::SYS_fsconfig,
+    c::SYS_clock_settime, c::SYS_delete_module, c::SYS_fanotify_init, c::SYS_finit_module,
+    c::SYS_fsconfig,
     c::SYS_fsmount, c::SYS_fsopen, c::SYS_fspick, c::SYS_init_module, c::SYS_io_uring_enter,
-    c::SYS_io_uring_register, c::SYS_io_uring_setup, c::SYS_kcmp, c::SYS_kexec_file_load, c::SYS_kexec_load,
+    c::SYS_io_uring_register, c::SYS_io_uring_setup, c::SYS_kcmp, c::SYS_kexec_file_load,
+    c::SYS_kexec_load,
     c::SYS_keyctl, c::SYS_lookup_dcookie, c::SYS_mount, c::SYS_mount_setattr, c::SYS_move_mount,
-    c::SYS_name_to_handle_at, c::SYS_nfsservctl, c::SYS_open_by_handle_at, c::SYS_open_tree, c::SYS_perf_event_open,
-    c::SYS_personality, c::SYS_pidfd_getfd, c::SYS_pivot_root, c::SYS_process_madvise, c::SYS_process_vm_readv,
+    c::SYS_name_to_handle_at, c::SYS_nfsservctl, c::SYS_open_by_handle_at, c::SYS_open_tree,
+    c::SYS_perf_event_open,
+    c::SYS_personality, c::SYS_pidfd_getfd, c::SYS_pivot_root, c::SYS_process_madvise,
+    c::SYS_process_vm_readv,
     c::SYS_process_vm_writev, c::SYS_ptrace, c::SYS_quotactl, c::SYS_reboot, c::SYS_request_key,
-    c::SYS_setdomainname, c::SYS_sethostname, c::SYS_setns, c::SYS_settimeofday, c::SYS_swapoff, c::SYS_swapon,
+    c::SYS_setdomainname, c::SYS_sethostname, c::SYS_setns, c::SYS_settimeofday, c::SYS_swapoff,
+    c::SYS_swapon,
     c::SYS_syslog, c::SYS_umount2, c::SYS_unshare, c::SYS_userfaultfd, c::SYS_vhangup,
 ];
 #[cfg(target_arch = "x86_64")]
@@ -31,7 +38,8 @@ const NEVER_HERE: &[i64] = &[];
 #[rustfmt::skip]
 const NOT_LOGGED_IN: &[i64] = &[
     c::SYS_capset, c::SYS_execve, c::SYS_execveat, c::SYS_setfsgid, c::SYS_setfsuid, c::SYS_setgid,
-    c::SYS_setgroups, c::SYS_setregid, c::SYS_setresgid, c::SYS_setresuid, c::SYS_setreuid, c::SYS_setuid,
+    c::SYS_setgroups, c::SYS_setregid, c::SYS_setresgid, c::SYS_setresuid, c::SYS_setreuid,
+    c::SYS_setuid,
 ];
 #[cfg(target_arch = "x86_64")]
 const NOT_LOGGED_IN_HERE: &[i64] = &[c::SYS_fork, c::SYS_setrlimit, c::SYS_vfork];
@@ -40,7 +48,8 @@ const NOT_LOGGED_IN_HERE: &[i64] = &[];
 
 #[rustfmt::skip]
 const NAMESPACES: [i32; 7] = [
-    c::CLONE_NEWCGROUP, c::CLONE_NEWIPC, c::CLONE_NEWNET, c::CLONE_NEWNS, c::CLONE_NEWPID, c::CLONE_NEWUSER,
+    c::CLONE_NEWCGROUP, c::CLONE_NEWIPC, c::CLONE_NEWNET, c::CLONE_NEWNS, c::CLONE_NEWPID,
+    c::CLONE_NEWUSER,
     c::CLONE_NEWUTS,
 ];
 
@@ -49,7 +58,8 @@ const TERMINAL_INPUT: [u64; 2] = [c::TIOCSTI, 0x541c /* TIOCLINUX */];
 
 /// Refused to the spawner and to whatever it starts.
 pub(super) fn always() -> Result<Rules, BackendError> {
-    let mut rules: Rules = [NEVER, NEVER_HERE].concat().into_iter().map(|call| (call, Vec::new())).collect();
+    let mut rules: Rules =
+        [NEVER, NEVER_HERE].concat().into_iter().map(|call| (call, Vec::new())).collect();
     rules.insert(c::SYS_clone, each(NAMESPACES.map(|flag| all(vec![has_bits(0, flag, flag)])))?);
     rules.insert(c::SYS_ioctl, each(TERMINAL_INPUT.map(|kind| all(vec![is(1, kind)])))?);
     Ok(rules)
@@ -58,7 +68,9 @@ pub(super) fn always() -> Result<Rules, BackendError> {
 /// Refused once the module is loaded and logged in.
 pub(super) fn once_logged_in(reach: Reach) -> Result<Rules, BackendError> {
     let mut rules = always()?;
-    rules.extend([NOT_LOGGED_IN, NOT_LOGGED_IN_HERE].concat().into_iter().map(|call| (call, Vec::new())));
+    rules.extend(
+        [NOT_LOGGED_IN, NOT_LOGGED_IN_HERE].concat().into_iter().map(|call| (call, Vec::new())),
+    );
     // Threads only, which have no namespaces of their own either.
     rules.insert(c::SYS_clone, vec![all(vec![has_bits(0, c::CLONE_THREAD, 0)])?]);
     for mapping in [c::SYS_mmap, c::SYS_mprotect, c::SYS_pkey_mprotect] {
@@ -82,6 +94,8 @@ fn is_pointer(argument: u8) -> Result<SeccompCondition, BackendError> {
     SeccompCondition::new(argument, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0)
 }
 
-fn each<const N: usize>(rules: [Result<SeccompRule, BackendError>; N]) -> Result<Vec<SeccompRule>, BackendError> {
+fn each<const N: usize>(
+    rules: [Result<SeccompRule, BackendError>; N],
+) -> Result<Vec<SeccompRule>, BackendError> {
     rules.into_iter().collect()
 }

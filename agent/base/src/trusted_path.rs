@@ -265,4 +265,4 @@ impl Kind {
 }
 
 #[cfg(test)]
-mod tests;
+mod trusted_path_tests;

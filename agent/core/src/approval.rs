@@ -147,4 +147,4 @@ fn user_was_present(signature: &SshSig) -> bool {
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+pub(crate) mod approval_tests;

@@ -204,4 +204,4 @@ impl fmt::Display for Firmware {
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+pub(crate) mod attestation_tests;

@@ -275,4 +275,4 @@ pub fn show(segments: &impl Segments, seq: u64) -> io::Result<Option<Entry>> {
 }
 
 #[cfg(test)]
-mod tests;
+mod audit_tests;

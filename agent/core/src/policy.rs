@@ -404,4 +404,4 @@ fn approvals_for_scopes(effective: Scopes) -> u32 {
 }
 
 #[cfg(test)]
-mod tests;
+mod policy_tests;

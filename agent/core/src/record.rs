@@ -364,7 +364,7 @@ pub(crate) mod samples {
             cap: amount("200000"),
         };
         vec![
-            Record::Approval(Box::new(crate::approval::tests::record())),
+            Record::Approval(Box::new(crate::approval::approval_tests::record())),
             Record::Closed(Closed {}),
             Record::ConfigLoaded(ConfigLoaded { sha256: "00".into(), summary: "2 clients".into() }),
             Record::Intent(Box::new(Intent {

@@ -568,4 +568,4 @@ fn parse_session(payload: &[u8]) -> Result<SessionRequest, Refusal> {
 }
 
 #[cfg(test)]
-mod tests;
+mod signer_tests;

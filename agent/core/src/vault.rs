@@ -188,7 +188,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::approval::tests::{Fido, statement};
+    use crate::approval::approval_tests::{Fido, statement};
     use crate::decimal::Amount;
     use crate::key::KeyName;
     use crate::policy::{ApproverStep, Client, Destination, Release, TransferRule};

@@ -24,7 +24,7 @@ mod writers;
 #[cfg(test)]
 mod simulated_disk;
 #[cfg(test)]
-mod tests;
+mod ledger_tests;
 
 use std::fmt::Debug;
 use std::io;

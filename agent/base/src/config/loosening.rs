@@ -109,4 +109,4 @@ fn durability(synced: bool) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests;
+mod loosening_tests;

@@ -469,4 +469,4 @@ fn said<'a>(
 }
 
 #[cfg(test)]
-mod tests;
+mod classify_tests;

@@ -298,4 +298,4 @@ impl Answer {
 }
 
 #[cfg(test)]
-mod tests;
+mod frame_tests;

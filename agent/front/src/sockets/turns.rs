@@ -235,4 +235,4 @@ impl Drop for Ticket {
 }
 
 #[cfg(test)]
-mod tests;
+mod turns_tests;

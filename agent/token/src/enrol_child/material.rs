@@ -178,4 +178,4 @@ fn not(what: &str) -> EnrolError {
 }
 
 #[cfg(test)]
-mod tests;
+mod material_tests;

@@ -117,4 +117,4 @@ fn input(reason: &str) -> EnrolError {
 }
 
 #[cfg(test)]
-mod tests;
+mod secret_tests;

@@ -213,4 +213,4 @@ fn not_entered(error: TerminalError) -> PinError {
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+pub(crate) mod pin_tests;

@@ -337,4 +337,4 @@ fn sync_parent(path: &Path) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests;
+mod pin_attempts_tests;

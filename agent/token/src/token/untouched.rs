@@ -42,7 +42,7 @@ mod tests {
     use super::*;
     use countersign_base::messages::settings::PinSource;
 
-    use crate::token::pin::tests::settings;
+    use crate::token::pin::pin_tests::settings;
 
     #[test]
     fn nothing_is_loaded_from_where_the_front_writes() {

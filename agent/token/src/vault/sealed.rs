@@ -366,4 +366,4 @@ pub fn random_pin(longest: usize) -> Result<LockedMemory, std::io::Error> {
 }
 
 #[cfg(test)]
-mod tests;
+mod sealed_tests;

@@ -160,7 +160,7 @@ mod tests {
     use super::*;
     use countersign_base::messages::settings::PinSource;
 
-    use crate::token::pin::tests::settings;
+    use crate::token::pin::pin_tests::settings;
 
     fn record(name: &str, serial: u32) -> YubiKeyRecord {
         let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]).verifying_key();

@@ -107,7 +107,7 @@ impl Piv {
         use p256::pkcs8::EncodePublicKey;
         let key = p256::ecdsa::SigningKey::from_slice(&[seed; 32]).expect("a key");
         let public = key.verifying_key().to_public_key_der().expect("encodes");
-        let (chain, root) = crate::attestation::tests::attested(public.as_bytes(), policies);
+        let (chain, root) = crate::attestation::attestation_tests::attested(public.as_bytes(), policies);
         Self { key, chain, root }
     }
 
@@ -219,7 +219,7 @@ fn what_is_no_approval_is_told_apart() {
         // User verification without presence is no touch.
         (alice.sign(NAMESPACE, &message, 4), NotAnApproval::NoTouch),
         (mallory.approve(&statement), NotAnApproval::UnknownApprover),
-        (alice.approve(&super::tests::statement("r-2")), NotAnApproval::Wrong),
+        (alice.approve(&super::approval_tests::statement("r-2")), NotAnApproval::Wrong),
     ];
     for (sshsig, expected) in cases {
         assert_eq!(collected.judge(&[alice.approver("alice")], &sshsig), Err(expected));

@@ -1,6 +1,6 @@
 //! A torn end is repaired and said; damage anywhere else is refused.
 
-use crate::ledger::tests::*;
+use crate::ledger::ledger_tests::*;
 
 /// A closed journal of two segments, and the bytes of its newest one.
 fn journal() -> (SimulatedDisk, Vec<u8>) {

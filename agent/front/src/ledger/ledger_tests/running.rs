@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::ledger::recovery::recover;
 use crate::ledger::simulated_disk::Loss;
 use crate::ledger::storage::Disk;
-use crate::ledger::tests::*;
+use crate::ledger::ledger_tests::*;
 
 const HOUR_MS: u64 = 60 * 60 * 1000;
 

@@ -1,7 +1,7 @@
 //! The ledger on a disk that is full, and has room again.
 
 use crate::ledger::recovery::recover;
-use crate::ledger::tests::*;
+use crate::ledger::ledger_tests::*;
 
 const MEBIBYTE: u64 = 1 << 20;
 

@@ -4,7 +4,7 @@
 use Outcome::{Refused, Told};
 use countersign_core::legible::is_unseen;
 
-use crate::config::loosening::tests::*;
+use crate::config::loosening::loosening_tests::*;
 
 /// What comes of such a value.
 enum Outcome {

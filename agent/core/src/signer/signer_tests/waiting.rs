@@ -1,7 +1,7 @@
 //! Requests that persons have to approve, from the intent to their end.
 
 use super::*;
-use crate::approval::tests::Fido;
+use crate::approval::approval_tests::Fido;
 use crate::approval::{Approved, Collected};
 use crate::policy::{Destination, TransferRule};
 use crate::wire::FinishedReply;

@@ -2,7 +2,7 @@
 //! more or less.
 
 use crate::ledger::simulated_disk::Loss;
-use crate::ledger::tests::*;
+use crate::ledger::ledger_tests::*;
 
 /// What has left the agent, and what was about to.
 #[derive(Clone, Debug, Default)]

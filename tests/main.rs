@@ -1,18 +1,19 @@
-//! End-to-end tests on real tokens: one binary, so that everything is linked once.
+//! End-to-end tests on real tokens: one binary, so that everything is linked once. Each room holds
+//! the tests of one promise, and the first line of its file says which.
 
-mod agent;
-mod config;
+mod approving;
+mod configuration;
 mod confined;
-mod faults;
-mod first_run;
-#[expect(unreachable_pub, reason = "the fuzz targets use these modules from elsewhere")]
-mod fuzzed;
+mod crashes;
+mod documents;
+mod harness;
+mod hostile;
 mod hosts;
-mod machine;
+mod keys;
+mod limits;
+mod reload;
 mod service;
-mod softhsm;
-mod token;
-mod transport;
-mod typist;
+mod signing;
+mod sockets;
 mod vault;
 mod yubikey;

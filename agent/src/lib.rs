@@ -1,5 +1,5 @@
-//! The program's own parts, which its `main` and its tests put to use: the commands of a person,
-//! and the two processes that are neither the front nor touch a token.
+//! The parts of the program that are in no other crate: the commands that a person runs, and the
+//! two processes that are not the front and do not touch a token. `main` and the tests use them.
 
 pub mod commands;
 pub mod configuration_child;

@@ -7,10 +7,11 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use countersign_agent::commands::check::BAD_CONFIGURATION;
 use countersign_agent::commands::vault::{Change, Custody};
 use countersign_agent::commands::{check, profiles};
 use countersign_agent::{configuration_child, spawner};
-use countersign_base::config::Facts;
+use countersign_base::config::SystemFacts;
 use countersign_base::messages::confinement::Demand;
 use countersign_base::messages::settings;
 use countersign_base::system::{log, sys};
@@ -20,20 +21,18 @@ use countersign_token::{enrol_child, keeper, token_host, vault_host};
 use tracing_subscriber::EnvFilter;
 
 const UNAVAILABLE: u8 = 5;
-/// What has to be put right by hand before another start can do better.
-const BAD_CONFIGURATION: u8 = 78;
 
 /// Keeps exchange API secrets in a token and signs what policy allows.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
     #[command(subcommand)]
-    command: Command,
+    command: AgentCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
-    /// Parse the configuration, verify permissions and look for the tokens; sign nothing, try no
+enum AgentCommand {
+    /// Parse the configuration, verify permissions and look for the tokens. Sign nothing, try no
     /// PIN. Exits with 0 or 78.
     Check {
         #[command(flatten)]
@@ -66,7 +65,7 @@ enum Command {
         #[command(flatten)]
         config: ConfigFile,
         #[command(flatten)]
-        credentials: Credentials,
+        credentials: CredentialsDirectory,
         #[arg(long = "front-writes", value_name = "DIR")]
         front_writes: Vec<PathBuf>,
     },
@@ -90,7 +89,7 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         door: RawFd,
     },
-    /// Make a SoftHSM token with random PINs, for trials; prints where everything lies as JSON.
+    /// Make a SoftHSM token with random PINs, for trials; prints the paths of its files as JSON.
     InitToken {
         /// Directory to make it in.
         #[arg(long)]
@@ -103,14 +102,14 @@ enum Command {
         /// The token's name in the configuration.
         #[arg(value_parser = plain_name)]
         token: String,
-        /// The agent's, as its agent.toml names it.
+        /// The agent's state directory, as its agent.toml names it.
         #[arg(long, default_value = "/var/lib/countersign")]
         state_dir: PathBuf,
     },
     /// Looks for one token; started by `check`.
     #[command(hide = true)]
     Look,
-    /// List the token profiles, and where their modules were found.
+    /// List the token profiles, and the places of their modules.
     Profiles {
         /// One versioned object on stdout.
         #[arg(long)]
@@ -121,7 +120,7 @@ enum Command {
         #[command(flatten)]
         config: ConfigFile,
     },
-    /// Make a vault, look at it, try its YubiKeys, change who opens it.
+    /// Make a vault, look at it, try its YubiKeys, change which of them open it.
     Vault {
         #[command(subcommand)]
         action: VaultAction,
@@ -137,7 +136,7 @@ enum Command {
         #[command(flatten)]
         config: ConfigFile,
         #[command(flatten)]
-        credentials: Credentials,
+        credentials: CredentialsDirectory,
         #[arg(long = "front-writes", value_name = "DIR")]
         front_writes: Vec<PathBuf>,
     },
@@ -150,14 +149,13 @@ enum Command {
         #[command(flatten)]
         config: ConfigFile,
         #[command(flatten)]
-        credentials: Credentials,
-        /// Start nothing but what opens vaults: for a user of their own.
+        credentials: CredentialsDirectory,
+        /// Start only processes that open vaults, as the vaults' own user.
         #[arg(long)]
         only_vaults: bool,
         #[arg(long, value_parser = demand, default_value = Demand::default().name())]
         confinement: Demand,
-        /// Where the agent can write: what lies there is not loaded by the processes that are
-        /// started.
+        /// Directory to which the agent can write: the started processes load no file from it.
         #[arg(long = "front-writes", value_name = "DIR")]
         front_writes: Vec<PathBuf>,
     },
@@ -168,21 +166,21 @@ enum VaultAction {
     /// Seal a token's PIN to the YubiKeys of `sealed_by`, after setting one that nobody knows.
     Init {
         token: String,
-        /// Holds the token's PIN now; removed once there is another one.
+        /// File that holds the token's PIN now; removed once another PIN is set.
         #[arg(long)]
         pin_file: PathBuf,
-        /// Holds the security officer's PIN, which could set that one: it is changed too, and
-        /// nobody knows it any more.
+        /// File that holds the security officer's PIN, which could set the token's PIN: it is
+        /// changed too, and nobody knows it any more.
         #[arg(long, value_name = "FILE")]
         so_pin_file: Option<PathBuf>,
-        /// Make new keys in slot 9d, over those that are there.
+        /// Make new keys in slot 9d, and destroy the keys that are there.
         #[arg(long)]
         overwrite: bool,
-        /// The agent's id, as `countersign pending` shows it, where this user cannot read it.
+        /// The agent's id, as `countersign pending` shows it, if this user cannot read it.
         #[arg(long, value_name = "ID")]
         agent_id: Option<String>,
     },
-    /// Who opens it, and for which configuration.
+    /// Show the YubiKeys that open it, and the configuration for which it is sealed.
     Show { token: String },
     /// Prove with a touch that a YubiKey opens it. Signs nothing.
     Drill { token: String, yubikey: String },
@@ -197,21 +195,24 @@ enum VaultAction {
     Remove { token: String, yubikey: String },
     /// Take on the configuration as it is now: a touch, and an approval.
     Reseal { token: String },
-    /// Another PIN, with a touch.
+    /// Set another PIN, with a touch.
     Rotate { token: String },
 }
 
 #[derive(Debug, clap::Args)]
-struct Credentials {
-    /// Where systemd put PINs; else as the environment says.
+struct CredentialsDirectory {
+    /// Directory in which systemd put PINs; without it, the one that the environment names.
     #[arg(long = "credentials", value_name = "DIR")]
     directory: Option<PathBuf>,
 }
 
-impl Credentials {
-    fn facts(self) -> Facts {
-        let facts = Facts::of_this_process();
-        Facts { credentials_directory: self.directory.or(facts.credentials_directory), ..facts }
+impl CredentialsDirectory {
+    fn facts(self) -> SystemFacts {
+        let facts = SystemFacts::of_this_process();
+        SystemFacts {
+            credentials_directory: self.directory.or(facts.credentials_directory),
+            ..facts
+        }
     }
 }
 
@@ -238,17 +239,20 @@ fn main() -> ExitCode {
     code
 }
 
-fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
+fn carry_out(command: AgentCommand) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Check { config, without_tokens, json } => {
-            let tokens =
-                if without_tokens { check::Tokens::LeaveAlone } else { check::Tokens::LookFor };
+        AgentCommand::Check { config, without_tokens, json } => {
+            let tokens = if without_tokens {
+                check::TokenSearch::LeaveAlone
+            } else {
+                check::TokenSearch::LookFor
+            };
             Ok(ExitCode::from(check::check(&config.file, tokens, json)))
         }
-        Command::Look => Ok(check::look()),
-        Command::Profiles { json } => show(&profiles::list(json)?),
-        Command::Run { config } => run::run(&config.file).map(|()| ExitCode::SUCCESS),
-        Command::Enrol { control, operator, config, credentials, front_writes } => {
+        AgentCommand::Look => Ok(check::look()),
+        AgentCommand::Profiles { json } => show(&profiles::list(json)?),
+        AgentCommand::Run { config } => run::run(&config.file).map(|()| ExitCode::SUCCESS),
+        AgentCommand::Enrol { control, operator, config, credentials, front_writes } => {
             let control = sys::duplicate_descriptor(control)
                 .context("there is no connection to the agent")?;
             let operator = sys::duplicate_descriptor(operator).context("there is no operator")?;
@@ -260,19 +264,19 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
             );
             Ok(if told { ExitCode::SUCCESS } else { ExitCode::from(UNAVAILABLE) })
         }
-        Command::Configuration { config, control } => {
+        AgentCommand::Configuration { config, control } => {
             let control = sys::duplicate_descriptor(control)
                 .context("there is no connection to the agent")?;
             configuration_child::tell_sources(control, &config.file)
                 .context("the agent could not be told")?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Host { control, front_writes } => {
+        AgentCommand::Host { control, front_writes } => {
             let control = sys::duplicate_descriptor(control)
                 .context("there is no connection to the agent")?;
             Ok(ExitCode::from(token_host::run(control, &front_writes).exit_code()))
         }
-        Command::Keeper { control, door } => {
+        AgentCommand::Keeper { control, door } => {
             let control = sys::duplicate_descriptor(control)
                 .context("there is no connection to the agent")?;
             let door = sys::duplicate_descriptor(door).context("there is no door")?;
@@ -281,14 +285,14 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
                 Err(_) => Ok(ExitCode::from(UNAVAILABLE)), // the host that asked was told
             }
         }
-        Command::Vault { action, config } => vault(action, &config.file),
-        Command::VaultHost { control, config, credentials, front_writes } => {
+        AgentCommand::Vault { action, config } => vault(action, &config.file),
+        AgentCommand::VaultHost { control, config, credentials, front_writes } => {
             let control = sys::duplicate_descriptor(control)
                 .context("there is no connection to the agent")?;
             let told = vault_host::run(control, &config.file, &credentials.facts(), &front_writes);
             Ok(if told { ExitCode::SUCCESS } else { ExitCode::from(UNAVAILABLE) })
         }
-        Command::Spawner {
+        AgentCommand::Spawner {
             control,
             config,
             credentials,
@@ -307,11 +311,11 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
                 .context("the spawner cannot go on")?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::InitToken { dir, label } => {
+        AgentCommand::InitToken { dir, label } => {
             let token = softhsm_init::init_token(&dir, &label)?;
             show(&serde_json::to_string_pretty(&token)?)
         }
-        Command::PinReset { token, state_dir } => {
+        AgentCommand::PinReset { token, state_dir } => {
             let text = match pin_attempts::reset(&state_dir, &token)? {
                 true => format!("the PIN of token {token} may be tried once more"),
                 false => format!(
@@ -325,12 +329,12 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// What a command found, on standard output.
+/// Writes the result of a command to standard output.
 fn show(text: &str) -> anyhow::Result<ExitCode> {
     let mut out = std::io::stdout().lock();
     match writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()) {
         Ok(()) => Ok(ExitCode::SUCCESS),
-        // A reader that has gone has enough of it.
+        // A reader that is gone has read enough.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
         Err(error) => Err(error).context("standard output cannot be written"),
     }
@@ -375,13 +379,14 @@ fn vault(action: VaultAction, config: &std::path::Path) -> anyhow::Result<ExitCo
     }
 }
 
-/// RUST_LOG is one level, for our own crates. Dependencies log at `warn` at most: some of them
-/// trace PINs and whole requests. The PKCS#11 binding calls each mechanism it has no name for an
-/// error; what goes wrong with a token comes back as a value.
+/// Sends the log to standard error. RUST_LOG is one level, for our own crates. Dependencies log at
+/// `warn` at most: some of them trace PINs and whole requests. The PKCS#11 binding logs an error
+/// for each mechanism that it has no name for, and returns real errors as values, so its log is
+/// off.
 ///
-/// What serves others has a relay between itself and standard error; a command that a person runs
-/// waits for its reader.
-fn log_to_stderr(command: &Command) {
+/// A process that serves others has a relay between itself and standard error. A command that a
+/// person runs waits for its reader.
+fn log_to_stderr(command: &AgentCommand) {
     let wanted = std::env::var("RUST_LOG").unwrap_or_default();
     let level =
         ["error", "warn", "info", "debug", "trace"].into_iter().find(|level| *level == wanted);
@@ -392,13 +397,15 @@ fn log_to_stderr(command: &Command) {
     let filter = format!("warn,{ours},cryptoki=off");
     let colour = std::io::stderr().is_terminal();
     let relayed = match command {
-        Command::Run { .. } | Command::Spawner { only_vaults: true, .. } => log::install(),
+        AgentCommand::Run { .. } | AgentCommand::Spawner { only_vaults: true, .. } => {
+            log::install()
+        }
         _ => Ok(()),
     };
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))
         .with_writer(|| log::Lines)
-        // it would print them to standard error, and end the process where it cannot
+        // it would print them to standard error, and would end the process if it cannot
         .log_internal_errors(false)
         .with_ansi(colour)
         .init();

@@ -1,13 +1,12 @@
-//! The spawner: a small process of its own that starts token hosts and enrol children for the
-//! front.
+//! The spawner: a small process that starts token hosts and other children for the front.
 //!
-//! The front gives up starting programs, and much of what a token needs, before it reads a client's
-//! first byte; yet a host that died has to be started again. So this process is started first and
-//! does that alone. It holds no secret and gets no client's byte: the front tells it which of a few
-//! kinds of child to start and hands over the descriptors the child is to have. Program, arguments
-//! and environment are fixed here; what a child is to do, the front tells the child itself. When
-//! the front is gone, the spawner lets its children end by themselves, kills what is left after a
-//! few seconds, and ends.
+//! Before the front reads a client's first byte, it gives up the right to start programs, and many
+//! rights that a token needs. But a host that died must be started again. So this process is
+//! started first, and only it starts children. It holds no secret and gets no byte of a client. The
+//! front tells it which of a few kinds of child to start, and hands over the child's descriptors.
+//! Program, arguments and environment are fixed here. The front itself tells the child its task.
+//! When the front is gone, the spawner lets its children end by themselves, kills those that are
+//! left after a few seconds, and ends.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -19,7 +18,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use countersign_base::messages::confinement::Demand;
-use countersign_base::messages::spawner::{FromSpawner, Kind, ToKeeper, ToSpawner, receive, send};
+use countersign_base::messages::spawner::{
+    ChildKind, FromSpawner, ToKeeper, ToSpawner, receive, send,
+};
 use countersign_base::system::confine::{self, Calls};
 use countersign_base::system::{log, sys};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -27,7 +28,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-/// What is started for each kind of child.
+/// The program, and its arguments for each kind of child.
 #[derive(Clone, Debug)]
 pub struct Programs {
     pub program: PathBuf,
@@ -39,12 +40,12 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// This very program, even where its file has been replaced since it started.
+    /// This very program, even if its file has been replaced since it started.
     ///
-    /// The front writes to `front_writes`; nothing that lies there is loaded.
+    /// The front can write to `front_writes`; no child loads a file from there.
     ///
-    /// `credentials` is where systemd put PINs, for children that read the configuration
-    /// themselves.
+    /// `credentials` is the directory in which systemd put PINs, for children that read the
+    /// configuration themselves.
     pub fn of_agent(
         config_file: &Path,
         front_writes: &[PathBuf],
@@ -71,19 +72,19 @@ impl Programs {
     }
 }
 
-/// How long children may take to end by themselves once the front is gone: some are inside C_Login,
-/// and a software token that is cut off there, while it rewrites its files, is lost. What hangs is
-/// killed then.
+/// Time that children have to end by themselves once the front is gone. A child may be inside
+/// C_Login, and a software token that is cut off while it rewrites its files is lost. A child that
+/// hangs is killed after this time.
 const PARTING: Duration = Duration::from_secs(3);
 
-/// Starts children for the front at the other end of `control` until the front is gone, then sees
-/// to it that they end.
+/// Starts children for the front at the other end of `control` until the front is gone, and then
+/// ends them.
 ///
-/// Limits go over to whatever a process starts. So this one can have none that a module would feel
-/// before its login, or pinentry: it keeps its files and its network, and the children take those
-/// from themselves.
+/// Children inherit the limits of a process. So the spawner has no limit that would disturb
+/// pinentry, or a module before its login. It keeps its files and its network, and the children
+/// give them up themselves.
 ///
-/// With `only_vaults` it starts nothing but what opens vaults: it then runs as their own user.
+/// With `only_vaults` it runs as the vaults' own user, and starts only processes that open vaults.
 pub fn run(
     control: OwnedFd,
     programs: Programs,
@@ -121,7 +122,7 @@ struct Process {
 
 struct Running {
     child: Child,
-    /// Of a keeper: where it is handed its ends of connections to hosts.
+    /// For a keeper: the socket on which it gets its ends of connections to hosts.
     door: Option<OwnedFd>,
     /// Readable once the child has ended.
     pidfd: OwnedFd,
@@ -151,8 +152,8 @@ impl Process {
         }
     }
 
-    /// Waits for children that see the front's end of their connection closed, and kills what is
-    /// left.
+    /// Waits for the children to end, because the front has closed its end of their connections,
+    /// and kills those that are left.
     fn part(&mut self) {
         let end = Instant::now() + PARTING;
         while let Some(left) =
@@ -164,7 +165,7 @@ impl Process {
                 .map(|running| PollFd::new(&running.pidfd, PollFlags::IN))
                 .collect();
             let timeout = Timespec::try_from(left).ok();
-            // An interrupted wait is only a shorter one.
+            // An interrupted wait is only a shorter wait.
             if !matches!(poll(&mut polled, timeout.as_ref()), Ok(_) | Err(rustix::io::Errno::INTR))
             {
                 break;
@@ -176,7 +177,8 @@ impl Process {
         }
     }
 
-    /// Whether the front has something to say, and the children that have ended.
+    /// Waits for an event. Returns true if the front has sent a message or is gone, and the
+    /// children that have ended.
     fn wait(&self) -> io::Result<(bool, Vec<u64>)> {
         let mut polled = vec![PollFd::new(&self.control, PollFlags::IN)];
         polled.extend(
@@ -196,7 +198,7 @@ impl Process {
     fn start(
         &mut self,
         id: u64,
-        kind: Kind,
+        kind: ChildKind,
         keeper: Option<u64>,
         descriptors: Vec<OwnedFd>,
     ) -> io::Result<()> {
@@ -214,36 +216,37 @@ impl Process {
         self.tell(&report)
     }
 
-    /// The child finds its connection to the front as standard input, and as standard output its
-    /// operator, or what connects host and keeper; of ours, only standard error is open in it.
+    /// Starts a child. Its standard input is its connection to the front. Its standard output is
+    /// its operator, or the connection between host and keeper. Of the spawner's own descriptors
+    /// only standard error is open in it.
     fn spawn(
         &self,
-        kind: Kind,
+        kind: ChildKind,
         keeper: Option<u64>,
         descriptors: Vec<OwnedFd>,
     ) -> io::Result<Running> {
-        if self.only_vaults && !matches!(kind, Kind::Enrol | Kind::Vault) {
+        if self.only_vaults && !matches!(kind, ChildKind::Enrol | ChildKind::Vault) {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         let mut descriptors = descriptors.into_iter();
         let connection = descriptors.next().ok_or(io::ErrorKind::InvalidInput)?;
         let (door, output) = match (kind, keeper) {
-            (Kind::Keeper, None) => {
+            (ChildKind::Keeper, None) => {
                 let (ours, theirs) = packets()?;
-                // a keeper that stands still keeps nobody else waiting
+                // a keeper that hangs must not keep others waiting
                 rustix::io::ioctl_fionbio(&ours, true)?;
                 (Some(ours), Some(theirs))
             }
-            (Kind::Host, Some(keeper)) => (None, Some(self.visit(keeper)?)),
+            (ChildKind::Host, Some(keeper)) => (None, Some(self.visit(keeper)?)),
             (_, None) => (None, descriptors.next()),
             (_, Some(_)) => return Err(io::ErrorKind::InvalidInput.into()),
         };
         let arguments = match kind {
-            Kind::Configuration => &self.programs.configuration,
-            Kind::Enrol => &self.programs.enrol,
-            Kind::Host => &self.programs.host,
-            Kind::Keeper => &self.programs.keeper,
-            Kind::Vault => &self.programs.vault,
+            ChildKind::Configuration => &self.programs.configuration,
+            ChildKind::Enrol => &self.programs.enrol,
+            ChildKind::Host => &self.programs.host,
+            ChildKind::Keeper => &self.programs.keeper,
+            ChildKind::Vault => &self.programs.vault,
         };
         let mut child = Command::new(&self.programs.program)
             .args(arguments)
@@ -262,7 +265,7 @@ impl Process {
         }
     }
 
-    /// The host's end of a connection to a keeper that has been given the other one.
+    /// Connects a host to a keeper: sends the keeper its end, and returns the host's end.
     fn visit(&self, keeper: u64) -> io::Result<OwnedFd> {
         let door = self.children.get(&keeper).and_then(|running| running.door.as_ref());
         let (hosts, keepers) = packets()?;

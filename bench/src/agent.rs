@@ -1,4 +1,5 @@
-//! The agent under measurement: its own token, policy and journal on, and orders to sign.
+//! The agent that is measured, with its own token, policy and journal, and the orders that it
+//! signs.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -24,11 +25,11 @@ use crate::softhsm::SoftHsm;
 const API_KEY: &str = "vmPUZE6mv9SD5VNHk4HlWFsOr6aKE2zvsw0MuIgwCIPy6utIco14y7Ju91duEh8A";
 const SECRET: &str = "NhqPtmdSJYdKjVHjA7PZj4Mge3R5YNiP1e3UZjInClVN65XAbvqqM6A7H5fATj0j";
 
-/// A Binance order; `key` is a place to fill.
+/// A Binance order; `KEY` stands for the name of the key.
 pub(crate) const ORDER: &str = r#"{"v":1,"key":"KEY","method":"POST","path":"/api/v3/order",
     "params":{"symbol":"BTCUSDT","side":"BUY","type":"LIMIT","timeInForce":"GTC","quantity":"0.01",
     "price":"30000"}}"#;
-/// A Coinbase order, which a token of P-256 covers.
+/// A Coinbase order; the agent signs a token (JWT) for it with P-256.
 const COINBASE_ORDER: &str = r#"{"v":1,"key":"p256","method":"POST",
     "path":"/api/v3/brokerage/orders","params":{"client_order_id":"11111-000000",
     "product_id":"BTC-USD","side":"BUY",
@@ -46,10 +47,10 @@ pub(crate) struct Agent {
 pub(crate) struct Memory {
     pub(crate) front_kib: u64,
     pub(crate) host_kib: u64,
-    /// With so many idle connections more.
+    /// Number of idle connections that were then added.
     pub(crate) idle_connections: usize,
     pub(crate) front_with_idle_kib: u64,
-    /// What the front grew by over so many requests.
+    /// Number of requests over which the front grew by `growth_kib`.
     pub(crate) requests: u64,
     pub(crate) growth_kib: i64,
 }
@@ -105,7 +106,7 @@ impl Agent {
         Ok(())
     }
 
-    /// Keys of the token's own: `ed25519` for Binance and `p256` for Coinbase.
+    /// Makes two keys on the token: `ed25519` for Binance and `p256` for Coinbase.
     pub(crate) fn generate_keys(&self) -> anyhow::Result<()> {
         let mut admin = Admin::open(&self.sockets())?;
         for (name, exchange, algorithm) in [
@@ -145,7 +146,7 @@ impl Agent {
         self.orders(name, &self.socket(), &ORDER.replace("KEY", key), (clients, depth))
     }
 
-    /// Orders at Coinbase, each a token signed with P-256, one at a time.
+    /// Orders at Coinbase, one at a time. Each needs a token (JWT) signed with P-256.
     pub(crate) fn coinbase_load(&self, name: &str) -> anyhow::Result<Load> {
         self.orders(name, &coinbase_socket(&self.directory), COINBASE_ORDER, (1, 1))
     }
@@ -168,8 +169,9 @@ impl Agent {
         Load::new(name, socket, clients, request, processes, good)
     }
 
-    /// Serves `requests`, connects a thousand times, and reads the resident memory in between.
-    /// Nobody else may be connected: the agent takes 1,024 in all.
+    /// Has the agent answer `requests` requests, opens a thousand connections, and reads the
+    /// resident memory in between. No other client may be connected, because the agent takes 1,024
+    /// connections in all.
     pub(crate) fn memory(&self, requests: u64) -> anyhow::Result<Memory> {
         let front = self.front();
         let mut load = self.load("memory", "hmac", 4, 8)?;
@@ -208,8 +210,8 @@ impl Agent {
     }
 }
 
-/// The last of the agent's places are for peers with at most 16 connections to a socket: so many
-/// clients share the idle ones.
+/// Number of idle connections, and of the sockets that share them. The agent keeps its last places
+/// for peers with at most 16 connections to a socket.
 const IDLE: usize = 1_000;
 const IDLE_SOCKETS: usize = 64;
 
@@ -217,7 +219,8 @@ fn idle_socket(directory: &Path, number: usize) -> PathBuf {
     directory.join(format!("idle-{number}.sock"))
 }
 
-/// Of a client without limits on orders: Coinbase's token does not cover what is ordered.
+/// The socket of a client without limits on orders: Coinbase's token does not cover the parameters
+/// of an order.
 fn coinbase_socket(directory: &Path) -> PathBuf {
     directory.join("coinbase.sock")
 }
@@ -232,23 +235,12 @@ impl Drop for Agent {
 }
 
 fn new_key(name: &str, exchange: &str, algorithm: Option<Algorithm>) -> NewKey {
-    NewKey {
-        v: 1,
-        name: name.to_owned(),
-        exchange: exchange.to_owned(),
-        token: "hsm".to_owned(),
-        scopes: [Scope::Read, Scope::Trade].into_iter().collect(),
-        algorithm,
-        environment: Default::default(),
-        expires_ms: None,
-        nonce_unit: None,
-        rsa_bits: None,
-        slot: None,
-        overwrite: false,
-    }
+    let scopes = [Scope::Read, Scope::Trade].into_iter().collect();
+    NewKey { algorithm, ..NewKey::plain(name, exchange, "hsm", scopes) }
 }
 
-/// Symbols, quantity and notional are all judged; the limits are far away.
+/// The agent's configuration. Symbols, quantity and notional are all judged, and no limit is
+/// reached.
 fn configuration(directory: &Path, token: &SoftHsm) -> String {
     let uid = rustix::process::getuid().as_raw();
     let idle = |number| {

@@ -1,4 +1,4 @@
-//! What the agent is held to, and by how much it is reached or missed.
+//! The bars that the agent has to reach, and the values that were measured.
 
 use serde::Serialize;
 
@@ -7,7 +7,7 @@ use crate::fleet::{ONE_HOP, P256, TOKEN_COPY, agent_name};
 use crate::measure::Figure;
 use crate::micro::Step;
 
-/// One bar: a value that has to be at most, or at least, so much.
+/// One bar: a value, and the most or the least that it may be.
 #[derive(Debug, Serialize)]
 pub(crate) struct Bar {
     what: &'static str,

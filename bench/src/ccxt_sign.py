@@ -1,4 +1,6 @@
-"""Signs a Binance order with ccxt for as many milliseconds as each line says; answers nanoseconds:count."""
+"""Signs a Binance order with ccxt for as many milliseconds as each line says; answers
+nanoseconds:count.
+"""
 
 import sys
 import time

@@ -1,11 +1,11 @@
-//! Bare sockets: what frames of the same sizes cost without anything being done to them.
+//! Bare sockets, which show the cost of frames of the same sizes without any work on them.
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 
-/// Answers every request of `request` bytes with `answer` bytes; asks `next` in between where there
-/// is one.
+/// Answers every request of `request` bytes with `answer` bytes; asks `next` in between if there is
+/// one.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Echo {
     #[arg(long)]
@@ -28,7 +28,7 @@ impl Echo {
         let mut next = self.next.as_ref().map(UnixStream::connect).transpose()?;
         loop {
             let (client, _) = listener.accept()?;
-            // The end of one connection is an error of its read.
+            // A connection that ends gives an error on its read.
             let _ = self.serve_one(client, next.as_mut());
         }
     }

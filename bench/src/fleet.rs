@@ -1,4 +1,4 @@
-//! Everything that is measured, started and ready.
+//! Starts everything that is measured.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -16,7 +16,7 @@ use crate::peers::{self, Server};
 use crate::process::Process;
 use crate::worker::TokenKey;
 
-/// Subjects are dropped before the servers they talk to, and those before their directory.
+/// Subjects are dropped before the servers they talk to, and servers before their directory.
 pub(crate) struct Fleet {
     pub(crate) subjects: Vec<Box<dyn Subject>>,
     pub(crate) agent: Agent,
@@ -105,8 +105,8 @@ impl Fleet {
     }
 }
 
-/// Another build of the agent with the rows of HMAC; each comes right behind the first agent's, to
-/// be measured like it.
+/// Starts another build of the agent, for the rows of HMAC. Each of its rows comes right after the
+/// first agent's row, so that both are measured alike.
 fn other_agent(
     program: &Path,
     directory: &Path,
@@ -125,7 +125,8 @@ fn other_agent(
     Ok(other)
 }
 
-/// One hop, and two: from the client to a relay to the last and back.
+/// Starts the socket echoes. One hop is from the client to an echo and back; two hops are from the
+/// client to a relay, from there to an echo, and back.
 fn echoes(
     directory: PathBuf,
     sizes: (usize, usize),

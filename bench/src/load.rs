@@ -1,5 +1,5 @@
-//! Requests over sockets that speak the agent protocol's frames, a number of them always under way
-//! on each connection.
+//! Sends requests in frames of the agent protocol, and keeps the same number of them under way on
+//! each connection.
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -30,7 +30,7 @@ pub(crate) fn string(bytes: &[u8]) -> Vec<u8> {
     [&(bytes.len() as u32).to_be_bytes()[..], bytes].concat()
 }
 
-/// The same request, again and again.
+/// A subject that sends the same request again and again.
 #[derive(Debug)]
 pub(crate) struct Load {
     name: String,
@@ -42,7 +42,7 @@ pub(crate) struct Load {
     answer: (u8, usize),
 }
 
-/// Says which processes serve.
+/// Gives the processes that serve the requests.
 pub(crate) trait FnProcesses: Fn() -> Vec<Process> {}
 impl<F: Fn() -> Vec<Process>> FnProcesses for F {}
 impl std::fmt::Debug for dyn FnProcesses {
@@ -91,7 +91,8 @@ impl Load {
         Ok(())
     }
 
-    /// Takes what has come on one connection; sends as many new requests, if `more`.
+    /// Takes the answers that have come on one connection, and sends as many new requests if
+    /// `more`.
     fn turn(
         &mut self,
         index: usize,
@@ -175,7 +176,7 @@ impl Connection {
         Ok(first)
     }
 
-    /// All in one write.
+    /// Sends the request `times` times, in one write.
     fn send(&mut self, request: &[u8], times: usize) -> anyhow::Result<()> {
         if times == 0 {
             return Ok(());
@@ -188,7 +189,7 @@ impl Connection {
         Ok(())
     }
 
-    /// One read, and every whole answer that it brought.
+    /// Reads once, and gives every whole answer to `each`.
     fn receive(
         &mut self,
         mut each: impl FnMut(Instant, &[u8]) -> anyhow::Result<()>,

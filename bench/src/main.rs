@@ -1,7 +1,7 @@
 //! `make bench`: the agent, the raw token, bare sockets and the agent's peers, measured in turns in
 //! one run.
 #![forbid(unsafe_code)]
-#![allow(clippy::print_stdout)] // the table, and what workers tell the driver
+#![allow(clippy::print_stdout)] // prints the table, and a worker's answers to the driver
 
 mod agent;
 mod bars;
@@ -43,13 +43,13 @@ enum What {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Run {
-    /// The agent to be measured; beside this program where it is not said
+    /// The agent to be measured; by default the one beside this program
     #[arg(long)]
     agent: Option<PathBuf>,
     /// Minutes instead of seconds, and a million requests for the growth of memory
     #[arg(long)]
     long: bool,
-    /// Where the figures go as JSON
+    /// File for the figures as JSON
     #[arg(long)]
     json: Option<PathBuf>,
     /// A Python that has ccxt; without it ccxt is left out

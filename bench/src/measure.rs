@@ -1,4 +1,5 @@
-//! Measures all subjects in turns, pinned and not, and again where something else took the CPU.
+//! Measures all subjects in turns, pinned and not pinned, and repeats a turn if something else took
+//! the CPU.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -12,20 +13,20 @@ use crate::process::{self, Process};
 pub(crate) trait Subject {
     fn name(&self) -> &str;
 
-    /// Every process that takes part but the driver; asked before each turn, as peers start helpers
-    /// on the way.
+    /// Every process that takes part, without the driver. It is asked before each turn, because
+    /// peers start helpers in between.
     fn processes(&self) -> Vec<Process>;
 
-    /// Works for `time`; the latencies in nanoseconds.
+    /// Works for `time`, and gives the latencies in nanoseconds.
     fn work(&mut self, time: Duration) -> anyhow::Result<Histogram<u64>>;
 }
 
-/// How much is measured.
+/// The number and the length of the turns.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     rounds: u32,
     turn: Duration,
-    /// How often a disturbed turn is measured again.
+    /// Most times that a disturbed turn is repeated.
     again: u32,
 }
 
@@ -34,7 +35,7 @@ impl Plan {
     pub(crate) const LONG: Self = Self { rounds: 12, turn: Duration::from_millis(600), again: 3 };
 }
 
-/// What was measured of one subject, pinned to one CPU or not.
+/// The measurements of one subject, pinned to one CPU or not.
 #[derive(Debug)]
 pub(crate) struct Figure {
     pub(crate) name: String,
@@ -44,7 +45,7 @@ pub(crate) struct Figure {
     /// Nanoseconds of CPU by role.
     pub(crate) cpu_ns: BTreeMap<&'static str, u64>,
     pub(crate) turns: u32,
-    /// Turns that were disturbed however often they were measured again.
+    /// Turns that were disturbed in all their repetitions.
     pub(crate) disturbed: u32,
 }
 
@@ -52,16 +53,16 @@ struct Turn {
     latencies: Histogram<u64>,
     time: Duration,
     cpu_ns: Vec<(&'static str, u64)>,
-    /// Calibration loops beside it, by the fastest one seen; or one and the CPUs' share that others
-    /// took during it.
+    /// The larger of two numbers: the time of the calibration loops around the turn, divided by
+    /// that of the fastest loop; and one plus the share of the CPUs that other processes took
+    /// during the turn.
     slowdown: f64,
 }
 
 const PINNED_TO: usize = 0;
-/// The kernel counts the time of all CPUs in such steps.
+/// The kernel counts the time of all CPUs in steps of this length.
 const TICK_NS: u64 = 10_000_000;
-/// A calibration loop so much slower than the fastest one, or others so busy, say that the CPU was
-/// not ours.
+/// A turn with a larger slowdown is disturbed: the CPU was not ours alone.
 const DISTURBED: f64 = 1.15;
 
 /// A new histogram of nanoseconds: three digits, up to a minute.
@@ -187,7 +188,7 @@ impl Calibration {
         calibration
     }
 
-    /// How many times slower than the fastest so far.
+    /// Runs the loop, and gives its time divided by the fastest time so far.
     fn run(&mut self) -> f64 {
         let start = Instant::now();
         let mut state = 1_u64;

@@ -1,4 +1,4 @@
-//! The parts of a decision on a Binance order, in a loop, without a token or a journal.
+//! Measures the parts of a decision on a Binance order in a loop, without a token or a journal.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hint::black_box;
@@ -28,7 +28,7 @@ use serde::Serialize;
 
 use crate::agent::ORDER;
 
-/// One step: as it is, with many keys, and with a table of one row.
+/// The times of one step: as it is, with many keys, and with a table of one row.
 #[derive(Debug, Serialize)]
 pub(crate) struct Step {
     pub(crate) name: &'static str,
@@ -45,7 +45,7 @@ impl std::fmt::Display for Step {
     }
 }
 
-/// False where the order was refused.
+/// Does one step; false if the order was refused.
 type Work<'a> = fn(&Order, &SignRequest, &Classified<'_>) -> bool;
 
 pub(crate) fn measure() -> Vec<Step> {
@@ -58,7 +58,7 @@ pub(crate) fn measure() -> Vec<Step> {
         ("draft", |order, asked, _| order.draft(asked)),
         ("parse + classify + decide + draft", |order, _, _| order.all()),
     ];
-    // The exchange is one of the list.
+    // Binance is in the list of exchanges.
     #[allow(clippy::unwrap_used)]
     let binance = exchange::named("binance").unwrap();
     let subjects = [Order::new(1, binance), Order::new(1000, binance), Order::new(1, &OneRow)];
@@ -70,8 +70,8 @@ pub(crate) fn measure() -> Vec<Step> {
     measured.collect()
 }
 
-/// Milliseconds that the tables of all exchanges take at their first use, in a process that has
-/// used none.
+/// Milliseconds that the tables of all exchanges take at their first use, in a process that has not
+/// used any of them before.
 pub(crate) fn tables_ms() -> f64 {
     let start = Instant::now();
     for exchange in exchange::ALL {
@@ -80,7 +80,7 @@ pub(crate) fn tables_ms() -> f64 {
     start.elapsed().as_secs_f64() * 1e3
 }
 
-/// The fastest of many short loops: what is left when nothing disturbs.
+/// Nanoseconds of one step in the fastest of many short loops, which is the least disturbed one.
 fn nanoseconds(mut step: impl FnMut() -> bool) -> f64 {
     const LOOP: u32 = 500;
     let one_loop = |_| {
@@ -124,7 +124,7 @@ impl Order {
             rate: None,
             unbound: Release::Signature,
         };
-        // One name at least.
+        // There is at least one name.
         #[allow(clippy::unwrap_used)]
         let name = names.first().cloned().unwrap();
         let key = Key {
@@ -180,7 +180,7 @@ impl Order {
         self.exchange.draft(&asked.request, &self.key, host, &stamp).ok()
     }
 
-    /// The two lines of the journal, hashes included.
+    /// Writes the two lines of the journal, hashes included.
     fn record(&self, asked: &SignRequest, classified: &Classified<'_>) -> bool {
         let request = &asked.request;
         let intent = record::Intent {
@@ -226,7 +226,7 @@ impl Order {
         black_box(serde_json::to_vec(&reply)).is_ok()
     }
 
-    /// What the agent does with an order, one step after the other.
+    /// All steps of the agent for an order, one after the other.
     fn all(&self) -> bool {
         let Some(asked) = self.parse() else { return false };
         let Some(classified) = self.classify(&asked) else { return false };
@@ -234,7 +234,7 @@ impl Order {
     }
 }
 
-/// Binance with a table of one row, to show what the length of the table costs.
+/// Binance with a table of one row, to show the cost of a long table.
 #[derive(Debug)]
 struct OneRow;
 

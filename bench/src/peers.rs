@@ -1,5 +1,5 @@
-//! Others who sign for a client: p11-kit's server, OpenSSH's agent, and ccxt in the bot's own
-//! process.
+//! The peers, which also sign for a client: p11-kit's server, OpenSSH's agent, and ccxt in the
+//! bot's own process.
 
 use std::fs;
 use std::io::Write;
@@ -77,8 +77,8 @@ pub(crate) fn raw_token(
     Worker::start(name, token_worker(&worker, ("SOFTHSM2_CONF", &configuration))?, None)
 }
 
-/// p11-kit's module that talks to its server: below the libraries of Debian's architecture, or
-/// right below them.
+/// p11-kit's module that talks to its server. It is in a folder of `/usr/lib` for one architecture,
+/// as on Debian, or right in `/usr/lib` or `/usr/lib64`.
 pub(crate) fn p11_kit_client() -> Option<PathBuf> {
     let libraries = Path::new("/usr/lib");
     let architectures = fs::read_dir(libraries).ok()?.flatten().map(|entry| entry.path());
@@ -88,7 +88,8 @@ pub(crate) fn p11_kit_client() -> Option<PathBuf> {
         .find(|module| module.exists())
 }
 
-/// A MAC of 200 bytes with a token object, in two calls through the server's socket.
+/// Starts p11-kit's server, and a worker that verifies a MAC of 200 bytes with a token object, in
+/// two calls through the server's socket.
 pub(crate) fn p11_kit(program: &Path, directory: &Path) -> anyhow::Result<(Server, Worker)> {
     let token = SoftHsm::new(program, directory, "p11kit")?;
     let configuration = token.environment();
@@ -110,7 +111,7 @@ pub(crate) fn p11_kit(program: &Path, directory: &Path) -> anyhow::Result<(Serve
     Ok((server, worker))
 }
 
-/// Keys of files and of a token, in one agent.
+/// Starts OpenSSH's agent with keys from files and from a token.
 pub(crate) fn ssh_agent(program: &Path, directory: &Path) -> anyhow::Result<(Server, Vec<Load>)> {
     let socket = directory.join("ssh-agent.sock");
     let token = SoftHsm::new(program, directory, "ssh")?;

@@ -1,4 +1,4 @@
-//! What the kernel says of processes, and on which CPU it may run them.
+//! Reads the times and the memory of processes from the kernel, and pins processes to a CPU.
 
 use std::fs;
 
@@ -35,13 +35,13 @@ impl Process {
         line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok()).unwrap_or(0)
     }
 
-    /// The processes its children started that still run: the agent's front has its hosts started
-    /// by a spawner.
+    /// The processes that its children started and that still run. The agent's front has its token
+    /// hosts started by a spawner.
     pub(crate) fn grandchildren(&self, role: &'static str) -> Vec<Self> {
         self.children(role).iter().flat_map(|child| child.children(role)).collect()
     }
 
-    /// The processes it started that still run.
+    /// The processes that it started and that still run.
     pub(crate) fn children(&self, role: &'static str) -> Vec<Self> {
         let of_thread =
             |thread| fs::read_to_string(format!("/proc/{}/task/{thread}/children", self.pid)).ok();
@@ -52,7 +52,7 @@ impl Process {
             .collect()
     }
 
-    /// Lets all its threads run on one CPU, or on every one.
+    /// Lets all its threads run on one CPU, or on every CPU if `cpu` is `None`.
     pub(crate) fn pin(&self, cpu: Option<usize>) {
         let mut set = CpuSet::new();
         let all = std::thread::available_parallelism()
@@ -82,7 +82,7 @@ pub(crate) fn busy_ns() -> u64 {
 }
 
 thread_local! {
-    /// Seen before this process was pinned itself.
+    /// The number of CPUs that was seen before this process itself was pinned.
     static CPUS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 

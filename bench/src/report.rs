@@ -17,7 +17,7 @@ pub(crate) struct Report {
     machine: String,
     rows: Vec<Row>,
     steps: Vec<Step>,
-    /// Absent where only some rows were asked for.
+    /// Absent if only some rows were asked for.
     memory: Option<Memory>,
     bars: Vec<Bar>,
     /// Peers that were not measured, because this machine does not have them.
@@ -119,7 +119,7 @@ impl Display for Row {
     }
 }
 
-/// Processor, number of CPUs, kernel, and how busy the machine was with other things.
+/// Processor, number of CPUs, kernel, and the load average of the machine.
 fn machine() -> String {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let cpu_info = read("/proc/cpuinfo");

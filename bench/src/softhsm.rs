@@ -7,7 +7,7 @@ use anyhow::{Context, ensure};
 use countersign_base::messages::settings::{PinSource, TokenSettings};
 use serde::Deserialize;
 
-/// What `countersign-agent init-token` printed.
+/// The output of `countersign-agent init-token`.
 #[derive(Debug, Deserialize)]
 pub(crate) struct SoftHsm {
     pub(crate) module: PathBuf,
@@ -30,7 +30,7 @@ impl SoftHsm {
     }
 }
 
-/// Where the agent's own code finds a token; the environment stays as it is.
+/// Settings with which the agent's own code finds a token. The environment stays as it is.
 pub(crate) fn settings(module: PathBuf, label: String, pin_file: PathBuf) -> TokenSettings {
     TokenSettings {
         name: "bench".to_owned(),

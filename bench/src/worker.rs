@@ -1,4 +1,5 @@
-//! Subjects that work inside one process: it is told for how long, and answers with its latencies.
+//! Subjects that work inside one child process. The driver tells the child how long to work, and
+//! the child answers with its latencies.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,8 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use countersign_token::token::pkcs11::Token;
-use countersign_token::token_host::signer::Signer;
+use countersign_token::token::pkcs11::Pkcs11Token;
+use countersign_token::token_host::signer::SigningSession;
 use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::{Session, UserType};
@@ -28,7 +29,7 @@ pub(crate) struct Worker {
     child: Child,
     orders: ChildStdin,
     answers: BufReader<ChildStdout>,
-    /// Others who serve it.
+    /// Other processes that serve the child.
     servers: Vec<Process>,
 }
 
@@ -94,7 +95,7 @@ impl Drop for Worker {
     }
 }
 
-/// Signs with a cached handle, with the calls a token host makes.
+/// Signs with a cached handle, with the same calls that a token host makes.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct TokenWorker {
     #[arg(long)]
@@ -107,7 +108,7 @@ pub(crate) struct TokenWorker {
     pub(crate) key: TokenKey,
 }
 
-/// What is signed with, in 200 bytes.
+/// The key to sign with; an HMAC key signs 200 bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
 pub(crate) enum TokenKey {
     /// HMAC-SHA256 with an object of the token
@@ -118,9 +119,10 @@ pub(crate) enum TokenKey {
     P256,
     /// HMAC-SHA256 with an object of the token, verified: C_VerifyInit and C_Verify
     ///
-    /// The same two calls over a socket, and the same MAC, as C_SignInit and C_Sign. The binding's
-    /// own sign makes three calls, and the agent's direct ones do not reach a module that gives
-    /// every caller function pointers of its own, as p11-kit's client does.
+    /// Over a socket these are two calls and one MAC, as with C_SignInit and C_Sign. Those two
+    /// cannot be used: the binding's own sign makes three calls, and the agent's direct calls do
+    /// not reach a module that gives every caller function pointers of its own, as p11-kit's client
+    /// does.
     Verified,
 }
 
@@ -139,7 +141,7 @@ impl TokenWorker {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let pin = AuthPin::from(fs::read_to_string(&self.pin_file)?.trim_end().to_owned());
         let settings = softhsm::settings(self.module, self.label, self.pin_file);
-        let token = Arc::new(Token::find(&settings, settings.checked_profile()?)?);
+        let token = Arc::new(Pkcs11Token::find(&settings, settings.checked_profile()?)?);
         let keeper = token.open_session().map_err(|fault| fault.error)?;
         keeper.login(UserType::User, Some(&pin))?;
         let key = find_or_make(
@@ -147,7 +149,7 @@ impl TokenWorker {
             &token.open_writing_session().map_err(|fault| fault.error)?,
             self.key,
         )?;
-        let mut signer = Signer::open(token).map_err(|fault| fault.error)?;
+        let mut signer = SigningSession::open(token).map_err(|fault| fault.error)?;
         let (mechanism, message) = match self.key {
             TokenKey::P256 => (MechanismType::ECDSA, vec![7; 32]),
             _ => (MechanismType::SHA256_HMAC, vec![7; 200]),
@@ -164,7 +166,7 @@ impl TokenWorker {
     }
 }
 
-/// Works as long as each line of the standard input says.
+/// Reads lines of milliseconds from the standard input, and works that long for each.
 fn answer_orders(mut act: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<()> {
     for line in std::io::stdin().lines() {
         let until = Instant::now() + Duration::from_millis(line?.trim().parse()?);

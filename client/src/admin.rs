@@ -1,23 +1,23 @@
-//! What the operator can ask over the admin socket.
+//! The operator's calls to the agent, over the admin socket.
 
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use countersign_core::wire::admin::{
     self, ApproveRequest, DoneReply, EventsReply, EventsRequest, ExplainReply, ExplainRequest,
-    PendingQuery, PendingReply, Register,
+    PendingListReply, PendingQuery, Register,
 };
 use countersign_core::wire::{self, IdRequest, PlainRequest, StatusReply};
 
-use crate::client::Client;
+use crate::client::AgentClient;
 use crate::connection::{Connection, DEADLINE};
 use crate::error::Error;
 use crate::socket::Sockets;
 
-/// How long a person may take to type a secret.
+/// Longest time a person may take to type a secret.
 const TYPING: Duration = Duration::from_secs(600);
 
-/// How long a token may take to make a key: RSA in a slow one takes a minute.
+/// Longest time a token may take to make a key. A slow token takes a minute for an RSA key.
 const GENERATING: Duration = Duration::from_secs(120);
 
 /// A connection to the operator's socket.
@@ -32,19 +32,19 @@ impl Admin {
         Ok(Self { connection })
     }
 
-    /// The connection, to set its deadline or to send ahead.
+    /// The connection itself, to set its deadline or to send requests before reading answers.
     pub fn connection(&mut self) -> &mut Connection {
         &mut self.connection
     }
 
-    /// Changes the keys where nobody has to be asked for anything: [`Register::Add`] needs
+    /// Changes the keys without asking for a secret or a PIN. [`Register::Add`] needs
     /// [`Self::add`], and so does a token that asks for its PIN.
     pub fn register(&mut self, change: &Register) -> Result<DoneReply, Error> {
         self.connection.within(GENERATING, |connection| connection.call(admin::REGISTER, change))
     }
 
-    /// Changes the keys, where the agent's enrolment process reads a secret or asks for a PIN: from
-    /// `source`, a terminal or a pipe.
+    /// Changes the keys. The agent's enrolment process reads the secret or the PIN from `source`, a
+    /// terminal or a pipe.
     pub fn add(&mut self, change: &Register, source: BorrowedFd<'_>) -> Result<DoneReply, Error> {
         self.connection.within(TYPING, |connection| {
             connection.send_with_descriptor(admin::REGISTER, change, source)?;
@@ -52,7 +52,7 @@ impl Admin {
         })
     }
 
-    /// Journal records after `after`; waits up to `wait` for the first.
+    /// The journal records after record `after`. Waits up to `wait` if there are none yet.
     pub fn events(&mut self, after: u64, wait: Duration) -> Result<EventsReply, Error> {
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         let request = EventsRequest { v: wire::VERSION, after, wait_ms };
@@ -61,7 +61,7 @@ impl Admin {
         })
     }
 
-    /// What policy would say of a request; nothing is signed or counted.
+    /// Asks how policy would decide about a request. Nothing is signed or counted.
     pub fn explain(&mut self, request: &ExplainRequest) -> Result<ExplainReply, Error> {
         self.connection.call(admin::EXPLAIN, request)
     }
@@ -71,12 +71,12 @@ impl Admin {
         self.connection.call(wire::STATUS, &PlainRequest::NOW)
     }
 
-    pub fn pending(&mut self) -> Result<PendingReply, Error> {
+    pub fn pending(&mut self) -> Result<PendingListReply, Error> {
         self.connection.call(admin::PENDING, &PlainRequest::NOW)
     }
 
-    /// The same of one request.
-    pub fn pending_request(&mut self, id: &str) -> Result<PendingReply, Error> {
+    /// Like [`Self::pending`], for one request.
+    pub fn pending_request(&mut self, id: &str) -> Result<PendingListReply, Error> {
         let query = PendingQuery { v: wire::VERSION, id: Some(id.to_owned()) };
         self.connection.call(admin::PENDING, &query)
     }
@@ -101,8 +101,8 @@ impl Admin {
         self.connection.call(admin::UNLOCK, &PlainRequest::NOW)
     }
 
-    /// The calls of the agent socket, over this connection.
-    pub fn into_client(self) -> Client {
-        Client::over(self.connection)
+    /// Turns this into a [`AgentClient`]: the admin socket serves the agent socket's calls too.
+    pub fn into_client(self) -> AgentClient {
+        AgentClient::over(self.connection)
     }
 }

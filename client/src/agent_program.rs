@@ -1,5 +1,5 @@
-//! Running `countersign-agent` for what only it can do: check a configuration, find modules, make a
-//! token.
+//! Runs `countersign-agent` for the work that only it can do: check a configuration, find modules,
+//! make a token.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::failure::Failure;
 
 const NAME: &str = "countersign-agent";
 
-/// The agent's program, found beside this one, else on PATH.
+/// The path of the agent's program: beside this program, else on PATH.
 pub(crate) fn find() -> Result<PathBuf, Failure> {
     let own = std::env::current_exe().ok();
     let beside = own.as_deref().and_then(Path::parent).map(|directory| directory.join(NAME));
@@ -20,14 +20,14 @@ pub(crate) fn find() -> Result<PathBuf, Failure> {
     candidates.find(|candidate| candidate.is_file()).ok_or(Failure::AgentProgramAbsent)
 }
 
-/// It, ready for its arguments. Its standard input is empty.
+/// The agent's program, ready for its arguments. Its standard input is empty.
 pub(crate) fn command() -> Result<Command, Failure> {
     let mut command = Command::new(find()?);
     command.stdin(Stdio::null());
     Ok(command)
 }
 
-/// Runs it to its end and gives what it wrote.
+/// Runs the program to its end and returns its output.
 pub(crate) fn finish(mut command: Command) -> Result<Output, Failure> {
     command.output().map_err(|error| Failure::AgentProgram {
         exit: Exit::NotReachable as u8,
@@ -43,7 +43,8 @@ pub(crate) fn run<S: AsRef<OsStr>>(
     finish(command)
 }
 
-/// Its standard output where it ended well, else a failure with its exit code and words.
+/// Returns the program's standard output. If the program fails, the failure has its exit code and
+/// its words.
 pub(crate) fn run_for_json<S: AsRef<OsStr>>(
     arguments: impl IntoIterator<Item = S>,
 ) -> Result<String, Failure> {
@@ -54,12 +55,12 @@ pub(crate) fn run_for_json<S: AsRef<OsStr>>(
     Err(Failure::AgentProgram { exit: exit_code(&output), message: words(&output) })
 }
 
-/// Its exit code; ended by a signal counts as failed.
+/// The program's exit code. A program that a signal ended counts as failed.
 pub(crate) fn exit_code(output: &Output) -> u8 {
     output.status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(Exit::Unavailable as u8)
 }
 
-/// What it wrote, standard output first.
+/// The program's output as text, standard output first.
 pub(crate) fn words(output: &Output) -> String {
     let text = [&output.stdout, &output.stderr]
         .map(|bytes| String::from_utf8_lossy(bytes).trim_end().to_owned());

@@ -1,4 +1,4 @@
-//! What a client of the agent can ask.
+//! The calls that a client makes to the agent.
 
 use std::time::Duration;
 
@@ -17,11 +17,12 @@ use crate::socket::Sockets;
 
 /// A connection to the agent socket.
 #[derive(Debug)]
-pub struct Client {
+pub struct AgentClient {
     connection: Connection,
 }
 
-/// One request to be signed: business parameters only; time, nonce and signature are the agent's.
+/// One request to be signed. It has business parameters only: the agent adds time, nonce and
+/// signature.
 #[derive(Clone, Debug, Serialize)]
 pub struct SignCall {
     v: u32,
@@ -30,8 +31,8 @@ pub struct SignCall {
     pub path: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub params: Option<Value>,
-    /// `none`, `query`, `form`, `json`, `query+json`, `payload-json`; the recipe knows the usual
-    /// place.
+    /// The place of the parameters: `none`, `query`, `form`, `json`, `query+json` or
+    /// `payload-json`. Without it the exchange's recipe chooses the usual place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub params_in: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,17 +57,17 @@ impl SignCall {
     }
 }
 
-impl Client {
+impl AgentClient {
     pub fn open(sockets: &Sockets) -> Result<Self, Error> {
         Connection::open(&sockets.agent).map(Self::over)
     }
 
-    /// Speaks over a connection that is open already; the operator's socket serves the same calls.
+    /// Uses a connection that is open already. The admin socket serves the same calls.
     pub fn over(connection: Connection) -> Self {
         Self { connection }
     }
 
-    /// The connection, to set its deadline or to send ahead.
+    /// The connection itself, to set its deadline or to send requests before reading answers.
     pub fn connection(&mut self) -> &mut Connection {
         &mut self.connection
     }
@@ -76,8 +77,9 @@ impl Client {
         self.connection.call(wire::SIGN, call)
     }
 
-    /// What became of a request that waits for approval: the finished request or login,
-    /// [`Error::Waits`] where it waits on after `wait`, a refusal where it never will be signed.
+    /// Asks for the outcome of a request that waits for approval: the finished request or login.
+    /// The error is [`Error::Waits`] if the request still waits after `wait`, or a refusal if it
+    /// will never be signed.
     pub fn result<R: DeserializeOwned>(&mut self, id: &str, wait: Duration) -> Result<R, Error> {
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         let request = ResultRequest { v: wire::VERSION, id: id.to_owned(), wait_ms };
@@ -91,13 +93,13 @@ impl Client {
         self.connection.call(wire::CANCEL, &IdRequest { v: wire::VERSION, id: id.to_owned() })
     }
 
-    /// Has several requests signed in one go; the answers stand in the order of the calls.
+    /// Has several requests signed in one go. The answers are in the order of the calls.
     ///
-    /// The outer error means that the connection was lost and what became of the later calls is not
-    /// known.
+    /// The outer error means that the connection was lost. The outcome of the later calls is then
+    /// not known.
     pub fn sign_all(&mut self, calls: &[SignCall]) -> Result<Vec<Result<SignReply, Error>>, Error> {
-        /// How many answers may be due before the first is read, so that neither side waits for the
-        /// other to read.
+        /// Largest number of requests sent before the first answer is read. With too many, each
+        /// side could wait for the other to read.
         const AHEAD: usize = 64;
         let mut answers = Vec::with_capacity(calls.len());
         for batch in calls.chunks(AHEAD) {
@@ -122,12 +124,12 @@ impl Client {
         self.connection.call(wire::KEYS, &PlainRequest::NOW)
     }
 
-    /// A login for a session in which nothing more is signed; `purpose` is `ws`.
+    /// Has a session login signed; `purpose` is `ws`. Nothing more is signed in that session.
     pub fn session(&mut self, key: &str, purpose: &str) -> Result<SessionReply, Error> {
         self.login(&SessionRequest::new(key, purpose))
     }
 
-    /// The same with the arguments that some exchanges take.
+    /// Like [`Self::session`], with the arguments that some exchanges take.
     pub fn login(&mut self, request: &SessionRequest) -> Result<SessionReply, Error> {
         self.connection.call(wire::SESSION, request)
     }

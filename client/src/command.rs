@@ -1,4 +1,4 @@
-//! The command line: what there is, and which module does it.
+//! The command line: its commands and options, and the module that runs each command.
 
 mod approvals;
 mod audit;
@@ -24,7 +24,7 @@ use crate::output::Output;
 
 /// Have exchange requests signed by the countersign agent, and look after its keys.
 #[derive(Debug, Parser)]
-#[command(name = "countersign", version, after_long_help = exit::HELP)]
+#[command(name = "countersign", version, after_long_help = exit::EXIT_CODES_HELP)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -62,9 +62,9 @@ impl Global {
 enum Command {
     /// Keys: enrol, list, remove
     #[command(subcommand)]
-    Key(key::Command),
+    Key(key::KeyCommand),
     /// Set up a first agent: token, agent.toml, systemd unit
-    Init(init::Arguments),
+    Init(init::InitArguments),
     /// Have one request signed, ready to send
     Sign(sign::SignArguments),
     /// Have a session login signed, such as a private WebSocket's
@@ -74,13 +74,13 @@ enum Command {
     /// Approve a request that waits, with a touch of your security key
     Approve(approvals::ApproveArguments),
     /// Deny a request that waits
-    Deny(approvals::Arguments),
+    Deny(approvals::ApprovalArguments),
     /// The journal: verify, follow, show
     #[command(subcommand)]
-    Audit(audit::Command),
+    Audit(audit::AuditCommand),
     /// The rules: check a configuration, explain a decision
     #[command(subcommand)]
-    Policy(policy::Command),
+    Policy(policy::PolicyCommand),
     /// The agent, its tokens and its journal
     Status,
     /// Stop all signing until it is unlocked
@@ -90,7 +90,7 @@ enum Command {
     /// Keys that cannot be used without a touch: make a vault, try its YubiKeys, change who opens
     /// it
     #[command(subcommand)]
-    Vault(vault::Command),
+    Vault(vault::VaultCommand),
     /// Write shell completions
     Completions(generated::CompletionsArguments),
     /// Write the manual's pages

@@ -1,4 +1,5 @@
-//! One connection to the agent: frames out, answers in, in order, each within a deadline.
+//! One connection to the agent: sends frames and reads the answers in order, each within a
+//! deadline.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
@@ -10,17 +11,17 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use countersign_core::wire;
+use countersign_core::wire::ssh_agent::LENGTH_FIELD;
 use rustix::net::{self, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::{Error, Refused};
-use crate::frame::{self, Answer, LENGTH_FIELD};
+use crate::error::{AgentRefusal, Error};
+use crate::frame::{self, AgentAnswer};
 
-/// How long a call waits for its answer unless it is told otherwise.
+/// Longest wait for an answer, unless another deadline is set.
 pub const DEADLINE: Duration = Duration::from_secs(10);
-/// The same for a signature: more than the agent gives a token, where one is signed for with a
-/// touch.
+/// Longest wait for a signature: longer than the agent waits for a token that needs a touch.
 pub const SIGNING_DEADLINE: Duration = Duration::from_secs(25);
 
 /// A connection to one of the agent's sockets.
@@ -28,10 +29,10 @@ pub const SIGNING_DEADLINE: Duration = Duration::from_secs(25);
 pub struct Connection {
     stream: UnixStream,
     socket: PathBuf,
-    /// None: as long as the call in question usually takes.
+    /// None: each call has its usual deadline.
     deadline: Option<Duration>,
     received: Vec<u8>,
-    /// Extensions sent and not answered yet, oldest first.
+    /// Extensions that were sent and are not answered yet, oldest first.
     awaited: VecDeque<&'static str>,
 }
 
@@ -47,7 +48,7 @@ impl Connection {
         })
     }
 
-    /// Sets how long each later [`Self::receive`] and each write may take.
+    /// Sets the longest time for each later [`Self::receive`] and for each write.
     pub fn set_deadline(&mut self, deadline: Duration) {
         self.deadline = Some(deadline);
     }
@@ -83,7 +84,7 @@ impl Connection {
         self.send_frame(extension, payload, None)
     }
 
-    /// Sends together with an open file, which the agent gets as its own.
+    /// Sends a message together with an open file. The agent receives a descriptor of its own.
     pub fn send_with_descriptor(
         &mut self,
         extension: &'static str,
@@ -106,13 +107,13 @@ impl Connection {
             .next_frame(self.deadline.unwrap_or(usual))
             .map_err(|error| self.closed_by(error))?;
         match frame::decode(&frame) {
-            Ok(Answer::Extension { name, payload }) if name == extension => {
+            Ok(AgentAnswer::Extension { name, payload }) if name == extension => {
                 understand(extension, payload)
             }
-            Ok(Answer::Extension { .. }) => {
+            Ok(AgentAnswer::Extension { .. }) => {
                 Err(Error::Answer { extension, reason: "it answers another extension".to_owned() })
             }
-            Ok(Answer::Failure) => {
+            Ok(AgentAnswer::Failure) => {
                 Err(Error::Unsupported { socket: self.socket.clone(), extension })
             }
             Err(source) => {
@@ -163,7 +164,7 @@ impl Connection {
         Ok(self.received.drain(..LENGTH_FIELD + length).skip(LENGTH_FIELD).collect())
     }
 
-    /// Reads until `wanted` bytes are there. A byte now and then does not move the deadline.
+    /// Reads until `wanted` bytes are there. Bytes that trickle in do not move the deadline.
     fn fill(&mut self, wanted: usize, (until, deadline): (Instant, Duration)) -> Result<(), Error> {
         let mut chunk = [0; 16 * 1024];
         while self.received.len() < wanted {
@@ -185,7 +186,8 @@ impl Connection {
         Ok(())
     }
 
-    /// After a lost or late answer the next one would be taken for it: the connection ends.
+    /// Closes the connection after a lost or late answer: the next answer would be taken for that
+    /// one.
     fn closed_by(&self, error: Error) -> Error {
         // It may be closed already.
         let _ = self.stream.shutdown(Shutdown::Both);
@@ -193,8 +195,8 @@ impl Connection {
     }
 }
 
-/// Connects within the deadline: a Unix socket whose queue is full blocks as long as its send
-/// timeout says.
+/// Connects within the deadline. If the queue of the Unix socket is full, the call blocks for the
+/// socket's send timeout.
 fn connect(socket: &Path) -> io::Result<UnixStream> {
     let address = net::SocketAddrUnix::new(socket)?;
     let stream = net::socket_with(
@@ -208,7 +210,7 @@ fn connect(socket: &Path) -> io::Result<UnixStream> {
     Ok(UnixStream::from(stream))
 }
 
-/// Sends as much of `frame` as goes at once, with the descriptor; says how much that was.
+/// Sends the descriptor and as much of `frame` as one call takes. Returns the number of bytes sent.
 fn send_descriptor(
     stream: &UnixStream,
     frame: &[u8],
@@ -225,12 +227,12 @@ fn send_descriptor(
     Ok(sent)
 }
 
-/// Requests that a YubiKey may sign at once, which takes as long as it waits for its touch.
+/// True if a YubiKey may have to sign before the answer, which takes as long as its touch.
 fn may_take_a_touch(extension: &str) -> bool {
     matches!(extension, wire::SESSION | wire::SIGN)
 }
 
-/// Requests that persons may have to approve.
+/// True if persons may have to approve the request.
 fn may_wait(extension: &str) -> bool {
     matches!(extension, wire::RESULT | wire::SESSION | wire::SIGN)
 }
@@ -241,7 +243,7 @@ fn understand<R: DeserializeOwned>(extension: &'static str, payload: &[u8]) -> R
     struct Envelope {
         v: u32,
         #[serde(default)]
-        error: Option<Refused>,
+        error: Option<AgentRefusal>,
         #[serde(default)]
         pending: Option<serde::de::IgnoredAny>,
     }

@@ -1,4 +1,4 @@
-//! Why a call to the agent gave no result.
+//! The errors of a call to the agent.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use countersign_core::refusal::Code;
 use countersign_core::wire::PendingReply;
 use serde::{Deserialize, Serialize};
 
-use crate::frame::FrameError;
+use crate::frame::AnswerFrameError;
 
 /// A call that gave no result. See [`Self::ends_connection`].
 #[derive(Debug, thiserror::Error)]
@@ -32,11 +32,11 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    #[error("what answers at {} does not speak the agent protocol", socket.display())]
+    #[error("the program at {} does not speak the agent protocol", socket.display())]
     Frame {
         socket: PathBuf,
         #[source]
-        source: FrameError,
+        source: AnswerFrameError,
     },
     #[error("could not talk to the agent at {}", socket.display())]
     Io {
@@ -45,17 +45,17 @@ pub enum Error {
         source: io::Error,
     },
     #[error(transparent)]
-    Refused(#[from] Refused),
+    Refused(#[from] AgentRefusal),
     #[error("the agent at {} did not answer within {} s", socket.display(), deadline.as_secs_f32())]
     TimedOut { socket: PathBuf, deadline: Duration },
     /// Found before anything was sent.
     #[error("the request is {length} bytes long, more than {maximum}")]
     TooLong { length: usize, maximum: usize },
-    /// No failure: [`crate::Client::result`] gets what becomes of the request.
+    /// Not a failure: [`crate::AgentClient::result`] returns the outcome of the request.
     #[error("the request waits for approval: {}", .0.pending.id)]
     Waits(Box<PendingReply>),
     /// The agent does not know the extension, or not on this socket.
-    #[error("what answers at {} does not serve {extension}", socket.display())]
+    #[error("the program at {} does not serve {extension}", socket.display())]
     Unsupported { socket: PathBuf, extension: &'static str },
 }
 
@@ -78,7 +78,7 @@ impl Error {
         }
     }
 
-    /// True where nothing more can be asked over the same connection.
+    /// True if nothing more can be asked over the same connection.
     pub fn ends_connection(&self) -> bool {
         !matches!(
             self,
@@ -90,7 +90,7 @@ impl Error {
         )
     }
 
-    /// True where no agent could be connected to, so that another socket may be tried.
+    /// True if no agent could be reached, so that another socket may be tried.
     pub fn is_not_reachable(&self) -> bool {
         matches!(self, Self::Absent { .. } | Self::Forbidden { .. })
     }
@@ -99,7 +99,7 @@ impl Error {
 /// A refusal as the agent worded it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, thiserror::Error)]
 #[error("{code}: {message}")]
-pub struct Refused {
+pub struct AgentRefusal {
     /// Text, not [`Code`]: an agent may be newer than its client.
     pub code: String,
     pub message: String,
@@ -107,8 +107,8 @@ pub struct Refused {
     pub request_id: Option<String>,
 }
 
-impl Refused {
-    /// The code, where this version knows it.
+impl AgentRefusal {
+    /// The code, if this version knows it.
     pub fn known_code(&self) -> Option<Code> {
         use serde::de::IntoDeserializer;
         let text: serde::de::value::StrDeserializer<'_, serde::de::value::Error> =
@@ -123,8 +123,11 @@ mod tests {
 
     #[test]
     fn codes_are_known_by_their_text() {
-        let refused =
-            |code: &str| Refused { code: code.into(), message: String::new(), request_id: None };
+        let refused = |code: &str| AgentRefusal {
+            code: code.into(),
+            message: String::new(),
+            request_id: None,
+        };
         assert_eq!(refused("policy.scope").known_code(), Some(Code::PolicyScope));
         assert_eq!(refused("policy.of_tomorrow").known_code(), None);
     }

@@ -1,11 +1,11 @@
-//! Exit codes, and which of the agent's codes means which.
+//! The program's exit codes, and the exit code for each of the agent's error codes.
 
 use std::process::ExitCode;
 
 use countersign::core::refusal::Code;
-use countersign::{Error, Refused};
+use countersign::{AgentRefusal, Error};
 
-/// How the program ended.
+/// The exit code of the program.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Exit {
     Done = 0,
@@ -32,7 +32,7 @@ impl From<&Error> for Exit {
             Error::Refused(refused) => refused.into(),
             Error::TooLong { .. } => Self::Usage,
             Error::Waits(_) => Self::Done,
-            // An agent that takes a request and does not answer it is there, and failed.
+            // An agent that takes a request and does not answer is running, but has failed.
             Error::TimedOut { .. } => Self::Unavailable,
             Error::Absent { .. }
             | Error::Answer { .. }
@@ -45,8 +45,8 @@ impl From<&Error> for Exit {
     }
 }
 
-impl From<&Refused> for Exit {
-    fn from(refused: &Refused) -> Self {
+impl From<&AgentRefusal> for Exit {
+    fn from(refused: &AgentRefusal) -> Self {
         // A code this version does not know is a refusal all the same.
         refused.known_code().map_or(Self::Refused, Self::of_code)
     }
@@ -82,14 +82,15 @@ impl Exit {
     }
 }
 
-/// For `--help`: what scripts may rely on.
-pub(crate) const HELP: &str = "\
+/// The exit codes and variables in `--help`. Scripts may rely on them.
+pub(crate) const EXIT_CODES_HELP: &str = "\
 Exit codes:
   0   done
   2   usage: the arguments cannot be made into a request
   3   refused: request.*, policy.*, key.unknown, client.unknown, approval.required, agent.locked
   4   approval denied, expired or cancelled
-  5   token.*, ledger.*, clock.*, internal, no answer in time, a journal that does not verify, a file that cannot be written
+  5   token.*, ledger.*, clock.*, internal, no answer in time, a journal that does not verify, \
+      a file that cannot be written
   6   agent not reachable
   78  bad configuration
 

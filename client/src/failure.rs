@@ -1,4 +1,4 @@
-//! What a command could not do, and what to do next.
+//! The failures of commands, each with advice for the next step.
 
 use std::io;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use crate::exit::Exit;
 pub(crate) enum Failure {
     #[error(transparent)]
     Agent(#[from] Error),
-    /// The program `countersign-agent` ended with an exit code of its own; its words.
+    /// The program `countersign-agent` failed: its exit code and its words.
     #[error("{message}")]
     AgentProgram { exit: u8, message: String },
     #[error("countersign-agent is neither beside this program nor on PATH")]
@@ -67,7 +67,7 @@ impl Failure {
                 Exit::Approval
             }
             Self::Statement(_) | Self::StrangeAgent(_) => Exit::Refused,
-            // Whoever read the output has enough of it.
+            // The reader has closed the output, which is no failure.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
             Self::Output(_) => Exit::Unavailable,
             Self::RecordUnknown(_) | Self::Terminal(_) | Self::Usage(_) => Exit::Usage,
@@ -75,7 +75,7 @@ impl Failure {
         exit as u8
     }
 
-    /// A stable code for programs; the agent's own where it refused.
+    /// A stable code for programs. If the agent refused, it is the agent's code.
     pub(crate) fn code(&self) -> &str {
         match self {
             Self::Agent(Error::Refused(refused)) => &refused.code,
@@ -101,7 +101,7 @@ impl Failure {
         }
     }
 
-    /// The sentence without its code, and its causes.
+    /// The message without its code, followed by its causes.
     pub(crate) fn message(&self) -> String {
         if let Self::Agent(Error::Refused(refused)) = self {
             return refused.message.clone();
@@ -122,7 +122,7 @@ impl Failure {
         }
     }
 
-    /// What to do next, where that can be said.
+    /// Advice for the next step, if there is any.
     pub(crate) fn next(&self) -> Option<String> {
         match self {
             Self::Agent(Error::Refused(refused)) => {
@@ -278,6 +278,19 @@ fn next_after(code: Code) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// An agent that does not answer is waited for as long as its answer may take, which is too
+    /// long for a test of the program.
+    #[test]
+    fn an_agent_that_does_not_answer_in_time_has_a_code_of_its_own() {
+        let silent = Error::TimedOut { socket: "/a.sock".into(), deadline: Duration::from_secs(1) };
+        let failure = Failure::from(silent);
+        assert_eq!((failure.code(), failure.exit()), ("agent.timeout", 5));
+    }
+
     #[test]
     fn every_code_is_in_the_documentation() {
         let source = include_str!("failure.rs");
@@ -293,7 +306,7 @@ mod tests {
         for code in codes {
             let stands =
                 |line: &str| line.starts_with("| `") && line.contains(&format!("`{code}`"));
-            // Several of one beginning stand in one line: `approval.denied`, `.expired`.
+            // Codes with the same beginning share a line: `approval.denied`, `.expired`.
             let short = code.split_once('.').map(|(_, end)| format!(", `.{end}`"));
             let shortened =
                 |line: &str| short.as_ref().is_some_and(|short| line.contains(short.as_str()));

@@ -1,17 +1,12 @@
 //! Frames of the SSH agent protocol, as far as a client of countersign needs them.
 
-/// Longest frame taken, in bytes: type and body, without the length field.
-pub const MAX_FRAME: usize = 256 * 1024;
+use countersign_core::wire::ssh_agent::{
+    EXTENSION, EXTENSION_RESPONSE, FAILURE, LENGTH_FIELD, MAX_FRAME,
+};
 
-pub(crate) const LENGTH_FIELD: usize = 4;
-
-const FAILURE: u8 = 5;
-const EXTENSION: u8 = 27;
-const EXTENSION_RESPONSE: u8 = 29;
-
-/// An answer that is no frame of the agent protocol; the connection cannot go on after it.
+/// An answer that is not a frame of the agent protocol. The connection cannot be used after it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum FrameError {
+pub enum AnswerFrameError {
     #[error("a frame of length 0")]
     Empty,
     #[error("a string inside the frame is longer than the frame")]
@@ -26,9 +21,9 @@ pub enum FrameError {
     Type(u8),
 }
 
-/// What the agent answered to one extension message.
+/// The agent's answer to one extension message.
 #[derive(Debug, Eq, PartialEq)]
-pub(crate) enum Answer<'a> {
+pub(crate) enum AgentAnswer<'a> {
     Extension { name: &'a str, payload: &'a [u8] },
     Failure,
 }
@@ -51,38 +46,38 @@ fn field(length: usize) -> [u8; LENGTH_FIELD] {
     (length as u32).to_be_bytes()
 }
 
-/// The length a length field announces, judged before anything is allocated for it.
-pub(crate) fn length(field: [u8; LENGTH_FIELD]) -> Result<usize, FrameError> {
+/// Reads a length field. A length that is not allowed is refused before anything is allocated.
+pub(crate) fn length(field: [u8; LENGTH_FIELD]) -> Result<usize, AnswerFrameError> {
     match u32::from_be_bytes(field) as usize {
-        0 => Err(FrameError::Empty),
-        length if length > MAX_FRAME => Err(FrameError::TooLong(length)),
+        0 => Err(AnswerFrameError::Empty),
+        length if length > MAX_FRAME => Err(AnswerFrameError::TooLong(length)),
         length => Ok(length),
     }
 }
 
 /// Decodes one frame, given without its length field.
-pub(crate) fn decode(frame: &[u8]) -> Result<Answer<'_>, FrameError> {
+pub(crate) fn decode(frame: &[u8]) -> Result<AgentAnswer<'_>, AnswerFrameError> {
     match frame {
-        [] => Err(FrameError::Empty),
-        [FAILURE] => Ok(Answer::Failure),
-        [FAILURE, trailing @ ..] => Err(FrameError::Trailing(trailing.len())),
+        [] => Err(AnswerFrameError::Empty),
+        [FAILURE] => Ok(AgentAnswer::Failure),
+        [FAILURE, trailing @ ..] => Err(AnswerFrameError::Trailing(trailing.len())),
         [EXTENSION_RESPONSE, body @ ..] => {
             let (name, rest) = split_string(body)?;
             let (payload, trailing) = split_string(rest)?;
             if !trailing.is_empty() {
-                return Err(FrameError::Trailing(trailing.len()));
+                return Err(AnswerFrameError::Trailing(trailing.len()));
             }
-            let name = std::str::from_utf8(name).map_err(|_| FrameError::Name)?;
-            Ok(Answer::Extension { name, payload })
+            let name = std::str::from_utf8(name).map_err(|_| AnswerFrameError::Name)?;
+            Ok(AgentAnswer::Extension { name, payload })
         }
-        [other, ..] => Err(FrameError::Type(*other)),
+        [other, ..] => Err(AnswerFrameError::Type(*other)),
     }
 }
 
-fn split_string(bytes: &[u8]) -> Result<(&[u8], &[u8]), FrameError> {
+fn split_string(bytes: &[u8]) -> Result<(&[u8], &[u8]), AnswerFrameError> {
     let (length, rest) =
-        bytes.split_first_chunk::<LENGTH_FIELD>().ok_or(FrameError::InnerLength)?;
-    rest.split_at_checked(u32::from_be_bytes(*length) as usize).ok_or(FrameError::InnerLength)
+        bytes.split_first_chunk::<LENGTH_FIELD>().ok_or(AnswerFrameError::InnerLength)?;
+    rest.split_at_checked(u32::from_be_bytes(*length) as usize).ok_or(AnswerFrameError::InnerLength)
 }
 
 #[cfg(test)]
@@ -100,23 +95,23 @@ mod tests {
     fn answers_are_decoded() {
         assert_eq!(
             decode(b"\x1d\0\0\0\x03a@b\0\0\0\x02{}"),
-            Ok(Answer::Extension { name: "a@b", payload: b"{}" })
+            Ok(AgentAnswer::Extension { name: "a@b", payload: b"{}" })
         );
-        assert_eq!(decode(&[5]), Ok(Answer::Failure));
+        assert_eq!(decode(&[5]), Ok(AgentAnswer::Failure));
     }
 
     #[test]
     fn anything_else_is_an_error() {
         for (frame, error) in [
-            (&b""[..], FrameError::Empty),
-            (b"\x05\0", FrameError::Trailing(1)),
-            (b"\x06", FrameError::Type(6)),
-            (b"\x1d", FrameError::InnerLength),
-            (b"\x1d\xff\xff\xff\xff", FrameError::InnerLength),
-            (b"\x1d\0\0\0\x01a", FrameError::InnerLength),
-            (b"\x1d\0\0\0\x01a\0\0\0\x03{}", FrameError::InnerLength),
-            (b"\x1d\0\0\0\x01a\0\0\0\x02{}x", FrameError::Trailing(1)),
-            (b"\x1d\0\0\0\x01\xff\0\0\0\x02{}", FrameError::Name),
+            (&b""[..], AnswerFrameError::Empty),
+            (b"\x05\0", AnswerFrameError::Trailing(1)),
+            (b"\x06", AnswerFrameError::Type(6)),
+            (b"\x1d", AnswerFrameError::InnerLength),
+            (b"\x1d\xff\xff\xff\xff", AnswerFrameError::InnerLength),
+            (b"\x1d\0\0\0\x01a", AnswerFrameError::InnerLength),
+            (b"\x1d\0\0\0\x01a\0\0\0\x03{}", AnswerFrameError::InnerLength),
+            (b"\x1d\0\0\0\x01a\0\0\0\x02{}x", AnswerFrameError::Trailing(1)),
+            (b"\x1d\0\0\0\x01\xff\0\0\0\x02{}", AnswerFrameError::Name),
         ] {
             assert_eq!(decode(frame), Err(error), "{frame:?}");
         }
@@ -124,12 +119,12 @@ mod tests {
 
     #[test]
     fn lengths_are_capped() {
-        assert_eq!(length([0; 4]), Err(FrameError::Empty));
+        assert_eq!(length([0; 4]), Err(AnswerFrameError::Empty));
         assert_eq!(length((MAX_FRAME as u32).to_be_bytes()), Ok(MAX_FRAME));
         assert_eq!(
             length((MAX_FRAME as u32 + 1).to_be_bytes()),
-            Err(FrameError::TooLong(MAX_FRAME + 1))
+            Err(AnswerFrameError::TooLong(MAX_FRAME + 1))
         );
-        assert_eq!(length([0xff; 4]), Err(FrameError::TooLong(u32::MAX as usize)));
+        assert_eq!(length([0xff; 4]), Err(AnswerFrameError::TooLong(u32::MAX as usize)));
     }
 }

@@ -1,9 +1,8 @@
-//! The agents an approver knows, by socket: an approval is signed for one agent, and for that one
-//! only.
+//! The agents that an approver knows, by socket. An approval is signed for one agent only.
 //!
-//! The file is `countersign/known_agents` in the user's configuration directory, a line for each
-//! socket: its path, a blank, the agent's id. As ssh does with hosts, an agent seen for the first
-//! time is taken down, and a changed one is refused.
+//! The file is `countersign/known_agents` in the user's configuration directory. Each line has the
+//! path of a socket, a blank and the agent's id. An agent that is seen for the first time is
+//! written down. A changed agent is refused, as ssh refuses a changed host.
 
 use std::fs;
 use std::io::{self, Write};
@@ -12,21 +11,21 @@ use std::path::{Path, PathBuf};
 
 const LONGEST_ID: usize = 128;
 
-/// What is known of an agent.
+/// An agent that was known already, or is new.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Acquaintance {
-    /// It was not known, and is from now on.
+    /// The agent was not known. It is written down now.
     New,
     Known,
 }
 
-/// Why an agent is not trusted.
+/// The reasons not to trust an agent.
 #[derive(Debug, thiserror::Error)]
 pub enum StrangeAgent {
     #[error("the agent at {} is {found}, but {} knows {known} \
              there", socket.display(), file.display())]
     Changed { socket: PathBuf, found: String, known: String, file: PathBuf },
-    #[error("the agent's id {found:?} is none: it would be taken down as something else")]
+    #[error("the agent gave {found:?} as its id, which no agent can have")]
     NoId { found: String },
     #[error("the request is for the agent {found}, not {expected}")]
     NotThat { found: String, expected: String },
@@ -40,17 +39,17 @@ pub enum StrangeAgent {
     Homeless,
 }
 
-/// Where the file is.
+/// The path of the file.
 pub fn file() -> Result<PathBuf, StrangeAgent> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let configuration = set("XDG_CONFIG_HOME").or_else(|| Some(set("HOME")?.join(".config")));
     Ok(configuration.ok_or(StrangeAgent::Homeless)?.join("countersign/known_agents"))
 }
 
-/// Compares the id that a request names with the one known for its socket, and takes it down where
-/// there is none.
+/// Compares the id that a request names with the id known for its socket. If none is known, the id
+/// is written down.
 pub fn check(file: &Path, socket: &Path, found: &str) -> Result<Acquaintance, StrangeAgent> {
-    // It comes from whoever speaks at the socket, and is written into a file of lines and onto a
+    // The id comes from the program at the socket. It is written to a file of lines and to a
     // terminal.
     if found.is_empty()
         || found.len() > LONGEST_ID
@@ -104,7 +103,7 @@ mod tests {
         let changed = check(&file, one, "id-2").expect_err("changed");
         assert!(matches!(changed, StrangeAgent::Changed { .. }), "{changed}");
         assert_eq!(check(&file, one, "id-1").expect("still known"), Acquaintance::Known);
-        // Nobody writes a line about another agent's socket.
+        // No id can add a line about another agent's socket.
         for found in
             ["", "id 3", "id-3\n/run/d/admin.sock id-4", "id-\u{1b}[2J", "ïd", &"x".repeat(129)]
         {

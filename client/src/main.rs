@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Help and versions are done; anything else is a usage error, in JSON where that was asked for.
+/// Prints help or the version. Anything else is a usage error, in JSON if that was asked for.
 fn not_parsed(error: &clap::Error) -> ExitCode {
     let json = std::env::args_os().take_while(|word| word != "--").any(|word| word == "--json");
     if !error.use_stderr() {
@@ -41,7 +41,7 @@ fn not_parsed(error: &clap::Error) -> ExitCode {
         );
     }
     if !json {
-        // Nothing can be said where the terminal is gone.
+        // If the terminal is gone, nothing can be said.
         let _ = error.print();
         return exit::Exit::Usage.into();
     }

@@ -15,7 +15,8 @@ const DAY: u64 = 24 * HOUR;
 
 impl Moment {
     pub(crate) fn now() -> Self {
-        // A clock before 1970 shows everything as in the future, which is then the smaller problem.
+        // With a clock before 1970 every time is shown as in the future. The clock is the bigger
+        // problem then.
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }

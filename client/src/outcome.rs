@@ -1,4 +1,4 @@
-//! What becomes of a request that waits for persons, however long they take.
+//! Waits for the outcome of a request that persons must approve, however long they take.
 
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -7,20 +7,21 @@ use countersign_core::refusal::Code;
 use countersign_core::wire::PendingReply;
 use serde::de::DeserializeOwned;
 
-use crate::client::Client;
-use crate::error::{Error, Refused};
+use crate::client::AgentClient;
+use crate::error::{AgentRefusal, Error};
 
-/// How long after its expiry the outcome may take, clocks that differ a little included.
+/// Longest wait for the outcome after the request's expiry. Clocks may differ a little.
 const EXPIRY_GRACE: Duration = Duration::from_secs(30);
-/// After a question that came too often. The agent forgets a client that is silent for 30 s.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Pause after a question that was refused as too frequent. The agent forgets a client that is
+/// silent for 30 s.
+const FIRST_POLL_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_POLL_PAUSE: Duration = Duration::from_secs(5);
 
-impl Client {
+impl AgentClient {
     /// Waits for the outcome: the finished request or login, or the refusal that ended it.
     ///
-    /// One question waits at the agent for `step`; `show` sees how far the request is before each.
-    /// A question that is refused because the client asks too often ends nothing: it is asked again
+    /// One question waits at the agent for `step`. Before each question `show` gets the state of
+    /// the request. If a question is refused because the client asks too often, it is asked again
     /// after a pause, until the request has expired.
     pub fn outcome<R: DeserializeOwned>(
         &mut self,
@@ -28,16 +29,16 @@ impl Client {
         step: Duration,
         mut show: impl FnMut(&PendingReply),
     ) -> Result<R, Error> {
-        let mut pause = FIRST_PAUSE;
+        let mut pause = FIRST_POLL_PAUSE;
         loop {
             show(&waits);
             match self.result(&waits.pending.id, step) {
-                Err(Error::Waits(still)) => (waits, pause) = (*still, FIRST_PAUSE),
+                Err(Error::Waits(still)) => (waits, pause) = (*still, FIRST_POLL_PAUSE),
                 Err(Error::Refused(refused))
                     if refused.is_of_the_question() && !time_left(&waits).is_zero() =>
                 {
                     thread::sleep(pause.min(time_left(&waits)));
-                    pause = LONGEST_PAUSE.min(pause * 2);
+                    pause = LONGEST_POLL_PAUSE.min(pause * 2);
                 }
                 answer => return answer,
             }
@@ -45,8 +46,9 @@ impl Client {
     }
 }
 
-impl Refused {
-    /// The agent refused a question about the request, not the request, whose own end has its id.
+impl AgentRefusal {
+    /// True if the agent refused the question about the request. A refusal of the request itself
+    /// has the request's id.
     fn is_of_the_question(&self) -> bool {
         self.known_code() == Some(Code::PolicyRate) && self.request_id.is_none()
     }

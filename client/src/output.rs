@@ -1,4 +1,4 @@
-//! Results on standard output, for people or as one JSON object; errors.
+//! Writes results to standard output, as text or as one JSON object, and reports errors.
 
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
@@ -13,7 +13,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::moment::Moment;
 
-/// How results are written.
+/// The form of the results: text or JSON.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
     json: bool,
@@ -26,7 +26,7 @@ impl Output {
         Self { json, terminal: io::stdout().is_terminal(), now: Moment::now() }
     }
 
-    /// How long a line of results is on a terminal.
+    /// Columns of the terminal that shows the results; `None` if no terminal does.
     pub(crate) fn columns(&self) -> Option<usize> {
         columns(&io::stdout())
     }
@@ -35,7 +35,7 @@ impl Output {
         self.terminal
     }
 
-    /// True where nobody will ever read what is written.
+    /// True if nobody will ever read the output.
     pub(crate) fn reader_is_gone(&self) -> bool {
         let (stdout, at_once) = (io::stdout(), Timespec { tv_sec: 0, tv_nsec: 0 });
         let mut end = [PollFd::new(&stdout, PollFlags::empty())];
@@ -43,7 +43,7 @@ impl Output {
             && end[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
     }
 
-    /// Writes `reply` as JSON, or what `text` makes of it.
+    /// Writes `reply` as JSON, or the text for people that `text` returns.
     pub(crate) fn show(
         &self,
         reply: &impl Serialize,
@@ -76,12 +76,12 @@ impl Output {
         unix_ms.map_or_else(|| "never".to_owned(), |unix_ms| self.time(unix_ms))
     }
 
-    /// Reports a failure; says with which code to exit.
+    /// Reports a failure and returns the exit code.
     pub(crate) fn fail(&self, failure: &Failure) -> ExitCode {
         let exit = failure.exit();
         if self.json {
-            // Nothing can be said where standard output is gone; the exit code remains.
-            let _ = self.show(&Report::of(failure), String::new);
+            // If standard output is gone, nothing can be said. The exit code remains.
+            let _ = self.show(&FailureReport::of(failure), String::new);
         } else if exit != 0 {
             say(&describe(failure));
         }
@@ -91,7 +91,7 @@ impl Output {
 
 /// A failure as `--json` shows it.
 #[derive(Serialize)]
-struct Report<'a> {
+struct FailureReport<'a> {
     v: u32,
     error: ReportBody<'a>,
 }
@@ -106,7 +106,7 @@ struct ReportBody<'a> {
     next: Option<String>,
 }
 
-impl<'a> Report<'a> {
+impl<'a> FailureReport<'a> {
     fn of(failure: &'a Failure) -> Self {
         let error = ReportBody {
             code: failure.code(),
@@ -135,10 +135,10 @@ fn describe(failure: &Failure) -> String {
     text
 }
 
-/// For the person, on standard error: standard output holds the result.
+/// Writes for the person on standard error: standard output holds the result.
 ///
-/// Nothing can be said where standard error is gone, or is not read for a second; the result tells.
-/// A request that waits for approval is not held up by that.
+/// If standard error is gone, or is not read for a second, the text is dropped. The result still
+/// tells, and a request that waits for approval is not held up.
 pub(crate) fn say(text: &str) {
     let second = Timespec { tv_sec: 1, tv_nsec: 0 };
     for part in text.as_bytes().chunks(AT_ONCE) {
@@ -152,12 +152,12 @@ pub(crate) fn say(text: &str) {
     }
 }
 
-/// How long a line of what is [`say`]d is on a terminal.
+/// Columns of the terminal that [`say`] writes to; `None` if it is no terminal.
 pub(crate) fn columns_of_stderr() -> Option<usize> {
     columns(&io::stderr())
 }
 
-/// `None` where no terminal shows it.
+/// Columns of the terminal behind `stream`; `None` if it is no terminal.
 fn columns(stream: &(impl AsFd + IsTerminal)) -> Option<usize> {
     const USUAL: usize = 80;
     let known = |size: rustix::termios::Winsize| {
@@ -167,10 +167,10 @@ fn columns(stream: &(impl AsFd + IsTerminal)) -> Option<usize> {
     stream.is_terminal().then(|| size().unwrap_or(USUAL))
 }
 
-/// What is ready to be written to takes so much without waiting.
+/// Bytes that a stream takes without waiting once it is ready to be written to.
 const AT_ONCE: usize = 512;
 
-/// [`plain`] text, where it has lines.
+/// [`plain`] text that keeps its lines.
 pub(crate) fn plain_lines(text: &str) -> String {
     text.lines().map(plain).collect::<Vec<_>>().join("\n")
 }

@@ -1,4 +1,4 @@
-//! Where the agent's sockets are.
+//! Finds the agent's sockets.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -23,8 +23,8 @@ impl Sockets {
         )
     }
 
-    /// The sockets where the agent's was named: the operator's is `admin.sock` beside it, or the
-    /// one named if there is none beside it.
+    /// The sockets, if the agent's was named. The operator's is `admin.sock` beside it. If only the
+    /// named socket exists, it is both.
     pub fn at(named: PathBuf) -> Self {
         let beside = beside(&named);
         let admin = if beside.exists() || !named.exists() { beside } else { named.clone() };
@@ -39,7 +39,7 @@ impl Sockets {
             let own = environment("XDG_RUNTIME_DIR")
                 .map(|runtime| Path::new(&runtime).join("countersign/agent.sock"));
             match own {
-                // The path of the user's agent stands in the error where there is neither.
+                // If neither socket exists, the error names the one of the user's own agent.
                 Some(own) if exists(&own) || !exists(Path::new(SYSTEM_SOCKET)) => own,
                 _ => PathBuf::from(SYSTEM_SOCKET),
             }

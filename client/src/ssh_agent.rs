@@ -1,4 +1,4 @@
-//! An approver's own ssh-agent: which of its keys may approve, and their signatures.
+//! Asks an approver's own ssh-agent for keys that may approve, and for their signatures.
 
 use std::ffi::OsString;
 use std::os::unix::net::UnixStream;
@@ -12,7 +12,7 @@ use ssh_agent_lib::blocking::Client;
 use ssh_agent_lib::proto::SignRequest;
 use ssh_key::PublicKey;
 
-/// Why an approver's ssh-agent gave no signature.
+/// The reasons why an approver's ssh-agent gave no signature.
 #[derive(Debug, thiserror::Error)]
 pub enum ApproverError {
     #[error("SSH_AUTH_SOCK is not set: no ssh-agent to ask for a signature")]
@@ -23,7 +23,7 @@ pub enum ApproverError {
         #[source]
         source: std::io::Error,
     },
-    #[error("the ssh-agent did not answer as one does")]
+    #[error("the answer of the ssh-agent is not understood")]
     Protocol(#[source] ssh_agent_lib::error::AgentError),
     #[error("the ssh-agent holds no approver's key; the approvers are: {}", .0.join(", "))]
     NoKey(Vec<String>),
@@ -36,7 +36,7 @@ pub enum ApproverError {
         #[source]
         source: ssh_agent_lib::error::AgentError,
     },
-    #[error("the signature cannot be written down")]
+    #[error("the signature cannot be encoded")]
     Form(#[source] ssh_key::Error),
 }
 
@@ -68,7 +68,8 @@ pub struct SshAgent {
     client: Client<UnixStream>,
 }
 
-/// Asks for SHA-512 where an ssh-agent would take SHA-1 (draft-ietf-sshm-ssh-agent, 3.6.1).
+/// Asks for SHA-512. Without this flag an RSA key signs with SHA-1 (draft-ietf-sshm-ssh-agent,
+/// 3.6.1).
 const RSA_SHA2_512: u32 = 4;
 /// Longer than any token waits for a touch.
 const TOUCH: Duration = Duration::from_secs(180);
@@ -90,7 +91,7 @@ impl SshAgent {
         Ok(Self { client: Client::new(stream) })
     }
 
-    /// The first of `approvers` whose key is here.
+    /// The first of `approvers` whose key this ssh-agent holds.
     pub fn candidate(&mut self, approvers: &[ApproverEntry]) -> Result<Candidate, ApproverError> {
         let held = self.client.request_identities().map_err(ApproverError::Protocol)?;
         let held: Vec<_> =
@@ -108,7 +109,8 @@ impl SshAgent {
         known.into_iter().next().ok_or_else(|| ApproverError::NoKey(names()))
     }
 
-    /// Has the statement signed: the bytes are rebuilt from its fields. Waits for the touch.
+    /// Has the statement signed, and waits for the touch. The signed bytes are rebuilt from the
+    /// statement's fields.
     pub fn approve(
         &mut self,
         candidate: &Candidate,

@@ -1,14 +1,14 @@
-//! Tables: aligned on a terminal, tab-separated where they are piped.
+//! Writes tables: aligned on a terminal, tab-separated in a pipe.
 
 use crate::output::plain;
 
 /// Rows of text under one header.
 #[derive(Debug)]
-pub(crate) struct Table {
+pub(crate) struct TextTable {
     rows: Vec<Vec<String>>,
 }
 
-impl Table {
+impl TextTable {
     pub(crate) fn new<const COLUMNS: usize>(header: [&str; COLUMNS]) -> Self {
         Self { rows: vec![header.iter().map(|text| (*text).to_owned()).collect()] }
     }
@@ -48,8 +48,9 @@ pub(crate) fn facts(facts: &[(&str, String)]) -> String {
     facts_within(None, facts)
 }
 
-/// The same for lines of so many columns. A longer value goes on below, further in than any value
-/// begins, so that no part of it can be taken for a fact or a value of its own.
+/// The same in lines of at most `columns` columns. A longer value goes on in the next line,
+/// indented further than any value begins. So no part of it can be taken for a fact or a value of
+/// its own.
 pub(crate) fn facts_within(columns: Option<usize>, facts: &[(&str, String)]) -> String {
     let width = facts.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     let value = |value: &str| match columns {
@@ -61,8 +62,8 @@ pub(crate) fn facts_within(columns: Option<usize>, facts: &[(&str, String)]) -> 
 
 const GAP: usize = 2;
 
-/// Cut into lines of at most `columns`, the first of which begins at `indent`: after a blank where
-/// one is near, since people compare words and groups.
+/// Cuts `text` into lines of at most `columns`; the first line begins at `indent`. Cuts after a
+/// blank if one is near, because people compare words and groups.
 fn hung(text: &str, columns: usize, indent: usize) -> String {
     // A terminal may put the last column on a line of its own.
     let end = columns.saturating_sub(1).max(indent + NARROWEST);
@@ -81,13 +82,13 @@ fn hung(text: &str, columns: usize, indent: usize) -> String {
     lines + &line
 }
 
-/// How many columns it takes at most.
+/// Largest number of columns that the text can take.
 fn wide(text: &str) -> usize {
     text.chars().map(|letter| if letter.is_ascii() { 1 } else { 2 }).sum()
 }
 
 const FURTHER: usize = 4;
-/// On a narrower terminal the lines are this long all the same.
+/// Shortest line: a narrower terminal gets lines of this length all the same.
 const NARROWEST: usize = 20;
 
 #[cfg(test)]
@@ -96,7 +97,7 @@ mod tests {
 
     #[test]
     fn columns_are_aligned_for_people_and_plain_for_programs() {
-        let mut table = Table::new(["NAME", "SCOPES"]);
+        let mut table = TextTable::new(["NAME", "SCOPES"]);
         table.row(["a".to_owned(), "read, trade".to_owned()]);
         table.row(["binance\n".to_owned(), String::new()]);
         assert_eq!(table.write(true), "NAME       SCOPES\na          read, trade\nbinance\\n\n");

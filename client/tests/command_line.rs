@@ -155,19 +155,23 @@ fn arguments_become_the_documented_payload() {
             ],
             ""
         ),
-        r#"{"v":1,"key":"mm","method":"POST","path":"/o","params":{"b":"1.0","a":1.10},
-            "params_in":"form","host":"h","reason":"r 1"}"#
+        concat!(
+            r#"{"v":1,"key":"mm","method":"POST","path":"/o","params":{"b":"1.0","a":1.10},"#,
+            r#""params_in":"form","host":"h","reason":"r 1"}"#,
+        )
     );
     assert_eq!(
         sent(&["POST", "/o", "--params", "-", "-p", "c="], r#"{"z":1e-7,"a":[{"y":null}]}"#),
-        r#"{"v":1,"key":"mm","method":"POST","path":"/o","params":{"z":1e-7,"a":[{"y":null}],
-            "c":""}}"#
+        concat!(
+            r#"{"v":1,"key":"mm","method":"POST","path":"/o","params":{"z":1e-7,"a":[{"y":null}],"#,
+            r#""c":""}}"#,
+        )
     );
     assert_eq!(
         sent(&["POST", "/o", "--params", "-"], r#"[{"b":1},{"b":2}]"#),
         r#"{"v":1,"key":"mm","method":"POST","path":"/o","params":[{"b":1},{"b":2}]}"#
     );
-    // The agent judges and records what is asked for; the command line does not get in before it.
+    // The command line passes everything on: the agent judges and records it.
     assert_eq!(sent(&["get", "/../x"], ""), r#"{"v":1,"key":"mm","method":"get","path":"/../x"}"#);
 }
 
@@ -343,6 +347,20 @@ fn what_does_not_speak_the_protocol_is_not_the_agent() {
 }
 
 #[test]
+fn an_answer_of_another_protocol_has_a_code_of_its_own() {
+    for act in [
+        Act::Failure,
+        Act::Bytes(vec![0xff; 8]),
+        Act::Bytes(b"HTTP/1.1 400 Bad Request\r\n".to_vec()),
+        Act::Json(r#"{"v":2}"#.to_owned()),
+    ] {
+        let (_fake, program) = agent_answering(act.clone());
+        let ran = program.run(&["sign", "--key", "mm", "GET", "/x", "--json"]);
+        assert_eq!((ran.exit, ran.error_code().as_str()), (6, "agent.protocol"), "{act:?}");
+    }
+}
+
+#[test]
 fn keys_are_listed_by_the_agent_socket_where_the_admin_socket_is_closed_to_the_user() {
     let (fake, program) = good_agent();
     fs::remove_file(fake.socket().with_file_name("admin.sock")).expect("removes");
@@ -449,7 +467,7 @@ fn a_change_is_shown_whole_and_what_it_loosens_last() {
     let reply = format!(r#"{{"v":1,"pending":[],"changes":[{change}],"approvers":[]}}"#);
     let (_fake, program) = agent_answering(Act::Json(reply));
     let pending = program.run(&["pending"]).out;
-    // Nobody is named who could approve, so that it is shown, and not signed.
+    // The list has no approver, so the change is shown and not signed.
     let approve = program.run(&["approve", "0193", "--agent", "a"]);
     assert_ne!(approve.exit, 0, "{approve:?}");
     for shown in [pending, approve.err] {
@@ -468,7 +486,8 @@ fn a_change_is_shown_whole_and_what_it_loosens_last() {
     }
 }
 
-/// A terminal would go on at the beginning of a line, where a fact has its name.
+/// A terminal would continue a long line at the beginning of the next, where facts have their
+/// names.
 #[test]
 fn a_long_value_on_a_terminal_begins_no_line() {
     let imitation = format!("{}loosens  0 sentences in all, each shown above", "x".repeat(43));
@@ -520,11 +539,16 @@ fn unlocking_waits_for_its_approver() {
         let asked = AtomicUsize::new(0);
         let fake = FakeAgent::start(move |extension, _| {
             Act::Json(match extension {
-                "unlock@countersign" => r#"{"v":1,"done":"an approver has to agree: countersign approve 0193","pending":{"id":"0193","expires_ms":1,"approvals_needed":1,"approvals":0}}"#.to_owned(),
+                "unlock@countersign" => r#"{"v":1,
+                    "done":"an approver has to agree: countersign approve 0193",
+                    "pending":{"id":"0193","expires_ms":1,"approvals_needed":1,"approvals":0}}"#
+                    .to_owned(),
                 "pending@countersign" if asked.fetch_add(1, Ordering::Relaxed) == 0 => {
                     format!(r#"{{"v":1,"pending":[],"changes":[{CHANGE}],"approvers":[]}}"#)
                 }
-                "status@countersign" => good(extension).replace("\"locked\":false", &format!("\"locked\":{locked}")),
+                "status@countersign" => {
+                    good(extension).replace("\"locked\":false", &format!("\"locked\":{locked}"))
+                }
                 _ => good(extension),
             })
         });
@@ -556,7 +580,7 @@ fn what_does_not_wait_is_neither_approved_nor_denied() {
     }
 }
 
-/// Whoever speaks at the socket shows a withdrawal as what it is not: under another id, as an
+/// The program at the socket shows a withdrawal as something else: under another id, as an
 /// unlocking, as moving less.
 #[test]
 fn what_an_agent_lies_about_is_not_approved() {
@@ -585,13 +609,7 @@ fn what_an_agent_lies_about_is_not_approved() {
         (String::new(), change(STATEMENT)),
         (String::new(), change(&unlock)),
         (entry("0194", &unlock), String::new()),
-        (
-            entry(
-                "0194",
-                &STATEMENT.replace(r#""amount":"2","network""#, r#""amount":"1","network""#),
-            ),
-            String::new(),
-        ),
+        (entry("0194", &STATEMENT.replace(r#""amount":"2""#, r#""amount":"1""#)), String::new()),
         (
             entry(
                 "0194",
@@ -626,6 +644,28 @@ fn what_an_agent_lies_about_is_not_approved() {
 }
 
 #[test]
+fn a_change_of_another_agent_than_the_known_one_is_not_approved() {
+    const OTHER: &str = r#""agent":"b""#;
+    let asked = AtomicUsize::new(0);
+    let fake = FakeAgent::start(move |_, _| {
+        let known = asked.fetch_add(1, Ordering::Relaxed) == 0;
+        let change =
+            if known { CHANGE.to_owned() } else { CHANGE.replace(r#""agent":"a""#, OTHER) };
+        Act::Json(format!(r#"{{"v":1,"pending":[],"changes":[{change}],"approvers":[]}}"#))
+    });
+    let program = Program::new(Some(fake.socket()));
+    let code = |words: &[&str]| {
+        let ran = program.run(&[&["approve", "0193", "--json"], words].concat());
+        (ran.exit, ran.error_code())
+    };
+    // The first agent at a socket becomes the known one. This user has no ssh-agent.
+    assert_eq!(code(&[]), (4, "approval.approver".to_owned()));
+    assert_eq!(code(&[]), (3, "approval.agent".to_owned()));
+    assert_eq!(code(&["--agent", "a"]), (3, "approval.agent".to_owned()));
+    assert_eq!(code(&["--agent", "b"]), (4, "approval.approver".to_owned()));
+}
+
+#[test]
 fn an_early_end_of_the_reader_is_no_error() {
     let (_fake, program) = good_agent();
     let script = "\"$0\" completions bash | head -c 1; exit ${PIPESTATUS[0]}";
@@ -656,7 +696,7 @@ fn output_that_cannot_be_written_ends_no_command_with_a_signal() {
         &["no-such-command", "--json"],
     ] {
         let whole = program.run(words).exit;
-        // A result that was lost is no success; a failure stays what it is.
+        // A lost result is not a success. A failure keeps its exit code.
         let lost = if whole == 0 { 5 } else { whole };
         for (redirection, done) in [
             (">/dev/full", lost),
@@ -676,6 +716,15 @@ fn output_that_cannot_be_written_ends_no_command_with_a_signal() {
             assert_eq!(exit, Some(done), "{words:?} {redirection}");
         }
     }
+}
+
+#[test]
+fn a_file_that_cannot_be_written_has_a_code_of_its_own() {
+    let program = Program::new(None);
+    let file = program.home().join("no-directory");
+    fs::write(&file, "").expect("writes");
+    let ran = program.run(&["man", file.to_str().expect("UTF-8"), "--json"]);
+    assert_eq!((ran.exit, ran.error_code().as_str()), (5, "output"), "{ran:?}");
 }
 
 #[test]

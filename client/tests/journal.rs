@@ -13,7 +13,7 @@ use countersign::core::record::{Carried, Locking, Record, SegmentHeader};
 use fake::program::Program;
 use fake::{Act, FakeAgent};
 
-/// A journal of two segments with five records each; gives the state directory.
+/// Writes a journal of two segments with five records each. Returns the state directory.
 fn journal(program: &Program) -> PathBuf {
     let state = program.home().join("state");
     fs::create_dir_all(state.join("journal")).expect("makes");
@@ -152,7 +152,7 @@ fn a_record_is_shown_from_the_files() {
     }
 }
 
-/// An agent whose journal has `newest` records, of which it gives two at a time.
+/// An agent whose journal has `newest` records. It returns two at a time.
 fn agent_with_records(newest: u64) -> FakeAgent {
     FakeAgent::start(move |extension, payload| {
         if extension == "status@countersign" {

@@ -9,9 +9,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use countersign::core::scope::{Scope, Scopes};
+use countersign::core::wire::SignReply;
 use countersign::core::wire::admin::{NewKey, Register};
-use countersign::core::wire::{SignReply, VERSION};
-use countersign::{Admin, Client, Connection, Error, FrameError, MAX_FRAME, SignCall, Sockets};
+use countersign::{
+    Admin, AgentClient, AnswerFrameError, Connection, Error, MAX_FRAME, SignCall, Sockets,
+};
 use fake::{Act, FakeAgent};
 
 const SIGNED: &str = r#"{"v":1,"request_id":"0192","scope":"trade","effective_scopes":["trade"],
@@ -20,8 +22,8 @@ const SIGNED: &str = r#"{"v":1,"request_id":"0192","scope":"trade","effective_sc
     "signature":"s",
     "timestamp_ms":1700000000000,"record":{"seq":17,"hash":"ab"},"field_of_tomorrow":1}"#;
 
-fn client(fake: &FakeAgent) -> Client {
-    let mut client = Client::open(&Sockets::at(fake.socket())).expect("connects");
+fn client(fake: &FakeAgent) -> AgentClient {
+    let mut client = AgentClient::open(&Sockets::at(fake.socket())).expect("connects");
     client.connection().set_deadline(Duration::from_millis(400));
     client
 }
@@ -103,20 +105,20 @@ fn bad_answers_are_errors_of_their_own() {
     let long = (MAX_FRAME as u32 + 1).to_be_bytes().to_vec();
     assert!(matches!(
         answered(Act::Bytes(long)),
-        Error::Frame { source: FrameError::TooLong(_), .. }
+        Error::Frame { source: AnswerFrameError::TooLong(_), .. }
     ));
     let huge = (600u32 << 20).to_be_bytes().to_vec();
     assert!(matches!(
         answered(Act::Bytes(huge)),
-        Error::Frame { source: FrameError::TooLong(_), .. }
+        Error::Frame { source: AnswerFrameError::TooLong(_), .. }
     ));
     assert!(matches!(
         answered(Act::Bytes(vec![0; 4])),
-        Error::Frame { source: FrameError::Empty, .. }
+        Error::Frame { source: AnswerFrameError::Empty, .. }
     ));
     assert!(matches!(
         answered(Act::Bytes(vec![0, 0, 0, 1, 6])),
-        Error::Frame { source: FrameError::Type(6), .. }
+        Error::Frame { source: AnswerFrameError::Type(6), .. }
     ));
     assert!(matches!(
         answered(Act::Failure),
@@ -208,20 +210,7 @@ fn an_enrolment_carries_a_descriptor_and_no_secret() {
         .expect("a new file");
     file.write_all(b"what only the agent reads").expect("writes");
     file.rewind().expect("seeks");
-    let change = Register::Add(NewKey {
-        v: VERSION,
-        name: "k".to_owned(),
-        exchange: "binance".to_owned(),
-        token: "hsm".to_owned(),
-        scopes: Scopes::only(Scope::Read),
-        algorithm: None,
-        environment: Default::default(),
-        expires_ms: None,
-        nonce_unit: None,
-        rsa_bits: None,
-        slot: None,
-        overwrite: false,
-    });
+    let change = Register::Add(NewKey::plain("k", "binance", "hsm", Scopes::only(Scope::Read)));
     let mut admin = Admin::open(&Sockets::at(fake.socket())).expect("connects");
     assert_eq!(admin.add(&change, file.as_fd()).expect("added").done, "added");
     let seen = fake.seen();
@@ -243,7 +232,7 @@ fn long_polling_waits_longer_than_other_calls() {
     assert_eq!((reply.last, reply.records[0].to_json().as_str()), (4, r#"{"seq":4,"n":1.50}"#));
 }
 
-/// A request that waits until then, and answers to questions for its outcome in turn.
+/// A request that waits until `expires_ms`. Questions for its outcome get `outcomes` in turn.
 fn waiting(expires_ms: i64, outcomes: &'static [&'static str]) -> FakeAgent {
     let asked = AtomicUsize::new(0);
     FakeAgent::start(move |extension, _| {

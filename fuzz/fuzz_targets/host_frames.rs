@@ -1,3 +1,3 @@
-//! What a token host answers.
+//! Answers of a token host.
 #![no_main]
 countersign_fuzz::fuzz!(host_frames);

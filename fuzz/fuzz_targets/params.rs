@@ -1,3 +1,3 @@
-//! Parameters, from their text to what every exchange would be sent.
+//! Parameters, from their text to the request that each exchange would get.
 #![no_main]
 countersign_fuzz::fuzz!(params);

@@ -1,7 +1,7 @@
-//! Gives the functions that `cargo test` runs for seconds to cargo-fuzz, which runs them for as
-//! long as wanted.
+//! Has cargo-fuzz run the functions of `tests/hostile/fuzzed`, for as long as wanted. `cargo test`
+//! runs them for seconds.
 
-#[path = "../../tests/fuzzed/mod.rs"]
+#[path = "../../tests/hostile/fuzzed/mod.rs"]
 pub mod fuzzed;
 
 pub use libfuzzer_sys::fuzz_target;
@@ -10,13 +10,16 @@ pub use libfuzzer_sys::fuzz_target;
 #[macro_export]
 macro_rules! fuzz {
     ($name:ident) => {
-        $crate::fuzz_target!(init: $crate::plant(stringify!($name), $crate::fuzzed::$name::seeds()), |bytes: &[u8]| {
-            $crate::fuzzed::$name::check(bytes);
-        });
+        $crate::fuzz_target!(
+            init: $crate::plant(stringify!($name), $crate::fuzzed::$name::seeds()),
+            |bytes: &[u8]| {
+                $crate::fuzzed::$name::check(bytes);
+            }
+        );
     };
 }
 
-/// Writes seeds where cargo-fuzz looks for inputs, before it looks.
+/// Writes seeds into the folder in which cargo-fuzz then looks for inputs.
 pub fn plant(name: &str, seeds: Vec<Vec<u8>>) {
     let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name);
     std::fs::create_dir_all(&directory).expect("the corpus can be written");

@@ -1,5 +1,5 @@
-//! What each PKCS#11 module needs and can do, as data: one TOML file per token type, embedded and
-//! parsed strictly.
+//! Profiles of PKCS#11 modules: the needs and the abilities of each, as data. There is one TOML
+//! file per token type, embedded and parsed strictly.
 #![forbid(unsafe_code)]
 
 mod profile;
@@ -7,15 +7,15 @@ mod profile;
 use std::sync::LazyLock;
 
 pub use profile::{
-    Algorithm, Evidence, Import, Padding, PinForm, PinRotation, Profile, ProfileError, Reach,
-    SecretKeyType, Sessions, Tier,
+    Import, ModuleAlgorithm, ModuleTier, Padding, PinForm, PinRotation, Profile, ProfileError,
+    ProfileEvidence, Reach, SecretKeyType, Sessions,
 };
 
-/// The profile of YubiKeys, which are asked by PC/SC and have no PKCS#11 module.
+/// The name of the profile for YubiKeys, which the agent asks by PC/SC, without a PKCS#11 module.
 pub const YUBIKEY: &str = "yubikey-piv";
 
-/// Names of adapters of their own: they are tokens, but not PKCS#11 modules, so no file of an
-/// operator's takes them.
+/// Names of tokens that are not PKCS#11 modules and have their own adapter in the agent. A profile
+/// that an operator wrote may not take such a name.
 pub const RESERVED: &[&str] = &[YUBIKEY];
 
 const EMBEDDED: &[&str] = &[
@@ -34,7 +34,7 @@ const EMBEDDED: &[&str] = &[
 ];
 
 static PROFILES: LazyLock<Vec<Profile>> = LazyLock::new(|| {
-    // A test parses every embedded file, so none that does not parse is ever shipped.
+    // A test parses every embedded file, so every shipped file parses.
     EMBEDDED.iter().filter_map(|text| Profile::embedded(text).ok()).collect()
 });
 
@@ -88,7 +88,7 @@ mod tests {
     fn software_tokens_are_exactly_these() {
         let software: Vec<_> = Profile::all()
             .iter()
-            .filter(|profile| profile.tier == Tier::Software)
+            .filter(|profile| profile.tier == ModuleTier::Software)
             .map(|p| p.name.as_str())
             .collect();
         assert_eq!(software, ["kryoptic", "opencryptoki", "softhsm"]);

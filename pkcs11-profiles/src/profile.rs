@@ -1,58 +1,60 @@
-//! The fields of a profile; unknown ones are refused, and none has a default.
+//! The fields of a profile. A field that is not known is refused.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// What one PKCS#11 module needs and can do.
+/// The needs and the abilities of one PKCS#11 module.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Profile {
     /// The name used in configuration, such as `softhsm`.
     pub name: String,
-    /// What a person knows it as.
+    /// The name that a person knows.
     pub title: String,
-    /// Where the module lies, by system, tried in order.
+    /// Paths of the module by system, tried in order.
     pub libraries: BTreeMap<System, Vec<PathBuf>>,
-    pub tier: Tier,
-    pub algorithms: Vec<Algorithm>,
-    /// How a secret that was outside gets in.
+    pub tier: ModuleTier,
+    pub algorithms: Vec<ModuleAlgorithm>,
+    /// The way to import a secret that was outside the token.
     pub import: Import,
-    /// The key type an imported HMAC secret is given.
+    /// The key type of an imported HMAC secret.
     pub secret_key_type: SecretKeyType,
-    /// What an HMAC secret is made into before it is imported.
+    /// The form of an HMAC secret at its import.
     pub padding: Padding,
     pub pin: PinForm,
     pub pin_rotation: PinRotation,
     pub sessions: Sessions,
-    /// Sessions the token has in all; absent where no limit is known.
+    /// Sessions the token has in all; absent if no limit is known.
     pub max_sessions: Option<u32>,
-    /// Longest message one signature may cover, in bytes; absent where no limit is known.
+    /// Longest message one signature may cover, in bytes; absent if no limit is known.
     pub max_message: Option<usize>,
-    /// Seconds after which the token drops an unused session; absent where it does not.
+    /// Seconds after which the token drops an unused session; absent if it does not.
     pub idle_timeout_s: Option<u64>,
-    /// Sign with a session copy of the key, which is faster where it works.
+    /// True to sign with a session copy of the key, which is faster if the token can do it.
     pub working_copy: bool,
     /// Threads that sign at the same time; 1 unless the token is on a network.
     pub workers: u32,
-    /// Names of environment variables the module may be given.
+    /// Names of environment variables that the module may get.
     pub environment: Vec<String>,
     pub reach: Reach,
-    /// Files that say where the token's own files are: once logged in the module reads them, and
-    /// writes to the directories they name. `$NAME` stands for a variable.
+    /// Files that name the directories of the token's own files. After the login the module reads
+    /// these files, and writes to those directories. `$NAME` stands for a variable.
     #[serde(default)]
     pub configuration: Vec<String>,
-    /// What it writes beside those once logged in, likewise.
+    /// Other paths that the module writes to after the login. `$NAME` stands for a variable here
+    /// too.
     #[serde(default)]
     pub writes: Vec<String>,
-    pub evidence: Evidence,
-    /// What was tried or read, with versions, and what a person must know.
+    pub evidence: ProfileEvidence,
+    /// The versions that were tried, or the texts that were read, and everything else that a person
+    /// must know.
     pub note: String,
 }
 
 impl Profile {
-    /// Parses one profile of an operator's; anything unknown or missing is refused.
+    /// Parses one profile that an operator wrote; anything unknown or missing is refused.
     pub fn from_toml(text: &str) -> Result<Self, ProfileError> {
         let profile = Self::embedded(text)?;
         if super::RESERVED.contains(&profile.name.as_str()) {
@@ -61,7 +63,7 @@ impl Profile {
         Ok(profile)
     }
 
-    /// Parses one of those that are shipped.
+    /// Parses one profile that is shipped with the agent.
     pub(super) fn embedded(text: &str) -> Result<Self, ProfileError> {
         let profile: Self = toml::from_str(text)?;
         if profile.workers == 0 {
@@ -75,12 +77,12 @@ impl Profile {
         Ok(profile)
     }
 
-    /// Where the module may lie on the system this was built for, in the order to try.
+    /// Paths of the module on the system this was built for, in the order to try.
     pub fn library_paths(&self) -> &[PathBuf] {
         System::current().and_then(|system| self.libraries.get(&system)).map_or(&[], Vec::as_slice)
     }
 
-    /// True for the one profile that is no PKCS#11 module.
+    /// True for the one profile that is not of a PKCS#11 module.
     pub fn is_yubikey(&self) -> bool {
         self.name == super::YUBIKEY
     }
@@ -124,10 +126,10 @@ impl System {
     }
 }
 
-/// Where the token computes: `software` is for tests and trials.
+/// The place in which the token computes: hardware, or software for tests and trials.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Tier {
+pub enum ModuleTier {
     Hardware,
     Software,
 }
@@ -135,7 +137,7 @@ pub enum Tier {
 /// A signature algorithm, by its name in configuration and protocol.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Algorithm {
+pub enum ModuleAlgorithm {
     EcdsaP256Sha256,
     Ed25519,
     HmacSha256,
@@ -144,7 +146,7 @@ pub enum Algorithm {
     RsaPkcs1v15Sha256,
 }
 
-impl Algorithm {
+impl ModuleAlgorithm {
     pub const fn name(self) -> &'static str {
         match self {
             Self::EcdsaP256Sha256 => "ecdsa-p256-sha256",
@@ -157,7 +159,7 @@ impl Algorithm {
     }
 }
 
-/// How a secret gets in.
+/// The way to import a secret.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Import {
@@ -175,23 +177,25 @@ pub enum Import {
 pub enum SecretKeyType {
     /// CKK_GENERIC_SECRET.
     Generic,
-    /// CKK_SHA256_HMAC and its brothers.
+    /// CKK_SHA256_HMAC, or the key type of another hash.
     Hmac,
     /// The token holds no HMAC secrets.
     None,
 }
 
-/// What an HMAC secret is made into; by HMAC's definition the result signs the same.
+/// The form of an HMAC secret at its import. By HMAC's definition the padded secret makes the same
+/// signatures.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Padding {
-    /// Hashed first where longer than the hash's block, then filled with zeros up to the block.
+    /// A secret that is longer than the hash's block is hashed first. It is then filled with zeros
+    /// up to the block.
     Block,
     /// The token holds no HMAC secrets.
     None,
 }
 
-/// What the PIN looks like.
+/// The form and the length of the PIN.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct PinForm {
@@ -203,7 +207,7 @@ pub struct PinForm {
     pub max_length: usize,
 }
 
-/// How the user PIN is changed.
+/// The way to change the user PIN.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PinRotation {
@@ -224,7 +228,7 @@ pub enum Sessions {
     ReadWrite,
 }
 
-/// What the module needs once it is logged in; the rest is taken from its process.
+/// The access that the module needs after the login. Its process gives up all other access.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reach {
@@ -236,10 +240,10 @@ pub enum Reach {
     Services,
 }
 
-/// Whether the module was run, or its documentation and source were read.
+/// The evidence for a profile: the module was run, or its documentation and source were read.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Evidence {
+pub enum ProfileEvidence {
     Read,
     Tried,
 }
@@ -275,11 +279,9 @@ mod tests {
             "evidence",
             "note",
         ] {
-            let without: String = SOFTHSM
-                .lines()
-                .filter(|line| !line.starts_with(&format!("{field} =")))
-                .fold(String::new(), |all, line| all + line + "\n");
-            assert_ne!(without.trim(), SOFTHSM.trim(), "{field} stands on a line of its own");
+            let mut fields: toml::Table = SOFTHSM.parse().expect("a profile is TOML");
+            assert!(fields.remove(field).is_some(), "{field} is a field of the profile");
+            let without = fields.to_string();
             assert!(Profile::from_toml(&without).is_err(), "{field} must not be optional");
         }
     }

@@ -19,7 +19,9 @@ class Case(NamedTuple):
 
     def line(self):
         request = {"method": self.method, "host": self.host, "path": self.path}
-        case = json.dumps({"id": "", "exchange": self.exchange, "auth": self.auth, "request": request})
+        case = json.dumps(
+            {"id": "", "exchange": self.exchange, "auth": self.auth, "request": request}
+        )
         return f'{case[:-2]},"params":{self.params_text}}}}}\n'
 
 
@@ -36,7 +38,9 @@ def answers(recipe, cases):
 
 
 def differences(built, answer, cosmetic):
-    """What of a signed request is not ccxt's: pairs by the name of the part; `cosmetic` headers are no part of the API."""
+    """The parts of a signed request that are not ccxt's, as pairs by the name of the part.
+    `cosmetic` headers are no part of the API.
+    """
     (message,) = [message for message in answer["messages"] if message["purpose"] == "request"]
     message = bytes.fromhex(message["message_hex"])
     parts = {
@@ -54,4 +58,6 @@ def differences(built, answer, cosmetic):
 
 def _headers(pairs, cosmetic, ignored):
     lower = ((name.lower(), value) for name, value in pairs)
-    return sorted((name, str(value)) for name, value in lower if name not in cosmetic and name not in ignored)
+    return sorted(
+        (name, str(value)) for name, value in lower if name not in cosmetic and name not in ignored
+    )

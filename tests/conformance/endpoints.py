@@ -1,4 +1,5 @@
-"""Says which endpoints of the installed ccxt the agent's tables do not have, so that somebody decides them.
+"""Says which endpoints of the installed ccxt the agent's tables do not have, so that somebody
+decides them.
 
     python -m conformance.endpoints
 """
@@ -14,15 +15,23 @@ from .subject import TABLES, subjects
 
 
 def rows(text):
-    """The (method, path) of a `.scopes` file, those that nobody may ask for or could decide among them."""
+    """The (method, path) of a `.scopes` file, with the endpoints that nobody may ask for and those
+    that nobody could decide.
+    """
     for line in text.splitlines():
         words = line.lstrip("#! ").split()
-        if len(words) > 1 and words[0].lower() in signed_by_ccxt.METHODS and words[1].startswith("/"):
+        if (
+            len(words) > 1
+            and words[0].lower() in signed_by_ccxt.METHODS
+            and words[1].startswith("/")
+        ):
             yield words[0], tuple(words[1].split("/"))
 
 
 def signed(subject):
-    """The (method, path) of each endpoint that ccxt signs, its parameters as `{name}`; and how many it did not build."""
+    """The (method, path) of each endpoint that ccxt signs, its parameters as `{name}`, and the
+    number of endpoints that it did not build.
+    """
     made, found, failed = signed_by_ccxt.exchange(subject.class_name, subject.auth), {}, 0
     for endpoint in signed_by_ccxt.endpoints(made):
         built = signed_by_ccxt.build(made, endpoint, {})
@@ -35,14 +44,15 @@ def signed(subject):
 
 
 def fits(row, path):
-    """Whether an endpoint of ccxt is this row: a parameter of one may stand where the other has any text."""
+    """True if an endpoint of ccxt is this row. A parameter of one fits any text of the other."""
     return len(row) == len(path) and all(
-        ours == theirs or ours.startswith("{") or "{}" in theirs for ours, theirs in zip(row, path, strict=True)
+        ours == theirs or ours.startswith("{") or "{}" in theirs
+        for ours, theirs in zip(row, path, strict=True)
     )
 
 
 def main():
-    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
+    argparse.ArgumentParser(description=__doc__.split("\n\n")[0]).parse_args()
     by_table = {}
     for subject in subjects():
         by_table.setdefault(subject.table, []).append(subject)
@@ -61,7 +71,11 @@ def main():
             if not any(fits(row, path) for row in known.get((method, len(path)), ()))
         ]
         total = sum(map(len, known.values()))
-        print(f"{table}: {total} rows; ccxt {ccxt.__version__} signs {len(of_ccxt)} endpoints, {len(new)} of them new", end="")
+        print(
+            f"{table}: {total} rows; ccxt {ccxt.__version__} signs {len(of_ccxt)} endpoints, "
+            f"{len(new)} of them new",
+            end="",
+        )
         print(f", {failed} not built" if failed else "")
         for method, path in new:
             print(f"  {method} {'/'.join(path)}")

@@ -1,4 +1,6 @@
-"""A ccxt exchange object without a network: a few markets and currencies, answers that say nothing, every private request kept."""
+"""A ccxt exchange object without a network: a few markets and currencies, answers that say nothing,
+every private request kept.
+"""
 
 import json
 import sys
@@ -35,20 +37,37 @@ MARKETS = {
 CURRENCIES = ("BTC", "ETH", "EUR", "KRW", "USD", "USDC", "USDT")
 NETWORKS = ("BTC", "ERC20", "ETH", "TRC20")
 NOW_MS = 1_700_000_000_123
-# What ccxt would ask the exchange for before it builds a request, told in advance: account kinds, and no price of its own.
+# Options that spare ccxt a question to the exchange before it builds a request: the kind of
+# account, and no price of its own.
 OPTIONS = (
-    {"createMarketBuyOrderRequiresPrice": False, "enableUnifiedMargin": False, "enableUnifiedAccount": True, "unifiedMarginStatus": 6},
-    {"createMarketBuyOrderRequiresPrice": False, "enableUnifiedMargin": False, "enableUnifiedAccount": False, "unifiedMarginStatus": 1},
+    {"createMarketBuyOrderRequiresPrice": False, "enableUnifiedMargin": False,
+     "enableUnifiedAccount": True, "unifiedMarginStatus": 6},
+    {"createMarketBuyOrderRequiresPrice": False, "enableUnifiedMargin": False,
+     "enableUnifiedAccount": False, "unifiedMarginStatus": 1},
 )  # fmt: skip
-# Of lists and of objects: a method that asks twice goes on with one of them.
+# An answer that is a list and one that is an object: each method can go on with one of them.
 ANSWERS = (
-    {"retCode": 0, "code": "0", "success": True, "error": [], "result": {"list": [], "success": True}, "data": {}},
-    {"retCode": 0, "code": "0", "success": True, "error": [], "result": {"list": [], "success": True}, "data": []},
+    {
+        "retCode": 0,
+        "code": "0",
+        "success": True,
+        "error": [],
+        "result": {"list": [], "success": True},
+        "data": {},
+    },
+    {
+        "retCode": 0,
+        "code": "0",
+        "success": True,
+        "error": [],
+        "result": {"list": [], "success": True},
+        "data": [],
+    },
 )
 
 
 class Requests:
-    """Stands in an agent's place, and keeps what it is asked to sign."""
+    """Takes an agent's place, and keeps the requests that it is asked to sign."""
 
     def __init__(self):
         self.asked = {}
@@ -63,9 +82,14 @@ class Requests:
 
 
 def exchange(name, requests):
-    """The exchange object, and what sets its options and its answers."""
-    made = getattr(ccxt, name)({"apiKey": "k", "secret": "c2VjcmV0", "password": "p", "enableRateLimit": False})
-    made.set_markets([_market(*pair) for pair in MARKETS[name].items()], {code: _currency(code) for code in CURRENCIES})
+    """The exchange object, and a function that sets its options and its answers."""
+    made = getattr(ccxt, name)(
+        {"apiKey": "k", "secret": "c2VjcmV0", "password": "p", "enableRateLimit": False}
+    )
+    made.set_markets(
+        [_market(*pair) for pair in MARKETS[name].items()],
+        {code: _currency(code) for code in CURRENCIES},
+    )
     made.milliseconds = lambda: NOW_MS
     answer = {}
     made.fetch = lambda url, method="GET", headers=None, body=None: answer
@@ -87,11 +111,14 @@ def _market(symbol, native):
     kind = "option" if option else "swap" if settle else "spot"
     return {
         "id": native, "lowercaseId": native.lower(), "symbol": symbol, "type": kind, "active": True,
-        "base": base, "quote": quote, "settle": settle or None, "baseId": base, "quoteId": quote, "settleId": settle or None,
-        "spot": kind == "spot", "margin": kind == "spot", "swap": kind == "swap", "future": False, "option": kind == "option",
+        "base": base, "quote": quote, "settle": settle or None,
+        "baseId": base, "quoteId": quote, "settleId": settle or None,
+        "spot": kind == "spot", "margin": kind == "spot", "swap": kind == "swap",
+        "future": False, "option": kind == "option",
         "contract": bool(settle), "contractSize": 1.0 if settle else None,
         "linear": settle != base if settle else None, "inverse": settle == base if settle else None,
-        "precision": {"amount": 0.00001, "price": 0.01, "cost": 0.01}, "taker": 0.001, "maker": 0.001,
+        "precision": {"amount": 0.00001, "price": 0.01, "cost": 0.01},
+        "taker": 0.001, "maker": 0.001,
         "limits": {"amount": {}, "price": {}, "cost": {}, "leverage": {}},
         "priceScale": 4, "ratioScale": 8, "valueScale": 8,
         "info": {"orderTypes": ["LIMIT", "MARKET"], "priceScale": "4", "baseAssetPrecision": "4"},
@@ -99,6 +126,21 @@ def _market(symbol, native):
 
 
 def _currency(code):
-    network = {"active": True, "deposit": True, "withdraw": True, "fee": 0.1, "precision": 1e-8, "limits": {}, "info": {}}
+    network = {
+        "active": True,
+        "deposit": True,
+        "withdraw": True,
+        "fee": 0.1,
+        "precision": 1e-8,
+        "limits": {},
+        "info": {},
+    }
     networks = {name: {"id": name, "network": name, **network} for name in NETWORKS}
-    return {"id": code, "code": code, "name": code, "valueScale": 8, "networks": networks, **network}
+    return {
+        "id": code,
+        "code": code,
+        "name": code,
+        "valueScale": 8,
+        "networks": networks,
+        **network,
+    }

@@ -1,4 +1,5 @@
-"""Writes what ccxt sends for orders of every type, with the options that it documents: tests/orders/ccxt.jsonl, one request a line.
+"""Writes what ccxt sends for orders of every type, with the options that it documents:
+tests/orders/ccxt.jsonl, one request a line.
 
     python -m conformance.orders           # compares the file with what the installed ccxt sends
     python -m conformance.orders --write
@@ -16,29 +17,48 @@ from .subject import ROOT
 
 FILE = ROOT / "tests" / "orders" / "ccxt.jsonl"
 
-SPOT = {"type": "spot", "spot": True, "swap": False, "future": False, "option": False, "contract": False, "margin": True}
+SPOT = {
+    "type": "spot",
+    "spot": True,
+    "swap": False,
+    "future": False,
+    "option": False,
+    "contract": False,
+    "margin": True,
+}
 SWAP = {
-    "type": "swap", "spot": False, "swap": True, "future": False, "option": False, "contract": True, "margin": False,
-    "linear": True, "inverse": False, "contractSize": 1,
+    "type": "swap", "spot": False, "swap": True, "future": False, "option": False, "contract": True,
+    "margin": False, "linear": True, "inverse": False, "contractSize": 1,
 }  # fmt: skip
 
 
 def spot(name, quote="USDT", **more):
-    return {**SPOT, "id": name, "symbol": f"BTC/{quote}", "base": "BTC", "quote": quote, "baseId": "BTC", "quoteId": quote, **more}
+    return {
+        **SPOT,
+        "id": name,
+        "symbol": f"BTC/{quote}",
+        "base": "BTC",
+        "quote": quote,
+        "baseId": "BTC",
+        "quoteId": quote,
+        **more,
+    }
 
 
 def swap(name, quote="USDT", settle=None, settle_id=None):
     settle = settle or quote
     inverse = settle == "BTC"
     return {
-        **SWAP, "id": name, "symbol": f"BTC/{quote}:{settle}", "base": "BTC", "quote": quote, "settle": settle, "baseId": "BTC",
-        "quoteId": quote, "settleId": settle_id or settle, "linear": not inverse, "inverse": inverse,
+        **SWAP, "id": name, "symbol": f"BTC/{quote}:{settle}", "base": "BTC", "quote": quote,
+        "settle": settle, "baseId": "BTC", "quoteId": quote, "settleId": settle_id or settle,
+        "linear": not inverse, "inverse": inverse,
     }  # fmt: skip
 
 
-# Numbers of digits, where others have steps.
+# Exchanges with numbers of digits; the others have steps.
 DIGITS = {"amount": 8, "price": 5}
-# ccxt's class, and markets as its `load_markets` would bring them. BitMEX and CoinEx are not in this ccxt.
+# ccxt's class, and markets as its `load_markets` would bring them. BitMEX and CoinEx are not in
+# this ccxt.
 MARKETS = {
     "backpack": [spot("BTC_USDC", "USDC"), swap("BTC_USDC_PERP", "USDC")],
     "binance": [spot("BTCUSDT"), swap("BTCUSDT"), swap("BTCUSD_PERP", "USD", "BTC")],
@@ -67,33 +87,39 @@ MARKETS = {
     "woo": [spot("SPOT_BTC_USDT"), swap("PERP_BTC_USDT")],
 }
 OPTIONS = [
-    {}, {"postOnly": True}, {"timeInForce": "IOC"}, {"timeInForce": "FOK"}, {"timeInForce": "PO"}, {"clientOrderId": "abc123"},
-    {"reduceOnly": True}, {"triggerPrice": 90}, {"triggerPrice": 90, "triggerDirection": "ascending"}, {"stopLossPrice": 90},
-    {"takeProfitPrice": 110}, {"stopLoss": {"triggerPrice": 90}}, {"takeProfit": {"triggerPrice": 110}},
-    {"stopLoss": {"triggerPrice": 90, "price": 89}, "takeProfit": {"triggerPrice": 110, "price": 111}}, {"trailingAmount": 5},
-    {"trailingPercent": 5}, {"trailingPercent": 5, "trailingTriggerPrice": 90}, {"cost": 50}, {"marginMode": "cross"},
+    {}, {"postOnly": True}, {"timeInForce": "IOC"}, {"timeInForce": "FOK"}, {"timeInForce": "PO"},
+    {"clientOrderId": "abc123"}, {"reduceOnly": True}, {"triggerPrice": 90},
+    {"triggerPrice": 90, "triggerDirection": "ascending"}, {"stopLossPrice": 90},
+    {"takeProfitPrice": 110}, {"stopLoss": {"triggerPrice": 90}},
+    {"takeProfit": {"triggerPrice": 110}},
+    {"stopLoss": {"triggerPrice": 90, "price": 89},
+     "takeProfit": {"triggerPrice": 110, "price": 111}},
+    {"trailingAmount": 5}, {"trailingPercent": 5},
+    {"trailingPercent": 5, "trailingTriggerPrice": 90}, {"cost": 50}, {"marginMode": "cross"},
     {"marginMode": "isolated"}, {"hedged": True}, {"leverage": 3}, {"test": True}, {"hf": True},
     {"selfTradePrevention": "cancel_newest"}, {"timeInForce": "GTD", "expiry": 1700000000},
 ]  # fmt: skip
 OF_SALES = [{}, {"triggerPrice": 90}, {"reduceOnly": True}]
 # Types that only some exchanges have, in their own words; ccxt hands them on.
 NATIVE = [
-    "stop", "stop_limit", "STOP", "STOP_LOSS_LIMIT", "TAKE_PROFIT_LIMIT", "LIMIT_MAKER", "ioc", "fok", "post_only", "trigger", "oco",
-    "trailing-stop", "stop-limit", "take-profit-limit", "stop-loss",
+    "stop", "stop_limit", "STOP", "STOP_LOSS_LIMIT", "TAKE_PROFIT_LIMIT", "LIMIT_MAKER", "ioc",
+    "fok", "post_only", "trigger", "oco", "trailing-stop", "stop-limit", "take-profit-limit",
+    "stop-loss",
 ]  # fmt: skip
 # Types that Binance says a market has.
 ORDER_TYPES = [
-    "LIMIT", "MARKET", "LIMIT_MAKER", "STOP", "STOP_MARKET", "STOP_LOSS", "STOP_LOSS_LIMIT", "TAKE_PROFIT", "TAKE_PROFIT_LIMIT",
-    "TAKE_PROFIT_MARKET", "TRAILING_STOP_MARKET",
+    "LIMIT", "MARKET", "LIMIT_MAKER", "STOP", "STOP_MARKET", "STOP_LOSS", "STOP_LOSS_LIMIT",
+    "TAKE_PROFIT", "TAKE_PROFIT_LIMIT", "TAKE_PROFIT_MARKET", "TRAILING_STOP_MARKET",
 ]  # fmt: skip
 TYPICAL = {
-    "active": True, "taker": 0.001, "maker": 0.001, "info": {"orderTypes": ORDER_TYPES}, "priceScale": 0, "valueScale": 0,
-    "precision": {"amount": 1e-8, "price": 1e-8}, "limits": {"amount": {"min": 0}, "cost": {}, "price": {}, "leverage": {}},
+    "active": True, "taker": 0.001, "maker": 0.001, "info": {"orderTypes": ORDER_TYPES},
+    "priceScale": 0, "valueScale": 0, "precision": {"amount": 1e-8, "price": 1e-8},
+    "limits": {"amount": {"min": 0}, "cost": {}, "price": {}, "leverage": {}},
 }  # fmt: skip
 
 
 class Captured(Exception):
-    """A request is ready; it goes nowhere."""
+    """Ends a call when its request is ready, so that it goes nowhere."""
 
 
 class Capture:
@@ -101,14 +127,39 @@ class Capture:
 
     def __init__(self, name, markets):
         secret = "A" * 43 + "=" if name == "backpack" else "c2VjcmV0"
-        made = getattr(ccxt, name)({"apiKey": "account-key", "secret": secret, "password": "p", "uid": "u", "enableRateLimit": False})
+        made = getattr(ccxt, name)(
+            {
+                "apiKey": "account-key",
+                "secret": secret,
+                "password": "p",
+                "uid": "u",
+                "enableRateLimit": False,
+            }
+        )
         made.milliseconds, made.seconds = lambda: 1700000000123, lambda: 1700000000
         made.uuid = made.uuid16 = made.uuid22 = lambda *_: "00000000-0000-4000-8000-000000000001"
-        made.set_markets([{**made.safe_market_structure({**TYPICAL, **market}), **_scales(market)} for market in markets])
+        made.set_markets(
+            [
+                {**made.safe_market_structure({**TYPICAL, **market}), **_scales(market)}
+                for market in markets
+            ]
+        )
         made.load_markets = lambda *_, **__: made.markets
-        for code in {market[part] for market in markets for part in ("base", "quote", "settle") if part in market}:
-            made.currencies.setdefault(code, {"id": code, "code": code, "precision": 1e-8, "info": {}, "networks": {}})
-        made.options.update(operatorId=7, createMarketBuyOrderRequiresPrice=False, unifiedAccount=False, enableUnifiedAccount=False)
+        for code in {
+            market[part]
+            for market in markets
+            for part in ("base", "quote", "settle")
+            if part in market
+        }:
+            made.currencies.setdefault(
+                code, {"id": code, "code": code, "precision": 1e-8, "info": {}, "networks": {}}
+            )
+        made.options.update(
+            operatorId=7,
+            createMarketBuyOrderRequiresPrice=False,
+            unifiedAccount=False,
+            enableUnifiedAccount=False,
+        )
         made.is_unified_enabled = lambda *_, **__: [False, True]
         made.load_unified_status = made.load_account = lambda *_, **__: None
         made.fetch_ticker = lambda *_, **__: {"last": 100}
@@ -120,16 +171,22 @@ class Capture:
     def _fetch(*_, **__):
         raise Captured
 
-    def _remember(self, path, api="public", method="GET", params={}, headers=None, body=None):  # noqa: B006: as ccxt has it
+    def _remember(  # noqa: B006: as ccxt has it
+        self, path, api="public", method="GET", params={}, headers=None, body=None
+    ):
         of_path = self.made.extract_params(path)
         named = isinstance(params, dict)
-        rest = {name: value for name, value in params.items() if name not in of_path} if named else params
+        rest = (
+            {name: value for name, value in params.items() if name not in of_path}
+            if named
+            else params
+        )
         rest = json.loads(self.made.json(rest))
         self.request = (method, urlsplit(self._sign(path, api, method, params)["url"]).path, rest)
         raise Captured
 
     def of(self, call):
-        """The request of a call, or None where ccxt makes none of it."""
+        """The request of a call; None if ccxt makes none of it."""
         self.request = None
         try:
             call(self.made)
@@ -139,16 +196,24 @@ class Capture:
 
 
 def _scales(market):
-    return {name: market.get(name, 0) for name in ("priceScale", "valueScale", "ratioScale")} | {"lowercaseId": market["id"].lower()}
+    return {name: market.get(name, 0) for name in ("priceScale", "valueScale", "ratioScale")} | {
+        "lowercaseId": market["id"].lower()
+    }
 
 
 def options(capture, symbol):
-    """Orders with each option that ccxt knows: what it hands on unread is no option of this exchange."""
+    """Orders with each option that ccxt knows. A parameter that it hands on unread is no option of
+    this exchange.
+    """
     for kind, side in itertools.product(("limit", "market"), ("buy", "sell")):
         price = 100 if kind == "limit" else None
         without = None
         for option in OPTIONS if side == "buy" else OF_SALES:
-            request = capture.of(lambda made: made.create_order(symbol, kind, side, 0.5, price, dict(option)))  # noqa: B023
+            request = capture.of(
+                lambda made: made.create_order(  # noqa: B023
+                    symbol, kind, side, 0.5, price, dict(option)
+                )
+            )
             without = without or request
             if request and (not option or not _handed_on(without, request, option)):
                 yield f"{kind} {side} {json.dumps(option)}" if option else f"{kind} {side}", request
@@ -162,20 +227,33 @@ def _handed_on(without, request, option):
 
 def others(capture, symbol):
     """Every other way in which ccxt places or changes orders."""
-    order = {"symbol": symbol, "type": "limit", "side": "buy", "amount": 0.5, "price": 100, "params": {}}
+    order = {
+        "symbol": symbol,
+        "type": "limit",
+        "side": "buy",
+        "amount": 0.5,
+        "price": 100,
+        "params": {},
+    }
     calls = {
         "market buy with cost": lambda made: made.create_market_buy_order_with_cost(symbol, 50),
         "market sell with cost": lambda made: made.create_market_sell_order_with_cost(symbol, 50),
         "market buy with price": lambda made: made.create_order(symbol, "market", "buy", 0.5, 100),
         "edit": lambda made: made.edit_order("1234567", symbol, "limit", "buy", 0.5, 100, {}),
-        "many": lambda made: made.create_orders([order, {**order, "side": "sell", "amount": 0.25, "price": 200}]),
-        "many market": lambda made: made.create_orders([{**order, "type": "market", "side": "sell", "price": None}]),
+        "many": lambda made: made.create_orders(
+            [order, {**order, "side": "sell", "amount": 0.25, "price": 200}]
+        ),
+        "many market": lambda made: made.create_orders(
+            [{**order, "type": "market", "side": "sell", "price": None}]
+        ),
         "edit many": lambda made: made.edit_orders([{**order, "id": "1"}]),
         "close": lambda made: made.close_position(symbol, "buy"),
         "close all": lambda made: made.close_all_positions(),
     }
     for native in NATIVE:
-        calls[native] = lambda made, native=native: made.create_order(symbol, native, "buy", 0.5, 100)
+        calls[native] = lambda made, native=native: made.create_order(
+            symbol, native, "buy", 0.5, 100
+        )
     for label, call in calls.items():
         if request := capture.of(call):
             yield label, request
@@ -188,19 +266,23 @@ def lines():
             for market in markets:
                 capture = Capture(name, markets)
                 capture.made.options["uta"] = unified
-                both = itertools.chain(options(capture, market["symbol"]), others(capture, market["symbol"]))
+                both = itertools.chain(
+                    options(capture, market["symbol"]), others(capture, market["symbol"])
+                )
                 for label, (method, path, params) in both:
                     exchange = name.removesuffix("futures") if name == "kucoinfutures" else name
                     request = {"method": method, "path": path, "params": params}
                     text = json.dumps([exchange, request])
                     if text not in seen:
                         seen.add(text)
-                        call = f"{market['type']} {label}" + (" in a unified account" if unified else "")
+                        call = f"{market['type']} {label}" + (
+                            " in a unified account" if unified else ""
+                        )
                         yield json.dumps({"exchange": exchange, "call": call, **request}) + "\n"
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--write", action="store_true", help="write the file")
     if parser.parse_args().write:
         FILE.write_text("".join(lines()))
@@ -208,7 +290,10 @@ def main():
     found, kept = list(lines()), FILE.read_text().splitlines(keepends=True)
     for line in sorted(set(found) ^ set(kept))[:5]:
         print("-" if line in kept else "+", line, end="")
-    print(f"{len(found)} orders of ccxt {ccxt.__version__}, {len(set(found) ^ set(kept))} unlike those under tests/orders")
+    print(
+        f"{len(found)} orders of ccxt {ccxt.__version__}, "
+        f"{len(set(found) ^ set(kept))} unlike those under tests/orders"
+    )
     return int(found != kept)
 
 

@@ -15,7 +15,9 @@ NOT_REQUESTS = ("attacks", "official", "ws")
 
 
 def subjects():
-    return [Subject(path) for path in sorted(VECTORS.glob("*.jsonl")) if path.stem not in NOT_REQUESTS]
+    return [
+        Subject(path) for path in sorted(VECTORS.glob("*.jsonl")) if path.stem not in NOT_REQUESTS
+    ]
 
 
 class Subject:
@@ -25,7 +27,9 @@ class Subject:
         cases = [json.loads(line) for line in path.read_text().splitlines()]
         self.name, self.auth = path.stem, cases[0]["auth"]
         self.class_name = self.name.split("_")[0]
-        self.cosmetic = {name.lower() for case in cases for name in case["expect"].get("headers_not_signed", ())}
+        self.cosmetic = {
+            name.lower() for case in cases for name in case["expect"].get("headers_not_signed", ())
+        }
         self.table = self.name if (TABLES / f"{self.name}.params").exists() else family(self.name)
         self.rows = list(_rows((TABLES / f"{self.table}.params").read_text()))
         self.names = sorted({name for _, _, names in self.rows for name in names})
@@ -35,24 +39,32 @@ class Subject:
         return self.class_name in ccxt.exchanges
 
     def binds(self, path):
-        """Whether a signature for this path covers path and method."""
+        """True if a signature for this path covers path and method."""
         return not path.startswith(UNBOUND.get(self.table, "\n"))
 
     def given(self, built):
-        """Parameters that ccxt would otherwise choose itself, as far as a request may carry them."""
+        """Parameters that ccxt would choose itself, as far as a request may carry them."""
         path = urlsplit(built.url).path
         more = given(self.name, path, built, self.auth["random16_hex"])
         own = self.names_for(built.method, path)
         return {name: value for name, value in more.items() if self.binds(path) or name in own}
 
     def names_for(self, method, path):
-        """The names that a request may carry: those of its own row where the signature leaves method or path open."""
+        """The names that a request may carry: only those of its own row if the signature leaves
+        method or path open.
+        """
         if self.binds(path):
             return self.names
-        fitting = [(pattern, names) for row, pattern, names in self.rows if row in (method, ANY) and _fits(pattern, path)]
-        # An exact row wins over one with places, also where it lists no name.
+        fitting = [
+            (pattern, names)
+            for row, pattern, names in self.rows
+            if row in (method, ANY) and _fits(pattern, path)
+        ]
+        # An exact row wins over one with placeholders, even if it lists no name.
         if (method, path) in self.exact:
-            fitting = [(pattern, names) for pattern, names in fitting if pattern in (None, path.split("/"))]
+            fitting = [
+                (pattern, names) for pattern, names in fitting if pattern in (None, path.split("/"))
+            ]
         return sorted({name for _, names in fitting for name in names})
 
 
@@ -81,7 +93,7 @@ def _rows(table):
 
 
 def _fits(pattern, path):
-    """Whether a path is one of a row's; a `harmless` line is of every row."""
+    """True if a path is one of a row's. A `harmless` line belongs to every row."""
     parts = path.split("/")
     return pattern is None or len(pattern) == len(parts) and all(
         ours == theirs or ours.startswith("{") for ours, theirs in zip(pattern, parts, strict=True)

@@ -1,16 +1,16 @@
-//! `sd_notify`: ready, reloading, stopping, one line on how it is.
+//! The messages of `sd_notify`: ready, reloading, stopping, and one line of status.
 
 use std::time::{Duration, Instant};
 
-use countersign::{Admin, Client};
+use countersign::{Admin, AgentClient};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::ServiceManager;
-use crate::agent::{Agent, BOT, Launch};
-use crate::faults::Shim;
-use crate::softhsm::SoftHsm;
+use crate::harness::agent::{Agent, BOT, Launch};
+use crate::harness::service_manager::ServiceManager;
+use crate::harness::shim::Shim;
+use crate::harness::softhsm::SoftHsm;
 
-/// An agent whose token stands behind the shim.
+/// An agent whose token is behind the shim.
 fn agent(manager: &ServiceManager) -> (Agent, Shim) {
     let token = SoftHsm::new();
     let shim = Shim::of(token.module());
@@ -47,7 +47,7 @@ fn a_life_is_told_from_ready_to_stopping() {
 
     std::fs::write(agent.config_file(), "[agent").expect("written");
     agent.signal(Signal::HUP);
-    manager.until("READY=1"); // whatever came of it, the reload is over
+    manager.until("READY=1"); // the reload is over, refused or not
     assert_eq!(agent.stop(Signal::TERM), Some(0));
     manager.until("STOPPING=1");
 }
@@ -60,7 +60,7 @@ fn a_reload_begins_with_a_sign_of_life_and_gives_way_to_a_stop() {
         Agent::start_with(SoftHsm::new(), Launch { environment, ..Launch::default() }, BOT, "");
     manager.until("READY=1");
     let spawner = Pid::from_raw(agent.spawner().expect("there is one")).expect("a pid");
-    // so that nothing reads the configuration
+    // Nothing can read the configuration now.
     kill_process(spawner, Signal::STOP).expect("it runs");
     agent.signal(Signal::HUP);
     let begun = manager.until("RELOADING=1");
@@ -86,7 +86,7 @@ fn ready_comes_after_the_sockets_and_after_every_token_was_tried() {
         .find(|said| said.contains("READY=1"));
     assert_eq!(early, None, "the token is being tried");
     manager.until("READY=1");
-    Client::open(&agent.sockets()).expect("the agent accepts");
+    AgentClient::open(&agent.sockets()).expect("the agent accepts");
     assert!(agent.tokens_are("healthy"));
 }
 

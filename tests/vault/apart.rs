@@ -1,16 +1,22 @@
-//! A vault of a user of its own, as in the system install: started by a service manager for each
-//! connection, not by the agent.
+//! A vault of a user of its own, as in the system install. A service manager starts its process for
+//! each connection, not the agent.
 
+use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::thread;
+use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use super::*;
-use crate::agent::log_sinks::{Kind, Sink};
+use crate::harness::agent::SECRET;
+use crate::harness::log_sink::{Kind, Sink};
+use crate::harness::softhsm::AGENT;
+use crate::harness::vault_agent::{ADDRESS, Making, VaultAgent, binance, is_vault_host};
 
-/// Nobody's uid on a system that gives uids out from below.
+/// A uid that no user has on a system that gives uids out from below.
 const UID: u32 = 64_321;
 
 fn owned(path: &Path) {
@@ -23,7 +29,8 @@ fn passable(path: &Path) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("own directory");
 }
 
-/// What packaging/systemd has as `countersign-vault.socket` and `countersign-vault@.service`.
+/// Does the work of `countersign-vault.socket` and `countersign-vault@.service` in
+/// packaging/systemd.
 fn serve(this: &VaultAgent, socket: &Path, credentials: &Path) {
     let listener = rustix::net::socket_with(
         AddressFamily::UNIX,
@@ -37,7 +44,7 @@ fn serve(this: &VaultAgent, socket: &Path, credentials: &Path) {
     let (rig, config, state) =
         (this.desk.rig.pid(), this.agent.config_file(), this.agent.state_dir());
     let credentials = credentials.to_owned();
-    // It serves whatever becomes of its log.
+    // It serves even if nobody reads its log.
     let mut log = Sink::new(Kind::BlockedPipe);
     log.spoil();
     thread::spawn(move || {
@@ -57,7 +64,7 @@ fn serve(this: &VaultAgent, socket: &Path, credentials: &Path) {
     });
 }
 
-/// Sees the rig's pcscd, as the vault's user.
+/// A command of the vault's user that sees the rig's pcscd.
 fn as_user(rig: u32) -> Command {
     let mut command = Command::new("nsenter");
     command.arg(format!("--target={rig}")).args(["--mount", "--net", "--wd=.", "--", "setpriv"]);
@@ -105,9 +112,9 @@ fn a_vault_of_a_user_of_its_own_opens_where_the_agent_cannot_write() {
         socket.display()
     );
     fs::write(this.agent.config_file(), text.replacen("[agent]\n", &fields, 1)).expect("written");
-    // As if it had been so from the first start: else it is a looser configuration.
+    // As if it had been so from the first start: otherwise this is a looser configuration.
     fs::remove_file(this.agent.state_dir().join("accepted.toml")).expect("it was accepted");
-    // A module belongs to root or to whoever loads it.
+    // A module has to belong to root or to the user that loads it.
     serve(&this, &socket, &vaults);
     this.agent.restart();
     let agent_id = fs::read_to_string(this.agent.state_dir().join("agent-id")).expect("an id");

@@ -1,9 +1,12 @@
 //! A front in an attacker's hands: it speaks the protocol of vault hosts, writes every file of its
-//! uid, and starts what it likes. What it gets, and what not, stands in docs/threat-model.md, each
-//! sentence beside the name of its test: `claims.rs`.
+//! uid, and starts what it likes. docs/threat-model.md says what it gets and what not, each
+//! sentence beside the name of its test. `documents/claims.rs` checks the two against each other.
 
+use std::fs;
 use std::os::unix::net::UnixStream;
-use std::time::Instant;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use countersign_base::messages::frame::{self, Frames};
 use countersign_base::messages::vault_host::{SignedRequest, VaultReply, VaultRequest};
@@ -11,10 +14,13 @@ use countersign_core::approval::{Statement, Subject};
 use countersign_core::wire::admin::PendingEntry;
 
 use super::leaks::Leak;
-use super::*;
-use crate::agent::secrets::{holds, memory};
+use crate::harness::agent::SECRET;
+use crate::harness::person::Person;
+use crate::harness::process_memory::{holds, memory};
+use crate::harness::softhsm::AGENT;
+use crate::harness::vault_agent::{ADDRESS, SPARE, VaultAgent, binance};
 
-/// What a vault host said to the attacker.
+/// The answer of a vault host to the attacker.
 #[derive(Debug)]
 pub(super) enum Said {
     Ended,
@@ -24,7 +30,8 @@ pub(super) enum Said {
 
 pub(super) struct Attack {
     pub(super) victim: VaultAgent,
-    /// A statement that alice signed, and her signature: captured, not used by the front.
+    /// A statement that alice signed. The attacker has it and her signature, and the front has not
+    /// used them.
     pub(super) statement: Statement,
     pub(super) sshsig: String,
 }
@@ -55,7 +62,7 @@ impl Attack {
         }
     }
 
-    /// Starts a vault host as the spawner would, with this beside, and asks.
+    /// Starts a vault host as the spawner would, with this environment, and asks.
     pub(super) fn ask(&self, request: &VaultRequest, environment: &[(&str, &str)]) -> Said {
         let (mut ours, theirs) = UnixStream::pair().expect("a pair");
         let mut command = self.victim.desk.rig.command(AGENT);
@@ -85,7 +92,7 @@ impl Attack {
         said
     }
 
-    /// Refused without anybody being asked to touch, and without a login.
+    /// Checks that the request is refused without a login, and that nobody is asked to touch.
     fn refused(&self, request: &VaultRequest, why: &str) {
         let before = (self.victim.desk.card.status().blinks, self.victim.shim.calls("C_Login"));
         let Said::Refused(reason) = self.ask(request, &[]) else { panic!("{why}: not refused") };
@@ -111,7 +118,7 @@ fn params(statement: &mut Statement, from: &str, to: &str) {
 fn without_a_touch_a_front_gets_nothing() {
     let attack = Attack::new();
     let original = attack.request(&attack.statement, &[&attack.sshsig]);
-    // Other transfers: the summary does not follow, or the approval does not fit.
+    // Other transfers: the summary says something else, or the approval does not fit.
     attack.refused(
         &attack.changed(|statement| params(statement, ADDRESS, "bc1qmallory")),
         "moves something else",
@@ -139,7 +146,7 @@ fn without_a_touch_a_front_gets_nothing() {
     let mallory = Person::new("mallory", 66);
     attack.refused(
         &attack.request(&attack.statement, &[&mallory.approve(&attack.statement, 1)]),
-        "no approver's",
+        "not made with the key of an approver",
     );
     attack.refused(
         &attack.request(&attack.statement, &[&attack.victim.alice.approve(&attack.statement, 0)]),
@@ -153,7 +160,7 @@ fn without_a_touch_a_front_gets_nothing() {
     let text =
         VaultRequest { statement: "{}".to_owned(), ..attack.request(&attack.statement, &[]) };
     attack.refused(&text, "no statement");
-    // The right request, and nobody touches: no login.
+    // The right request, but nobody touches: there is no login.
     let logins = attack.victim.shim.calls("C_Login");
     assert!(matches!(
         attack.ask(&original, &[]),
@@ -174,7 +181,7 @@ fn files_that_a_front_writes_open_nothing() {
         [("per_day = \"2\"", "per_day = \"9\""), ("[approver.alice]", "[approver.mallory]")]
     {
         fs::write(&config, text.replace(from, to)).expect("written");
-        attack.refused(&original, "another one than the vault was sealed for");
+        attack.refused(&original, "not the one for which the vault was sealed");
     }
     let leak = Leak::compiled();
     let module = attack.victim.agent.state_dir().join("module.so");
@@ -183,11 +190,11 @@ fn files_that_a_front_writes_open_nothing() {
         .replace(&attack.victim.shim.module().display().to_string(), &module.display().to_string());
     assert_ne!(own, text);
     fs::write(&config, own).expect("written");
-    attack.refused(&original, "another one than the vault was sealed for");
+    attack.refused(&original, "not the one for which the vault was sealed");
     assert_eq!(leak.loads(), 0, "a module of its own is not even loaded");
     fs::write(&config, &text).expect("written");
-    // Other recipients, and terms that name the attacker's policy: with a touch even, nothing
-    // opens.
+    // Other recipients, and terms that name the attacker's policy: nothing opens, even with a
+    // touch.
     attack.victim.fingers(true);
     for (from, to) in [
         (format!("\"serial\":{SPARE}"), format!("\"serial\":{}", SPARE + 1)),
@@ -215,7 +222,7 @@ fn one_touch_is_one_signature_and_old_copies_are_worth_nothing() {
     attack.victim.fingers(true);
     let Said::Signed(signed) = attack.ask(&original, &[]) else { panic!("approved and touched") };
     assert!(signed.body.expect("a form").contains(ADDRESS));
-    // The same again, though a finger lies on the card.
+    // The same request again, while a finger lies on the card.
     attack.refused(&original, "used before");
     let renamed = {
         let mut statement = attack.statement.clone();
@@ -223,7 +230,7 @@ fn one_touch_is_one_signature_and_old_copies_are_worth_nothing() {
         attack.request(&statement, &[&attack.sshsig])
     };
     attack.refused(&renamed, "does not approve it");
-    // The record of before in its place: the vault knows better.
+    // The older record in its place: the vault notices.
     match spent {
         Ok(before) => fs::write(directory.join("spent"), before).expect("written"),
         Err(_) => fs::remove_file(directory.join("spent")).expect("removed"),
@@ -232,7 +239,7 @@ fn one_touch_is_one_signature_and_old_copies_are_worth_nothing() {
     let Said::Refused(reason) = attack.ask(&original, &[]) else { panic!("signed twice") };
     assert!(reason.contains("older than the vault"), "{reason}");
     assert_eq!(attack.victim.shim.calls("C_Login"), logins);
-    // The sealed file of before as well: its PIN is not the token's any more.
+    // The older sealed file as well: its PIN is no longer the token's.
     let signatures = attack.victim.shim.calls("C_Sign");
     fs::write(directory.join("sealed"), sealed).expect("written");
     assert!(matches!(attack.ask(&original, &[]), Said::Refused(_)));
@@ -267,8 +274,8 @@ pub(super) fn logs_in(victim: &VaultAgent, pin: &str) -> bool {
     victim.vault.pkcs11_tool_with(pin, &["--list-objects"]).status.success()
 }
 
-/// By design, as docs/threat-model.md says: one stolen touch gives the PIN, until it is another
-/// one.
+/// By design, as docs/threat-model.md says: one stolen touch gives the PIN, until the PIN is
+/// changed.
 #[test]
 fn a_stolen_touch_is_worth_the_pin_until_it_is_another_one() {
     let victim = VaultAgent::with_keys();
@@ -306,7 +313,8 @@ fn a_stolen_touch_on_a_token_that_does_not_rotate_is_worth_the_pin_for_ever() {
     assert!(logs_in(&victim, &pin));
 }
 
-/// Every process that lives on after a withdrawal: front, spawner, hosts of other tokens.
+/// The processes that live on after a withdrawal are the front, the spawner and the hosts of other
+/// tokens.
 #[test]
 fn no_process_that_stays_holds_what_was_used() {
     let victim = VaultAgent::with_keys();
@@ -336,8 +344,8 @@ fn no_process_that_stays_holds_what_was_used() {
 fn a_vault_host_cannot_be_looked_into_and_leaves_no_core() {
     let attack = Attack::new();
     let before = Instant::now();
-    // The vault host waits for a touch meanwhile: it cannot be looked into by its own uid, and
-    // leaves no core.
+    // The vault host waits for a touch meanwhile. Its own uid cannot look into it, and it leaves no
+    // core.
     attack.victim.desk.card.set_timeout(Duration::from_secs(3));
     let request = attack.request(&attack.statement, &[&attack.sshsig]);
     std::thread::scope(|scope| {
@@ -350,7 +358,7 @@ fn a_vault_host_cannot_be_looked_into_and_leaves_no_core() {
             let core =
                 limits.lines().find(|line| line.starts_with("Max core file size")).expect("there");
             assert!(core.split_whitespace().filter(|word| *word == "0").count() == 2, "{core}");
-            // Not dumpable: its memory belongs to root whatever its uid.
+            // It is not dumpable: its memory belongs to root, whatever uid it has.
             use std::os::unix::fs::MetadataExt as _;
             assert_eq!(fs::metadata(format!("/proc/{pid}/mem")).expect("there").uid(), 0);
         }

@@ -1,22 +1,25 @@
-//! What an operator does with a vault.
+//! The changes that an operator makes to a vault.
 
-use std::io::BufRead as _;
+use std::fs;
+use std::io::{BufRead as _, Write as _};
+use std::process::{Output, Stdio};
+use std::time::Duration;
 
 use countersign_core::approval::{Statement, Subject};
 use serde_json::Value;
 
-use super::*;
+use crate::harness::agent::SECRET;
+use crate::harness::person::Person;
+use crate::harness::softhsm::SoftHsm;
+use crate::harness::vault_agent::{Making, VaultAgent, binance};
 
-/// Runs a change that takes an approval by `person`; what it said at the end, or why not.
-pub(super) fn changed(
-    this: &VaultAgent,
-    person: &Person,
-    arguments: &[&str],
-) -> Result<Value, String> {
+/// Runs a change that takes an approval by `person`; returns its result, or the reason of the
+/// refusal.
+fn changed(this: &VaultAgent, person: &Person, arguments: &[&str]) -> Result<Value, String> {
     changed_and_shown(this, person, arguments).map(|(result, _)| result)
 }
 
-/// The same, and the statement that the person was shown.
+/// The same, with the statement that the person was shown.
 fn changed_and_shown(
     this: &VaultAgent,
     person: &Person,
@@ -113,7 +116,7 @@ fn a_lost_yubikey_is_removed_by_the_other_with_an_approval() {
     assert_eq!(shown["recipients"].as_array().map(Vec::len), Some(1), "{shown}");
     this.withdraw(key, path, &params).expect("signed");
     this.wait_until_closed();
-    // Who found the lost YubiKey and has an old copy of the file opens an old PIN.
+    // A finder of the lost YubiKey who has an old copy of the file can open an old PIN only.
     this.desk.card.plug();
     let drilled = this.command(&["drill", "vault", "yk"]);
     assert!(said(&drilled).contains("none of its recipients"), "{}", said(&drilled));
@@ -122,7 +125,7 @@ fn a_lost_yubikey_is_removed_by_the_other_with_an_approval() {
     let rotated = this.command(&["rotate", "vault"]);
     assert!(!rotated.status.success(), "{}", said(&rotated));
     fs::write(this.directory().join("sealed"), current).expect("written");
-    // It was found again.
+    // The YubiKey was found again.
     let shown = changed(&this, &this.alice, &["add", "vault", "yk"]).expect("added");
     assert_eq!(shown["recipients"].as_array().map(Vec::len), Some(2), "{shown}");
     let drilled = this.command(&["drill", "vault", "yk"]);
@@ -179,7 +182,8 @@ fn an_approver_is_shown_every_value_that_a_vault_would_be_sealed_for() {
     assert!(all.contains("[approver.bob]") && all.contains("SHA256:"), "{all}");
     assert!(!all.contains("counts as new") && !all.contains("alice"), "only what differs: {all}");
     assert!(diff.contains(&format!("+address = \"{address}\"")), "{diff}");
-    // Another YubiKey is named by its key too, and what has not changed is not repeated.
+    // The statement names another YubiKey by its key too, and does not repeat the values that have
+    // not changed.
     let (loosens, diff) = shown(&this, &["remove", "vault", "yk-spare"]);
     assert!(
         loosens.len() == 1 && loosens[0].contains("no longer opens the vault") && diff.is_empty(),
@@ -192,8 +196,7 @@ fn an_approver_is_shown_every_value_that_a_vault_would_be_sealed_for() {
         loosens.len() == 1 && named.iter().all(|part| loosens[0].contains(part)),
         "{loosens:?}"
     );
-    // Where nobody knows what it was sealed for, and where somebody says something else, all is
-    // new.
+    // If the configuration that it was sealed for is missing or another, all values are new.
     fs::write(&file, &text).expect("written");
     let kept = this.directory().join("agent.toml");
     for tampered in [None, Some(format!("{text}{more}# another\n"))] {
@@ -263,9 +266,9 @@ fn the_security_officers_pin_is_destroyed_with_the_first_pin() {
     let set_by_officer = |this: &VaultAgent, new: &str| {
         this.vault.officer_tool(so_pin, &["--init-pin", "--new-pin", new]).status.success()
     };
-    assert!(set_by_officer(&this, pin), "who knows it sets a PIN");
+    assert!(set_by_officer(&this, pin), "the officer's PIN sets a PIN");
     let pin_file = this.vault.pin_file().to_owned();
-    // Where it cannot be changed, nothing is made: the same is asked for again.
+    // If the officer's PIN cannot be changed, no vault is made, and the command can be run again.
     let wrong = this.vault.another_file("wrong.pin", "no-officers-pin");
     let made = ["init", "vault", "--pin-file", pin_file.to_str().expect("UTF-8"), "--so-pin-file"];
     let refused = this.command(&[&made[..], &[wrong.to_str().expect("UTF-8")]].concat());
@@ -290,8 +293,8 @@ fn the_security_officers_pin_is_destroyed_with_the_first_pin() {
     assert!(!set_by_officer(&this, "mine"), "it is another one");
     this.fingers(true);
     this.add("binance-wd", "binance", SECRET, None).expect("the vault opens");
-    // A token that `init-token` made has a PIN of the officer's that is no PIN of the user's, and
-    // stands in no file.
+    // On a token that `init-token` made, the officer's PIN differs from the user's, and is in no
+    // file.
     let trial = SoftHsm::new();
     assert!(
         !trial.officer_tool(&trial.pin(), &["--init-pin", "--new-pin", "mine"]).status.success()

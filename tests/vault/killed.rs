@@ -1,20 +1,23 @@
-//! A vault's process is killed: the next one opens the vault with a touch, every time.
+//! A vault's process is killed at many points. The next process always opens the vault with a
+//! touch.
 
-use super::*;
+use std::fs;
+use std::process::Stdio;
 
-/// Calls that change what lies on the disk: after each of them the process may be killed.
+use crate::harness::softhsm::AGENT;
+use crate::harness::timing::repetitions;
+use crate::harness::vault_agent::{VaultAgent, binance};
+
+/// Calls that change files. The process may be killed after each of them.
 const CHANGES: [&str; 6] = ["fsync", "rename", "openat", "unlink", "write", "mkdir"];
-
-fn rounds(short: u32, long: u32) -> u32 {
-    if std::env::var_os("COUNTERSIGN_SOAK").is_some() { long } else { short }
-}
 
 fn opens(this: &VaultAgent, after: &str) {
     let output = this.command(&["rotate", "vault"]);
     assert!(output.status.success(), "after {after}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Rotates the PIN under strace, which kills at the `number`th such call. False: there was none.
+/// Rotates the PIN under strace, which kills the process at the `number`th such call. Returns false
+/// if there is no such call.
 fn killed_at(this: &VaultAgent, call: &str, number: usize) -> bool {
     let mut command = this.desk.rig.command("strace");
     command.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
@@ -35,9 +38,8 @@ fn every_point_at_which_it_can_be_killed_leaves_a_vault_that_opens() {
     this.fingers(true);
     let mut points = 0;
     for call in CHANGES {
-        // Before the sealed file was read there is nothing to lose: the loader's own files, the
-        // configuration.
-        let step = if call == "openat" || call == "write" { rounds(7, 1) as usize } else { 1 };
+        // Most of these calls come before the sealed file is read, while there is nothing to lose.
+        let step = if call == "openat" || call == "write" { repetitions(7, 1) } else { 1 };
         for number in (1..).step_by(step) {
             if !killed_at(&this, call, number) {
                 break;
@@ -84,7 +86,7 @@ fn kills_at_any_moment_of_rotations_leave_a_vault_that_opens() {
     opens(&this, "nothing");
     let whole = begun.elapsed();
     let mut cut_off = 0;
-    for round in 0..rounds(50, 1_000) {
+    for round in 0..repetitions(50, 1_000) {
         let mut child = this.vault_command(&["rotate", "vault"]);
         let mut child = child
             .stdin(Stdio::null())

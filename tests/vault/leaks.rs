@@ -1,5 +1,5 @@
-//! A library of the attacker's that leaks what passes through its process: where it gets in, and
-//! what it is worth there.
+//! A library of the attacker's that leaks the data of the process that loads it. The tests show the
+//! processes that load it, and the worth of the data.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,12 +9,14 @@ use std::time::Duration;
 use countersign_token::vault::sealed::Sealed;
 
 use super::attacks::{Attack, Said, logs_in};
-use super::*;
+use crate::harness::process_memory;
+use crate::harness::vault_agent::{Making, VaultAgent, binance, is_vault_host};
+use crate::harness::yubikey_desk::{PIN, SERIAL};
 
-/// What the virtual YubiKey answers to an agreement, before the 32 bytes that were agreed on.
+/// The beginning of the virtual YubiKey's answer to an agreement, before the 32 agreed bytes.
 const AGREED: &[u8] = b"\x7c\x22\x82\x20";
 
-/// The library, and what it wrote down.
+/// The library, and the data that it wrote down.
 pub(super) struct Leak {
     directory: tempfile::TempDir,
 }
@@ -46,16 +48,16 @@ impl Leak {
     }
 
     fn holds(&self, wanted: &[u8]) -> bool {
-        crate::agent::secrets::holds(&self.leaked(), wanted)
+        process_memory::holds(&self.leaked(), wanted)
     }
 
-    /// How many processes have loaded it.
+    /// The number of processes that have loaded it.
     pub(super) fn loads(&self) -> usize {
         let leaked = self.leaked();
         memchr::memmem::find_iter(&leaked, b"\nloaded ").count()
     }
 
-    /// What was agreed on with the card the last time.
+    /// The secret of the last agreement with the card.
     fn agreed(&self) -> Option<[u8; 32]> {
         let leaked = self.leaked();
         let at = memchr::memmem::rfind(&leaked, AGREED)? + AGREED.len();
@@ -100,8 +102,7 @@ fn a_library_in_the_agents_environment_is_in_no_process_that_it_starts() {
     assert!(!leak.holds(PIN.as_bytes()) && leak.agreed().is_none(), "nothing has leaked");
 }
 
-/// What the test above would find if the library had got in; and by design, as docs/threat-model.md
-/// says.
+/// By design, as docs/threat-model.md says. It shows also that the test above would notice a leak.
 #[test]
 fn who_loads_a_library_into_a_vault_host_needs_a_touch_as_well() {
     let (attack, leak) = (Attack::new(), Leak::compiled());
@@ -112,7 +113,7 @@ fn who_loads_a_library_into_a_vault_host_needs_a_touch_as_well() {
     let sealed = Sealed::parse(&fs::read(victim.directory().join("sealed")).expect("readable"))
         .expect("whole");
     let logins = victim.shim.calls("C_Login");
-    // Untouched: the PIN of the YubiKey, which whoever has this uid can read in its file.
+    // Without a touch it leaks the PIN of the YubiKey, which this uid can read in its file anyway.
     assert!(matches!(
         attack.ask(&request, &preload),
         Said::Refused(reason) if reason.contains("nobody touched")
@@ -123,14 +124,11 @@ fn who_loads_a_library_into_a_vault_host_needs_a_touch_as_well() {
         (None, logins),
         "nothing is agreed on without a touch"
     );
-    // Touched: what opens this vault, until it is another one.
+    // With a touch it leaks the secret that opens this vault, until its PIN is changed.
     victim.fingers(true);
     assert!(matches!(attack.ask(&request, &preload), Said::Signed(_)));
     let opened = sealed.open(SERIAL, &leak.agreed().expect("it leaks")).expect("the leak opens it");
     let pin = String::from_utf8(opened.pin.as_bytes().to_vec()).expect("hex");
     assert!(!logs_in(victim, &pin), "the PIN is another one by now");
-    assert!(
-        logs_in(victim, &victim.stolen_pin("vault")),
-        "which is not because nobody could log in"
-    );
+    assert!(logs_in(victim, &victim.stolen_pin("vault")), "the login itself works");
 }

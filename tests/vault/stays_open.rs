@@ -1,11 +1,15 @@
-//! A trading token whose PIN is sealed: one touch when its host starts, then none.
+//! A trading token whose PIN is sealed takes one touch when its host starts, then none.
+
+use std::fs;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::*;
-use crate::agent::SECRET;
-use crate::agent::log_sinks::{Kind, STOP, Sink};
-use crate::agent::secrets::{holds, memory};
+use crate::harness::agent::{Agent, SECRET};
+use crate::harness::log_sink::{Kind, STOP, Sink};
+use crate::harness::process_memory::{holds, memory};
+use crate::harness::processes::is_gone;
+use crate::harness::vault_agent::{VaultAgent, binance};
 
 /// An agent whose trading token is sealed, and waits for its first touch.
 fn sealed(reopen: &str) -> VaultAgent {
@@ -26,7 +30,7 @@ fn sealed(reopen: &str) -> VaultAgent {
     )
     .expect("written");
     this.agent.stop(Signal::TERM);
-    // As if it had been so from the first start: it allows more than before.
+    // As if it had been so from the first start: otherwise this is a looser configuration.
     fs::remove_file(this.agent.state_dir().join("accepted.toml")).expect("it was accepted");
     let made = this.command(&["init", "hsm", "--pin-file", pin_file.to_str().expect("UTF-8")]);
     assert!(
@@ -44,7 +48,7 @@ fn state(agent: &Agent, token: &str) -> String {
     status.tokens.iter().find(|entry| entry.name == token).expect("configured").state.clone()
 }
 
-/// It blinks, and is not open before the touch.
+/// Checks that the YubiKey blinks and that the token is closed before the touch, then touches.
 fn touched(this: &VaultAgent) {
     assert!(this.desk.card.wait_blink(Duration::from_secs(10)), "it blinks: {}", this.agent.log());
     assert_ne!(state(&this.agent, "hsm"), "healthy");
@@ -75,7 +79,7 @@ fn holds_module(pid: i32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/maps")).is_ok_and(|maps| maps.contains("softhsm"))
 }
 
-/// Kills it, as a crash would, and waits until it is gone.
+/// Kills the process, as a crash would, and waits until it is gone.
 fn killed(this: &VaultAgent, word: &str) {
     let pid = process(this, word).unwrap_or_else(|| panic!("no process {word}"));
     kill_process(Pid::from_raw(pid).expect("a pid"), Signal::KILL).expect("killed");
@@ -102,7 +106,7 @@ fn a_sealed_trading_token_takes_one_touch_a_start_and_a_stolen_disk_opens_nothin
     assert_eq!(this.agreements() - before, 1);
     assert_eq!(process(&this, "keeper"), None, "nobody keeps its PIN");
 
-    // Its host dies at night: nothing opens until somebody touches.
+    // If its host dies at night, nothing opens until somebody touches.
     killed(&this, "host");
     assert!(this.desk.card.wait_blink(Duration::from_secs(10)), "it asks again");
     assert!(this.agent.sign("okx-wd", "GET", "/api/v5/account/balance", "{}").is_err());
@@ -131,7 +135,7 @@ fn a_kept_pin_opens_after_the_host_died_and_not_after_the_agent_did() {
     // A front that is killed takes the PIN with it.
     let keeper = process(&this, "keeper").expect("it keeps the PIN");
     this.agent.stop(Signal::KILL);
-    this.agent.wait_until("nobody keeps it", |_| crate::agent::faults::is_gone(keeper));
+    this.agent.wait_until("nobody keeps it", |_| is_gone(keeper));
     this.agent.begin();
     touched(&this);
 }
@@ -154,12 +158,12 @@ fn where_the_keeper_died_or_the_sealed_pin_is_another_one_a_touch_opens() {
     signs(&this);
 }
 
-/// The threat model says so: not the front, and nobody else of its uid.
+/// The threat model says that no other process has it, not even the front.
 #[test]
 fn of_all_processes_the_keeper_alone_holds_a_kept_pin() {
     let this = sealed("keep-while-running");
     touched(&this);
-    killed(&this, "host"); // the PIN has been on its way once more
+    killed(&this, "host"); // so that the PIN was passed on once more
     is_open(&this);
     signs(&this);
     this.fingers(true);
@@ -192,8 +196,8 @@ fn of_all_processes_the_keeper_alone_holds_a_kept_pin() {
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).expect("there");
     assert_eq!(core.split_whitespace().filter(|word| *word == "0").count(), 2, "{core}");
     assert!(!read("maps").contains("softhsm"), "it has no module");
-    // Its connections are to the front and to the spawner; a host's is closed once the PIN was
-    // given.
+    // Its connections are to the front and to the spawner. It closes the connection to a host after
+    // it gave the PIN.
     let descriptors = fs::read_dir(format!("/proc/{keeper}/fd")).expect("readable");
     let targets = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
     let sockets: std::collections::BTreeSet<_> =
@@ -201,7 +205,7 @@ fn of_all_processes_the_keeper_alone_holds_a_kept_pin() {
     assert_eq!(sockets.len(), 2, "{sockets:?}");
 }
 
-/// In order and in time, which a log must not be waited for.
+/// Stops the agent in order and in time: it must not wait for its log.
 fn stops(this: &mut VaultAgent) {
     let asked = std::time::Instant::now();
     assert_eq!(this.agent.stop(Signal::TERM), Some(0));
@@ -233,7 +237,7 @@ fn a_log_that_nobody_reads_holds_up_no_process_of_a_vault() {
     log.spoil();
     this.agent.log_to(log.agents.try_clone().expect("copied"));
     this.agent.restart();
-    // The enrol child and the vault host, which both wait for a touch and say so.
+    // The enrol child and the vault host both wait for a touch and write so to the log.
     this.fingers(true);
     this.add("binance-wd", "binance", SECRET, None).expect("enrolled");
     let mut client = this.agent.client();

@@ -1,18 +1,18 @@
-//! `agent.toml`: read once, refused whole where anything in it is unknown or wrong, and turned into
-//! the core's types.
+//! Reads `agent.toml` once, refuses all of it if anything in it is unknown or wrong, and turns it
+//! into the core's types.
 
 mod agent;
 mod approver;
 mod client;
 mod conceal;
 mod configuration;
-pub mod endpoint;
 mod facts;
 mod fields;
+pub mod listener;
 mod loosening;
 mod pin;
 mod problem;
-mod shown;
+mod proposed_change;
 mod sources;
 mod token;
 mod transfer;
@@ -29,12 +29,12 @@ use sha2::{Digest, Sha256};
 use toml::de::DeTable;
 
 pub use agent::{AgentSettings, LONGEST_APPROVAL_S};
-pub use approver::{Approver, ApproverProof};
+pub use approver::{ApproverConfig, ApproverProof};
 pub use configuration::Config;
-pub use facts::Facts;
+pub use facts::SystemFacts;
 pub use loosening::loosened;
-pub use problem::{Finding, Report};
-pub use shown::{TooMuch, diff, fits};
+pub use problem::{ConfigReport, Finding};
+pub use proposed_change::{TooMuch, diff, fits};
 pub use sources::Sources;
 pub use token::TokenConfig;
 
@@ -42,36 +42,39 @@ use crate::trusted_path::{self, Exposure, TrustError};
 use agent::AgentSpans;
 use client::ReadClient;
 use fields::{Fields, named_tables, repeated_tables};
-use problem::{Problem, Problems};
+use problem::{ConfigProblem, Problems};
 
-/// Larger is no configuration that a person wrote.
-const LONGEST: u64 = 256 * 1024;
+/// Longest file that is read, in bytes. No person writes a longer configuration.
+const LARGEST_CONFIGURATION: u64 = 256 * 1024;
 
-/// Why there is no configuration.
+/// Why a configuration could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error("{report}")]
-    Invalid { report: Box<Report> },
+    Invalid { report: Box<ConfigReport> },
     #[error("could not read {}", path.display())]
     Read {
         path: PathBuf,
         #[source]
         cause: io::Error,
     },
-    #[error("{} is larger than {LONGEST} bytes: that is no configuration", .0.display())]
+    #[error(
+        "{} is larger than {LARGEST_CONFIGURATION} bytes: that is no configuration",
+        .0.display()
+    )]
     TooLong(PathBuf),
-    /// The file, or a directory above it, could be someone else's.
+    /// Another user could have written the file, or a directory above it.
     #[error(transparent)]
     Untrusted(#[from] TrustError),
 }
 
 /// Reads the file, if nobody but root and the agent's user can have written it.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
-    load_with(path, &Facts::of_this_process())
+    load_with(path, &SystemFacts::of_this_process())
 }
 
-/// The same for a process with these facts.
-pub fn load_with(path: &Path, facts: &Facts) -> Result<Config, ConfigError> {
+/// Reads the file as [`load`] does, for a process with these facts.
+pub fn load_with(path: &Path, facts: &SystemFacts) -> Result<Config, ConfigError> {
     parse(read_text(path)?, path, facts)
 }
 
@@ -81,16 +84,20 @@ fn read_text(path: &Path) -> Result<String, ConfigError> {
     let path = absolute.as_path();
     let file = trusted_path::open(path, Exposure::Public)?;
     let mut bytes = Vec::new();
-    let read = file.take(LONGEST + 1).read_to_end(&mut bytes);
+    let read = file.take(LARGEST_CONFIGURATION + 1).read_to_end(&mut bytes);
     read.map_err(|cause| ConfigError::Read { path: path.to_owned(), cause })?;
-    if bytes.len() as u64 > LONGEST {
+    if bytes.len() as u64 > LARGEST_CONFIGURATION {
         return Err(ConfigError::TooLong(path.to_owned()));
     }
     String::from_utf8(bytes).map_err(|error| not_text(error.as_bytes(), path))
 }
 
-/// Turns the text of a configuration into its meaning; `path` is shown in errors.
-pub fn parse(text: impl Into<String>, path: &Path, facts: &Facts) -> Result<Config, ConfigError> {
+/// Turns the text of a configuration into a [`Config`]. Errors show `path`.
+pub fn parse(
+    text: impl Into<String>,
+    path: &Path,
+    facts: &SystemFacts,
+) -> Result<Config, ConfigError> {
     let text = text.into();
     let problems = Problems::default();
     let mut config = sections(&tree(&text, &problems), path, facts, &problems);
@@ -103,8 +110,8 @@ pub fn parse(text: impl Into<String>, path: &Path, facts: &Facts) -> Result<Conf
     Ok(config)
 }
 
-/// Of the text; and of the attestations and profiles it leads to, since a key and the strength of a
-/// token may come from one.
+/// Hashes the text and the attestations and profiles that it names. An approver's key may come from
+/// an attestation, and the strength of a token from a profile.
 fn sha256(text: &str, approvers: &[approval::Approver], tokens: &[TokenConfig]) -> String {
     let attested = approvers.iter().filter_map(|approver| match &approver.touch {
         Touch::Attested(attested) => Some(attested),
@@ -120,8 +127,8 @@ fn sha256(text: &str, approvers: &[approval::Approver], tokens: &[TokenConfig]) 
     digest(text, proofs.chain(profiles))
 }
 
-/// Each file stands behind a NUL, its kind and its length: no text of `agent.toml` has a NUL, so
-/// that nothing can stand in one file here and count as part of another.
+/// Hashes the text and then each file. A NUL, the kind and the length come before each file. The
+/// text of `agent.toml` has no NUL, so no part of one file can count as a part of another.
 fn digest<'a>(text: &str, files: impl Iterator<Item = (&'static str, &'a str)>) -> String {
     let mut hash = Sha256::new_with_prefix(text);
     for (kind, content) in files.filter(|(_, content)| !content.is_empty()) {
@@ -133,8 +140,8 @@ fn digest<'a>(text: &str, files: impl Iterator<Item = (&'static str, &'a str)>) 
 
 const SYNTAX: &str = "a line is `name = value`, `[section]` or `# comment`; text stands in quotes";
 
-/// The text as a tree; an empty one where it does not parse, since what could be saved of it may
-/// mean something else.
+/// Parses the text. A text with errors gives an empty tree, because the part of it that does parse
+/// may mean something else.
 fn tree<'a>(text: &'a str, problems: &Problems) -> DeTable<'a> {
     let (root, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
@@ -146,19 +153,19 @@ fn tree<'a>(text: &'a str, problems: &Problems) -> DeTable<'a> {
         .map(|error| (error.span().unwrap_or(text.len()..text.len()), error.message()))
         .collect();
     errors.sort_by_key(|(span, _)| span.start);
-    // What follows on the same line is mostly a consequence of the first.
+    // A later error on the same line is mostly a consequence of the first one.
     let has_line_end =
         |range| text.as_bytes().get(range).is_some_and(|bytes: &[u8]| bytes.contains(&b'\n'));
     errors.dedup_by(|later, first| !has_line_end(first.0.start..later.0.start));
     for (span, message) in errors {
         problems.add(match message {
-            "duplicate key" => Problem::new(
+            "duplicate key" => ConfigProblem::new(
                 span,
                 "expected each name once",
                 "it is there already",
                 "remove one of them, or rename it",
             ),
-            message => Problem::new(span, "expected TOML", message, SYNTAX),
+            message => ConfigProblem::new(span, "expected TOML", message, SYNTAX),
         });
     }
     DeTable::new()
@@ -169,20 +176,20 @@ fn not_text(bytes: &[u8], path: &Path) -> ConfigError {
     let at = text.find(char::REPLACEMENT_CHARACTER).unwrap_or(0);
     let problems = Problems::default();
     conceal::values_of_secrets(&text).into_iter().for_each(|span| problems.hide(span));
-    problems.add(Problem::new(
+    problems.add(ConfigProblem::new(
         at..at + 1,
         "expected UTF-8 text",
-        "bytes that are none",
+        "bytes that are not UTF-8",
         "save the file as UTF-8; addresses and symbols are plain ASCII",
     ));
     ConfigError::Invalid { report: Box::new(problems.into_report(&text, path)) }
 }
 
-/// Reads every section, and compares those that could collide.
+/// Reads every section, and compares the sections that could collide.
 fn sections<'a>(
     root: &'a DeTable<'a>,
     path: &Path,
-    facts: &Facts,
+    facts: &SystemFacts,
     problems: &'a Problems,
 ) -> Config {
     let directory = path.parent().unwrap_or(Path::new("/"));
@@ -247,7 +254,7 @@ fn sections<'a>(
 }
 
 impl ConfigError {
-    /// What is wrong in the text, one by one; empty where the file could not be read at all.
+    /// Every problem in the text. Empty if the file could not be read at all.
     pub fn findings(&self) -> Vec<Finding> {
         match self {
             Self::Invalid { report } => report.findings(),
@@ -255,7 +262,7 @@ impl ConfigError {
         }
     }
 
-    /// As it is shown on a terminal.
+    /// The error with colours, for a terminal.
     pub fn in_colour(&self) -> String {
         match self {
             Self::Invalid { report } => report.in_colour(),
@@ -268,7 +275,7 @@ impl ConfigError {
 mod tests {
     use super::*;
 
-    /// What an approver saw of one file cannot be said by another with the same hash.
+    /// Text that is moved from one file to another changes the hash.
     #[test]
     fn nothing_moves_between_the_files_that_a_hash_is_of() {
         let text = "[agent]\n";
@@ -302,7 +309,7 @@ mod tests {
         for place in ["# \0profile 1\0", "\0profile 1\0", "note = \"\0\""] {
             let text = format!("[agent]\n{place}\n");
             let parsed =
-                parse(text, Path::new("/nonexistent/agent.toml"), &Facts::of_this_process());
+                parse(text, Path::new("/nonexistent/agent.toml"), &SystemFacts::of_this_process());
             assert!(parsed.is_err(), "{place:?}: agent.toml has no NUL");
             let (_, errors) = DeTable::parse_recoverable(place);
             assert!(!errors.is_empty(), "{place:?} is no TOML");

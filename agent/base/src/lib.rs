@@ -1,5 +1,5 @@
-//! Everything that all processes of the agent stand on: the configuration, the messages between
-//! them, and the system.
+//! Everything that all processes of the agent need: the configuration, the messages between them,
+//! and the calls to the system.
 
 pub mod agent_id;
 pub mod config;

@@ -1,4 +1,4 @@
-//! What the agent's own processes tell each other.
+//! The messages between the agent's own processes.
 
 pub mod confinement;
 pub mod enrol_child;

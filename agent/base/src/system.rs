@@ -1,4 +1,4 @@
-//! What every process of the agent asks of the system.
+//! The calls of the agent's processes to the operating system.
 
 pub mod clock;
 pub mod confine;

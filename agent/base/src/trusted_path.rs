@@ -1,5 +1,5 @@
-//! Files the agent believes: owned by root or by the agent's own user, and so is everything on the
-//! way to them.
+//! Opens the files that the agent trusts: root or the agent's own user owns the file and every
+//! directory above it.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -12,7 +12,7 @@ use std::path::{Component, Path, PathBuf};
 use countersign_core::shell;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 
-/// Who may read the file.
+/// The users who may read the file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Exposure {
     /// Anyone: configuration, modules, profiles.
@@ -21,22 +21,22 @@ pub enum Exposure {
     Secret,
 }
 
-/// What a path has to lead to.
+/// The kind of file to which a path must lead.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Kind {
+pub enum PathKind {
     Directory,
     File(Exposure),
 }
 
-/// Why a file is not believed. The texts name the offending path and, where there is one, the
-/// command that mends it.
+/// Why a file is not trusted. The texts name the path at fault and, if there is one, the command
+/// that mends it.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
     #[error("{} can be read or written by others; mend it with: chmod 0600 \
              {}", .0.display(), shell::path(.0))]
     Exposed(PathBuf),
     #[error("{} is not a {}", path.display(), expected.word())]
-    Irregular { path: PathBuf, expected: Kind },
+    Irregular { path: PathBuf, expected: PathKind },
     #[error("{} is a symbolic link, and a secret is read from a file only", .0.display())]
     Link(PathBuf),
     #[error(
@@ -56,7 +56,7 @@ pub enum TrustError {
 }
 
 impl TrustError {
-    /// The same without the path, for a file whose place must not be told.
+    /// The reason without the path, for a file whose place must not be told.
     pub const fn without_path(&self) -> &'static str {
         match self {
             Self::Exposed(_) => "it can be read or written by others: set its mode to 0600",
@@ -73,17 +73,17 @@ impl TrustError {
     }
 }
 
-/// Opens a file for reading after checking it and every directory above it; what is read is what
-/// was checked.
+/// Checks a file and every directory above it, and opens it for reading. The opened file is the one
+/// that was checked.
 ///
-/// A symbolic link as the last component is refused for [`Exposure::Secret`]; elsewhere links are
-/// followed where both the link and what it leads to are trusted.
+/// A symbolic link as the last component is refused for [`Exposure::Secret`]. Any other link is
+/// followed if both the link and its target are trusted.
 pub fn open(path: &Path, exposure: Exposure) -> Result<File, TrustError> {
-    walk(path, Kind::File(exposure)).map(File::from)
+    walk(path, PathKind::File(exposure)).map(File::from)
 }
 
-/// Says whether a path is trusted, without reading what it leads to.
-pub fn check(path: &Path, kind: Kind) -> Result<(), TrustError> {
+/// Checks that a path is trusted, without reading the file.
+pub fn check(path: &Path, kind: PathKind) -> Result<(), TrustError> {
     walk(path, kind).map(drop)
 }
 
@@ -92,9 +92,9 @@ const MOST_LINKS: u32 = 40; // as the kernel's own walk
 /// Walks from `/` one component at a time, each opened relative to the directory that was just
 /// checked.
 ///
-/// Nothing can be swapped in between: only root and the agent's user can change a directory that
-/// passed, and a descriptor stays with what it was opened on.
-fn walk(path: &Path, kind: Kind) -> Result<OwnedFd, TrustError> {
+/// Nothing can be swapped in between. Only root and the agent's user can change a directory that
+/// passed the check, and a descriptor stays with the file on which it was opened.
+fn walk(path: &Path, kind: PathKind) -> Result<OwnedFd, TrustError> {
     if !path.is_absolute() {
         return Err(TrustError::Relative(path.to_owned()));
     }
@@ -110,7 +110,7 @@ fn walk(path: &Path, kind: Kind) -> Result<OwnedFd, TrustError> {
         let found = rustix::fs::statat(way.directory(), &name, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|error| unreadable(&here, error))?;
         if FileType::from_raw_mode(found.st_mode) == FileType::Symlink {
-            if ahead.is_empty() && kind == Kind::File(Exposure::Secret) {
+            if ahead.is_empty() && kind == PathKind::File(Exposure::Secret) {
                 return Err(TrustError::Link(here));
             }
             links += 1;
@@ -120,19 +120,19 @@ fn walk(path: &Path, kind: Kind) -> Result<OwnedFd, TrustError> {
             // In a sticky directory the link could be anyone's.
             check_owner(&here, &found)?;
             follow(&mut way, &name, &here, &mut ahead)?;
-        } else if ahead.is_empty() && kind != Kind::Directory {
+        } else if ahead.is_empty() && kind != PathKind::Directory {
             return open_file(&way, &name, here, kind);
         } else {
             way.down(&name, here)?;
         }
     }
     match kind {
-        Kind::Directory => Ok(way.into_directory()),
-        Kind::File(_) => Err(TrustError::Irregular { path: path.to_owned(), expected: kind }),
+        PathKind::Directory => Ok(way.into_directory()),
+        PathKind::File(_) => Err(TrustError::Irregular { path: path.to_owned(), expected: kind }),
     }
 }
 
-/// Puts the link's target before what is still ahead.
+/// Puts the link's target before the components that are still ahead.
 fn follow(
     way: &mut Way,
     name: &OsStr,
@@ -158,7 +158,12 @@ fn components(path: &Path) -> VecDeque<OsString> {
     named.map(|part| part.as_os_str().to_owned()).collect()
 }
 
-fn open_file(way: &Way, name: &OsStr, path: PathBuf, kind: Kind) -> Result<OwnedFd, TrustError> {
+fn open_file(
+    way: &Way,
+    name: &OsStr,
+    path: PathBuf,
+    kind: PathKind,
+) -> Result<OwnedFd, TrustError> {
     // NONBLOCK: opening a FIFO that someone left there must not hang.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOFOLLOW;
     let file = rustix::fs::openat(way.directory(), name, flags, Mode::empty())
@@ -169,7 +174,7 @@ fn open_file(way: &Way, name: &OsStr, path: PathBuf, kind: Kind) -> Result<Owned
     }
     check_owner(&path, &found)?;
     match kind {
-        Kind::File(Exposure::Secret) if found.st_mode & 0o077 != 0 => {
+        PathKind::File(Exposure::Secret) if found.st_mode & 0o077 != 0 => {
             Err(TrustError::Exposed(path))
         }
         _ if is_writable_by_others(&found) => Err(TrustError::Writable(path)),
@@ -177,7 +182,7 @@ fn open_file(way: &Way, name: &OsStr, path: PathBuf, kind: Kind) -> Result<Owned
     }
 }
 
-/// The directories from `/` to where the walk stands, each of them checked.
+/// The directories from `/` to the place that the walk has reached, each of them checked.
 struct Way {
     directories: Vec<OwnedFd>,
     root: OwnedFd,
@@ -225,11 +230,11 @@ fn open_directory(parent: impl AsFd, name: &OsStr, path: &Path) -> Result<OwnedF
         .map_err(|error| unreadable(path, error))?;
     let found = rustix::fs::fstat(&directory).map_err(|error| unreadable(path, error))?;
     if FileType::from_raw_mode(found.st_mode) != FileType::Directory {
-        return Err(TrustError::Irregular { path: path.to_owned(), expected: Kind::Directory });
+        return Err(TrustError::Irregular { path: path.to_owned(), expected: PathKind::Directory });
     }
     check_owner(path, &found)?;
-    // In a sticky directory of root's (/tmp) others cannot replace what is ours, and all below must
-    // be ours or root's.
+    // In a sticky directory of root's (/tmp) others cannot replace our files, and everything below
+    // must belong to us or to root.
     let sticky = found.st_mode & 0o1000 != 0 && found.st_uid == 0;
     if is_writable_by_others(&found) && !sticky {
         return Err(TrustError::Writable(path.to_owned()));
@@ -237,8 +242,7 @@ fn open_directory(parent: impl AsFd, name: &OsStr, path: &Path) -> Result<OwnedF
     Ok(directory)
 }
 
-/// An access control list that lets others write shows here too: its mask stands in the group's
-/// bits.
+/// An access control list that lets others write is seen here too: its mask is in the group's bits.
 const fn is_writable_by_others(found: &Stat) -> bool {
     found.st_mode & 0o022 != 0
 }
@@ -255,7 +259,7 @@ fn unreadable(path: &Path, error: rustix::io::Errno) -> TrustError {
     TrustError::Unreadable { path: path.to_owned(), source: error.into() }
 }
 
-impl Kind {
+impl PathKind {
     const fn word(self) -> &'static str {
         match self {
             Self::Directory => "directory",

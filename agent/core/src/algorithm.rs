@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// One signature algorithm; the text form is the one of configuration, protocol and vectors.
+/// One signature algorithm. Configuration, protocol and vectors use the same text form of it.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Algorithm {
@@ -43,7 +43,7 @@ impl Algorithm {
         Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
     }
 
-    /// True where the secret is shared with the exchange, so that it was outside the token once.
+    /// True if the exchange knows the secret too. Such a secret was once outside the token.
     pub const fn is_hmac(self) -> bool {
         matches!(self, Self::HmacSha256 | Self::HmacSha384 | Self::HmacSha512)
     }

@@ -1,8 +1,8 @@
 //! An approval: an approver's signature over one exact request, kept as evidence.
 //!
-//! The bytes are rebuilt from the fields of a [`Statement`] by whoever signs and whoever verifies;
-//! nobody signs bytes it was handed. The signature is an SSHSIG (OpenSSH's PROTOCOL.sshsig) in the
-//! namespace [`NAMESPACE`].
+//! The approver's program and the verifier each build the bytes anew from the fields of a
+//! [`Statement`]. The approver's program never signs bytes that the agent hands it. The signature
+//! is an SSHSIG (OpenSSH's PROTOCOL.sshsig) in the namespace [`NAMESPACE`].
 
 mod attested;
 mod collected;
@@ -18,21 +18,22 @@ pub use statement::{Purpose, Statement, Subject};
 use serde::{Deserialize, Serialize};
 use ssh_key::{Algorithm, HashAlg, PublicKey, SshSig};
 
-/// The namespace of the signatures: one made for anything else never counts.
+/// The namespace of the signatures. A signature made in another namespace never counts.
 pub const NAMESPACE: &str = "countersign-approval";
 
-/// A key by which a person may approve, and what proves a touch of their hardware.
+/// A key with which a person may approve, and the proof that their hardware was touched.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Approver {
     /// As in `[approver.NAME]`.
     pub name: String,
-    /// Whose key it is: all keys of one person together give one approval. Often the name itself.
+    /// The owner of the key, often the name itself. All keys of one person together give one
+    /// approval.
     pub person: String,
     pub key: PublicKey,
     pub touch: Touch,
 }
 
-/// What proves that a signature of an approver's key took a touch.
+/// The proof that each signature of an approver's key took a touch.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Touch {
     /// The key lives in a PIV slot whose touch policy is ALWAYS.
@@ -51,7 +52,7 @@ impl Touch {
     }
 }
 
-/// What proves that a signature took a touch.
+/// The kind of a [`Touch`], as the journal names it.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TouchProof {
@@ -61,10 +62,10 @@ pub enum TouchProof {
     InSignature,
 }
 
-/// One approver's signature, verified: [`verify`] alone makes it.
+/// One approver's verified signature. Only [`verify`] makes it.
 #[derive(Debug, Eq, PartialEq)]
 #[non_exhaustive]
-pub struct Approval {
+pub struct VerifiedApproval {
     pub approver: String,
     pub person: String,
     pub touch: Touch,
@@ -87,7 +88,7 @@ pub enum NotAnApproval {
     Hash,
     #[error("{0} has approved already; another person has to")]
     Twice(String),
-    #[error("the key that made it is no approver's")]
+    #[error("it was not made with the key of an approver")]
     UnknownApprover,
     #[error("it does not fit this request")]
     Wrong,
@@ -95,13 +96,13 @@ pub enum NotAnApproval {
 
 /// Verifies one signature over `message` by any of `approvers`.
 ///
-/// A FIDO counter says nothing: many tokens always send zero. What counts is the user-presence
-/// flag.
+/// The counter of a FIDO signature proves nothing, because many tokens always send zero. Only the
+/// user-presence flag counts.
 pub fn verify(
     approvers: &[Approver],
     message: &[u8],
     sshsig: &str,
-) -> Result<Approval, NotAnApproval> {
+) -> Result<VerifiedApproval, NotAnApproval> {
     let signature = SshSig::from_pem(sshsig).map_err(|_| NotAnApproval::Malformed)?;
     if signature.namespace() != NAMESPACE {
         return Err(NotAnApproval::Namespace(signature.namespace().to_owned()));
@@ -114,7 +115,7 @@ pub fn verify(
     let public_key = approver.key.to_openssh().map_err(|_| NotAnApproval::Malformed)?;
     let touch = approver.touch.clone();
     let (approver, person) = (approver.name.clone(), approver.person.clone());
-    Ok(Approval { approver, person, touch, public_key, sshsig: sshsig.to_owned() })
+    Ok(VerifiedApproval { approver, person, touch, public_key, sshsig: sshsig.to_owned() })
 }
 
 fn verify_with(
@@ -134,7 +135,7 @@ fn verify_with(
     }
 }
 
-/// The flags stand before the four bytes of the counter at the end of a FIDO signature (OpenSSH's
+/// A FIDO signature ends with one byte of flags and the four bytes of the counter (OpenSSH's
 /// PROTOCOL.u2f).
 fn user_was_present(signature: &SshSig) -> bool {
     const COUNTER: usize = 4;

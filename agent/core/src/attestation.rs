@@ -1,8 +1,8 @@
-//! A PIV attestation: certificates by which a YubiKey says that a key was made in it, and what
-//! using that key takes.
+//! Verifies a PIV attestation: certificates in which a YubiKey says that it made a key, and whether
+//! each use of the key takes a PIN and a touch.
 //!
-//! The slot's certificate is signed by the card's own attestation key (F9), whose certificate leads
-//! to a root of Yubico's or to one the operator named. Format:
+//! The card's own attestation key (F9) signs the slot's certificate. The certificate of F9 leads to
+//! one of Yubico's roots, or to a root that the operator named. Format:
 //! <https://developers.yubico.com/PIV/Introduction/PIV_attestation.html>
 
 mod certificate;
@@ -14,12 +14,12 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use ssh_key::public::KeyData;
 
-pub use certificate::{Chain, NotCertificates};
+pub use certificate::{CertificateChain, NotCertificates};
 pub use roots::Roots;
 
 use certificate::Certificate;
 
-/// What the card says of one key, verified: [`verify`] alone makes it.
+/// The verified facts about one key, as its card attests them. Only [`verify`] makes it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Attestation {
@@ -37,11 +37,11 @@ pub struct Attestation {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct Firmware(pub u8, pub u8, pub u8);
 
-/// Whose word it is in the end.
+/// The kind of root that an attestation ends at.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Root {
-    /// A root the operator named: the same statement by somebody else, such as a card in software.
+    /// A root that the operator named, for example that of a card in software.
     Other,
     Yubico,
 }
@@ -51,7 +51,7 @@ pub enum Root {
 #[serde(rename_all = "snake_case")]
 pub enum PinPolicy {
     Always,
-    /// A PIN or, on a YubiKey Bio, a finger; each time.
+    /// Each time, a PIN or, on a YubiKey Bio, a fingerprint.
     MatchAlways,
     MatchOnce,
     Never,
@@ -90,20 +90,20 @@ pub enum NotAttested {
     Length(usize),
 }
 
-/// The slot's certificate, the card's, and up to three of Yubico's below the root.
-const LONGEST: usize = 6;
+/// Most certificates in a chain: the slot's, the card's, up to three of Yubico's, and the root.
+const LONGEST_CERTIFICATE_CHAIN: usize = 6;
 
-/// Follows the chain from the slot's certificate to a root. The certificates' dates are not looked
-/// at: a card has no clock, and a key does not move by the passing of time.
-pub fn verify(chain: &Chain, roots: &Roots) -> Result<Attestation, NotAttested> {
+/// Follows the chain from the slot's certificate to a root. It does not look at the certificates'
+/// dates: a card has no clock, and a key does not leave its card when a date passes.
+pub fn verify(chain: &CertificateChain, roots: &Roots) -> Result<Attestation, NotAttested> {
     let certificates = chain.certificates();
     let [slot, authorities @ ..] = certificates else { return Err(NotAttested::Length(0)) };
-    if authorities.is_empty() || certificates.len() > LONGEST {
+    if authorities.is_empty() || certificates.len() > LONGEST_CERTIFICATE_CHAIN {
         return Err(NotAttested::Length(certificates.len()));
     }
     let mut below = slot;
     for (depth, authority) in authorities.iter().enumerate() {
-        // A chain may end with the root itself: what counts is the root as it stands here, found
+        // A chain may end with the root itself. Only a root of `roots` counts, which is looked up
         // below.
         if authority.is_self_issued() && depth > 0 {
             break;
@@ -132,7 +132,7 @@ fn signed_by(
     Ok(())
 }
 
-/// Yubico's extensions, each of which has to be there once.
+/// Reads Yubico's extensions. Each has to be there exactly once.
 fn read(slot: &Certificate, root: Root) -> Result<Attestation, NotAttested> {
     const FIRMWARE: &str = "firmware";
     const SERIAL: &str = "serial number";
@@ -156,7 +156,7 @@ fn read(slot: &Certificate, root: Root) -> Result<Attestation, NotAttested> {
 }
 
 impl Attestation {
-    /// The attested key as SSH writes it; `None` for a kind that SSH has none for.
+    /// The attested key in SSH's form; `None` if SSH has no form for its kind.
     pub fn ssh_key(&self) -> Option<KeyData> {
         signature::ssh_key(&self.public_key)
     }

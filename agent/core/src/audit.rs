@@ -1,5 +1,5 @@
-//! Reads a journal: verifies its chain, follows its end, finds one record. Where the bytes come
-//! from is a port.
+//! Reads a journal: verifies its chain, follows its end, finds one record. The port [`Segments`]
+//! gives it the bytes.
 //!
 //! Everything here also works beside a running agent: the last line of the newest segment may be
 //! unfinished.
@@ -41,24 +41,24 @@ impl std::fmt::Display for SegmentName {
     }
 }
 
-/// One segment as it was found, and how long it was then.
+/// One segment as it was found, with its length at that time in bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct SegmentFile {
     pub name: SegmentName,
     pub length: u64,
 }
 
-/// Where the segments of one journal are.
+/// The port that gives the segments of one journal.
 pub trait Segments {
     /// All segments, oldest first.
     fn list(&self) -> io::Result<Vec<SegmentFile>>;
-    /// Opens one for reading from the byte at `offset`.
+    /// Opens a segment for reading from the byte at `offset`.
     fn open(&self, name: SegmentName, offset: u64) -> io::Result<Box<dyn Read>>;
 }
 
 /// A line as it was read.
 #[derive(Debug, Eq, PartialEq)]
-pub enum Line {
+pub enum JournalLine {
     /// Without its newline.
     Whole,
     /// The end of the file came before a newline.
@@ -66,54 +66,55 @@ pub enum Line {
     End,
 }
 
-/// Reads the next line into `line`; an error where it is longer than [`MAX_LINE`].
-pub fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Line> {
+/// Reads the next line into `line`; an error if it is longer than [`MAX_LINE`].
+pub fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<JournalLine> {
     line.clear();
     let limit = MAX_LINE as u64 + 1;
     let read = reader.take(limit).read_until(b'\n', line)? as u64;
     match line.pop_if(|last| *last == b'\n') {
-        Some(_) => Ok(Line::Whole),
-        None if read == 0 => Ok(Line::End),
+        Some(_) => Ok(JournalLine::Whole),
+        None if read == 0 => Ok(JournalLine::End),
         None if read == limit => {
             Err(io::Error::new(io::ErrorKind::InvalidData, "a line is longer than any record"))
         }
-        None => Ok(Line::Unfinished),
+        None => Ok(JournalLine::Unfinished),
     }
 }
 
-/// What `audit verify` found.
+/// The findings of `audit verify`.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
 pub struct VerifyReport {
     pub segments: usize,
     pub records: u64,
     pub first_seq: Option<u64>,
     pub last_seq: Option<u64>,
-    /// What the first record names as the line before it: 64 zeros where the journal is whole from
-    /// its beginning.
+    /// The hash that the first record names as that of the line before it. It is 64 zeros if the
+    /// journal is whole from its beginning.
     pub anchor: Option<Hash>,
     pub last_hash: Option<Hash>,
-    /// Bytes of a record that is being written, or was when the agent stopped.
+    /// Bytes of an unfinished record at the end. The agent is writing it, or stopped while writing
+    /// it.
     pub unfinished_bytes: usize,
-    /// Empty where the journal is sound; at most [`MAX_PROBLEMS`].
-    pub problems: Vec<Problem>,
+    /// Empty if the journal is sound; at most [`MAX_PROBLEMS`].
+    pub problems: Vec<JournalProblem>,
 }
 
-/// One place where the journal is not what it should be.
+/// One place at which the journal is wrong.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-pub struct Problem {
+pub struct JournalProblem {
     pub segment: String,
-    /// From 1; 0 where the whole segment is meant.
+    /// From 1; 0 if the whole segment is meant.
     pub line: u64,
     pub what: String,
 }
 
-/// So many problems are listed; the rest of a ruined journal says nothing more.
+/// Most problems listed. The rest of a ruined journal would say nothing new.
 pub const MAX_PROBLEMS: usize = 100;
 
-/// Verifies the chain, from the segment that holds record `from` on, in constant memory.
+/// Verifies the chain in constant memory, from the segment that holds record `from` on.
 ///
-/// `progress` is called with the bytes done and the bytes in all, after each few hundred records
-/// and at the end.
+/// It calls `progress` with the bytes done and the bytes in all, after each few hundred records and
+/// at the end.
 pub fn verify(
     segments: &impl Segments,
     from: Option<u64>,
@@ -137,7 +138,7 @@ pub fn verify(
 
 struct Walk<'a> {
     report: VerifyReport,
-    /// `None` before the first record: it is taken at its word for what came before.
+    /// `None` before the first record. That record is believed about the line before it.
     chain: Option<Chain>,
     done: u64,
     total: u64,
@@ -153,7 +154,7 @@ impl Walk<'_> {
     ) -> io::Result<()> {
         let reader = match segments.open(file.name, 0) {
             Ok(reader) => reader,
-            // Retention removed it since it was listed.
+            // Retention removed the segment after it was listed.
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.chain.is_none() => {
                 return Ok(());
             }
@@ -165,10 +166,10 @@ impl Walk<'_> {
         loop {
             line += 1;
             match read_line(&mut reader, &mut bytes)? {
-                Line::End => return Ok(()),
-                Line::Whole => self.line(file.name, line, &bytes),
-                Line::Unfinished if newest => self.report.unfinished_bytes = bytes.len(),
-                Line::Unfinished => {
+                JournalLine::End => return Ok(()),
+                JournalLine::Whole => self.line(file.name, line, &bytes),
+                JournalLine::Unfinished if newest => self.report.unfinished_bytes = bytes.len(),
+                JournalLine::Unfinished => {
                     self.problem(file.name, line, "its last line is unfinished".to_owned())
                 }
             }
@@ -210,7 +211,7 @@ impl Walk<'_> {
 
     fn problem(&mut self, segment: SegmentName, line: u64, what: String) {
         if self.report.problems.len() < MAX_PROBLEMS {
-            self.report.problems.push(Problem { segment: segment.to_string(), line, what });
+            self.report.problems.push(JournalProblem { segment: segment.to_string(), line, what });
         }
     }
 }
@@ -226,7 +227,7 @@ fn body(head: &Head<'_>, line: &[u8]) -> Result<(), String> {
     }
 }
 
-/// Which of `files` holds record `seq`: the last that starts at or before it.
+/// The index of the file that holds record `seq`: the last one that starts at or before it.
 fn index_of(segments: &impl Segments, files: &[SegmentFile], seq: u64) -> io::Result<usize> {
     for (index, file) in files.iter().enumerate().skip(1).rev() {
         if first_seq(segments, file.name)?.is_some_and(|first| first <= seq) {
@@ -238,13 +239,14 @@ fn index_of(segments: &impl Segments, files: &[SegmentFile], seq: u64) -> io::Re
 
 fn first_seq(segments: &impl Segments, name: SegmentName) -> io::Result<Option<u64>> {
     let mut line = Vec::new();
-    let whole = read_line(&mut BufReader::new(segments.open(name, 0)?), &mut line)? == Line::Whole;
+    let whole =
+        read_line(&mut BufReader::new(segments.open(name, 0)?), &mut line)? == JournalLine::Whole;
     Ok(whole.then(|| Head::parse(&line).ok()).flatten().map(|head| head.seq))
 }
 
 /// One record as it stands in the journal.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Entry {
+pub struct JournalEntry {
     pub seq: u64,
     pub time_ms: u64,
     pub kind: String,
@@ -253,22 +255,22 @@ pub struct Entry {
     pub line: String,
 }
 
-impl Entry {
+impl JournalEntry {
     fn parse(line: Vec<u8>) -> Result<Self, ChainError> {
         let Head { seq, time_ms, kind, .. } = Head::parse(&line)?;
         let (kind, hash) = (kind.into_owned(), Hash::of(&line));
-        // A line that has a head is UTF-8.
+        // `Head::parse` has checked that the line is UTF-8.
         Ok(Self { seq, time_ms, kind, hash, line: String::from_utf8_lossy(&line).into_owned() })
     }
 
-    /// The record, where this version knows its kind.
+    /// The record; `None` if this version does not know its kind.
     pub fn record(&self) -> Option<Record<'_>> {
         Record::parse(&self.kind, &self.line).ok().flatten()
     }
 }
 
 /// The record with this number.
-pub fn show(segments: &impl Segments, seq: u64) -> io::Result<Option<Entry>> {
+pub fn show(segments: &impl Segments, seq: u64) -> io::Result<Option<JournalEntry>> {
     let Some(before) = seq.checked_sub(1) else { return Ok(None) };
     let entries = Tail::after(before).read(segments, 1)?;
     Ok(entries.into_iter().find(|entry| entry.seq == seq))

@@ -1,5 +1,8 @@
 //! Days and times of day in UTC, as people and exchanges write them.
 
+/// Milliseconds of a day.
+pub const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
 /// `2023-11-14T22:13:20.123Z`.
 pub fn iso8601_ms(unix_ms: u64) -> String {
     format!("{}.{:03}Z", iso8601(unix_ms / 1000), unix_ms % 1000)
@@ -29,8 +32,8 @@ fn date(days: u64) -> (u64, u64, u64) {
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
-/// Days from 1970 to a day of a year of four digits (`days_from_civil` there). None where the
-/// calendar has no such day.
+/// Days from 1970 to a day of a year of four digits (`days_from_civil` on the same page). `None` if
+/// the calendar has no such day.
 pub fn days_before(year: u64, month: u64, day: u64) -> Option<u64> {
     if !(1970..10_000).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
         return None;
@@ -42,7 +45,7 @@ pub fn days_before(year: u64, month: u64, day: u64) -> Option<u64> {
     let days = era * 146_097 + 365 * year_of_era + year_of_era / 4 - year_of_era / 100
         + day_of_year
         - 719_468;
-    // The 31st of June is no day: it comes back as another.
+    // The calendar has no 31st of June, for example: that would come back as another day.
     (date(days) == (year, month, day)).then_some(days)
 }
 

@@ -12,7 +12,8 @@ use sha2::{Digest, Sha256};
 use crate::record::Record;
 use crate::wire::RecordId;
 
-/// Longest line a reader takes, in bytes: a segment's header carries every open window.
+/// Longest line a reader takes, in bytes. It is large because a segment's header carries every open
+/// window.
 pub const MAX_LINE: usize = 16 * 1024 * 1024;
 
 /// SHA-256 of one line; written in lower-case hex.
@@ -20,7 +21,7 @@ pub const MAX_LINE: usize = 16 * 1024 * 1024;
 pub struct Hash([u8; 32]);
 
 impl Hash {
-    /// What the first line of a journal names as the line before it.
+    /// The hash that the first line of a journal names as that of the line before it.
     pub const GENESIS: Self = Self([0; 32]);
 
     pub fn of(line: &[u8]) -> Self {
@@ -90,7 +91,8 @@ pub struct Chain {
 impl Chain {
     pub const GENESIS: Self = Self { next_seq: 1, last: Hash::GENESIS };
 
-    /// Nothing follows the highest number: a line that has it was never written by an agent.
+    /// The end of the chain after `link`. Nothing follows the highest number, which no agent ever
+    /// writes.
     pub const fn after(link: Link) -> Self {
         Self { next_seq: link.seq.saturating_add(1), last: link.hash }
     }
@@ -99,7 +101,7 @@ impl Chain {
         self.next_seq
     }
 
-    /// The hash of the last line; [`Hash::GENESIS`] where there is none.
+    /// The hash of the last line; [`Hash::GENESIS`] if there is none.
     pub const fn last_hash(&self) -> Hash {
         self.last
     }
@@ -122,7 +124,8 @@ impl Chain {
             buffer.truncate(start);
             return Err(error);
         }
-        // The body is an object of at least its kind: its braces become part of the line's.
+        // The body is an object with at least its kind. Its braces are dropped, so that its fields
+        // become part of the line.
         buffer[body] = b',';
         buffer.pop();
         buffer.extend_from_slice(b",\"prev\":\"");
@@ -148,7 +151,7 @@ impl Chain {
     }
 }
 
-/// What every line has, whatever its kind.
+/// The fields that every line has, whatever its kind.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 pub struct Head<'a> {
     pub seq: u64,
@@ -159,8 +162,8 @@ pub struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
-    /// The whole line is UTF-8 and an object: serde alone would look at neither the texts of
-    /// unknown fields nor the braces.
+    /// Checks that the whole line is UTF-8 and an object. serde alone would check neither the texts
+    /// of unknown fields nor the braces.
     pub fn parse(line: &'a [u8]) -> Result<Self, ChainError> {
         let not_a_record =
             |what: &dyn std::fmt::Display| ChainError::NotARecord(serde::de::Error::custom(what));
@@ -171,7 +174,7 @@ impl<'a> Head<'a> {
         serde_json::from_str(text).map_err(ChainError::NotARecord)
     }
 
-    /// The chain as it was before this line: lets a reader start in the middle.
+    /// The chain as it was before this line, so that a reader can start in the middle.
     pub const fn chain_before(&self) -> Chain {
         Chain { next_seq: self.seq, last: self.prev }
     }
@@ -184,7 +187,7 @@ pub enum ChainError {
     Link { expected: Hash, found: Hash },
     #[error("it is not a record: {0}")]
     NotARecord(serde_json::Error),
-    #[error("it is number {found}, where {expected} is due")]
+    #[error("its number is {found}, but the next one is {expected}")]
     Sequence { expected: u64, found: u64 },
 }
 
@@ -228,8 +231,8 @@ mod tests {
         for index in 0..buffer.len() {
             let mut changed = buffer.clone();
             changed[index] ^= 1;
-            // A change of the last line leaves the lines whole and shows in the hash the next
-            // record would carry.
+            // A change in the last line breaks no line. It shows in the hash that the next record
+            // would carry.
             assert_ne!(whole(&changed), sound, "byte {index}");
         }
     }

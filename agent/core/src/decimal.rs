@@ -6,12 +6,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// A decimal of zero or more, written without sign, exponent, separators, padding zeros or a bare
 /// point.
 ///
-/// At most 28 digits in all, so that no digit is ever lost; `rust_decimal`'s own parser rounds and
-/// takes `+1` and `1_0`.
+/// It has at most 28 digits in all, so that no digit is ever lost. `rust_decimal`'s own parser is
+/// not used: it rounds, and it takes `+1` and `1_0`.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Amount(Decimal);
 
-/// Longest text taken as an amount.
+/// Most digits of an amount, before and after the point together.
 const MAX_DIGITS: usize = 28;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -23,7 +23,7 @@ pub struct NotAnAmount;
 
 impl Amount {
     pub const ZERO: Self = Self(Decimal::ZERO);
-    /// The largest: 28 nines.
+    /// The largest amount: 28 nines.
     pub const MAX: Self =
         Self(Decimal::from_parts(0x0FFF_FFFF, 0x3E25_0261, 0x204F_CE5E, false, 0));
 
@@ -50,15 +50,15 @@ impl Amount {
         self.0.is_zero()
     }
 
-    /// `None` where the exact sum has more digits than can be kept.
+    /// The sum; `None` if the exact sum has more digits than can be kept.
     #[must_use]
     pub fn checked_add(self, other: Self) -> Option<Self> {
         let sum = self.0.checked_add(other.0)?;
-        // Decimal drops digits silently where the scales are far apart: an inexact sum is no sum.
+        // Decimal drops digits silently if the scales are far apart. An inexact sum is refused.
         (sum.checked_sub(self.0)? == other.0 && is_writable(sum)).then_some(Self(sum))
     }
 
-    /// `None` below zero, and where the exact difference has more digits than can be kept.
+    /// The difference; `None` if it is below zero, or if it has more digits than can be kept.
     #[must_use]
     pub fn checked_sub(self, other: Self) -> Option<Self> {
         let difference = self.0.checked_sub(other.0).filter(|_| other <= self)?;
@@ -66,7 +66,8 @@ impl Amount {
             .then_some(Self(difference))
     }
 
-    /// The product rounded up at the 28th digit: a notional is never judged smaller than it is.
+    /// The product rounded up at the 28th digit, so that a notional is never judged smaller than it
+    /// is.
     #[must_use]
     pub fn checked_mul_up(self, other: Self) -> Option<Self> {
         let product = self.0.checked_mul(other.0)?;
@@ -79,7 +80,7 @@ impl Amount {
         product.checked_add(step).and_then(writable_up)
     }
 
-    /// One `parts`-th, rounded up at the 28th digit.
+    /// The amount divided by `parts`, rounded up at the 28th digit.
     #[must_use]
     pub fn fraction_up(self, parts: u32) -> Option<Self> {
         let part = self.0.checked_div(Decimal::from(parts))?;
@@ -87,14 +88,14 @@ impl Amount {
     }
 }
 
-/// True where the text of the decimal is one that [`Amount::parse`] takes: what is recorded can be
-/// read back.
+/// True if [`Amount::parse`] takes the text of the decimal, so that a recorded amount can be read
+/// back.
 fn is_writable(decimal: Decimal) -> bool {
     (decimal.scale() as usize) < MAX_DIGITS && decimal.mantissa() <= Amount::MAX.0.mantissa()
 }
 
-/// The next decimal of at most 28 digits, not below `decimal`; `None` where it has more before the
-/// point.
+/// The next decimal of at most 28 digits, not below `decimal`; `None` if `decimal` has more than 28
+/// digits before the point.
 fn writable_up(decimal: Decimal) -> Option<Amount> {
     let rounded = |digits| decimal.round_dp_with_strategy(digits, RoundingStrategy::AwayFromZero);
     (0..=decimal.scale()).rev().map(rounded).find(|rounded| is_writable(*rounded)).map(Amount)

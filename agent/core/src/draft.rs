@@ -13,7 +13,7 @@ use crate::refusal::Refusal;
 use crate::request::{Method, Request};
 use crate::stamp::Stamp;
 
-/// RFC 3986: everything but unreserved characters is encoded.
+/// The characters to encode: everything but RFC 3986's unreserved characters.
 pub const UNRESERVED: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -22,7 +22,7 @@ pub fn percent(text: &str) -> PercentEncode<'_> {
     utf8_percent_encode(text, UNRESERVED)
 }
 
-/// How the signature's bytes are written.
+/// The text form of the signature's bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Encoding {
     Base64,
@@ -40,7 +40,7 @@ impl Encoding {
     }
 }
 
-/// What becomes known at signing.
+/// A part of a request that becomes known only at signing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Piece {
     Passphrase,
@@ -54,7 +54,7 @@ pub enum Piece {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Template {
     text: Cow<'static, str>,
-    /// What goes into the text before this byte of it, in order.
+    /// Each piece with the byte of the text before which it goes, in order.
     places: Vec<(usize, Piece)>,
 }
 
@@ -83,8 +83,8 @@ impl Template {
         self
     }
 
-    /// A JSON object of which the signature and the passphrase have to be placed: [`SIGNATURE`] and
-    /// [`PASSPHRASE`] stand for them.
+    /// A JSON object in which [`SIGNATURE_PLACEHOLDER`] and [`PASSPHRASE_PLACEHOLDER`] stand for
+    /// the signature and the passphrase.
     pub fn json(frame: &Value) -> Self {
         let text = frame.to_json();
         let mut template = Self::default();
@@ -130,13 +130,13 @@ impl Template {
     }
 }
 
-/// Stands for the signature in [`Template::json`]; with control characters, which no key id or
-/// argument of a login holds.
-pub const SIGNATURE: &str = "\u{1}signature\u{1}";
+/// Stands for the signature in [`Template::json`]. It has control characters, which no key id and
+/// no argument of a login can have.
+pub const SIGNATURE_PLACEHOLDER: &str = "\u{1}signature\u{1}";
 /// Stands for the passphrase in [`Template::json`].
-pub const PASSPHRASE: &str = "\u{1}passphrase\u{1}";
+pub const PASSPHRASE_PLACEHOLDER: &str = "\u{1}passphrase\u{1}";
 
-/// The first place of either in JSON text: where it is, how it is written there, what goes there.
+/// The first mark in JSON text: its offset, its spelling, and the piece that replaces it.
 fn first_mark(text: &str) -> Option<(usize, &'static str, Piece)> {
     let signature = (r"\u0001signature\u0001", Piece::Signature);
     let passphrase = (r"\u0001passphrase\u0001", Piece::PassphraseInJson);
@@ -156,7 +156,7 @@ impl From<&'static str> for Template {
     }
 }
 
-/// The exact bytes to sign, and the request with places left for what comes back.
+/// The exact bytes to sign, and the request with places for the signature and the passphrase.
 #[derive(Clone, Debug)]
 pub struct Draft {
     pub algorithm: Algorithm,
@@ -180,7 +180,7 @@ pub struct SessionDraft {
     pub url: String,
     pub frame: Option<Template>,
     pub headers: Vec<(&'static str, Template)>,
-    /// Of the POST for a token.
+    /// Body of the POST for a token.
     pub body: Option<Template>,
     pub timestamp_ms: u64,
 }
@@ -208,7 +208,7 @@ pub struct FinishedSession {
 }
 
 impl Draft {
-    /// A request of which only its signature has to be placed.
+    /// A request in which only the signature is missing.
     pub fn new(
         request: &Request,
         key: &Key,
@@ -235,7 +235,7 @@ impl Draft {
         self
     }
 
-    /// With a body, where there is one.
+    /// Sets the body, if there is one.
     #[must_use]
     pub fn body(mut self, body: Option<String>) -> Self {
         self.body = body.map(Template::from);
@@ -260,7 +260,7 @@ impl Draft {
 }
 
 impl SessionDraft {
-    /// A login of which only its signature has to be placed; it is sent as a frame or in headers.
+    /// A login in which only the signature is missing. It is sent as a frame or in headers.
     pub fn new(
         key: &Key,
         stamp: &Stamp,
@@ -280,7 +280,7 @@ impl SessionDraft {
         }
     }
 
-    /// The login is the request for a token.
+    /// A login that is the request for a token.
     pub fn token(url: String, draft: Draft) -> Self {
         let Draft { algorithm, message, encoding, headers, body, timestamp_ms, .. } = draft;
         Self { algorithm, message, encoding, url, frame: None, headers, body, timestamp_ms }

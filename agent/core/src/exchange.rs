@@ -1,5 +1,4 @@
-//! The exchanges, and each by its name. What one is to the rules stands in [`recipe`] and
-//! [`facts`].
+//! The list of supported exchanges. [`recipe`] and [`facts`] define what an exchange must provide.
 
 pub mod backpack;
 pub mod binance;
@@ -44,12 +43,12 @@ pub mod whitebit;
 pub mod woo;
 pub mod worth;
 
-pub use facts::{Facts, Nonce, Passphrase, SecretFormat};
+pub use facts::{Facts, Nonce, PassphraseKind, SecretFormat};
 pub use order_facts::{Mark, Whole};
 pub use recipe::Exchange;
 pub use scheme::{Binding, Scheme};
 
-/// Every exchange; to add one: two data files, one recipe, one line here.
+/// All supported exchanges. A new one needs a recipe, two data files, and a line here.
 pub static ALL: &[&dyn Exchange] = &[
     &backpack::Backpack,
     &binance::Binance,
@@ -80,7 +79,7 @@ pub static ALL: &[&dyn Exchange] = &[
     &woo::Woo,
 ];
 
-/// The exchange of that name, as `key add --exchange` takes it.
+/// Finds an exchange by the name that `key add --exchange` takes.
 pub fn named(name: &str) -> Option<&'static dyn Exchange> {
     #[cfg(test)]
     if name == "fake" {

@@ -1,5 +1,5 @@
-//! What policy would say of a request, and everything its signature would open. Signs nothing,
-//! counts nothing.
+//! Explains what policy would decide about a request, and everything its signature would open. It
+//! signs nothing and counts nothing.
 
 use crate::exchange;
 use crate::exchange::classify::{Classified, check_managed, classify, neighbours, residual};
@@ -57,7 +57,7 @@ fn examine<'a>(
     classify(exchange, key.algorithm, request)
 }
 
-/// A request refused before policy was asked.
+/// The reply for a request that was refused before policy was asked.
 fn refused(refusal: Refusal) -> ExplainReply {
     ExplainReply {
         v: VERSION,
@@ -75,7 +75,7 @@ fn refused(refusal: Refusal) -> ExplainReply {
     }
 }
 
-/// What would wait for more persons than can approve is refused at once.
+/// Denies a request that would need more persons than can approve.
 fn enough(policy: &Policy, decision: Decision) -> Decision {
     match &decision {
         Decision::Ask { approvals, .. } => {

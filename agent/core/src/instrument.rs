@@ -1,14 +1,15 @@
-//! Names of assets and symbols as exchanges write them. Most are ASCII; some tokens have letters of
-//! other scripts.
+//! Names of assets and symbols as exchanges write them. Most are ASCII; the names of some coins
+//! have letters of other scripts.
 
-/// A letter or digit of a script other than Latin's ASCII part. UTF-8 writes it without any byte of
-/// ASCII, so that it holds no delimiter, whoever reads it.
+/// True for a letter or digit outside ASCII. Its UTF-8 has no byte of ASCII, so that no reader
+/// finds a delimiter in it.
 pub fn is_foreign(character: char) -> bool {
     !character.is_ascii() && character.is_alphanumeric()
 }
 
-/// Whether this can be the name of an asset or a symbol: visible ASCII, and letters and digits of
-/// any script. Blanks, controls and characters without a shape of their own are in none.
+/// True if this can be the name of an asset or a symbol: visible ASCII, and letters and digits of
+/// any script. A name has no blanks, no control characters and no characters without a shape of
+/// their own.
 pub fn is_name(text: &str) -> bool {
     !text.is_empty()
         && text.chars().all(|character| character.is_ascii_graphic() || is_foreign(character))

@@ -1,5 +1,5 @@
-//! JSON as the protocol takes it: order and number text kept, no name twice at any depth, bounded
-//! depth.
+//! Reads and writes JSON as the protocol takes it: order and number text kept, no name twice at any
+//! depth, bounded depth.
 
 use std::cmp::Ordering;
 
@@ -8,11 +8,13 @@ use serde_json::value::RawValue;
 
 use crate::refusal::Refusal;
 
-/// Deepest nesting taken. Real requests use four; each level is read once more.
+/// Deepest nesting taken. Real requests use four levels. The parser reads a value again for each
+/// level around it.
 pub const MAX_DEPTH: usize = 8;
 /// Most values taken in one document, named or in lists, at all depths together. The fullest batch
-/// that an exchange documents, 75 operations of Bitfinex with every parameter of an order, has
-/// about 1,430; 64 KiB could hold ten times as many, each of them to be kept, compared and judged.
+/// that an exchange documents has about 1,430: 75 operations of Bitfinex with every parameter of an
+/// order. 64 KiB could hold ten times as many, and the agent would have to keep, compare and judge
+/// each of them.
 pub const MAX_VALUES: usize = 2_000;
 
 /// One JSON value; an object keeps its order, a number its text.
@@ -32,14 +34,14 @@ impl Value {
         Self::from_raw(raw(text)?)
     }
 
-    /// The same for a part of a document: what is raw is well-formed.
+    /// The same for a part of a document, which is known to be well-formed.
     pub(crate) fn from_raw(raw: &RawValue) -> Result<Self, Refusal> {
         let mut left = MAX_VALUES;
         Self::at_depth(raw, 0, &mut left)
     }
 
-    /// Parses what the agent itself wrote, such as a line of its journal: as many values as it
-    /// holds.
+    /// Parses text that the agent itself wrote, such as a line of its journal, with any number of
+    /// values.
     pub fn parse_own(text: &str) -> Result<Self, Refusal> {
         Self::own(raw(text)?)
     }
@@ -76,7 +78,7 @@ impl Value {
         }
     }
 
-    /// Neither an object nor a list.
+    /// True for a value that is neither an object nor a list.
     pub const fn is_plain(&self) -> bool {
         !matches!(self, Self::Array(_) | Self::Object(_))
     }
@@ -105,7 +107,7 @@ impl Value {
         }
     }
 
-    /// `left` is how many values the rest of the document may have.
+    /// `left` is the number of values that the rest of the document may have.
     fn at_depth(raw: &RawValue, depth: usize, left: &mut usize) -> Result<Self, Refusal> {
         let text = raw.get();
         if depth > MAX_DEPTH {
@@ -169,11 +171,11 @@ fn too_many() -> String {
     format!("JSON has more than {MAX_VALUES} values")
 }
 
-/// Short texts take no time, however deep they are.
+/// Texts up to this length, in bytes, are parsed quickly at any depth.
 const LONG: usize = 4 * 1024;
 
-/// True for a long text whose objects and lists are nested deeper than `most`: known before any of
-/// it is parsed, since a parser goes through thousands of them before it says so.
+/// True for a long text whose objects and lists are nested deeper than `most`: found before any of
+/// it is parsed, because a parser goes through thousands of levels before it fails.
 pub(crate) fn is_long_and_deeper(text: &str, most: usize) -> bool {
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
     text.len() > LONG
@@ -198,8 +200,9 @@ fn string(quoted: &str) -> Result<String, Refusal> {
     }
 }
 
-/// One of two names that are `same`, where there are any. Sorted by length first, since names of
-/// one length are few; and sorted at all, because the 64 KiB of a payload hold thousands of names.
+/// A name that is there twice by `order`, if there is one. The names are sorted because the 64 KiB
+/// of a payload hold thousands of them. They are sorted by length first because few names have the
+/// same length.
 pub(crate) fn twice<'a>(
     names: impl Iterator<Item = &'a str>,
     order: impl Fn(&str, &str) -> Ordering,
@@ -251,7 +254,7 @@ fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Refusal> {
 
 const DUPLICATE: &str = "the same name twice";
 
-/// An order has about as many.
+/// An order has about as many members.
 const USUAL_MEMBERS: usize = 8;
 
 struct Members<'a>(Vec<(&'a str, &'a RawValue)>);
@@ -286,8 +289,8 @@ impl<'de> Visitor<'de> for MembersVisitor {
     }
 }
 
-/// A member's name as it stands in the text. One with an escape cannot be borrowed and is refused:
-/// one spelling for each name.
+/// A member's name as it stands in the text. A name with an escape cannot be borrowed and is
+/// refused, so that each name has one spelling.
 struct Name<'a>(&'a str);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
@@ -339,7 +342,8 @@ impl<'de> Visitor<'de> for ItemsVisitor {
     }
 }
 
-/// Of answers, which the agent itself wrote; a request's values are bounded.
+/// Reads answers, which the agent itself wrote, with any number of values. The values of a request
+/// are bounded.
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = <&RawValue>::deserialize(deserializer)?;

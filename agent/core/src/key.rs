@@ -45,13 +45,13 @@ impl<'de> Deserialize<'de> for KeyName {
     }
 }
 
-/// How well the secret is kept, best first.
+/// The protection of the secret, best first.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Tier {
     /// Made in hardware and never outside it.
     Device,
-    /// Was outside once, now cannot leave the hardware.
+    /// The secret was outside once, and cannot leave the hardware now.
     Imported,
     /// In a software token: for tests and trials.
     Software,
@@ -85,8 +85,8 @@ impl std::fmt::Display for Environment {
     }
 }
 
-/// The unit of an increasing nonce, chosen once at enrolment: a later, coarser one would go
-/// backwards.
+/// The unit of an increasing nonce. It is chosen once, at enrolment: with a coarser unit later, the
+/// nonce would go backwards.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NonceUnit {
@@ -95,7 +95,7 @@ pub enum NonceUnit {
     Nanoseconds,
 }
 
-/// What a request is signed with, and what that key may be used for.
+/// One API key of an exchange, and the rights it was enrolled with.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Key {
     pub name: KeyName,
@@ -103,14 +103,15 @@ pub struct Key {
     pub exchange: &'static str,
     pub environment: Environment,
     pub algorithm: Algorithm,
-    /// The id the exchange gave; travels in the clear beside the signature.
+    /// The id that the exchange gave. It goes to the exchange in the clear, beside the signature.
     pub api_key: String,
     pub scopes: Scopes,
     pub tier: Tier,
     /// Name of the token in `agent.toml`.
     pub token: String,
     pub nonce_unit: NonceUnit,
-    /// It signs nothing that no person approved, whatever else policy would allow.
+    /// True for a key in a vault. It signs only requests that a person approved, whatever policy
+    /// would allow.
     pub in_vault: bool,
 }
 

@@ -1,17 +1,17 @@
-//! Text that somebody may have chosen to mislead, as a person is shown it: whole, and with nothing
-//! in it that is not seen.
+//! Shows a person text that may be meant to mislead: the whole text, with every unseen character
+//! made visible.
 
 /// True for a character that a person does not see as itself: control characters, blanks other than
 /// the plain one, and those that reorder, join, hide or overlay others.
 pub fn is_unseen(character: char) -> bool {
-    // Unicode counts these among letters and symbols; nothing is drawn for them.
+    // Unicode counts these among letters and symbols, but nothing is drawn for them.
     const EMPTY_GLYPHS: [char; 7] =
         ['\u{115f}', '\u{1160}', '\u{2800}', '\u{3164}', '\u{ffa0}', '\u{fffc}', '\u{1d159}'];
     let is_empty_glyph = EMPTY_GLYPHS.contains(&character);
     is_empty_glyph || !matches!(character, '\\' | '"' | '\'') && character.escape_debug().len() > 1
 }
 
-/// Text on one line, without what a terminal would obey or reorder.
+/// The text on one line, without characters that a terminal would obey or reorder.
 pub fn plain(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for character in text.chars() {
@@ -23,7 +23,7 @@ pub fn plain(text: &str) -> String {
     safe
 }
 
-/// Text in ASCII alone: every other character, and what is not seen, is spelled out.
+/// The text in ASCII only. Every other character, and every unseen one, is spelled out.
 pub fn spelled(text: &str) -> String {
     let mut ascii = String::with_capacity(text.len());
     for character in text.chars() {
@@ -35,8 +35,9 @@ pub fn spelled(text: &str) -> String {
     ascii
 }
 
-/// Text in quotes, so that it ends where it ends; blanks that could be overlooked are spelled out.
-/// Where it is not plain ASCII its spelling follows, since other letters may look the same.
+/// The text in quotes, so that a person sees its end. Blanks that could be overlooked are spelled
+/// out. If the text is not plain ASCII its spelling follows, because other letters may look the
+/// same.
 pub fn quoted(text: &str) -> String {
     let shown = format!("\"{}\"", escaped(text, is_unseen));
     if text.is_ascii() {
@@ -48,7 +49,8 @@ pub fn quoted(text: &str) -> String {
     )
 }
 
-/// A name as it is where it can be nothing else, else in quotes.
+/// A name as it is if it has only letters, digits, '-', '_', '.' and '/' of ASCII; any other in
+/// quotes.
 pub fn word(text: &str) -> String {
     let is_plain =
         |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/');
@@ -83,24 +85,24 @@ pub fn in_fours(address: &str) -> String {
     letters.chunks(4).map(|group| group.iter().collect::<String>()).collect::<Vec<_>>().join(" ")
 }
 
-/// Two names that are not the same, and that a person may take for it.
+/// The difference between two names that a person may take for the same.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Likeness {
-    /// They differ in blanks, or in characters that are not seen.
+    /// They differ only in blanks, or in characters that are not seen.
     Blanks,
-    /// They differ in letters or signs that look alike.
+    /// They differ only in letters or signs that look alike.
     Letters,
 }
 
-/// A name made ready to be compared with many others.
+/// A name prepared for comparison with many others.
 #[derive(Debug)]
-pub struct Look<'a> {
+pub struct LegibleName<'a> {
     name: &'a str,
     seen: String,
     drawn: Vec<char>,
 }
 
-impl<'a> Look<'a> {
+impl<'a> LegibleName<'a> {
     pub fn of(name: &'a str) -> Self {
         let seen: String =
             name.chars().filter(|one| !one.is_whitespace() && !is_unseen(*one)).collect();
@@ -111,7 +113,7 @@ impl<'a> Look<'a> {
         self.name
     }
 
-    /// `None` where the two are the same, or tell themselves apart.
+    /// The likeness of two names; `None` if they are the same, or if they do not look alike.
     pub fn like(&self, other: &Self) -> Option<Likeness> {
         if self.name == other.name {
             None
@@ -126,7 +128,7 @@ impl<'a> Look<'a> {
     }
 }
 
-/// One sign for all that look alike in ASCII.
+/// Writes one sign for all ASCII signs that look alike.
 fn drawn(seen: &str) -> Vec<char> {
     let one = |letter: char| match letter.to_ascii_lowercase() {
         '0' => 'o',
@@ -137,15 +139,15 @@ fn drawn(seen: &str) -> Vec<char> {
         '_' | '.' | ',' => '-',
         letter => letter,
     };
-    // A syllable of Hangul may be written in its parts: the first of them stands for all.
+    // A syllable of Hangul may be written in its parts. Its first part then stands for all of it.
     let is_rest_of_syllable = |letter: &char| matches!(letter, '\u{1160}'..='\u{11ff}');
     let text: String =
         seen.chars().filter(|letter| !is_rest_of_syllable(letter)).map(one).collect();
     text.replace("rn", "m").replace("vv", "w").chars().collect()
 }
 
-/// Scripts of East Asia, whose letters look like none of ASCII's. Signs that are in several of
-/// them, parts and compatible forms of their letters are in none.
+/// The scripts of East Asia, whose letters do not look like those of ASCII. Signs of several
+/// scripts, parts of letters and compatible forms of letters belong to none of them here.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum EastAsian {
     Han,
@@ -167,8 +169,9 @@ impl EastAsian {
     }
 }
 
-/// A letter of another script may look like any one of these; those of one script of East Asia only
-/// like another's.
+/// True if two characters may look alike. Two different characters of ASCII do not. Two different
+/// letters of one East Asian script do not, and such a letter does not look like ASCII. All other
+/// characters may.
 fn looks_like(one: char, other: char) -> bool {
     one == other
         || match (EastAsian::of(one), EastAsian::of(other)) {
@@ -188,14 +191,22 @@ mod tests {
         assert_eq!(plain("a\u{1b}[2Jb\r\n"), "a\\u{1b}[2Jb\\r\\n");
         assert_eq!(plain("Zürich 1 000 \"\\'"), "Zürich 1 000 \"\\'");
         assert_eq!(spelled("Z\u{fc}rich \u{7f}\"\\'"), "Z\\u{fc}rich \\u{7f}\"\\'");
-        for hidden in "\u{0}\u{7f}\u{85}\u{a0}\u{ad}\u{300}\u{34f}\u{61c}\u{115f}\u{1160}\u{17b4}\u{180e}\u{2003}\u{200b}\u{200d}\
-            \u{200f}\u{2028}\u{202e}\u{2060}\u{2066}\u{2069}\u{206a}\u{2800}\u{3000}\u{3164}\u{fe0f}\u{feff}\u{ffa0}\u{fff9}\
-            \u{e0041}\u{e0100}\u{e000}\u{fffc}\u{1d159}"
+        for hidden in "\u{0}\u{7f}\u{85}\u{a0}\u{ad}\u{300}\u{34f}\u{61c}\u{115f}\u{1160}\u{17b4}\
+            \u{180e}\u{2003}\u{200b}\u{200d}\u{200f}\u{2028}\u{202e}\u{2060}\u{2066}\u{2069}\
+            \u{206a}\u{2800}\u{3000}\u{3164}\u{fe0f}\u{feff}\u{ffa0}\u{fff9}\u{e0041}\u{e0100}\
+            \u{e000}\u{fffc}\u{1d159}"
             .chars()
         {
-            assert_eq!(plain(&format!("a{hidden}b")), format!("a{}b", hidden.escape_default()), "{hidden:?}");
+            assert_eq!(
+                plain(&format!("a{hidden}b")),
+                format!("a{}b", hidden.escape_default()),
+                "{hidden:?}"
+            );
             let shown = quoted(&format!("a{hidden}b"));
-            assert!(!shown.contains(hidden) && shown.contains(&hidden.escape_unicode().to_string()), "{shown}");
+            assert!(
+                !shown.contains(hidden) && shown.contains(&hidden.escape_unicode().to_string()),
+                "{shown}"
+            );
         }
     }
 
@@ -235,7 +246,7 @@ mod tests {
     #[test]
     fn names_that_look_alike_are_found() {
         let like = |one: &str, other: &str| {
-            let (one, other) = (Look::of(one), Look::of(other));
+            let (one, other) = (LegibleName::of(one), LegibleName::of(other));
             assert_eq!(one.like(&other), other.like(&one), "{one:?} {other:?}");
             one.like(&other)
         };

@@ -1,4 +1,4 @@
-//! Who may do what. Default deny; the only maker of [`Grant`].
+//! Decides which client may do what. The default is to deny. Only this module makes a [`Grant`].
 
 pub mod limits;
 pub mod rate;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::approval::{Approved, Approver};
 use crate::decimal::Amount;
 use crate::exchange::classify::Classified;
-use crate::exchange::login::Login;
+use crate::exchange::login::SessionLogin;
 use crate::exchange::recipe::Exchange;
 use crate::exchange::scheme::Binding;
 use crate::key::{Key, KeyName};
@@ -18,10 +18,10 @@ use crate::refusal::{Code, Refusal};
 use crate::scope::{Scope, Scopes};
 use crate::transfer::Transfer;
 
-/// Longest receive window a client may ask for.
+/// Longest receive window that a client may ask for, in milliseconds.
 pub const RECEIVE_WINDOW_CAP_MS: u64 = 10_000;
 
-/// What the operator's `agent.toml` says about requests.
+/// The rules for requests in the operator's `agent.toml`.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
     pub clients: Vec<Client>,
@@ -29,13 +29,13 @@ pub struct Policy {
     /// By asset, as the exchange names it.
     pub transfers: BTreeMap<String, TransferRule>,
     pub approvers: Vec<Approver>,
-    /// How long a request waits for its approvers.
+    /// Longest wait of a request for its approvers, in milliseconds.
     pub approval_timeout_ms: u64,
-    /// Hex SHA-256 of the file all this stands in.
+    /// Hex SHA-256 of the file that these rules stand in.
     pub sha256: String,
 }
 
-/// A program allowed to connect, known by its uid (and by a socket of its own where it has one).
+/// A program allowed to connect, known by its uid (and by a socket of its own, if it has one).
 #[derive(Clone, Debug)]
 pub struct Client {
     pub name: String,
@@ -44,16 +44,16 @@ pub struct Client {
     pub scopes: Scopes,
     /// `None`: any symbol.
     pub symbols: Option<BTreeSet<String>>,
-    /// Base quantity of one order, by symbol.
+    /// Largest base quantity of one order, by symbol.
     pub max_quantity: BTreeMap<String, Amount>,
-    /// Notional, by asset; empty: no limit.
+    /// Limits on the notional, by asset; empty for no limit.
     pub limits: BTreeMap<String, SpendLimit>,
     pub rate: Option<Rate>,
     pub unbound: Release,
 }
 
-/// What leaves the agent for a client: a signature the client sends itself, or (later) only the
-/// exchange's answer.
+/// The thing that a client gets: a signature or, in a later version, only the exchange's answer.
+/// With a signature the client sends the request itself.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Release {
@@ -62,25 +62,25 @@ pub enum Release {
     Signature,
 }
 
-/// How often a client may ask: `count` requests in `per_ms`.
+/// The rate at which a client may ask: `count` requests in `per_ms` milliseconds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Rate {
     pub count: u32,
     pub per_ms: u64,
 }
 
-/// Limits on what one client's signatures may be worth. They count signatures, not fills.
+/// Limits on the worth of one client's signatures. They count signatures, not fills.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct SpendLimit {
     pub per_request: Option<Amount>,
     pub per_day: Option<Amount>,
 }
 
-/// What a destination says of its network where the request names none: Kraken knows it from the
-/// address's own name there.
+/// The network of a destination for requests that name no network. Kraken, for example, knows the
+/// network from the name under which it keeps the address.
 pub const NO_NETWORK: &str = "none";
 
-/// A place money may be sent to: exact in every part.
+/// A place that money may be sent to. A transfer has to match every field but the label exactly.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Destination {
     pub label: String,
@@ -98,7 +98,7 @@ pub struct TransferRule {
     pub approvers: Vec<ApproverStep>,
 }
 
-/// Above `above`, `count` approvers are needed.
+/// A transfer of more than `above` needs `count` approvers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ApproverStep {
     pub above: Amount,
@@ -114,18 +114,18 @@ pub struct Spend {
     pub cap: Amount,
 }
 
-/// The right to make one signature with one key. Made by policy alone, consumed by signing.
+/// The right to make one signature with one key. Only policy makes it, and signing consumes it.
 #[derive(Debug)]
 pub struct Grant {
     key: KeyName,
     evidence: Option<Box<Evidence>>,
 }
 
-/// What a vault wants to see before it signs.
+/// The evidence that a vault wants to see before it signs.
 #[derive(Debug)]
 pub struct Evidence {
     pub approved: Approved,
-    /// Reserved for this signature, where the exchange wants one.
+    /// Reserved for this signature, if the exchange wants a nonce.
     pub nonce: u64,
 }
 
@@ -135,7 +135,7 @@ impl Grant {
         &self.key
     }
 
-    /// Persons approved it.
+    /// Adds the evidence that persons approved the request.
     #[must_use]
     pub(crate) fn with(self, approved: Approved, nonce: u64) -> Self {
         Self { evidence: Some(Box::new(Evidence { approved, nonce })), ..self }
@@ -145,24 +145,25 @@ impl Grant {
         self.evidence.as_deref()
     }
 
-    /// A token made its signature.
+    /// Marks the grant as used, once a token has made its signature.
     #[must_use]
-    pub fn spend(self) -> Spent {
-        Spent(self)
+    pub fn spend(self) -> SpentGrant {
+        SpentGrant(self)
     }
 }
 
-/// A grant whose signature was made. It is a grant again only for who throws that signature away.
+/// A grant whose signature was made. It becomes a grant again only if that signature is thrown
+/// away.
 #[derive(Debug)]
-pub struct Spent(Grant);
+pub struct SpentGrant(Grant);
 
-impl Spent {
+impl SpentGrant {
     pub(crate) fn unspent(self) -> Grant {
         self.0
     }
 }
 
-/// What policy says of one request.
+/// The decision of policy about one request.
 #[derive(Debug)]
 #[must_use]
 pub enum Decision {
@@ -170,7 +171,7 @@ pub enum Decision {
         grant: Grant,
         spends: Vec<Spend>,
     },
-    /// A person has to approve these transfers first; `approvals` of them.
+    /// `approvals` different persons have to approve the request first.
     Ask {
         grant: Grant,
         spends: Vec<Spend>,
@@ -179,8 +180,8 @@ pub enum Decision {
     Deny(Denied),
 }
 
-/// A refusal: which rule of `agent.toml` (or of the agent) it comes from, and what the client is
-/// told.
+/// A refusal: the rule of `agent.toml` (or of the agent) that it comes from, and the text for the
+/// client.
 #[derive(Debug)]
 pub struct Denied {
     pub rule: String,
@@ -205,12 +206,13 @@ impl Policy {
         self.clients.iter().find(|client| client.name == name)
     }
 
-    /// How many different persons can approve.
+    /// The number of different persons who can approve.
     pub fn persons(&self) -> usize {
         self.approvers.iter().map(|approver| &approver.person).collect::<BTreeSet<_>>().len()
     }
 
-    /// Why what needs so many approvals would wait in vain.
+    /// The refusal of a request that needs this many approvals; `None` if enough persons can
+    /// approve.
     pub(crate) fn too_few_persons(&self, approvals: u32) -> Option<Denied> {
         let named = self.persons();
         (named < approvals as usize).then(|| {
@@ -223,7 +225,7 @@ impl Policy {
         })
     }
 
-    /// Decides about one classified request. `Release::Signature` is what the agent can give today.
+    /// Decides about one classified request. Today the agent can give only `Release::Signature`.
     pub fn decide(
         &self,
         client: &Client,
@@ -237,13 +239,13 @@ impl Policy {
         }
     }
 
-    /// Decides about a session login, after which nothing more is signed.
+    /// Decides about a session login. Nothing more is signed in that session.
     pub fn decide_session(
         &self,
         client: &Client,
         key: &Key,
         exchange: &dyn Exchange,
-        login: &Login,
+        login: &SessionLogin,
     ) -> Decision {
         let scopes = exchange.session_scopes(exchange.session_grants(key.algorithm, login));
         let allowed = may_use(client, key)
@@ -280,7 +282,8 @@ impl Policy {
         Ok((spends, approvals))
     }
 
-    /// The listed destination a transfer goes to, exact in asset, network, address and memo.
+    /// The listed destination that a transfer goes to. Asset, network, address and memo have to
+    /// match exactly.
     pub fn destination_of(&self, transfer: &Transfer) -> Option<&Destination> {
         self.destinations.iter().find(|listed| {
             Some(&listed.asset) == transfer.asset.as_ref()
@@ -290,7 +293,7 @@ impl Policy {
         })
     }
 
-    /// Money that leaves goes to a listed destination, exact in asset, network, address and memo.
+    /// Denies a withdrawal if no listed destination has its asset, network, address and memo.
     fn check_destination(
         &self,
         classified: &Classified<'_>,
@@ -316,8 +319,8 @@ fn grant(key: &Key, spends: Vec<Spend>, approvals: u32) -> Decision {
     }
 }
 
-/// Several endpoints may accept one signature for money; limits count signatures, so the largest
-/// amount counts.
+/// Several endpoints may accept one signature that moves money. Limits count signatures, so only
+/// the largest amount counts.
 fn count_once(spends: &mut Vec<Spend>, spend: Option<Spend>) {
     let Some(spend) = spend else { return };
     match spends.iter_mut().find(|known| known.window == spend.window) {
@@ -330,16 +333,17 @@ fn may_use(client: &Client, key: &Key) -> Result<(), Denied> {
     if client.keys.contains(&key.name) {
         return Ok(());
     }
-    // The same words as for a key that does not exist: who may not use a key learns nothing of it.
+    // The text is the same as for a key that does not exist, so that a client learns nothing of a
+    // key it may not use.
     Err(Denied::new(client.rule("keys"), Code::KeyUnknown, unknown_key(key.name.as_str())))
 }
 
-/// What a client is told about a key it may not use, or that does not exist.
+/// The text for a client about a key that it may not use, or that does not exist.
 pub fn unknown_key(name: &str) -> String {
     format!("this client has no key named {name:?}")
 }
 
-/// Both the client and the key hold every scope.
+/// Checks that both the client and the key hold every scope.
 fn holds(client: &Client, key: &Key, declared: Scope, effective: Scopes) -> Result<(), Denied> {
     hold_all(client.scopes, declared, effective, "the client")
         .map_err(|refusal| Denied { rule: client.rule("scopes"), refusal })?;
@@ -362,8 +366,8 @@ fn hold_all(held: Scopes, declared: Scope, effective: Scopes, who: &str) -> Resu
     Ok(())
 }
 
-/// A client marked `unbound = "forward"` gets no signature where the exchange does not bind the
-/// whole request.
+/// A client marked `unbound = "forward"` gets no signature if the exchange does not bind the whole
+/// request.
 fn may_hold_signature(
     client: &Client,
     exchange: &dyn Exchange,
@@ -380,9 +384,10 @@ fn may_hold_signature(
     Err(Denied::new(client.rule("unbound"), Code::PolicyEffectiveScope, message))
 }
 
-/// A read without parameters signs the text of every request without a body. Where one of those
-/// moves money or keys, a key with such a right signs none; one that only reads and trades cannot
-/// do what the other request asks for.
+/// A read without parameters has the same signature as every request without a body. If one of
+/// those requests moves money or keys, a key with a right to do that does not sign the read. A key
+/// that only reads and trades may sign it, because the exchange does not let that key do what the
+/// other request asks for.
 fn may_sign_empty_text(key: &Key, opened: Scopes) -> Result<(), Denied> {
     let serious: Scopes = [Scope::Transfer, Scope::Withdraw, Scope::Admin].into_iter().collect();
     let (opened, held) = (opened.intersection(serious), key.scopes.intersection(serious));

@@ -1,4 +1,4 @@
-//! The outside world on one screen: what the rules need, and adapters give.
+//! The ports to the outside world, on one screen. The rules need them, and adapters implement them.
 
 use secrecy::SecretString;
 
@@ -6,12 +6,12 @@ use crate::algorithm::Algorithm;
 use crate::draft::Finished;
 use crate::exchange::classify::Classified;
 use crate::key::Key;
-use crate::policy::{Grant, Spend, Spent};
+use crate::policy::{Grant, Spend, SpentGrant};
 use crate::refusal::{Code, Refusal};
 use crate::scope::Scopes;
 use crate::wire::{RecordId, SignRequest};
 
-/// Who is asking: a client of `agent.toml`, as the kernel identified it.
+/// The caller: a client of `agent.toml`, as the kernel identified it.
 #[derive(Clone, Debug)]
 pub struct Caller {
     pub client: String,
@@ -21,23 +21,23 @@ pub struct Caller {
 
 /// Time and randomness.
 pub trait Clock {
-    /// Unix time in milliseconds, as the exchange is told it.
+    /// Unix time in milliseconds, as the exchange gets it.
     fn now_ms(&self) -> u64;
-    /// Milliseconds that only pass: no setting of the clock moves them.
+    /// Milliseconds since the machine started. Setting the clock does not change them.
     fn since_boot_ms(&self) -> u64;
-    /// Why the clock is not to be trusted, where it is not.
+    /// The reason not to trust the clock; `None` if it can be trusted.
     fn doubt(&self) -> Option<String>;
     /// A new request id that sorts by time.
     fn request_id(&self) -> String;
     fn random(&self) -> [u8; 16];
 }
 
-/// The thing that computes signatures. One grant, one signature that leaves the agent.
+/// The thing that computes signatures. For one grant, at most one signature leaves the agent.
 #[expect(async_fn_in_trait, reason = "one IO thread; no future crosses threads")]
 pub trait Token {
-    /// Whether a signature with this key can be asked for now. Called right before a request is
-    /// counted against limits, with nothing in between: what the token was never asked for costs
-    /// nothing.
+    /// Fails if the token cannot be asked now for a signature with this key. The signer calls it
+    /// right before it counts a request against limits, with nothing in between. So a request that
+    /// the token was never asked for costs nothing.
     fn ready(&self, key: &Key) -> Result<(), TokenError>;
 
     async fn sign(
@@ -48,41 +48,42 @@ pub trait Token {
         message: &[u8],
     ) -> Result<Signed, TokenError>;
 
-    /// Whether each signature of this key takes a person's touch.
+    /// True if each signature of this key takes a person's touch.
     fn takes_touch(&self, key: &Key) -> bool;
 }
 
-/// A signature, and the grant it was made by.
+/// A signature, and the grant that it was made with.
 #[derive(Debug)]
 pub struct Signed {
     pub signature: Signature,
-    pub spent: Spent,
+    pub spent: SpentGrant,
 }
 
 impl Signed {
-    /// Nobody sees the signature, so that another may be made in its place.
+    /// Throws the signature away, which nobody has seen, so that another may be made in its place.
     pub(crate) fn throw_away(self) -> Grant {
         self.spent.unspent()
     }
 }
 
-/// What came back from a token.
+/// A token's answer.
 #[derive(Debug)]
 pub struct Signature {
     pub bytes: Vec<u8>,
-    /// Travels beside the signature on exchanges that want one.
+    /// Goes to the exchange beside the signature, if the exchange wants a passphrase.
     pub passphrase: Option<SecretString>,
-    /// A vault drafts the request itself, stamps it after the touch, and gives it back whole.
+    /// The whole request, if the token is a vault: a vault drafts it itself and stamps it after the
+    /// touch.
     pub drafted: Option<Box<Drafted>>,
 }
 
 /// A request as a vault drafted it.
 #[derive(Debug)]
 pub struct Drafted {
-    /// What was signed.
+    /// The bytes that were signed.
     pub message: Vec<u8>,
     pub finished: Finished,
-    /// When it was stamped, by the machine's clock that only passes.
+    /// The time of its stamp, in milliseconds since the machine started.
     pub stamped_since_boot_ms: u64,
 }
 
@@ -106,18 +107,18 @@ impl From<TokenError> for Refusal {
 
 /// The requests that wait for persons.
 pub trait Approvals {
-    /// A place for one more request with this key, before anything is counted for it; `policy.rate`
-    /// where there is none.
-    fn place(&self, key: &Key) -> Result<Place, Refusal>;
+    /// Takes a place for one more request with this key, before anything is counted for it. Refuses
+    /// with `policy.rate` if no place is free.
+    fn place(&self, key: &Key) -> Result<WaitingPlace, Refusal>;
 }
 
 /// A place among the requests that wait; free again when dropped.
 #[derive(Debug)]
-pub struct Place(pub Box<dyn std::fmt::Debug>);
+pub struct WaitingPlace(pub Box<dyn std::fmt::Debug>);
 
 /// A request that is about to be signed.
 #[derive(Clone, Copy, Debug)]
-pub struct Intent<'a> {
+pub struct SigningIntent<'a> {
     pub request_id: &'a str,
     pub caller: &'a Caller,
     pub key: &'a Key,
@@ -126,7 +127,7 @@ pub struct Intent<'a> {
     pub spends: &'a [Spend],
 }
 
-/// What was asked for.
+/// The request or the login that a client asked for.
 #[derive(Clone, Copy, Debug)]
 pub enum Asked<'a> {
     Request { request: &'a SignRequest, classified: &'a Classified<'a> },
@@ -135,16 +136,17 @@ pub enum Asked<'a> {
 
 /// A request that gets no signature.
 #[derive(Clone, Copy, Debug)]
-pub struct Refused<'a> {
+pub struct RefusedRequest<'a> {
     pub request_id: &'a str,
     pub caller: &'a Caller,
     pub key: &'a str,
-    /// `METHOD PATH`, or empty where the request was not understood.
+    /// `METHOD PATH`, or `session`; empty if the request was not understood.
     pub endpoint: &'a str,
     pub refusal: &'a Refusal,
 }
 
-/// How far a record must be before the token is asked.
+/// The place that a record must have reached, before the token is asked or before the answer
+/// leaves.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Durability {
     /// On the disk before the token is asked: a power cut does not lose it.
@@ -153,24 +155,27 @@ pub enum Durability {
     Written,
 }
 
-/// The durable record. After a failure it takes no intent: until there is room again and it was
-/// verified, where the disk was full; else until a restart has verified it.
+/// The durable record. After a failure it takes no intent. If the disk was full, that ends when
+/// there is room again and the journal was verified. After any other failure it ends when a restart
+/// has verified the journal.
 ///
-/// No token is asked before [`Ledger::may_ask`] and no answer leaves before [`Ledger::written`] has
-/// returned: then the records stand as far as their durability says.
+/// No token is asked before [`Ledger::may_ask`] has returned, and no answer leaves before
+/// [`Ledger::written`] has returned. The records are then as durable as their [`Durability`] says.
 #[expect(async_fn_in_trait, reason = "one IO thread; no future crosses threads")]
 pub trait Ledger {
-    /// Counts the spends of an intent and records it: all or nothing. A cap that would be passed is
-    /// `policy.limit`; a client that writes too much for a disk that is nearly full gets
-    /// `policy.rate`.
-    fn intend(&self, intent: &Intent<'_>, durability: Durability) -> Result<(), Refusal>;
-    /// The next nonce of a key: only grows, also over crashes.
+    /// Counts the spends of an intent and records it: all or nothing. Refuses with `policy.limit`
+    /// if a cap would be passed. Refuses with `policy.rate` if the disk is nearly full and the
+    /// client writes too much.
+    fn intend(&self, intent: &SigningIntent<'_>, durability: Durability) -> Result<(), Refusal>;
+    /// The next nonce of a key. It only grows, even after a crash.
     fn nonce(&self, key: &Key) -> Result<u64, Refusal>;
-    /// `message` is what was signed.
+    /// Records that `message` was signed.
     fn signed(&self, request_id: &str, key: &Key, message: &[u8]) -> Result<RecordId, Refusal>;
-    /// A signature over `message` came too late for its exchange, and is thrown away.
+    /// Records that a signature over `message` is thrown away: it came too late for its exchange,
+    /// or the agent was locked meanwhile.
     fn thrown_away(&self, request_id: &str, key: &Key, message: &[u8]) -> Result<(), Refusal>;
-    /// `returned` is what counted for the intent and is free again; empty once the token was asked.
+    /// Records that an intent got no signature. `returned` are the amounts counted for it that are
+    /// free again; there are none once the token was asked.
     fn failed(
         &self,
         request_id: &str,
@@ -178,11 +183,11 @@ pub trait Ledger {
         refusal: &Refusal,
         returned: &[Spend],
     ) -> Result<(), Refusal>;
-    fn refused(&self, refused: &Refused<'_>) -> Result<(), Refusal>;
-    /// Waits for what the operator wants to stand before any token is asked, beyond an intent's own
-    /// durability.
+    fn refused(&self, refused: &RefusedRequest<'_>) -> Result<(), Refusal>;
+    /// Waits until all records are on the disk, if the operator wants that before any token is
+    /// asked. An intent's own durability may be less.
     async fn may_ask(&self) -> Result<(), Refusal>;
-    /// Hands all that was recorded to the kernel. What requests record that arrived together is one
+    /// Hands all records to the kernel. The records of requests that arrived together are one
     /// write.
     async fn written(&self) -> Result<(), Refusal>;
 }

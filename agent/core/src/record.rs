@@ -1,9 +1,10 @@
 //! The records of the journal, as they stand in its lines.
 //!
-//! Texts are borrowed where a record is written, so that writing one copies nothing. A kind this
-//! version does not know is kept as the line it came in: see [`crate::audit::Entry`].
+//! A record that is written borrows its texts, so that writing one copies nothing. A record of a
+//! kind that this version does not know stays the line it came in: see
+//! [`crate::audit::JournalEntry`].
 
-mod approval;
+mod approval_records;
 
 use std::borrow::Cow;
 
@@ -14,7 +15,7 @@ use crate::key::Tier;
 use crate::policy::Spend;
 use crate::scope::{Scope, Scopes};
 use crate::transfer::Transfer;
-pub use approval::Approval;
+pub use approval_records::Approval;
 
 type Text<'a> = Cow<'a, str>;
 
@@ -23,7 +24,7 @@ type Text<'a> = Cow<'a, str>;
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Record<'a> {
     Approval(Box<Approval<'a>>),
-    /// The agent stopped in order; what it had reserved and not used is free again.
+    /// The agent stopped in order. Everything that it had reserved and not used is free again.
     Closed(Closed),
     ConfigLoaded(ConfigLoaded<'a>),
     Intent(Box<Intent<'a>>),
@@ -33,7 +34,7 @@ pub enum Record<'a> {
     KeyRemoved(KeyChange<'a>),
     Locked(Locking),
     Opened(Opened<'a>),
-    /// Refusals of one kind that came faster than they are worth recording singly.
+    /// Refusals of one kind that came too fast to be recorded one by one.
     Refusals(Refusals<'a>),
     Refused(Refused<'a>),
     Reserve(Reserve<'a>),
@@ -41,8 +42,7 @@ pub enum Record<'a> {
     Returned(Returned<'a>),
     Rotated(Rotated<'a>),
     Segment(Box<SegmentHeader<'a>>),
-    /// A signature came too late for its exchange and left nobody: another may follow for the same
-    /// intent.
+    /// A signature was made, and handed to nobody. Another may follow for the same intent.
     ThrownAway(ThrownAway<'a>),
     Token(TokenChange<'a>),
     Unlocked(Locking),
@@ -53,7 +53,7 @@ pub enum Record<'a> {
 pub struct Opened<'a> {
     #[serde(borrow)]
     pub version: Text<'a>,
-    /// The kernel's id of this boot: another one after an unclean stop means that unsynced records
+    /// The kernel's id of this boot. If it is another one after an unclean stop, unsynced records
     /// may be lost.
     #[serde(borrow)]
     pub boot_id: Text<'a>,
@@ -64,13 +64,14 @@ pub struct Opened<'a> {
     pub cut_bytes: u64,
 }
 
-/// What a start took over from the run before it.
+/// The state that a start took over from the run before it.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CarriedState {
     /// The journal was closed in order.
     Clean,
-    /// The agent ended without closing it, and the machine ran on: nothing written is lost.
+    /// The agent ended without closing the journal, and the machine ran on: nothing written is
+    /// lost.
     Exact,
     /// There was no journal.
     New,
@@ -82,7 +83,7 @@ pub enum CarriedState {
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Closed {}
 
-/// First record of a segment: all that the segments before it would tell.
+/// First record of a segment. It carries the state that the segments before it would give.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct SegmentHeader<'a> {
     #[serde(borrow)]
@@ -104,19 +105,20 @@ pub struct PreviousSegment {
 /// The state of limits and nonces at the start of a segment.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Carried<'a> {
-    /// The latest time the journal has seen; a clock set back does not lower it.
+    /// The latest time that the journal has seen; setting the clock back does not lower it.
     pub time_ms: u64,
-    /// The boot the last `opened` was written in; absent where there was none.
+    /// The boot in which the last `opened` was written; absent if there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot_id: Option<String>,
-    /// The last run closed the journal.
+    /// True if the last run closed the journal.
     pub closed: bool,
     pub windows: Vec<CarriedWindow>,
     #[serde(borrow)]
     pub nonces: Vec<NonceBlock<'a>>,
 }
 
-/// One limit's window: what was spent when, in unix milliseconds of the start of each bucket.
+/// One limit's window: the amount spent in each bucket, with the bucket's start in Unix
+/// milliseconds.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct CarriedWindow {
     pub window: String,
@@ -125,7 +127,7 @@ pub struct CarriedWindow {
     pub buckets: Vec<(u64, Amount)>,
 }
 
-/// A request that the token is about to be asked for.
+/// A request that the agent is about to ask a token to sign.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Intent<'a> {
     #[serde(borrow)]
@@ -148,19 +150,19 @@ pub struct Intent<'a> {
     /// The parameters as compact JSON text, order and numbers as they came. Absent for pure reads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub params: Option<Text<'a>>,
-    /// Hex SHA-256 of the parameters, where they are not kept.
+    /// Hex SHA-256 of the parameters, if they are not kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub params_sha256: Option<Text<'a>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Text<'a>>,
     #[serde(default, skip_serializing_if = "<[Transfer]>::is_empty")]
     pub transfers: Cow<'a, [Transfer]>,
-    /// Counted against their windows by this very record.
+    /// This very record counts them against their windows.
     #[serde(default, skip_serializing_if = "<[Spend]>::is_empty")]
     pub spends: Cow<'a, [Spend]>,
 }
 
-/// How an intent ended.
+/// The end of an intent.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct RequestResult<'a> {
     #[serde(borrow)]
@@ -169,7 +171,7 @@ pub struct RequestResult<'a> {
     /// Hex SHA-256 of the message that was signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message_sha256: Option<Text<'a>>,
-    /// The refusal's code where nothing was signed.
+    /// The refusal's code, if nothing was signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Text<'a>>,
 }
@@ -191,7 +193,7 @@ pub struct ThrownAway<'a> {
     pub message_sha256: Text<'a>,
 }
 
-/// What an intent counted is free again: it was given up before any token was asked.
+/// The amounts that an intent counted are free again: it was given up before any token was asked.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Returned<'a> {
     #[serde(borrow)]
@@ -230,7 +232,8 @@ pub struct Refusals<'a> {
     pub last_ms: u64,
 }
 
-/// Set aside on disk before it is used, so that a power cut gives nothing back. Synced.
+/// Amounts and nonces set aside on disk before they are used, so that a power cut gives nothing
+/// back. Synced.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Reserve<'a> {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -239,7 +242,7 @@ pub struct Reserve<'a> {
     pub nonces: Vec<NonceBlock<'a>>,
 }
 
-/// This much more may be spent from a window before the next reservation.
+/// The amount that may still be spent from a window before the next reservation.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct WindowBlock {
     pub window: String,
@@ -254,7 +257,7 @@ pub struct NonceBlock<'a> {
     pub until: u64,
 }
 
-/// A key came, changed or went.
+/// A key was added, changed or removed.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct KeyChange<'a> {
     #[serde(borrow)]
@@ -265,7 +268,7 @@ pub struct KeyChange<'a> {
     pub token: Text<'a>,
     pub scopes: Scopes,
     pub tier: Tier,
-    /// The operator who asked for it.
+    /// Uid of the operator who asked for it.
     pub uid: u32,
 }
 
@@ -274,7 +277,7 @@ pub struct KeyChange<'a> {
 pub struct ConfigLoaded<'a> {
     #[serde(borrow)]
     pub sha256: Text<'a>,
-    /// One line for people: how many clients, tokens and destinations.
+    /// One line for people: the numbers of clients, tokens and destinations.
     #[serde(borrow)]
     pub summary: Text<'a>,
 }
@@ -296,7 +299,7 @@ pub struct TokenChange<'a> {
     pub detail: Option<Text<'a>>,
 }
 
-/// Old segments go: on record before they are removed.
+/// Old segments are about to be removed. This is recorded before the removal.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Rotated<'a> {
     #[serde(borrow)]
@@ -312,7 +315,7 @@ fn is_zero(number: &u64) -> bool {
 impl<'a> Record<'a> {
     /// Reads the body of a line by its kind; `None` for a kind this version does not know.
     ///
-    /// Fields it does not know are passed over: a newer agent may have written more.
+    /// It ignores fields that it does not know, because a newer agent may have written more.
     pub fn parse(kind: &str, line: &'a str) -> Result<Option<Self>, serde_json::Error> {
         fn body<'a, B: Deserialize<'a>>(line: &'a str) -> Result<B, serde_json::Error> {
             serde_json::from_str(line)

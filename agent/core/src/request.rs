@@ -46,8 +46,8 @@ impl std::fmt::Display for Method {
 
 /// A path in its only spelling: no escapes, empty or dot segments, query or fragment.
 ///
-/// An exchange may normalise what it receives; a path that can be normalised could be judged as one
-/// endpoint and served as another.
+/// An exchange may normalise the paths it receives. A path that can be normalised could be judged
+/// as one endpoint and served as another.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Path(String);
 
@@ -62,7 +62,8 @@ impl Path {
         let plain = |character: char| {
             character.is_ascii_alphanumeric() || matches!(character, '/' | '_' | '.' | ':' | '-')
         };
-        // The table says which segments are instruments' names, and takes others in ASCII only.
+        // The endpoint table says which segments are names of instruments. It takes other segments
+        // in ASCII only.
         if text.len() > MAX_PATH
             || !text.chars().all(|character| plain(character) || is_foreign(character))
         {
@@ -89,7 +90,7 @@ impl std::fmt::Display for Path {
     }
 }
 
-/// Where the caller wants the parameters; the recipe knows the usual place.
+/// The place in which the caller wants the parameters. The recipe knows the usual place.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ParamsIn {
@@ -138,13 +139,13 @@ impl ParamsIn {
     }
 }
 
-/// Business parameters: a JSON object, or an array where the API takes one; order kept, names
-/// plain.
+/// Business parameters: a JSON object, or an array if the API takes one. Their order is kept, and
+/// their names are plain.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Params(Value);
 
 /// Longest parameter name taken, in bytes.
-const MAX_NAME: usize = 64;
+const MAX_PARAMETER_NAME: usize = 64;
 
 impl Params {
     pub fn empty() -> Self {
@@ -204,7 +205,7 @@ fn without_case(one: &str, other: &str) -> Ordering {
 
 fn check_name(name: &str) -> Result<(), Refusal> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
-    if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(plain) {
+    if name.is_empty() || name.len() > MAX_PARAMETER_NAME || !name.bytes().all(plain) {
         let message = "a parameter name is 1 to 64 letters, digits, '_', '-' or '.'; it is never \
                        escaped or bracketed";
         return Err(Refusal::malformed(message));
@@ -223,7 +224,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// A parameter's text where it is a string, number or boolean.
+    /// A parameter's text; `None` if it is not a string, number or boolean.
     pub fn scalar(&self, name: &str) -> Option<&str> {
         self.params.get(name)?.scalar()
     }

@@ -1,4 +1,4 @@
-//! What a request can do, as a set: scopes are not a ladder.
+//! The scopes of a request: the things it can do, as a set. Scopes are not a ladder.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -10,7 +10,7 @@ pub enum Scope {
     Read,
     /// Place, change or cancel orders; change leverage or margin mode of positions.
     Trade,
-    /// Change something of the account that is neither an order nor a way out: earn, loans,
+    /// Change something of the account that is not an order and moves no money out: earn, loans,
     /// conversions, settings.
     Account,
     /// Move money between the operator's own wallets and sub-accounts.
@@ -124,7 +124,7 @@ impl std::fmt::Display for Scopes {
 
 impl Serialize for Scopes {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // As a list of known length: not every format takes another.
+        // A list of known length, because not every format takes a list of unknown length.
         self.iter().collect::<Vec<_>>().serialize(serializer)
     }
 }

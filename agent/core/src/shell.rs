@@ -1,9 +1,9 @@
-//! Paths in commands that people copy from a message into a shell.
+//! Writes paths for commands that people copy from a message into a shell.
 
 use std::path::Path;
 
-/// The path as one word of a shell's command line: in quotes where it holds anything that a shell
-/// reads otherwise.
+/// The path as one word of a shell's command line. It is in quotes if a shell would read any of its
+/// characters otherwise.
 pub fn path(path: &Path) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+@,:".contains(byte);
     let text = path.to_string_lossy();

@@ -1,7 +1,7 @@
 //! The whole life of a request: admit, parse, classify, decide, stamp, draft, count, record, sign,
 //! record, answer.
 //!
-//! Each step is one call; what could not be done is a [`Refusal`] and is recorded too.
+//! Each step is one call. A step that cannot be done gives a [`Refusal`], which is recorded too.
 
 mod waiting;
 
@@ -14,14 +14,14 @@ use crate::draft::{Draft, SessionDraft};
 use crate::exchange;
 use crate::exchange::classify::{Classified, check_managed, classify};
 use crate::exchange::facts::Nonce;
-use crate::exchange::login::Login;
+use crate::exchange::login::SessionLogin;
 use crate::exchange::recipe::Exchange;
 use crate::key::Key;
 use crate::policy::rate::Rates;
 use crate::policy::{self, Client, Decision, Grant, Policy, RECEIVE_WINDOW_CAP_MS, Spend};
 use crate::ports::{
-    Approvals, Asked, Caller, Clock, Durability, Intent, Ledger, Place, Refused, Signature, Signed,
-    Token,
+    Approvals, Asked, Caller, Clock, Durability, Ledger, RefusedRequest, Signature, Signed,
+    SigningIntent, Token, WaitingPlace,
 };
 use crate::refusal::{Code, Refusal};
 use crate::request::Params;
@@ -44,21 +44,22 @@ pub struct Signer<'a, C, L, T, A> {
     pub approvals: &'a A,
     pub policy: &'a Policy,
     pub rates: &'a RefCell<Rates>,
-    /// `lock` was called: nothing is signed.
+    /// True after `lock`: nothing is signed.
     pub locked: &'a Cell<bool>,
     pub client: &'a Client,
     pub caller: &'a Caller,
-    /// Stands in everything approvers sign: an approval for one agent is none for another.
+    /// Part of everything that approvers sign, so that an approval for one agent is not valid for
+    /// another.
     pub agent_id: &'a str,
 }
 
-/// The enrolled keys. A key that cannot sign now says why: its token is down, its id is not known
-/// yet.
-pub trait Keyring {
+/// The enrolled keys. The refusal for a key that cannot sign now says why: its token is down, or
+/// its id is not known yet.
+pub trait KeyLookup {
     fn key(&self, name: &str) -> Result<Rc<Key>, Refusal>;
 }
 
-/// A refusal with the id it is recorded under.
+/// A reply or a refusal, with the id it is recorded under.
 #[derive(Debug)]
 pub struct Answered<T> {
     pub request_id: String,
@@ -67,13 +68,17 @@ pub struct Answered<T> {
 
 impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
     /// Answers one `sign@countersign` payload.
-    pub async fn sign(&self, keys: &impl Keyring, payload: &[u8]) -> Answered<Progress<SignReply>> {
+    pub async fn sign(
+        &self,
+        keys: &impl KeyLookup,
+        payload: &[u8],
+    ) -> Answered<Progress<SignReply>> {
         let request_id = self.clock.request_id();
         let asked = match self.counted().and_then(|()| SignRequest::parse(payload)) {
             Ok(asked) => asked,
             Err(refusal) => return self.refuse(request_id, "", "", refusal).await,
         };
-        let Prepared { key, classified, permit, stamped, host } =
+        let PreparedRequest { key, classified, permit, stamped, host } =
             match self.prepare(keys, &asked, &request_id) {
                 Ok(prepared) => prepared,
                 Err(refusal) => {
@@ -96,7 +101,7 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
     /// Answers one `session@countersign` payload.
     pub async fn session(
         &self,
-        keys: &impl Keyring,
+        keys: &impl KeyLookup,
         payload: &[u8],
     ) -> Answered<Progress<SessionReply>> {
         let request_id = self.clock.request_id();
@@ -124,13 +129,14 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
 
     /// Steps 2 to 7: find the key, classify, decide, draft, count, record the intent.
     ///
-    /// The draft comes before the count: what a recipe refuses adds nothing to a limit.
+    /// The draft comes before the count, so that a request which the recipe refuses adds nothing to
+    /// a limit.
     fn prepare<'a>(
         &self,
-        keys: &impl Keyring,
+        keys: &impl KeyLookup,
         asked: &'a SignRequest,
         request_id: &str,
-    ) -> Result<Prepared<'a>, Refusal> {
+    ) -> Result<PreparedRequest<'a>, Refusal> {
         self.unlocked()?;
         let (key, exchange) = self.find(keys, asked.key.as_str())?;
         check_managed(exchange, &asked.request.params, RECEIVE_WINDOW_CAP_MS)?;
@@ -144,18 +150,18 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         let stamped = self.stamped(&key, exchange, host, asked)?;
         let what = Asked::Request { request: asked, classified: &classified };
         self.record_intent(request_id, &key, what, classified.effective, &permit.spends)?;
-        Ok(Prepared { key, classified, permit, stamped, host })
+        Ok(PreparedRequest { key, classified, permit, stamped, host })
     }
 
     fn prepare_session(
         &self,
-        keys: &impl Keyring,
+        keys: &impl KeyLookup,
         asked: &SessionRequest,
         request_id: &str,
     ) -> Result<PreparedSession, Refusal> {
         self.unlocked()?;
         let (key, exchange) = self.find(keys, &asked.key)?;
-        let login = Login::parse(
+        let login = SessionLogin::parse(
             &asked.purpose,
             asked.channel.as_deref(),
             asked.challenge.as_deref(),
@@ -170,12 +176,12 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         Ok(PreparedSession { key, exchange, permit, draft, login })
     }
 
-    /// Step 1: the client's rate counts what is to be judged, before anything of it is read.
+    /// Step 1: counts the request against the client's rate, before any of it is read.
     fn counted(&self) -> Result<(), Refusal> {
         self.rates.borrow_mut().take(self.client, self.clock.since_boot_ms())
     }
 
-    /// Nothing is signed while locked.
+    /// Refuses while the agent is locked.
     fn unlocked(&self) -> Result<(), Refusal> {
         match self.locked.get() {
             true => Err(Refusal::new(
@@ -188,7 +194,7 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
 
     fn find(
         &self,
-        keys: &impl Keyring,
+        keys: &impl KeyLookup,
         name: &str,
     ) -> Result<(Rc<Key>, &'static dyn Exchange), Refusal> {
         if !self.client.keys.contains(name) {
@@ -201,9 +207,10 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         Ok((key, exchange))
     }
 
-    /// What policy allows, unless it moves money or keys and the clock is in doubt: limits per day,
-    /// the expiry of an approval and the times on record are only worth as much as the clock. What
-    /// persons have to approve needs a place among the requests that wait.
+    /// Turns the decision of policy into a permit. While the clock is in doubt it refuses a request
+    /// that moves money or keys: limits per day, the expiry of an approval and the times on record
+    /// are only as good as the clock. A request that persons have to approve needs a place among
+    /// the requests that wait.
     fn permitted(
         &self,
         key: &Key,
@@ -223,7 +230,8 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         Ok(Permit { grant, spends, ask })
     }
 
-    /// What needs more approvals than there are approvers is refused, not left waiting in vain.
+    /// Takes a place for a request that persons have to approve. A request that needs more
+    /// approvals than there are persons is refused, instead of waiting in vain.
     fn ask(&self, key: &Key, approvals: u32) -> Result<Ask, Refusal> {
         if let Some(denied) = self.policy.too_few_persons(approvals) {
             return Err(denied.refusal);
@@ -253,8 +261,8 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         })
     }
 
-    /// Step 5: the limits are counted and the intent is recorded, before any token is asked. A
-    /// token that cannot be asked leaves neither.
+    /// Steps 6 and 7: counts the limits and records the intent, before any token is asked. It does
+    /// neither if the token cannot be asked.
     fn record_intent(
         &self,
         request_id: &str,
@@ -264,11 +272,12 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         spends: &[Spend],
     ) -> Result<(), Refusal> {
         self.token.ready(key)?;
-        let intent = Intent { request_id, caller: self.caller, key, asked, effective, spends };
+        let intent =
+            SigningIntent { request_id, caller: self.caller, key, asked, effective, spends };
         self.ledger.intend(&intent, durability(effective))
     }
 
-    /// The request as it stands at this moment.
+    /// Stamps the request with this moment, and drafts it.
     fn stamped(
         &self,
         key: &Key,
@@ -281,13 +290,15 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         Ok(Stamped { draft, window: self.window(exchange, asked), nonce: stamp.nonce })
     }
 
-    /// Until when the exchange takes what is stamped now: what the request asks for itself, or the
-    /// recipe's own.
-    fn window(&self, exchange: &dyn Exchange, asked: &SignRequest) -> Window {
-        let Some(window) = exchange.facts().receive_window else { return Window::default() };
+    /// The time within which the exchange takes a request that is stamped now. The request may ask
+    /// for its length; otherwise it has the recipe's default length.
+    fn window(&self, exchange: &dyn Exchange, asked: &SignRequest) -> AcceptanceWindow {
+        let Some(window) = exchange.facts().receive_window else {
+            return AcceptanceWindow::default();
+        };
         let own = asked.request.params.get(window.name).and_then(|own| own.scalar()?.parse().ok());
         let length_ms = own.unwrap_or(window.default_ms);
-        Window { length_ms, ends_ms: Some(self.clock.since_boot_ms() + length_ms) }
+        AcceptanceWindow { length_ms, ends_ms: Some(self.clock.since_boot_ms() + length_ms) }
     }
 
     /// Step 8: the token consumes the grant.
@@ -302,8 +313,8 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         self.token.sign(grant, key, algorithm, message).await.map_err(Refusal::from)
     }
 
-    /// A token may take long, above all one that waits for a touch. What it signs after `lock` is
-    /// thrown away.
+    /// Throws away a signature that was made after `lock`. A token may take long, above all one
+    /// that waits for a touch.
     fn not_locked_meanwhile(
         &self,
         request_id: &str,
@@ -320,11 +331,12 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         ))
     }
 
-    /// A signature that the exchange would refuse is not handed out: it would only look like one.
-    /// It is thrown away and, where persons approved the request and the key takes no touch,
-    /// stamped and signed once more under their approval. Nobody is asked for a second touch: it
-    /// would be one they were not told of. What nobody approved is asked for again by its client,
-    /// who is promised an answer sooner than two signatures may take.
+    /// Signs a request. A signature that comes too late for the exchange is thrown away, because
+    /// the exchange would refuse it. If persons approved the request and the key takes no touch,
+    /// the agent then stamps and signs it once more under their approval. The agent never asks for
+    /// a second touch: the person was told of one. If no person approved the request, the agent
+    /// does not sign it again: the client was promised an answer sooner than two signatures may
+    /// take, and it can ask again.
     async fn sign_in_time(
         &self,
         request_id: &str,
@@ -364,8 +376,8 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         Err(Refusal::new(Code::Internal, "no signature was asked for"))
     }
 
-    /// Step 9: the reply may leave once intent and result stand. `message` is the agent's, unless
-    /// the token drafted one itself.
+    /// Step 9: records the result. The reply may leave once intent and result are written. The
+    /// message of `signed` is the agent's; if the token drafted one itself, that one is recorded.
     async fn record_result(
         &self,
         request_id: &str,
@@ -416,9 +428,10 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         key: &Key,
         grant: Grant,
         draft: SessionDraft,
-        (exchange, login): (&dyn Exchange, &Login),
+        (exchange, login): (&dyn Exchange, &SessionLogin),
     ) -> Result<SessionReply, Refusal> {
-        // A login's time is the exchange's to judge, and another costs nothing but a touch.
+        // The exchange judges the time of a login, and another login costs nothing but a touch. So
+        // a late signature is not thrown away here.
         let signed = self.ask_token(grant, key, draft.algorithm, &draft.message).await;
         let signed = signed.and_then(|signed| {
             self.not_locked_meanwhile(request_id, key, &draft.message)?;
@@ -444,15 +457,14 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         endpoint: &str,
         refusal: Refusal,
     ) -> Answered<R> {
-        let refused = Refused {
+        let refused = RefusedRequest {
             request_id: &request_id,
             caller: self.caller,
             key,
             endpoint,
             refusal: &refusal,
         };
-        // A refusal that cannot be recorded is a fault of the ledger, and that is what the client
-        // has to hear.
+        // If the refusal cannot be recorded, the client has to hear of that fault of the ledger.
         let recorded = match self.ledger.refused(&refused) {
             Ok(()) => self.ledger.written().await,
             Err(fault) => Err(fault),
@@ -461,25 +473,26 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
     }
 }
 
-/// A request as it stands at one moment.
+/// A request that was stamped and drafted at one moment.
 #[derive(Debug)]
 struct Stamped {
     draft: Draft,
-    window: Window,
-    /// Reserved for it, where the exchange wants one.
+    window: AcceptanceWindow,
+    /// Reserved for this request, if the exchange wants a nonce.
     nonce: u64,
 }
 
-/// The time within which an exchange takes a signature, where it has one that is known.
+/// The time within which an exchange takes a signature. It does not end if no limit of the exchange
+/// is known.
 #[derive(Clone, Copy, Debug, Default)]
-struct Window {
+struct AcceptanceWindow {
     length_ms: u64,
-    /// By the clock that only passes.
+    /// In milliseconds since the machine started.
     ends_ms: Option<u64>,
 }
 
-impl Window {
-    /// The same for what was stamped at another moment.
+impl AcceptanceWindow {
+    /// The same window for a request that was stamped at another moment.
     fn stamped_at(self, since_boot_ms: u64) -> Self {
         Self { ends_ms: self.ends_ms.map(|_| since_boot_ms + self.length_ms), ..self }
     }
@@ -488,29 +501,28 @@ impl Window {
         self.ends_ms.is_none_or(|ends_ms| now_ms < ends_ms)
     }
 
-    /// What a person is told, and what they can do.
+    /// The refusal of a signature that came too late. It tells a person what they can do.
     fn missed(self, touched_late: bool) -> Refusal {
         let seconds = Duration::from_millis(self.length_ms).as_secs_f64();
         let message = if touched_late {
             format!(
                 "the touch took longer than the {seconds} s the exchange allows: the signature was \
-                 thrown away; ask again, \
-                 touch sooner"
+                 thrown away; ask again, and touch sooner"
             )
         } else {
             format!(
-                "the token took longer than the {seconds} s the exchange allows: what it signed \
-                 was thrown away; ask again, or \
-                 for a longer receive window, and see why the token is slow"
+                "the token took longer than the {seconds} s the exchange allows: its signature \
+                 was thrown away; ask again, if need be for a longer receive window, and find out \
+                 why the token is slow"
             )
         };
         Refusal::new(Code::TokenTooLate, message)
     }
 }
 
-/// A request that may be signed now, or once persons approved it: counted, and recorded as an
-/// intent.
-struct Prepared<'a> {
+/// A request that is counted and recorded as an intent. It may be signed now, or once persons
+/// approved it.
+struct PreparedRequest<'a> {
     key: Rc<Key>,
     classified: Classified<'a>,
     permit: Permit,
@@ -518,7 +530,8 @@ struct Prepared<'a> {
     host: &'static str,
 }
 
-/// What moves money or keys has to be on the disk before the token is asked.
+/// The intent of a request that moves money or keys has to be on the disk before the token is
+/// asked.
 fn durability(effective: Scopes) -> Durability {
     let moves = [Scope::Transfer, Scope::Withdraw, Scope::Admin]
         .into_iter()
@@ -531,23 +544,24 @@ struct PreparedSession {
     exchange: &'static dyn Exchange,
     permit: Permit,
     draft: SessionDraft,
-    login: Login,
+    login: SessionLogin,
 }
 
-/// What policy gave.
+/// The right that policy gave, and its conditions.
 struct Permit {
     grant: Grant,
     spends: Vec<Spend>,
-    /// Persons have to approve before the grant may be used.
+    /// Set if persons have to approve before the grant may be used.
     ask: Option<Ask>,
 }
 
 struct Ask {
     approvals: u32,
-    place: Place,
+    place: WaitingPlace,
 }
 
-/// A person reads all of what is approved, and `pending` shows all that waits at once.
+/// Refuses parameters that are too long to approve: a person reads all of them, and `pending` shows
+/// all waiting requests at once.
 fn can_be_read(params: &Params) -> Result<(), Refusal> {
     let length = params.value().to_json().len();
     if length <= MOST_TO_APPROVE {

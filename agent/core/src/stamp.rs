@@ -1,4 +1,4 @@
-//! What is new in each signature.
+//! The stamp of a request: the values that are new in each signature.
 
 use data_encoding::HEXLOWER;
 
@@ -9,7 +9,7 @@ pub struct Stamp {
     /// Only for exchanges with an increasing nonce.
     pub nonce: u64,
     pub random: [u8; 16],
-    /// Used where the request asks for none.
+    /// Used if the request asks for no receive window.
     pub receive_window_ms: Option<u64>,
 }
 

@@ -1,29 +1,29 @@
-//! What moves where: the part of a request that takes money somewhere.
+//! A transfer: the part of a request that moves money to some place.
 
 use serde::{Deserialize, Serialize};
 
 use crate::decimal::Amount;
 
-/// Money one signature would move. A field the request does not say is absent, and then nothing
-/// limits it.
+/// Money that one signature would move. A field that the request does not say is absent, and then
+/// nothing limits it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Transfer {
     /// `METHOD PATH` of the endpoint that would move it; not always the one that was asked for.
     pub endpoint: String,
     pub asset: Option<String>,
-    /// Absent where the amount is not a plain decimal.
+    /// Absent if the amount is not a plain decimal.
     pub amount: Option<Amount>,
     pub network: Option<String>,
     pub address: Option<String>,
     pub memo: Option<String>,
-    /// Own account or wallet it is taken from.
+    /// The operator's own account or wallet that the money is taken from.
     pub from: Option<String>,
-    /// Account, user, or saved name it goes to where that is not an address.
+    /// The account, user or saved name that the money goes to, if that is not an address.
     pub to: Option<String>,
 }
 
 impl Transfer {
-    /// What an endpoint moves where the exchange does not sign its parameters: anything, anywhere.
+    /// The transfer of an endpoint whose parameters the exchange does not sign: anything, anywhere.
     pub(crate) fn unlimited(endpoint: String) -> Self {
         Self {
             endpoint,
@@ -37,7 +37,7 @@ impl Transfer {
         }
     }
 
-    /// The same money to the same place, whichever endpoint moves it.
+    /// True if both move the same money to the same place, whichever endpoint moves it.
     pub(crate) fn same_movement(&self, other: &Self) -> bool {
         (&self.asset, &self.amount, &self.network, &self.address)
             == (&other.asset, &other.amount, &other.network, &other.address)

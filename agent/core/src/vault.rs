@@ -1,5 +1,5 @@
-//! What a vault judges anew before it asks for a touch: it believes the front nothing that
-//! approvers did not sign.
+//! Judges a request anew in a vault, before the vault asks for a touch. The vault believes only
+//! those words of the front that approvers signed.
 
 use std::collections::BTreeSet;
 
@@ -14,11 +14,12 @@ use crate::request::Request;
 use crate::scope::{Scope, Scopes};
 use crate::stamp::Stamp;
 
-/// How much later than the policy's own timeout an approval may end: the clocks of one machine, and
-/// a slow front.
+/// Milliseconds by which an approval may end later than policy's own timeout says. They allow for a
+/// slow front. They need not allow for more, because the front and the vault use the clock of one
+/// machine.
 const SLACK_MS: u64 = 60_000;
 
-/// One request that enough persons approved and that policy allows: [`judge`] alone makes it.
+/// One request that enough persons approved and that policy allows. Only [`judge`] makes it.
 pub struct Judged {
     pub statement: Statement,
     pub spends: Vec<Spend>,
@@ -28,7 +29,7 @@ pub struct Judged {
     effective: Scopes,
 }
 
-/// What a vault's token says of a key: for what it was enrolled.
+/// The purpose for which a key was enrolled, as the vault's token says it.
 #[derive(Clone, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct EnrolledFor {
@@ -37,8 +38,8 @@ pub struct EnrolledFor {
     pub scopes: Scopes,
 }
 
-/// Judges a request by its statement and the approvers' signatures, with nothing but the policy
-/// beside them.
+/// Judges a request by its statement, the approvers' signatures and the policy, and by nothing
+/// else.
 pub fn judge(
     policy: &Policy,
     agent: &str,
@@ -62,7 +63,7 @@ pub fn judge(
     let (Subject::Request { client, key, environment, .. }, Some(meant)) =
         (&statement.subject, meant(&statement.subject).map_err(unlike)?)
     else {
-        return wrong("a vault signs requests, and this is none");
+        return wrong("a vault signs only requests, and this is not a request");
     };
     let Meant { exchange, algorithm, request } = meant;
     check_managed(exchange, &request.params, RECEIVE_WINDOW_CAP_MS)?;
@@ -78,7 +79,7 @@ pub fn judge(
             environment: *environment,
             algorithm,
             api_key: String::new(),
-            // the token says which, once it is logged in to
+            // The token says the key's own scopes, after the login.
             scopes: Scope::ALL.into_iter().collect(),
             tier: Tier::Software,
             token: token.to_owned(),
@@ -112,7 +113,8 @@ impl Judged {
         self.key.algorithm
     }
 
-    /// The bytes to sign, for the key that is on the token: a key serves what it was enrolled for.
+    /// Drafts the bytes to sign, for the key that is on the token. Refuses a request for which the
+    /// key was not enrolled.
     pub fn draft(
         &self,
         enrolled: &EnrolledFor,
@@ -141,7 +143,7 @@ impl Judged {
         self.exchange
     }
 
-    /// Whether there is still time: a touch takes some.
+    /// Checks that the approval is still in time, because a touch takes some.
     pub fn still_in_time(&self, policy: &Policy, now_ms: u64) -> Result<(), Refusal> {
         in_time(policy, &self.statement, now_ms)
     }

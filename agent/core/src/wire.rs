@@ -1,6 +1,8 @@
-//! Payloads of the extension messages: strict in, versioned out.
+//! Payloads of the extension messages. The agent parses them strictly, and each carries its
+//! version.
 
 pub mod admin;
+pub mod ssh_agent;
 
 use std::borrow::Cow;
 
@@ -29,7 +31,7 @@ pub const STATUS: &str = "status@countersign";
 pub const RESULT: &str = "result@countersign";
 pub const CANCEL: &str = "cancel@countersign";
 
-/// What `query` lists on the agent socket.
+/// The extensions that `query` lists on the agent socket.
 pub const AGENT_EXTENSIONS: &[&str] = &[CANCEL, KEYS, RESULT, SESSION, SIGN, STATUS];
 
 /// A `sign@countersign` request, parsed.
@@ -105,10 +107,10 @@ pub struct SessionRequest {
     pub key: String,
     /// `ws`: the exchange's private WebSocket.
     pub purpose: String,
-    /// The channel to subscribe to, where each is signed for.
+    /// The channel to subscribe to, if the exchange wants a signature for each channel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channel: Option<String>,
-    /// What the exchange sent to be signed.
+    /// The challenge that the exchange sent to be signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub challenge: Option<String>,
     /// The instruments of the channel.
@@ -136,7 +138,8 @@ impl PlainRequest {
     pub const NOW: Self = Self { v: VERSION };
 }
 
-/// Parses any other request; a name twice is `request.ambiguous`, the rest `request.malformed`.
+/// Parses the payload of a request. A name that is there twice is refused with `request.ambiguous`,
+/// any other fault with `request.malformed`.
 pub fn parse<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> Result<T, Refusal> {
     if payload.len() > MAX_PAYLOAD {
         return Err(Refusal::malformed(format!("the payload is longer than {MAX_PAYLOAD} bytes")));
@@ -147,7 +150,7 @@ pub fn parse<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> Result<T, Refusal> {
     if !text.trim_start().starts_with('{') {
         return Err(Refusal::malformed("the payload is not a JSON object"));
     }
-    // The payload itself, and the parameters in it.
+    // Two levels more: the payload itself, and the parameters in it.
     if json::is_long_and_deeper(text, json::MAX_DEPTH + 2) {
         return Err(Refusal::malformed(format!(
             "JSON is nested deeper than {} levels",
@@ -177,7 +180,7 @@ pub fn key_name(text: &str) -> Result<KeyName, Refusal> {
     KeyName::parse(text).map_err(|error| Refusal::malformed(format!("key: {error}")))
 }
 
-/// Where a record stands in the journal.
+/// The place of a record in the journal.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct RecordId {
     pub seq: u64,
@@ -231,12 +234,12 @@ pub struct SessionReply {
     pub request_id: String,
     pub scope: Scope,
     pub effective_scopes: Scopes,
-    /// What the session may do without further signatures.
+    /// The scopes that the session gives without further signatures.
     pub grants: Scopes,
     pub url: String,
     pub frame: Option<String>,
     pub headers: Vec<(String, String)>,
-    /// Where the URL is that of a token: the body to POST to it.
+    /// The body to POST to the URL, if the URL is that of a token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
     pub signature: String,
@@ -269,7 +272,7 @@ impl SessionReply {
     }
 }
 
-/// What an approved request becomes.
+/// The reply to a request that was approved.
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
 pub enum FinishedReply {
@@ -277,24 +280,24 @@ pub enum FinishedReply {
     Session(SessionReply),
 }
 
-/// A request that waits for its approvers: `result@countersign` gets what becomes of it.
+/// The reply for a request that waits for its approvers. `result@countersign` gets its end later.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct PendingReply {
     pub v: u32,
     /// `waiting`, `touch 1 of 2`.
     pub progress: String,
     pub pending: PendingRequest,
-    /// While a token blinks for it.
+    /// Set while a token blinks for the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub touch: Option<TouchWanted>,
 }
 
-/// What to touch, and why.
+/// The token to touch, and the reason.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct TouchWanted {
     /// As in `agent.toml`.
     pub token: String,
-    /// Which request it is for.
+    /// The request that the touch is for.
     pub why: String,
     /// Unix time in milliseconds at which the token gives up, or the exchange would.
     pub until_ms: u64,
@@ -310,8 +313,7 @@ pub struct PendingRequest {
     pub approvals: u32,
 }
 
-/// `result@countersign`: waits up to `wait_ms` for what becomes of a request that waits for
-/// approval.
+/// `result@countersign`: waits up to `wait_ms` for the end of a request that waits for approval.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ResultRequest {
@@ -322,7 +324,7 @@ pub struct ResultRequest {
     pub wait_ms: u64,
 }
 
-/// Names one request that waits for approval: `cancel`, `deny`.
+/// Names one request that waits for approval, to `cancel` or `deny` it.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct IdRequest {
@@ -342,7 +344,7 @@ pub struct ErrorReply {
 pub struct ErrorBody {
     pub code: Code,
     pub message: String,
-    /// Absent where the request was not understood well enough to get one.
+    /// Absent if the request was not understood well enough to get an id.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub request_id: Option<String>,
 }
@@ -388,26 +390,28 @@ pub struct KeyEntry {
     pub last_used: Option<String>,
     /// PEM, for asymmetric keys.
     pub public_key: Option<String>,
-    /// Whose attestation proves that each signature takes a touch: rung 1.
+    /// The root of the attestation that proves a touch for each signature. Only a key on rung 1 has
+    /// it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub touch_attested_by: Option<Root>,
-    /// Where in a YubiKey it is.
+    /// The slot of the YubiKey that holds the key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<String>,
 }
 
-/// Whether a key can sign.
+/// The state of a key. Only an active key can sign.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum KeyState {
     Active,
-    /// Born on the token; the exchange has not given its id yet: `key activate`.
+    /// It was made on the token, and the agent does not know the exchange's id for it yet: `key
+    /// activate`.
     AwaitingApiKey,
     /// Its token is down or does not hold it.
     Unavailable,
 }
 
-/// What the agent says of itself.
+/// The agent's state, as `status` shows it.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct StatusReply {
     pub v: u32,
@@ -418,10 +422,10 @@ pub struct StatusReply {
     /// Only on the admin socket.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ledger: Option<LedgerEntry>,
-    /// What each process cannot do. Only on the admin socket.
+    /// The limits of each process. Only on the admin socket.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub confinement: Vec<ConfinementEntry>,
-    /// What the operator should know: missing isolation, software tokens, a full disk.
+    /// Warnings for the operator, such as missing isolation, software tokens or a full disk.
     pub warnings: Vec<String>,
 }
 
@@ -445,7 +449,7 @@ pub struct ConfinementEntry {
     /// `front`, `spawner`, `host NAME`.
     pub process: String,
     pub on: Vec<String>,
-    /// What could not be taken from it, and why.
+    /// The limits that could not be set, and why.
     pub missing: Vec<String>,
 }
 

@@ -1,5 +1,5 @@
-//! A second reading of what signatures cover, from the bytes that are signed and not from what the
-//! data says: what is signed alike is judged alike.
+//! Tests that requests with the same signed bytes are judged alike. The tests read the signed
+//! bytes, not the data that says what a signature covers.
 
 mod asked;
 
@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use asked::{STAMP, algorithms, draft, draft_at, filled, key, request};
 use countersign_core::algorithm::Algorithm;
 use countersign_core::exchange::classify::classify;
-use countersign_core::exchange::login::Login;
+use countersign_core::exchange::login::SessionLogin;
 use countersign_core::exchange::table::{Endpoint, Role, WHOLE_BODY};
 use countersign_core::exchange::{ALL, Exchange};
 use countersign_core::json::Value;
@@ -16,8 +16,8 @@ use countersign_core::request::{ParamsIn, Request};
 use countersign_core::scope::{Scope, Scopes};
 use countersign_core::stamp::Stamp;
 
-/// Where the requests of two rows have the same message, the one asked for needs what the other may
-/// do.
+/// If the requests of two rows have the same message, a request for one row needs the scopes of the
+/// other too.
 #[test]
 fn what_is_signed_alike_is_judged_alike() {
     let mut alike = 0;
@@ -52,7 +52,7 @@ fn what_is_signed_alike_is_judged_alike() {
     assert!(alike > 10_000, "{alike}");
 }
 
-/// The kinds of keys whose signatures cover different things.
+/// The kinds of keys to try: all if their signatures cover different things, else the first.
 fn kinds(exchange: &dyn Exchange) -> impl Iterator<Item = Algorithm> {
     let differ = exchange.facts().schemes.iter().any(|scheme| !scheme.algorithms.is_empty());
     algorithms(exchange).take(if differ { usize::MAX } else { 1 })
@@ -76,7 +76,7 @@ fn openings(exchange: &dyn Exchange) -> Vec<(Value, Vec<&'static Endpoint>)> {
     openings
 }
 
-/// Every row of the exchange, by what is signed where it is asked with these parameters.
+/// Every row of the exchange, by the message that is signed if it is asked with these parameters.
 fn by_message(
     exchange: &'static dyn Exchange,
     algorithm: Algorithm,
@@ -111,8 +111,8 @@ fn judged(
     Some(classify(exchange, algorithm, &asked).ok()?.effective)
 }
 
-/// Who may send money away gains nothing by staking it, nor by a setting of transfers (decision
-/// 0004).
+/// A client that may send money away gains nothing by staking it, nor by a setting of transfers
+/// (decision 0004).
 fn gains_nothing(exchange: &dyn Exchange, asked: &Endpoint, other: &Endpoint) -> bool {
     let openings = exchange.table().openings().iter();
     let mut openings =
@@ -124,8 +124,8 @@ fn gains_nothing(exchange: &dyn Exchange, asked: &Endpoint, other: &Endpoint) ->
     }
 }
 
-/// Where a login is signed as a request or frame is, each needs what the other may do, but for
-/// reading.
+/// If a login has the same message as a request or a frame, each needs the scopes of the other, but
+/// for `read`.
 #[test]
 fn what_is_signed_as_a_login_is_judged_as_one() {
     let stamp = Stamp { receive_window_ms: None, ..STAMP };
@@ -134,7 +134,8 @@ fn what_is_signed_as_a_login_is_judged_as_one() {
         for (algorithm, row) in
             algorithms(*exchange).flat_map(|key| rows(*exchange).map(move |row| (key, row)))
         {
-            let Ok(session) = exchange.session(&key(*exchange, algorithm), &Login::ws(), &stamp)
+            let Ok(session) =
+                exchange.session(&key(*exchange, algorithm), &SessionLogin::ws(), &stamp)
             else {
                 continue;
             };
@@ -159,7 +160,7 @@ fn what_is_signed_as_a_login_is_judged_as_one() {
 
 fn check_login(exchange: &dyn Exchange, algorithm: Algorithm, asked: &Request) {
     let (name, read) = (exchange.facts().name, Scopes::only(Scope::Read));
-    let grants = exchange.session_grants(algorithm, &Login::ws());
+    let grants = exchange.session_grants(algorithm, &SessionLogin::ws());
     let Ok(classified) = classify(exchange, algorithm, asked) else { return };
     let (granted, needed) =
         (grants.iter().copied().collect::<Scopes>(), exchange.session_scopes(grants).union(read));
@@ -176,7 +177,7 @@ fn rows(exchange: &'static dyn Exchange) -> impl Iterator<Item = &'static Endpoi
     exchange.table().endpoints().iter()
 }
 
-/// Whether a row takes a request without parameters, as far as is known.
+/// True if a row is known to take a request without parameters, or is a read.
 fn takes_nothing(exchange: &dyn Exchange, row: &Endpoint) -> bool {
     let table = exchange.table();
     let mut own =

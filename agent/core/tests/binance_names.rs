@@ -1,5 +1,5 @@
-//! The names that a request to Binance may carry: an API that signs neither method nor path, so
-//! that the names are all that says what a signature is good for.
+//! Tests which names a request to Binance may carry. Its API signs neither method nor path, so only
+//! the names say what a signature opens.
 
 mod asked;
 
@@ -32,7 +32,7 @@ fn scopes(list: &[Scope]) -> Scopes {
     list.iter().copied().collect()
 }
 
-/// Every name that a row's own lines have.
+/// Every name in a row's own lines.
 fn names_of(table: &'static Table, row: usize) -> BTreeSet<&'static str> {
     table.openings_of(row).flat_map(Opening::names).collect()
 }
@@ -41,7 +41,7 @@ fn rows(table: &'static Table) -> impl Iterator<Item = (usize, &'static Endpoint
     table.endpoints().iter().enumerate().filter(|(_, row)| !row.withheld)
 }
 
-/// What counts for others and is opened by these names, as far as it needs any.
+/// The openings that count for other rows, need some names, and find all of them among these.
 fn completed<'a>(
     table: &'static Table,
     names: &'a BTreeSet<&'static str>,
@@ -135,7 +135,8 @@ fn lists_and_texts_hold_no_name_that_the_row_does_not_list() {
     }
 }
 
-/// A reader whose names fit more is refused for it. These rows are few, and each is known.
+/// A client that may only read is refused if the names fit more than a read. These rows are few,
+/// and each is known.
 #[test]
 fn reads_whose_names_fit_what_moves_money_or_keys_are_known() {
     use Scope::{Admin, Transfer, Withdraw};
@@ -208,8 +209,8 @@ fn reads_whose_names_fit_what_moves_money_or_keys_are_known() {
     assert_eq!(found, known);
 }
 
-/// Whoever sends a request may cut its text within a name, which leaves the name's end: no row
-/// lists names whose ends complete what the names themselves do not.
+/// The sender of a request may cut its text within a name, so that the end of the name is left. No
+/// row may list names whose ends open something that the whole names do not.
 #[test]
 fn ends_of_names_open_nothing() {
     let table = binance().table();
@@ -265,8 +266,8 @@ fn endpoints_that_ccxt_does_not_have_are_rows() {
     }
 }
 
-/// The rate limits of the WebSocket API's answers are all that any row may have beside its own
-/// names.
+/// A row may have only one name beside its own: the one that asks for rate limits in the WebSocket
+/// API's answers.
 #[test]
 fn harmless_is_one_name() {
     for path in ["/api/v3/account", "/sapi/v1/capital/withdraw/apply"] {

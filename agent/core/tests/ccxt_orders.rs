@@ -1,6 +1,6 @@
-//! The orders that ccxt sends, with the options it documents, under limits: their size and worth,
-//! or why they have none, as a golden file that a reviewer reads. `tests/conformance/orders.py`
-//! writes the requests.
+//! Compares the orders that ccxt sends, with the options it documents, with a golden file that a
+//! reviewer reads. The file holds the size and worth that limits count, or the reason why they
+//! cannot. `tests/conformance/orders.py` writes the requests.
 
 #![allow(clippy::disallowed_methods)] // a test reads the files that it compares
 

@@ -1,7 +1,7 @@
-//! What the largest hostile payloads cost: no exchange, no form of one keeps the front's thread
-//! long.
+//! Tests that the largest hostile payloads cost little time, so that none keeps the front's thread
+//! busy for long.
 //!
-//! In the CPU time of this thread: a busy machine adds little to it.
+//! It measures the CPU time of this thread, to which a busy machine adds little.
 #![allow(clippy::disallowed_methods)] // a test reads the tables
 
 mod asked;
@@ -18,7 +18,7 @@ use countersign_core::refusal::Refusal;
 use countersign_core::wire::SignRequest;
 use rustix::time::{ClockId, clock_gettime};
 
-/// As released. With as little optimisation as in `cargo test` it is somewhat more.
+/// The limit for a release build. A test build has less optimisation and may take longer.
 const MOST: Duration =
     if cfg!(debug_assertions) { Duration::from_millis(4) } else { Duration::from_millis(1) };
 const SIZE: usize = 51_000;
@@ -28,7 +28,7 @@ fn cpu_time() -> Duration {
     Duration::new(time.tv_sec.cast_unsigned(), time.tv_nsec.try_into().expect("below a second"))
 }
 
-/// The least of five: whatever else the machine did only adds.
+/// The shortest of five runs, because other work of the machine only adds time.
 fn cost<T>(act: impl Fn() -> T) -> Duration {
     let times = (0..5).map(|_| {
         let start = cpu_time();
@@ -40,7 +40,7 @@ fn cost<T>(act: impl Fn() -> T) -> Duration {
     times.min().expect("five")
 }
 
-/// Names that rows are looked at for, each once.
+/// The names that make the agent look at rows, each once.
 fn known_names(exchange: &dyn Exchange) -> Vec<String> {
     let file =
         format!("{}/src/exchange/{}.params", env!("CARGO_MANIFEST_DIR"), exchange.facts().name);
@@ -56,7 +56,7 @@ fn known_names(exchange: &dyn Exchange) -> Vec<String> {
         .collect()
 }
 
-/// Parameters of nearly the longest payload, by what is many of.
+/// Parameters of nearly the longest payload, each with the name of the thing that it holds many of.
 fn bodies(exchange: &dyn Exchange) -> Vec<(&'static str, String)> {
     let names = |count: usize, value: &str| {
         let members: Vec<_> = (0..count).map(|number| format!("\"n{number}\":{value}")).collect();
@@ -96,7 +96,7 @@ fn judged(exchange: &dyn Exchange, payload: &[u8]) -> Result<(), Refusal> {
 fn the_largest_payload_is_judged_within_a_millisecond() {
     let (mut longest, mut missed) = ((Duration::ZERO, String::new()), Vec::new());
     for exchange in ALL {
-        // A few rows with most parameters, and one that is no endpoint.
+        // A few rows, and a path that is no endpoint.
         let mut rows: Vec<_> = exchange.table().endpoints().iter().collect();
         rows.sort_by_key(|row| std::cmp::Reverse(row.path.len()));
         let rows = rows.into_iter().step_by(97).map(|row| (row.method.name(), filled(row.path)));

@@ -1,5 +1,5 @@
-//! What a recipe writes: every byte of a draft was asked for or is the agent's own, and what is
-//! sent is what was asked for.
+//! Tests the drafts of recipes. Every byte of a draft comes from the request or from the agent, and
+//! the draft sends exactly the parameters of the request.
 
 mod asked;
 
@@ -18,8 +18,8 @@ use proptest::sample::{Index, select};
 use secrecy::SecretString;
 use sha2::{Digest, Sha256, Sha512};
 
-/// Everything of a draft that leaves the agent, or is signed: what is encoded or hashed in it is
-/// taken apart.
+/// Every part of a draft that leaves the agent or is signed. Encoded and hashed parts are taken
+/// apart.
 struct Written {
     url: String,
     headers: Vec<String>,
@@ -44,7 +44,7 @@ impl Written {
         self.url.split_once('?').map_or("", |(_, query)| query)
     }
 
-    /// As text; what may be percent-encoded is as it stands.
+    /// All parts as text. Percent-encoded parts stay encoded.
     fn texts(&self) -> Vec<String> {
         let sent = [&self.url, &self.body].into_iter().chain(&self.headers).map(String::as_str);
         let mut texts: Vec<_> = sent.flat_map(plain).collect();
@@ -52,7 +52,7 @@ impl Written {
         texts
     }
 
-    /// What is signed. A digest is that of something that is sent, or no text.
+    /// The signed text. If a digest is signed, it must be the digest of a text that is sent.
     fn signed(&self) -> Vec<String> {
         if let Ok(text) = std::str::from_utf8(&self.message) {
             return plain(text);
@@ -76,7 +76,7 @@ impl Written {
     }
 }
 
-/// A text with tokens and payloads of base64 opened.
+/// A text, with tokens and payloads of base64 decoded.
 fn plain(text: &str) -> Vec<String> {
     let opened = |part: &str| {
         let bytes = BASE64URL_NOPAD
@@ -97,7 +97,7 @@ fn decoded(text: &str) -> String {
 /// The texts of a request: its names and its values, at every depth.
 fn pieces(value: &Value, into: &mut Vec<String>) {
     match value {
-        // Kraken's forms number what a list holds.
+        // Kraken's forms number the items of a list.
         Value::Array(items) => items.iter().enumerate().for_each(|(index, item)| {
             into.push(index.to_string());
             pieces(item, into);
@@ -106,7 +106,7 @@ fn pieces(value: &Value, into: &mut Vec<String>) {
             into.push(name.clone());
             pieces(value, into);
         }),
-        // Some clients in Python write these so, and some exchanges want it.
+        // Some clients in Python use this spelling, and some exchanges want it.
         Value::Bool(true) => into.extend(["true".to_owned(), "True".to_owned()]),
         Value::Bool(false) => into.extend(["false".to_owned(), "False".to_owned()]),
         Value::Null => into.push("null".to_owned()),
@@ -117,19 +117,19 @@ fn pieces(value: &Value, into: &mut Vec<String>) {
     }
 }
 
-/// Words of a text.
+/// The words of a text.
 fn words(text: &str) -> impl Iterator<Item = String> {
     text.split(|byte: char| !byte.is_ascii_alphanumeric())
         .filter(|word| !word.is_empty())
         .map(str::to_owned)
 }
 
-/// What recipes write only where something is asked for: the type of a body, Kraken Futures' form
-/// `json={…}`, Upbit's hash.
+/// Words that recipes write only if a request has parameters: the type of a body, Kraken Futures'
+/// form `json={…}`, Upbit's hash.
 const FORMAT: &[&str] =
     &["SHA512", "alg", "application", "form", "hash", "json", "query", "urlencoded", "www", "x"];
 
-/// Whether a text is a sequence of these pieces and of punctuation.
+/// True if a text is a sequence of these pieces and of punctuation.
 fn covered(text: &str, pieces: &[String]) -> bool {
     let bytes = text.as_bytes();
     let mut reached = vec![false; bytes.len() + 1];
@@ -150,8 +150,8 @@ fn covered(text: &str, pieces: &[String]) -> bool {
     reached[bytes.len()]
 }
 
-/// What the agent writes where nothing is asked for, on this row or, where it refuses that, on
-/// another.
+/// The words that the agent writes for a request without parameters to this row. If the agent
+/// refuses that request, another row is asked.
 fn own_words(exchange: &dyn Exchange, algorithm: Algorithm, asked: &Request) -> Vec<String> {
     let rows = exchange.table().endpoints().iter().filter(|row| row.method == asked.method);
     let paths = std::iter::once(asked.path.to_string()).chain(rows.map(|row| filled(row.path)));
@@ -171,8 +171,7 @@ fn own_words(exchange: &dyn Exchange, algorithm: Algorithm, asked: &Request) -> 
         .collect()
 }
 
-/// Digests that stand in a text instead of what was hashed: of the body, and of the parameters as a
-/// query.
+/// Digests that may stand in a text: of the body, and of the parameters as a query.
 fn digests(written: &Written, asked: &Request) -> Vec<String> {
     let pairs = asked
         .params
@@ -185,7 +184,7 @@ fn digests(written: &Written, asked: &Request) -> Vec<String> {
         .into()
 }
 
-/// The first text of a draft that holds what was neither asked for nor is the agent's.
+/// The first text of a draft with a part that comes neither from the request nor from the agent.
 fn foreign(
     exchange: &dyn Exchange,
     algorithm: Algorithm,
@@ -202,13 +201,14 @@ fn foreign(
         .find(|text| !covered(text, &known) && !covered(&decoded(text), &known))
 }
 
-/// Names that this row or any other knows.
+/// The names in an opening, and those that its roles read.
 fn names(opening: &Opening) -> impl Iterator<Item = &'static str> {
     let roles = opening.roles.iter().filter_map(|(_, source)| source.parameter());
     opening.required.iter().chain(&opening.optional).copied().chain(roles)
 }
 
-/// What a bot would send this row: each name that its line has, with a value that nothing else has.
+/// A request as a bot would send it to this row: every name of its line, each with a value of its
+/// own.
 fn ordinary(exchange: &dyn Exchange, index: usize, row: &Endpoint) -> Request {
     let opening =
         exchange.table().openings_of(index).find(|opening| names(opening).next().is_some());
@@ -234,7 +234,7 @@ fn ordinary(exchange: &dyn Exchange, index: usize, row: &Endpoint) -> Request {
     request(row.method, &filled(row.path), params).expect("a row's names are plain")
 }
 
-/// Binance cancels lists of orders by lists of their numbers.
+/// True for the rows of Binance that cancel several orders by lists of their numbers.
 fn of_ids(row: &Endpoint, name: &str) -> bool {
     row.method == Method::Delete && row.path.ends_with("/batchOrders") && name != "symbol"
 }
@@ -253,9 +253,9 @@ fn every_row_is_written_with_nothing_of_others() {
     }
 }
 
-/// Exchanges where the agent's time, expiry or nonce follows a value or path of a client's without
-/// a separator, so that digits may be moved from one to the other. The threat model says what that
-/// is worth. (Kraken Futures' message is a digest.)
+/// Exchanges on which the agent's time, expiry or nonce follows a client's value or path without a
+/// separator. Digits can then be moved from one to the other. The threat model says what an
+/// attacker gains by that. (Kraken Futures' message is a digest.)
 const RUN_ON: &[&str] = &["bitfinex", "bitmex", "coinex", "cryptocom", "phemex"];
 
 #[test]
@@ -303,7 +303,7 @@ fn no_number_of_the_agents_runs_on() {
     assert_eq!(run_on, RUN_ON);
 }
 
-/// Names and texts that a request was sent with, wherever they stand.
+/// The names and texts in a request that is sent, wherever they stand.
 fn sent(written: &Written) -> Vec<(String, String)> {
     let bodies =
         [written.body.as_str()].into_iter().chain(written.headers.iter().map(String::as_str));
@@ -330,7 +330,8 @@ fn pairs(query: &str) -> Vec<(String, String)> {
     pairs.map(|(name, value)| (decoded(name), decoded(value))).collect()
 }
 
-/// Crypto.com's parameters are an object of the body.
+/// Lists the scalars of a value, also inside objects: Crypto.com's parameters are an object in the
+/// body.
 fn listed(name: &str, value: &Value, into: &mut Vec<(String, String)>) {
     match value {
         Value::Object(members) => {
@@ -340,7 +341,7 @@ fn listed(name: &str, value: &Value, into: &mut Vec<(String, String)>) {
     }
 }
 
-/// What is written of a request's scalars is those, and nothing else that has a name.
+/// Says how the named values that a draft sends differ from those of the request and of the agent.
 fn sent_otherwise(
     exchange: &dyn Exchange,
     algorithm: Algorithm,
@@ -352,7 +353,7 @@ fn sent_otherwise(
     let own =
         draft(exchange, algorithm, &own).map(|own| sent(&Written::of(own))).unwrap_or_default();
     let sent = sent(&Written::of(drafted));
-    // Some clients in Python write these so, and some exchanges want it.
+    // Some clients in Python use this spelling, and some exchanges want it.
     let same = |sent: &str, text: &str| {
         sent == text || matches!((sent, text), ("True", "true") | ("False", "false"))
     };
@@ -385,7 +386,7 @@ fn scalar() -> impl Strategy<Value = Value> {
     ]
 }
 
-/// Lists and objects too.
+/// Any value, lists and objects too.
 fn value() -> impl Strategy<Value = Value> {
     let members = || vec(("[a-z]{1,5}", scalar()), 0..3);
     prop_oneof![
@@ -401,8 +402,8 @@ fn object(members: Vec<(String, Value)>) -> Value {
     Value::Object(members)
 }
 
-/// A row of an exchange, a kind of key, and parameters under names that this row, another or none
-/// has.
+/// A row of an exchange, a kind of key, and parameters. The names of the parameters are from this
+/// row, from another row, or unknown.
 fn asked(
     value: impl Strategy<Value = Value>,
 ) -> impl Strategy<Value = (usize, Algorithm, Request)> {
@@ -438,7 +439,11 @@ fn names_of(opening: &Opening) -> Vec<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 8192, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 8192,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn a_draft_holds_nothing_that_was_not_asked_for((of, algorithm, asked) in asked(value())) {

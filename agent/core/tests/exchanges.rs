@@ -1,9 +1,9 @@
-//! What holds for every exchange of the registry, and what each one's table must catch.
+//! Tests rules that hold for every exchange, and cases that the table of each must catch.
 
 use countersign_core::algorithm::Algorithm;
 use countersign_core::decimal::Amount;
 use countersign_core::exchange::classify::{Classified, check_managed, classify};
-use countersign_core::exchange::login::Login;
+use countersign_core::exchange::login::SessionLogin;
 use countersign_core::exchange::table::{Endpoint, Role, WHOLE_BODY};
 use countersign_core::exchange::{ALL, Exchange, named};
 use countersign_core::json::Value;
@@ -46,12 +46,13 @@ fn key(exchange: &dyn Exchange, environment: Environment) -> Key {
     }
 }
 
-/// The algorithm of most keys.
+/// The algorithm of most keys of an exchange.
 fn first(exchange: &dyn Exchange) -> Algorithm {
     exchange.facts().algorithms[0]
 }
 
-/// What is judged borrows from its request, which is leaked: a test is short.
+/// Judges a request. The result borrows from the request, so the request is leaked: a test is
+/// short.
 fn judged(exchange: &str, method: Method, path: &str, params: &str) -> Classified<'static> {
     let exchange = named(exchange).expect("in the registry");
     let request = Box::leak(Box::new(request(method, path, params)));
@@ -77,7 +78,8 @@ fn tables_are_sorted_and_without_duplicates() {
     }
 }
 
-/// What a value is that the exchange gave out, nobody judges: it may open reads only.
+/// The agent cannot judge a value that the exchange gave out. So the signature of such a value may
+/// open reads only.
 #[test]
 fn opaque_values_stand_in_signatures_that_open_nothing_but_reads() {
     for exchange in ALL.iter().filter(|exchange| exchange.table().has_opaque()) {
@@ -88,7 +90,7 @@ fn opaque_values_stand_in_signatures_that_open_nothing_but_reads() {
         for scheme in schemes {
             assert!(!scheme.joined && !scheme.runs_on, "{name}");
         }
-        // A residual row is open to every read, whatever its values are.
+        // A residual row is open to every read, whatever values the read has.
         let residual = |index: usize| {
             let mut openings = exchange.table().openings_of(index).peekable();
             openings.peek().is_some() && openings.all(|opening| opening.residual)
@@ -129,17 +131,17 @@ fn every_row_says_what_it_needs() {
     }
 }
 
-/// An opening without a name would never be found; what no signer can tell apart is listed, and is
-/// never money that a name would give away.
+/// An opening without a name would never be found. Rows that no signer can tell apart are listed
+/// instead. Such a row never moves money if a name could tell it apart.
 #[test]
 fn where_the_path_is_unbound_rows_are_found_by_a_name_or_listed() {
-    // Between the wallets of one account, with no name but the asset's, which 43 reads carry. A
-    // withdrawal on Upbit is stopped by its own UUID, with the token of a read of an order that has
-    // this UUID: none has. A sale to another user on Bybit is finished by its number, as an order
-    // is cancelled; it needs a right of the key for P2P. A position of the old API is closed by
-    // what orders carry, and its protection of market makers is reset by an asset alone. Of MEXC's
-    // old API one needs a symbol alone, as many reads of contracts; of MEXC's one is not
-    // documented.
+    // The first two move assets between the wallets of one account, and their only name is the
+    // asset's, which 43 reads carry. The third stops a withdrawal on Upbit by its UUID, with the
+    // token of a read of an order with this UUID: no order has it. The fourth finishes a sale to
+    // another user on Bybit by its number, as an order is cancelled; it needs a right of the key
+    // for P2P. The fifth closes a position of the old API by parameters that orders carry. The
+    // sixth resets its protection of market makers by an asset alone. The last, of MEXC's old API,
+    // needs a symbol alone, as many reads of contracts do.
     let exceptions = [
         "/papi/v1/asset-collection",
         "/sapi/v1/portfolio/asset-collection",
@@ -379,9 +381,9 @@ fn ordinary_requests_need_no_more_than_they_say() {
     }
 }
 
-/// Binance signs parameters only: whichever endpoint is asked for, the signature opens every
-/// endpoint they fit. An endpoint that takes them all needs the scope of each; any other takes none
-/// of them.
+/// Binance signs parameters only, so a signature opens every endpoint that its parameters fit. A
+/// request to an endpoint that takes all these parameters needs the scope of each. Any other
+/// endpoint takes none of them.
 #[test]
 fn parameters_of_other_endpoints_are_seen_on_binance() {
     use Scope::{Account, Admin, Session, Trade, Transfer, Withdraw};
@@ -436,7 +438,7 @@ fn parameters_of_other_endpoints_are_seen_on_binance() {
             let request = request(row.method, row.path, params);
             match classify(binance, Algorithm::HmacSha256, &request) {
                 Ok(judged) => {
-                    // Who may send an amount away gains nothing by staking it.
+                    // A client that may send an amount away gains nothing by staking it.
                     let gained =
                         expected != Account || !matches!(judged.scope, Transfer | Withdraw);
                     assert!(
@@ -486,8 +488,8 @@ fn limits_see_the_orders_of_every_endpoint_the_signature_opens() {
         "strategyType":"STOP_MARKET"}"#;
     let orders = judged("binance", Post, "/api/v3/order", market).orders.expect("readable");
     assert!(orders.iter().any(|order| order.kind.as_deref() == Some("STOP_MARKET")), "{orders:?}");
-    // An order that is placed only when another fills has a size of its own: it cannot be read, so
-    // limits refuse it.
+    // An order that is placed only when another fills has a size of its own. The agent cannot read
+    // that size, so limits refuse the request.
     let pending =
         r#"{"symbol":"BTCUSDT","workingType":"LIMIT","workingSide":"BUY","workingQuantity":"900"}"#;
     assert!(judged("binance", Post, "/api/v3/orderList/oto", pending).orders.is_err());
@@ -511,7 +513,7 @@ fn the_same_money_is_one_transfer() {
     assert_eq!(hidden.transfers[0].asset.as_deref(), Some("XRP"));
 }
 
-/// Which wallet deposits go to is chosen by a name that withdrawals have as well.
+/// The setting of the wallet for deposits has a name that withdrawals have as well.
 #[test]
 fn a_withdrawal_needs_no_right_to_choose_a_wallet() {
     let withdrawal =
@@ -531,8 +533,8 @@ fn a_withdrawal_needs_no_right_to_choose_a_wallet() {
     }
 }
 
-/// A frame of Binance's WebSocket API is the same request in another place, and a login to that
-/// socket, where Ed25519 keys then place orders without a signature.
+/// A frame of Binance's WebSocket API is the same request in another place. It is also a login to
+/// that socket, after which Ed25519 keys place orders without a signature.
 #[test]
 fn a_frame_is_judged_as_the_request_and_the_login_that_it_is() {
     use Scope::{Session, Trade};
@@ -636,7 +638,7 @@ fn a_name_that_ends_in_another_is_refused_where_the_signed_text_can_be_cut() {
     }
 }
 
-/// A name of a row that ends in another one counts for that as well, and none ends in what the
+/// A name of a row that ends in another name counts for that name too. No name ends in one that the
 /// agent sets.
 #[test]
 fn a_listed_name_that_ends_in_another_counts_for_both() {
@@ -657,7 +659,7 @@ fn a_listed_name_that_ends_in_another_counts_for_both() {
     }
 }
 
-/// A client with these limits on this exchange asks for this.
+/// True if a client with limits on this symbol may send this request.
 fn limited(exchange: &str, symbol: &str, path: &str, params: &str) -> bool {
     let amount = |text| Amount::parse(text).expect("a decimal");
     let client = Client {
@@ -691,7 +693,10 @@ fn limited(exchange: &str, symbol: &str, path: &str, params: &str) -> bool {
 
 #[test]
 fn limits_hold_against_lists_attachments_and_sessions() {
-    let one = r#"{\"symbol\":\"BTCUSDT\",\"side\":\"BUY\",\"type\":\"LIMIT\",\"quantity\":\"0.1\",\"price\":\"30000\"}"#;
+    let one = concat!(
+        r#"{\"symbol\":\"BTCUSDT\",\"side\":\"BUY\",\"type\":\"LIMIT\","#,
+        r#"\"quantity\":\"0.1\",\"price\":\"30000\"}"#,
+    );
     let batch = |items: &str| format!(r#"{{"batchOrders":"[{items}]"}}"#);
     let binance = |params: &str| limited("binance", "BTCUSDT", "/fapi/v1/batchOrders", params);
     assert!(binance(&batch(one)));
@@ -700,8 +705,10 @@ fn limits_hold_against_lists_attachments_and_sessions() {
         !binance(&batch(&one.replace(r#"\"quantity"#, r#"\"Quantity\":\"99\",\"quantity"#))),
         "one spelling"
     );
-    let closing = r#"{"quantity":"0.1",
-        "batchOrders":"[{\"symbol\":\"BTCUSDT\",\"side\":\"SELL\",\"type\":\"STOP_MARKET\",\"stopPrice\":\"1\",\"closePosition\":\"true\"}]"}"#;
+    let closing = concat!(
+        r#"{"quantity":"0.1","batchOrders":"[{\"symbol\":\"BTCUSDT\",\"side\":\"SELL\","#,
+        r#"\"type\":\"STOP_MARKET\",\"stopPrice\":\"1\",\"closePosition\":\"true\"}]"}"#,
+    );
     assert!(!binance(closing), "what stands beside a list says nothing of its items");
 
     let kraken = |path: &str, params: &str| limited("kraken", "XBTUSD", path, params);
@@ -739,7 +746,7 @@ fn a_body_that_names_nothing_is_an_empty_one() {
     assert_eq!(judged.effective, scopes(&[Scope::Trade]));
 }
 
-/// What is signed for the token of a private WebSocket is what is signed for its endpoint, and
+/// The token of a private WebSocket has the same signed text as a request to its endpoint, and
 /// needs the same scopes.
 #[test]
 fn a_session_that_is_a_token_is_the_request_for_it() {
@@ -754,14 +761,14 @@ fn a_session_that_is_a_token_is_the_request_for_it() {
             (key(exchange, Environment::Production), request(Method::Post, path, "{}"));
         let host = exchange.host(&asked, Environment::Production).expect("a host");
         let request = exchange.draft(&asked, &key, host, &STAMP).expect("a draft");
-        let session = exchange.session(&key, &Login::ws(), &STAMP).expect("a login");
+        let session = exchange.session(&key, &SessionLogin::ws(), &STAMP).expect("a login");
         assert_eq!(session.message, request.message, "{name}");
         let passphrase = SecretString::from("p");
         let session = session.finish(b"signature", Some(&passphrase)).expect("finished");
         let request = request.finish(b"signature", Some(&passphrase)).expect("finished");
         let sent = (session.url, session.headers, session.body, session.frame);
         assert_eq!(sent, (request.url, request.headers, request.body, None), "{name}");
-        let grants = exchange.session_grants(key.algorithm, &Login::ws());
+        let grants = exchange.session_grants(key.algorithm, &SessionLogin::ws());
         assert_eq!(
             exchange.session_scopes(grants),
             judged(name, Method::Post, path, "{}").effective,
@@ -770,18 +777,18 @@ fn a_session_that_is_a_token_is_the_request_for_it() {
     }
 }
 
-/// The token of a login on Upbit is that of any request without parameters, the cancelling of open
-/// orders among them.
+/// The token of a login on Upbit is that of any request without parameters. One of these cancels
+/// open orders.
 #[test]
 fn a_login_to_upbit_needs_what_its_token_opens() {
     let upbit = named("upbit").expect("in the registry");
     let key = key(upbit, Environment::Production);
-    let login = upbit.session(&key, &Login::ws(), &STAMP).expect("a login");
+    let login = upbit.session(&key, &SessionLogin::ws(), &STAMP).expect("a login");
     let read = upbit
         .draft(&request(Method::Get, "/v1/accounts", "{}"), &key, "api.upbit.com", &STAMP)
         .expect("a draft");
     assert_eq!(login.message, read.message);
-    let needed = upbit.session_scopes(upbit.session_grants(key.algorithm, &Login::ws()));
+    let needed = upbit.session_scopes(upbit.session_grants(key.algorithm, &SessionLogin::ws()));
     assert_eq!(needed, scopes(&[Scope::Session, Scope::Trade]));
     let read = judged("upbit", Method::Get, "/v1/accounts", "{}");
     assert_eq!(read.effective, scopes(&[Scope::Read, Scope::Trade]));

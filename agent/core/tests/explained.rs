@@ -1,5 +1,5 @@
-//! `policy explain` says what a signature leaves open: for every scheme that covers less than the
-//! request, on every exchange that has one.
+//! Tests that `policy explain` says what a signature leaves open, for every scheme that covers less
+//! than the whole request.
 
 mod asked;
 
@@ -19,8 +19,8 @@ use countersign_core::wire::admin::{ExplainReply, ExplainRequest};
 
 use Algorithm::{EcdsaP256Sha256, Ed25519, HmacSha256, HmacSha512, RsaPkcs1v15Sha256};
 
-/// Exchange, kind of key, request; what is not signed of it; an endpoint that the same signature
-/// opens, where one does.
+/// Exchange, kind of key, request, the parts of it that are not signed, and an endpoint that the
+/// same signature opens, if there is one.
 type Row = (
     &'static str,
     Algorithm,
@@ -191,8 +191,8 @@ fn what_a_signature_leaves_open_is_said() {
     }
 }
 
-/// The schemes of an exchange that cover less than the request, and that some row and kind of key
-/// has.
+/// The schemes of an exchange that cover less than the whole request, if some row and kind of key
+/// uses them.
 fn partial(exchange: &'static dyn Exchange) -> Vec<&'static Scheme> {
     let mut partial: Vec<&Scheme> = Vec::new();
     for (algorithm, row) in algorithms(exchange)
@@ -216,8 +216,8 @@ fn every_scheme_that_covers_less_than_the_request_is_tried() {
                 let path = request.split_once(' ').expect("METHOD PATH").1;
                 let is_its =
                     *of == name && std::ptr::eq(exchange.facts().scheme(*algorithm, path), scheme);
-                // Another endpoint, where a signature fits one; else what the exchange does not
-                // sign of this one.
+                // If the method or the path is not signed, a case must name another endpoint. Else
+                // it must name the parts that are not signed.
                 is_its
                     && (if binding.method && binding.path {
                         !unsigned.is_empty()
@@ -240,7 +240,7 @@ fn a_frame_is_explained_as_a_login() {
     );
 }
 
-/// The refusal says of which row the name is not, and which line would have to be added.
+/// The refusal says which row does not list the name, and which line would have to be added.
 #[test]
 fn a_name_that_no_line_has_is_explained() {
     for (name, request, params, wanted) in [
@@ -294,7 +294,7 @@ fn a_read_without_parameters_is_refused_where_its_text_moves_money_or_keys_and_t
         );
         assert!(reply.message.is_some_and(|message| message.contains("without parameters")));
     }
-    // The text of contracts of MEXC closes positions, and moves nothing out.
+    // On MEXC, the text without parameters closes positions of contracts, but moves nothing out.
     let mexc =
         ("mexc", HmacSha256, "GET /api/v1/private/account/assets", "{}", METHOD_AND_PATH, None);
     assert_eq!(explained(&mexc).decision, "allow");

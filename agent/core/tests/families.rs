@@ -1,6 +1,6 @@
-//! Attacks by family: each of `attacks.jsonl` in the other forms that a server could take for the
-//! same, and the weaknesses behind them on every exchange that shares them. All of it through the
-//! same code as the `recipe` example.
+//! Tests families of attacks. It tries each attack of `attacks.jsonl` in other forms that a server
+//! could take for the same, and the weaknesses behind the attacks on every exchange that shares
+//! them. It runs the same code as the `recipe` example.
 
 #[path = "../examples/recipe/case.rs"]
 mod case;
@@ -13,7 +13,7 @@ use countersign_core::request::{Method, ParamsIn};
 use countersign_core::scope::Scope;
 use serde_json::{Value, json};
 
-/// A request as text, so that it can be what no JSON library writes.
+/// A request as text, so that it can hold a text that no JSON library writes.
 #[derive(Clone, Debug)]
 struct Asked {
     exchange: String,
@@ -61,7 +61,8 @@ impl Asked {
         let params_in =
             self.params_in.as_ref().map(|place| format!(",\"params_in\":{}", json!(place)));
         format!(
-            "{{\"id\":\"x\",\"exchange\":{},\"caller_allowed\":{allowed},\"request\":{{\"method\":{},\"path\":{},\"params\":{params}{}{more}}}}}",
+            "{{\"id\":\"x\",\"exchange\":{},\"caller_allowed\":{allowed},\
+             \"request\":{{\"method\":{},\"path\":{},\"params\":{params}{}{more}}}}}",
             json!(exchange),
             json!(self.method),
             json!(self.path),
@@ -74,7 +75,7 @@ impl Asked {
     }
 
     fn is_refused(&self) -> bool {
-        // A line that is no JSON has no verdict, and no signature either.
+        // A line that is not JSON has no verdict, and gets no signature.
         self.verdict()["verdict"] != "sign"
     }
 
@@ -221,7 +222,7 @@ fn forms(members: &[(String, String)]) -> Vec<Vec<(String, String)>> {
     forms
 }
 
-/// All of them inside something, which a server could take apart.
+/// The parameters inside another value, which a server could take apart.
 fn wrapped(params: &str) -> Vec<String> {
     let inside = ["data", "params", "transfer", "request", "list", "withdraw"];
     let mut wrapped: Vec<_> = inside.iter().map(|name| format!("{{{name:?}:{params}}}")).collect();
@@ -270,7 +271,7 @@ fn every_attack_stays_refused_in_its_other_forms() {
         let own = Method::parse(&attack.method).ok();
         for other in others {
             tried += 1;
-            // To read is not what was attacked.
+            // A read is not the goal of the attack.
             let reads = Method::parse(&other.method)
                 .ok()
                 .filter(|method| own != Some(*method))
@@ -287,8 +288,8 @@ fn every_attack_stays_refused_in_its_other_forms() {
     assert!(leaks.is_empty(), "{} of {tried} are signed:\n{}", leaks.len(), leaks.join("\n"));
 }
 
-/// Rows that money or keys hang on, for a client that holds every scope: what could be taken for
-/// one of them is none.
+/// For every row that moves money or keys, a client that holds every scope cannot ask for it by
+/// another spelling of its path.
 #[test]
 fn no_path_is_taken_in_another_spelling() {
     let mut leaks = Vec::new();
@@ -300,7 +301,7 @@ fn no_path_is_taken_in_another_spelling() {
             let plain = Asked::of(name, row);
             for path in paths(&plain.path) {
                 let other = Asked { path, ..plain.clone() };
-                // Another name in a place of a row, or another row.
+                // The path is the same row with another name in its place, or another row.
                 let is_row = exchange.table().find(row.method, &other.path).is_some();
                 if !is_row && !other.is_refused() {
                     leaks.push(other.line());
@@ -314,7 +315,7 @@ fn no_path_is_taken_in_another_spelling() {
     assert!(leaks.is_empty(), "{} are signed:\n{}", leaks.len(), leaks.join("\n"));
 }
 
-/// Time, nonce, expiry and signature are the agent's, whatever an exchange calls them and wherever
+/// The agent sets time, nonce, expiry and signature, whatever an exchange calls them and wherever
 /// it takes them.
 #[test]
 fn no_client_brings_what_a_signature_depends_on() {
@@ -381,8 +382,8 @@ fn no_client_brings_what_a_signature_depends_on() {
     assert!(leaks.is_empty(), "{} are signed:\n{}", leaks.len(), leaks.join("\n"));
 }
 
-/// What would open money or keys where an exchange leaves the path unsigned, by the exchanges'
-/// pages: exchange, method class, scope that it needs, parameters.
+/// Parameters that would open money or keys on an exchange that leaves the path unsigned, by the
+/// exchanges' pages: exchange, method class, scope that they need, parameters.
 const SMUGGLED: &[(&str, &str, &str, &str)] = &[
     ("binance", "", "withdraw", r#"{"coin":"USDT","address":"x","amount":"9"}"#),
     (
@@ -494,7 +495,7 @@ const SMUGGLED: &[(&str, &str, &str, &str)] = &[
     ("upbit", "", "withdraw", r#"{"amount":"10000","two_factor_type":"kakao"}"#),
 ];
 
-/// On whatever row they come, and with what orders carry beside them.
+/// Each of these is refused on every row, also with the parameters of an order beside it.
 #[test]
 fn the_same_weakness_is_seen_on_every_row_that_shares_it() {
     let order = r#""symbol":"BTCUSDT","side":"BUY","category":"spot","orderType":"Market","qty":"1",
@@ -533,8 +534,7 @@ fn the_same_weakness_is_seen_on_every_row_that_shares_it() {
     assert!(leaks.is_empty(), "{} are signed:\n{}", leaks.len(), leaks.join("\n"));
 }
 
-/// A request that is to be judged by its time, too: the agent's own, whether a client names one or
-/// not.
+/// The attack puts its own time among the parameters. It is refused with that time and without it.
 #[test]
 fn a_withdrawal_in_an_order_is_refused_without_the_time_it_would_carry() {
     let case = attacks()
@@ -554,7 +554,7 @@ fn a_withdrawal_in_an_order_is_refused_without_the_time_it_would_carry() {
     is_refused(&attack.with_members(&without), "\"accountType\"");
 }
 
-/// Requests that look like reads and are the texts of logins.
+/// Requests that look like reads but have the signed texts of logins are refused.
 #[test]
 fn logins_are_no_reads() {
     for exchange in ALL {
@@ -594,7 +594,7 @@ fn logins_are_no_reads() {
                     params_in: None,
                     more: String::new(),
                 };
-                // `/v1/order/{oid}` takes any word.
+                // A row such as `/v1/order/{oid}` takes any word.
                 let place = exchange
                     .table()
                     .find(method, path)
@@ -605,7 +605,8 @@ fn logins_are_no_reads() {
     }
 }
 
-/// What a login signs beside the agent's own time comes from a closed list or has one form.
+/// Every signed part of a login, beside the agent's own time, comes from a closed list or has one
+/// fixed form.
 #[test]
 fn no_login_signs_a_text_of_the_clients() {
     let texts = [
@@ -626,11 +627,14 @@ fn no_login_signs_a_text_of_the_clients() {
         let algorithm = exchange.facts().algorithms[0].name();
         for field in ["channel", "challenge", "purpose"] {
             for text in texts {
-                let case = json!({"id": "x", "exchange": name, "kind": "ws-login", field: text, "auth": {
-                    "alg": algorithm, "api_key": "k", "secret": "c2VjcmV0",
-                    "secret_encoding": "base64", "now_ms": 1_700_000_000_123_u64,
-                    "passphrase": "p",
-                }});
+                let case = json!({
+                    "id": "x", "exchange": name, "kind": "ws-login", field: text,
+                    "auth": {
+                        "alg": algorithm, "api_key": "k", "secret": "c2VjcmV0",
+                        "secret_encoding": "base64", "now_ms": 1_700_000_000_123_u64,
+                        "passphrase": "p",
+                    },
+                });
                 let answer: Value =
                     serde_json::from_str(&case::answer(&case.to_string())).expect("JSON");
                 assert!(answer["error"]["code"].is_string(), "{name} {field} {text:?}: {answer}");
@@ -639,7 +643,7 @@ fn no_login_signs_a_text_of_the_clients() {
     }
 }
 
-/// Documents that no two parsers read alike.
+/// Documents that two parsers could read in different ways are refused.
 #[test]
 fn ambiguous_documents_are_refused_for_every_exchange() {
     let deep =

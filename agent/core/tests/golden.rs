@@ -1,7 +1,7 @@
-//! Every endpoint of every exchange with what decides on it, as text that people review:
+//! Compares the scopes of every endpoint of every exchange with text that people review:
 //! `tests/scopes.golden/`.
 //!
-//! A row that is looser than it was shows as a changed line. `make golden` writes the files anew.
+//! A row that became less strict shows as a changed line. `make golden` writes the files anew.
 #![allow(clippy::disallowed_methods)] // a test reads the files that it compares
 
 use std::path::PathBuf;
@@ -65,8 +65,8 @@ fn line(exchange: &dyn Exchange, index: usize, row: &Endpoint) -> String {
     format!("{} {} {} | {}{order}{reason}\n", row.method, row.path, row.scope, kinds.join("; "))
 }
 
-/// The ways of signing for a path: names of the kinds of keys where there are several, one of the
-/// kinds, what is signed.
+/// The ways of signing for a path: the names of the kinds of keys (empty if there is one way), one
+/// of the kinds, and the scheme.
 fn by_scheme(exchange: &dyn Exchange, path: &str) -> Vec<(String, Algorithm, &'static Scheme)> {
     let facts = exchange.facts();
     let mut kinds: Vec<(Vec<&str>, Algorithm, &Scheme)> = Vec::new();
@@ -98,15 +98,15 @@ fn rule(exchange: &dyn Exchange, index: usize, row: &Endpoint, binding: Binding)
     }
 }
 
-/// The names that make a payload fit; a residual set is listed and not counted.
+/// The names that make a payload fit. A residual set is listed but not counted.
 fn names(opening: &Opening) -> String {
     let names =
         if opening.required.is_empty() { "(none)".to_owned() } else { opening.required.join("+") };
     if opening.residual { format!("{names} (residual)") } else { names }
 }
 
-/// What a client needs who sends this endpoint what it requires, or nothing where nothing is known
-/// of it.
+/// The scopes that a client needs to send this endpoint its required parameters, or none if none
+/// are known.
 fn opens(exchange: &dyn Exchange, index: usize, row: &Endpoint, algorithm: Algorithm) -> Scopes {
     let mut sets: Vec<Vec<&str>> =
         exchange.table().openings_of(index).map(|opening| opening.required.clone()).collect();

@@ -1,6 +1,6 @@
-//! What limits overlook: the parameters of orders that say neither size nor price, as a golden file
-//! that a reviewer reads. A parameter that a row learns, and each of a new exchange, fails until
-//! somebody has read it there.
+//! Tests which parameters of orders limits overlook, because they say neither size nor price. A
+//! golden file lists them for a reviewer. The test fails for each new parameter until somebody has
+//! reviewed it there.
 
 #![allow(clippy::disallowed_methods)] // a test reads the file that it compares
 
@@ -12,7 +12,7 @@ use countersign_core::scope::Scope;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/orders/inert.golden");
 
-/// Of one row, what is read of it neither as a part of its orders nor as a mark on them.
+/// The names of one row that limits read neither as a part of its orders nor as a mark on them.
 fn inert(exchange: &dyn Exchange, opening: &Opening) -> impl Iterator<Item = &'static str> {
     let facts = exchange.facts();
     let orders = &facts.orders;
@@ -35,7 +35,7 @@ fn golden() -> String {
         let table = exchange.table();
         for opening in table.openings() {
             let row = table.endpoint(opening);
-            // Without a size nothing is counted.
+            // Limits count nothing without a size.
             let has_size =
                 [Role::Quantity, Role::Quote].iter().any(|role| opening.name_of(*role).is_some());
             if row.scope == Scope::Trade

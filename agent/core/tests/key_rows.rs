@@ -1,9 +1,10 @@
-//! No row of scope `read` answers with what another key, a login or money could be taken with.
+//! Tests that no row of scope `read` answers with a secret that gives access to another key, a
+//! login or money.
 
 use countersign_core::exchange::ALL;
 use countersign_core::scope::Scope;
 
-/// A segment of a path that has one of these speaks of keys, tokens, vouchers or codes.
+/// A segment of a path with one of these words speaks of keys, tokens, vouchers or codes.
 const WORDS: [&str; 14] = [
     "bullet",
     "code",
@@ -21,11 +22,11 @@ const WORDS: [&str; 14] = [
     "voucher",
 ];
 
-/// The same of a whole path, without what separates its parts.
+/// The same for a whole path without the characters between its parts.
 const PHRASES: [&str; 4] = ["subaccountapi", "subapi", "subsapi", "iprestriction"];
 
-/// Rows of scope `read` that a word above stands in, and why it may: none answers with a secret.
-/// `*` stands for the rest of a path.
+/// Rows of scope `read` with one of the words above, and the reason why that is allowed. None
+/// answers with a secret. `*` stands for the rest of a path.
 const HARMLESS: &[(&str, &str, &str)] = &[
     (
         "binance",
@@ -127,7 +128,7 @@ const HARMLESS: &[(&str, &str, &str)] = &[
     ("woo", "/v3/asset/token/history", "tokens that are traded"),
 ];
 
-/// Logins: whoever has such a key or token acts without another signature.
+/// Words of logins. The holder of such a key or token acts without another signature.
 const LOGINS: [&str; 6] =
     ["bullet", "jwt", "listenkey", "listentoken", "userdatastream", "websocketstoken"];
 
@@ -210,8 +211,8 @@ fn what_makes_changes_or_shows_keys_is_for_administrators() {
     }
 }
 
-/// A path with one of these words, which no read has, changes a key or an address that money may go
-/// to.
+/// A path with one of these words changes a key, or an address that money may go to. No read has
+/// such a path.
 const CHANGED: [&str; 8] = [
     "addressbook",
     "apikey",

@@ -1,6 +1,5 @@
-//! A refusal for a name that no line has says which line would have to be added: written as it
-//! says, that line lets the request through, on every exchange that does not sign all of method and
-//! path.
+//! Tests the line that a refusal of an unlisted name tells people to add. With that line the
+//! request passes, on every exchange that does not sign all of method and path.
 
 mod asked;
 
@@ -17,7 +16,7 @@ use countersign_core::request::Request;
 use countersign_core::scope::Scope;
 use countersign_core::stamp::Stamp;
 
-/// The exchange, its rows and its lines.
+/// The exchange, its `.scopes` file and its `.params` file.
 const FILES: &[(&str, &str, &str)] = &[
     (
         "binance",
@@ -82,7 +81,7 @@ impl Exchange for Amended {
     }
 }
 
-/// What stands in quotation marks.
+/// The parts of a text in quotation marks.
 fn quoted(text: &str) -> Vec<&str> {
     text.split('"').skip(1).step_by(2).collect()
 }
@@ -98,7 +97,7 @@ fn with_word(params: &str, row: &str, word: &str) -> String {
     params.replacen(line, &format!("{line} {word}"), 1)
 }
 
-/// The exchange's lines with each of those that the refusal names.
+/// The exchange's lines, once with each of the lines that the refusal names.
 fn amended(params: &str, message: &str) -> Vec<String> {
     let (row, harmless) = message
         .split_once(".params needs ")

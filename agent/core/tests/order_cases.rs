@@ -1,5 +1,5 @@
-//! What limits count by the words of each exchange: further legs, lists, two sizes, relative
-//! prices.
+//! Tests what limits count for further legs, lists, two sizes and relative prices, in the words of
+//! each exchange.
 
 mod asked;
 mod counted;

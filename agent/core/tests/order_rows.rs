@@ -1,15 +1,16 @@
-//! A row of scope trade that places no order takes something back, sets something, or has a reason.
+//! Tests that every row of scope trade that places no order cancels something, sets something, or
+//! has a reason.
 
 use countersign_core::exchange::table::Endpoint;
 use countersign_core::exchange::{ALL, Exchange};
 use countersign_core::request::Method;
 use countersign_core::scope::Scope;
 
-/// What the last part of a path sets, where it has one of these words.
+/// A row is a setting if the last part of its path has one of these words.
 const SETTINGS: [&str; 9] =
     ["dual", "isolate", "lever", "leverage", "margin", "mmp", "mode", "risk", "setting"];
 
-/// Rows that say neither that they cancel nor what they set, and why they place no order.
+/// Rows whose path shows neither a cancel nor a setting, and the reason why they place no order.
 /// `*` stands for the rest of a path.
 const REVIEWED: &[(&str, &str, &str)] = &[
     ("binance", "/eapi/v1/block/order/create", "PUT gives an offer more time"),

@@ -1,5 +1,5 @@
-//! Limits count only what an exchange uses of an order: each rule on every row that places orders,
-//! on every exchange.
+//! Tests that limits count only the numbers of an order that the exchange uses. Each rule is tried
+//! on every row that places orders.
 
 mod asked;
 
@@ -9,7 +9,7 @@ use asked::{key, request};
 use countersign_core::algorithm::Algorithm;
 use countersign_core::decimal::Amount;
 use countersign_core::exchange::classify::classify;
-use countersign_core::exchange::table::{Endpoint, Opening, Role, Source, WHOLE_BODY};
+use countersign_core::exchange::table::{Endpoint, Opening, Role, ValueSource, WHOLE_BODY};
 use countersign_core::exchange::{ALL, Exchange, Mark, Whole, named};
 use countersign_core::json::Value;
 use countersign_core::key::KeyName;
@@ -20,7 +20,7 @@ use countersign_core::scope::Scope;
 
 use Method::{Get, Post};
 
-/// One kind of limit each.
+/// The kinds of limits.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Limit {
     Quantity,
@@ -71,8 +71,8 @@ fn judged(exchange: &dyn Exchange, client: &Client, request: &Request) -> Result
     }
 }
 
-/// An instrument of each exchange, the asset its price counts in, and the kind of market where a
-/// parameter says it; a new exchange fails until it stands here.
+/// For each exchange: an instrument, the asset in which its price is counted, and the kind of
+/// market if a parameter names it. The test fails for a new exchange until it is listed here.
 const INSTRUMENTS: &[(&str, &str, &str, &str)] = &[
     ("backpack", "BTC_USDC", "USDC", ""),
     ("binance", "BTCUSDT", "USDT", ""),
@@ -103,8 +103,8 @@ const INSTRUMENTS: &[(&str, &str, &str, &str)] = &[
     ("woo", "SPOT_BTC_USDT", "USDT", ""),
 ];
 
-/// One row that places orders, and an order of it that keeps within all limits where anything can
-/// be computed.
+/// One row that places orders, and the parts of an order for it that is within all limits, if they
+/// can be computed.
 struct Row {
     exchange: &'static dyn Exchange,
     endpoint: &'static Endpoint,
@@ -133,7 +133,8 @@ impl Row {
         }
     }
 
-    /// The order with `set` in it; a size in the quote asset only where `set` has one.
+    /// The order with `set` in it. It has a size in the quote asset only if the row requires one or
+    /// `set` has one.
     fn order(&self, set: &[(&str, Value)]) -> Request {
         let list = self.opening.name_of(Role::List);
         let (mut item, mut beside) = (Vec::<(String, Value)>::new(), Vec::<(String, Value)>::new());
@@ -169,8 +170,11 @@ impl Row {
             }
         };
         let segment = |(index, part): (usize, &str)| {
-            let role =
-                self.opening.roles.iter().find(|(_, source)| *source == Source::Segment(index));
+            let role = self
+                .opening
+                .roles
+                .iter()
+                .find(|(_, source)| *source == ValueSource::Segment(index));
             role.map_or_else(
                 || part.replace(['{', '}'], ""),
                 |(role, _)| self.value(*role).to_owned(),
@@ -184,7 +188,8 @@ impl Row {
         judged(self.exchange, &client(limit, self.symbol, self.asset), &self.order(set)).is_ok()
     }
 
-    /// The order with a name once more in another spelling is refused, or cannot be asked for.
+    /// Asserts that the order is refused, or cannot be asked for, if it repeats a name in another
+    /// spelling.
     fn refuses_second(&self, spelling: &str) -> usize {
         let order = self.order(&[]).params.value().to_json();
         let more = order.replacen(
@@ -241,7 +246,7 @@ fn rows() -> impl Iterator<Item = Row> {
     })
 }
 
-/// `Name` of `name`.
+/// Turns `name` into `Name`.
 fn capital(name: &str) -> String {
     let mut letters = name.chars();
     letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect()
@@ -251,8 +256,8 @@ fn values() -> [Value; 3] {
     ["1".into(), Value::Bool(true), Value::Number("2".to_owned())]
 }
 
-/// Both kinds of limits that count, and how many of the rows would have been within them without
-/// the rule's parameter.
+/// Runs a rule on every row. At least `least` rows must be within limits without the rule's
+/// parameter, else the rule tests nothing.
 fn tried(rule: &str, least: usize, one_row: impl Fn(&Row) -> usize) {
     let found: usize = rows().map(|row| one_row(&row)).sum();
     assert!(
@@ -278,7 +283,7 @@ fn every_exchange_says_how_an_order_closes_a_whole_position() {
 #[test]
 fn every_exchange_whose_orders_have_types_says_which_keep_to_a_price() {
     let typed = rows().filter(|row| row.opening.source_of(Role::Type).is_some());
-    // Where the body is not signed, no order is read.
+    // If the body is not signed, no order is read.
     let is_signed = |row: &Row| {
         let facts = row.exchange.facts();
         let covers = |algorithm: &Algorithm| {
@@ -327,7 +332,8 @@ fn two_sizes_are_refused() {
 fn a_price_counts_only_for_types_that_keep_to_it() {
     tried("types", 50, |row| {
         let Some(name) = row.opening.name_of(Role::Type) else { return 0 };
-        // Within limits by its price, and above them where it is the cost of the order.
+        // The order is within limits if they use its price, and above them if they take the
+        // quantity as its cost.
         let roles = [(Role::Quantity, "5000"), (Role::Price, "0.01")];
         let numbers = roles.map(|(role, number)| {
             row.opening.name_of(role).map(|name| (name, Value::from(number)))
@@ -348,7 +354,7 @@ fn a_price_counts_only_for_types_that_keep_to_it() {
     });
 }
 
-/// None of them says that a flag is not set, however an exchange may read it.
+/// Odd values of a flag. None of them says on every exchange that the flag is not set.
 fn odd_values() -> impl Iterator<Item = Value> {
     let texts = ["TRUE", "yes", " false", "False", "FALSE", "false,true"].map(Value::from);
     values().into_iter().chain(texts).chain([Value::Null, Value::Array(Vec::new())])
@@ -512,7 +518,7 @@ fn an_empty_text_is_a_value_where_nobody_says_otherwise() {
     });
 }
 
-/// What was counted, and is another number on the exchange.
+/// Orders with a number that limits once counted, while the exchange uses another one.
 #[test]
 fn numbers_that_the_exchange_ignores_are_not_counted() {
     let spot = "/api/v2/spot/trade/";

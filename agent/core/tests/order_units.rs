@@ -1,4 +1,5 @@
-//! Limits count an order in the unit that its own words say: markets, plans, other assets.
+//! Tests that limits count an order in the unit that its own parameters name: markets, plans, other
+//! assets.
 
 mod asked;
 mod counted;
@@ -18,7 +19,7 @@ fn a_plan_of_bitget_says_in_which_asset_it_is_sized() {
         "/api/v2/spot/trade/place-plan-order",
         plan,
         &[
-            // Without a word it is `amount`.
+            // Without a `planType` the plan is `amount`.
             (r"{}", "900 -"),
             (r#"{"planType":"amount"}"#, "900 -"),
             (r#"{"planType":"total"}"#, "- 900"),

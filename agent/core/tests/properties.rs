@@ -1,5 +1,5 @@
-//! What holds for every exchange, endpoint and set of parameters: more of them opens no less, and
-//! no other spelling opens what one is refused for.
+//! Tests rules for every exchange, endpoint and set of parameters. More parameters never open less.
+//! A request that is refused in one spelling is refused in every other.
 
 mod asked;
 
@@ -19,7 +19,7 @@ use proptest::sample::{Index, select, subsequence};
 
 const CASES: u32 = 4096;
 
-/// What it opens; `None` where it is refused.
+/// The scopes that a request opens. `None` if it is refused.
 fn opens(
     exchange: &'static dyn Exchange,
     algorithm: Algorithm,
@@ -29,14 +29,14 @@ fn opens(
     Some(classify(exchange, algorithm, request).ok()?.effective)
 }
 
-/// Every name an opening gives a meaning.
+/// Every name that an opening requires or reads.
 fn names(opening: &Opening) -> impl Iterator<Item = &'static str> {
     let roles = opening.roles.iter().filter_map(|(_, source)| source.parameter());
     opening.required.iter().copied().chain(roles).filter(|name| *name != WHOLE_BODY)
 }
 
-/// Parameters that fit some openings of the exchange, whichever row is asked for; lists of orders
-/// where they take some.
+/// Parameters that fit some openings of the exchange, whichever row is asked for. They hold lists
+/// of orders if the openings take lists.
 fn members(exchange: &dyn Exchange, chosen: &[Index]) -> Vec<(String, Value)> {
     let openings: Vec<_> = exchange
         .table()
@@ -57,7 +57,7 @@ fn members(exchange: &dyn Exchange, chosen: &[Index]) -> Vec<(String, Value)> {
     members
 }
 
-/// One order of a list, as far as its roles say what that is.
+/// One order of a list, with the names that the opening's roles read.
 fn order(opening: &Opening) -> Value {
     let list = opening.name_of(Role::List);
     let roles = opening.roles.iter().filter_map(|(_, source)| source.parameter());
@@ -72,8 +72,7 @@ fn row<'a>(exchange: &'a dyn Exchange, chosen: &Index) -> &'a Endpoint {
     chosen.get(exchange.table().endpoints())
 }
 
-/// A row that takes what these openings ask for: of one of them, or one that may carry all of it,
-/// where there is one.
+/// A row that may carry all parameters of these openings, if there is one. Else any row.
 fn row_for<'a>(exchange: &'a dyn Exchange, asked: &Index, chosen: &[Index]) -> &'a Endpoint {
     let table = exchange.table();
     let wanted: Vec<_> = members(exchange, chosen).into_iter().map(|(name, _)| name).collect();
@@ -86,14 +85,21 @@ fn row_for<'a>(exchange: &'a dyn Exchange, asked: &Index, chosen: &[Index]) -> &
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: CASES, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: CASES,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
-    /// What takes a request without any telling name and no other is out of reach as soon as one
-    /// tells which row is meant.
+    /// Exception: some rows take only a request in which no name tells which row is meant. They are
+    /// out of reach as soon as a name does.
     #[test]
     fn a_parameter_more_never_opens_less(
-        (of, key) in (0..ALL.len(), any::<Index>()), asked in any::<Index>(), chosen in vec(any::<Index>(), 1..4),
-        left_out in any::<Index>(), unknown in any::<bool>(),
+        (of, key) in (0..ALL.len(), any::<Index>()),
+        asked in any::<Index>(),
+        chosen in vec(any::<Index>(), 1..4),
+        left_out in any::<Index>(),
+        unknown in any::<bool>(),
     ) {
         let exchange = ALL[of];
         let (row, key) = (row_for(exchange, &asked, &chosen), algorithm(exchange, &key));
@@ -107,33 +113,50 @@ proptest! {
         let nameless = exchange.table().nameless().next().is_some();
         let path = filled(row.path);
         let asked = |members| request(row.method, &path, Value::Object(members));
-        let (Some(more), Some(fewer_request)) = (asked(more), asked(fewer.clone())) else { return Ok(()) };
-        // Refused is the least that can be opened.
-        if let (Some(opened), Some(before)) = (opens(exchange, key, &more), opens(exchange, key, &fewer_request)) {
+        let (Some(more), Some(fewer_request)) = (asked(more), asked(fewer.clone())) else {
+            return Ok(());
+        };
+        // A refused request opens the least.
+        if let (Some(opened), Some(before)) =
+            (opens(exchange, key, &more), opens(exchange, key, &fewer_request))
+        {
             let told = !nameless || fewer.iter().any(tells);
-            prop_assert!(!told || before.without(opened).is_empty(), "{name} took {} \
-                away", before.without(opened));
+            prop_assert!(
+                !told || before.without(opened).is_empty(),
+                "{name} took {} away",
+                before.without(opened)
+            );
         }
     }
 
-    /// The same of one item more in a body that is a list.
+    /// The same for one more item in a body that is a list.
     #[test]
     fn an_item_more_never_opens_less(
-        (of, key) in (0..ALL.len(), any::<Index>()), asked in any::<Index>(), chosen in vec(any::<Index>(), 2..4),
+        (of, key) in (0..ALL.len(), any::<Index>()),
+        asked in any::<Index>(),
+        chosen in vec(any::<Index>(), 2..4),
     ) {
         let exchange = ALL[of];
         let (row, key) = (row(exchange, &asked), algorithm(exchange, &key));
-        let items: Vec<_> = chosen.iter().map(|one| Value::Object(members(exchange, &[*one]))).collect();
-        let asked = |items: &[Value]| request(row.method, &filled(row.path), Value::Array(items.to_vec()));
+        let items: Vec<_> =
+            chosen.iter().map(|one| Value::Object(members(exchange, &[*one]))).collect();
+        let asked =
+            |items: &[Value]| request(row.method, &filled(row.path), Value::Array(items.to_vec()));
         let (Some(more), Some(fewer)) = (asked(&items), asked(&items[1..])) else { return Ok(()) };
-        if let (Some(opened), Some(before)) = (opens(exchange, key, &more), opens(exchange, key, &fewer)) {
+        if let (Some(opened), Some(before)) =
+            (opens(exchange, key, &more), opens(exchange, key, &fewer))
+        {
             prop_assert!(before.without(opened).is_empty(), "{}", before.without(opened));
         }
     }
 
     #[test]
     fn a_path_has_one_spelling(
-        of in 0..ALL.len(), key in any::<Index>(), asked in any::<Index>(), at in any::<Index>(), how in 0_usize..10,
+        of in 0..ALL.len(),
+        key in any::<Index>(),
+        asked in any::<Index>(),
+        at in any::<Index>(),
+        how in 0_usize..10,
     ) {
         let exchange = ALL[of];
         let row = row(exchange, &asked);
@@ -142,28 +165,36 @@ proptest! {
         if other == path {
             return Ok(());
         }
-        let Some(request) = request(row.method, &other, Value::Object(Vec::new())) else { return Ok(()) };
-        // Another row, or another name in a place of the same one.
+        let Some(request) = request(row.method, &other, Value::Object(Vec::new())) else {
+            return Ok(());
+        };
+        // The path may be another row, or another name in a place of the same row.
         let found = exchange.table().find(row.method, &other);
         let fits = |pattern: &str| {
             let (pattern, path) = (pattern.split('/'), other.split('/'));
             pattern.clone().count() == path.clone().count()
-                && pattern.zip(path).all(|(part, given)| part == given || part.contains('{') && !given.is_empty())
+                && pattern.zip(path).all(|(part, given)| {
+                    part == given || part.contains('{') && !given.is_empty()
+                })
         };
         match found {
-            Some((_, found)) => prop_assert!(fits(found.path), "{other} is taken for \
-                {}", found.path),
+            Some((_, found)) => {
+                prop_assert!(fits(found.path), "{other} is taken for {}", found.path);
+            }
             None => prop_assert_eq!(opens(exchange, algorithm(exchange, &key), &request), None),
         }
     }
 
-    /// Whatever scopes a client lacks, or only those that one parameter takes: it gets no signature
-    /// by spelling a name, a value or a list in another way, nor by asking for its parameters in
-    /// another place.
+    /// A client that lacks any scopes, or only those that one parameter needs, gets no signature by
+    /// another spelling of a name, a value or a list. Nor does it get one by asking for its
+    /// parameters in another place.
     #[test]
     fn what_is_refused_by_one_spelling_is_accepted_by_no_other(
-        (of, key) in (0..ALL.len(), any::<Index>()), asked in any::<Index>(), meant in vec(any::<Index>(), 1..3),
-        (at, how) in (any::<Index>(), 0_usize..SPELLINGS), params_in in select(places()),
+        (of, key) in (0..ALL.len(), any::<Index>()),
+        asked in any::<Index>(),
+        meant in vec(any::<Index>(), 1..3),
+        (at, how) in (any::<Index>(), 0_usize..SPELLINGS),
+        params_in in select(places()),
         held in option::of(subsequence(Scope::ALL.to_vec(), 0..=Scope::ALL.len())),
     ) {
         let exchange = ALL[of];
@@ -173,9 +204,15 @@ proptest! {
         let asked = |members| request(row.method, &filled(row.path), Value::Object(members));
         let mut without = members.clone();
         without.remove(changed);
-        let enough = || asked(without).and_then(|without| opens(exchange, key, &without)).unwrap_or(Scopes::NONE);
+        let enough = || {
+            asked(without)
+                .and_then(|without| opens(exchange, key, &without))
+                .unwrap_or(Scopes::NONE)
+        };
         let held = held.map_or_else(enough, |held| held.into_iter().collect());
-        let allowed = |asked: &Request| opens(exchange, key, asked).is_some_and(|opened| opened.without(held).is_empty());
+        let allowed = |asked: &Request| {
+            opens(exchange, key, asked).is_some_and(|opened| opened.without(held).is_empty())
+        };
         if asked(members.clone()).is_none_or(|plain| allowed(&plain)) {
             return Ok(());
         }
@@ -217,7 +254,7 @@ const SPELLINGS: usize = 16;
 fn spelled(mut members: Vec<(String, Value)>, at: usize, how: usize) -> Vec<(String, Value)> {
     let (name, value) = members[at].clone();
     let list = || Value::Array(vec![value.clone()]);
-    // Without what a list holds it would be another request.
+    // Without the items of its list it would be another request.
     let how = if value.is_plain() { how } else { how % 5 };
     match how {
         0 => members[at].0 = name.to_uppercase(),

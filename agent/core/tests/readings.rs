@@ -1,5 +1,5 @@
-//! What the tables read out of requests: transfers with all their parts, orders and what they are
-//! worth.
+//! Tests what the tables read out of requests: transfers with all their parts, and orders with
+//! their worth.
 
 use countersign_core::exchange::classify::classify;
 use countersign_core::exchange::{Exchange, named, worth};
@@ -22,7 +22,7 @@ fn exchange(name: &str) -> &'static dyn Exchange {
     named(name).expect("in the registry")
 }
 
-/// `amount asset network address memo from to`, `-` for what is not said.
+/// `amount asset network address memo from to`, with `-` for a part that the request does not name.
 fn words(transfer: &Transfer) -> String {
     let amount = transfer.amount.map(|amount| amount.to_string());
     let parts = [
@@ -157,7 +157,7 @@ fn transfers_say_what_moves_where() {
             r#"{"currency":"XBt","network":"btc","amount":100000,"address":"bc1q","memo":"m"}"#,
             "100000 XBt btc bc1q m - -",
         ),
-        // A saved address says nothing of where it goes.
+        // A saved address does not say where the money goes.
         (
             "bitmex",
             Post,
@@ -228,8 +228,8 @@ fn transfers_say_what_moves_where() {
     }
 }
 
-/// Upbit signs no path: the same token moves money from the pocket that the request names, or from
-/// the key's own.
+/// Upbit does not sign the path. The same token moves money from the pocket that the request names,
+/// or from the key's own pocket.
 #[test]
 fn a_transfer_between_pockets_is_also_one_from_the_keys_own() {
     let (upbit, params) =
@@ -242,7 +242,8 @@ fn a_transfer_between_pockets_is_also_one_from_the_keys_own() {
     );
 }
 
-/// Symbol, side and worth; a `-` where it is not known, `cannot` where the whole cannot be read.
+/// Symbol, side and worth of each order. `-` means not known, `cannot` that the orders cannot be
+/// read.
 #[test]
 fn orders_say_what_they_are_worth() {
     for (name, method, path, params, expected) in [
@@ -409,7 +410,7 @@ fn orders_say_what_they_are_worth() {
     }
 }
 
-/// What would not be judged as it is sent.
+/// A request has no draft if the exchange could read it in another way than the agent judges it.
 #[test]
 fn ambiguous_requests_have_no_draft() {
     for (name, method, path, params) in [
@@ -459,8 +460,8 @@ fn ambiguous_requests_have_no_draft() {
     }
 }
 
-/// A cancel carries no size, although its body is that of an amendment without one; where a list is
-/// cancelled, the numbers in it are no orders.
+/// A cancel carries no size, although an amendment without a size has the same body. The numbers in
+/// a list of orders to cancel are not orders.
 #[test]
 fn cancels_place_nothing_where_the_path_is_unbound() {
     for (name, path, params) in [

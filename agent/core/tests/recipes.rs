@@ -1,4 +1,4 @@
-//! What a recipe is: short, pure, and two files beside it.
+//! Tests that every recipe is short and pure, and has two data files beside it.
 #![allow(clippy::disallowed_methods)] // a test reads the sources that it judges
 
 use std::path::{Path, PathBuf};
@@ -7,12 +7,12 @@ use countersign_core::exchange::ALL;
 
 const EXCHANGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/exchange");
 
-/// All that a recipe may name beside the crate's own modules: none of it has a key, a clock,
+/// The modules outside the crate that a recipe may name. None of them has a key, a clock,
 /// randomness, a file or a socket.
 const TAKEN: &[&str] =
     &["percent_encoding", "sha2", "std::borrow::Cow", "std::fmt", "std::sync::LazyLock"];
 
-/// The crate's modules that recipes are made of; all of `super` is beside them.
+/// The modules of the crate that a recipe may name, beside everything in `super`.
 const OWN: &[&str] = &[
     "algorithm",
     "calendar",
@@ -61,8 +61,8 @@ fn a_recipe_is_a_file_with_two_of_data_and_its_page() {
     }
 }
 
-/// Keys stay on tokens, time and randomness are arguments: a recipe has nothing that could bring
-/// them.
+/// Keys stay on tokens; time and randomness are arguments. So a recipe names nothing that could
+/// bring them.
 #[test]
 fn no_recipe_touches_a_key_a_clock_or_randomness() {
     for (path, code) in ALL.iter().flat_map(|exchange| sources(exchange.facts().name)) {
@@ -91,9 +91,9 @@ fn no_recipe_touches_a_key_a_clock_or_randomness() {
 }
 
 /// Modules that stand beside a recipe or in its folder.
-const LOCAL: &[&str] = &["jwt", "payload", "super", "text", "u64", "worth", "ws_api"];
+const LOCAL: &[&str] = &["jwt", "payload", "super", "symbol_worth", "text", "u64", "ws_api"];
 
-/// What an exchange wants signed, and its login: the lines of `draft` and `session`.
+/// The lines of `draft` and `session` count: the bytes to sign, and the login.
 #[test]
 fn half_of_the_recipes_are_shorter_than_fifty_lines() {
     let length = |code: &str, name: &str| {

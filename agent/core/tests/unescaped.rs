@@ -1,4 +1,4 @@
-//! Values that an exchange signs unescaped: what goes as it is, and how it is sent.
+//! Tests which values an exchange signs unescaped, and how they are sent.
 
 mod asked;
 
@@ -16,7 +16,7 @@ fn drafted(exchange: &str, path: &str, params: &str) -> Result<Draft, Refusal> {
     draft(exchange, exchange.facts().algorithms[0], &request)
 }
 
-/// What is signed of the query, and the address it is sent to.
+/// The signed message, and the address to which the request is sent.
 fn query(exchange: &str, path: &str, params: &str) -> (String, String) {
     let draft = drafted(exchange, path, params)
         .unwrap_or_else(|refusal| panic!("{exchange} {params}: {refusal}"));

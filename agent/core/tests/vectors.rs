@@ -1,4 +1,4 @@
-//! Every vector of the exchanges, byte for byte, through the same code as the `recipe` example.
+//! Tests every vector of the exchanges, byte for byte, with the code of the `recipe` example.
 #![allow(clippy::disallowed_methods)] // a test reads the vectors
 
 #[path = "../examples/recipe/case.rs"]
@@ -17,10 +17,10 @@ macro_rules! vectors {
     };
 }
 
-/// Not requests to sign; each has a test of its own.
+/// Files that hold no requests to sign. Each has a test of its own.
 const OTHERS: [&str; 3] = ["attacks", "official", "ws"];
 
-/// Every file of requests, `name.jsonl`: one that is dropped there is tried.
+/// Every file of requests, `name.jsonl`. A new file in the directory is tried too.
 fn requests() -> Vec<(String, String)> {
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/vectors");
     let files = std::fs::read_dir(directory)
@@ -32,13 +32,14 @@ fn requests() -> Vec<(String, String)> {
     requests.map(|(name, path)| (name, std::fs::read_to_string(path).expect("text"))).collect()
 }
 
-/// Where an endpoint can do more than its case says: a row of the table is decided by what it does.
+/// Cases whose endpoint can do more than the case says. Its row in the table has the scope that the
+/// endpoint really needs.
 const STRICTER: &[(&str, &str)] = &[
     // Shows the secrets of the account's keys.
     ("bitmex-003", "admin"),
     // Shows the secrets of the account's keys.
     ("deribit-003", "admin"),
-    // Goes to another user.
+    // The money goes to another user.
     ("deribit-008", "withdraw"),
 ];
 
@@ -48,8 +49,7 @@ fn answered(lines: &str) -> Vec<(Value, Value)> {
     lines.lines().map(|line| (parse(line), parse(&case::answer(line)))).collect()
 }
 
-/// Headers with lower-case names, sorted, without those the case says are no part of the exchange's
-/// API.
+/// Headers with lower-case names, sorted. Headers that the case lists as not signed are left out.
 fn headers(pairs: impl Iterator<Item = (String, String)>, case: &Value) -> Vec<(String, String)> {
     let ignored: Vec<String> = case["expect"]["headers_not_signed"]
         .as_array()
@@ -68,7 +68,7 @@ fn headers(pairs: impl Iterator<Item = (String, String)>, case: &Value) -> Vec<(
     headers
 }
 
-/// ECDSA draws a number for each signature: no two are alike.
+/// True for ECDSA, which draws a random number for each signature, so that no two are alike.
 fn signed_anew(case: &Value) -> bool {
     case["auth"]["alg"] == "jwt-es256"
 }
@@ -78,7 +78,7 @@ fn without_signature(token: String) -> String {
     token.rsplit_once('.').map_or(token.clone(), |(signed, _)| signed.to_owned())
 }
 
-/// Where the signature differs each time, the case's public key verifies ours.
+/// If the signature differs each time, verifies it with the case's public key.
 fn verify(case: &Value, answer: &Value) {
     if !signed_anew(case) {
         return;
@@ -101,7 +101,8 @@ fn text(value: &Value) -> String {
     value.as_str().expect("a string").to_owned()
 }
 
-/// What is signed, by purpose; partners sign for themselves.
+/// The signed messages, sorted by purpose. Those of partners are left out: partners sign for
+/// themselves.
 fn messages(list: &Value) -> Vec<[String; 3]> {
     let messages = list.as_array().expect("a list").iter();
     let parts =
@@ -168,7 +169,7 @@ fn attacks_are_refused() {
     let cases = answered(vectors!("attacks"));
     assert_eq!(cases.len(), 43);
     for (case, answer) in cases {
-        // Refused, or in a scope that the caller does not hold.
+        // The case expects a refusal, or a scope that the caller does not hold.
         assert!(
             case["expect"] == "refuse" || case["expect"]["min_scope"].is_string(),
             "{}",
@@ -215,8 +216,9 @@ fn krakens_own_example_comes_out_of_the_recipe() {
     let case = serde_json::json!({
         "id": "official", "exchange": "kraken",
         "request": {"method": "POST", "path": "/0/private/AddOrder"},
-        "auth": {"alg": "hmac-sha512", "api_key": "k", "secret": official["secret"], "secret_encoding": "base64",
-                 "now_ms": 1_616_492_376_594_u64, "nonce": official["nonce"]},
+        "auth": {"alg": "hmac-sha512", "api_key": "k", "secret": official["secret"],
+                 "secret_encoding": "base64", "now_ms": 1_616_492_376_594_u64,
+                 "nonce": official["nonce"]},
     });
     // Written out, because the order of the parameters counts.
     let params = r#""params":{"ordertype":"limit","pair":"XBTUSD","price":37500,"type":"buy",
@@ -254,8 +256,10 @@ fn binances_own_example_of_its_socket_comes_out_of_the_recipe() {
     let now: u64 = said("timestamp").parse().expect("a number");
     let case = serde_json::json!({
         "id": "official", "exchange": "binance",
-        "request": {"method": "POST", "path": "/api/v3/order", "params": params, "params_in": "ws-api"},
-        "auth": {"alg": "hmac-sha256", "api_key": said("apiKey"), "secret": official["secret"], "secret_encoding": "ascii", "now_ms": now},
+        "request": {"method": "POST", "path": "/api/v3/order", "params": params,
+                    "params_in": "ws-api"},
+        "auth": {"alg": "hmac-sha256", "api_key": said("apiKey"), "secret": official["secret"],
+                 "secret_encoding": "ascii", "now_ms": now},
     });
     let answer: Value = serde_json::from_str(&case::answer(&case.to_string())).expect("JSON");
     assert_eq!(answer["messages"][0]["message_hex"], official["message_hex"], "{answer}");

@@ -1,4 +1,4 @@
-//! Limits count no order for a whole position by a size that stands beside it.
+//! Tests that limits do not count an order for a whole position by the size that stands beside it.
 
 mod asked;
 mod counted;
@@ -141,7 +141,7 @@ fn a_stop_of_a_position_is_an_order_for_the_whole_of_it() {
                 (r#"{"planType":"loss_plan","triggerPrice":"1","size":""}"#, "- -"),
             ],
         ),
-        // The order may be one of a whole position, whose size is then nothing.
+        // The order may be for a whole position. Its size then means nothing.
         (
             "bitget",
             Post,

@@ -1,5 +1,5 @@
-//! Measures what the ledger costs a request: `cargo run --release -p countersign-agent --example
-//! ledger_speed [DIR]`.
+//! Measures how much time the ledger adds to a request: `cargo run --release -p countersign-agent
+//! --example ledger_speed [DIR]`.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use countersign_core::policy::Spend;
 use countersign_core::record::{Intent, Outcome, Record, RequestResult};
 use countersign_core::scope::{Scope, Scopes};
 use countersign_front::ledger::storage::Disk;
-use countersign_front::ledger::{Ledger, Options};
+use countersign_front::ledger::{LedgerWriter, Options};
 
 const REQUESTS: u32 = 200_000;
 const NOW_MS: u64 = 1_700_000_000_000;
@@ -54,7 +54,7 @@ fn main() -> anyhow::Result<()> {
     for batch in [1, 32] {
         let dir = tempfile::tempdir_in(&parent)?;
         let (mut ledger, _) =
-            Ledger::open(dir.path(), Arc::new(Disk), Options::for_this_run(), NOW_MS)?;
+            LedgerWriter::open(dir.path(), Arc::new(Disk), Options::for_this_run(), NOW_MS)?;
         let spends = [Spend {
             window: "client/mm-bot/USDT".to_owned(),
             amount: Amount::parse("300")?,
@@ -72,7 +72,7 @@ fn main() -> anyhow::Result<()> {
         ledger.close(NOW_MS)?;
         let start = Instant::now();
         let (_, report) =
-            Ledger::open(dir.path(), Arc::new(Disk), Options::for_this_run(), NOW_MS)?;
+            LedgerWriter::open(dir.path(), Arc::new(Disk), Options::for_this_run(), NOW_MS)?;
         writeln!(
             std::io::stdout(),
             "{batch} requests a write: {per_request:?} a request (two records); {} records taken \

@@ -1,10 +1,10 @@
-//! The system's clock and randomness, for the core; and a time for the ledger that nobody can set
-//! while the agent runs.
+//! Gives the core the system's clock and randomness, and gives the ledger a time that nobody can
+//! set while the agent runs.
 //!
-//! Limits must not free up because a clock was set. So the ledger's time starts as the wall clock's
-//! and then goes on with the time since boot, which counts on while the machine sleeps and which no
-//! setting of the clock moves. Where the wall clock parts from it, the wall clock was set: it is
-//! not trusted until the two agree again.
+//! Limits must not free up because somebody set a clock. So the ledger's time starts as the wall
+//! clock's and then goes on with the time since boot. That time counts on while the machine sleeps,
+//! and setting the clock does not move it. If the wall clock differs from the ledger's time,
+//! somebody set the wall clock: the agent does not trust it until the two agree again.
 
 use std::cell::Cell;
 
@@ -19,7 +19,7 @@ pub struct SystemClock {
 }
 
 impl SystemClock {
-    /// Takes the wall clock for right as it is now, unless it is behind what is on record.
+    /// Trusts the wall clock as it is now, unless it is behind the latest time on record.
     pub fn start(latest_on_record_ms: u64) -> Self {
         Self { anchor: Cell::new(Anchor::start(wall_ms(), since_boot_ms(), latest_on_record_ms)) }
     }
@@ -56,7 +56,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// How the wall clock is wrong, in seconds.
+/// Why the wall clock is not trusted; the numbers are seconds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 enum Doubt {
     #[error(
@@ -67,32 +67,34 @@ enum Doubt {
     #[error(
         "the clock was set ahead by {0} s while the agent ran: it is not to be trusted until it is \
          set right; \
-             where it is right now and was wrong before, restart the agent"
+             if it is right now and was wrong before, restart the agent"
     )]
     SetAhead(u64),
     #[error(
         "the clock was set back by {0} s while the agent ran: it is not to be trusted until it is \
          set right; \
-             where it is right now and was wrong before, restart the agent"
+             if it is right now and was wrong before, restart the agent"
     )]
     SetBack(u64),
 }
 
-/// More than programs that keep the time right set it by at once, outside a machine's start.
+/// Largest step of the wall clock that is still trusted. Programs that keep the time right make
+/// smaller steps, except when the machine starts.
 const STEP_MS: i64 = 5_000;
-/// The ledger's time follows such steps as the kernel slews a clock, by this fraction of the time
-/// that passed: so that they do not add up over months, and a thousand of them free no limit.
+/// The ledger's time follows small steps slowly, as the kernel slews a clock: by at most a
+/// two-thousandth of the time that passed. So small steps do not add up over months, and a thousand
+/// of them free no limit.
 const SLEW: u64 = 2_000;
-/// The least time over which that is done, since it is counted in whole milliseconds.
+/// Shortest time between two corrections: a correction is a whole number of milliseconds.
 const SLEW_EVERY_MS: u64 = 10_000;
 
-/// A time that was taken for right, and when.
+/// A time that was trusted, and the time since boot at that moment.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Anchor {
     time_ms: u64,
     since_boot_ms: u64,
-    /// The wall clock was behind the record at the start: what it shows once it has passed that is
-    /// taken for right, as a start takes it.
+    /// The wall clock was behind the record at the start. Once it has passed the record it is
+    /// trusted, as it would be at a start.
     behind_record: bool,
 }
 
@@ -106,8 +108,8 @@ impl Anchor {
         self.time_ms + since_boot_ms.saturating_sub(self.since_boot_ms)
     }
 
-    /// Holds the wall clock against the ledger's time: where the latter goes on from, and what is
-    /// wrong with the former.
+    /// Compares the wall clock with the ledger's time. Returns the anchor from which the ledger's
+    /// time goes on, and the doubt about the wall clock, if there is one.
     fn compared(self, wall_ms: u64, since_boot_ms: u64) -> (Self, Option<Doubt>) {
         let time_ms = self.time_at(since_boot_ms);
         let ahead_ms = ahead_ms(wall_ms, time_ms);
@@ -153,7 +155,7 @@ mod tests {
     const DAY: u64 = 24 * HOUR;
     const RIGHT: Anchor = Anchor { time_ms: NOW, since_boot_ms: 5_000, behind_record: false };
 
-    /// What the wall clock shows after a time, and what is said of it.
+    /// Each row: the time that passed, the wall clock after it, the doubt that is expected.
     #[test]
     fn a_clock_that_was_set_is_doubted_and_the_ledgers_time_goes_on() {
         for (passed, wall_ms, expected) in [
@@ -164,7 +166,7 @@ mod tests {
             (10 * SECOND, NOW + 10 * SECOND + 25 * HOUR, Some(Doubt::SetAhead(25 * 3_600))),
             (10 * SECOND, NOW + 10 * SECOND - HOUR, Some(Doubt::SetBack(3_600))),
             (10 * SECOND, 0, Some(Doubt::SetBack(1_700_000_010))),
-            // A laptop that slept for a day: the time since boot went on.
+            // A laptop slept for a day: the time since boot went on.
             (DAY, NOW + DAY, None),
         ] {
             let (anchor, doubt) = RIGHT.compared(wall_ms, RIGHT.since_boot_ms + passed);
@@ -205,7 +207,7 @@ mod tests {
     #[test]
     fn small_steps_are_followed_slowly_and_never_add_up() {
         let (mut anchor, mut boot_ms, mut wall_ms) = (RIGHT, RIGHT.since_boot_ms, NOW);
-        // A clock that is two seconds wrong each day, and set right each night, for a year.
+        // The clock is two seconds wrong each day and is set right each night, for a year.
         for hour in 0..365 * 24_u64 {
             (boot_ms, wall_ms) =
                 (boot_ms + HOUR, wall_ms + HOUR + if hour % 24 == 0 { 2 * SECOND } else { 0 });
@@ -213,8 +215,8 @@ mod tests {
             (anchor, doubt) = anchor.compared(wall_ms, boot_ms);
             assert_eq!(doubt, None);
         }
-        // Whoever sets it ahead by four seconds each minute gains a two-thousandth of the time, and
-        // is noticed.
+        // An attacker who sets the clock ahead by four seconds each minute gains a two-thousandth
+        // of the time, and is noticed.
         let (start, mut noticed) = (anchor.time_at(boot_ms), false);
         for _ in 0..600 {
             (boot_ms, wall_ms) = (boot_ms + 60 * SECOND, wall_ms + 64 * SECOND);

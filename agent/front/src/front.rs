@@ -1,12 +1,12 @@
-//! The front: what every request passes through between a connection and the core. Holds no key,
-//! PIN or module.
+//! The front: every request passes through it between a connection and the core. The front holds no
+//! key, PIN or module.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use countersign_base::config::Config;
-use countersign_base::config::endpoint::ListenerKind;
-use countersign_base::messages::confinement::Limits;
+use countersign_base::config::listener::ListenerKind;
+use countersign_base::messages::confinement::ConfinementReport;
 use countersign_base::system::clock;
 use countersign_core::policy::{Client, Policy};
 use countersign_core::ports::Caller;
@@ -19,12 +19,12 @@ use crate::ledger::recorder::Recorder;
 use crate::shutdown::{Stop, Stopper};
 use crate::sockets::peer::Peer;
 use crate::tokens::Tokens;
-use crate::waiting::approvals::Approvals;
+use crate::waiting::approvals::PendingApprovals;
 use crate::waiting::budgets::Budgets;
-use crate::waiting::key_turns::KeyTurns;
+use crate::waiting::keys_in_change::KeysInChange;
 use crate::waiting::reload::Reload;
 
-/// Everything the agent knows while it runs, in parts. One thread owns it.
+/// Everything the agent knows while it runs, in parts. One thread owns all of it.
 #[derive(Debug)]
 pub struct Front {
     pub about: About,
@@ -32,30 +32,30 @@ pub struct Front {
     pub keyring: Keyring,
     pub recorder: Recorder,
     pub tokens: Tokens,
-    pub approvals: Approvals,
+    pub approvals: PendingApprovals,
     pub(crate) budgets: Budgets,
-    pub(crate) key_turns: KeyTurns,
+    pub(crate) keys_in_change: KeysInChange,
     pub(crate) stopper: (Stopper, Stop),
-    /// Replaced as a whole at a reload; a request keeps the one it started with.
+    /// Replaced as a whole at a reload; a request keeps the configuration it started with.
     config: RefCell<Rc<Config>>,
     pub(crate) locked: Cell<bool>,
     pub(crate) reload: mpsc::Sender<Reload>,
 }
 
-/// What this process is, from its start to its end.
+/// The facts about this process that do not change while it runs.
 #[derive(Debug)]
 pub struct About {
-    /// Names this agent in everything approvers sign.
+    /// The name of this agent in everything that approvers sign.
     pub agent_id: String,
-    /// What this process cannot do.
-    pub limits: Limits,
-    /// The uid it runs as; with root the only one that may use the admin socket.
+    /// The limits that this process has put on itself.
+    pub limits: ConfinementReport,
+    /// The uid that the agent runs as. Only this uid and root may use the admin socket.
     pub own_uid: u32,
     pub started_ms: u64,
 }
 
 impl About {
-    pub fn this_process(agent_id: String, limits: Limits) -> Self {
+    pub fn this_process(agent_id: String, limits: ConfinementReport) -> Self {
         Self {
             agent_id,
             limits,
@@ -81,9 +81,9 @@ impl Front {
             keyring,
             recorder,
             tokens,
-            approvals: Approvals::default(),
+            approvals: PendingApprovals::default(),
             budgets: Budgets::default(),
-            key_turns: KeyTurns::default(),
+            keys_in_change: KeysInChange::default(),
             stopper: Stopper::new(),
             config: RefCell::new(config),
             locked: Cell::new(locked),
@@ -100,7 +100,7 @@ impl Front {
         self.config.replace(config);
     }
 
-    /// Ends what waits for a person or an event; requests under way go on to their end.
+    /// Ends every wait for a person or an event. Requests under way go on to their end.
     pub fn stop_waiting(&self) {
         self.stopper.0.stop();
     }
@@ -114,7 +114,7 @@ impl Front {
         policy: &'a Policy,
         client: &'a Client,
         caller: &'a Caller,
-    ) -> Signer<'a, SystemClock, Recorder, Tokens, Approvals> {
+    ) -> Signer<'a, SystemClock, Recorder, Tokens, PendingApprovals> {
         Signer {
             clock: &*self.clock,
             ledger: &self.recorder,
@@ -129,7 +129,8 @@ impl Front {
         }
     }
 
-    /// The client of `agent.toml` at the other end: by uid, and by its own socket where it has one.
+    /// Finds the client of `agent.toml` at the other end: by its uid, and by its own socket if it
+    /// has one.
     pub(crate) fn client<'a>(&self, config: &'a Config, peer: &Peer) -> Option<&'a Client> {
         let uid = peer.uid?;
         match &peer.listener {

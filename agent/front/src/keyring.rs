@@ -1,4 +1,4 @@
-//! The enrolled keys: what the key files say, joined with what the tokens hold.
+//! Keeps the enrolled keys: joins the key files with the keys that the tokens hold.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +14,7 @@ use countersign_core::wire::{KeyEntry, KeyState};
 
 use crate::ledger::keys::{KeyFile, KeyFileError, KeyFileState, KeyFiles, Rung};
 
-/// From when on the operator is told that the exchange lets a key expire: two weeks before.
+/// The operator is told this long before the exchange lets a key expire: two weeks.
 const EXPIRES_SOON_MS: u64 = 14 * 24 * 60 * 60 * 1000;
 
 /// All keys of this agent, by name.
@@ -27,15 +27,15 @@ pub struct Keyring {
 #[derive(Debug)]
 struct Enrolled {
     file: KeyFile,
-    /// As last seen on the token; kept while the token is down, so that the answer is
-    /// `token.unavailable`.
+    /// The key as it was last seen on the token. It is kept while the token is down, so that the
+    /// answer is `token.unavailable`.
     hosted: Option<HostedKey>,
-    /// What the core works with; `None` while something is missing.
+    /// The key as the core uses it; `None` while something is missing.
     ready: Option<Rc<Key>>,
 }
 
 impl Keyring {
-    /// Those that have files.
+    /// Loads every key that has a file.
     pub fn of(files: KeyFiles) -> Result<Self, KeyFileError> {
         let found = files.load_all()?;
         let keyring = Self { keys: RefCell::default(), files };
@@ -43,7 +43,7 @@ impl Keyring {
         Ok(keyring)
     }
 
-    /// Adds a key, or replaces what its file says.
+    /// Adds a key, or replaces its file.
     pub fn put(&self, file: KeyFile) {
         let mut keys = self.keys.borrow_mut();
         let before = keys.remove(&file.name);
@@ -66,8 +66,8 @@ impl Keyring {
         self.keys.borrow().values().map(|key| key.file.token.clone()).collect()
     }
 
-    /// What the operator has to know of keys that the exchange lets expire soon, or did: the
-    /// exchange judges it, not the agent.
+    /// Warns the operator of keys that the exchange let expire, or will soon. The exchange enforces
+    /// the expiry, not the agent.
     pub fn expiring(&self, now_ms: u64) -> Vec<String> {
         let enrolled = self.keys.borrow();
         let soon = enrolled.values().filter_map(|enrolled| {
@@ -90,7 +90,7 @@ impl Keyring {
         self.keys.borrow().keys().cloned().collect()
     }
 
-    /// A token said which keys it holds.
+    /// Takes note of the keys that a token says it holds.
     pub fn hosted(&self, token: &str, hosted: &[HostedKey]) {
         for key in self.keys.borrow_mut().values_mut().filter(|key| key.file.token == token) {
             key.hosted =
@@ -99,7 +99,7 @@ impl Keyring {
         }
     }
 
-    /// The key for an explanation, which signs nothing: its token may be down.
+    /// The key for an explanation. An explanation signs nothing, so the token may be down.
     pub fn to_explain(&self, name: &str) -> Result<Key, Refusal> {
         let file = self.file(name).ok_or_else(|| {
             Refusal::new(Code::KeyUnknown, format!("there is no key named {name:?}"))
@@ -154,8 +154,8 @@ impl Keyring {
 impl Enrolled {
     fn refresh(&mut self) {
         let key = match self.file.rung {
-            // What the token holds, its API key id too, is only seen with a touch: the vault drafts
-            // the request.
+            // The agent sees the keys of a vault, and their API key ids, only after a touch: the
+            // vault drafts the request.
             Rung::Two if self.file.state == KeyFileState::Active => {
                 as_key(&self.file, String::new())
             }
@@ -181,9 +181,8 @@ impl Enrolled {
             (Some(hosted), _) => {
                 let (token, unlike) = (&self.file.token, unlike(&self.file, hosted));
                 format!(
-                    "what the token {token} holds under {name} is not what was enrolled, {unlike}: \
-                     countersign key remove \
-                     {name}, and enrol it again"
+                    "the key {name} on the token {token} is not the one that was enrolled, \
+                     {unlike}: countersign key remove {name}, and enrol it again"
                 )
             }
         };
@@ -191,7 +190,7 @@ impl Enrolled {
     }
 }
 
-/// What makes [`ready`] none.
+/// Explains why [`ready`] returned `None`.
 fn unlike(file: &KeyFile, hosted: &HostedKey) -> String {
     if hosted.algorithm != file.algorithm {
         return format!("a key for {} and not {}", hosted.algorithm.name(), file.algorithm.name());
@@ -200,7 +199,7 @@ fn unlike(file: &KeyFile, hosted: &HostedKey) -> String {
     format!("there is no {missing} beside the key")
 }
 
-/// The key the core works with, where file and token agree.
+/// The key as the core uses it, if file and token agree.
 fn ready(file: &KeyFile, hosted: &HostedKey) -> Option<Key> {
     let needs_passphrase = exchange::named(&file.exchange)?.facts().passphrase.is_needed();
     let agrees = hosted.algorithm == file.algorithm && hosted.has_passphrase >= needs_passphrase;
@@ -227,7 +226,7 @@ fn as_key(file: &KeyFile, api_key: String) -> Option<Key> {
     })
 }
 
-impl signer::Keyring for Keyring {
+impl signer::KeyLookup for Keyring {
     fn key(&self, name: &str) -> Result<Rc<Key>, Refusal> {
         let keys = self.keys.borrow();
         let Some(enrolled) = keys.get(name) else {

@@ -1,9 +1,10 @@
-//! The ledger: the durable, hash-chained record of intents and results, and the limits and nonces
+//! The ledger: the durable, hash-chained journal of intents and results, with the limits and nonces
 //! that follow from it.
 //!
-//! One owner, no threads but the one that syncs, nothing asynchronous. After a failure to write or
-//! sync nothing is signed: where the disk was full, until there is room and the chain was verified;
-//! else until a restart has verified it.
+//! The ledger has one owner, one thread that syncs, and nothing asynchronous. After a failure to
+//! write or sync, nothing is signed. If the disk was full, signing goes on once there is room and
+//! the chain was verified. After any other failure, signing goes on once a restart has verified the
+//! chain.
 
 mod ballast;
 mod full;
@@ -22,9 +23,9 @@ pub mod windows;
 mod writers;
 
 #[cfg(test)]
-mod simulated_disk;
-#[cfg(test)]
 mod ledger_tests;
+#[cfg(test)]
+mod simulated_disk;
 
 use std::fmt::Debug;
 use std::io;
@@ -33,6 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_core::audit::SegmentName;
+use countersign_core::calendar::DAY_MS;
 use countersign_core::chain::Link;
 use countersign_core::decimal::Amount;
 use countersign_core::key::{KeyName, NonceUnit};
@@ -46,12 +48,12 @@ pub use recovery::Torn;
 pub use writers::Crowded;
 
 use ballast::Ballast;
-use full::{Reach, Stopped};
+use full::{AppendReach, Stopped};
 use journal::Journal;
 use recovery::{Recovered, recover};
 use refusals::{Floods, Recording, shortened};
 use segment::SegmentDir;
-use state::State;
+use state::LedgerState;
 use storage::{Space, Storage};
 use windows::WindowError;
 use writers::Writers;
@@ -64,7 +66,7 @@ pub enum LedgerError {
          damaged journal. \
          `countersign audit verify` shows all that is wrong. To go on without it, move {} aside \
          and start again: \
-         what was spent in the last 24 hours is then forgotten, so lower the limits for a \
+         the spends of the last 24 hours are then forgotten, so lower the limits for a \
          day", journal.display()
     )]
     Damaged { journal: PathBuf, segment: String, line: u64, reason: String },
@@ -103,7 +105,7 @@ impl LedgerError {
     }
 }
 
-/// Why spends were not taken.
+/// Why the ledger did not accept the spends of an intent.
 #[derive(Debug, thiserror::Error)]
 pub enum ReserveError {
     #[error(transparent)]
@@ -114,9 +116,9 @@ pub enum ReserveError {
     Limit(#[from] WindowError),
 }
 
-/// When records reach the disk.
+/// The moment at which records reach the disk.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Durability {
+pub enum SyncMode {
     /// Written at each flush, synced within 50 ms.
     #[default]
     Group,
@@ -124,12 +126,12 @@ pub enum Durability {
     Synced,
 }
 
-/// How long complete segments are kept. What limits and nonces need is never lost: the newest
-/// segment carries it.
+/// Limits for keeping complete segments. Limits and nonces lose nothing when a segment is removed:
+/// the newest segment carries their state.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Retention {
     pub age_ms: u64,
-    /// Of all segments together; less on a disk that has not so much room.
+    /// Bytes of all segments together; less on a disk that does not have so much room.
     pub bytes: u64,
 }
 
@@ -139,25 +141,25 @@ impl Default for Retention {
     }
 }
 
-const DAY_MS: u64 = 24 * 60 * 60 * 1000;
-
-/// How a ledger works, and what run of the agent it belongs to.
+/// Settings of a ledger, and the run of the agent that it belongs to.
 #[derive(Clone, Debug)]
 pub struct Options {
     pub version: String,
     pub pid: u32,
-    /// See [`boot_id`]. Empty where it is not known: then every unclean stop counts as a power cut.
+    /// See [`boot_id`]. Empty if it is not known: then every unclean stop counts as a power cut.
     pub boot_id: String,
-    pub durability: Durability,
+    pub durability: SyncMode,
     pub retention: Retention,
-    /// A segment that is longer or older is followed by a new one.
+    /// A segment that is longer than this, or older than `segment_age_ms`, is followed by a new
+    /// one.
     pub segment_bytes: u64,
     pub segment_age_ms: u64,
-    /// Room that is set aside for a full disk; less on a small one.
+    /// Room that is set aside for a full disk, in bytes; less on a small disk.
     pub ballast_bytes: u64,
-    /// On a full disk, nothing is tried again sooner than so long after it failed.
+    /// On a full disk, the ledger waits this long after a failure before it tries again.
     pub try_again: Duration,
-    /// False: no thread; the owner calls [`Ledger::sync`] when [`Ledger::sync_due`] says.
+    /// True: a thread syncs. False: the owner calls [`LedgerWriter::sync`] when
+    /// [`LedgerWriter::sync_due`] says so.
     pub background_sync: bool,
 }
 
@@ -168,7 +170,7 @@ impl Options {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             boot_id: boot_id().unwrap_or_default(),
-            durability: Durability::default(),
+            durability: SyncMode::default(),
             retention: Retention::default(),
             segment_bytes: 64 << 20,
             segment_age_ms: DAY_MS,
@@ -179,13 +181,13 @@ impl Options {
     }
 }
 
-/// The kernel's id of this boot.
+/// Reads the kernel's id of this boot.
 pub fn boot_id() -> io::Result<String> {
     Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
-/// What was found at the start. Worth a line in the log, and a warning where `torn` or `health`
-/// says so.
+/// The state of the journal at the start. The caller logs a line, and a warning if `torn` or
+/// `health` asks for it.
 #[derive(Clone, Debug)]
 pub struct OpenReport {
     pub carried: CarriedState,
@@ -196,19 +198,19 @@ pub struct OpenReport {
     pub health: Health,
 }
 
-/// How the ledger is doing.
+/// The ledger's health, for `status` and the log.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Health {
-    /// Why nothing is signed any more.
+    /// Why nothing is signed any more, if that is so.
     pub unavailable: Option<String>,
-    /// Which clients have to make way, where the disk is nearly full.
+    /// On a nearly full disk: the clients that have to wait because they write most.
     pub crowded: Option<String>,
-    /// Absent where the file system does not say.
+    /// Absent if the file system does not say.
     pub space: Option<Space>,
 }
 
 impl Health {
-    /// True where less than 5 % or 256 MiB of the disk is free.
+    /// True if less than 5 % or 256 MiB of the disk is free.
     pub fn is_space_low(&self) -> bool {
         self.space.is_some_and(Space::is_low)
     }
@@ -216,9 +218,9 @@ impl Health {
 
 /// The one writer of a state directory's journal.
 #[derive(Debug)]
-pub struct Ledger {
+pub struct LedgerWriter {
     journal: Journal,
-    state: State,
+    state: LedgerState,
     options: Options,
     floods: Floods,
     ballast: Ballast,
@@ -228,9 +230,9 @@ pub struct Ledger {
     _lock: Box<dyn Debug + Send>,
 }
 
-impl Ledger {
-    /// Takes up the journal below `state_dir`, or begins one; verified, repaired where its end is
-    /// torn, and synced.
+impl LedgerWriter {
+    /// Opens the journal below `state_dir`, or begins a new one. The journal is verified, repaired
+    /// if its end is torn, and synced.
     pub fn open(
         state_dir: &Path,
         storage: Arc<dyn Storage>,
@@ -272,22 +274,24 @@ impl Ledger {
         let removed = self.journal.remove_old(now_ms, &mut self.state, retention);
         let set_aside = removed.and_then(|()| self.set_room_aside());
         match self.judged(set_aside) {
-            // The agent starts, says that the disk is full, and signs once there is room.
+            // The agent starts all the same, says that the disk is full, and signs once there is
+            // room.
             Ok(()) | Err(LedgerError::Full(_)) => Ok(opened),
             Err(error) => Err(error),
         }
     }
 
-    /// Puts a record at the end of the journal; [`Ledger::flush`] or [`Ledger::sync`] makes it
-    /// stand.
+    /// Puts a record at the end of the journal. It is written by the next [`LedgerWriter::flush`]
+    /// or [`LedgerWriter::sync`].
     ///
-    /// The spends of an intent are counted by this, whatever their caps: [`Ledger::intend`] judges
-    /// them first.
+    /// This counts the spends of an intent without looking at their caps: [`LedgerWriter::intend`]
+    /// judges them first.
     pub fn append(&mut self, time_ms: u64, record: &Record<'_>) -> Result<Link, LedgerError> {
         self.may_append(record)?;
         if !self.is_full() {
             let rotated = self.journal.rotate_where_due(time_ms, &mut self.state, &self.options);
-            // Where it finds no room, what ends or refuses something is recorded all the same.
+            // If a new segment finds no room, a record that ends or refuses something is appended
+            // all the same.
             self.judged(rotated).or_else(|_| self.may_append(record))?;
         }
         let appended = self.journal.put(time_ms, record, &mut self.state);
@@ -295,7 +299,7 @@ impl Ledger {
     }
 
     /// Judges the spends of an intent, reserves for them on the disk, counts them and appends the
-    /// intent: all or nothing.
+    /// intent. It does all of this or nothing.
     pub fn intend(&mut self, time_ms: u64, intent: Intent<'_>) -> Result<Link, ReserveError> {
         let now_ms = self.state.time_ms(time_ms);
         self.look_at_space(now_ms);
@@ -308,8 +312,8 @@ impl Ledger {
         Ok(link)
     }
 
-    /// How long the next request of a client waits before anything is done for it: the disk is
-    /// nearly full, and the client writes more than its share.
+    /// The time that the next request of a client waits before anything is done for it. It waits if
+    /// the disk is nearly full and the client writes more than its share.
     pub fn wait_of(&mut self, client: &str, now_ms: u64) -> Duration {
         self.writers.wait(client, self.state.time_ms(now_ms))
     }
@@ -325,15 +329,15 @@ impl Ledger {
         segments.storage.space(&segments.dir).ok()
     }
 
-    /// Judges `spends` and reserves for them on the disk. They are counted when their intent is
-    /// appended.
+    /// Judges `spends` and reserves for them on the disk. They are counted only when their intent
+    /// is appended.
     fn reserve(&mut self, now_ms: u64, spends: &[Spend]) -> Result<(), ReserveError> {
         self.available()?;
         let blocks = self.state.windows.admit(self.state.time_ms(now_ms), spends)?;
         Ok(self.set_aside(now_ms, blocks, Vec::new())?)
     }
 
-    /// The next nonce of a key; never given out before, also not before a crash.
+    /// The next nonce of a key. No nonce is given out twice, not even after a crash.
     pub fn nonce(
         &mut self,
         key: &KeyName,
@@ -361,8 +365,8 @@ impl Ledger {
         self.sync()
     }
 
-    /// Records a refusal; of a flood, the first ones singly and the rest as a count that
-    /// [`Ledger::tick`] records.
+    /// Records a refusal. In a flood of refusals the first ones are recorded singly. The rest are
+    /// counted, and [`LedgerWriter::tick`] records the count.
     pub fn refuse(&mut self, time_ms: u64, refused: &Refused<'_>) -> Result<(), LedgerError> {
         self.writable()?;
         self.record_floods(time_ms)?;
@@ -375,8 +379,8 @@ impl Ledger {
         }
     }
 
-    /// To be called every few seconds: records what was counted, looks at the space, and comes back
-    /// where the disk was full.
+    /// Call this every few seconds. It records counted refusals, looks at the free space, and tries
+    /// to sign again after the disk was full.
     pub fn tick(&mut self, now_ms: u64) -> Result<(), LedgerError> {
         self.record_floods(now_ms)?;
         if self.is_full() {
@@ -400,43 +404,44 @@ impl Ledger {
         Ok(())
     }
 
-    /// Hands what was appended to the kernel in one write: before any reply leaves. Syncs too,
-    /// where all is synced.
+    /// Hands all appended records to the kernel in one write. Call it before any reply leaves. With
+    /// [`SyncMode::Synced`] it syncs too.
     pub fn flush(&mut self) -> Result<(), LedgerError> {
-        if self.options.durability == Durability::Synced {
+        if self.options.durability == SyncMode::Synced {
             return self.sync();
         }
-        self.stand(Reach::Kernel)
+        self.stand(AppendReach::Kernel)
     }
 
-    /// Returns when all that was appended is on the disk: before a token is asked to transfer,
-    /// withdraw or administer.
+    /// Returns when all appended records are on the disk. Call it before a token is asked to
+    /// transfer, withdraw or administer.
     pub fn sync(&mut self) -> Result<(), LedgerError> {
-        self.stand(Reach::Disk)
+        self.stand(AppendReach::Disk)
     }
 
-    pub fn durability(&self) -> Durability {
+    pub fn durability(&self) -> SyncMode {
         self.options.durability
     }
 
-    /// How long until [`Ledger::sync`] is due; `None` where nothing waits for it, or the thread
-    /// sees to it.
+    /// The time until [`LedgerWriter::sync`] is due. `None` if nothing waits for it, or if the
+    /// thread does it.
     pub fn sync_due(&self) -> Option<Duration> {
         self.journal.sync_due()
     }
 
-    /// Why the thread that syncs has failed; cheap enough to ask often. From then on everything is
-    /// refused.
+    /// Why the thread that syncs has failed, if it has. From then on everything is refused. This is
+    /// cheap enough to call often.
     pub fn sync_failure(&self) -> Option<String> {
         self.journal.sync_failure().map(|failure| failure.reason)
     }
 
-    /// What is used of a limit's window.
+    /// The amount of a limit's window that is used.
     pub fn used(&self, now_ms: u64, window: &str) -> Amount {
         self.state.windows.used(self.state.time_ms(now_ms), window)
     }
 
-    /// The latest time on record. Limits go by it while a time that is handed in is earlier.
+    /// The latest time on record, in Unix milliseconds. Limits use it while the caller's time is
+    /// earlier.
     pub fn latest_ms(&self) -> u64 {
         self.state.time_ms(0)
     }
@@ -450,30 +455,30 @@ impl Ledger {
         }
     }
 
-    /// Records wait in memory for room on the disk.
+    /// True if records wait in memory for room on the disk.
     pub fn holds_records_back(&self) -> bool {
         self.is_full() && self.journal.pending() > 0
     }
 
-    /// Ends the run in order: what was reserved and not used is free again. Whatever does not fit,
-    /// the rest is written.
+    /// Ends the run in order: reserved amounts that were not used are free again. If a record does
+    /// not fit, the others are still written.
     pub fn close(mut self, now_ms: u64) -> Result<(), LedgerError> {
         self.writable()?;
         let mut done = Ok(());
         for refusals in self.floods.all() {
             if self.holds_too_much() {
-                // what it could not write is tried again below
-                let _ = self.write_out(Reach::Kernel);
+                // records that it could not write are tried again below
+                let _ = self.write_out(AppendReach::Kernel);
             }
             done = done.and(self.append(now_ms, &Record::Refusals(refusals)).map(drop));
         }
         let closed = self.append(now_ms, &Record::Closed(Closed {})).map(drop);
-        let written = self.write_out(Reach::Disk);
+        let written = self.write_out(AppendReach::Disk);
         written.and(done).and(closed)
     }
 }
 
-/// Makes the directories, their names on the disk, and keeps every other agent out.
+/// Makes the directories, syncs their names to the disk, and locks every other agent out.
 fn prepare(
     state_dir: &Path,
     storage: &Arc<dyn Storage>,

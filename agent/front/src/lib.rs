@@ -1,4 +1,5 @@
-//! The front: every client and the operator speak to this process. It holds no key, PIN or module.
+//! The front: the process that every client and the operator talk to. It holds no key, PIN or
+//! module.
 
 #![forbid(unsafe_code)]
 

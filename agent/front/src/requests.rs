@@ -1,4 +1,4 @@
-//! What is answered: each kind of question on the sockets of clients and of the operator.
+//! Answers each kind of question on the sockets of the clients and of the operator.
 
 pub mod admin_socket;
 pub mod answer;

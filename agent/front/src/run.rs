@@ -1,5 +1,5 @@
-//! `countersign-agent run`: configuration, ledger, token hosts and sockets are put together and
-//! taken apart in order.
+//! `countersign-agent run`: starts configuration, ledger, token hosts and sockets, and stops them
+//! in order.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use countersign_base::agent_id;
-use countersign_base::config::{self, Config, Facts, Sources, TokenConfig};
-use countersign_base::messages::confinement;
+use countersign_base::config::{self, Config, Sources, SystemFacts, TokenConfig};
+use countersign_base::messages::confinement::ConfinementReport;
 use countersign_base::messages::frame::Frames;
-use countersign_base::messages::spawner::Kind;
+use countersign_base::messages::spawner::ChildKind;
 use countersign_base::system::full_disk::is_full;
 use countersign_base::system::{clock, confine, log, sys};
 use countersign_core::record::{CarriedState, ConfigLoaded, Record, TokenChange};
@@ -28,34 +28,34 @@ use crate::keyring::Keyring;
 use crate::ledger::keys::KeyFiles;
 use crate::ledger::recorder::{Recorder, lock_file};
 use crate::ledger::storage::Disk;
-use crate::ledger::{Durability, Ledger, LedgerError, Options};
-use crate::requests::client_socket::Session;
+use crate::ledger::{LedgerError, LedgerWriter, Options, SyncMode};
+use crate::requests::client_socket::RequestHandler;
 use crate::running::accepted::{self, AtStart, NotAccepted};
 use crate::running::confinement::LimitsError;
 use crate::running::service_manager::ServiceManager;
-use crate::running::{confinement as limits, readiness as life};
+use crate::running::{confinement, readiness};
 use crate::shutdown::{Signals, Wish};
 use crate::sockets::activation::GivenSockets;
-use crate::sockets::listener::Limits;
+use crate::sockets::listener::ServerLimits;
 use crate::sockets::server::{self, Server};
 use crate::sockets::socket::SocketError;
 use crate::sockets::turns;
 use crate::tokens::Tokens;
-use crate::tokens::handle::Deadlines;
+use crate::tokens::host_handle::Deadlines;
 use crate::tokens::spawner::{Launched, Spawner};
 use crate::tokens::supervisor::{self, Supervisor};
-use crate::tokens::token_end::TokenEnd;
+use crate::tokens::token_handle::TokenHandle;
 use crate::tokens::token_status::TokenState;
-use crate::tokens::vault::Vault;
+use crate::tokens::vault::VaultHandle;
 use crate::waiting::reload::{Loaded, Reload};
 
-/// How long requests under way may take after a stop was asked for.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How long reading the configuration may take at a reload: names of users may come from elsewhere.
-/// No sign of life is given meanwhile, so it ends well within the time after which the service
-/// manager kills (30 s in the packaged unit).
+/// Longest time that a stop waits for requests under way.
+const STOP_DEADLINE: Duration = Duration::from_secs(5);
+/// Longest time for reading the configuration at a reload: names of users may come over a network.
+/// The agent gives no sign of life meanwhile, so this is well below the time after which the
+/// service manager kills it (30 s in the packaged unit).
 const READING: Duration = Duration::from_secs(10);
-/// How often counted refusals are written down.
+/// Pause between two looks at the ledger, which records counted refusals.
 const TICK: Duration = Duration::from_secs(5);
 
 /// Runs the agent until it is told to stop.
@@ -66,7 +66,7 @@ pub fn run(config_file: &Path) -> anyhow::Result<()> {
     let sockets = GivenSockets::of_this_process().map_err(SocketError::Given)?;
     server::raise_descriptor_limit();
     let config_file = std::path::absolute(config_file).context("the place of the configuration")?;
-    let facts = Facts::of_this_process();
+    let facts = SystemFacts::of_this_process();
     let loaded = config::load_with(&config_file, &facts)?;
     let AtStart { in_force, waiting } = accepted::at_start(loaded, &config_file, &facts)?;
     let config = Rc::new(in_force);
@@ -75,8 +75,8 @@ pub fn run(config_file: &Path) -> anyhow::Result<()> {
         sockets,
         spawner: launch_spawner(&config_file, &config, &facts)
             .context("the spawner cannot be started")?,
-        // From here on nothing can be started or reached but what the configuration names.
-        limits: limits::confine_front(&config)?,
+        // From here on the front can reach only the files and sockets that the configuration names.
+        limits: confinement::confine_front(&config)?,
         config_file,
         facts,
         config,
@@ -92,7 +92,11 @@ pub fn run(config_file: &Path) -> anyhow::Result<()> {
     runtime.context("no IO thread")?.block_on(serve(start))
 }
 
-fn launch_spawner(config_file: &Path, config: &Config, facts: &Facts) -> io::Result<Launched> {
+fn launch_spawner(
+    config_file: &Path,
+    config: &Config,
+    facts: &SystemFacts,
+) -> io::Result<Launched> {
     let confinement = config.agent.confinement.name();
     let fixed = [
         "spawner".as_ref(),
@@ -101,7 +105,7 @@ fn launch_spawner(config_file: &Path, config: &Config, facts: &Facts) -> io::Res
         "--confinement".as_ref(),
         confinement.as_ref(),
     ];
-    let writes = limits::writes(config);
+    let writes = confinement::writes(config);
     let writes = writes.iter().flat_map(|directory| [Path::new("--front-writes"), directory]);
     let credentials =
         facts.credentials_directory.iter().flat_map(|path| [Path::new("--credentials"), path]);
@@ -109,16 +113,16 @@ fn launch_spawner(config_file: &Path, config: &Config, facts: &Facts) -> io::Res
     Launched::launch(Path::new("/proc/self/exe"), arguments)
 }
 
-/// What was done before the first thread.
+/// The things that are made before the first thread starts.
 struct Start {
     manager: Rc<ServiceManager>,
     sockets: GivenSockets,
     config_file: PathBuf,
-    facts: Facts,
+    facts: SystemFacts,
     config: Rc<Config>,
     waiting: Option<(Config, Vec<String>)>,
     spawner: Launched,
-    limits: confinement::Limits,
+    limits: ConfinementReport,
 }
 
 async fn serve(start: Start) -> anyhow::Result<()> {
@@ -131,8 +135,12 @@ async fn serve(start: Start) -> anyhow::Result<()> {
     let mut agent = Agent {
         config_file,
         facts,
-        server: Server::new(Rc::new(Session(Rc::clone(&front))), Limits::default(), sockets)
-            .context("no thread")?,
+        server: Server::new(
+            Rc::new(RequestHandler(Rc::clone(&front))),
+            ServerLimits::default(),
+            sockets,
+        )
+        .context("no thread")?,
         front,
         manager,
         signals,
@@ -142,7 +150,7 @@ async fn serve(start: Start) -> anyhow::Result<()> {
     agent.keep_accepted(&config).map_err(anyhow::Error::msg)?;
     agent.record_config(&config);
     if let Some((looser, loosens)) = waiting {
-        let kept = "agent.toml is not in force, what was accepted before it is";
+        let kept = "agent.toml is not in force: the configuration that was accepted last is";
         match agent.front.propose_config(None, Rc::new(looser), loosens) {
             Ok(pending) => tracing::warn!("{kept}: countersign approve {}", pending.id),
             Err(reason) => tracing::error!("{kept}: {reason}"),
@@ -151,8 +159,8 @@ async fn serve(start: Start) -> anyhow::Result<()> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "the agent serves");
     let mut tick = tokio::time::interval(TICK);
     let mut signs_of_life = SignsOfLife::due(&agent.manager);
-    let mut tried = pin!(life::every_token_tried(Rc::clone(&agent.front)));
-    let mut starts = pin!(life::no_token_starts(Rc::clone(&agent.front)));
+    let mut tried = pin!(readiness::every_token_tried(Rc::clone(&agent.front)));
+    let mut starts = pin!(readiness::no_token_starts(Rc::clone(&agent.front)));
     let (mut ready, mut started) = (false, false);
     loop {
         tokio::select! {
@@ -166,7 +174,7 @@ async fn serve(start: Start) -> anyhow::Result<()> {
             },
             () = &mut tried, if !ready => {
                 ready = true;
-                agent.manager.ready(&life::in_one_line(&agent.front));
+                agent.manager.ready(&readiness::in_one_line(&agent.front));
             }
             () = signs_of_life.next() => agent.give_sign_of_life(),
             wish = agent.signals.next() => match wish {
@@ -175,7 +183,9 @@ async fn serve(start: Start) -> anyhow::Result<()> {
             },
             Some(asked) = reloads.recv() => match asked {
                 Reload::FromFile(uid, answer) => drop(answer.send(agent.reload(Some(uid)).await)),
-                Reload::Approved(config, over, answer) => drop(answer.send(agent.load_approved(config, &over).await)),
+                Reload::Approved(config, over, answer) => {
+                    drop(answer.send(agent.load_approved(config, &over).await));
+                }
             },
             _ = tick.tick() => agent.tick(),
             () = spawner.gone() => {
@@ -191,26 +201,27 @@ async fn serve(start: Start) -> anyhow::Result<()> {
     spawner.end().map(drop).context("the spawner could not be ended")
 }
 
-/// What starts token hosts has ended by itself.
+/// The spawner, which starts token hosts, has ended by itself.
 #[derive(Debug, thiserror::Error)]
 #[error("the spawner ended ({0}); start the agent again")]
 struct SpawnerGone(ExitStatus);
 
-/// No token can be used until something is put right by hand: there is nothing to serve.
+/// No token can be used until a person repairs something: there is nothing to serve.
 #[derive(Debug, thiserror::Error)]
 #[error("no token can be used: {0}")]
 struct NoToken(String);
 
-/// Opens what the configuration names: the ledger, the key files.
+/// Opens the ledger and the key files, and makes the front.
 fn assemble(
     config: &Rc<Config>,
-    (spawner, limits): (Spawner, confinement::Limits),
+    (spawner, limits): (Spawner, ConfinementReport),
     reload: mpsc::Sender<Reload>,
 ) -> anyhow::Result<Front> {
     let state_dir = &config.agent.state_dir;
-    let durability = if config.agent.synced { Durability::Synced } else { Durability::Group };
+    let durability = if config.agent.synced { SyncMode::Synced } else { SyncMode::Group };
     let options = Options { durability, ..Options::for_this_run() };
-    let (ledger, report) = Ledger::open(state_dir, Arc::new(Disk), options, clock::wall_ms())?;
+    let (ledger, report) =
+        LedgerWriter::open(state_dir, Arc::new(Disk), options, clock::wall_ms())?;
     if let Some(torn) = &report.torn {
         tracing::warn!(?torn, "the end of the journal was torn and has been repaired");
     }
@@ -222,7 +233,7 @@ fn assemble(
     let keyring = Keyring::of(KeyFiles::open(Arc::new(Disk), state_dir)?)?;
     if report.carried == CarriedState::New && !keyring.names().is_empty() {
         tracing::warn!(
-            "there are keys but no journal: what was spent in the last 24 hours is not known"
+            "there are keys but no journal: the spends of the last 24 hours are not known"
         );
     }
     let locked = lock_file(state_dir).try_exists().context("the state directory cannot be read")?;
@@ -240,21 +251,21 @@ fn assemble(
 /// The running agent.
 struct Agent {
     config_file: PathBuf,
-    /// Of the start: the environment has been forgotten since.
-    facts: Facts,
-    server: Server<Session>,
+    /// The facts of the start: the environment has been cleared since.
+    facts: SystemFacts,
+    server: Server<RequestHandler>,
     front: Rc<Front>,
     manager: Rc<ServiceManager>,
     signals: Signals,
 }
 
 impl Agent {
-    /// All or nothing: on an error the configuration in force stays.
+    /// Reads and loads `agent.toml`. On an error the configuration in force stays.
     async fn reload(&mut self, uid: Option<u32>) -> Result<Loaded, String> {
         self.give_sign_of_life();
         self.manager.reloading();
         let loaded = self.try_reload(uid).await;
-        self.manager.ready(&life::in_one_line(&self.front));
+        self.manager.ready(&readiness::in_one_line(&self.front));
         if let Err(error) = &loaded {
             tracing::error!("the configuration was not loaded, the one in force stays:\n{error}");
         }
@@ -283,9 +294,10 @@ impl Agent {
         self.load(config).await.map(Loaded::InForce)
     }
 
-    /// What an approver agreed to. Where it takes a restart, the next one finds it accepted.
+    /// Loads a configuration that an approver agreed to. If it needs a restart, the next start
+    /// finds it accepted.
     async fn load_approved(&mut self, config: Rc<Config>, over: &str) -> Result<String, String> {
-        // A reload may have been under way when it was approved.
+        // A reload may have been under way when the change was approved.
         if self.front.config().policy.sha256 != over {
             return Err(
                 "another configuration is in force since; ask for the change again".to_owned()
@@ -301,24 +313,25 @@ impl Agent {
     async fn load(&mut self, config: Rc<Config>) -> Result<String, String> {
         let before = self.front.config();
         let sockets = self.server.prepare(config.endpoints());
-        let sockets = sockets.map_err(|error| format!("{error}{}", limits::hint(&error)))?;
+        let sockets = sockets.map_err(|error| format!("{error}{}", confinement::hint(&error)))?;
         self.keep_accepted(&config)?;
         self.server.serve(sockets);
         self.front.replace_config(Rc::clone(&config));
         let gone = before.tokens.iter().filter(|token| !config.tokens.contains(token));
         self.front.tokens.stop(gone.map(|token| token.settings.name.as_str())).await;
-        // A PIN or a module may have been put right.
+        // The operator may have repaired a PIN or a module.
         self.front.tokens.retry_given_up();
         self.start_tokens(&config);
         self.record_config(&config);
         Ok(config.summary())
     }
 
-    /// Has the configuration read by a process that can reach it. A stop does not wait for it.
+    /// Lets another process read the configuration, since the front cannot reach it. A stop does
+    /// not wait for this.
     async fn read_sources(&mut self) -> Result<Sources, String> {
         let spawner = self.front.tokens.spawner.clone();
         let read = async {
-            let (mut child, mut stream) = spawner.start(Kind::Configuration, None).await?;
+            let (mut child, mut stream) = spawner.start(ChildKind::Configuration, None).await?;
             let (mut told, mut frames) = (Vec::new(), Frames::default());
             stream.read_to_end(&mut told).await?;
             child.wait().await;
@@ -335,11 +348,11 @@ impl Agent {
         read.flatten().map_err(|error| format!("the configuration could not be read: {error}"))?
     }
 
-    /// On a full disk with the room that was set aside.
+    /// Keeps the accepted configuration. On a full disk it uses the room that was set aside.
     fn keep_accepted(&self, config: &Config) -> Result<(), String> {
         let kept = self.front.recorder.with_room(is_full, || accepted::keep(config));
         kept.map_err(|error| {
-            format!("what was accepted cannot be kept in the state directory: {error}")
+            format!("the accepted configuration cannot be kept in the state directory: {error}")
         })
     }
 
@@ -352,12 +365,12 @@ impl Agent {
         {
             let spawner = self.front.tokens.spawner.clone();
             let started = match token.settings.is_vault() {
-                true => Ok(TokenEnd::Vault(Vault::new(
+                true => Ok(TokenHandle::Vault(VaultHandle::new(
                     token.settings.name.clone(),
                     Rc::clone(&self.front.tokens.vault_spawner),
                 ))),
                 false => {
-                    host_of(token).map(|host| TokenEnd::Host(Supervisor::start(host, spawner)))
+                    host_of(token).map(|host| TokenHandle::Host(Supervisor::start(host, spawner)))
                 }
             };
             match started {
@@ -383,10 +396,11 @@ impl Agent {
 
     fn tick(&self) {
         self.front.recorder.tick();
-        self.manager.status(&life::in_one_line(&self.front));
+        self.manager.status(&readiness::in_one_line(&self.front));
     }
 
-    /// Withheld where the agent only looks alive: the service manager then starts it anew.
+    /// Gives a sign of life, unless a part of the agent does not work any more: then the service
+    /// manager starts the agent anew.
     fn give_sign_of_life(&self) {
         let deaf =
             || (!self.server.listens()).then(|| "a socket is not listened on any more".to_owned());
@@ -401,8 +415,8 @@ impl Agent {
     async fn stop(self) -> anyhow::Result<()> {
         self.manager.stopping();
         self.front.stop_waiting();
-        self.server.close(PATIENCE).await;
-        if tokio::time::timeout(PATIENCE, self.front.approvals.settled()).await.is_err() {
+        self.server.close(STOP_DEADLINE).await;
+        if tokio::time::timeout(STOP_DEADLINE, self.front.approvals.settled()).await.is_err() {
             tracing::error!("a request that waited for approval did not end in time");
         }
         self.front.tokens.stop_all().await;
@@ -410,7 +424,7 @@ impl Agent {
     }
 }
 
-/// When signs of life are due, if the service manager waits for any.
+/// The times at which signs of life are due, if the service manager waits for any.
 struct SignsOfLife(Option<Interval>);
 
 impl SignsOfLife {
@@ -430,22 +444,22 @@ impl SignsOfLife {
     }
 }
 
-fn host_of(token: &TokenConfig) -> Result<supervisor::TokenConfig, postcard::Error> {
+fn host_of(token: &TokenConfig) -> Result<supervisor::HostConfig, postcard::Error> {
     let settings = postcard::to_stdvec(&token.settings)?;
     let deadlines = match () {
         () if token.profile.is_yubikey() => Deadlines::with_touch(),
-        // It starts with a touch.
+        // Its start needs a touch.
         () if token.settings.is_sealed() => {
             Deadlines { start: Deadlines::with_touch().start * 2, ..Deadlines::default() }
         }
         () => Deadlines::default(),
     };
     let (name, keeps_pin) = (token.settings.name.clone(), token.settings.keeps_pin());
-    Ok(supervisor::TokenConfig { name, settings, keeps_pin, deadlines })
+    Ok(supervisor::HostConfig { name, settings, keeps_pin, deadlines })
 }
 
 /// Keeps keyring and journal in step with one token, until its host is stopped.
-async fn follow(front: Rc<Front>, handle: TokenEnd, manager: Rc<ServiceManager>) {
+async fn follow(front: Rc<Front>, handle: TokenHandle, manager: Rc<ServiceManager>) {
     let mut changes = handle.subscribe();
     let mut recorded = None;
     loop {
@@ -453,7 +467,7 @@ async fn follow(front: Rc<Front>, handle: TokenEnd, manager: Rc<ServiceManager>)
         if !status.keys.is_empty() {
             front.keyring.hosted(handle.name(), &status.keys);
         }
-        // Each start of a host that keeps failing is no news.
+        // If a host keeps failing, its starts are not recorded.
         let again = recorded == Some(TokenState::Down) && status.state == TokenState::Starting;
         if recorded != Some(status.state) && !again {
             recorded = Some(status.state);
@@ -464,15 +478,14 @@ async fn follow(front: Rc<Front>, handle: TokenEnd, manager: Rc<ServiceManager>)
             };
             front.recorder.note(&Record::Token(change));
         }
-        manager.status(&life::in_one_line(&front));
+        manager.status(&readiness::in_one_line(&front));
         if changes.changed().await.is_err() {
             return;
         }
     }
 }
 
-/// True where the error means that the configuration or the state directory has to be put right by
-/// hand.
+/// True if the error means that a person has to repair the configuration or the state directory.
 pub fn is_configuration(error: &anyhow::Error) -> bool {
     error.is::<config::ConfigError>()
         || error.is::<NoToken>()

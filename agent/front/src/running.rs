@@ -1,5 +1,4 @@
-//! What the front does with itself while it runs: its limits, its readiness, the configuration it
-//! accepted.
+//! Looks after the running front: its limits, its readiness, the configuration that it accepted.
 
 pub mod accepted;
 pub mod confinement;

@@ -1,11 +1,12 @@
-//! How the agent is told to stop or to read its configuration again: SIGTERM, SIGINT, SIGHUP.
+//! Receives the signals that tell the agent to stop or to read its configuration again: SIGTERM,
+//! SIGINT, SIGHUP.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-/// Says once that the agent stops; every part that waits holds a [`Stop`].
+/// Tells every holder of a [`Stop`] that the agent stops.
 #[derive(Debug)]
 pub struct Stopper(watch::Sender<bool>);
 
@@ -29,13 +30,14 @@ impl Stop {
         *self.0.borrow()
     }
 
-    /// Returns once the agent is to stop; a vanished [`Stopper`] means the same.
+    /// Returns once the agent has to stop, or once the [`Stopper`] is gone.
     pub async fn requested(&mut self) {
         let _ = self.0.wait_for(|stop| *stop).await;
     }
 }
 
-/// The signals the agent listens to. From its creation on none of them ends the process by itself.
+/// The signals that the agent listens to. Once this exists, none of them ends the process by
+/// itself.
 #[derive(Debug)]
 pub struct Signals {
     hang_up: Signal,
@@ -44,7 +46,7 @@ pub struct Signals {
     stop_came: bool,
 }
 
-/// What the operator or the service manager wants.
+/// The wish of the operator or the service manager.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Wish {
     Reload,
@@ -61,7 +63,7 @@ impl Signals {
         })
     }
 
-    /// The next signal, a stop before a reload.
+    /// Waits for the next signal. A stop comes before a reload.
     pub async fn next(&mut self) -> Wish {
         if self.stop_came {
             return Wish::Stop;
@@ -75,8 +77,8 @@ impl Signals {
         Wish::Stop
     }
 
-    /// Returns once the agent is to stop, so that what takes long can be given up for it;
-    /// [`Self::next`] says so afterwards too.
+    /// Returns once the agent has to stop, so that long work can be given up. [`Self::next`] tells
+    /// of the stop afterwards too.
     pub async fn stop(&mut self) {
         if !self.stop_came {
             tokio::select! {

@@ -1,4 +1,5 @@
-//! From a listening socket to one message, whose turn it is, and back to the peer.
+//! Accepts connections, reads messages from them, gives each message its turn, and sends the
+//! answers.
 
 pub mod activation;
 mod closer;
@@ -8,9 +9,9 @@ pub mod frame;
 pub mod in_flight;
 pub mod listener;
 pub mod peer;
-mod registered;
+mod runtime_registration;
 pub mod server;
 pub mod socket;
-pub mod spare;
+pub mod spare_buffers;
 pub mod stream;
 pub mod turns;

@@ -1,16 +1,16 @@
-//! The tokens of `agent.toml`, each behind its own host.
+//! Keeps the tokens of `agent.toml`, each behind its own host.
 
-pub mod breaker;
 pub mod conversation;
 pub mod enrol_child;
-pub mod handle;
+pub mod host_handle;
 pub mod keeper;
 pub mod link;
 pub mod outstanding;
-pub mod pulse;
+pub mod restarts;
 pub mod spawner;
+pub mod supervision;
 pub mod supervisor;
-pub mod token_end;
+pub mod token_handle;
 pub mod token_status;
 pub mod vault;
 
@@ -25,35 +25,36 @@ use countersign_core::policy::Grant;
 use countersign_core::ports::{Signed, Token, TokenError};
 
 use crate::tokens::spawner::Spawner;
-use crate::tokens::token_end::TokenEnd;
+use crate::tokens::token_handle::TokenHandle;
 use crate::tokens::token_status::{TokenState, TokenStatus};
 use crate::tokens::vault::VaultSpawner;
 
-/// Tokens by the operator's name, and what starts the processes that serve them.
+/// The tokens by the operator's names, and the spawners of the processes that serve them.
 #[derive(Debug)]
 pub struct Tokens {
-    handles: RefCell<BTreeMap<String, TokenEnd>>,
+    handles: RefCell<BTreeMap<String, TokenHandle>>,
     pub spawner: Spawner,
-    /// Of the processes that open vaults.
+    /// The spawner of the processes that open vaults.
     pub vault_spawner: Rc<VaultSpawner>,
 }
 
 impl Tokens {
-    /// None yet. `vault_socket` is that of a spawner of vaults which runs as a user of its own.
+    /// Starts with no token. `vault_socket` is the socket of a spawner of vaults that runs as a
+    /// user of its own, if there is one.
     pub fn new(spawner: Spawner, vault_socket: Option<PathBuf>) -> Self {
         let vault_spawner = Rc::new(VaultSpawner::new(spawner.clone(), vault_socket));
         Self { handles: RefCell::default(), spawner, vault_spawner }
     }
 
-    pub fn add(&self, handle: TokenEnd) {
+    pub fn add(&self, handle: TokenHandle) {
         self.handles.borrow_mut().insert(handle.name().to_owned(), handle);
     }
 
-    pub fn handle(&self, name: &str) -> Option<TokenEnd> {
+    pub fn handle(&self, name: &str) -> Option<TokenHandle> {
         self.handles.borrow().get(name).cloned()
     }
 
-    fn of_key(&self, key: &Key) -> Result<TokenEnd, TokenError> {
+    fn of_key(&self, key: &Key) -> Result<TokenHandle, TokenError> {
         let gone =
             || TokenError::Unavailable(format!("{} is not in agent.toml any more", key.token));
         self.handle(&key.token).ok_or_else(gone)
@@ -69,22 +70,22 @@ impl Tokens {
         })
     }
 
-    /// Starts hosts again that waited for the operator to put something right.
+    /// Starts hosts again that waited for the operator to repair something.
     pub fn retry_given_up(&self) {
         self.handles
             .borrow()
             .values()
             .filter(|handle| handle.status().given_up)
-            .for_each(TokenEnd::retry);
+            .for_each(TokenHandle::retry);
     }
 
-    /// What is wrong with the supervision of a token, if something is.
+    /// Describes the first fault in the supervision of a token, if there is one.
     pub fn fault(&self) -> Option<String> {
         let handles = self.handles.borrow();
         handles.iter().find_map(|(name, handle)| Some(format!("{name}: {}", handle.fault()?)))
     }
 
-    /// Ends the hosts of these tokens; each may take until its own deadline, all of them at once.
+    /// Ends the hosts of these tokens, all at once. Each may take until its own deadline.
     pub async fn stop<'a>(&self, names: impl IntoIterator<Item = &'a str>) {
         let handles: Vec<_> = {
             let mut all = self.handles.borrow_mut();
@@ -99,7 +100,7 @@ impl Tokens {
         Self::end(handles).await;
     }
 
-    async fn end(handles: Vec<TokenEnd>) {
+    async fn end(handles: Vec<TokenHandle>) {
         let stops: Vec<_> = handles
             .into_iter()
             .map(|handle| tokio::task::spawn_local(async move { handle.stop().await }))
@@ -133,7 +134,7 @@ impl Token for Tokens {
     }
 
     fn takes_touch(&self, key: &Key) -> bool {
-        // Nobody can be asked to touch what is not there.
+        // Nobody can be asked to touch a token that is not there.
         self.of_key(key).is_ok_and(|handle| handle.takes_touch())
     }
 }

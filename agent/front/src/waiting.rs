@@ -1,9 +1,9 @@
-//! What waits: requests and changes for persons, requests for their share of a token.
+//! Keeps requests and changes that wait for persons, and requests that wait for a share of a token.
 
 pub mod approvals;
 pub mod budgets;
-pub mod key_turns;
+pub mod keys_in_change;
 pub mod pending;
 pub mod process_chain;
 pub mod reload;
-pub mod shares;
+pub mod token_places;

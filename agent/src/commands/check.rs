@@ -1,14 +1,14 @@
-//! `countersign-agent check`: reads the configuration, looks at every place it names, and whether
-//! the tokens are there. Signs nothing, logs in nowhere.
+//! `countersign-agent check`: reads the configuration, checks every path that it names, and looks
+//! for the tokens. It signs nothing and logs in to no token.
 
-mod places;
+mod paths;
 mod tokens;
 
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use countersign_base::config::{self, Approver, ApproverProof, Config, ConfigError, Finding};
+use countersign_base::config::{self, ApproverConfig, ApproverProof, Config, ConfigError, Finding};
 use countersign_base::messages::settings::PinSource;
 use countersign_core::key::{KeyName, Tier};
 use countersign_core::scope::Scopes;
@@ -16,13 +16,13 @@ use serde::Serialize;
 
 pub use tokens::look;
 
-use places::Places;
-use tokens::Found;
+use paths::PathFindings;
+use tokens::FoundToken;
 
 /// The exit code of a configuration that cannot be used.
 pub const BAD_CONFIGURATION: u8 = 78;
 
-/// How the outcome is written.
+/// The form in which the outcome is written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Format {
     /// For a terminal.
@@ -33,21 +33,21 @@ enum Format {
     Plain,
 }
 
-/// Whether the tokens are looked for, which loads their modules.
+/// Says if the tokens are looked for, which loads their modules.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Tokens {
+pub enum TokenSearch {
     LeaveAlone,
     LookFor,
 }
 
-/// What was found. `sound` is true where the agent would start with it, as far as can be seen
-/// without a PIN.
+/// The outcome of the check. `sound` is true if the agent would start with this configuration, as
+/// far as that can be seen without a PIN.
 #[derive(Debug, Serialize)]
-struct Report<'a> {
+struct CheckReport<'a> {
     v: u32,
     sound: bool,
     config: &'a Path,
-    /// The user it was checked as: the one the agent is to run as.
+    /// The user as which the configuration was checked. The agent must run as this user.
     uid: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     sha256: Option<&'a str>,
@@ -57,15 +57,15 @@ struct Report<'a> {
     clients: Vec<ClientReport<'a>>,
     approvers: Vec<ApproverReport<'a>>,
     warnings: Vec<String>,
-    /// What has to be mended.
+    /// Errors outside the configuration's text, which must be mended.
     problems: Vec<String>,
-    /// Where the text of the configuration is wrong.
+    /// Errors in the text of the configuration.
     findings: Vec<Finding>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<ErrorReport>,
 }
 
-/// All that is wrong, as one text: the form every command's error has.
+/// All errors as one text, in the form of every command's error.
 #[derive(Debug, Serialize)]
 struct ErrorReport {
     code: &'static str,
@@ -78,17 +78,17 @@ struct TokenReport<'a> {
     profile: &'a str,
     tier: Tier,
     module: Option<PathBuf>,
-    /// Where the PIN comes from.
+    /// The source of the PIN, in words.
     pin: String,
-    /// What it says of itself; `None` where it is not there, or was not looked for.
-    found: Option<Found>,
+    /// The token's description of itself; `None` if the token is not there, or was not looked for.
+    found: Option<FoundToken>,
 }
 
 #[derive(Debug, Serialize)]
 struct ClientReport<'a> {
     name: &'a str,
     uid: u32,
-    /// False where it runs as the agent's own user.
+    /// False if the client runs as the agent's own user.
     isolated: bool,
     scopes: Scopes,
     keys: Vec<&'a KeyName>,
@@ -98,32 +98,31 @@ struct ClientReport<'a> {
 #[derive(Debug, Serialize)]
 struct ApproverReport<'a> {
     name: &'a str,
-    /// False where nothing proves a touch.
+    /// False if nothing proves a touch.
     can_approve: bool,
-    /// What their approvals rest on.
+    /// The proof behind the approvals, in words.
     proof: String,
 }
 
-/// Checks a configuration and says what was found; returns the exit code, 0 or
+/// Checks a configuration and writes the outcome. Returns the exit code, 0 or
 /// [`BAD_CONFIGURATION`].
 ///
-/// To be run as the user the agent runs as: who owns what, and who may read what, is judged for
-/// that user.
-pub fn check(config_file: &Path, tokens: Tokens, json: bool) -> u8 {
+/// Run this as the agent's user: owners and access rights are judged for the user that runs it.
+pub fn check(config_file: &Path, tokens: TokenSearch, json: bool) -> u8 {
     let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
     let format = match json {
         true => Format::Json,
         false if err.is_terminal() && std::env::var_os("NO_COLOR").is_none() => Format::Colour,
         false => Format::Plain,
     };
-    // Where nobody reads what is said, nobody was told that it is sound.
+    // If the outcome cannot be written, nobody was told that the configuration is sound.
     write(config_file, tokens, format, &mut out, &mut err).unwrap_or(BAD_CONFIGURATION)
 }
 
-/// The same, written anywhere.
+/// Checks a configuration, and writes the outcome to `out` and `err`.
 fn write(
     config_file: &Path,
-    tokens: Tokens,
+    tokens: TokenSearch,
     format: Format,
     out: &mut dyn Write,
     err: &mut dyn Write,
@@ -146,8 +145,13 @@ fn write(
     Ok(if report.sound { 0 } else { BAD_CONFIGURATION })
 }
 
-fn of_config<'a>(config: &'a Config, config_file: &'a Path, look: Tokens, uid: u32) -> Report<'a> {
-    let mut places = Places::default();
+fn of_config<'a>(
+    config: &'a Config,
+    config_file: &'a Path,
+    look: TokenSearch,
+    uid: u32,
+) -> CheckReport<'a> {
+    let mut places = PathFindings::default();
     places.confinement(config.agent.confinement);
     let tokens = config.tokens.iter().map(|token| {
         let module = places.token(token);
@@ -155,7 +159,7 @@ fn of_config<'a>(config: &'a Config, config_file: &'a Path, look: Tokens, uid: u
             name: &token.settings.name,
             profile: &token.settings.profile,
             tier: token.tier,
-            found: (look == Tokens::LookFor)
+            found: (look == TokenSearch::LookFor)
                 .then(|| places.look_for(token, module.as_deref()))
                 .flatten(),
             module,
@@ -172,7 +176,7 @@ fn of_config<'a>(config: &'a Config, config_file: &'a Path, look: Tokens, uid: u
         keys: client.keys.iter().collect(),
         socket: config.client_sockets.get(&client.name).unwrap_or(&config.agent.socket),
     });
-    Report {
+    CheckReport {
         v: 1,
         sound: places.problems.is_empty(),
         config: config_file,
@@ -189,9 +193,9 @@ fn of_config<'a>(config: &'a Config, config_file: &'a Path, look: Tokens, uid: u
     }
 }
 
-fn of_error<'a>(error: &ConfigError, config_file: &'a Path, uid: u32) -> Report<'a> {
+fn of_error<'a>(error: &ConfigError, config_file: &'a Path, uid: u32) -> CheckReport<'a> {
     let findings = error.findings();
-    Report {
+    CheckReport {
         v: 1,
         sound: false,
         config: config_file,
@@ -208,7 +212,7 @@ fn of_error<'a>(error: &ConfigError, config_file: &'a Path, uid: u32) -> Report<
     }
 }
 
-fn approver(approver: &Approver) -> ApproverReport<'_> {
+fn approver(approver: &ApproverConfig) -> ApproverReport<'_> {
     ApproverReport {
         name: &approver.name,
         can_approve: !matches!(approver.proof, ApproverProof::Unproven { .. }),
@@ -216,13 +220,13 @@ fn approver(approver: &Approver) -> ApproverReport<'_> {
     }
 }
 
-/// `None` where there is nothing to say.
+/// `None` if there is no error.
 fn error_report(message: String) -> Option<ErrorReport> {
     (!message.is_empty()).then_some(ErrorReport { code: "configuration", message })
 }
 
 fn write_text(
-    report: &Report<'_>,
+    report: &CheckReport<'_>,
     config: &Config,
     out: &mut dyn Write,
     err: &mut dyn Write,
@@ -240,7 +244,7 @@ fn write_text(
             module.as_ref().map_or("no module".to_owned(), |path| path.display().to_string());
         let there = found
             .as_ref()
-            .map(|Found { model, serial }| format!(", there: {model}, serial {serial}"));
+            .map(|FoundToken { model, serial }| format!(", there: {model}, serial {serial}"));
         writeln!(
             out,
             "token {name}: {profile}, tier {tier}, {module}, PIN from {pin}{}",
@@ -293,7 +297,7 @@ fn pin_source(source: &PinSource) -> String {
     }
 }
 
-/// An error and what caused it, on one line.
+/// An error and its causes, on one line.
 fn with_causes(error: &dyn Error) -> String {
     let mut words = error.to_string();
     let mut cause = error.source();

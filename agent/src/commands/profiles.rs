@@ -1,13 +1,13 @@
-//! `countersign-agent profiles`: the token types that are known, and which of their modules lie on
-//! this machine.
+//! `countersign-agent profiles`: lists the token types that are known, and the modules of them that
+//! are on this machine.
 
 use std::path::Path;
 
-use pkcs11_profiles::{Profile, Tier};
+use pkcs11_profiles::{ModuleTier, Profile};
 use serde::Serialize;
 
 #[derive(Serialize)]
-struct Listing {
+struct ProfileListing {
     v: u32,
     profiles: Vec<Row>,
 }
@@ -17,15 +17,15 @@ struct Row {
     name: &'static str,
     title: &'static str,
     tier: &'static str,
-    /// The first library of the profile that is there.
+    /// The first library of the profile that is on this machine.
     library: Option<&'static Path>,
 }
 
-/// All profiles, one a line, or as one JSON object.
+/// All profiles, one on each line, or as one JSON object.
 pub fn list(json: bool) -> serde_json::Result<String> {
     let profiles: Vec<_> = Profile::all().iter().map(row).collect();
     if json {
-        return serde_json::to_string(&Listing { v: 1, profiles });
+        return serde_json::to_string(&ProfileListing { v: 1, profiles });
     }
     let line = |row: Row| {
         let none = if row.name == pkcs11_profiles::YUBIKEY { "by PC/SC" } else { "not installed" };
@@ -38,8 +38,8 @@ pub fn list(json: bool) -> serde_json::Result<String> {
 
 fn row(profile: &'static Profile) -> Row {
     let tier = match profile.tier {
-        Tier::Software => "software",
-        Tier::Hardware => "hardware",
+        ModuleTier::Software => "software",
+        ModuleTier::Hardware => "hardware",
     };
     let library =
         profile.library_paths().iter().map(AsRef::as_ref).find(|path: &&Path| path.exists());

@@ -1,7 +1,8 @@
-//! What an operator does with a vault: make it, look at it, try its YubiKeys, change who opens it.
+//! The commands for a vault: an operator makes it, looks at it, tries its YubiKeys, and changes
+//! which of them open it.
 //!
-//! Every change but the first takes a touch of a YubiKey that opens it now, and an approval by
-//! those who could approve when it was sealed.
+//! Every change after the first takes a touch of a YubiKey that opens the vault now, and an
+//! approval by an approver for whom it was sealed.
 
 use std::fs;
 use std::io::{BufRead, Write};
@@ -19,13 +20,13 @@ use countersign_base::system::{clock, confine};
 use countersign_core::approval::{Collected, Purpose, Statement, Subject};
 use countersign_core::attestation::PinPolicy;
 use countersign_token::login;
-use countersign_token::token::pkcs11::Token;
-use countersign_token::vault::open::{Closing, Prepared, seal};
-use countersign_token::vault::place::Place;
+use countersign_token::token::pkcs11::Pkcs11Token;
+use countersign_token::vault::directory::VaultDirectory;
+use countersign_token::vault::open::{PreparedVault, VaultClosing, seal};
 use countersign_token::vault::sealed::{
-    Contents, Mark, Recipient, SealedApprover, Terms, random_pin,
+    Recipient, SealedApprover, SealedContents, SpentMark, Terms, random_pin,
 };
-use countersign_token::vault::spent::Spent;
+use countersign_token::vault::spent_approvals::SpentApprovals;
 use countersign_token::vault::unseal::{card_pin, yubikey_gone};
 use countersign_token::yubikey::YubiKey;
 use countersign_token::yubikey::new_key::{attest, make_unsealing_key, roots};
@@ -34,8 +35,8 @@ use serde_json::json;
 
 use super::vault_difference::Difference;
 
-/// How long an approval of a change may take.
-const PATIENCE_MS: u64 = 180_000;
+/// Longest time for the approval of a change, in milliseconds.
+const APPROVAL_DEADLINE_MS: u64 = 180_000;
 
 /// A vault of `agent.toml`.
 #[derive(Debug)]
@@ -43,17 +44,17 @@ pub struct Custody {
     config: Config,
     config_file: PathBuf,
     settings: TokenSettings,
-    place: Place,
+    directory: VaultDirectory,
 }
 
-/// What is changed about a vault.
+/// A change of a vault.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Change {
     Add(String),
     Remove(String),
-    /// Takes on `agent.toml` as it is now.
+    /// Seals the vault for `agent.toml` as it is now.
     Reseal,
-    /// Nothing but the PIN: takes no approval.
+    /// Changes only the PIN, which takes no approval.
     Rotate,
 }
 
@@ -67,12 +68,13 @@ impl Custody {
             || HostError::Refused(format!("agent.toml has no [token.{token}] with a sealed PIN"));
         let settings =
             found.filter(|one| one.settings.is_sealed()).ok_or_else(absent)?.settings.clone();
-        let place = Place::of(&settings.state_dir, token);
-        Ok(Self { config, config_file: config_file.to_owned(), settings, place })
+        let directory = VaultDirectory::of(&settings.state_dir, token);
+        Ok(Self { config, config_file: config_file.to_owned(), settings, directory })
     }
 
-    /// Seals a new vault: takes the token's first PIN from `pin_file`, sets one that nobody knows,
-    /// and removes the file. The same with the security officer's, which could set the other one.
+    /// Seals a new vault. It takes the token's first PIN from `pin_file`, sets a PIN that nobody
+    /// knows, and removes the file. It does the same with the security officer's PIN, because that
+    /// could set the user's PIN.
     pub fn init(
         &self,
         pin_file: &Path,
@@ -82,7 +84,9 @@ impl Custody {
     ) -> Result<serde_json::Value, HostError> {
         self.owned()?;
         let (recipients, approvers) = self.first_people(so_pin_file.is_some(), overwrite)?;
-        self.place.make().map_err(|error| HostError::refused("the vault's directory", &error))?;
+        self.directory
+            .make()
+            .map_err(|error| HostError::refused("the vault's directory", &error))?;
         let agent = agent_id.map_or_else(
             || agent_id::of(&self.config.agent.state_dir),
             |given| Ok(given.to_owned()),
@@ -103,11 +107,15 @@ impl Custody {
             recipients,
             approvers,
         };
-        let contents =
-            Contents { terms: terms.clone(), pin, previous: None, spent: Mark::default() };
-        seal(&self.place, &token, contents, || Ok(()), "the vault could not be sealed")?;
+        let contents = SealedContents {
+            terms: terms.clone(),
+            pin,
+            previous: None,
+            spent: SpentMark::default(),
+        };
+        seal(&self.directory, &token, contents, || Ok(()), "the vault could not be sealed")?;
         self.keep_config(&terms);
-        let rotates = Closing::rotates(token.profile());
+        let rotates = VaultClosing::rotates(token.profile());
         if rotates {
             fs::remove_file(pin_file).map_err(|error| {
                 HostError::refused("the PIN file is of no use any more", &error)
@@ -116,21 +124,19 @@ impl Custody {
         Ok(shown(&terms, rotates))
     }
 
-    /// Those who will open a vault that is not there yet, and those who will approve its changes.
+    /// The YubiKeys that will open a new vault, and the approvers of its changes.
     fn first_people(
         &self,
         officer: bool,
         overwrite: bool,
     ) -> Result<(Vec<Recipient>, Vec<SealedApprover>), HostError> {
-        if self.place.exists() {
+        if self.directory.exists() {
             return Err(HostError::Refused(
                 "this vault was made already: countersign vault show".to_owned(),
             ));
         }
         if self.unsealers().len() < 2 {
-            tracing::warn!(
-                "one YubiKey only opens this vault: where it is lost, the keys are lost"
-            );
+            tracing::warn!("only one YubiKey opens this vault: if it is lost, the keys are lost");
         }
         let recipients = self
             .unsealers()
@@ -152,20 +158,20 @@ impl Custody {
         Ok((recipients, approvers))
     }
 
-    /// Logs in to the token once, which proves its first PIN.
-    fn try_pin(&self, file: &Path) -> Result<(Arc<Token>, LockedMemory), HostError> {
+    /// Logs in to the token once, which proves that its first PIN is right.
+    fn try_pin(&self, file: &Path) -> Result<(Arc<Pkcs11Token>, LockedMemory), HostError> {
         let with_file =
             TokenSettings { pin: PinSource::File(file.to_owned()), ..self.settings.clone() };
         let pin = read_pin(&with_file)?;
         yubikey_gone();
         let unconfined = TokenSettings { confinement: Demand::Off, ..with_file };
-        let login = login::log_in(&unconfined, &[], None, login::Keeper::None)?;
+        let login = login::log_in(&unconfined, &[], None, login::PinKeeper::None)?;
         Ok((login.token, pin))
     }
 
-    /// Sets a PIN of the security officer's that nobody knows: before anything is sealed, so that
-    /// where it fails the same can be asked for again.
-    fn forget_officer(&self, token: &Token, file: &Path) -> Result<(), HostError> {
+    /// Sets a security officer's PIN that nobody knows. This is done before anything is sealed, so
+    /// that after a failure the same command can be run again.
+    fn forget_officer(&self, token: &Pkcs11Token, file: &Path) -> Result<(), HostError> {
         let failed = |error: &dyn std::fmt::Display| {
             HostError::refused(
                 "the vault is not made: the security officer's PIN could not be changed",
@@ -187,9 +193,9 @@ impl Custody {
         fs::remove_file(file).map_err(|error| HostError::refused(left, &error))
     }
 
-    /// What anybody may see of it.
+    /// The parts of the vault that anybody may see.
     pub fn show(&self) -> Result<serde_json::Value, HostError> {
-        let found = self.place.read().map_err(|error| HostError::Refused(error.to_string()))?;
+        let found = self.directory.read().map_err(|error| HostError::Refused(error.to_string()))?;
         let mut shown = shown(&found.sealed.terms, self.rotates()?);
         shown["policy_in_force"] =
             (found.sealed.terms.policy_sha256 == self.config.policy.sha256).into();
@@ -197,10 +203,10 @@ impl Custody {
         Ok(shown)
     }
 
-    /// Proves that a YubiKey opens the vault, with a touch: nothing is signed, and the token is not
-    /// even loaded.
+    /// Proves with a touch that a YubiKey opens the vault. Nothing is signed, and the token's
+    /// module is not loaded.
     pub fn drill(&self, yubikey: &str) -> Result<serde_json::Value, HostError> {
-        let found = self.place.read().map_err(|error| HostError::Refused(error.to_string()))?;
+        let found = self.directory.read().map_err(|error| HostError::Refused(error.to_string()))?;
         self.owned()?;
         let settings = self.yubikey(yubikey)?;
         let serial = settings.yubikey_serial()?;
@@ -213,19 +219,20 @@ impl Custody {
         Ok(json!({"v": 1, "token": self.settings.name, "opened_by": yubikey, "serial": serial}))
     }
 
-    /// Seals anew: with a touch, and an approval unless only the PIN changes. The statement to
-    /// approve goes to standard output, one line; the signature is read from standard input, PEM,
-    /// until its end.
+    /// Seals the vault anew, with a touch, and with an approval unless only the PIN changes. The
+    /// statement to approve goes to standard output, in one line. The signature, in PEM, is read
+    /// from standard input until its end.
     pub fn change(&self, change: &Change, overwrite: bool) -> Result<serde_json::Value, HostError> {
         self.owned()?;
-        let prepared = Prepared::new(&self.settings, &[], None, None)?;
+        let prepared = PreparedVault::new(&self.settings, &[], None, None)?;
         let before = prepared.terms().clone();
         let terms = self.changed(&before, change, overwrite)?;
-        // A trading token may be sealed by whom nobody has to ask.
+        // A trading token may be sealed without approvers, and then nobody is asked.
         if *change != Change::Rotate && !before.approvers.is_empty() {
             self.approved(&before, &terms)?;
         }
-        let (card, spent) = (prepared.card().to_owned(), Spent::open(prepared.place()));
+        let (card, spent) =
+            (prepared.card().to_owned(), SpentApprovals::open(prepared.directory()));
         let spent = spent.map_err(|error| HostError::Refused(error.to_string()))?;
         let unsealed = prepared.touch(announce(&card))?;
         if unsealed.contents.terms != before {
@@ -235,7 +242,7 @@ impl Custody {
             .check(&unsealed.contents.spent)
             .map_err(|error| HostError::Refused(error.to_string()))?;
         let (login, closing) = unsealed.log_in()?;
-        let rotates = Closing::rotates(login.token.profile());
+        let rotates = VaultClosing::rotates(login.token.profile());
         drop(login);
         closing.finish(Some(terms.clone()), spent.mark())?;
         self.keep_config(&terms);
@@ -261,7 +268,7 @@ impl Custody {
                 terms.recipients.retain(|one| one.name != *name);
                 if terms.recipients.is_empty() || terms.recipients.len() == before.recipients.len()
                 {
-                    let reason = format!("{name} is none of its YubiKeys, or the only one");
+                    let reason = format!("{name} is not one of its YubiKeys, or is the only one");
                     return Err(HostError::Refused(reason));
                 }
             }
@@ -272,16 +279,16 @@ impl Custody {
         Ok(terms)
     }
 
-    /// Has those who could approve before say yes to what comes.
+    /// Asks the approvers of the terms before to approve the new terms.
     fn approved(&self, before: &Terms, terms: &Terms) -> Result<(), HostError> {
         let found =
-            Difference::between(before, terms, &self.config, &self.place, &self.config_file);
+            Difference::between(before, terms, &self.config, &self.directory, &self.config_file);
         let sentences = if found.whole { 0 } else { found.loosens.len() };
         let statement = Statement {
             purpose: Purpose::Approval,
             agent: before.agent.clone(),
             request_id: uuid::Uuid::new_v4().to_string(),
-            expires_ms: clock::wall_ms() + PATIENCE_MS,
+            expires_ms: clock::wall_ms() + APPROVAL_DEADLINE_MS,
             policy_sha256: before.policy_sha256.clone(),
             subject: Subject::Vault {
                 token: terms.token.clone(),
@@ -329,16 +336,18 @@ impl Custody {
         Ok(())
     }
 
-    /// Without it the next change shows all of its configuration as new.
+    /// Keeps the configuration beside the vault. Without it the next change shows all of the
+    /// configuration as new.
     fn keep_config(&self, terms: &Terms) {
         if terms.policy_sha256 == self.config.policy.sha256
-            && let Err(error) = self.place.keep_config(&self.config.text)
+            && let Err(error) = self.directory.keep_config(&self.config.text)
         {
             tracing::warn!(%error, "the configuration cannot be kept beside the vault");
         }
     }
 
-    /// What this process writes has to be its user's whose processes open the vault later.
+    /// Checks that this process runs as the user whose processes open the vault later, so that they
+    /// can read its files.
     fn owned(&self) -> Result<(), HostError> {
         owned_by(&self.settings.state_dir, rustix::process::geteuid().as_raw())
     }
@@ -360,7 +369,7 @@ impl Custody {
     }
 
     fn rotates(&self) -> Result<bool, HostError> {
-        Ok(Closing::rotates(&self.settings.checked_profile()?))
+        Ok(VaultClosing::rotates(&self.settings.checked_profile()?))
     }
 }
 
@@ -372,7 +381,7 @@ fn owned_by(directory: &Path, user: u32) -> Result<(), HostError> {
             directory.display(),
             found.uid()
         ))),
-        // what is not there yet is made by this user, and will be seen when it cannot be
+        // This user makes a directory that is not there yet, and an error is reported then.
         _ => Ok(()),
     }
 }
@@ -383,8 +392,8 @@ fn read_pin(settings: &TokenSettings) -> Result<LockedMemory, HostError> {
     Ok(pin.map_err(|error| HostError::PinUnavailable(error.to_string()))?.bytes)
 }
 
-/// A YubiKey whose key in 9d is proven to take PIN and touch each time; made there where the slot
-/// is empty.
+/// A YubiKey whose key in slot 9d is proven to need PIN and touch each time. The key is made if the
+/// slot is empty.
 fn recipient(settings: &TokenSettings, overwrite: bool) -> Result<Recipient, HostError> {
     let serial = settings.yubikey_serial()?;
     let slot = Slot::KEY_MANAGEMENT;

@@ -1,12 +1,12 @@
-//! What a vault would be sealed for that it is not sealed for now, as the approvers of that change
-//! are shown it.
+//! Finds the differences between the terms of a vault now and after a change, in the form in which
+//! its approvers are shown them.
 
 use std::path::Path;
 
-use countersign_base::config::{self, Config, Facts, diff, loosened};
+use countersign_base::config::{self, Config, SystemFacts, diff, loosened};
 use countersign_core::legible::word;
 use countersign_core::policy::Policy;
-use countersign_token::vault::place::Place;
+use countersign_token::vault::directory::VaultDirectory;
 use countersign_token::vault::sealed::{Recipient, Terms};
 use data_encoding::{BASE64, BASE64_NOPAD};
 use sha2::{Digest, Sha256};
@@ -16,7 +16,8 @@ use sha2::{Digest, Sha256};
 pub(super) struct Difference {
     pub(super) loosens: Vec<String>,
     pub(super) diff: String,
-    /// The configuration that it was sealed for is not known, so that all of the other one is new.
+    /// True if the configuration for which the vault was sealed is not known, so that all of the
+    /// new one counts as new.
     pub(super) whole: bool,
 }
 
@@ -25,7 +26,7 @@ impl Difference {
         before: &Terms,
         after: &Terms,
         config: &Config,
-        place: &Place,
+        directory: &VaultDirectory,
         config_file: &Path,
     ) -> Self {
         let mut found = Self::default();
@@ -34,7 +35,7 @@ impl Difference {
             return found;
         }
         let kept =
-            kept(place, config_file).filter(|kept| kept.policy.sha256 == before.policy_sha256);
+            kept(directory, config_file).filter(|kept| kept.policy.sha256 == before.policy_sha256);
         found.whole = kept.is_none();
         if found.whole {
             let unknown = "the agent.toml that it was sealed for is not kept beside it: all of the \
@@ -70,13 +71,13 @@ fn described(one: &Recipient) -> String {
     format!("YubiKey {} (serial {}, key in 9d SHA256:{fingerprint})", word(&one.name), one.serial)
 }
 
-/// The configuration that stands beside the vault; whoever could change it gains nothing, since its
-/// hash is sealed.
-fn kept(place: &Place, config_file: &Path) -> Option<Config> {
-    config::parse(place.kept_config()?, config_file, &Facts::of_this_process()).ok()
+/// The configuration that is kept beside the vault. A person who changes that file gains nothing,
+/// because its hash is sealed.
+fn kept(directory: &VaultDirectory, config_file: &Path) -> Option<Config> {
+    config::parse(directory.kept_config()?, config_file, &SystemFacts::of_this_process()).ok()
 }
 
-/// The same configuration, by which nobody may do anything.
+/// The same configuration without any rights, so that everything in the new one counts as new.
 fn without_rules(config: &Config) -> Config {
     let mut none = config.clone();
     let Policy { clients, destinations, transfers, approvers, approval_timeout_ms: _, sha256: _ } =

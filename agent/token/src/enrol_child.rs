@@ -1,9 +1,9 @@
-//! The enrol child: puts a secret on a token, or makes, activates or removes a key, for one
-//! operation, then exits.
+//! The enrol child: puts a secret on a token, or makes, activates or removes a key. It carries out
+//! one operation and exits.
 //!
-//! It is started by the front and speaks to it over `control`; the operator's terminal or pipe
-//! comes as a descriptor of its own, so that the secret passes neither the command line tool's
-//! protocol nor the front.
+//! The front starts it and speaks to it over `control`. The operator's terminal or pipe is a
+//! descriptor of its own, so that the secret passes neither through the command line tool's
+//! protocol nor through the front.
 
 pub mod card_enrolment;
 pub mod import;
@@ -18,34 +18,34 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use crate::enrol_child::card_enrolment::CardEnrolment;
-use countersign_base::config::{self, Facts};
+use countersign_base::config::{self, SystemFacts};
 use countersign_base::messages::enrol_child::{EnrolError, EnrolReply, EnrolRequest, SlotChoice};
-use countersign_base::messages::frame::{self, FrameError, Frames};
+use countersign_base::messages::frame::{self, Frames, MessageFrameError};
 use countersign_base::messages::settings::{TokenSettings, is_plain_name};
 use countersign_base::messages::token_host::HostError;
 use countersign_base::system::terminal::Terminal;
 use countersign_base::system::{confine, sys};
-use countersign_core::exchange::Passphrase;
+use countersign_core::exchange::PassphraseKind;
 
 use crate::login;
-use crate::token::attempt::Login;
-use crate::vault::open::Prepared;
-use crate::vault::spent::Spent;
-use crate::yubikey::login::log_in;
+use crate::token::attempt::TokenLogin;
+use crate::vault::open::PreparedVault;
+use crate::vault::spent_approvals::SpentApprovals;
+use crate::yubikey::card_login::log_in;
 use crate::yubikey::new_key;
-use operation::{Enrolment, NewKey};
-use operator::{Operator, Wanted};
+use operation::{Enrolment, EnteredKey};
+use operator::{CredentialsWanted, Operator};
 
-/// Carries out the one operation asked for over `control`; `operator` is where the operator enters
-/// secrets.
+/// Carries out the one operation that the front asks for over `control`. The operator enters
+/// secrets at `operator`.
 ///
-/// Returns false where the front could not be understood or told.
+/// Returns false if the front could not be understood, or could not be told the outcome.
 ///
-/// A vault's token is what `config` says, whatever the front says.
+/// For a vault, the token's settings are read from `config`; those of the front are not used.
 pub fn run(
     control: OwnedFd,
     operator: &OwnedFd,
-    config: (&Path, &Facts),
+    config: (&Path, &SystemFacts),
     front_writes: &[PathBuf],
 ) -> bool {
     let mut stream = UnixStream::from(control);
@@ -61,21 +61,23 @@ pub fn run(
     frame::send(&mut stream, &reply).is_ok()
 }
 
-fn read_requests(stream: &mut UnixStream) -> Result<(TokenSettings, EnrolRequest), FrameError> {
+fn read_requests(
+    stream: &mut UnixStream,
+) -> Result<(TokenSettings, EnrolRequest), MessageFrameError> {
     let mut frames = Frames::default();
     Ok((frames.receive(stream)?, frames.receive(stream)?))
 }
 
 fn carry_out(
     settings: &TokenSettings,
-    (config, front_writes): ((&Path, &Facts), &[PathBuf]),
+    (config, front_writes): ((&Path, &SystemFacts), &[PathBuf]),
     request: &EnrolRequest,
     control: &UnixStream,
     operator: &OwnedFd,
 ) -> Result<EnrolReply, EnrolError> {
     confine::hide_memory().map_err(HostError::unprotected)?;
-    // Out of the terminal's session: a process in its background could neither read it nor switch
-    // echo off.
+    // The process leaves the terminal's session: a background process of it could neither read the
+    // terminal nor switch echo off.
     confine::leave_terminal();
     let signals = sys::termination_signals().map_err(HostError::unprotected)?;
     let operator =
@@ -96,30 +98,32 @@ fn carry_out(
             terminal.as_ref(),
         );
     }
-    let login = login::log_in(settings, front_writes, terminal.as_ref(), login::Keeper::None)?;
+    let login = login::log_in(settings, front_writes, terminal.as_ref(), login::PinKeeper::None)?;
     confine::follow_parent().map_err(HostError::unprotected)?;
     on_token(login, request, new_key)
 }
 
-/// The same under a touch, after which the PIN is another one.
+/// Carries out the operation in a vault: a touch opens it, and the PIN is changed afterwards.
 fn in_vault(
     name: &str,
-    (config, front_writes): ((&Path, &Facts), &[PathBuf]),
-    (request, new_key): (&EnrolRequest, Option<NewKey>),
+    (config, front_writes): ((&Path, &SystemFacts), &[PathBuf]),
+    (request, new_key): (&EnrolRequest, Option<EnteredKey>),
     terminal: Option<&Terminal<'_>>,
 ) -> Result<EnrolReply, EnrolError> {
-    let refused = |error: crate::vault::spent::NotSpent| HostError::Refused(error.to_string());
-    // A module that the front names would see the PIN: what is loaded stands in the file that the
-    // vault was sealed for.
+    let refused =
+        |error: crate::vault::spent_approvals::NotSpent| HostError::Refused(error.to_string());
+    // A module that the front names would see the PIN. So the module is the one in the file for
+    // which the vault was sealed.
     let config = config::load_with(config.0, config.1)
         .map_err(|error| HostError::Refused(format!("agent.toml: {error}")))?;
     let token =
         config.tokens.iter().find(|token| token.settings.name == name && token.settings.is_vault());
     let absent = || HostError::Refused(format!("agent.toml has no vault named {name:?}"));
     let settings = &token.ok_or_else(absent)?.settings;
-    let prepared = Prepared::new(settings, front_writes, terminal, Some(&config.policy.sha256))?;
+    let prepared =
+        PreparedVault::new(settings, front_writes, terminal, Some(&config.policy.sha256))?;
     confine::follow_parent().map_err(HostError::unprotected)?;
-    let spent = Spent::open(prepared.place()).map_err(refused)?;
+    let spent = SpentApprovals::open(prepared.directory()).map_err(refused)?;
     let text = format!(
         "Touch {}: it blinks, and the vault opens to change {}.\n",
         prepared.card(),
@@ -130,7 +134,7 @@ fn in_vault(
     }
     let unsealed = prepared.touch(Box::new(move || tracing::info!("{}", text.trim_end())))?;
     spent.check(&unsealed.contents.spent).map_err(refused)?;
-    // As in `vault::process`: what begins now comes to its end.
+    // From here on the work must not be cut off, as in the vault host.
     confine::outlive_parent().map_err(HostError::unprotected)?;
     let (login, closing) = unsealed.log_in()?;
     let done = on_token(login, request, new_key);
@@ -139,9 +143,9 @@ fn in_vault(
 }
 
 fn on_token(
-    login: Login,
+    login: TokenLogin,
     request: &EnrolRequest,
-    new_key: Option<NewKey>,
+    new_key: Option<EnteredKey>,
 ) -> Result<EnrolReply, EnrolError> {
     let enrolment = Enrolment::open(login, request.name())?;
     match (request, new_key) {
@@ -170,7 +174,7 @@ fn on_yubikey(
         let algorithm = *algorithms.first().ok_or(EnrolError::Cancelled)?;
         return Err(EnrolError::ImportUnsupported { algorithm, reason });
     }
-    // Read before the process gives up the files of the system.
+    // The roots are read before the process gives up the files of the system.
     let roots = new_key::roots(settings)?;
     let terminal = operator.terminal();
     let login = log_in(settings, terminal.as_ref())?;
@@ -186,20 +190,23 @@ fn on_yubikey(
     }
 }
 
-/// Asks the operator for what an `Add` needs, before the login: people are slow, and tokens drop
-/// unused sessions.
-fn enter(request: &EnrolRequest, operator: &Operator<'_>) -> Result<Option<NewKey>, EnrolError> {
+/// Asks the operator for everything that an `Add` needs. This happens before the login, because
+/// people are slow and tokens drop unused sessions.
+fn enter(
+    request: &EnrolRequest,
+    operator: &Operator<'_>,
+) -> Result<Option<EnteredKey>, EnrolError> {
     let EnrolRequest::Add { name, exchange, algorithms, secret_encoding, passphrase, .. } = request
     else {
         return Ok(None);
     };
     let needs_passphrase = passphrase.is_needed();
-    let wanted = Wanted { name, exchange, algorithms, needs_passphrase };
+    let wanted = CredentialsWanted { name, exchange, algorithms, needs_passphrase };
     let entered = operator.credentials(wanted)?;
     let material = secret::read(algorithms, *secret_encoding, entered.secret.as_bytes())?;
     let passphrase = match (*passphrase, entered.passphrase) {
-        (Passphrase::Mac, Some(typed)) => Some(material.mac_of(&typed)?),
+        (PassphraseKind::Mac, Some(typed)) => Some(material.mac_of(&typed)?),
         (_, typed) => typed,
     };
-    Ok(Some(NewKey { material, api_key: entered.api_key, passphrase }))
+    Ok(Some(EnteredKey { material, api_key: entered.api_key, passphrase }))
 }

@@ -1,10 +1,11 @@
-//! Keeps the PIN of one trading token while the agent runs, so that a host that died at night opens
-//! it again without a person.
+//! The keeper: keeps the PIN of one trading token while the agent runs, so that a new host can open
+//! the token at night without a person.
 //!
-//! The first host that asks is waited for with a touch. From then on this process has the PIN in
-//! locked memory, the door at which the spawner hands it connections to hosts, and nothing else: no
-//! file, no program, no other socket. The front has no end of those connections. It ends with the
-//! agent, and as soon as something else is asked for than was touched for.
+//! When the first host asks for the PIN, a person must touch a YubiKey. From then on this process
+//! has the PIN in locked memory, and the door at which the spawner hands it connections to hosts.
+//! It has no file, no program and no other socket. The front has no end of those connections. The
+//! keeper ends when the agent ends, or when a host asks for a PIN other than the one that the touch
+//! opened.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -19,24 +20,26 @@ use countersign_base::system::sys::{self, LockedMemory};
 use pkcs11_profiles::Reach;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::token::kept_pin::{Wanted, lost, wanted};
+use crate::token::kept_pin::{KeptPinName, lost, wanted};
 use crate::vault::unseal;
 
-/// How long a host may take from its start to its question.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Longest time from the start of a host to its question.
+const HOST_QUESTION_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A PIN that a touch opened.
 struct Kept {
-    wanted: Wanted,
+    wanted: KeptPinName,
     pin: LockedMemory,
 }
 
-/// Serves the hosts that come through `door` until the front at the other end of `control` is gone.
+/// Serves the hosts that the spawner hands over at `door`, until the front at the other end of
+/// `control` is gone.
 pub fn run(control: OwnedFd, door: &OwnedFd) -> Result<(), HostError> {
     confine::hide_memory().map_err(HostError::unprotected)?;
     confine::follow_parent().map_err(HostError::unprotected)?;
     confine::leave_terminal();
-    // Left unread: the front decides when its processes end, not a signal to the whole service.
+    // The signals are blocked and never read: the front decides when its processes end, not a
+    // signal to the whole service.
     let _signals = sys::termination_signals().map_err(HostError::unprotected)?;
     let mut front = UnixStream::from(control);
     let settings: TokenSettings =
@@ -50,7 +53,7 @@ pub fn run(control: OwnedFd, door: &OwnedFd) -> Result<(), HostError> {
         };
         let opened = opened
             .and_then(|kept: Kept| if kept.wanted == wanted { Ok(kept) } else { Err(another()) });
-        // A host that is gone asks again when it is back.
+        // A host that is gone asks again after its next start.
         let _ = send(&host, &opened.as_ref().map(drop).map_err(Clone::clone), &[]);
         let opened = opened?;
         let _ = rustix::io::write(&host, opened.pin.as_bytes());
@@ -60,7 +63,7 @@ pub fn run(control: OwnedFd, door: &OwnedFd) -> Result<(), HostError> {
 }
 
 impl Kept {
-    /// Waits for the touch, and gives up what that took.
+    /// Waits for the touch, and then gives up all files and calls that it no longer needs.
     fn open(settings: &TokenSettings) -> Result<Self, HostError> {
         let wanted = wanted(settings, &unseal::identity(settings)?);
         let pin = unseal::unsealed_pin(settings, None)?;
@@ -72,12 +75,12 @@ impl Kept {
     }
 }
 
-/// The next host, or none where the front is gone.
+/// The connection to the next host; `None` if the front is gone.
 fn next_host(front: &UnixStream, door: &OwnedFd) -> Result<Option<OwnedFd>, HostError> {
     loop {
         let mut polled = [PollFd::new(front, PollFlags::IN), PollFd::new(door, PollFlags::IN)];
         rustix::io::retry_on_intr(|| poll(&mut polled, None)).map_err(|error| lost(&error))?;
-        // It has nothing more to say.
+        // The front sends nothing more, so it is gone.
         if !polled[0].revents().is_empty() {
             return Ok(None);
         }
@@ -92,17 +95,18 @@ fn next_host(front: &UnixStream, door: &OwnedFd) -> Result<Option<OwnedFd>, Host
     }
 }
 
-fn question(host: &OwnedFd) -> Option<Wanted> {
+fn question(host: &OwnedFd) -> Option<KeptPinName> {
     let mut polled = [PollFd::new(host, PollFlags::IN)];
-    let timeout = Timespec::try_from(PATIENCE).ok()?;
+    let timeout = Timespec::try_from(HOST_QUESTION_DEADLINE).ok()?;
     let ready = rustix::io::retry_on_intr(|| poll(&mut polled, Some(&timeout))).ok()?;
-    let (wanted, _) = (ready > 0).then(|| receive::<Wanted>(host.as_fd()).ok().flatten())??;
+    let (wanted, _) =
+        (ready > 0).then(|| receive::<KeptPinName>(host.as_fd()).ok().flatten())??;
     Some(wanted)
 }
 
-/// The next keeper opens what is there now, with a touch.
+/// The error for another sealed PIN. The next keeper opens that one with a touch.
 fn another() -> HostError {
     HostError::Card(
-        "its sealed PIN is another one than the one that was kept: a touch opens it".to_owned(),
+        "its sealed PIN, or its section, is not the one that was kept: a touch opens it".to_owned(),
     )
 }

@@ -1,7 +1,7 @@
-//! Every process that touches a token, and what these processes share.
+//! The processes that touch a token, and the library that they share.
 //!
-//! [`token_host`], [`enrol_child`], [`vault_host`] and [`keeper`] are processes. [`login`], [`vault`], [`yubikey`] and
-//! [`token`] are the library below them.
+//! [`token_host`], [`enrol_child`], [`vault_host`] and [`keeper`] are processes. [`login`],
+//! [`vault`], [`yubikey`] and [`token`] are the library below them.
 
 pub mod enrol_child;
 pub mod keeper;

@@ -1,7 +1,8 @@
-//! The host's main loop: reads what one read brought, signs MACs inline, answers with one write.
+//! The main loop of a token host: it takes the requests of one read, signs MACs itself, and answers
+//! with one write.
 //!
-//! RSA, P-256 and Ed25519 go to a second thread with a session of its own, so that they hold up
-//! nobody; a profile may ask for more threads, and then everything goes to them.
+//! RSA, P-256 and Ed25519 go to a second thread with a session of its own, so that they do not
+//! delay other requests. A profile may ask for more threads, and then all requests go to them.
 
 pub mod card_host;
 pub mod catalogue;
@@ -14,7 +15,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use countersign_base::messages::frame::{self, FrameError, Frames};
+use countersign_base::messages::frame::{self, Frames, MessageFrameError};
 use countersign_base::messages::settings::TokenSettings;
 use countersign_base::messages::token_host::{FromHost, HostError, ToHost};
 use countersign_base::system::{confine, sys};
@@ -22,28 +23,27 @@ use countersign_core::algorithm::Algorithm;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::login::{self, Keeper};
-use crate::token::attempt::Login;
+use crate::login::{self, PinKeeper};
+use crate::token::attempt::TokenLogin;
 use crate::token::fault::Fault;
-use crate::token_host::card_host as yubikey_host;
 use crate::token_host::catalogue::Catalogue;
 use crate::token_host::self_test::SelfTest;
-use crate::token_host::signer::{Signer, sign};
-use crate::token_host::workers::{Job, Workers};
+use crate::token_host::signer::{SigningSession, sign};
+use crate::token_host::workers::{WorkerJob, Workers};
 
-/// How a host ended.
+/// The way in which a host ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum End {
-    /// The front closed the connection or asked for the end.
+pub enum HostEnd {
+    /// The front closed the connection, or asked the host to end.
     Asked,
     /// A new process may do better.
     Broken,
-    /// A new process would only repeat it.
+    /// A new process would only end in the same way.
     Final,
 }
 
-impl End {
-    /// The exit code of the process: as in the outside contract.
+impl HostEnd {
+    /// The exit code of the process, as documented for operators.
     pub const fn exit_code(self) -> u8 {
         match self {
             Self::Asked => 0,
@@ -54,12 +54,12 @@ impl End {
 }
 
 /// Runs a token host over `control`, whose first frame is the [`TokenSettings`].
-pub fn run(control: OwnedFd, front_writes: &[PathBuf]) -> End {
+pub fn run(control: OwnedFd, front_writes: &[PathBuf]) -> HostEnd {
     let mut stream = UnixStream::from(control);
     let mut frames = Frames::default();
-    let Err(error) = serve(&mut stream, &mut frames, front_writes) else { return End::Asked };
-    let end = if error.is_final() { End::Final } else { End::Broken };
-    // Where the front is gone there is nobody left to tell.
+    let Err(error) = serve(&mut stream, &mut frames, front_writes) else { return HostEnd::Asked };
+    let end = if error.is_final() { HostEnd::Final } else { HostEnd::Broken };
+    // If the front is gone, nobody can be told.
     let _ = frame::send(&mut stream, &FromHost::Broken(error));
     end
 }
@@ -72,7 +72,7 @@ fn serve(
     confine::hide_memory().map_err(HostError::unprotected)?;
     let settings: TokenSettings = match frames.receive(stream) {
         Ok(settings) => settings,
-        Err(FrameError::Closed) => return Ok(()),
+        Err(MessageFrameError::Closed) => return Ok(()),
         Err(error) => {
             return Err(HostError::Refused(format!(
                 "the front's settings cannot be read: {error}"
@@ -80,37 +80,38 @@ fn serve(
         }
     };
     if settings.is_yubikey() {
-        return yubikey_host::serve(&settings, stream, frames);
+        return card_host::serve(&settings, stream, frames);
     }
-    let keeper = if settings.keeps_pin() { Keeper::OnStandardOutput } else { Keeper::None };
+    let keeper = if settings.keeps_pin() { PinKeeper::OnStandardOutput } else { PinKeeper::None };
     let login = login::log_in(&settings, front_writes, None, keeper)?;
     confine::follow_parent().map_err(HostError::unprotected)?;
     confine::leave_terminal();
-    // Left unread: the front decides when its hosts end, not a signal to the whole service.
+    // The signals are blocked and never read: the front decides when its hosts end, not a signal to
+    // the whole service.
     let _signals = sys::termination_signals().map_err(HostError::unprotected)?;
-    let mut host = Host::start(login, stream)?;
+    let mut host = TokenHost::start(login, stream)?;
     host.announce()?;
     host.serve(stream, frames)
 }
 
-/// How long an answer may wait for the next to go with it in one write: the requests of one read
-/// may take a slow token longer than the front waits for any, and a front with a CPU of its own
-/// finishes the first while the last are signed.
+/// Longest wait of an answer for the next one, to go with it in one write. A slow token may take
+/// longer for all requests of one read than the front waits for one of them. And a front with a CPU
+/// of its own finishes the first answers while the last requests are signed.
 const COLLECTING: Duration = Duration::from_micros(200);
 
-struct Host {
-    login: Login,
-    signer: Signer,
+struct TokenHost {
+    login: TokenLogin,
+    signer: SigningSession,
     self_test: SelfTest,
     catalogue: Catalogue,
     workers: Workers,
-    /// Frames to write, with passphrases among them.
+    /// Frames to write. They may hold passphrases.
     out: Zeroizing<Vec<u8>>,
 }
 
-impl Host {
-    fn start(login: Login, stream: &UnixStream) -> Result<Self, HostError> {
-        let mut signer = Signer::open(login.token.clone())?;
+impl TokenHost {
+    fn start(login: TokenLogin, stream: &UnixStream) -> Result<Self, HostError> {
+        let mut signer = SigningSession::open(login.token.clone())?;
         let self_test = SelfTest::prepare(&login.token, &login.keeper, &mut signer)?;
         let mut catalogue = Catalogue::default();
         catalogue.rescan(&login.token, &login.keeper)?;
@@ -132,7 +133,7 @@ impl Host {
         loop {
             let mut collecting_since = Instant::now();
             while let Some(message) = frames.take().map_err(unreadable)? {
-                if self.handle(message)? == Next::End {
+                if self.handle(message)? == NextStep::End {
                     return self.stop();
                 }
                 if collecting_since.elapsed() >= COLLECTING {
@@ -143,13 +144,13 @@ impl Host {
             self.flush()?;
             self.wait(stream)?;
             if !frames.fill(stream).map_err(unreadable)? {
-                // A worker that gave up has told the front why, and closed the connection for it.
+                // A worker that gave up has told the front why, and has closed the connection.
                 return self.workers.gave_up().map_or(Ok(()), Err);
             }
         }
     }
 
-    fn handle(&mut self, message: ToHost<'_>) -> Result<Next, HostError> {
+    fn handle(&mut self, message: ToHost<'_>) -> Result<NextStep, HostError> {
         match message {
             ToHost::Rescan => {
                 let found = self.catalogue.rescan(&self.login.token, &self.login.keeper);
@@ -163,16 +164,16 @@ impl Host {
             ToHost::Sign { id, key, algorithm, message } => {
                 self.sign(id, key, algorithm, message.0)?
             }
-            ToHost::Stop => return Ok(Next::End),
+            ToHost::Stop => return Ok(NextStep::End),
         }
-        Ok(Next::Continue)
+        Ok(NextStep::Continue)
     }
 
-    /// Finishes what is under way, logs out, ends.
+    /// Finishes the requests under way, and logs out.
     fn stop(&mut self) -> Result<(), HostError> {
         self.flush()?;
         self.workers.finish();
-        // The process ends now: a login that outlives C_Logout's failure does not outlive it.
+        // If C_Logout fails, the login ends with the process, which ends now.
         let _ = self.login.keeper.logout();
         Ok(())
     }
@@ -196,13 +197,17 @@ impl Host {
             });
         }
         if self.workers.take(algorithm) {
-            return self.workers.send(Job { id, key: key.clone(), message: message.to_vec() });
+            return self.workers.send(WorkerJob {
+                id,
+                key: key.clone(),
+                message: message.to_vec(),
+            });
         }
         let result = sign(&mut self.signer, id, key, message);
         self.conclude(id, result)
     }
 
-    /// Answers with a result; an error that only a new process can cure ends the host after the
+    /// Answers with a result. If only a new process can cure the error, the host ends after the
     /// answer.
     fn conclude(&mut self, id: u64, result: Result<FromHost, Fault>) -> Result<(), HostError> {
         match result {
@@ -220,16 +225,16 @@ impl Host {
 
     fn flush(&mut self) -> Result<(), HostError> {
         let result = self.workers.write(&self.out);
-        // What lies beyond the length was wiped by the flush before.
+        // Bytes beyond the length were wiped by an earlier flush.
         self.out.as_mut_slice().zeroize();
         self.out.clear();
         result.map_err(|error| HostError::Token(format!("a front that is gone: {error}")))
     }
 
-    /// Waits for the front; meanwhile keeps sessions in use that the token would drop.
+    /// Waits for the front. Meanwhile it uses the sessions, because the token would drop unused
+    /// ones.
     ///
-    /// A read that waits is woken as well when the front reads an answer, to no use; a poll for
-    /// reading is not.
+    /// It polls: a waiting read would also be woken, in vain, each time the front reads an answer.
     fn wait(&mut self, stream: &UnixStream) -> Result<(), HostError> {
         let idle_timeout = self.login.token.profile().idle_timeout_s;
         let pause = idle_timeout
@@ -247,11 +252,11 @@ impl Host {
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Next {
+enum NextStep {
     Continue,
     End,
 }
 
-fn unreadable(error: FrameError) -> HostError {
+fn unreadable(error: MessageFrameError) -> HostError {
     HostError::Token(format!("a front that cannot be understood: {error}"))
 }

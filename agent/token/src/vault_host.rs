@@ -1,6 +1,6 @@
-//! The vault host: one process for one signature. It believes the front nothing: module, YubiKey
-//! and policy it reads from `agent.toml` itself, the request from what the approvers signed, and
-//! what was spent from a record of its own.
+//! The vault host: one process for one signature. It trusts nothing that the front says. It reads
+//! the module, the YubiKey and the policy from `agent.toml` itself. It takes the request from the
+//! text that the approvers signed, and the spent amounts from a record of its own.
 //!
 //! Judge → touch → judge the time → put on record → C_Login → C_Sign → log out → answer → another
 //! PIN → exit.
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use countersign_base::config::{self, Config, Facts};
+use countersign_base::config::{self, Config, SystemFacts};
 use countersign_base::messages::frame::{self, Frames};
 use countersign_base::messages::token_host::HostError;
 use countersign_base::messages::vault_host::{SignedRequest, VaultReply, VaultRequest};
@@ -24,16 +24,21 @@ use data_encoding::HEXLOWER;
 use secrecy::SecretString;
 use sha2::{Digest, Sha256};
 
-use crate::token::attempt::Login;
+use crate::token::attempt::TokenLogin;
 use crate::token::fault::Fault;
 use crate::token::mechanism::{LONGEST_SIGNATURE, SigningMechanism};
 use crate::token::objects::{self, Protection};
-use crate::vault::open::{Prepared, Unsealed};
-use crate::vault::spent::{Entry, Spent};
+use crate::vault::open::{PreparedVault, Unsealed};
+use crate::vault::spent_approvals::{SpentApproval, SpentApprovals};
 
-/// Carries out the one request of `control`. False where something went wrong that the front was
-/// not told.
-pub fn run(control: OwnedFd, config_file: &Path, facts: &Facts, front_writes: &[PathBuf]) -> bool {
+/// Carries out the one request of `control`. False if something went wrong and the front was not
+/// told.
+pub fn run(
+    control: OwnedFd,
+    config_file: &Path,
+    facts: &SystemFacts,
+    front_writes: &[PathBuf],
+) -> bool {
     let mut stream = UnixStream::from(control);
     let begun = Instant::now();
     let request: VaultRequest = match Frames::default().receive(&mut stream) {
@@ -43,7 +48,7 @@ pub fn run(control: OwnedFd, config_file: &Path, facts: &Facts, front_writes: &[
             return false;
         }
     };
-    let host = Host { begun, request, config_file, facts, front_writes, stream: &stream };
+    let host = VaultHost { begun, request, config_file, facts, front_writes, stream: &stream };
     let refusal = match host.sign() {
         Ok(()) => return true,
         Err(HostError::TouchTooLate(reason)) => VaultReply::TouchTooLate(reason),
@@ -52,16 +57,16 @@ pub fn run(control: OwnedFd, config_file: &Path, facts: &Facts, front_writes: &[
     frame::send(&mut stream, &refusal).is_ok()
 }
 
-struct Host<'a> {
+struct VaultHost<'a> {
     begun: Instant,
     request: VaultRequest,
     config_file: &'a Path,
-    facts: &'a Facts,
+    facts: &'a SystemFacts,
     front_writes: &'a [PathBuf],
     stream: &'a UnixStream,
 }
 
-/// A signature, and what it was made over.
+/// A signature, and the draft over which it was made.
 struct Made {
     draft: Draft,
     signature_bytes: Vec<u8>,
@@ -69,7 +74,7 @@ struct Made {
     stamped_since_boot_ms: u64,
 }
 
-impl Host<'_> {
+impl VaultHost<'_> {
     fn sign(self) -> Result<(), HostError> {
         confine::hide_memory().map_err(HostError::unprotected)?;
         confine::follow_parent().map_err(HostError::unprotected)?;
@@ -79,8 +84,8 @@ impl Host<'_> {
         let policy = &config.policy;
         let prepared = self.prepare(&config)?;
         let judged = self.judge(policy, &prepared)?;
-        let mut spent =
-            Spent::open(prepared.place()).map_err(|error| HostError::Refused(error.to_string()))?;
+        let mut spent = SpentApprovals::open(prepared.directory())
+            .map_err(|error| HostError::Refused(error.to_string()))?;
         spent.admit(&entry(&judged)).map_err(|error| HostError::Refused(error.to_string()))?;
         let prepared_in = self.begun.elapsed();
         let unsealed = self.touch(prepared)?;
@@ -91,18 +96,18 @@ impl Host<'_> {
         let recorded =
             spent.check(&unsealed.contents.spent).and_then(|()| spent.add(entry(&judged)));
         recorded.map_err(|error| HostError::Refused(error.to_string()))?;
-        // SoftHSM rewrites its files at C_Login and C_SetPIN: a process whose parent dies now goes
-        // on to its end.
+        // SoftHSM rewrites its files at C_Login and C_SetPIN. So from here on this process goes on
+        // to its end, even if its parent dies.
         confine::outlive_parent().map_err(HostError::unprotected)?;
         let (login, closing) = unsealed.log_in()?;
         let signed = self.signature(&login, &judged);
-        drop(login); // the last session: logged out
+        drop(login); // closes the last session, which logs out
         let own_share = prepared_in + after_touch.elapsed();
         let answered = match signed {
             Ok(signed) => self.answer(signed, own_share),
             Err(error) => Err(error),
         };
-        // Whatever became of the signature: this touch opens nothing any more.
+        // Even if there is no signature, this touch must not open anything more.
         let closed = closing.finish(None, spent.mark());
         if let Err(error) = &closed {
             tracing::error!(token = self.request.token, %error, "the vault's PIN was not changed");
@@ -110,13 +115,13 @@ impl Host<'_> {
         answered
     }
 
-    fn prepare(&self, config: &Config) -> Result<Prepared, HostError> {
+    fn prepare(&self, config: &Config) -> Result<PreparedVault, HostError> {
         let token = config.tokens.iter().find(|token| token.settings.name == self.request.token);
         let token = token.filter(|token| token.settings.is_vault());
         let absent = || {
             HostError::Refused(format!("agent.toml has no vault named {:?}", self.request.token))
         };
-        Prepared::new(
+        PreparedVault::new(
             &token.ok_or_else(absent)?.settings,
             self.front_writes,
             None,
@@ -124,26 +129,27 @@ impl Host<'_> {
         )
     }
 
-    fn judge(&self, policy: &Policy, prepared: &Prepared) -> Result<Judged, HostError> {
+    fn judge(&self, policy: &Policy, prepared: &PreparedVault) -> Result<Judged, HostError> {
         let VaultRequest { token, statement, sshsigs, .. } = &self.request;
         judge(policy, &prepared.terms().agent, token, clock::wall_ms(), statement, sshsigs)
             .map_err(|refusal| HostError::Refused(refusal.to_string()))
     }
 
-    fn touch(&self, prepared: Prepared) -> Result<Unsealed, HostError> {
+    fn touch(&self, prepared: PreparedVault) -> Result<Unsealed, HostError> {
         let writer =
             self.stream.try_clone().map_err(|error| HostError::refused("the front", &error))?;
         let (yubikey, writer) = (prepared.card().to_owned(), Mutex::new(writer));
         let writer = Arc::new(writer);
         prepared.touch(Box::new(move || {
             let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
-            // A front that is gone is found when the signature is handed over.
+            // If the front is gone, that is noticed when the signature is handed over.
             let _ = frame::send(&mut *writer, &VaultReply::Touch { yubikey });
         }))
     }
 
-    /// One C_Sign, by the key that the approvers named, for what it was enrolled for.
-    fn signature(&self, login: &Login, judged: &Judged) -> Result<Made, HostError> {
+    /// Makes one C_Sign with the key that the approvers named, for the exchange and scopes for
+    /// which it was enrolled.
+    fn signature(&self, login: &TokenLogin, judged: &Judged) -> Result<Made, HostError> {
         let (name, session) = (judged.key_name(), &login.keeper);
         let unknown = || HostError::KeyUnknown(name.to_owned());
         let stored =
@@ -205,8 +211,8 @@ impl Host<'_> {
     }
 }
 
-fn entry(judged: &Judged) -> Entry {
-    Entry {
+fn entry(judged: &Judged) -> SpentApproval {
+    SpentApproval {
         at_ms: clock::wall_ms(),
         request_id: judged.statement.request_id.clone(),
         statement_sha256: HEXLOWER.encode(&Sha256::digest(judged.statement.bytes())),

@@ -1,18 +1,18 @@
-//! One YubiKey by PC/SC: signs, agrees on keys, says what its PIV slots hold. For any process that
-//! may reach pcscd.
+//! Uses one YubiKey by PC/SC: it signs, agrees on secrets, and describes its PIV slots. Any process
+//! that can reach pcscd may use it.
 //!
-//! Nothing is held between two calls: each connects, looks for the serial, and does its work in one
-//! transaction that is opened before the PIN is verified and ends after the PIN is forgotten again.
-//! So a YubiKey that was unplugged, or a pcscd that was started anew, needs no repair, and no other
-//! program can use the PIN or take over the touch. `docs/decisions/0012-yubikey-by-pcsc.md` says
-//! why this is not the `yubikey` crate's connection.
+//! Nothing is held between two calls. Each call connects, looks for the serial, and does its work
+//! in one transaction. The transaction begins before the PIN is verified and ends after the YubiKey
+//! has forgotten the PIN. So nothing must be repaired after a YubiKey was unplugged or pcscd was
+//! started again, and no other program can use the PIN or take over the touch.
+//! `docs/decisions/0012-yubikey-by-pcsc.md` says why this is not the `yubikey` crate's connection.
 
 mod apdu;
+pub mod card_login;
+pub mod card_pin;
 mod connection;
 pub mod error;
-pub mod login;
 pub mod new_key;
-pub mod pin;
 pub mod records;
 pub mod slot;
 
@@ -25,44 +25,44 @@ use countersign_core::algorithm::Algorithm;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+pub use card_pin::CardPin;
 pub use error::CardError;
-pub use pin::CardPin;
-pub use slot::{KeyKind, PinPolicy, SlotKey, TouchPolicy};
+pub use slot::{KeyKind, SlotKey, SlotPinPolicy, SlotTouchPolicy};
 
-use apdu::{Answered, Command};
-use connection::Open;
+use apdu::{CommandApdu, ResponseApdu};
+use connection::OpenCard;
 
-/// Who is refused sooner was not refused for want of a finger.
+/// A refusal that is faster than this does not mean that nobody touched the YubiKey.
 const NO_TOUCH_WAS_AWAITED: Duration = Duration::from_millis(100);
 
-/// Longest message an Ed25519 key signs, in bytes: it goes to the YubiKey whole, whose buffer takes
-/// 3,072.
+/// Longest message that an Ed25519 key signs, in bytes. It goes to the YubiKey whole, whose buffer
+/// takes 3,072.
 pub const LONGEST_ED25519_MESSAGE: usize = 3_000;
 
 const VERIFIED: u16 = 0x9000;
 const SECURITY_STATUS: u16 = 0x6982;
 
-/// A YubiKey that may be plugged in, or not.
+/// A YubiKey, which may be plugged in or not.
 #[derive(Clone, Debug)]
-pub struct YubiKey(Arc<Shared>);
+pub struct YubiKey(Arc<YubiKeyShared>);
 
 #[derive(Debug)]
-struct Shared {
+struct YubiKeyShared {
     serial: u32,
-    /// Where it was last.
-    place: Mutex<Option<Place>>,
+    /// The reader in which the YubiKey was last seen.
+    last_reader: Mutex<Option<LastReader>>,
 }
 
-/// A reader that held the YubiKey, and how many cards came and went in it by then.
+/// A reader that held the YubiKey, and the number of cards that had come and gone in it by then.
 #[derive(Clone, Debug, Eq, PartialEq)]
-struct Place {
+struct LastReader {
     reader: CString,
     events: u32,
 }
 
-/// What a YubiKey is.
+/// The serial and the firmware of a YubiKey.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Facts {
+pub struct YubiKeyFacts {
     pub serial: u32,
     /// Major, minor, patch.
     pub firmware: [u8; 3],
@@ -71,79 +71,83 @@ pub struct Facts {
 /// The key that administers a YubiKey, as far as the YubiKey gives it out.
 #[derive(Debug)]
 pub struct ManagementKey {
-    /// Of the cipher, as the applet numbers them.
+    /// The cipher, by the applet's number for it.
     pub algorithm: u8,
-    /// Everybody knows it.
+    /// True for the factory's key, which everybody knows.
     pub is_default: bool,
-    /// Kept by the YubiKey itself, behind its PIN (ykman's `--protect`).
+    /// The key, if the YubiKey itself keeps it behind its PIN (ykman's `--protect`).
     pub protected: Option<Zeroizing<Vec<u8>>>,
 }
 
-/// What a YubiKey says of the key in a slot, signed by its attestation key. DER.
+/// A YubiKey's statement about the key in a slot, signed by its attestation key. DER.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Attestation {
+pub struct AttestationCertificates {
     pub certificate: Vec<u8>,
-    /// The certificate of the attestation key (slot f9), which its maker signed.
+    /// The certificate of the attestation key (slot f9), which the YubiKey's maker signed.
     pub intermediate: Vec<u8>,
 }
 
-/// What is called right before the YubiKey begins to blink.
+/// A function that is called right before the YubiKey begins to blink.
 pub type OnBlink = Box<dyn FnOnce() + Send>;
 
 impl YubiKey {
     pub fn new(serial: u32) -> Self {
-        Self(Arc::new(Shared { serial, place: Mutex::default() }))
+        Self(Arc::new(YubiKeyShared { serial, last_reader: Mutex::default() }))
     }
 
     pub fn serial(&self) -> u32 {
         self.0.serial
     }
 
-    /// Whether it is there; takes neither PIN nor touch.
-    pub fn facts(&self) -> Result<Facts, CardError> {
+    /// The serial and firmware, if the YubiKey is plugged in. Takes neither PIN nor touch.
+    pub fn facts(&self) -> Result<YubiKeyFacts, CardError> {
         self.open(|open| Ok(open.facts()))
     }
 
-    /// The same, as far as possible without sending it anything, which would end what other
-    /// programs have selected in it.
+    /// Checks that the YubiKey is plugged in. If possible it sends nothing to it, because that
+    /// would end other programs' selection in it.
     pub fn check_presence(&self) -> Result<(), CardError> {
         if connection::is_where_it_was(&self.0) { Ok(()) } else { self.facts().map(drop) }
     }
 
-    /// What these slots hold, of those that hold a key; takes neither PIN nor touch.
+    /// The keys in these slots; empty slots are left out. Takes neither PIN nor touch.
     pub fn keys(&self, slots: Vec<Slot>) -> Result<Vec<SlotKey>, CardError> {
         self.open(move |open| {
             slots.into_iter().filter_map(|slot| open.slot_key(slot).transpose()).collect()
         })
     }
 
-    /// Takes neither PIN nor touch; fails for a key that was not made in the YubiKey.
-    pub fn attest(&self, slot: Slot) -> Result<Attestation, CardError> {
+    /// The attestation of the key in a slot. Takes neither PIN nor touch. Fails for a key that was
+    /// not made in the YubiKey.
+    pub fn attest(&self, slot: Slot) -> Result<AttestationCertificates, CardError> {
         self.open(move |open| {
             let certificate = open.attest(slot)?;
-            Ok(Attestation { certificate, intermediate: open.attestation_certificate()? })
+            Ok(AttestationCertificates {
+                certificate,
+                intermediate: open.attestation_certificate()?,
+            })
         })
     }
 
-    /// Whether the PIN is right, as far as the rule of one attempt allows to ask.
+    /// Checks that the PIN is right, if the rule of one attempt allows the question.
     pub fn check_pin(&self, pin: &Arc<CardPin>) -> Result<(), CardError> {
         let pin = Arc::clone(pin);
         self.open(move |open| open.with_pin(&pin, |_| Ok(())))
     }
 
-    /// Whether a slot holds no key at all.
+    /// True if a slot holds no key at all.
     pub fn is_empty(&self, slot: Slot) -> Result<bool, CardError> {
         self.open(move |open| open.is_empty(slot))
     }
 
-    /// What it takes to administer the YubiKey; the PIN opens what it keeps itself.
+    /// The key that administers the YubiKey. The PIN opens a key that the YubiKey keeps itself.
     pub fn management_key(&self, pin: &Arc<CardPin>) -> Result<ManagementKey, CardError> {
         let pin = Arc::clone(pin);
-        self.open(move |open| open.with_pin(&pin, Open::management_key))
+        self.open(move |open| open.with_pin(&pin, OpenCard::management_key))
     }
 
-    /// One signature over `message`, by a key that gives none without a touch; it is for the caller
-    /// to verify.
+    /// Makes one signature over `message` with a key that needs a touch for each. The caller must
+    /// verify it.
     ///
     /// P-256 signatures are r and s, 32 bytes each.
     pub fn sign(
@@ -165,14 +169,14 @@ impl YubiKey {
             let kind = open.touch_key(slot)?.kind;
             let input =
                 kind.input(algorithm, &message).ok_or(CardError::OtherKey { slot, algorithm })?;
-            let command = Command::sign(kind.code(), slot, &input);
+            let command = CommandApdu::sign(kind.code(), slot, &input);
             let signature = open.with_pin(&pin, |open| open.touched(slot, &command, on_blink))?;
             kind.signature(&signature).ok_or(CardError::Nonsense("a signature"))
         })
     }
 
-    /// The secret that a P-256 key that gives none without a touch shares with `peer`, an
-    /// uncompressed point.
+    /// The secret that a P-256 key shares with `peer`, an uncompressed point. The key must need a
+    /// touch each time.
     pub fn agree(
         &self,
         slot: Slot,
@@ -186,7 +190,7 @@ impl YubiKey {
             if kind != KeyKind::P256 {
                 return Err(CardError::OtherKey { slot, algorithm: Algorithm::EcdsaP256Sha256 });
             }
-            let command = Command::agree(kind.code(), slot, &peer);
+            let command = CommandApdu::agree(kind.code(), slot, &peer);
             let secret = open.with_pin(&pin, |open| open.touched(slot, &command, on_blink))?;
             let mut shared = Zeroizing::new([0; 32]);
             if secret.len() != shared.len() {
@@ -199,33 +203,33 @@ impl YubiKey {
 
     fn open<R: Send + 'static>(
         &self,
-        work: impl FnOnce(&Open<'_>) -> Result<R, CardError> + Send + 'static,
+        work: impl FnOnce(&OpenCard<'_>) -> Result<R, CardError> + Send + 'static,
     ) -> Result<R, CardError> {
         connection::with(&self.0, work)
     }
 }
 
-impl Shared {
-    fn place(&self) -> MutexGuard<'_, Option<Place>> {
-        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+impl YubiKeyShared {
+    fn last_reader(&self) -> MutexGuard<'_, Option<LastReader>> {
+        self.last_reader.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Open<'_> {
-    /// The key in a slot, if it is one that needs a touch for each signature: the touch policy
-    /// CACHED is none, as one touch then gives whatever is asked for 15 s.
+impl OpenCard<'_> {
+    /// The key in a slot, if it needs a touch for each signature. The touch policy CACHED is
+    /// refused, because one touch then allows any number of signatures for 15 s.
     fn touch_key(&self, slot: Slot) -> Result<SlotKey, CardError> {
         let key = self.slot_key(slot)?.ok_or(CardError::NoKey(slot))?;
         match key.touch {
-            TouchPolicy::Always => Ok(key),
-            touch @ (TouchPolicy::Cached | TouchPolicy::Never) => {
+            SlotTouchPolicy::Always => Ok(key),
+            touch @ (SlotTouchPolicy::Cached | SlotTouchPolicy::Never) => {
                 Err(CardError::TouchUnproven { slot, touch })
             }
         }
     }
 
-    /// Does `work` with the PIN verified, and has the YubiKey forget the PIN before anybody else
-    /// can reach it.
+    /// Does `work` with the PIN verified, and makes the YubiKey forget the PIN before another
+    /// program can reach it.
     fn with_pin<R>(
         &self,
         pin: &CardPin,
@@ -233,25 +237,25 @@ impl Open<'_> {
     ) -> Result<R, CardError> {
         pin.verify(self)?;
         let result = work(self);
-        // Selecting forgets the PIN. Where that fails the card is gone or reset, and has forgotten
-        // it as well.
+        // Selecting the applet makes the YubiKey forget the PIN. If that fails, the YubiKey is gone
+        // or was reset, and has forgotten the PIN as well.
         let _ = self.select();
         result
     }
 
-    /// The answer to a private key's command, for which a finger is awaited.
+    /// The answer to a command to a private key, which waits for a touch.
     ///
-    /// The same status means that nobody touched it and that no PIN was verified. The PIN was
+    /// One status has two meanings: nobody touched the YubiKey, or no PIN was verified. The PIN was
     /// verified a moment ago in this transaction, and a missing PIN is refused at once.
     fn touched(
         &self,
         slot: Slot,
-        command: &Command,
+        command: &CommandApdu,
         on_blink: OnBlink,
     ) -> Result<Zeroizing<Vec<u8>>, CardError> {
         on_blink();
         let begun = Instant::now();
-        let Answered { status, data } = self.command(command)?;
+        let ResponseApdu { status, data } = self.command(command)?;
         match status {
             VERIFIED => {
                 apdu::dynamic_answer(&data).ok_or(CardError::Nonsense("an answer to a touch"))
@@ -266,8 +270,7 @@ impl Open<'_> {
 }
 
 impl KeyKind {
-    /// What the YubiKey is given to sign for `message`; `None` where the key is for another
-    /// algorithm.
+    /// The bytes that the YubiKey signs for `message`; `None` if the key is for another algorithm.
     fn input(self, algorithm: Algorithm, message: &[u8]) -> Option<Vec<u8>> {
         match (self, algorithm) {
             (Self::P256, Algorithm::EcdsaP256Sha256) => Some(Sha256::digest(message).to_vec()),
@@ -277,7 +280,7 @@ impl KeyKind {
         }
     }
 
-    /// The signature as the rest of the agent has it.
+    /// The signature in the form that the rest of the agent uses.
     fn signature(self, answer: &[u8]) -> Option<Vec<u8>> {
         match self {
             Self::P256 => p256::ecdsa::Signature::from_der(answer)

@@ -1,4 +1,5 @@
-"""Client of the countersign agent: the bot asks, the agent judges, the token signs; no secret in the bot.
+"""Client of the countersign agent. The bot asks, the agent judges, and the token signs. The bot has
+no secret.
 
     from countersign import Agent, Refused, attach
 
@@ -13,7 +14,9 @@ __all__ = ["Agent", "AgentError", "Refused", "Unavailable", "attach"]
 
 
 def attach(exchange, key, agent=None):
-    """Lets `agent` sign for a ccxt exchange object (sync, async or pro) with the key named `key`; returns the object."""
+    """Lets `agent` sign for a ccxt exchange object (sync, async or pro) with the key named `key`.
+    Returns the object.
+    """
     from ._attach import attach as attach_exchange  # needs ccxt, which only callers of attach have
 
     return attach_exchange(exchange, key, agent or Agent())

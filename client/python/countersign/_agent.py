@@ -1,4 +1,4 @@
-"""The agent as a bot asks it."""
+"""The calls that a bot makes to the agent."""
 
 import os
 import time
@@ -15,7 +15,9 @@ SYSTEM_SOCKET = "/run/countersign/agent.sock"
 
 
 def default_socket():
-    """Where the agent listens unless told otherwise: the user's own agent before the system's."""
+    """The path of the agent's socket: $COUNTERSIGN_SOCK, else the user's own agent, else the
+    system's.
+    """
     if os.environ.get("COUNTERSIGN_SOCK"):
         return os.environ["COUNTERSIGN_SOCK"]
     if os.environ.get("XDG_RUNTIME_DIR"):
@@ -25,18 +27,19 @@ def default_socket():
     return SYSTEM_SOCKET
 
 
-# How long an answer may take, in seconds; a signature more, since a YubiKey waits for its touch.
+# Longest wait for an answer, in seconds. A signature may take longer, because a YubiKey waits for
+# its touch.
 TIMEOUT = 10.0
 SIGNING_TIMEOUT = 25.0
-# How long it may take to tell the agent that nobody waits any more.
+# Longest wait, in seconds, when a request is cancelled.
 CANCELLING_TIMEOUT = 1.0
 
 
 class Agent:
-    """A countersign agent. Safe to share between threads; a fork gets connections of its own, at whatever moment it comes.
+    """A countersign agent. Threads may share it. A forked process gets connections of its own.
 
-    `timeout` is for each answer, in seconds, with all that the client itself waits for; without one, as long as the agent
-    may take.
+    `timeout` is the longest wait for each answer, in seconds. It includes the waits inside this
+    client. By default the client waits for as long as the agent may take.
     """
 
     def __init__(self, path=None, timeout=None):
@@ -49,12 +52,14 @@ class Agent:
         _agents.add(self)
 
     def sign(self, key, method, path, params=None, params_in=None, host=None, reason=None):
-        """Asks for one signed request: a dict with `method`, `url`, `headers` and `body`, ready to send as it is.
+        """Asks for one signed request: a dict with `method`, `url`, `headers` and `body`, ready to
+        send as it is.
 
-        `params` is a dict, a list, or JSON text, whose order and number texts are kept. Amounts belong in strings; a
-        `Decimal` or a float is written with all its digits and without an exponent.
-        Where persons have to approve it, waits until they have, or raises `Refused` once they will not. One who stops
-        waiting, by an exception or by cancelling the task, cancels it at the agent.
+        `params` is a dict, a list, or JSON text. The order of names and the text of numbers are
+        kept. Amounts belong in strings; a `Decimal` or a float is written with all its digits and
+        without an exponent. If persons must approve the request, this call waits until they have,
+        or raises `Refused` if they do not. If the caller stops waiting, by an exception or by
+        cancelling the task, the agent cancels the request.
         """
         question = {"v": 1, "key": key, "method": method, "path": path}
         optional = {"params_in": params_in, "host": host, "reason": reason}
@@ -65,25 +70,29 @@ class Agent:
         return self._finished(self._ask("sign@countersign", payload, SIGNING_TIMEOUT))
 
     def session(self, key, purpose="ws", channel=None, challenge=None, symbols=None):
-        """Asks for the login of a WebSocket session: a dict with `url`, and `frame` (JSON text) or `headers`.
+        """Asks for the login of a WebSocket session: a dict with `url`, and `frame` (JSON text) or
+        `headers`.
 
-        Where each channel is signed for, it is named, with its `symbols`; `challenge` is what the exchange sent.
+        Some exchanges want a signature for each channel: name the `channel` and its `symbols`.
+        `challenge` is the text that the exchange sent to be signed.
         """
         question = {"v": 1, "key": key, "purpose": purpose}
         optional = {"channel": channel, "challenge": challenge, "symbols": symbols}
         question.update((name, value) for name, value in optional.items() if value is not None)
-        return self._finished(self._ask("session@countersign", json_text(question), SIGNING_TIMEOUT))
+        return self._finished(
+            self._ask("session@countersign", json_text(question), SIGNING_TIMEOUT)
+        )
 
     def keys(self):
         """Lists the keys this client may use."""
         return self._ask("keys@countersign", '{"v":1}')["keys"]
 
     def status(self):
-        """Says how the agent and its tokens are."""
+        """Returns the state of the agent and its tokens."""
         return self._ask("status@countersign", '{"v":1}')
 
     def close(self):
-        """Closes the connections; the next question opens another."""
+        """Closes the connections. The next question opens a new one."""
         links, self._links = self._own_links(), Links(self.path)
         links.close()
 
@@ -102,7 +111,9 @@ class Agent:
         self._begin()
 
     def _finished(self, answer):
-        """The answer once it is one: where persons have to approve it, that is waited for, on a connection of its own."""
+        """Returns the final answer. If persons must approve the request, waits for them on a
+        connection of its own.
+        """
         if "pending" not in answer:
             return answer
         pending, links = answer["pending"], self._own_links()
@@ -125,13 +136,13 @@ class Agent:
             raise self._unreachable(error) from error
 
     def _cancel(self, request_id):
-        """Tells the agent that nobody waits for a request, so that no person is asked for nothing."""
+        """Tells the agent that nobody waits for a request, so that it asks no person in vain."""
         link = self._own_links().own()
         try:
             question = frame(CANCEL, json_text({"v": 1, "id": request_id}))
             understood(link.ask(CANCEL, question, _in(CANCELLING_TIMEOUT)))
         except (AgentError, OSError):
-            pass  # it gives up what nobody asks for
+            pass  # the agent cancels a request that nobody asks about
         finally:
             self._own_links().drop(link)
 
@@ -140,7 +151,9 @@ class Agent:
 
     def _ask(self, extension, payload, usual=None):
         call, patience = current(), self._patience(usual or TIMEOUT)
-        return self._answer(extension, payload, _in(patience - (call.waited if call else 0)), self._own_links())
+        return self._answer(
+            extension, payload, _in(patience - (call.waited if call else 0)), self._own_links()
+        )
 
     def _answer(self, extension, payload, deadline, links):
         question = frame(extension, payload)
@@ -172,7 +185,9 @@ _agents = weakref.WeakSet()
 
 
 def _forget_all():
-    """A fork closes its copies of connections at once, so that the agent sees when the parent's end."""
+    """A forked process closes its copies of the connections at once. Otherwise the agent would not
+    see when the parent closes them.
+    """
     for agent in list(_agents):
         agent._forget()
 

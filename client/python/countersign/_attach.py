@@ -1,11 +1,13 @@
-"""Lets an agent sign for a ccxt exchange: ccxt builds the request, the agent signs it, ccxt sends it.
+"""Lets an agent sign for a ccxt exchange: ccxt builds the request, the agent signs it, ccxt sends
+it.
 
-ccxt changes parameters while it builds (broker ids, client order ids, batches as JSON text), so the request is judged
-as it would leave: `sign` runs with stand-ins for credentials, `fetch` takes the finished request apart, asks the
-agent for the same one, and sends the agent's.
+ccxt changes parameters while it builds a request: broker ids, client order ids, batches as JSON
+text. So the agent judges the finished request. `sign` runs with stand-ins for the credentials.
+`fetch` takes the finished request apart, asks the agent for the same request, and sends the
+agent's.
 
-An attached object is of a class of its own, made of ccxt's: its copies, pickled ones too, ask the agent as well, and
-send by their own sessions and settings, as copies of ccxt's objects do.
+An attached object has a class of its own, derived from ccxt's. Its copies, including pickled ones,
+ask the agent as well. They have sessions and settings of their own, as copies of ccxt's objects do.
 """
 
 import contextvars
@@ -22,9 +24,10 @@ from ._asking import ask, in_thread
 from ._requests import Built, HttpRequest, difference
 from ._venues import STAND_IN, VENUES
 
-# Whether this thread or task is inside `sign`, whose signatures never leave.
+# True while this thread or task is inside `sign`, whose signatures are never sent.
 _building = contextvars.ContextVar("building", default=False)
-# Methods of an object itself, which whoever uses it has put there, are called in place of its class's.
+# The user may have set these methods on the object itself. Then they are called in place of the
+# class's methods.
 _WRAPPED = ("client", "fetch", "sign", "watch", "watch_multiple")
 _SIGNATURES = ("ecdsa", "eddsa", "hmac", "jwt", "rsa")
 
@@ -56,7 +59,9 @@ def attach(exchange, key, agent):
 
 
 def known_as(exchange):
-    """The name of an exchange object's venue; a regional class is known by what it is made of. None where nothing is known."""
+    """The name of an exchange object's venue. A regional class is known by its base classes. None
+    if the exchange is not known.
+    """
     names = (exchange.id, *(kind.__name__ for kind in type(exchange).__mro__))
     return next((name for name in names if name in VENUES), None)
 
@@ -67,7 +72,7 @@ def _default_receive_window(exchange):
 
 
 class _Attachment:
-    """What an attached object has beyond ccxt's own attributes."""
+    """The attributes that an attached object has beyond ccxt's own."""
 
     def __init__(self, signer, login, name, signed_at_sockets, own):
         self.signer, self.login, self.name = signer, login, name
@@ -84,29 +89,38 @@ class _Signer:
         return any(STAND_IN in str(text) for text in texts)
 
     def signed(self, request):
-        """The agent's request in place of a private one that ccxt built; a public one as it is."""
+        """Returns the agent's request in place of a private one that ccxt built. A public one is
+        returned as it is.
+        """
         if not self.concerns(request):
             return request
         venue = VENUES[self._name]
         answer = self._asked(Built(request, venue, self._default_receive_window))
         theirs = dict(answer["headers"])
         replaced = venue.headers.union(name.lower() for name in theirs)
-        kept = {name: value for name, value in request.headers.items() if name.lower() not in replaced}
+        kept = {
+            name: value for name, value in request.headers.items() if name.lower() not in replaced
+        }
         signed = HttpRequest(answer["url"], answer["method"], {**kept, **theirs}, answer["body"])
         differs = difference(request, signed, venue)
         if differs or self.concerns(signed):
             why = differs or "it holds what stands for a secret"
-            raise NotSupported(f"the agent signed another request than ccxt built for {urlsplit(request.url).path}: {why}")
+            raise NotSupported(
+                "the agent signed another request than ccxt built for "
+                f"{urlsplit(request.url).path}: {why}"
+            )
         return signed
 
     def _asked(self, built):
         params, params_in = built.params()
         host = urlsplit(built.request.url).netloc
-        return ask(self._agent.sign, self._key, built.request.method, built.path, params, params_in, host)
+        return ask(
+            self._agent.sign, self._key, built.request.method, built.path, params, params_in, host
+        )
 
 
 class _Attached:
-    """What an attached object does in another way than its class."""
+    """The methods in which an attached object differs from its class."""
 
     def sign(self, *arguments, **named):
         outside = _building.set(True)
@@ -116,7 +130,9 @@ class _Attached:
             _building.reset(outside)
 
     def _no_signature(self, *_arguments, **_named):
-        """The stand-in for every signature of `sign`, and of sockets the agent logs in to; any other is an error."""
+        """Returns the stand-in as every signature that `sign` makes, and as every signature for a
+        socket that the agent logs in to. Any other signature is an error.
+        """
         if self.countersign.signed_at_sockets or _building.get():
             return STAND_IN
         raise NotSupported(f"{self.id}: this login is not signed by the agent yet")
@@ -126,17 +142,24 @@ class _Attached:
     def __reduce_ex__(self, protocol):
         make, arguments, *rest = super().__reduce_ex__(max(protocol, 2))
         if make is not copyreg.__newobj__ or len(arguments) != 1:
-            raise TypeError(f"{self.id}: an attached object whose class says itself how it is copied cannot be copied")
+            raise TypeError(
+                f"{self.id}: an attached object whose class says itself how it is copied cannot be "
+                "copied"
+            )
         return (_new, self._made_of, *rest)
 
     def _own(self, name):
-        """The method as it is without an agent."""
-        return self.countersign.own.get(name) or types.MethodType(getattr(self._made_of[0], name), self)
+        """The method that is called without an agent."""
+        return self.countersign.own.get(name) or types.MethodType(
+            getattr(self._made_of[0], name), self
+        )
 
 
 class _Synchronous(_Attached):
     def fetch(self, url, method="GET", headers=None, body=None):
-        return self._own("fetch")(*self.countersign.signer.signed(HttpRequest(url, method, headers, body)))
+        return self._own("fetch")(
+            *self.countersign.signer.signed(HttpRequest(url, method, headers, body))
+        )
 
 
 class _Asynchronous(_Attached):
@@ -159,17 +182,25 @@ class _Watching:
 
     def _sockets(self):
         own = {name: self._own(name) for name in ("client", "watch", "watch_multiple")}
-        return _sockets.Sockets(self, own, _sockets.LOGINS.get(self.countersign.name), self.countersign.login, STAND_IN)
+        return _sockets.Sockets(
+            self, own, _sockets.LOGINS.get(self.countersign.name), self.countersign.login, STAND_IN
+        )
 
 
 @functools.lru_cache(maxsize=None)
 def _class_of(kind, *kinds):
-    """The class of an attached object: what differs before all that it is made of."""
-    members = {"__doc__": kind.__doc__, "__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    """The class of an attached object: `kinds` come before the class of ccxt's that it is made
+    of.
+    """
+    members = {
+        "__doc__": kind.__doc__,
+        "__module__": kind.__module__,
+        "__qualname__": kind.__qualname__,
+    }
     return type(kind.__name__, (*kinds, kind), {**members, "_made_of": (kind, *kinds)})
 
 
 def _new(*made_of):
-    """An empty object, whose attributes copying fills in."""
+    """An empty object. Copying fills in its attributes."""
     made = _class_of(*made_of)
     return made.__new__(made)

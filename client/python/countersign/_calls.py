@@ -1,7 +1,8 @@
 """Threads in which an event loop asks the agent, so that the loop goes on meanwhile.
 
-They are of this module alone, and few. A question that waits for a person holds none of the few, however long it
-waits, and neither does one whose task was cancelled: what waits for a person at the agent is cancelled there too.
+Only this module uses these threads, and they are few. A question that waits for a person does not
+count as one of the few, however long it waits. A question whose task was cancelled does not count
+either. If it waits for a person, it is cancelled at the agent too.
 """
 
 import asyncio
@@ -13,11 +14,13 @@ import time
 
 from ._errors import Unavailable
 
-# Threads that ask at a time, in one process. More questions wait for one of them, and may take no longer for it.
+# Largest number of threads that ask at a time, in one process. More questions wait for a free
+# thread. The wait counts against the question's timeout.
 MOST = 32
-# Questions that were given up and are not answered yet; any more of them keep their threads.
+# Largest number of given-up questions that make room for others while they have no answer. Any more
+# of them count as threads that ask.
 MOST_GIVEN_UP = 32
-# How long a thread stays for the next question, in seconds.
+# Seconds that an idle thread waits for the next question.
 IDLE = 5.0
 
 _here = threading.local()
@@ -32,7 +35,8 @@ class Call:
         self._made = time.monotonic()
         self.future = self._loop.create_future()
         self.given_up = False
-        # Once a thread has it: whose it is, whether it counts as one of the few, or as one that was given up.
+        # Set once a thread has the call: the threads it belongs to, True if it counts as one of the
+        # few, and True if it counts as given up.
         self.threads, self.counted, self.lingers = None, False, False
         # The seconds that it waited for a thread.
         self.waited = 0.0
@@ -49,7 +53,7 @@ class Call:
             _here.call = None
 
     def give_up(self):
-        """Nobody waits for it any more."""
+        """Called when nobody waits for the call any more."""
         self.given_up = True
         if self._interrupt is not None:
             self._interrupt()
@@ -84,13 +88,15 @@ class Call:
 
 
 class Threads:
-    """Those of one process. The lock is held for a few steps, and never by one that asks."""
+    """The threads of one process. The lock is held for a few steps only, and never while the agent
+    is asked.
+    """
 
     def __init__(self):
         self.owner = os.getpid()
         self._lock = threading.Lock()
         self._calls = queue.SimpleQueue()
-        # Threads that take calls, and calls that they have or shall take.
+        # The number of threads that take calls, and of the calls that they run or will run.
         self._threads = self._due = 0
         self._given_up = 0
 
@@ -103,7 +109,7 @@ class Threads:
             self._start()
 
     def leave(self, call):
-        """The thread of a call that takes long, or that nobody waits for, makes room for another."""
+        """Makes room for another thread: this call takes long, or nobody waits for it."""
         with self._lock:
             if not call.counted or (call.given_up and self._given_up >= MOST_GIVEN_UP):
                 return
@@ -116,7 +122,7 @@ class Threads:
             self._start()
 
     def _count_one_more(self):
-        """Counts a thread that has to be started, where one has."""
+        """Counts one more thread if one must be started. Returns True if so."""
         wanted = self._threads < min(self._due, MOST)
         self._threads += wanted
         return wanted
@@ -130,7 +136,7 @@ class Threads:
                 call.settle(None, Unavailable(reason))
 
     def _stranded(self):
-        """The calls that no thread takes, after one that was counted could not be started."""
+        """The calls that no thread takes, after a counted thread could not be started."""
         stranded = []
         with self._lock:
             self._threads -= 1
@@ -165,7 +171,7 @@ class Threads:
             return not call.given_up
 
     def _is_done(self, call):
-        """Whether its thread is still one of those that take calls."""
+        """True if the thread of this call still takes calls."""
         with self._lock:
             if call.counted:
                 call.counted = False
@@ -179,7 +185,7 @@ _threads = Threads()
 
 
 async def in_thread(function, *arguments):
-    """What `function` returns, called in a thread; `Agent` sees there when the task is cancelled."""
+    """Calls `function` in a thread. `Agent` sees there when the task is cancelled."""
     global _threads
     if _threads.owner != os.getpid():
         _threads = Threads()  # threads do not come along with a fork
@@ -193,5 +199,5 @@ async def in_thread(function, *arguments):
 
 
 def current():
-    """The call of this thread, where it asks for a task; None in any other."""
+    """The call that this thread runs for a task. None in any other thread."""
     return getattr(_here, "call", None)

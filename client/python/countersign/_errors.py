@@ -1,12 +1,14 @@
-"""What can go wrong between a bot and its agent."""
+"""The errors between a bot and its agent."""
 
 
 class AgentError(Exception):
-    """No signature came from the agent; nothing was sent to the exchange."""
+    """The agent gave no signature. Nothing was sent to the exchange."""
 
 
 class Refused(AgentError):
-    """The agent understood the request and refused it; `code` is stable, `message` is for people."""
+    """The agent understood the request and refused it. `code` is stable; `message` is for
+    people.
+    """
 
     def __init__(self, code, message, request_id=None):
         super().__init__(f"{code}: {message}")

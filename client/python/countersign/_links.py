@@ -1,10 +1,12 @@
-"""Connections to an agent: as many as there are questions at a time, none of them shared with another process.
+"""Connections to an agent: one for each question at a time. No connection is shared with another
+process.
 
-A question holds a connection until it is answered, so that one that takes long keeps nobody waiting. No lock is held
-meanwhile, and a fork gets connections of its own: it never waits for a thread that only its parent has.
+A question holds a connection until it is answered, so a slow question keeps nobody waiting. No lock
+is held meanwhile. A forked process gets connections of its own, so it never waits for a thread that
+only its parent has.
 
-Each call into the kernel, and each wait for a lock, may give the interpreter away to another thread. A question takes
-three: it is sent, waited for, and read.
+Each system call, and each wait for a lock, may hand the interpreter to another thread. A question
+needs three system calls: to send it, to wait for the answer, and to read it.
 """
 
 import collections
@@ -20,18 +22,21 @@ from ._wire import cut, payload
 
 # The agent takes 256 connections of one user at one socket, and one user may have several bots.
 MOST = 64
-# How many stay open for the next questions.
+# Largest number of connections that stay open for the next questions.
 KEPT = 8
-# Requests that wait for persons at a time, each on a connection of its own; the agent has one for each key.
+# Largest number of requests that wait for persons at a time, each on a connection of its own. The
+# agent allows one for each key.
 MOST_WAITING = 64
-# More than nearly every answer has.
+# Bytes of one read. Nearly every answer is shorter.
 READ = 16 * 1024
-# Where the agent's line of callers is full, in seconds.
+# Seconds until the next try, if the agent's queue of callers is full.
 NEXT_TRY = 0.01
 
 
 class Link:
-    """One connection, which is opened when it is needed: one question and one answer at a time."""
+    """One connection, opened when it is needed. It carries one question and one answer at a
+    time.
+    """
 
     def __init__(self, path):
         self._path = path
@@ -39,17 +44,20 @@ class Link:
         self._interrupted = False
 
     def ask(self, extension, frame, deadline):
-        """The payload of the answer to `frame`, which is a question of this extension."""
+        """Sends `frame`, a question of this extension, and returns the payload of its answer."""
         try:
             self._send(frame, deadline)
             return payload(extension, self._receive(deadline))
         except BaseException:
-            # What is on its way belongs to this question and to no other.
+            # Bytes that are still on their way belong to this question, so no other may use the
+            # connection.
             self.close()
             raise
 
     def pause(self, seconds):
-        """Waits so long, unless the agent goes away, or nobody waits any more: then it is an `OSError`."""
+        """Waits for `seconds`. Raises an `OSError` if the agent goes away, or if nobody waits any
+        more.
+        """
         if self._socket is None or self._readable.poll(seconds * 1000):
             raise ConnectionResetError("it closed the connection while its answer was waited for")
 
@@ -59,7 +67,9 @@ class Link:
             self._socket = None
 
     def interrupt(self):
-        """Ends a question that another thread asks here, and takes no more; the thread gets an `OSError`."""
+        """Ends the question that another thread asks here; that thread gets an `OSError`. Takes no
+        more questions.
+        """
         self._interrupted = True
         connection = self._socket
         try:
@@ -77,13 +87,14 @@ class Link:
                     sent += self._sent(connection, frame[sent:], deadline)
                 return
             except (BrokenPipeError, ConnectionResetError):
-                # The agent was restarted. Once a byte has left, the question may have been heard: never ask it twice.
+                # The agent was restarted. Once a byte has left, the question may have been heard:
+                # never ask it twice.
                 self.close()
                 if sent or not may_reconnect:
                     raise
 
     def _sent(self, connection, data, deadline):
-        """How many bytes of it went out."""
+        """Sends a part of `data`. Returns the number of bytes sent."""
         try:
             return connection.send(data)
         except BlockingIOError:
@@ -129,7 +140,7 @@ class Link:
             try:
                 part = self._socket.recv(READ)
             except BlockingIOError:
-                continue  # the time is over, or somebody else woke it
+                continue  # no answer is there yet; `remaining` checks the time
             if not part:
                 raise ConnectionResetError("it closed the connection before it answered")
             return part
@@ -148,7 +159,9 @@ class Links:
         self._closed = False
 
     def ask(self, extension, frame, deadline):
-        """The payload of the answer to `frame`, on a connection that nobody else uses meanwhile."""
+        """Returns the payload of the answer to `frame`, on a connection that nobody else uses
+        meanwhile.
+        """
         try:
             place = self._places.get(timeout=remaining(deadline))
         except queue.Empty:
@@ -164,7 +177,7 @@ class Links:
 
     @contextlib.contextmanager
     def waiting(self):
-        """A connection for one who waits for persons."""
+        """A connection for a request that waits for persons."""
         try:
             place = self._waits.get_nowait()
         except queue.Empty:
@@ -177,7 +190,7 @@ class Links:
             self._waits.put(place)
 
     def own(self):
-        """A connection for one alone; to be given to `drop`."""
+        """A connection for one caller alone, who must give it to `drop`."""
         link = Link(self._path)
         self._all.add(link)
         return link
@@ -187,7 +200,9 @@ class Links:
         self._all.discard(link)
 
     def close(self):
-        """Closes what is not in use now; the rest when its question is answered."""
+        """Closes the idle connections now. Each of the others is closed when its question is
+        answered.
+        """
         self._closed = True
         while self._idle:
             try:
@@ -196,7 +211,9 @@ class Links:
                 return  # another thread took the last one
 
     def forget(self):
-        """Closes a fork's copies of its parent's connections, which end nothing of the parent's."""
+        """Closes a forked process's copies of its parent's connections. The parent's connections
+        stay open.
+        """
         for link in self._all:
             link.close()
 
@@ -216,7 +233,7 @@ class Links:
 
 
 def _places(count):
-    """As many as may ask at a time; one is taken without a lock while there are any."""
+    """One place for each question at a time. A free place is taken without a lock."""
     places = queue.SimpleQueue()
     for place in range(count):
         places.put(place)
@@ -224,7 +241,7 @@ def _places(count):
 
 
 def remaining(deadline):
-    """The seconds until then; an error once there are none."""
+    """The seconds until the deadline. Raises an error if none are left."""
     seconds = deadline - time.monotonic()
     if seconds <= 0:
         raise socket.timeout("timed out")

@@ -1,4 +1,6 @@
-"""A request that ccxt built, taken apart for the agent, and compared with the one that the agent signed."""
+"""Takes a request that ccxt built apart for the agent, and compares it with the request that the
+agent signed.
+"""
 
 import base64
 import json
@@ -13,7 +15,7 @@ JSON_IN_A_FORM = "json="  # a batch of orders of Kraken Futures
 # Names under which Binance's unescaped forms may hold letters of any script.
 INSTRUMENTS = ("asset", "batchOrders", "coin", "symbol")
 DELIMITERS = re.compile(r"[\x00-\x20\x7f#%&+;=?]")
-# As much of a value as an error shows.
+# Longest value that an error shows, in characters.
 SHOWN = 60
 
 
@@ -25,7 +27,9 @@ class HttpRequest(NamedTuple):
 
 
 class Built:
-    """A request of ccxt's at one venue, whose usual receive window nobody has to ask for."""
+    """A request that ccxt built for one venue. The usual receive window is not passed on: the agent
+    sets it.
+    """
 
     def __init__(self, request, venue, default_receive_window):
         self.request, self._venue = request, venue
@@ -33,7 +37,7 @@ class Built:
         self.path = urlsplit(request.url).path
 
     def params(self):
-        """The business parameters, and where they stand if that is not the exchange's usual place."""
+        """The business parameters, and their place if that is not the exchange's usual one."""
         payload, body = _payload(self.request, self._venue), self.request.body or ""
         if payload:
             return payload, None
@@ -64,21 +68,25 @@ class Built:
         return unescaped is not None and unescaped(self.request.method, self.path)
 
     def _check(self, name, value):
-        """Refuses what the exchange would read as another value than it is."""
+        """Refuses a value that the exchange would read as another value."""
         in_query = not self.request.body
         foreign = not value.isascii() and (in_query or name not in INSTRUMENTS)
         if self._venue.escaped_only and (foreign or DELIMITERS.search(value)):
             raise NotSupported(
-                f"ccxt sends the parameter {name!r} of {self.path} unescaped, and the exchange would not read it as "
-                f"{_shown(value)}: ask for this request by Agent().sign, which escapes it"
+                f"ccxt sends the parameter {name!r} of {self.path} unescaped, and the exchange "
+                f"would not read it as {_shown(value)}: ask for this request by Agent().sign, "
+                "which escapes it"
             )
 
 
 def difference(built, signed, venue):
-    """In which part the agent's request is another than ccxt's, but for what the agent sets; None where it is the same."""
+    """Says in which part the agent's request differs from ccxt's. Parts that the agent sets do not
+    count. None if nothing differs.
+    """
     if built.method != signed.method:
         return f"its method is {signed.method} in place of {built.method}"
-    (ours, _, our_query), (theirs, _, their_query) = built.url.partition("?"), signed.url.partition("?")
+    ours, _, our_query = built.url.partition("?")
+    theirs, _, their_query = signed.url.partition("?")
     if ours != theirs:
         return f"its address is {_shown(theirs)} in place of {_shown(ours)}"
     return (
@@ -96,13 +104,20 @@ def _text_difference(ours, theirs, venue):
         if (name, value) not in other:
             found = [theirs for known, theirs in other if known == name]
             signed = _shown(found[0]) if found else "left out"
-            return f"ccxt writes the parameter {name!r} as {_shown(value)}, the agent signs it as {signed}"
+            written = f"ccxt writes the parameter {name!r} as {_shown(value)}"
+            return f"{written}, the agent signs it as {signed}"
     added = [name for name, value in other if (name, value) not in one]
-    return f"the agent signs the parameter {added[0]!r}, which ccxt does not send" if added else "the order differs"
+    return (
+        f"the agent signs the parameter {added[0]!r}, which ccxt does not send"
+        if added
+        else "the order differs"
+    )
 
 
 def _business_pairs(text, venue):
-    """The pairs of a query or form that are not the agent's own, or a JSON text as one; of equal texts they are equal."""
+    """The pairs of a query or form, without those that the agent sets. A JSON text is one pair.
+    Equal texts have equal pairs.
+    """
     if text.startswith(("{", "[")):
         return [("(JSON)", _unwrapped(text, venue))]
     managed = venue.parameters | {"recvWindow"}
@@ -111,7 +126,7 @@ def _business_pairs(text, venue):
 
 
 def _payload(request, venue):
-    """The parameters that stand in a header instead of a body."""
+    """The parameters, if they are in a header instead of the body."""
     text = (request.headers or {}).get(venue.payload)
     return _unwrapped(base64.b64decode(text).decode(), venue) if text else None
 
@@ -124,7 +139,7 @@ def _unwrapped(text, venue):
 
 
 def _decoded(text):
-    """The text before it was percent-encoded; as it is where that gives no text."""
+    """Decodes a percent-encoded text. If the result is not UTF-8, the text stays as it is."""
     try:
         return unquote(text, errors="strict")
     except UnicodeDecodeError:
@@ -132,7 +147,7 @@ def _decoded(text):
 
 
 def _list(value):
-    """A batch as the agent judges it: order by order. ccxt has made it a JSON text."""
+    """A batch as a list, because the agent judges each order. ccxt has written it as JSON text."""
     try:
         return json.loads(value) if value.startswith("[") else value
     except ValueError:
@@ -140,7 +155,9 @@ def _list(value):
 
 
 def _put(params, name, value):
-    """Places one pair of a query: `a[b]` becomes an object, a name that is repeated an array."""
+    """Puts one pair of a query into `params`. `a[b]` becomes an object; a repeated name becomes an
+    array.
+    """
     match = NESTED_NAME.fullmatch(name)
     if not match:
         raise NotSupported(f"a parameter named {_shown(name)}")

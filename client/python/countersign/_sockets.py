@@ -1,7 +1,8 @@
-"""Logs in to the private WebSockets of a ccxt.pro exchange by the agent.
+"""Lets the agent log in to the private WebSockets of a ccxt.pro exchange.
 
-ccxt signs a login with the stand-in for a secret. Before it leaves, the agent's takes its place: whole frames, credentials
-in a frame, or the headers that a socket is opened with. What the agent has no login for is never sent.
+ccxt signs a login with the stand-in for a secret. Before the login is sent, the agent's login takes
+its place: a whole frame, credentials in a frame, or the headers that open a socket. A message that
+needs a login which the agent does not have is never sent.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ from ccxt.base.errors import NotSupported
 
 from ._asking import ask, in_thread
 
-# What says of a frame which message it is.
+# The members that say which message a frame is.
 FRAME_KINDS = ("action", "ch", "channel", "event", "method", "op")
 
 HTX_PURPOSES = {
@@ -30,7 +31,9 @@ def _whole(_url, built, agent):
 
 
 def _bybit(url, built, agent):
-    return _put(built, agent.frame("ws-trade" if urlsplit(url).path.endswith("/v5/trade") else "ws"))
+    return _put(
+        built, agent.frame("ws-trade" if urlsplit(url).path.endswith("/v5/trade") else "ws")
+    )
 
 
 def _htx(url, built, agent):
@@ -41,7 +44,7 @@ def _htx(url, built, agent):
 
 
 def _credentials(_url, built, agent):
-    """The agent's frame has nothing but what proves who subscribes."""
+    """The agent's frame has only the credentials of the subscriber."""
     return {**built, **agent.frame()}
 
 
@@ -50,13 +53,17 @@ def _backpack(_url, built, agent):
 
 
 def _coinbase(_url, built, agent):
-    """One channel of some products is signed for; to leave it takes the same signature."""
+    """The signature is for one channel of some products. Leaving the channel takes the same
+    signature.
+    """
     own = {name: built[name] for name in ("type", "product_ids", "channel")}
     return {**agent.frame(channel=own["channel"], symbols=own["product_ids"]), **own}
 
 
 def _gate(_url, built, agent):
-    """One channel is signed for; on the socket for orders its login has a number, by which ccxt finds the answer."""
+    """The signature is for one channel. On the socket for orders the login has a number, by which
+    ccxt finds the answer.
+    """
     message = _put(built, agent.frame(channel=built["channel"]))
     if built["event"] == "api":
         message["payload"] = {"req_id": built["payload"]["req_id"], **message["payload"]}
@@ -64,7 +71,7 @@ def _gate(_url, built, agent):
 
 
 def _krakenfutures(_url, built, agent):
-    """The exchange says what to sign; each subscription shows that it was."""
+    """The exchange sends a challenge to be signed. Each subscription carries its signature."""
     if built.get("event") == "challenge":
         return {**built, "api_key": agent.api_key()}
     return {**built, **agent.frame(challenge=built["original_challenge"])}
@@ -98,7 +105,7 @@ LOGINS = {
 
 
 class Login:
-    """What the agent is asked for one login."""
+    """The questions to the agent for one login."""
 
     def __init__(self, key, agent):
         self._key, self._agent = key, agent
@@ -114,19 +121,26 @@ class Login:
 
 
 class Sockets:
-    """Takes the agent's logins for ccxt's, and lets nothing else out that needs one."""
+    """Sends the agent's logins in place of ccxt's, and nothing else that was signed with the
+    stand-in.
+    """
 
     def __init__(self, exchange, own, build, login, stand_in):
-        """`own` are the exchange's own methods by name."""
+        """`own` has the exchange's own methods by name."""
         self._exchange, self._build, self._login, self._stand_in = exchange, build, login, stand_in
-        self._client, self._watch, self._watch_multiple = own["client"], own["watch"], own["watch_multiple"]
+        self._client, self._watch = own["client"], own["watch"]
+        self._watch_multiple = own["watch_multiple"]
 
     def watch(self, url, message_hash, message=None, subscribe_hash=None, subscription=None):
         subscribed = subscribe_hash in self._subscriptions(url)
-        send = lambda logged_in: self._watch(url, message_hash, logged_in, subscribe_hash, subscription)  # noqa: E731
+        send = lambda logged_in: self._watch(  # noqa: E731
+            url, message_hash, logged_in, subscribe_hash, subscription
+        )
         return send(message) if subscribed else self._logged_in(url, [message_hash], message, send)
 
-    def watch_multiple(self, url, message_hashes, message=None, subscribe_hashes=None, subscription=None):
+    def watch_multiple(
+        self, url, message_hashes, message=None, subscribe_hashes=None, subscription=None
+    ):
         subscribed = self._subscriptions(url).keys() >= set(subscribe_hashes or ())
         send = lambda logged_in: self._watch_multiple(  # noqa: E731
             url, message_hashes, logged_in, subscribe_hashes, subscription
@@ -134,11 +148,15 @@ class Sockets:
         return send(message) if subscribed else self._logged_in(url, message_hashes, message, send)
 
     def client(self, url):
-        """A connection, whose headers are the agent's and on which nothing is sent that was signed here."""
+        """A connection with the agent's headers. It sends nothing that was signed with the
+        stand-in.
+        """
         if url in (self._exchange.clients or {}):
             return self._client(url)
         if self._concerns(url):
-            raise NotSupported(f"{self._exchange.id}: a login in the address of a socket is not the agent's")
+            raise NotSupported(
+                f"{self._exchange.id}: a login in the address of a socket is not the agent's"
+            )
         made = self._client(url)
         try:
             headers = made.options.get("headers") if isinstance(made.options, dict) else None
@@ -158,17 +176,25 @@ class Sockets:
         return made
 
     def _headers(self, url, headers):
-        """Those of a private socket are the agent's; others go without what was signed here."""
+        """The headers of a private socket are the agent's. Other sockets get none that the stand-in
+        signed.
+        """
         kept = {name: value for name, value in headers.items() if not self._concerns(value)}
         login, opened = self._login.session(), urlsplit(url)
         logged_in = urlsplit(login["url"])
         if opened.path != logged_in.path:
             return kept
         if opened.netloc != logged_in.netloc:
-            raise NotSupported(f"{self._exchange.id}: the agent logs in at {logged_in.netloc}, not at {opened.netloc}")
+            raise NotSupported(
+                f"{self._exchange.id}: the agent logs in at {logged_in.netloc}, "
+                f"not at {opened.netloc}"
+            )
         theirs = dict(login["headers"])
         names = {name.lower() for name in theirs}
-        return {**{name: value for name, value in kept.items() if name.lower() not in names}, **theirs}
+        return {
+            **{name: value for name, value in kept.items() if name.lower() not in names},
+            **theirs,
+        }
 
     def _subscriptions(self, url):
         client = (self._exchange.clients or {}).get(url)
@@ -180,7 +206,9 @@ class Sockets:
 
         def login():
             if self._build is None:
-                raise NotSupported(f"{self._exchange.id}: this login is not signed by the agent yet")
+                raise NotSupported(
+                    f"{self._exchange.id}: this login is not signed by the agent yet"
+                )
             found = self._build(url, message, self._login)
             if self._concerns(found):
                 raise NotSupported(f"{self._exchange.id}: the agent has no login for this message")
@@ -195,7 +223,7 @@ class Sockets:
             return await send(found)
 
         task = asyncio.ensure_future(logged_in())
-        # Whoever does not wait for it waits for the future that was rejected.
+        # A caller that does not wait for the task waits for the future that was rejected.
         task.add_done_callback(_seen)
         return task
 
@@ -212,15 +240,22 @@ class Sockets:
 
 
 def _seen(done):
-    """Nothing is said of an error that nobody waits for."""
+    """Marks an error as seen, so that asyncio logs nothing if nobody waits for it."""
     done.cancelled() or done.exception()
 
 
 def _put(built, frame):
-    """The agent's frame in place of the one that ccxt built, where both are the same message."""
-    differ = [name for name in FRAME_KINDS if name in {**built, **frame} and built.get(name) != frame.get(name)]
+    """Returns the agent's frame in place of the one that ccxt built. Both must be the same
+    message.
+    """
+    differ = [
+        name
+        for name in FRAME_KINDS
+        if name in {**built, **frame} and built.get(name) != frame.get(name)
+    ]
     if differ:
         raise NotSupported(f"the agent's login differs from what ccxt built in {', '.join(differ)}")
-    # By its number ccxt finds the answer; where that is the nonce as well, it is signed.
+    # ccxt finds the answer by its number. If the number is the nonce as well, the agent has signed
+    # it.
     own = {"id": built["id"]} if "id" in built and built["id"] != built.get("nonce") else {}
     return {**built, **frame, **own}

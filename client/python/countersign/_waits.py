@@ -1,4 +1,6 @@
-"""A request that waits for persons, from the agent's first answer about it to its outcome."""
+"""Follows a request that waits for persons, from the agent's first answer about it to its
+outcome.
+"""
 
 import contextlib
 import time
@@ -6,18 +8,20 @@ import time
 from ._calls import current
 from ._errors import Refused, Unavailable
 
-# How long after its expiry the outcome may take, clocks that differ a little included.
+# Longest wait for the outcome after the request's expiry. Clocks may differ a little.
 EXPIRY_GRACE_MS = 30_000
-# The least that one question for the outcome waits at the agent.
+# Shortest time that one question for the outcome waits at the agent.
 LEAST_MS = 1_000
-# After a question that came too often, in seconds: the first pause, and the longest. The agent forgets who is silent for 30 s.
+# The first and the longest pause after a question that came too often, in seconds. The agent
+# forgets a client that is silent for 30 s.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 5.0
 
 
 def outcome(pending, patience, ask, pause):
-    """The finished request, or the agent's refusal of it.
+    """Returns the finished request, or raises the agent's refusal of it.
 
-    `ask(question, seconds)` asks for it and waits no longer than so many seconds; `pause(seconds)` waits for the next one.
+    `ask(question, seconds)` asks for the outcome and waits no longer than `seconds`.
+    `pause(seconds)` waits before the next question.
     """
     wait_ms = max(LEAST_MS, int(patience * 500))
     pauses, answer = FIRST_PAUSE, None
@@ -27,7 +31,9 @@ def outcome(pending, patience, ask, pause):
         if left <= 0:
             raise Unavailable(f"the agent neither signed nor refused {pending['id']} in time")
         try:
-            answer = ask({"v": 1, "id": pending["id"], "wait_ms": wait_ms}, wait_ms / 1000 + patience / 2)
+            answer = ask(
+                {"v": 1, "id": pending["id"], "wait_ms": wait_ms}, wait_ms / 1000 + patience / 2
+            )
             pauses = FIRST_PAUSE
         except Refused as refusal:
             if not _is_of_the_question(refusal):
@@ -38,11 +44,13 @@ def outcome(pending, patience, ask, pause):
 
 
 def _is_of_the_question(refusal):
-    """Whether the question was refused, because the client asks too often. The request's own end has the request's id."""
+    """True if the question was refused because the client asks too often. A refusal of the request
+    itself has the request's id.
+    """
     return refusal.code == "policy.rate" and refusal.request_id is None
 
 
 def interruptible(interrupt):
-    """Has `interrupt` called once nobody waits any more, where an event loop asks."""
+    """If an event loop asks, has `interrupt` called once nobody waits any more."""
     call = current()
     return call.waiting_for_a_person(interrupt) if call else contextlib.nullcontext()

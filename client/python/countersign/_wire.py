@@ -11,12 +11,12 @@ EXTENSION, EXTENSION_RESPONSE = 27, 29
 LENGTH = 4
 MAX_FRAME = 256 * 1024
 MAX_PAYLOAD = 64 * 1024
-# Digits before or after the point of a number that is written out. No exchange takes as many.
+# Largest number of digits before or after the point of a number. No exchange takes as many.
 MOST_DIGITS = 400
 
 
 def frame(extension, payload):
-    """A question as it goes over the socket."""
+    """The bytes of a question as the socket carries them."""
     data = payload.encode()
     if len(data) > MAX_PAYLOAD:
         raise ValueError(f"the request is longer than {MAX_PAYLOAD} bytes")
@@ -26,7 +26,7 @@ def frame(extension, payload):
 
 
 def understood(text):
-    """What an answer's JSON says, unless it is a refusal."""
+    """The content of an answer's JSON. Raises `Refused` if it is a refusal."""
     try:
         answer = json.loads(text)
     except ValueError as error:
@@ -40,7 +40,7 @@ def understood(text):
 
 
 def cut(data):
-    """The frame of which these are all the bytes, without its length; None where some are missing."""
+    """The frame in `data`, without its length field. None if bytes are missing."""
     if len(data) < LENGTH:
         return None
     length = int.from_bytes(data[:LENGTH], "big")
@@ -52,7 +52,7 @@ def cut(data):
 
 
 def payload(extension, body):
-    """The payload of an answer to a question of this extension."""
+    """The payload of an answer to a question of `extension`."""
     if body[0] != EXTENSION_RESPONSE:
         raise Unavailable(f"the agent answered {extension} with message {body[0]}")
     name, rest = _string(body[1:])
@@ -60,12 +60,12 @@ def payload(extension, body):
         raise Unavailable(f"the agent answered another question than {extension}")
     text, rest = _string(rest)
     if rest:
-        raise Unavailable("the agent's answer has bytes too many")
+        raise Unavailable("the agent's answer has too many bytes")
     return text
 
 
 def _string(data):
-    """The first string of `data`, and what follows it."""
+    """The first string of `data`, and the bytes after it."""
     length = int.from_bytes(data[:LENGTH], "big")
     string, rest = data[LENGTH : LENGTH + length], data[LENGTH + length :]
     if len(data) < LENGTH + length:
@@ -82,7 +82,7 @@ def json_text(value):
 
 
 def params_text(params):
-    """Parameters as JSON: a text as it is, anything else as it is written."""
+    """Parameters as JSON text. A text is checked and kept as it is."""
     if not isinstance(params, str):
         return json_text(params)
     if not isinstance(json.loads(params), (dict, list)):
@@ -92,7 +92,9 @@ def params_text(params):
 
 def _written(value):
     if isinstance(value, dict):
-        members = (f"{_string_text(_name(name))}:{_written(member)}" for name, member in value.items())
+        members = (
+            f"{_string_text(_name(name))}:{_written(member)}" for name, member in value.items()
+        )
         return "{" + ",".join(members) + "}"
     if isinstance(value, (list, tuple)):
         return "[" + ",".join(map(_written, value)) + "]"
@@ -105,7 +107,7 @@ _string_text = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def _name(name):
-    """The name of a member as `json` would have it."""
+    """The name of a member, as Python's `json` writes it."""
     return name if isinstance(name, str) else _number_or_word(name)
 
 
@@ -122,7 +124,9 @@ def _number_or_word(value):
 
 
 def _plain(number):
-    """A number without an exponent: every digit it has, and no more, whatever a class of the caller's own writes."""
+    """A number without an exponent, with exactly the digits that it has. A caller's own number
+    class cannot change the text.
+    """
     if not number.is_finite():
         raise ValueError(f"{number} is not a number that an exchange could read")
     if number.adjusted() > MOST_DIGITS or number.as_tuple().exponent < -MOST_DIGITS:

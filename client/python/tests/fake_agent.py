@@ -1,4 +1,6 @@
-"""An agent in a thread, as well or as badly behaved as a test wants: it tests the client, never the signatures."""
+"""An agent in a thread that behaves as a test wants, well or badly. It tests the client, never the
+signatures.
+"""
 
 import json
 import os
@@ -16,11 +18,15 @@ def frame(extension, payload, kind=29):
 
 def answer(value):
     """A behaviour that answers every question with `value`."""
-    return lambda connection, extension, _payload: connection.sendall(frame(extension, json.dumps(value).encode()))
+    return lambda connection, extension, _payload: connection.sendall(
+        frame(extension, json.dumps(value).encode())
+    )
 
 
 class FakeAgent:
-    """Listens on `path`; `behave(connection, extension, payload)` answers, and may return False to hang up."""
+    """Listens on `path`. `behave(connection, extension, payload)` answers, and returns False to
+    hang up.
+    """
 
     def __init__(self, behave):
         self.behave = behave
@@ -38,7 +44,9 @@ class FakeAgent:
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
     def stop(self):
-        """Goes away as a stopped agent does: no socket, and every connection closed."""
+        """Goes away as a stopped agent does: the socket is removed, and every connection is
+        closed.
+        """
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         os.unlink(self.path)

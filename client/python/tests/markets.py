@@ -35,5 +35,8 @@ MARKETS = {
     "binance": [market("BTC/USDT", "BTCUSDT")],
     "binanceusdm": [market("BTC/USDT:USDT", "BTCUSDT", contract=True)],
     "kraken": [market("BTC/USD", "XXBTZUSD")],
-    "okx": [market("BTC/USDT", "BTC-USDT"), market("BTC/USDT:USDT", "BTC-USDT-SWAP", contract=True)],
+    "okx": [
+        market("BTC/USDT", "BTC-USDT"),
+        market("BTC/USDT:USDT", "BTC-USDT-SWAP", contract=True),
+    ],
 }

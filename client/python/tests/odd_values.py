@@ -1,4 +1,5 @@
-"""Odd values through attach at every exchange: each request leaves as ccxt would have sent it, or is refused with a reason.
+"""Sends odd values through attach at every exchange. Each request is sent as ccxt would have sent
+it, or is refused with a reason.
 
     python -m tests.odd_values --endpoints 5
 """
@@ -19,19 +20,20 @@ from .recipes import RECIPE, Recipes, comparison, explained, signed_by_ccxt, sub
 from .test_every_exchange import comparable, send
 
 VALUES = (
-    "", " ", "a b", "a+b", "a%b", "%41", "%3A%2C", "page_token%3D39380%26", "eyJpZCI6MX0=", "YWJj+/8==", "a/b", "a=b", "a&b",
-    "a&b=c", "a;b", "a#b", "a?b", "a,b", "a:b@c", "[1,2]", '{"a":1}', '"', "'", "\\", "$1.5", "币安人生USDT", "MØTHUSDT", "é",
-    "\u200bBTC", "\u202eBTC", "😀", "tab\there", "new\nline", "nul\0", 1e-08, 1e22, 0.1, True, None, ["a", "b"], [1, 2],
-    {"a": "b"},
+    "", " ", "a b", "a+b", "a%b", "%41", "%3A%2C", "page_token%3D39380%26", "eyJpZCI6MX0=",
+    "YWJj+/8==", "a/b", "a=b", "a&b", "a&b=c", "a;b", "a#b", "a?b", "a,b", "a:b@c", "[1,2]",
+    '{"a":1}', '"', "'", "\\", "$1.5", "币安人生USDT", "MØTHUSDT", "é", "\u200bBTC", "\u202eBTC", "😀",
+    "tab\there", "new\nline", "nul\0", 1e-08, 1e22, 0.1, True, None, ["a", "b"], [1, 2], {"a": "b"},
 )  # fmt: skip
-# Parameters that hold what an exchange gave out, or the name of an instrument, beside those of its table.
+# Parameters with a text that an exchange gave out, or with the name of an instrument, beside those
+# of its table.
 NAMES = ("cursor", "symbol")
-# Of an exchange's endpoints that the agent does not know.
+# Endpoints to try at one exchange: the agent does not know all of them.
 TRIES = 200
 
 
 class Standing(Recipes):
-    """Recipes in one process, since thousands of requests are asked for."""
+    """Recipes in one process, because the sweep asks for thousands of requests."""
 
     def __init__(self, subject):
         super().__init__(subject)
@@ -55,7 +57,9 @@ class Sweep:
         self.subject = subject
         self.plain = signed_by_ccxt.exchange(subject.class_name, subject.auth)
         self.attached, self.sent = signed_by_ccxt.exchange(subject.class_name, subject.auth), []
-        self.attached.fetch = lambda url, method="GET", headers=None, body=None: self.sent.append((method, url, headers, body))
+        self.attached.fetch = lambda url, method="GET", headers=None, body=None: self.sent.append(
+            (method, url, headers, body)
+        )
         attach(self.attached, "k", agent)
 
     def endpoints(self, chance, count):
@@ -65,14 +69,18 @@ class Sweep:
         found = []
         for endpoint in candidates[:TRIES]:
             built = signed_by_ccxt.build(self.plain, endpoint, {})
-            if built is not None and built.messages and self.end(endpoint, {})[0] not in ("not in the table", "not built"):
+            if (
+                built is not None
+                and built.messages
+                and self.end(endpoint, {})[0] not in ("not in the table", "not built")
+            ):
                 found.append(endpoint)
             if len(found) == count:
                 break
         return found
 
     def end(self, endpoint, params):
-        """To which end a request came, and what nobody explained of it."""
+        """The end of a request, and the difference that nobody explained, if there is one."""
         built = signed_by_ccxt.build(self.plain, endpoint, params)
         if built is not None:
             params = {**params, **self.given(built)}
@@ -87,28 +95,40 @@ class Sweep:
         except ccxt.NotSupported as error:
             return "refused", None if str(error) else "without a reason"
         except Exception as error:
-            # As ccxt itself does, with the secret in its own hands.
+            # ccxt itself does the same with the secret in its own hands.
             return ("not built", None) if built is None else ("CRASHED", repr(error))
         if built is None:
             return "DIFFERENT", "ccxt alone does not build it"
         return self.compared(built, params)
 
     def compared(self, built, params):
-        case = comparison.case(self.subject.name, self.subject.auth, built, params, json.dumps(params, ensure_ascii=False))
+        case = comparison.case(
+            self.subject.name,
+            self.subject.auth,
+            built,
+            params,
+            json.dumps(params, ensure_ascii=False),
+        )
         ours = comparable(self.subject, *self.sent[0])
         theirs = comparable(self.subject, built.method, built.url, built.headers, built.body)
         if STAND_IN in str(ours):
             return "DIFFERENT", "a stand-in left"
         if ours == theirs:
             return "identical", None
-        return ("different as explained", None) if explained.difference(case, built) else ("DIFFERENT", (theirs, ours))
+        return (
+            ("different as explained", None)
+            if explained.difference(case, built)
+            else ("DIFFERENT", (theirs, ours))
+        )
 
     def given(self, built):
-        return explained.given(self.subject.name, built.url.partition("?")[0], built, self.subject.auth["random16_hex"])
+        return explained.given(
+            self.subject.name, built.url.partition("?")[0], built, self.subject.auth["random16_hex"]
+        )
 
 
 def swept(subject, endpoints, seed):
-    """How many requests came to which end, and those that nobody explained."""
+    """The number of requests for each end, and the requests that nobody explained."""
     chance, agent = random.Random(f"{seed} {subject.name}"), Standing(subject)
     tally, unexplained = collections.Counter(), []
     try:
@@ -128,10 +148,12 @@ def swept(subject, endpoints, seed):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--endpoints", type=int, default=5, help="of each exchange and kind of key")
     parser.add_argument("--seed", default="1")
-    parser.add_argument("--only", metavar="NAME", help="one exchange and kind of key, such as binance_rsa")
+    parser.add_argument(
+        "--only", metavar="NAME", help="one exchange and kind of key, such as binance_rsa"
+    )
     options = parser.parse_args()
     total, failed = collections.Counter(), False
     for subject in subjects():
@@ -139,7 +161,11 @@ def main():
             continue
         tally, unexplained = swept(subject, options.endpoints, options.seed)
         total += tally
-        print(f"{subject.name:20} " + ", ".join(f"{number} {end}" for end, number in sorted(tally.items())), flush=True)
+        print(
+            f"{subject.name:20} "
+            + ", ".join(f"{number} {end}" for end, number in sorted(tally.items())),
+            flush=True,
+        )
         for endpoint, params, end, found in unexplained[:5]:
             print("  ", endpoint.method, endpoint.path, params, end, "\n     ", found)
         too_few = sum(tally.values()) < options.endpoints * len(VALUES)

@@ -1,4 +1,6 @@
-"""A real agent for one test class: a throw-away SoftHSM token, its keys enrolled by the command line, all gone at the end."""
+"""A real agent for one test class. The command line enrols its keys on a SoftHSM token of its own.
+Everything is removed at the end.
+"""
 
 import json
 import os
@@ -13,10 +15,12 @@ from countersign import Agent, Unavailable
 ROOT = Path(__file__).resolve().parents[3]
 PROGRAMS = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "debug"
 
-# Published by the exchanges as examples, or of nobody.
+# The exchanges published these keys as examples, or they belong to nobody.
 BINANCE_KEY = "vmPUZE6mv9SD5VNHk4HlWFsOr6aKE2zvsw0MuIgwCIPy6utIco14y7Ju91duEh8A"
 BINANCE_SECRET = "NhqPtmdSJYdKjVHjA7PZj4Mge3R5YNiP1e3UZjInClVN65XAbvqqM6A7H5fATj0j"
-KRAKEN_SECRET = "kQH5HW/8p1uGOVjbgWA7FunAmGO8lsSUXNsu3eow76sz84Q18fWxnyRzBHCd3pd5nE9qa99HAZtuZuj6F1huXg=="
+KRAKEN_SECRET = (
+    "kQH5HW/8p1uGOVjbgWA7FunAmGO8lsSUXNsu3eow76sz84Q18fWxnyRzBHCd3pd5nE9qa99HAZtuZuj6F1huXg=="
+)
 
 
 class Key(NamedTuple):
@@ -33,19 +37,25 @@ def private_key(*algorithm):
 
 KEYS = {
     "binance": Key("binance", "hmac-sha256", {"apiKey": BINANCE_KEY, "secret": BINANCE_SECRET}),
-    "binance-ed25519": Key("binance", "ed25519", {"apiKey": "ed25519-test", "secret": private_key("ED25519")}),
+    "binance-ed25519": Key(
+        "binance", "ed25519", {"apiKey": "ed25519-test", "secret": private_key("ED25519")}
+    ),
     "binance-rsa": Key(
         "binance",
         "rsa-pkcs1v15-sha256",
         {"apiKey": "rsa-test", "secret": private_key("RSA", "-pkeyopt", "rsa_keygen_bits:2048")},
     ),
     "kraken": Key("kraken", "hmac-sha512", {"apiKey": "kraken-test", "secret": KRAKEN_SECRET}),
-    "okx": Key("okx", "hmac-sha256", {"apiKey": "okx-test", "secret": "9F3C0E5A7B1D", "password": "pass phrase"}),
+    "okx": Key(
+        "okx",
+        "hmac-sha256",
+        {"apiKey": "okx-test", "secret": "9F3C0E5A7B1D", "password": "pass phrase"},
+    ),
 }
 
 
 class RealAgent:
-    """A running agent whose only client is this user; `socket` is where it listens."""
+    """A running agent whose only client is this user. It listens at `socket`."""
 
     def __init__(self, keys=KEYS, scopes=("read", "trade")):
         self._keys, self._scopes = keys, scopes
@@ -77,7 +87,9 @@ class RealAgent:
             self._enrol(name, key, token["name"])
 
     def _grant(self):
-        """Gives the client the scopes in place of those that a first client gets, and a rate that no test comes to."""
+        """Gives the client the test's scopes in place of a first client's, and a rate that no test
+        reaches.
+        """
         configuration = self.directory / "agent.toml"
         text = configuration.read_text()
         for granted, wanted in (
@@ -90,7 +102,11 @@ class RealAgent:
 
     def _enrol(self, name, key, token):
         names = {"api_key": "apiKey", "secret": "secret", "passphrase": "password"}
-        secret = {ours: key.credentials[ccxts] for ours, ccxts in names.items() if ccxts in key.credentials}
+        secret = {
+            ours: key.credentials[ccxts]
+            for ours, ccxts in names.items()
+            if ccxts in key.credentials
+        }
         place = ["--exchange", key.exchange, "--token", token, "--algorithm", key.algorithm]
         scopes = [word for scope in self._scopes for word in ("--scope", scope)]
         self._command("key", "add", name, *place, *scopes, "--stdin", stdin=json.dumps(secret))
@@ -108,7 +124,10 @@ class RealAgent:
     def _command(self, *arguments, stdin=""):
         ended = self._run(*arguments, stdin=stdin)
         if ended.returncode:
-            raise AssertionError(f"countersign {' '.join(arguments)}: {ended.returncode}\n{ended.stdout}{ended.stderr}")
+            raise AssertionError(
+                f"countersign {' '.join(arguments)}: {ended.returncode}\n"
+                f"{ended.stdout}{ended.stderr}"
+            )
         return ended.stdout
 
     def _start(self):
@@ -121,11 +140,13 @@ class RealAgent:
         deadline = time.monotonic() + 20
         while not self._serves():
             if self._process.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError("the agent did not start:\n" + (self.directory / "agent.log").read_text())
+                raise AssertionError(
+                    "the agent did not start:\n" + (self.directory / "agent.log").read_text()
+                )
             time.sleep(0.05)
 
     def _serves(self):
-        """Whether the agent answers and its token is ready."""
+        """True if the agent answers and its token is ready."""
         try:
             with Agent(self.socket, timeout=2) as agent:
                 return all(token["state"] == "healthy" for token in agent.status()["tokens"])

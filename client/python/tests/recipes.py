@@ -1,4 +1,6 @@
-"""The recipes in an agent's place (the `recipe` example of the core), with the keys and the clock of the vectors."""
+"""Runs the recipes in place of an agent (the `recipe` example of the core), with the keys and the
+clock of the vectors.
+"""
 
 import json
 import os
@@ -24,16 +26,31 @@ class Recipes:
         self._subject = subject
 
     def sign(self, _key, method, path, params, params_in, host):
-        text = params if isinstance(params, str) else json.dumps(params if params is not None else {})
+        text = (
+            params if isinstance(params, str) else json.dumps(params if params is not None else {})
+        )
         request = {"method": method, "host": host, "path": path}
         if params_in:
             request["params_in"] = params_in
-        case = json.dumps({"id": "", "exchange": self._subject.name, "auth": self._subject.auth, "request": request})
+        case = json.dumps(
+            {
+                "id": "",
+                "exchange": self._subject.name,
+                "auth": self._subject.auth,
+                "request": request,
+            }
+        )
         answer = self._answer(f'{case[:-2]},"params":{text}}}}}\n')
         return {"method": method, **{name: answer[name] for name in ("url", "headers", "body")}}
 
     def session(self, _key, purpose="ws", **arguments):
-        case = {"id": "", "exchange": self._subject.name, "auth": self._subject.auth, "purpose": purpose, **arguments}
+        case = {
+            "id": "",
+            "exchange": self._subject.name,
+            "auth": self._subject.auth,
+            "purpose": purpose,
+            **arguments,
+        }
         answer = self._answer(json.dumps(case) + "\n")
         frame = None if answer["headers"] else json.dumps(answer["frame"])
         return {"url": answer["url"], "headers": answer["headers"], "frame": frame}
@@ -48,21 +65,32 @@ class Recipes:
         return answer
 
     def _line(self, line):
-        return subprocess.run([RECIPE], input=line.encode(), stdout=subprocess.PIPE, check=True).stdout
+        return subprocess.run(
+            [RECIPE], input=line.encode(), stdout=subprocess.PIPE, check=True
+        ).stdout
 
 
-# What no exchange writes in two ways: where ccxt signs another spelling than it sends, the agent signs what is sent.
+# Values that no exchange writes in two ways. For others ccxt may sign one spelling and send
+# another; the agent signs the one that is sent.
 PLAIN = ("1", "0.01", "BTCUSDT")
 
 
 def random_request(chance, subject, made, endpoints):
-    """An endpoint and parameters that ccxt signs, or None where it signs nothing of them."""
+    """An endpoint and parameters that ccxt signs. None if it signs nothing for them."""
     endpoint = chance.choice(endpoints)
     plain, in_path = signed_by_ccxt.build(made, endpoint, {}), made.extract_params(endpoint.path)
     if plain is None:
         return None
-    names = [name for name in subject.names_for(plain.method, urlsplit(plain.url).path) if name not in in_path]
-    params = {name: chance.choice(PLAIN) for name in chance.sample(names, min(2, len(names)))} if names else {}
+    names = [
+        name
+        for name in subject.names_for(plain.method, urlsplit(plain.url).path)
+        if name not in in_path
+    ]
+    params = (
+        {name: chance.choice(PLAIN) for name in chance.sample(names, min(2, len(names)))}
+        if names
+        else {}
+    )
     built = signed_by_ccxt.build(made, endpoint, params)
     if built is None or not built.messages:
         return None

@@ -1,4 +1,4 @@
-"""Framing, errors, timeouts and reconnection of the client, against an agent in a thread."""
+"""Tests the client's framing, errors, timeouts and reconnection against an agent in a thread."""
 
 import enum
 import json
@@ -30,7 +30,7 @@ class Kind(enum.IntEnum):
 
 
 class OwnDecimal(Decimal):
-    """Writes itself in a way of its own, as numbers of other libraries do."""
+    """A number with a text form of its own, as numbers of other libraries have."""
 
     def __format__(self, _how):
         return '1,"injected":2'
@@ -60,8 +60,12 @@ class Questions(unittest.TestCase):
 
     def test_parameters_keep_their_order_and_their_text(self):
         params = {"z": "1.10", "a": 219.0, "é": [True, None]}
-        (_, payload), _ = self.asked(lambda agent: agent.sign("k", "GET", "/a", params, "query", "h", "why"))
-        self.assertTrue(payload.endswith('"params":{"z":"1.10","a":219.0,"é":[true,null]}}'), payload)
+        (_, payload), _ = self.asked(
+            lambda agent: agent.sign("k", "GET", "/a", params, "query", "h", "why")
+        )
+        self.assertTrue(
+            payload.endswith('"params":{"z":"1.10","a":219.0,"é":[true,null]}}'), payload
+        )
         self.assertIn('"params_in":"query","host":"h","reason":"why"', payload)
 
     def test_numbers_are_plain_decimals(self):
@@ -87,8 +91,12 @@ class Questions(unittest.TestCase):
         ]
         for number, text in cases:
             with self.subTest(repr(number)):
-                (_, payload), _ = self.asked(lambda agent, n=number: agent.sign("k", "GET", "/a", {"q": n, "l": [n, (n,)]}))
-                self.assertTrue(payload.endswith(f'"params":{{"q":{text},"l":[{text},[{text}]]}}}}'), payload)
+                (_, payload), _ = self.asked(
+                    lambda agent, n=number: agent.sign("k", "GET", "/a", {"q": n, "l": [n, (n,)]})
+                )
+                self.assertTrue(
+                    payload.endswith(f'"params":{{"q":{text},"l":[{text},[{text}]]}}}}'), payload
+                )
 
     def test_json_text_passes_unchanged(self):
         text = '[{"sz": 1.000, "px":100000000000000000000000}]'
@@ -99,9 +107,19 @@ class Questions(unittest.TestCase):
         with FakeAgent(answer(SIGNED)) as fake, Agent(fake.path) as agent:
             endless = []
             endless.append(endless)
-            numbers = [float("nan"), float("-inf"), *map(Decimal, ("NaN", "sNaN", "Infinity", "1E+401", "1E-401"))]
+            numbers = [
+                float("nan"),
+                float("-inf"),
+                *map(Decimal, ("NaN", "sNaN", "Infinity", "1E+401", "1E-401")),
+            ]
             numbers += [10**401, -(10**5000), 1 << 100_000]
-            bad = ['{"a":1},"key":{}', "3", {"a": "x" * 70_000}, endless, *({"a": number} for number in numbers)]
+            bad = [
+                '{"a":1},"key":{}',
+                "3",
+                {"a": "x" * 70_000},
+                endless,
+                *({"a": number} for number in numbers),
+            ]
             for params in bad:
                 with self.assertRaises(ValueError):
                     agent.sign("k", "GET", "/a", params)
@@ -114,14 +132,21 @@ class Questions(unittest.TestCase):
         with FakeAgent(answer(SIGNED)) as fake, Agent(fake.path) as agent:
             for value in (Side.BUY, Fraction(1, 2), b"1", {1}, 1j, object(), iter([1])):
                 for params in ({"a": value}, [value], {"a": [{"b": value}]}):
-                    with self.subTest(repr(params)), self.assertRaisesRegex(TypeError, "neither text nor a number"):
+                    with (
+                        self.subTest(repr(params)),
+                        self.assertRaisesRegex(TypeError, "neither text nor a number"),
+                    ):
                         agent.sign("k", "GET", "/a", params)
             self.assertEqual(fake.asked, [])
 
     def test_the_other_questions(self):
         (extension, payload), _ = self.asked(lambda agent: agent.session("k"))
-        self.assertEqual((extension, payload), ("session@countersign", '{"v":1,"key":"k","purpose":"ws"}'))
-        (extension, _), keys = self.asked(lambda agent: agent.keys(), {"v": 1, "keys": [{"name": "k"}]})
+        self.assertEqual(
+            (extension, payload), ("session@countersign", '{"v":1,"key":"k","purpose":"ws"}')
+        )
+        (extension, _), keys = self.asked(
+            lambda agent: agent.keys(), {"v": 1, "keys": [{"name": "k"}]}
+        )
         self.assertEqual((extension, keys), ("keys@countersign", [{"name": "k"}]))
         (extension, _), _ = self.asked(lambda agent: agent.status())
         self.assertEqual(extension, "status@countersign")
@@ -159,12 +184,16 @@ class Answers(unittest.TestCase):
     def test_a_refusal_is_typed(self):
         error = {"code": "policy.scope", "message": "no", "request_id": "0192"}
         refusal = self.refused({"v": 1, "error": error})
-        self.assertEqual((refusal.code, refusal.message, refusal.request_id), ("policy.scope", "no", "0192"))
+        self.assertEqual(
+            (refusal.code, refusal.message, refusal.request_id), ("policy.scope", "no", "0192")
+        )
         del error["request_id"]
         self.assertIsNone(self.refused({"v": 1, "error": error}).request_id)
 
     def waits(self, then, expires_ms):
-        """What becomes of a request that waits, and is answered `then` at the second asking for its result."""
+        """The outcome of a request that waits. The second question for its result gets the answer
+        `then`.
+        """
         waiting = {"v": 1, "progress": "waiting", "pending": {"id": "7", "expires_ms": expires_ms}}
         answers = iter([waiting, waiting])
 
@@ -260,7 +289,11 @@ class Connections(unittest.TestCase):
             time.sleep(0.4)
             connection.sendall(frame(extension, json.dumps(dict(SIGNED, keys=[])).encode()))
 
-        with FakeAgent(late) as fake, Agent(fake.path) as agent, mock.patch.object(_agent, "TIMEOUT", 0.1):
+        with (
+            FakeAgent(late) as fake,
+            Agent(fake.path) as agent,
+            mock.patch.object(_agent, "TIMEOUT", 0.1),
+        ):
             self.assertGreaterEqual(_agent.SIGNING_TIMEOUT, 25)
             agent.sign("k", "GET", "/slow")
             agent.session("k")
@@ -294,7 +327,9 @@ class Connections(unittest.TestCase):
             calls = []
 
             def profile(_frame, event, function):
-                if event == "c_call" and isinstance(getattr(function, "__self__", None), (socket.socket, POLL)):
+                if event == "c_call" and isinstance(
+                    getattr(function, "__self__", None), (socket.socket, POLL)
+                ):
                     calls.append(function.__name__)
 
             sys.setprofile(profile)
@@ -317,7 +352,9 @@ class Connections(unittest.TestCase):
                 self.assertGreaterEqual(time.monotonic() - started, 0.3)
 
     def test_signals_do_not_lengthen_the_time_for_an_answer(self):
-        self.addCleanup(signal.signal, signal.SIGALRM, signal.signal(signal.SIGALRM, lambda *_: None))
+        self.addCleanup(
+            signal.signal, signal.SIGALRM, signal.signal(signal.SIGALRM, lambda *_: None)
+        )
         self.addCleanup(signal.setitimer, signal.ITIMER_REAL, 0)
         with FakeAgent(lambda *_: time.sleep(2)) as fake, Agent(fake.path, timeout=0.5) as agent:
             signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
@@ -328,7 +365,10 @@ class Connections(unittest.TestCase):
 
     def test_an_answer_to_nothing_is_never_used(self):
         twice = frame("sign@countersign", json.dumps(SIGNED).encode()) * 2
-        with FakeAgent(lambda connection, *_: connection.sendall(twice)) as fake, Agent(fake.path) as agent:
+        with (
+            FakeAgent(lambda connection, *_: connection.sendall(twice)) as fake,
+            Agent(fake.path) as agent,
+        ):
             with self.assertRaisesRegex(Unavailable, "more than one answer"):
                 agent.sign("k", "GET", "/a")
 
@@ -336,7 +376,9 @@ class Connections(unittest.TestCase):
         with FakeAgent(lambda *_: time.sleep(2)) as fake, Agent(fake.path, timeout=0.3) as agent:
             with mock.patch.object(_links, "MOST", 1):
                 agent.close()
-                threads = [threading.Thread(target=self.times_out, args=(agent,)) for _ in range(10)]
+                threads = [
+                    threading.Thread(target=self.times_out, args=(agent,)) for _ in range(10)
+                ]
                 started = time.monotonic()
                 for thread in threads:
                     thread.start()
@@ -349,7 +391,8 @@ class Connections(unittest.TestCase):
             agent.keys()
 
     def test_a_question_that_waits_keeps_no_other_waiting(self):
-        release, waiting = threading.Event(), {"v": 1, "pending": {"id": "7", "expires_ms": (time.time() + 60) * 1000}}
+        release = threading.Event()
+        waiting = {"v": 1, "pending": {"id": "7", "expires_ms": (time.time() + 60) * 1000}}
 
         def behave(connection, extension, payload):
             if extension == "result@countersign":

@@ -1,4 +1,6 @@
-"""What attach takes from ccxt and gives back to it, with an agent in this process instead of a token."""
+"""Tests the requests that attach takes from ccxt and gives back, with an agent in this process
+instead of a token.
+"""
 
 import asyncio
 import threading
@@ -14,7 +16,7 @@ from countersign._attach import STAND_IN
 
 
 class Recorder:
-    """In an agent's place: records what is asked and answers with the same request, "signed"."""
+    """Stands in for an agent: records each question and answers with the same request, "signed"."""
 
     def __init__(self, error=None, change=lambda answer: answer):
         self.asked, self.error, self.change, self.threads = [], error, change, []
@@ -28,12 +30,18 @@ class Recorder:
         if params_in == "json":
             body = params
         elif params:
-            url += "?" + "&".join(f"{name}={value}" for name, value in params.items()) + "&signature=real"
-        return self.change({"method": method, "url": url, "headers": [["X-MBX-APIKEY", "real"]], "body": body})
+            url += (
+                "?"
+                + "&".join(f"{name}={value}" for name, value in params.items())
+                + "&signature=real"
+            )
+        return self.change(
+            {"method": method, "url": url, "headers": [["X-MBX-APIKEY", "real"]], "body": body}
+        )
 
 
 def attached(exchange, agent):
-    """The exchange attached to `agent`, and the list of what it sends."""
+    """The exchange attached to `agent`, and the list of the requests it sends."""
     sent = []
 
     def send(url, method="GET", headers=None, body=None):
@@ -55,14 +63,21 @@ class WhatIsAsked(unittest.TestCase):
 
     def test_the_business_request_and_nothing_else(self):
         json = "json"
-        spot, futures, okx, kraken = "api.binance.com", "fapi.binance.com", "www.okx.com", "api.kraken.com"
+        spot, futures = "api.binance.com", "fapi.binance.com"
+        okx, kraken = "www.okx.com", "api.kraken.com"
         cases = [
             (ccxt.binance, "private_get_account", {}, ("GET", "/api/v3/account", None, None, spot)),
             (
                 ccxt.binance,
                 "private_get_allorders",
                 {"symbol": "A", "limit": 5, "x": True, "y": 1e-7},
-                ("GET", "/api/v3/allOrders", {"symbol": "A", "limit": "5", "x": "true", "y": "1e-07"}, None, spot),
+                (
+                    "GET",
+                    "/api/v3/allOrders",
+                    {"symbol": "A", "limit": "5", "x": "true", "y": "1e-07"},
+                    None,
+                    spot,
+                ),
             ),
             (
                 ccxt.binance,
@@ -104,19 +119,37 @@ class WhatIsAsked(unittest.TestCase):
                 ccxt.binanceusdm,
                 "fapiprivate_delete_batchorders",
                 {"symbol": "A", "orderidlist": ["1", "2"]},
-                ("DELETE", "/fapi/v1/batchOrders", {"symbol": "A", "orderidlist": [1, 2]}, None, futures),
+                (
+                    "DELETE",
+                    "/fapi/v1/batchOrders",
+                    {"symbol": "A", "orderidlist": [1, 2]},
+                    None,
+                    futures,
+                ),
             ),
             (
                 ccxt.binance,
                 "sapi_post_simple_earn_flexible_subscribe",
                 {"asset": "币安人生"},
-                ("POST", "/sapi/v1/simple-earn/flexible/subscribe", {"asset": "币安人生"}, None, spot),
+                (
+                    "POST",
+                    "/sapi/v1/simple-earn/flexible/subscribe",
+                    {"asset": "币安人生"},
+                    None,
+                    spot,
+                ),
             ),
             (
                 ccxt.bybit,
                 "private_get_v5_order_history",
                 {"cursor": "1%3A2%2C3", "symbol": "币安人生USDT"},
-                ("GET", "/v5/order/history", {"cursor": "1%3A2%2C3", "symbol": "币安人生USDT"}, None, "api.bybit.com"),
+                (
+                    "GET",
+                    "/v5/order/history",
+                    {"cursor": "1%3A2%2C3", "symbol": "币安人生USDT"},
+                    None,
+                    "api.bybit.com",
+                ),
             ),
             (
                 ccxt.bitget,
@@ -134,7 +167,13 @@ class WhatIsAsked(unittest.TestCase):
                 ccxt.okx,
                 "private_post_trade_batch_orders",
                 [{"instId": "A", "sz": 1.0, "clOrdId": "é"}],
-                ("POST", "/api/v5/trade/batch-orders", '[{"instId":"A","sz":1.0,"clOrdId":"é"}]', json, okx),
+                (
+                    "POST",
+                    "/api/v5/trade/batch-orders",
+                    '[{"instId":"A","sz":1.0,"clOrdId":"é"}]',
+                    json,
+                    okx,
+                ),
             ),
             (
                 ccxt.okx,
@@ -142,7 +181,12 @@ class WhatIsAsked(unittest.TestCase):
                 {"ccy": "BTC,ETH"},
                 ("GET", "/api/v5/account/balance", {"ccy": "BTC,ETH"}, None, okx),
             ),
-            (ccxt.kraken, "private_post_balance", {}, ("POST", "/0/private/Balance", None, None, kraken)),
+            (
+                ccxt.kraken,
+                "private_post_balance",
+                {},
+                ("POST", "/0/private/Balance", None, None, kraken),
+            ),
             (
                 ccxt.kraken,
                 "private_post_addorder",
@@ -150,7 +194,11 @@ class WhatIsAsked(unittest.TestCase):
                 (
                     "POST",
                     "/0/private/AddOrder",
-                    {"pair": "A", "close": {"ordertype": "limit", "price": "+5"}, "validate": "True"},
+                    {
+                        "pair": "A",
+                        "close": {"ordertype": "limit", "price": "+5"},
+                        "validate": "True",
+                    },
                     None,
                     kraken,
                 ),
@@ -167,7 +215,7 @@ class WhatIsAsked(unittest.TestCase):
                 if expected:
                     self.assertEqual(self.asked(kind(), call, params), expected)
                     continue
-                # Sent unescaped it would be another value, or two parameters.
+                # Without escapes it would be another value, or two parameters.
                 exchange, sent = attached(kind(), Recorder())
                 with self.assertRaises(ccxt.NotSupported):
                     getattr(exchange, call)(params)
@@ -183,9 +231,9 @@ class WhatIsSent(unittest.TestCase):
     def test_the_agents_request_with_ccxts_other_headers(self):
         exchange, sent = attached(ccxt.binance(), Recorder())
         build = exchange.sign
-        exchange.sign = lambda *a, **k: (lambda built: {**built, "headers": {**built["headers"], "Broker": "b"}})(
-            build(*a, **k)
-        )
+        exchange.sign = lambda *a, **k: (
+            lambda built: {**built, "headers": {**built["headers"], "Broker": "b"}}
+        )(build(*a, **k))
         exchange.private_get_openorders({"symbol": "A"})
         url = "https://api.binance.com/api/v3/openOrders?symbol=A&signature=real"
         self.assertEqual(sent, [(url, "GET", {"Broker": "b", "X-MBX-APIKEY": "real"}, None)])
@@ -198,9 +246,18 @@ class WhatIsSent(unittest.TestCase):
 
     def test_another_request_than_ccxt_built_is_not_sent(self):
         changes = {
-            "another host": lambda answer: {**answer, "url": answer["url"].replace("binance", "example")},
-            "another path": lambda answer: {**answer, "url": answer["url"].replace("openOrders", "order")},
-            "another value": lambda answer: {**answer, "url": answer["url"].replace("symbol=A", "symbol=B")},
+            "another host": lambda answer: {
+                **answer,
+                "url": answer["url"].replace("binance", "example"),
+            },
+            "another path": lambda answer: {
+                **answer,
+                "url": answer["url"].replace("openOrders", "order"),
+            },
+            "another value": lambda answer: {
+                **answer,
+                "url": answer["url"].replace("symbol=A", "symbol=B"),
+            },
             "one parameter more": lambda answer: {**answer, "url": answer["url"] + "&x=1"},
             "another method": lambda answer: {**answer, "method": "DELETE"},
             "a body": lambda answer: {**answer, "body": "x=1"},
@@ -213,10 +270,16 @@ class WhatIsSent(unittest.TestCase):
 
     def test_the_parameter_that_differs_is_named_with_both_forms(self):
         def listed(answer):
-            return {**answer, "url": "https://fapi.binance.com/fapi/v1/batchOrders?symbol=A&orderIdList=%5B1%2C2%5D"}
+            return {
+                **answer,
+                "url": "https://fapi.binance.com/fapi/v1/batchOrders"
+                "?symbol=A&orderIdList=%5B1%2C2%5D",
+            }
 
         exchange, sent = attached(ccxt.binanceusdm(), Recorder(change=listed))
-        with self.assertRaisesRegex(ccxt.NotSupported, r"'orderIdList' as '\[1, 2\]', the agent signs it as '%5B1%2C2%5D'"):
+        with self.assertRaisesRegex(
+            ccxt.NotSupported, r"'orderIdList' as '\[1, 2\]', the agent signs it as '%5B1%2C2%5D'"
+        ):
             exchange.fapiprivate_delete_batchorders({"symbol": "A", "orderIdList": [1, 2]})
         self.assertEqual(sent, [])
 
@@ -241,7 +304,9 @@ class WhatIsSent(unittest.TestCase):
             self.assertEqual((sent, recorder.asked), ([], []))
 
     def test_no_credential_of_the_bot_stays(self):
-        exchange, _ = attached(ccxt.okx({"apiKey": "a", "secret": "b", "password": "c"}), Recorder())
+        exchange, _ = attached(
+            ccxt.okx({"apiKey": "a", "secret": "b", "password": "c"}), Recorder()
+        )
         self.assertEqual({exchange.apiKey, exchange.secret, exchange.password}, {STAND_IN})
 
     def test_nothing_is_ever_signed_here(self):
@@ -267,7 +332,9 @@ class Errors(unittest.TestCase):
             (Unavailable("m"), Unavailable, ccxt.ExchangeNotAvailable),
         ]
         for error, ours, ccxts in cases:
-            exchange, sent = attached(ccxt.kraken({"enableRateLimit": False}), Recorder(error=error))
+            exchange, sent = attached(
+                ccxt.kraken({"enableRateLimit": False}), Recorder(error=error)
+            )
             for kind in (ours, ccxts):
                 with self.subTest(str(error)), self.assertRaises(kind) as caught:
                     exchange.private_post_balance()
@@ -278,7 +345,9 @@ class Errors(unittest.TestCase):
         exchange, _ = attached(ccxt.kraken(), Recorder())
         with self.assertRaises(ccxt.InsufficientFunds):
             text = '{"error":["EOrder:Insufficient funds"]}'
-            exchange.handle_errors(200, "", "", "POST", {}, text, exchange.parse_json(text), {}, None)
+            exchange.handle_errors(
+                200, "", "", "POST", {}, text, exchange.parse_json(text), {}, None
+            )
 
 
 class Async(unittest.TestCase):

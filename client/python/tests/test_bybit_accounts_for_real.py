@@ -1,7 +1,9 @@
-"""ccxt at Bybit with a running agent: its orders and balances begin with reads that sign an empty text.
+"""Tests ccxt at Bybit with a running agent. Its orders and balances begin with reads that sign an
+empty text.
 
-Such a signature is also that of the deletion of the key. A key that has no right to a wallet cannot delete itself, and reads;
-one that is enrolled with such a right does not.
+The same signature would also delete the key. A key without a right to the wallet cannot delete
+itself, so the agent signs these reads for it. For a key that is enrolled with such a right the
+agent does not.
 """
 
 import json
@@ -19,12 +21,17 @@ from .transport import Transport
 
 LINEAR = ("BTC/USDT:USDT", "limit", "buy", 0.01, 30000)
 SPOT = ("BTC/USDT", "limit", "buy", 0.01, 30000)
-# Of a key: whether its account is a unified one, and of which generation.
+# Members of a key's answer: is its account a unified one, and of which generation?
 CLASSIC, UNIFIED = (0, 0, 1), (0, 1, 5)
 
 
 def instrument(category, **more):
-    filters = {"basePrecision": "0.000001", "minOrderQty": "0.001", "maxOrderQty": "100", "qtyStep": "0.001"}
+    filters = {
+        "basePrecision": "0.000001",
+        "minOrderQty": "0.001",
+        "maxOrderQty": "100",
+        "qtyStep": "0.001",
+    }
     return {
         "symbol": "BTCUSDT",
         "baseCoin": "BTC",
@@ -32,13 +39,17 @@ def instrument(category, **more):
         "status": "Trading",
         "priceFilter": {"tickSize": "0.1"},
         "lotSizeFilter": filters,
-        **({"settleCoin": "USDT", "contractType": "LinearPerpetual", "deliveryTime": "0"} if category == "linear" else {}),
+        **(
+            {"settleCoin": "USDT", "contractType": "LinearPerpetual", "deliveryTime": "0"}
+            if category == "linear"
+            else {}
+        ),
         **more,
     }
 
 
 class Bybit(Transport):
-    """Answers as the exchange does for an account of one kind."""
+    """Answers as the exchange would for an account of one kind."""
 
     def __init__(self, account):
         super().__init__()
@@ -46,14 +57,16 @@ class Bybit(Transport):
 
     def send(self, request, **options):
         response = super().send(request, **options)
-        response._content = json.dumps({"retCode": 0, "retMsg": "OK", "result": self._result(request.url)}).encode()
+        response._content = json.dumps(
+            {"retCode": 0, "retMsg": "OK", "result": self._result(request.url)}
+        ).encode()
         return response
 
     def paths(self):
         return [urlsplit(url).path for _, url, *_ in self.sent]
 
     def signed(self):
-        """(method, path, what is signed) of the requests that carry a signature."""
+        """The method, the path and the signed text of each request with a signature."""
         for method, url, headers, body in self.sent:
             if any(name.upper() == "X-BAPI-SIGN" for name in headers):
                 yield method, urlsplit(url).path, body or urlsplit(url).query
@@ -66,12 +79,18 @@ class Bybit(Transport):
             case "/v5/account/info":
                 return {"unifiedMarginStatus": self._status}
             case "/v5/market/instruments-info":
-                category = next((kind for kind in ("spot", "linear") if f"category={kind}" in parts.query), None)
+                category = next(
+                    (kind for kind in ("spot", "linear") if f"category={kind}" in parts.query), None
+                )
                 return {"category": category, "list": [instrument(category)] if category else []}
             case "/v5/asset/coin/query-info":
                 return {"rows": []}
             case "/v5/account/wallet-balance":
-                return {"list": [{"accountType": "UNIFIED", "coin": [{"coin": "USDT", "walletBalance": "1"}]}]}
+                return {
+                    "list": [
+                        {"accountType": "UNIFIED", "coin": [{"coin": "USDT", "walletBalance": "1"}]}
+                    ]
+                }
             case "/v5/asset/transfer/query-account-coins-balance":
                 return {"balance": [{"coin": "USDT", "walletBalance": "1", "transferBalance": "1"}]}
             case _:
@@ -86,13 +105,20 @@ def made(agent, account):
 
 
 def keys():
-    return {"bybit": Key("bybit", "hmac-sha256", {"apiKey": "bybit-test", "secret": secrets.token_hex(16)})}
+    return {
+        "bybit": Key(
+            "bybit", "hmac-sha256", {"apiKey": "bybit-test", "secret": secrets.token_hex(16)}
+        )
+    }
 
 
 def explanation(real):
     asked = ["policy", "explain", "--client", "bot", "--key", "bybit", "GET", "/v5/user/query-api"]
     ended = subprocess.run(
-        [PROGRAMS / "countersign", "--socket", real.socket, *asked], capture_output=True, text=True, timeout=60
+        [PROGRAMS / "countersign", "--socket", real.socket, *asked],
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     return ended.stdout + ended.stderr
 
@@ -109,9 +135,16 @@ class OfAKeyThatTrades(unittest.TestCase):
                 ("create_order", LINEAR, "/v5/order/create"),
                 ("create_order", SPOT, "/v5/order/create"),
                 ("fetch_balance", (), None),
-                ("fetch_balance", ({"type": "funding"},), "/v5/asset/transfer/query-account-coins-balance"),
+                (
+                    "fetch_balance",
+                    ({"type": "funding"},),
+                    "/v5/asset/transfer/query-account-coins-balance",
+                ),
             ):
-                with self.subTest(account=account, call=call, arguments=arguments), Agent(self.real.socket) as agent:
+                with (
+                    self.subTest(account=account, call=call, arguments=arguments),
+                    Agent(self.real.socket) as agent,
+                ):
                     exchange, transport = made(agent, account)
                     getattr(exchange, call)(*arguments)
                     signed = list(transport.signed())
@@ -124,7 +157,7 @@ class OfAKeyThatTrades(unittest.TestCase):
 
     def test_what_an_empty_text_leaves_open_is_explained(self):
         explained = explanation(self.real)
-        for part in ("allowed", "method: whoever", "path: whoever"):
+        for part in ("allowed", "method: the sender", "path: the sender"):
             self.assertIn(part, explained)
 
     def test_markets_are_loaded_with_the_key(self):
@@ -148,7 +181,7 @@ class OfAKeyThatCouldDeleteItself(unittest.TestCase):
                     self.assertEqual(refused.exception.code, "policy.effective_scope")
                     self.assertIn("without parameters", str(refused.exception))
                     self.assertEqual(list(transport.signed()), [])
-                    # A read that signs a text of its own is none of the others.
+                    # This read signs a text of its own, so its signature opens nothing else.
                     exchange.private_get_v5_order_realtime({"category": "spot"})
                     self.assertEqual(next(transport.signed())[2], "category=spot")
                 explained = explanation(real)

@@ -1,4 +1,6 @@
-"""The threads in which an event loop asks: few, whatever waits, hangs or is cancelled; with an agent in a thread."""
+"""Tests the threads in which an event loop asks, with an agent in a thread. They stay few if
+questions wait, hang or are cancelled.
+"""
 
 import asyncio
 import json
@@ -19,12 +21,14 @@ from countersign._calls import in_thread
 from .fake_agent import FakeAgent, frame
 
 SIGNED = {"v": 1, "url": "https://x/y", "method": "GET", "headers": [], "body": None}
-# What no caller may take, in seconds, where nothing keeps it.
+# Longest time for a caller that nothing holds up, in seconds.
 SOON = 2.0
 
 
 class Slow(FakeAgent):
-    """Never answers `/hangs` before it is released; lets `/waits` wait for a person; answers all others at once."""
+    """Answers `/hangs` only once it is released. Lets `/waits` wait for a person. Answers all
+    others at once.
+    """
 
     def __init__(self, pause=0.0):
         self.released, self._pause = threading.Event(), pause
@@ -63,7 +67,7 @@ def threads():
 
 
 def no_more_threads():
-    """As where a process may have no more of them; the agent of a test may."""
+    """Acts as if this process may start no more threads. The agent of the test still may."""
     start = threading.Thread.start
 
     def refuse(thread):
@@ -129,7 +133,7 @@ class Calls(unittest.TestCase):
             for task in hang:
                 task.cancel()
             await asyncio.wait_for(asks(agent, "/quick"), SOON)
-            # Again, and now there are as many as may hang: no thread more.
+            # A second time: as many hang as may, so no more threads are started.
             more = [asks(agent, "/hangs") for _ in range(_calls.MOST)]
             await asyncio.sleep(0.2)
             for task in more:
@@ -161,7 +165,9 @@ class Calls(unittest.TestCase):
     def test_the_time_for_an_answer_is_that_for_a_thread_too(self):
         async def scenario(_fake, agent):
             started = time.monotonic()
-            ends = await asyncio.gather(*(asks(agent, "/hangs") for _ in range(4 * _calls.MOST)), return_exceptions=True)
+            ends = await asyncio.gather(
+                *(asks(agent, "/hangs") for _ in range(4 * _calls.MOST)), return_exceptions=True
+            )
             self.assertEqual({type(end) for end in ends}, {Unavailable})
             return time.monotonic() - started
 
@@ -170,11 +176,17 @@ class Calls(unittest.TestCase):
     def test_no_thread_is_an_error_of_the_client(self):
         async def scenario(fake, agent):
             with no_more_threads():
-                with self.assertRaisesRegex(Unavailable, "no thread to ask the agent in: can't start new thread"):
+                with self.assertRaisesRegex(
+                    Unavailable, "no thread to ask the agent in: can't start new thread"
+                ):
                     await asks(agent, "/a")
                 made = attach(ccxt.async_support.binance(), "k", agent)
                 with self.assertRaisesRegex(ccxt.ExchangeNotAvailable, "can't start new thread"):
-                    await made.fetch("https://api.binance.com/api/v3/account", "GET", {"X-MBX-APIKEY": made.apiKey})
+                    await made.fetch(
+                        "https://api.binance.com/api/v3/account",
+                        "GET",
+                        {"X-MBX-APIKEY": made.apiKey},
+                    )
                 await made.close()
             self.assertEqual(fake.asked, [])
             return await asyncio.wait_for(asks(agent, "/a"), SOON)
@@ -186,7 +198,9 @@ class Calls(unittest.TestCase):
             first = asks(agent, "/first")
             await asyncio.sleep(0)
             with no_more_threads():
-                return await asyncio.wait_for(asyncio.gather(first, *(asks(agent, "/a") for _ in range(20))), SOON)
+                return await asyncio.wait_for(
+                    asyncio.gather(first, *(asks(agent, "/a") for _ in range(20))), SOON
+                )
 
         self.assertEqual(self.run_with(scenario, pause=0.01), [SIGNED] * 21)
 
@@ -196,8 +210,13 @@ class Calls(unittest.TestCase):
                 wait, others = asks(agent, "/waits"), [asks(agent, "/a") for _ in range(3)]
                 await asyncio.sleep(0)
                 with no_more_threads():
-                    ends = await asyncio.wait_for(asyncio.gather(*others, return_exceptions=True), SOON)
-                self.assertEqual([str(end) for end in ends], 3 * ["no thread to ask the agent in: can't start new thread"])
+                    ends = await asyncio.wait_for(
+                        asyncio.gather(*others, return_exceptions=True), SOON
+                    )
+                self.assertEqual(
+                    [str(end) for end in ends],
+                    3 * ["no thread to ask the agent in: can't start new thread"],
+                )
                 self.assertEqual(await asyncio.wait_for(asks(agent, "/b"), SOON), SIGNED)
                 wait.cancel()
                 await until(lambda: fake.heard("cancel@countersign"))
@@ -221,7 +240,9 @@ except Unavailable as error:
                 [sys.executable, "-c", program, fake.path],
                 cwd=Path(_calls.__file__).parents[1], capture_output=True, text=True, timeout=20,
             )  # fmt: skip
-        self.assertEqual(ended.stdout, "no thread to ask the agent in: can't start new thread\n", ended.stderr)
+        self.assertEqual(
+            ended.stdout, "no thread to ask the agent in: can't start new thread\n", ended.stderr
+        )
 
 
 if __name__ == "__main__":

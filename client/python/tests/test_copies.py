@@ -1,4 +1,6 @@
-"""Copies of an attached exchange, pickled ones too: each asks the agent, and sends by its own session and settings."""
+"""Tests copies of an attached exchange, including pickled ones. Each asks the agent, and sends with
+its own session and settings.
+"""
 
 import asyncio
 import copy
@@ -27,7 +29,13 @@ def sign(connection, extension, payload):
     """Answers every question with the request, "signed"."""
     asked = json.loads(payload)
     url = f"https://{asked['host']}{asked['path']}?signature=real"
-    reply = {"v": 1, "method": asked["method"], "url": url, "headers": [["X-MBX-APIKEY", "real"]], "body": None}
+    reply = {
+        "v": 1,
+        "method": asked["method"],
+        "url": url,
+        "headers": [["X-MBX-APIKEY", "real"]],
+        "body": None,
+    }
     connection.sendall(frame(extension, json.dumps(reply).encode()))
 
 
@@ -41,7 +49,9 @@ class Copies(unittest.TestCase):
     def test_a_copy_sends_by_its_own_session_with_its_own_settings(self):
         for name, copied in COPIES.items():
             with self.subTest(name):
-                made = attach(ccxt.binance({"enableRateLimit": False, "timeout": 1_000}), "k", self.agent)
+                made = attach(
+                    ccxt.binance({"enableRateLimit": False, "timeout": 1_000}), "k", self.agent
+                )
                 other = copied(made)
                 self.assertIsInstance(other, ccxt.binance)
                 if name == "copy":
@@ -54,7 +64,9 @@ class Copies(unittest.TestCase):
                 other.private_get_account()
                 self.assertEqual((len(ours.sent), len(theirs.sent)), (0, 1))
                 method, url, headers, _ = theirs.sent[0]
-                self.assertEqual((method, url), ("GET", "https://api.binance.com/api/v3/account?signature=real"))
+                self.assertEqual(
+                    (method, url), ("GET", "https://api.binance.com/api/v3/account?signature=real")
+                )
                 self.assertEqual((headers["X-MBX-APIKEY"], headers["Mine"]), ("real", "1"))
                 made.private_get_account()
                 self.assertEqual((len(ours.sent), len(theirs.sent)), (1, 1))

@@ -1,7 +1,8 @@
-"""attach at every exchange, request by request: what leaves is what ccxt would have sent with the secret in its own hands.
+"""Tests attach at every exchange, request by request. Each request is sent as ccxt would have sent
+it with the secret in its own hands.
 
-The recipes stand in for the agent (the `recipe` example of the core), with the keys and the clock of the vectors; the
-requests are those of `make conformance`.
+The recipes stand in for the agent (the `recipe` example of the core), with the keys and the clock
+of the vectors. The requests are those of `make conformance`.
 """
 
 import copy
@@ -29,7 +30,13 @@ class EveryExchange(unittest.TestCase):
 
     def test_regional_classes_are_signed_for_at_their_own_hosts(self):
         found = {subject.name: subject for subject in subjects()}
-        regional = {"bybiteu": "bybit", "bybitid": "bybit", "gateeu": "gate", "myokx": "okx", "okxus": "okx"}
+        regional = {
+            "bybiteu": "bybit",
+            "bybitid": "bybit",
+            "gateeu": "gate",
+            "myokx": "okx",
+            "okxus": "okx",
+        }
         for name, known in regional.items():
             with self.subTest(name):
                 self.compare(found[known], name)
@@ -39,7 +46,9 @@ class EveryExchange(unittest.TestCase):
         chance = random.Random(subject.name)
         plain = signed_by_ccxt.exchange(class_name, subject.auth)
         other, sent = signed_by_ccxt.exchange(class_name, subject.auth), []
-        other.fetch = lambda url, method="GET", headers=None, body=None: sent.append((method, url, headers, body))
+        other.fetch = lambda url, method="GET", headers=None, body=None: sent.append(
+            (method, url, headers, body)
+        )
         attach(other, "k", Recipes(subject))
         endpoints, alike, tried = list(signed_by_ccxt.endpoints(plain)), 0, 0
         for _ in range(REQUESTS * TRIES):
@@ -70,16 +79,24 @@ class EveryExchange(unittest.TestCase):
 
 def send(made, endpoint, params):
     """Hands a request to `fetch`, as ccxt does once it is signed."""
-    whole = {**{name: signed_by_ccxt.SEGMENT for name in made.extract_params(endpoint.path)}, **copy.deepcopy(params)}
+    whole = {
+        **{name: signed_by_ccxt.SEGMENT for name in made.extract_params(endpoint.path)},
+        **copy.deepcopy(params),
+    }
     made.options["lastNonce"] = 0
     built = made.sign(endpoint.path, endpoint.api, endpoint.method, whole)
     made.fetch(built["url"], built["method"], built["headers"], built["body"])
 
 
 def comparable(subject, method, url, headers, body):
-    """A request without the headers that are no part of the exchange's API."""
+    """A request without the headers that do not belong to the exchange's API."""
     pairs = ((name.lower(), str(value)) for name, value in (headers or {}).items())
-    return method, url, {name: value for name, value in pairs if name not in subject.cosmetic}, body or None
+    return (
+        method,
+        url,
+        {name: value for name, value in pairs if name not in subject.cosmetic},
+        body or None,
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
-"""attach at every exchange with a running agent and a software token: a random key for each, and what leaves is ccxt's own.
+"""Tests attach at every exchange with a running agent and a software token, and a random key for
+each. The requests that are sent are ccxt's own.
 
-ccxt signs with the same secret, and with the clock, the nonce and the random numbers of what the agent signed.
+ccxt signs with the same secret, and with the clock, the nonce and the random numbers of the agent's
+answer.
 """
 
 import base64
@@ -27,14 +29,16 @@ from .test_real_agent import Recording
 REQUESTS = 5
 TRIES = 300
 ALGORITHMS = {"jwt-eddsa": "ed25519", "jwt-es256": "ecdsa-p256-sha256", "jwt-hs256": "hmac-sha256"}
-# Exchange by exchange: where a number, a UUID or random text stands that is not the time of the answer.
+# The number, UUID or random text in a request that is not the time of the answer, by exchange.
 NONCE = re.compile(r"nonce\W{1,8}(\d{13})\b|^Bitso [^:]*:(\d{13}):", re.MULTILINE)
 UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 RANDOM_TEXT = re.compile(r'"nonce":"([0-9a-f]{32})"')
 
 
 def pem(private_key, form=serialization.PrivateFormat.PKCS8):
-    return private_key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()).decode()
+    return private_key.private_bytes(
+        serialization.Encoding.PEM, form, serialization.NoEncryption()
+    ).decode()
 
 
 def seed_and_public_key():
@@ -54,7 +58,10 @@ def random_secret(subject):
         case "base64(seed32||pub32)", _:
             return base64.b64encode(seed_and_public_key()).decode()
         case "pem-sec1", _:
-            return pem(ec.generate_private_key(ec.SECP256R1()), serialization.PrivateFormat.TraditionalOpenSSL)
+            return pem(
+                ec.generate_private_key(ec.SECP256R1()),
+                serialization.PrivateFormat.TraditionalOpenSSL,
+            )
         case "pem-pkcs8", "ed25519":
             return pem(ed25519.Ed25519PrivateKey.generate())
         case "pem-pkcs8", "rsa-pkcs1v15-sha256":
@@ -72,7 +79,7 @@ def key(subject):
 
 
 def decoded(text):
-    """The parts of a token, or a payload, which are base64."""
+    """The base64 parts of a token or a payload."""
     for part in re.split(r"[ .]", text):
         try:
             yield base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)).decode()
@@ -81,10 +88,19 @@ def decoded(text):
 
 
 def as_the_agent(auth, answer):
-    """The credentials of a vector with the clock, the nonce and the random numbers of the agent's answer."""
+    """The credentials of a vector with the clock, the nonce and the random numbers of the agent's
+    answer.
+    """
     values = [str(value) for _, value in answer["headers"]]
     pairs = [f"{name}: {value}" for name, value in answer["headers"]]
-    text = "\n".join([*values, *pairs, str(answer["body"]), *(part for value in values for part in decoded(value))])
+    text = "\n".join(
+        [
+            *values,
+            *pairs,
+            str(answer["body"]),
+            *(part for value in values for part in decoded(value)),
+        ]
+    )
     nonce, uuid, random_text = NONCE.search(text), UUID.search(text), RANDOM_TEXT.search(text)
     changed = {"now_ms": int(nonce[1] or nonce[2]) if nonce else answer["timestamp_ms"]}
     if uuid:
@@ -111,10 +127,16 @@ class EveryExchangeForReal(unittest.TestCase):
 
     def compare(self, subject):
         chance, credentials = random.Random(subject.name), self.keys[subject.name].credentials
-        auth = {**subject.auth, "secret": credentials["secret"], "passphrase": credentials.get("password")}
+        auth = {
+            **subject.auth,
+            "secret": credentials["secret"],
+            "passphrase": credentials.get("password"),
+        }
         plain, sent = signed_by_ccxt.exchange(subject.class_name, auth), []
         other = signed_by_ccxt.exchange(subject.class_name, auth)
-        other.fetch = lambda url, method="GET", headers=None, body=None: sent.append((method, url, headers, body))
+        other.fetch = lambda url, method="GET", headers=None, body=None: sent.append(
+            (method, url, headers, body)
+        )
         attach(other, subject.name, self.agent)
         endpoints, alike = list(signed_by_ccxt.endpoints(plain)), 0
         for _ in range(TRIES):
@@ -127,9 +149,13 @@ class EveryExchangeForReal(unittest.TestCase):
                 send(other, endpoint, params)
             except (Refused, ccxt.NotSupported):
                 continue
-            reference = signed_by_ccxt.exchange(subject.class_name, as_the_agent(auth, self.agent.answer))
+            reference = signed_by_ccxt.exchange(
+                subject.class_name, as_the_agent(auth, self.agent.answer)
+            )
             built = signed_by_ccxt.build(reference, endpoint, params)
-            if explained.difference(comparison.case(subject.name, auth, built, params, json.dumps(params)), built):
+            if explained.difference(
+                comparison.case(subject.name, auth, built, params, json.dumps(params)), built
+            ):
                 continue
             ours = comparable(subject, *sent[0])
             theirs = comparable(subject, built.method, built.url, built.headers, built.body)
@@ -146,7 +172,7 @@ class EveryExchangeForReal(unittest.TestCase):
         self.fail(f"only {alike} were signed")
 
     def verify(self, headers, secret):
-        """ECDSA has randomness of its own."""
+        """Verifies a signature instead of comparing it: ECDSA is random."""
         signed, _, signature = headers["authorization"].removeprefix("Bearer ").rpartition(".")
         raw = base64.urlsafe_b64decode(signature + "==")
         der = utils.encode_dss_signature(int.from_bytes(raw[:32]), int.from_bytes(raw[32:]))
@@ -156,11 +182,16 @@ class EveryExchangeForReal(unittest.TestCase):
 
 def without_signature(request):
     method, url, headers, body = request
-    return method, url, {**headers, "authorization": headers["authorization"].rpartition(".")[0]}, body
+    return (
+        method,
+        url,
+        {**headers, "authorization": headers["authorization"].rpartition(".")[0]},
+        body,
+    )
 
 
 def before_a_number(query):
-    """The same query with a parameter at its end that no digits make another one."""
+    """The same query, with a last parameter that stays the same if digits follow it."""
     pairs = query.split("&")
     ends = ("symbol", "unit", "currency", "side", "orderId", "order_id", "cliOrdId")
     found = (pair for end in ends for pair in pairs if pair.partition("=")[0] == end)
@@ -170,7 +201,9 @@ def before_a_number(query):
 
 
 def with_nonce(request, nonce, secret):
-    """What ccxt built, signed by its means with the nonce that the agent adds (docs/decisions/0013-kraken-futures-nonce.md)."""
+    """The request that ccxt built, signed by ccxt's code with the nonce that the agent adds
+    (docs/decisions/0013-kraken-futures-nonce.md).
+    """
     method, url, headers, body = request
     parts = urlsplit(url)
     parts = parts._replace(query=before_a_number(parts.query))

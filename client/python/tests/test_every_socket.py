@@ -1,4 +1,6 @@
-"""attach at every private WebSocket of ccxt.pro: what is sent first is what ccxt would have sent with the secret in its own hands."""
+"""Tests attach at every private WebSocket of ccxt.pro. The first message is the one that ccxt would
+have sent with the secret in its own hands.
+"""
 
 import asyncio
 import contextlib
@@ -18,7 +20,8 @@ from .test_every_exchange import comparable
 
 CHALLENGE = "226aee50-88fc-4618-a42a-34f7709570b2"
 GATE = "wss://api.gateio.ws/ws/v4/"
-# Sockets that are opened with a token: how ccxt fetches it, by a REST request that is signed like any other.
+# Sockets that are opened with a token, and ccxt's method to fetch it. It is a REST request that is
+# signed like any other.
 TOKENS = {
     "binanceusdm": lambda made: made.authenticate(),
     "bitstamp": lambda made: made.authenticate(),
@@ -32,10 +35,12 @@ UNTIL_SENT = 3
 
 def contracts(kind, path):
     hostname = "api.hbdm.vn"
-    return lambda made: made.authenticate({"type": kind, "url": f"wss://{hostname}{path}", "hostname": hostname})
+    return lambda made: made.authenticate(
+        {"type": kind, "url": f"wss://{hostname}{path}", "hostname": hostname}
+    )
 
 
-# How ccxt is made to log in, where that is not `authenticate` alone.
+# The call that makes ccxt log in, if it is not `authenticate` alone.
 PRIVATE = {
     "backpack": [lambda made: made.watch_private(["account.orderUpdate"], ["h"])],
     "binance": [lambda made: made.ensure_user_data_stream_ws_subscribe_signature("spot")],
@@ -56,15 +61,24 @@ PRIVATE = {
         lambda made: made.subscribe_private(GATE, "h", ["BTC_USDT"], "spot.orders", {}),
         lambda made: made.subscribe_private(GATE, "h", ["!all"], "futures.usertrades", {}, True),
     ],
-    "gemini": [lambda made: made.authenticate({"url": "wss://api.gemini.com/v1/order/events?heartbeat=true"})],
+    "gemini": [
+        lambda made: made.authenticate(
+            {"url": "wss://api.gemini.com/v1/order/events?heartbeat=true"}
+        )
+    ],
     "htx": [
-        lambda made: made.authenticate({"type": "spot", "url": "wss://api.huobi.pro/ws/v2", "hostname": "api.huobi.pro"}),
+        lambda made: made.authenticate(
+            {"type": "spot", "url": "wss://api.huobi.pro/ws/v2", "hostname": "api.huobi.pro"}
+        ),
         contracts("linear", "/linear-swap-notification"),
         contracts("linear", "/ws/v5/notification"),
         contracts("inverse", "/swap-notification"),
         contracts("inverse", "/notification"),
     ],
-    "krakenfutures": [lambda made: made.authenticate(), lambda made: made.subscribe_private("fills", "h")],
+    "krakenfutures": [
+        lambda made: made.authenticate(),
+        lambda made: made.subscribe_private("fills", "h"),
+    ],
     "mexc": [lambda made: made.watch_swap_private("h")],
     "upbit": [lambda made: made.watch_private(None, "myOrder", "myOrder")],
 }
@@ -73,13 +87,14 @@ NAMES = {"coinbase": "coinbase_legacy"}
 
 
 class Sent(Exception):
-    """Ends a login once its first message would have left."""
+    """Ends a login when its first message would be sent."""
 
 
 async def first_sent(subject, start, agent=None, key="k"):
     """The first message on a private socket, or the headers that it is opened with."""
     sent, made = [], signed_by_ccxt.exchange(subject.class_name, subject.auth, ccxt.pro)
-    made.options["recvWindow"] = None  # what ccxt would sign of it at a login is not needed, and the agent signs none
+    # A login needs no receive window: ccxt would sign one, the agent does not.
+    made.options["recvWindow"] = None
     made.enableRateLimit = False
     made.nonce = made.seconds if subject.class_name == "coinbaseexchange" else made.milliseconds
     made.incrementing_nonce = lambda: subject.auth["now_ms"]
@@ -88,7 +103,11 @@ async def first_sent(subject, start, agent=None, key="k"):
         event = message.get("event") if isinstance(message, dict) else None
         if event == "challenge":
             loop = asyncio.get_running_loop()
-            loop.call_soon(made.handle_authenticate, made.client(url), {"event": "challenge", "message": CHALLENGE})
+            loop.call_soon(
+                made.handle_authenticate,
+                made.client(url),
+                {"event": "challenge", "message": CHALLENGE},
+            )
         if event != "challenge" or start is PRIVATE["krakenfutures"][0]:
             sent.append(opened_with() or message)
         return asyncio.get_running_loop().create_future()
@@ -104,8 +123,10 @@ async def first_sent(subject, start, agent=None, key="k"):
     connect, opened = made.client, {}
 
     def client(url):
-        # Remembered as they are now: ccxt takes Gemini's away before it connects.
-        return opened.setdefault(url, (connect(url), dict(connect(url).options.get("headers") or {})))[0]
+        # Keep the headers as they are now: ccxt removes Gemini's before it connects.
+        return opened.setdefault(
+            url, (connect(url), dict(connect(url).options.get("headers") or {}))
+        )[0]
 
     made.client = client
     logged_in = asyncio.ensure_future(start(made))
@@ -144,21 +165,29 @@ async def first_request(subject, start, agent=None):
 
 
 def texts(value):
-    """Numbers as texts: which of the two an exchange's page has, ccxt does not always follow."""
+    """Numbers as texts: ccxt does not always follow an exchange's page in the choice between the
+    two.
+    """
     if isinstance(value, dict):
         return {name: texts(member) for name, member in value.items()}
     return [texts(item) for item in value] if isinstance(value, list) else str(value)
 
 
 async def quietly(login):
-    """Without what asyncio says of the second future that ccxt rejects for Binance, for which nobody waits."""
+    """Keeps asyncio quiet about the second future that ccxt rejects for Binance. Nobody waits for
+    it.
+    """
     asyncio.get_running_loop().set_exception_handler(lambda *_: None)
     return await login
 
 
 def lower(message):
-    """The names of headers in one case."""
-    return {name.lower(): value for name, value in message.items()} if isinstance(message, dict) else message
+    """A message with the names of its headers in lower case."""
+    return (
+        {name.lower(): value for name, value in message.items()}
+        if isinstance(message, dict)
+        else message
+    )
 
 
 def starts(name):
@@ -183,7 +212,9 @@ class EverySocket(unittest.TestCase):
                     subject = self.subject(name)
                     own = asyncio.run(first_sent(subject, start))
                     self.assertNotIn(STAND_IN, json.dumps(own))
-                    self.assertEqual(lower(asyncio.run(first_sent(subject, start, Recipes(subject)))), lower(own))
+                    self.assertEqual(
+                        lower(asyncio.run(first_sent(subject, start, Recipes(subject)))), lower(own)
+                    )
 
     def test_tokens_are_fetched_as_ccxt_would_have(self):
         for name, fetch in TOKENS.items():
@@ -233,7 +264,11 @@ class EverySocket(unittest.TestCase):
             finally:
                 await made.close()
 
-        order = {"id": "1", "method": "order.place", "params": {"apiKey": STAND_IN, "signature": STAND_IN}}
+        order = {
+            "id": "1",
+            "method": "order.place",
+            "params": {"apiKey": STAND_IN, "signature": STAND_IN},
+        }
         for attempt in (
             sent("wss://ws-api.binance.com/ws-api/v3", order),
             sent("wss://example.com/?key=" + STAND_IN, {"a": 1}),
@@ -258,7 +293,12 @@ class EverySocket(unittest.TestCase):
         self.assertEqual(asyncio.run(headers()), {})
 
     def test_regional_classes_are_known_by_what_they_are_made_of(self):
-        for name, venue in (("binanceus", "binance"), ("bybiteu", "bybit"), ("myokx", "okx"), ("okxus", "okx")):
+        for name, venue in (
+            ("binanceus", "binance"),
+            ("bybiteu", "bybit"),
+            ("myokx", "okx"),
+            ("okxus", "okx"),
+        ):
             for library in (ccxt, ccxt.async_support, ccxt.pro):
                 with self.subTest(name, library=library.__name__):
                     self.assertEqual(known_as(getattr(library, name)()), venue)

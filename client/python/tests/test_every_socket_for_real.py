@@ -1,4 +1,6 @@
-"""attach at every private WebSocket with a running agent and a software token: the login is the one that ccxt would have made."""
+"""Tests attach at every private WebSocket with a running agent and a software token. The login is
+the one that ccxt would have made.
+"""
 
 import asyncio
 import json
@@ -18,7 +20,7 @@ from .test_every_socket import first_sent, lower, quietly, starts
 
 # A nonce that counts up may be ahead of the clock.
 NONCE = re.compile(r"nonce\W{1,8}(\d{13})\b", re.IGNORECASE)
-# Whose logins open more than a client that reads and trades may do.
+# Exchanges whose logins open more than a client with the scopes read and trade may do.
 OPEN_MORE = {"bitvavo", "cryptocom", "deribit"}
 
 
@@ -36,7 +38,9 @@ def as_the_agent(auth, answer):
     """The credentials with the clock, the nonce and the random numbers of the agent's login."""
     frame = json.loads(answer["frame"] or "{}")
     values = [*(str(value) for _, value in answer["headers"]), str(frame.get("jwt", ""))]
-    text = "\n".join([str(answer["frame"]), *values, *(part for value in values for part in decoded(value))])
+    text = "\n".join(
+        [str(answer["frame"]), *values, *(part for value in values for part in decoded(value))]
+    )
     nonce, uuid, random_text = NONCE.search(text), UUID.search(text), RANDOM_TEXT.search(text)
     return {
         **auth,
@@ -47,14 +51,17 @@ def as_the_agent(auth, answer):
 
 
 def unsigned(frame):
-    """A frame whose token is without its signature: that of ECDSA is random, and tested with the requests."""
+    """A frame whose token has no signature. An ECDSA signature is random, and the requests test it.
+    """
     return {**frame, "jwt": frame["jwt"].rpartition(".")[0]}
 
 
 class EverySocketForReal(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.subjects = [subject for subject in subjects() if subject.name in LOGINS and subject.known_to_ccxt()]
+        cls.subjects = [
+            subject for subject in subjects() if subject.name in LOGINS and subject.known_to_ccxt()
+        ]
         keys = {subject.name: key(subject) for subject in cls.subjects}
         for subject in cls.subjects:
             credentials = keys[subject.name].credentials
@@ -86,7 +93,10 @@ class EverySocketForReal(unittest.TestCase):
             if subject.name not in OPEN_MORE:
                 continue
             for number, start in enumerate(starts(subject.name)):
-                with self.subTest(subject.name, number=number), self.assertRaises(ccxt.PermissionDenied) as caught:
+                with (
+                    self.subTest(subject.name, number=number),
+                    self.assertRaises(ccxt.PermissionDenied) as caught,
+                ):
                     asyncio.run(quietly(first_sent(subject, start, self.agent, subject.name)))
                 self.assertEqual(caught.exception.code, "policy.effective_scope")
 

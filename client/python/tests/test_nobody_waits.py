@@ -1,6 +1,7 @@
-"""No question waits for another: forks, requests that wait for persons, and cancelled tasks, with a running agent.
+"""Tests with a running agent that no question waits for another: forks, requests that wait for
+persons, and cancelled tasks.
 
-`COUNTERSIGN_LONG=1` tries as many as the bars name: 1,000 forks and 1,000 cancelled tasks.
+`COUNTERSIGN_LONG=1` tries the full numbers: 1,000 forks and 1,000 cancelled tasks.
 """
 
 import asyncio
@@ -28,13 +29,14 @@ LONG = bool(os.environ.get("COUNTERSIGN_LONG"))
 FORKS = 1_000 if LONG else 60
 CANCELLED = 1_000 if LONG else 100
 SECONDS = 20.0 if LONG else 3.0
-# Seconds that nine threads may wait for their questions, but for the slowest of a hundred, on a machine that is fast enough;
-# and seconds that no machine needs unless the threads wait for a person.
+# BAR: longest wait of nine threads for their questions on a fast machine, in seconds, without the
+# slowest in a hundred. HELD_UP: a wait in seconds that no machine needs, unless the threads wait
+# for a person.
 BAR, HELD_UP = 0.005, 0.25
-# On a slower machine the same threads are timed without the withdrawal just before. Two such times differ by less than this
-# factor in one of so many rounds.
+# On a slower machine the same threads are timed without the withdrawal just before. In at least one
+# round of TRIES the two times differ by less than the factor NOISE.
 NOISE, TRIES = 1.5, 4
-# What one child or caller may take on a busy machine before it counts as hanging.
+# Seconds after which a child or a caller counts as hanging, even on a busy machine.
 HANGS = 20.0
 
 
@@ -43,7 +45,7 @@ def read(agent):
 
 
 def in_child(ask):
-    """Forks, has the child ask, and says what it answered; None where it hangs."""
+    """Forks, has the child ask, and returns the child's answer. None if the child hangs."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -67,7 +69,7 @@ def in_child(ask):
 
 
 class Flood:
-    """Asks which keys there are as fast as the agent answers, on a connection of its own."""
+    """Asks for the list of keys as fast as the agent answers, on a connection of its own."""
 
     def __init__(self, path):
         self.refused = 0
@@ -114,16 +116,24 @@ class NobodyWaits(unittest.TestCase):
         waits.start()
         (request_id,) = until(self.real.pending)
         self.assertEqual(in_child(lambda: read(self.agent)), b"signed")
-        self.assertEqual(self.real.pending(), [request_id], "the child ends nothing of its parent's")
+        self.assertEqual(
+            self.real.pending(), [request_id], "the child ends nothing of its parent's"
+        )
         self.agent._ask("cancel@countersign", f'{{"v":1,"id":"{request_id}"}}')
         waits.join(HANGS)
         self.assertFalse(waits.is_alive())
 
     def test_a_withdrawal_goes_on_waiting_while_another_thread_asks_too_much(self):
-        """The client's budget of questions is used up ten times over, while a thread, a task and the command line wait."""
+        """The client's budget of questions is used up ten times over, while a thread, a task and
+        the command line wait.
+        """
         self.agent.timeout = 1  # so that each second a question for the outcome is asked
         by_task = lambda agent: asyncio.run(in_thread(withdraw, agent))  # noqa: E731
-        for name, ask in {"thread": withdraw, "task": by_task, "command": self.withdraw_by_command}.items():
+        for name, ask in {
+            "thread": withdraw,
+            "task": by_task,
+            "command": self.withdraw_by_command,
+        }.items():
             with self.subTest(name):
                 ends = []
                 waits = threading.Thread(target=self.ends, args=(ask, self.agent, ends))
@@ -149,7 +159,14 @@ class NobodyWaits(unittest.TestCase):
         terminal, end = os.openpty()  # where time is shown, the outcome is asked for every second
         try:
             ended = self.real._run(
-                "--json", "sign", "--key", "binance", "POST", "/sapi/v1/capital/withdraw/apply", *words, stderr=end
+                "--json",
+                "sign",
+                "--key",
+                "binance",
+                "POST",
+                "/sapi/v1/capital/withdraw/apply",
+                *words,
+                stderr=end,
             )
         finally:
             os.close(end)
@@ -157,7 +174,9 @@ class NobodyWaits(unittest.TestCase):
         raise Refused(json.loads(ended.stdout)["error"]["code"], "")
 
     def test_threads_go_on_while_one_withdrawal_waits(self):
-        """Below the bar, or as fast as without the withdrawal where the machine itself is slower than that."""
+        """The threads stay below BAR. On a machine that is too slow for it, they are as fast as
+        without the withdrawal.
+        """
         rounds = []
         for _ in range(TRIES):
             alone = self.p99()
@@ -172,7 +191,9 @@ class NobodyWaits(unittest.TestCase):
 
     @contextlib.contextmanager
     def waiting_withdrawal(self):
-        """A thread asks for a withdrawal, which waits for a person during the block and is cancelled with it."""
+        """A thread asks for a withdrawal, which waits for a person during the block and is
+        cancelled with it.
+        """
         waits = threading.Thread(target=self.gives_up, args=(withdraw, self.agent))
         waits.start()
         (request_id,) = until(self.real.pending)
@@ -206,22 +227,32 @@ class NobodyWaits(unittest.TestCase):
     def test_cancelled_tasks_leave_nothing_behind(self):
         started = time.monotonic()
         asyncio.run(self.cancel_many())
-        # A loop that ends waits for the threads of its own: none of them is one that asks an agent.
+        # A loop that ends waits for its own threads. None of them asks an agent.
         self.assertLess(time.monotonic() - started, HANGS + CANCELLED * 0.1)
         until(lambda: not self.real.pending())
 
     async def cancel_many(self):
-        """Of each three tasks the first is cancelled, four times one that may wait for a person already."""
+        """Cancels the first of each three tasks, four times while it may wait for a person already.
+        """
         chance, made = random.Random(2), attach(exchange(), "binance", self.agent)
         for number in range(CANCELLED):
             withdraws = number % (CANCELLED // 4) == 0
-            first = made.sapi_post_capital_withdraw_apply(dict(WITHDRAWAL)) if withdraws else made.fetch_order("0", "BTC/USDT")
-            tasks = [asyncio.ensure_future(ask) for ask in (first, *(made.fetch_order(id, "BTC/USDT") for id in "12"))]
+            first = (
+                made.sapi_post_capital_withdraw_apply(dict(WITHDRAWAL))
+                if withdraws
+                else made.fetch_order("0", "BTC/USDT")
+            )
+            tasks = [
+                asyncio.ensure_future(ask)
+                for ask in (first, *(made.fetch_order(id, "BTC/USDT") for id in "12"))
+            ]
             await asyncio.sleep(chance.uniform(0, 0.05 if withdraws else 0.004))
             tasks[0].cancel()
             done, waiting = await asyncio.wait(tasks, timeout=HANGS)
             self.assertEqual(waiting, set())
-            self.assertEqual([task.exception() for task in done if not task.cancelled() and task.exception()], [])
+            self.assertEqual(
+                [task.exception() for task in done if not task.cancelled() and task.exception()], []
+            )
             self.assertFalse(tasks[1].cancelled() or tasks[2].cancelled())
         await made.close()
 
@@ -246,7 +277,9 @@ class NobodyWaits(unittest.TestCase):
         self.assertEqual(in_child(lambda: read(copied)), b"signed")
 
     def p99(self):
-        """How long nine threads wait for their questions, but for the slowest of a hundred."""
+        """The longest wait of nine threads for their questions, without the slowest in a
+        hundred.
+        """
         with Busy(self.agent, 9, read) as busy:
             time.sleep(SECONDS)
         self.assertEqual(busy.wrong, [])

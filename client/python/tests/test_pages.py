@@ -1,4 +1,6 @@
-"""Histories of several pages, which ccxt itself asks for page by page: each cursor goes back as the exchange gave it out."""
+"""Tests histories of several pages, which ccxt asks for page by page. Each cursor goes back as the
+exchange gave it out.
+"""
 
 import json
 import unittest
@@ -18,7 +20,7 @@ CURSORS = (
     "a+b/c==",
 )
 SINCE = 1_600_000_000_000
-# What ccxt reads of an entry so as not to leave it out, at one exchange or the other.
+# The members that ccxt needs in an entry so as not to leave it out, at one exchange or another.
 ENTRY = {
     **{name: str(SINCE) for name in ("createdTime", "createTime", "cTime", "timestamp")},
     "created_time": "2020-09-13T12:26:40Z",
@@ -31,15 +33,28 @@ ENTRY = {
 
 
 def bybit(entries, cursor):
-    return {"retCode": 0, "retMsg": "OK", "time": SINCE, "result": {"category": "linear", "list": entries, "nextPageCursor": cursor}}
+    return {
+        "retCode": 0,
+        "retMsg": "OK",
+        "time": SINCE,
+        "result": {"category": "linear", "list": entries, "nextPageCursor": cursor},
+    }
 
 
 def bybit_assets(entries, cursor):
-    return {"retCode": 0, "retMsg": "OK", "time": SINCE, "result": {"rows": entries, "nextPageCursor": cursor}}
+    return {
+        "retCode": 0,
+        "retMsg": "OK",
+        "time": SINCE,
+        "result": {"rows": entries, "nextPageCursor": cursor},
+    }
 
 
 def bitget(entries, cursor):
-    return {"code": "00000", "data": [{**entry, "idLessThan": cursor, "orderId": cursor} for entry in entries]}
+    return {
+        "code": "00000",
+        "data": [{**entry, "idLessThan": cursor, "orderId": cursor} for entry in entries],
+    }
 
 
 def coinbase(entries, cursor):
@@ -51,17 +66,52 @@ def kraken(entries, cursor):
 
 
 PAGES = {"paginate": True, "paginationCalls": len(CURSORS) + 1}
-# exchange, parameter, how its answers look, what is asked
+# exchange, parameter, form of its answers, ccxt's call
 HISTORIES = [
-    ("bybit", "cursor", bybit, lambda made: made.fetch_canceled_and_closed_orders("BTC/USDT", SINCE, None, PAGES)),
+    (
+        "bybit",
+        "cursor",
+        bybit,
+        lambda made: made.fetch_canceled_and_closed_orders("BTC/USDT", SINCE, None, PAGES),
+    ),
     ("bybit", "cursor", bybit_assets, lambda made: made.fetch_deposits("USDT", SINCE, None, PAGES)),
-    ("bybit", "cursor", bybit_assets, lambda made: made.fetch_withdrawals("USDT", SINCE, None, PAGES)),
-    ("bybit", "cursor", bybit_assets, lambda made: made.fetch_transfers("USDT", SINCE, None, PAGES)),
-    ("bybit_rsa", "cursor", bybit, lambda made: made.fetch_canceled_and_closed_orders("BTC/USDT", SINCE, None, PAGES)),
+    (
+        "bybit",
+        "cursor",
+        bybit_assets,
+        lambda made: made.fetch_withdrawals("USDT", SINCE, None, PAGES),
+    ),
+    (
+        "bybit",
+        "cursor",
+        bybit_assets,
+        lambda made: made.fetch_transfers("USDT", SINCE, None, PAGES),
+    ),
+    (
+        "bybit_rsa",
+        "cursor",
+        bybit,
+        lambda made: made.fetch_canceled_and_closed_orders("BTC/USDT", SINCE, None, PAGES),
+    ),
     ("bitget", "idLessThan", bitget, lambda made: made.fetch_deposits(None, SINCE, None, PAGES)),
-    ("bitget", "cursor", bitget, lambda made: made.fetch_deposits(None, SINCE, None, {**PAGES, "uta": True})),
-    ("coinbase", "cursor", coinbase, lambda made: made.fetch_orders("BTC/USDT", SINCE, None, PAGES)),
-    ("coinbase_legacy", "cursor", coinbase, lambda made: made.fetch_orders("BTC/USDT", SINCE, None, PAGES)),
+    (
+        "bitget",
+        "cursor",
+        bitget,
+        lambda made: made.fetch_deposits(None, SINCE, None, {**PAGES, "uta": True}),
+    ),
+    (
+        "coinbase",
+        "cursor",
+        coinbase,
+        lambda made: made.fetch_orders("BTC/USDT", SINCE, None, PAGES),
+    ),
+    (
+        "coinbase_legacy",
+        "cursor",
+        coinbase,
+        lambda made: made.fetch_orders("BTC/USDT", SINCE, None, PAGES),
+    ),
     ("kraken", "cursor", kraken, lambda made: made.fetch_withdrawals("BTC", SINCE, None, PAGES)),
 ]
 
@@ -75,7 +125,11 @@ class Book:
     def fetch(self, url, method="GET", headers=None, body=None):
         self.requests.append((method, url, headers, body))
         number = len(self.requests)
-        entries = [{**ENTRY, "id": str(number), "refid": str(number), "order_id": str(number)}] if number <= len(CURSORS) + 1 else []
+        entries = (
+            [{**ENTRY, "id": str(number), "refid": str(number), "order_id": str(number)}]
+            if number <= len(CURSORS) + 1
+            else []
+        )
         cursor = CURSORS[number - 1] if number <= len(CURSORS) else None
         return json.loads(json.dumps(self.page(entries, cursor)))
 
@@ -90,7 +144,9 @@ def exchange(subject, book):
 
 
 def asked(ask, made):
-    """What ccxt makes of the pages is its own matter: they are no more than it needs to go on."""
+    """Runs ccxt's call. Its result does not matter: the pages have only the members that ccxt needs
+    to go on.
+    """
     try:
         ask(made)
     except (KeyError, TypeError, ccxt.ExchangeError) as error:
@@ -106,7 +162,10 @@ class Pages(unittest.TestCase):
                 own, ours = Book(page), Book(page)
                 asked(ask, exchange(subject, own))
                 asked(ask, attach(exchange(subject, ours), "k", Recipes(subject)))
-                self.assertEqual([bare(request) for request in ours.requests], [bare(request) for request in own.requests])
+                self.assertEqual(
+                    [bare(request) for request in ours.requests],
+                    [bare(request) for request in own.requests],
+                )
                 sent = "".join(str(request[1]) + str(request[3]) for request in ours.requests)
                 for cursor in CURSORS:
                     self.assertTrue(cursor in sent or cursor in unquote(sent), cursor)
@@ -114,9 +173,13 @@ class Pages(unittest.TestCase):
 
 
 def bare(request):
-    """A request but for its signature, whose clock counts on."""
+    """A request without its signature, because the clock goes on."""
     method, url, _, body = request
-    return method, url if method == "GET" else urlsplit(url).path, [pair for pair in parse_qsl(body or "") if pair[0] != "nonce"]
+    return (
+        method,
+        url if method == "GET" else urlsplit(url).path,
+        [pair for pair in parse_qsl(body or "") if pair[0] != "nonce"],
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Real ccxt, a real agent, a real (software) token: what leaves is what ccxt would have sent with the secret itself."""
+"""Tests real ccxt, a real agent and a real (software) token. Each request is sent as ccxt would
+have sent it with the secret itself.
+"""
 
 import asyncio
 import re
@@ -19,7 +21,14 @@ FUTURE = {"symbol": "BTC/USDT:USDT", "type": "limit", "side": "buy", "amount": 0
 SPOT = {"symbol": "BTC/USD", "type": "limit", "side": "buy", "amount": 0.01, "price": 30000}
 OKX = {"symbol": "BTC/USDT", "type": "limit", "side": "sell", "amount": 0.5, "price": 30000.5}
 STOP = {"ordertype": "stop-loss-limit", "price": "+5", "price2": "#4%"}
-NESTED = {"pair": "XBTUSD", "type": "sell", "ordertype": "limit", "volume": "2", "price": "37000.10", "close": STOP}
+NESTED = {
+    "pair": "XBTUSD",
+    "type": "sell",
+    "ordertype": "limit",
+    "volume": "2",
+    "price": "37000.10",
+    "close": STOP,
+}
 
 # (key, exchange, call, arguments)
 SIGNED = [
@@ -44,7 +53,12 @@ SIGNED = [
     ("okx", "okx", "private_get_account_balance", ({"ccy": "BTC,ETH"},)),
     ("okx", "okx", "create_order", tuple(OKX.values())),
     ("okx", "okx", "create_orders", ([OKX, {**OKX, "params": {"clOrdId": "a b+c/d&e=f%é中"}}],)),
-    ("okx", "okx", "private_post_trade_order", ({"instId": "BTC-USDT", "tdMode": "cash", "sz": 1.0, "px": 1e-07},)),
+    (
+        "okx",
+        "okx",
+        "private_post_trade_order",
+        ({"instId": "BTC-USDT", "tdMode": "cash", "sz": 1.0, "px": 1e-07},),
+    ),
     ("okx", "okx", "cancel_order", ("590908157585625111", "BTC/USDT")),
     ("okx", "okx", "cancel_orders", (["1", "2"], "BTC/USDT")),
     ("okx", "okx", "fetch_open_orders", ("BTC/USDT",)),
@@ -54,7 +68,12 @@ SIGNED = [
     ("kraken", "kraken", "private_post_addorder", ({**NESTED, "price": "5%"},)),
     ("kraken", "kraken", "create_orders", ([SPOT, {**SPOT, "amount": 2}],)),
     ("kraken", "kraken", "cancel_order", ("OG5V2Y-RYKVL-DT3V3B", "BTC/USD")),
-    ("kraken", "kraken", "cancel_orders", (["OG5V2Y-RYKVL-DT3V3B", "OP5V2Y-RYKVL-ET3V3B"], "BTC/USD")),
+    (
+        "kraken",
+        "kraken",
+        "cancel_orders",
+        (["OG5V2Y-RYKVL-DT3V3B", "OP5V2Y-RYKVL-ET3V3B"], "BTC/USD"),
+    ),
     ("kraken", "kraken", "fetch_open_orders", ("BTC/USD",)),
 ]
 
@@ -62,10 +81,15 @@ REFUSED = [
     (
         "binance",
         "sapi_post_capital_withdraw_apply",
-        {"coin": "USDT", "network": "TRX", "address": "TQn9Y2khEsLJW1ChVWFMSMeRDow5KcbLSE", "amount": "15"},
+        {
+            "coin": "USDT",
+            "network": "TRX",
+            "address": "TQn9Y2khEsLJW1ChVWFMSMeRDow5KcbLSE",
+            "amount": "15",
+        },
         ("policy.scope", "policy.effective_scope"),
     ),
-    # A withdrawal in the clothes of a read: Binance's signature does not say which of the two it is.
+    # A withdrawal that looks like a read: Binance's signature does not say which of the two it is.
     (
         "binance",
         "private_get_account",
@@ -81,15 +105,25 @@ REFUSED = [
     (
         "okx",
         "private_post_asset_withdrawal",
-        {"ccy": "BTC", "amt": "1", "dest": "4", "toAddr": "bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq"},
+        {
+            "ccy": "BTC",
+            "amt": "1",
+            "dest": "4",
+            "toAddr": "bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq",
+        },
         ("policy.scope",),
     ),
-    ("kraken", "private_post_withdraw", {"asset": "XBT", "key": "mine", "amount": "0.7"}, ("policy.scope",)),
+    (
+        "kraken",
+        "private_post_withdraw",
+        {"asset": "XBT", "key": "mine", "amount": "0.7"},
+        ("policy.scope",),
+    ),
 ]
 
 
 class Recording(Agent):
-    """Remembers the agent's last answer: its clock is the one thing the comparison has to borrow."""
+    """Remembers the agent's last answer: the comparison takes its clock, and nothing else."""
 
     answer = None
 
@@ -107,7 +141,7 @@ def exchange(module, name, **credentials):
 
 
 def sync_sent(made, call, arguments):
-    """Makes the call, and gives the request as it left ccxt."""
+    """Makes the call and returns the request that ccxt sends."""
     transport = Transport()
     made.session.mount("https://", transport)
     getattr(made, call)(*arguments)
@@ -129,7 +163,7 @@ def only(sent):
 
 
 def at_the_agents_time(made, answer):
-    """Gives the exchange object the clock and nonce of the agent's answer."""
+    """Sets the exchange object to the clock and the nonce of the agent's answer."""
     nonce = re.search(r'^(?:nonce=|\{"nonce":")(\d+)', answer["body"] or "")
     moment = int(nonce[1]) if nonce else answer["timestamp_ms"]
     made.milliseconds = lambda: moment
@@ -145,8 +179,10 @@ class AgainstARealAgent(unittest.TestCase):
         cls.addClassCleanup(cls.agent.close)
 
     def reference(self, module, key, name):
-        """ccxt as it is without an agent, with the secret itself."""
-        return at_the_agents_time(exchange(module, name, **KEYS[key].credentials), self.agent.answer)
+        """ccxt without an agent, with the secret itself."""
+        return at_the_agents_time(
+            exchange(module, name, **KEYS[key].credentials), self.agent.answer
+        )
 
     def test_what_leaves_is_what_ccxt_would_have_sent(self):
         for key, name, call, arguments in SIGNED:

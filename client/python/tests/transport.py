@@ -1,4 +1,6 @@
-"""The network's place below ccxt: captures what would leave, byte for byte, and answers with an empty success."""
+"""Stands in for the network below ccxt: records each request byte for byte, and answers with an
+empty success.
+"""
 
 import json
 
@@ -7,7 +9,9 @@ from requests.adapters import BaseAdapter
 
 
 class Transport(BaseAdapter):
-    """Mounted on a sync exchange's session; keeps every request as (method, url, headers, body)."""
+    """An adapter for a sync exchange's session. Keeps every request as (method, url, headers,
+    body).
+    """
 
     def __init__(self):
         super().__init__()
@@ -25,7 +29,7 @@ class Transport(BaseAdapter):
 
 
 class AsyncTransport:
-    """In the place of an async exchange's aiohttp session."""
+    """Stands in for an async exchange's aiohttp session."""
 
     def __init__(self):
         self.sent = []
@@ -62,7 +66,10 @@ class _AsyncResponse:
 def reply_to(url):
     """An answer that ccxt parses without complaint."""
     if "kraken" in url:
-        return {"error": [], "result": {"txid": ["X"], "descr": {"order": ""}, "open": {}, "orders": [], "count": 1}}
+        return {
+            "error": [],
+            "result": {"txid": ["X"], "descr": {"order": ""}, "open": {}, "orders": [], "count": 1},
+        }
     if "okx" in url:
         return {"code": "0", "msg": "", "data": [{"sCode": "0", "ordId": "1", "clOrdId": "1"}]}
     if any(part in url for part in ("batchOrders", "myTrades", "openOrders")):

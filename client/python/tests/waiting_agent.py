@@ -1,4 +1,4 @@
-"""A real agent at which a withdrawal waits for a person who never comes, and orders do not."""
+"""A real agent. A withdrawal waits for a person who never comes; orders do not wait."""
 
 import json
 import threading
@@ -7,19 +7,26 @@ import time
 from .real_agent import KEYS, RealAgent
 
 ADDRESS = "bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq"
-# Of nobody: no private key belongs to it.
+# The key of nobody: no private key belongs to it.
 APPROVER = (
     "sk-ssh-ed25519@openssh.com "
-    "AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIBqxbdwmVyZMrgtkRcIPoHRnqIFu3Cm8v2kT4bhx0mDjAAAABHNzaDo= nobody"
+    "AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIBqxbdwmVyZMrgtkRcIPoHRnqIFu3Cm8v2kT4bhx0mDj"
+    "AAAABHNzaDo= nobody"
 )
 WITHDRAWAL = {"coin": "BTC", "network": "BTC", "address": ADDRESS, "amount": "1"}
 
 
 class WaitingAgent(RealAgent):
-    """`destinations` are (asset, network, address) of withdrawals, each of which waits; `limits` more of the client's policy."""
+    """`destinations` are (asset, network, address) of withdrawals. Each withdrawal waits. `limits`
+    is more text for the client's policy.
+    """
 
     def __init__(
-        self, keys=None, scopes=("read", "trade", "withdraw"), destinations=(("BTC", "BTC", ADDRESS),), limits=""
+        self,
+        keys=None,
+        scopes=("read", "trade", "withdraw"),
+        destinations=(("BTC", "BTC", ADDRESS),),
+        limits="",
     ):
         self._destinations, self._limits = destinations, limits
         super().__init__(keys or {name: KEYS[name] for name in ("binance", "okx")}, scopes)
@@ -28,11 +35,18 @@ class WaitingAgent(RealAgent):
         super()._grant()
         configuration = self.directory / "agent.toml"
         text = configuration.read_text().replace("\nscopes = ", f"\n{self._limits}scopes = ", 1)
-        configuration.write_text(text + "".join(map(_policy, self._destinations)) + f'\n[approver.nobody]\nssh_key = "{APPROVER}"\n')
+        configuration.write_text(
+            text
+            + "".join(map(_policy, self._destinations))
+            + f'\n[approver.nobody]\nssh_key = "{APPROVER}"\n'
+        )
 
     def pending(self):
-        """The ids of what waits."""
-        return [entry["statement"]["request_id"] for entry in json.loads(self._command("--json", "pending"))["pending"]]
+        """The ids of the requests that wait."""
+        return [
+            entry["statement"]["request_id"]
+            for entry in json.loads(self._command("--json", "pending"))["pending"]
+        ]
 
 
 def _policy(destination):
@@ -55,7 +69,7 @@ def withdraw(agent):
 
 
 def until(holds, seconds=10):
-    """Waits until `holds()` says something true, and returns it."""
+    """Waits until `holds()` returns a true value, and returns that value."""
     deadline = time.monotonic() + seconds
     while not (found := holds()):
         if time.monotonic() > deadline:
@@ -65,7 +79,9 @@ def until(holds, seconds=10):
 
 
 class Busy:
-    """Threads that ask an agent fifty times a second, as long as the block lasts; `asked` are the seconds of each question."""
+    """Threads that ask an agent fifty times a second while the block runs. `asked` has the seconds
+    of each question.
+    """
 
     def __init__(self, agent, threads, ask):
         self.asked, self.wrong = [], []

@@ -1,6 +1,6 @@
-//! `pending`, `approve`, `deny`: what waits for a person.
+//! `pending`, `approve`, `deny`: requests that wait for a person.
 
-pub(super) mod shown;
+pub(super) mod pending_text;
 
 use std::io::{IsTerminal, stderr};
 use std::sync::mpsc;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::Args;
 use countersign::core::approval::{Statement, Subject, Unlike, review};
 use countersign::core::refusal::Code;
-use countersign::core::wire::admin::{ApproverEntry, PendingReply};
+use countersign::core::wire::admin::{ApproverEntry, PendingListReply};
 use countersign::known_agents::{self, Acquaintance, StrangeAgent};
 use countersign::ssh_agent::{ApproverError, Candidate, SshAgent};
 use countersign::{Admin, Error, Sockets};
@@ -21,7 +21,7 @@ use crate::moment::Moment;
 use crate::output::{Output, columns_of_stderr, plain, say};
 
 #[derive(Args, Debug)]
-pub(crate) struct Arguments {
+pub(crate) struct ApprovalArguments {
     /// The id that `countersign pending` shows
     id: String,
 }
@@ -30,10 +30,10 @@ pub(crate) struct Arguments {
 pub(crate) struct ApproveArguments {
     /// The id that `countersign pending` shows
     id: String,
-    /// The agent that has to be asking; usually the one known for its socket
+    /// The id of the agent that must be asking; by default the one known for this socket
     #[arg(long, value_name = "AGENT-ID")]
     agent: Option<String>,
-    /// The approver whose key signs, where the ssh-agent holds those of several
+    /// The approver whose key signs, if the ssh-agent holds keys of several
     #[arg(long, value_name = "NAME")]
     approver: Option<String>,
 }
@@ -54,7 +54,7 @@ pub(crate) fn approve(
     if reply.unlisted.contains(&arguments.id) {
         reply = admin.pending_request(&arguments.id)?;
     }
-    let asked = Asked::find(&reply, &arguments.id, output)?;
+    let asked = ApprovalQuestion::find(&reply, &arguments.id, output)?;
     check_listed(&asked, &arguments.id)?;
     review(asked.statement).map_err(Failure::Statement)?;
     check_agent(asked.statement, arguments.agent.as_deref(), sockets)?;
@@ -66,31 +66,31 @@ pub(crate) fn approve(
     output.show(&done, || plain(&done.done))
 }
 
-/// What waits for this approver: a request, or a change of the agent.
-struct Asked<'a> {
+/// The request, or the change of the agent, that this approver is asked about.
+struct ApprovalQuestion<'a> {
     is_change: bool,
     statement: &'a Statement,
     approved_by: &'a [String],
     description: String,
 }
 
-impl<'a> Asked<'a> {
-    fn find(reply: &'a PendingReply, id: &str, output: &Output) -> Result<Self, Failure> {
+impl<'a> ApprovalQuestion<'a> {
+    fn find(reply: &'a PendingListReply, id: &str, output: &Output) -> Result<Self, Failure> {
         if let Some(entry) = reply.pending.iter().find(|entry| entry.id == id) {
-            let description = shown::describe(entry, output, columns_of_stderr());
+            let description = pending_text::describe(entry, output, columns_of_stderr());
             let (statement, approved_by) = (&entry.statement, &*entry.approved_by);
             return Ok(Self { is_change: false, statement, approved_by, description });
         }
         let change = reply.changes.iter().find(|change| change.id == id);
         let change = change.ok_or_else(|| Failure::NotPending(id.to_owned()))?;
-        let description = shown::describe_change(change, output, columns_of_stderr());
+        let description = pending_text::describe_change(change, output, columns_of_stderr());
         Ok(Self { is_change: true, statement: &change.statement, approved_by: &[], description })
     }
 }
 
-/// What is signed is what the list says it is, by the id that was asked for: whoever speaks at the
-/// socket may have written the one about another.
-fn check_listed(asked: &Asked<'_>, id: &str) -> Result<(), Failure> {
+/// Checks that the statement to be signed has the id and the kind that the list shows. The program
+/// at the socket may have listed one request and sent the statement of another.
+fn check_listed(asked: &ApprovalQuestion<'_>, id: &str) -> Result<(), Failure> {
     let belongs = match &asked.statement.subject {
         Subject::Request { .. } | Subject::Session { .. } => !asked.is_change,
         Subject::Configuration { .. } | Subject::Unlock => asked.is_change,
@@ -104,12 +104,12 @@ fn check_listed(asked: &Asked<'_>, id: &str) -> Result<(), Failure> {
 }
 
 pub(crate) fn deny(
-    arguments: &Arguments,
+    arguments: &ApprovalArguments,
     sockets: &Sockets,
     output: &Output,
 ) -> Result<Exit, Failure> {
     let done = Admin::open(sockets)?.deny(&arguments.id).map_err(|error| match error {
-        // What is asked is well-formed: nothing with this id waits.
+        // The request is well-formed, so this refusal means that nothing with this id waits.
         Error::Refused(refused) if refused.known_code() == Some(Code::RequestMalformed) => {
             Failure::NotPending(arguments.id.clone())
         }
@@ -118,10 +118,10 @@ pub(crate) fn deny(
     output.show(&done, || plain(&done.done))
 }
 
-/// Keys of persons who have not approved it yet.
+/// The keys of the approvers who have not approved it yet.
 fn eligible(
-    reply: &PendingReply,
-    asked: &Asked<'_>,
+    reply: &PendingListReply,
+    asked: &ApprovalQuestion<'_>,
     arguments: &ApproveArguments,
 ) -> Result<Vec<ApproverEntry>, Failure> {
     let wanted = |name: &String| arguments.approver.as_ref().is_none_or(|wanted| wanted == name);
@@ -133,7 +133,7 @@ fn eligible(
     let left: Vec<_> = left.filter(|approver| !has_agreed(approver)).cloned().collect();
     if left.is_empty() {
         let named = arguments.approver.as_deref().unwrap_or("nobody");
-        return Err(Failure::Usage(format!("{named} is no approver who has not approved yet")));
+        return Err(Failure::Usage(format!("{named} is not an approver, or has approved already")));
     }
     Ok(left)
 }
@@ -151,7 +151,7 @@ fn check_agent(
     }
     let file = known_agents::file()?;
     if known_agents::check(&file, &sockets.admin, found)? == Acquaintance::New {
-        say(&format!("the agent {found} is new to you; it is taken down in {}\n", file.display()));
+        say(&format!("the agent {found} is new to you; its id is written to {}\n", file.display()));
     }
     Ok(())
 }
@@ -169,7 +169,7 @@ fn touch(
     let (sender, receiver) = mpsc::channel();
     let signed = statement.clone();
     thread::spawn(move || {
-        // Nobody listens any more where the time is up.
+        // If the time is up, nobody listens any more.
         let _ = sender.send(ssh_agent.approve(&candidate, &signed));
     });
     let countdown = stderr().is_terminal();
@@ -194,14 +194,14 @@ fn touch(
     }
 }
 
-fn describe(reply: &PendingReply, output: &Output) -> String {
+fn describe(reply: &PendingListReply, output: &Output) -> String {
     if reply.pending.is_empty() && reply.changes.is_empty() && reply.unlisted.is_empty() {
         return "nothing waits for approval".to_owned();
     }
     let columns = output.columns();
-    let requests = reply.pending.iter().map(|entry| shown::describe(entry, output, columns));
+    let requests = reply.pending.iter().map(|entry| pending_text::describe(entry, output, columns));
     let changes =
-        reply.changes.iter().map(|change| shown::describe_change(change, output, columns));
+        reply.changes.iter().map(|change| pending_text::describe_change(change, output, columns));
     let unlisted = reply.unlisted.iter().map(|id| {
         format!(
             "{} waits too, and is too large for this list: countersign approve shows it\n",

@@ -21,9 +21,9 @@ use crate::output::Output;
 use directory::JournalDirectory;
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+pub(crate) enum AuditCommand {
     /// Verify the chain from the files themselves; the agent need not run
-    Verify(verification::Arguments),
+    Verify(verification::VerifyArguments),
     /// The newest records
     Tail(TailArguments),
     /// One record, whole
@@ -32,10 +32,10 @@ pub(crate) enum Command {
 
 #[derive(Args, Debug)]
 pub(crate) struct TailArguments {
-    /// How many records
+    /// Number of records
     #[arg(short = 'n', long, default_value_t = 20)]
     lines: u64,
-    /// Go on as records are written; with --json one object for each batch, one a line
+    /// Go on as records are written; with --json, one JSON object a line for each batch
     #[arg(short, long)]
     follow: bool,
 }
@@ -53,19 +53,23 @@ pub(crate) struct ShowArguments {
 struct ShowReply<'a> {
     v: u32,
     record: &'a Value,
-    /// Known only where the line itself was read.
+    /// Known only if the line was read from the files.
     #[serde(skip_serializing_if = "Option::is_none")]
     hash: Option<String>,
 }
 
-/// How long one question for news stays open; a reader that has gone is noticed after it.
+/// Longest wait of one call for new records. A reader that has gone is noticed after it.
 const WAIT: Duration = Duration::from_secs(5);
 
-pub(crate) fn run(command: &Command, sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
+pub(crate) fn run(
+    command: &AuditCommand,
+    sockets: &Sockets,
+    output: &Output,
+) -> Result<Exit, Failure> {
     match command {
-        Command::Verify(arguments) => verification::verify(arguments, sockets, output),
-        Command::Tail(arguments) => tail(arguments, sockets, output),
-        Command::Show(arguments) => show(arguments, sockets, output),
+        AuditCommand::Verify(arguments) => verification::verify(arguments, sockets, output),
+        AuditCommand::Tail(arguments) => tail(arguments, sockets, output),
+        AuditCommand::Show(arguments) => show(arguments, sockets, output),
     }
 }
 

@@ -1,4 +1,4 @@
-//! `completions` and `man`: what is generated from the command line's definition.
+//! `completions` and `man`: texts generated from the definition of the command line.
 
 use std::fs;
 use std::io;
@@ -79,7 +79,7 @@ fn write(directory: &Path, name: &str, text: &str) -> Result<(), Failure> {
     written.map_err(|source| Failure::Write { path, source })
 }
 
-/// Every command's page, the main one first: file name and text.
+/// The page of every command, the main page first: file name and text.
 fn all_pages() -> io::Result<Vec<(String, String)>> {
     let mut root = Cli::command();
     root.build();
@@ -89,7 +89,7 @@ fn all_pages() -> io::Result<Vec<(String, String)>> {
 }
 
 fn add_pages(command: &clap::Command, pages: &mut Vec<(String, String)>) -> io::Result<()> {
-    // A page is named as clap names a built command: countersign-key-add.
+    // Pages have the names that clap gives to built commands, such as countersign-key-add.
     let name = command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned();
     let mut text = Vec::new();
     clap_mangen::Man::new(command.clone())

@@ -1,11 +1,11 @@
 //! `init`: a first set-up, from nothing to an agent that can be started.
 //!
-//! Each step leaves something whole, and a second run goes on after the last whole step.
+//! Each step is finished before the next begins. A second run goes on after the last finished step.
 
 mod account;
 mod configuration;
 mod file;
-mod place;
+mod paths;
 mod question;
 mod token;
 mod unit;
@@ -23,20 +23,20 @@ use crate::failure::Failure;
 use crate::output::{Output, plain, plain_lines};
 use crate::table::facts;
 use account::Account;
-use file::{Existing, Written};
-use place::Place;
+use file::{Existing, FileWritten};
+use paths::InstallPaths;
 use question::Questions;
-use token::{ProfileKind, Token};
+use token::{ChosenToken, ProfileKind};
 
 #[derive(Args, Debug)]
-pub(crate) struct Arguments {
+pub(crate) struct InitArguments {
     /// Put everything under this directory, for a trial
     #[arg(long, value_name = "DIR", conflicts_with = "system")]
     dir: Option<PathBuf>,
     /// Set up the machine's agent: /etc/countersign, user countersign; as root
     #[arg(long)]
     system: bool,
-    /// Do not ask: a SoftHSM token unless --profile says otherwise
+    /// Do not ask; make a SoftHSM token unless --profile names another kind
     #[arg(long)]
     yes: bool,
     /// Replace an agent.toml that is there; the old one is kept as agent.toml.old
@@ -48,7 +48,7 @@ pub(crate) struct Arguments {
     /// The label of a token that is there already
     #[arg(long)]
     label: Option<String>,
-    /// The first client's name; in --system it is also its user
+    /// The first client's name; with --system also the name of its user
     #[arg(long, value_name = "NAME", value_parser = KeyName::parse)]
     client: Option<KeyName>,
     /// A key the first client may use once it is enrolled; give it several times
@@ -56,73 +56,73 @@ pub(crate) struct Arguments {
     keys: Vec<KeyName>,
 }
 
-/// What was set up, or found to be.
+/// The files and the token of this set-up, or of an earlier one.
 #[derive(Debug, Serialize)]
-struct Report {
+struct InitReport {
     v: u32,
     done: &'static str,
     config: PathBuf,
     unit: PathBuf,
     socket: PathBuf,
     admin_socket: PathBuf,
-    /// Absent where an earlier set-up was found: it stands in the configuration.
+    /// Absent if an earlier set-up was found: the configuration names its token.
     #[serde(skip_serializing_if = "Option::is_none")]
-    token: Option<Token>,
-    /// What `countersign-agent check` says.
+    token: Option<ChosenToken>,
+    /// The output of `countersign-agent check`.
     check: String,
     notes: Vec<String>,
     next: Vec<String>,
 }
 
-pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<Exit, Failure> {
-    let place = Place::choose(arguments.system, arguments.dir.as_deref())?;
-    let report = if place.config.exists() && !arguments.force {
-        found(&place)?
+pub(crate) fn run(arguments: &InitArguments, output: &Output) -> Result<Exit, Failure> {
+    let paths = InstallPaths::choose(arguments.system, arguments.dir.as_deref())?;
+    let report = if paths.config.exists() && !arguments.force {
+        found(&paths)?
     } else {
-        set_up(arguments, &place)?
+        set_up(arguments, &paths)?
     };
     output.show(&report, || describe(&report))
 }
 
-/// A configuration is there: nothing is changed, but it is checked and shown.
-fn found(place: &Place) -> Result<Report, Failure> {
-    let check = check(place, &place.owner)?;
-    let notes = if place.unit.exists() {
+/// Checks and shows a configuration that is there already. Nothing is changed.
+fn found(paths: &InstallPaths) -> Result<InitReport, Failure> {
+    let check = check(paths, &paths.owner)?;
+    let notes = if paths.unit.exists() {
         Vec::new()
     } else {
         vec![format!(
             "{} is missing: an earlier init ended early; --force writes both anew",
-            place.unit.display()
+            paths.unit.display()
         )]
     };
-    Ok(Report::new(place, "already set up, nothing was changed", None, None, check, notes))
+    Ok(InitReport::new(paths, "already set up, nothing was changed", None, None, check, notes))
 }
 
-fn set_up(arguments: &Arguments, place: &Place) -> Result<Report, Failure> {
+fn set_up(arguments: &InitArguments, paths: &InstallPaths) -> Result<InitReport, Failure> {
     let questions = Questions::new(arguments.yes)?;
     let choice =
-        token::choose(arguments.profile.as_deref(), arguments.label.as_deref(), place, &questions)?;
-    questions.confirm(&plan(place, &choice))?;
-    let owner = place.prepare()?;
-    let token = choice.make(place, &owner)?;
+        token::choose(arguments.profile.as_deref(), arguments.label.as_deref(), paths, &questions)?;
+    questions.confirm(&plan(paths, &choice))?;
+    let owner = paths.prepare()?;
+    let token = choice.make(paths, &owner)?;
     let client = arguments.client.as_ref();
-    let text = configuration::text(place, &token, client, &arguments.keys, &owner)?;
+    let text = configuration::text(paths, &token, client, &arguments.keys, &owner)?;
     let existing = if arguments.force { Existing::Replace } else { Existing::Keep };
-    if file::write(&place.config, &text, place.config_mode(), existing)? == Written::KeptOther {
+    if file::write(&paths.config, &text, paths.config_mode(), existing)? == FileWritten::KeptOther {
         return Err(Failure::Configuration {
-            message: format!("{} appeared meanwhile and was left as it is", place.config.display()),
+            message: format!("{} appeared meanwhile and was left as it is", paths.config.display()),
             next: "run this again".to_owned(),
         });
     }
-    let unit = unit::text(place)?;
+    let unit = unit::text(paths)?;
     let mut notes = Vec::new();
-    if file::write(&place.unit, &unit, 0o644, existing)? == Written::KeptOther {
+    if file::write(&paths.unit, &unit, 0o644, existing)? == FileWritten::KeptOther {
         notes.push(format!(
             "{} is there already and was left as it is; --force replaces it",
-            place.unit.display()
+            paths.unit.display()
         ));
     }
-    if place.is_system() && token.kind == ProfileKind::Hardware {
+    if paths.is_system() && token.kind == ProfileKind::Hardware {
         notes.push(
             "the unit opens neither network nor devices: for an HSM on the network, or one on USB \
              without pcscd, put a drop-in \
@@ -130,59 +130,59 @@ fn set_up(arguments: &Arguments, place: &Place) -> Result<Report, Failure> {
                 .to_owned(),
         );
     }
-    let check = check(place, &owner)?;
-    Ok(Report::new(place, "set up", Some(token), usable_key(arguments), check, notes))
+    let check = check(paths, &owner)?;
+    Ok(InitReport::new(paths, "set up", Some(token), usable_key(arguments), check, notes))
 }
 
 /// A key that the configuration already lets the first client use.
-fn usable_key(arguments: &Arguments) -> Option<&KeyName> {
+fn usable_key(arguments: &InitArguments) -> Option<&KeyName> {
     arguments.keys.first().filter(|_| !arguments.system || arguments.client.is_some())
 }
 
-fn plan(place: &Place, choice: &token::Choice) -> String {
+fn plan(paths: &InstallPaths, choice: &token::Choice) -> String {
     let mut lines = vec![
-        choice.plan(place),
-        format!("{} gets the configuration", place.config.display()),
-        format!("{} gets the systemd unit", place.unit.display()),
+        choice.plan(paths),
+        format!("{} gets the configuration", paths.config.display()),
+        format!("{} gets the systemd unit", paths.unit.display()),
     ];
-    if place.is_system() {
-        lines.insert(0, format!("the user {} is made if it is missing", place::SYSTEM_USER));
+    if paths.is_system() {
+        lines.insert(0, format!("the user {} is made if it is missing", paths::SYSTEM_USER));
     }
     lines.iter().map(|line| format!("  {line}\n")).collect()
 }
 
 /// Has the agent's program check the configuration, as the user that will run it.
-fn check(place: &Place, owner: &Account) -> Result<String, Failure> {
-    let words = ["check".as_ref(), "--config".as_ref(), place.config.as_os_str()];
+fn check(paths: &InstallPaths, owner: &Account) -> Result<String, Failure> {
+    let words = ["check".as_ref(), "--config".as_ref(), paths.config.as_os_str()];
     let ended = owner.run_agent_program(words)?;
     let message = agent_program::words(&ended);
     if ended.status.success() {
         return Ok(message);
     }
     Err(Failure::Configuration {
-        message: format!("{} does not pass the agent's check:\n{message}", place.config.display()),
+        message: format!("{} does not pass the agent's check:\n{message}", paths.config.display()),
         next: "correct it and run countersign init again, or write it anew with --force".to_owned(),
     })
 }
 
-impl Report {
+impl InitReport {
     fn new(
-        place: &Place,
+        paths: &InstallPaths,
         done: &'static str,
-        token: Option<Token>,
+        token: Option<ChosenToken>,
         key: Option<&KeyName>,
         check: String,
         notes: Vec<String>,
     ) -> Self {
         let token_name = token.as_ref().map(|token| token.name.as_str());
-        let next = place.next_steps(token_name, key.map(KeyName::as_str));
+        let next = paths.next_steps(token_name, key.map(KeyName::as_str));
         Self {
             v: VERSION,
             done,
-            config: place.config.clone(),
-            unit: place.unit.clone(),
-            socket: place.socket(),
-            admin_socket: place.admin_socket(),
+            config: paths.config.clone(),
+            unit: paths.unit.clone(),
+            socket: paths.socket(),
+            admin_socket: paths.admin_socket(),
             token,
             check,
             notes,
@@ -191,7 +191,7 @@ impl Report {
     }
 }
 
-fn describe(report: &Report) -> String {
+fn describe(report: &InitReport) -> String {
     let mut lines = vec![
         ("configuration", report.config.display().to_string()),
         ("systemd unit", report.unit.display().to_string()),

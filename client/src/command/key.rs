@@ -20,15 +20,16 @@ use crate::failure::Failure;
 use crate::moment::Moment;
 use crate::output::Output;
 
-mod shown;
+mod key_text;
 
-pub(crate) use shown::custody;
+pub(crate) use key_text::custody;
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    /// Put an exchange key's secret on a token: asked for on the terminal, never an argument
+pub(crate) enum KeyCommand {
+    /// Put an exchange key's secret on a token; the secret is typed on the terminal, never an
+    /// argument
     Add(AddArguments),
-    /// Make a key pair on a token; its secret is never outside
+    /// Make a key pair on a token; its secret never leaves the token
     Generate(GenerateArguments),
     /// Name the id that the exchange gave for a generated public key
     Activate(ActivateArguments),
@@ -46,9 +47,9 @@ pub(crate) struct NameArgument {
     name: String,
 }
 
-/// What a new key is, however its secret comes to the token.
+/// The properties of a new key, which may be added or generated.
 #[derive(Args, Debug)]
-struct NewKey {
+struct NewKeyArguments {
     /// The operator's name for the key: a-z, 0-9, '.', '_', '-'
     name: String,
     /// The exchange, such as binance
@@ -57,13 +58,19 @@ struct NewKey {
     /// The token's name in agent.toml
     #[arg(long)]
     token: String,
-    /// What the key may be used for, such as: read trade
-    #[arg(long = "scope", value_name = "SCOPE", num_args = 1.., value_delimiter = ',', value_parser = scope)]
+    /// The scopes of the key, such as: read trade
+    #[arg(
+        long = "scope",
+        value_name = "SCOPE",
+        num_args = 1..,
+        value_delimiter = ',',
+        value_parser = scope,
+    )]
     scopes: Vec<Scope>,
     /// production or testnet
     #[arg(long, default_value = "production", value_parser = named::<Environment>)]
     environment: Environment,
-    /// The day the exchange lets the key expire, such as 2027-01-31
+    /// The day on which the exchange's key expires, such as 2027-01-31
     #[arg(long, value_name = "DAY", value_parser = day)]
     expires: Option<Moment>,
     /// The unit of the nonces used with this key so far: nanoseconds, microseconds or milliseconds
@@ -74,8 +81,8 @@ struct NewKey {
 #[derive(Args, Debug)]
 pub(crate) struct AddArguments {
     #[command(flatten)]
-    key: NewKey,
-    /// Where the exchange takes several and the secret itself does not say which it is
+    key: NewKeyArguments,
+    /// The algorithm, if the exchange takes several and the secret does not show which it is
     #[arg(long, value_parser = named::<Algorithm>)]
     algorithm: Option<Algorithm>,
     /// Read {"api_key", "secret", "passphrase"} as JSON from standard input, or the
@@ -87,14 +94,14 @@ pub(crate) struct AddArguments {
 #[derive(Args, Debug)]
 pub(crate) struct GenerateArguments {
     #[command(flatten)]
-    key: NewKey,
+    key: NewKeyArguments,
     /// ed25519, ecdsa-p256-sha256 or rsa-pkcs1v15-sha256
     #[arg(long, value_parser = named::<Algorithm>)]
     algorithm: Algorithm,
     /// 2048, 3072 or 4096, for RSA
     #[arg(long, value_name = "BITS")]
     rsa_bits: Option<u32>,
-    /// The slot of a YubiKey, such as 9a; without it the first that is free
+    /// The slot of a YubiKey, such as 9a; by default the first free one
     #[arg(long)]
     slot: Option<String>,
     /// Destroy the key that is in the slot
@@ -120,21 +127,25 @@ pub(crate) struct RemoveArguments {
     yes: bool,
 }
 
-pub(crate) fn run(command: Command, sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
+pub(crate) fn run(
+    command: KeyCommand,
+    sockets: &Sockets,
+    output: &Output,
+) -> Result<Exit, Failure> {
     match command {
-        Command::Add(arguments) => add(arguments, sockets, output),
-        Command::Generate(arguments) => {
+        KeyCommand::Add(arguments) => add(arguments, sockets, output),
+        KeyCommand::Generate(arguments) => {
             change(&arguments.wire().map(Register::Generate)?, sockets, output)
         }
-        Command::Activate(ActivateArguments { name, api_key }) => {
+        KeyCommand::Activate(ActivateArguments { name, api_key }) => {
             change(&Register::Activate { v: VERSION, name, api_key }, sockets, output)
         }
-        Command::List => {
+        KeyCommand::List => {
             let reply = operator_or_client(sockets)?.keys()?;
-            output.show(&reply, || shown::list(&reply.keys, output))
+            output.show(&reply, || key_text::list(&reply.keys, output))
         }
-        Command::Show(NameArgument { name }) => shown::show(&name, sockets, output),
-        Command::Remove(arguments) => remove(arguments, sockets, output),
+        KeyCommand::Show(NameArgument { name }) => key_text::show(&name, sockets, output),
+        KeyCommand::Remove(arguments) => remove(arguments, sockets, output),
     }
 }
 
@@ -157,7 +168,7 @@ fn add(arguments: AddArguments, sockets: &Sockets, output: &Output) -> Result<Ex
             .map_err(Failure::Terminal)?;
         Admin::open(sockets)?.add(&change, terminal.as_fd())?
     };
-    output.show(&reply, || shown::done(&reply, output))
+    output.show(&reply, || key_text::done(&reply, output))
 }
 
 /// The token may ask for its PIN or a management key, and may take minutes.
@@ -165,10 +176,10 @@ fn change(change: &Register, sockets: &Sockets, output: &Output) -> Result<Exit,
     let mut admin = Admin::open(sockets)?;
     let reply = match OpenOptions::new().read(true).write(true).open("/dev/tty") {
         Ok(terminal) => admin.add(change, terminal.as_fd())?,
-        // Nobody can be asked there, and often nobody has to be.
+        // Without a terminal nobody can be asked, and many changes ask nobody.
         Err(_) => admin.add(change, io::stdin().as_fd())?,
     };
-    output.show(&reply, || shown::done(&reply, output))
+    output.show(&reply, || key_text::done(&reply, output))
 }
 
 fn remove(arguments: RemoveArguments, sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
@@ -184,7 +195,7 @@ fn remove(arguments: RemoveArguments, sockets: &Sockets, output: &Output) -> Res
     change(&Register::Remove { v: VERSION, name }, sockets, output)
 }
 
-/// Goes on only where a person at the terminal typed `expected`.
+/// Fails unless a person at the terminal types `expected`.
 fn confirm(question: &str, expected: &str) -> Result<(), Failure> {
     let stdin = io::stdin();
     if !stdin.is_terminal() {
@@ -207,7 +218,7 @@ impl GenerateArguments {
     }
 }
 
-impl NewKey {
+impl NewKeyArguments {
     fn wire(self, algorithm: Option<Algorithm>) -> Result<admin::NewKey, Failure> {
         let scopes = self.scopes()?;
         Ok(admin::NewKey {
@@ -231,7 +242,7 @@ impl NewKey {
             return Err(Failure::Usage(format!(
                 "a key needs at least one --scope; choose as few as the exchange key itself \
                  has:\n{}",
-                shown::all_scopes()
+                key_text::all_scopes()
             )));
         }
         Ok(self.scopes.iter().copied().collect())
@@ -243,7 +254,7 @@ fn scope(text: &str) -> Result<Scope, String> {
     Scope::from_name(text).ok_or_else(|| format!("the scopes are {}", known()))
 }
 
-/// A value of the protocol by its name there; the error lists the others.
+/// Parses a value by its name in the protocol. The error lists the names.
 fn named<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     let deserializer: StrDeserializer<'_, ValueError> = text.into_deserializer();
     T::deserialize(deserializer).map_err(|error| error.to_string())
@@ -261,17 +272,17 @@ mod tests {
     #[derive(Debug, Parser)]
     struct Harness {
         #[command(subcommand)]
-        command: Command,
+        command: KeyCommand,
     }
 
     fn payload(arguments: &str) -> Result<String, String> {
         let words = std::iter::once("key").chain(arguments.split(' '));
         let harness = Harness::try_parse_from(words).map_err(|error| error.to_string())?;
         let change = match harness.command {
-            Command::Add(AddArguments { key, algorithm, .. }) => {
+            KeyCommand::Add(AddArguments { key, algorithm, .. }) => {
                 key.wire(algorithm).map(Register::Add)
             }
-            Command::Generate(arguments) => arguments.wire().map(Register::Generate),
+            KeyCommand::Generate(arguments) => arguments.wire().map(Register::Generate),
             other => panic!("{other:?}"),
         };
         change
@@ -286,9 +297,11 @@ mod tests {
                 "add mm --exchange binance --token hsm --scope trade read --expires 2030-01-01"
             )
             .as_deref(),
-            Ok(r#"{"operation":"add","v":1,"name":"mm","exchange":"binance","token":"hsm",
-                    "scopes":["read","trade"],"algorithm":null,"environment":"production",
-                    "expires_ms":1893456000000,"nonce_unit":null}"#)
+            Ok(concat!(
+                r#"{"operation":"add","v":1,"name":"mm","exchange":"binance","token":"hsm","#,
+                r#""scopes":["read","trade"],"algorithm":null,"environment":"production","#,
+                r#""expires_ms":1893456000000,"nonce_unit":null}"#,
+            ))
         );
         assert_eq!(
             payload(
@@ -296,9 +309,11 @@ mod tests {
                  --environment testnet"
             )
             .as_deref(),
-            Ok(r#"{"operation":"generate","v":1,"name":"k","exchange":"binance","token":"yk",
-                    "scopes":["withdraw"],"algorithm":"ed25519","environment":"testnet",
-                    "expires_ms":null,"nonce_unit":null}"#)
+            Ok(concat!(
+                r#"{"operation":"generate","v":1,"name":"k","exchange":"binance","token":"yk","#,
+                r#""scopes":["withdraw"],"algorithm":"ed25519","environment":"testnet","#,
+                r#""expires_ms":null,"nonce_unit":null}"#,
+            ))
         );
     }
 

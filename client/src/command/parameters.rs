@@ -12,7 +12,7 @@ use countersign::core::wire::MAX_PAYLOAD;
 
 use crate::failure::Failure;
 
-/// A request as it stands on a command line.
+/// A request as written on the command line.
 #[derive(Args, Debug)]
 pub(crate) struct RequestArguments {
     /// Name of the key
@@ -28,19 +28,23 @@ pub(crate) struct RequestArguments {
     /// Parameters as one JSON document, from a file or standard input (-)
     #[arg(long = "params", value_name = "FILE")]
     document: Option<PathBuf>,
-    /// The exchange's host, where the usual one is not wanted
+    /// The exchange's host, if not the usual one
     #[arg(long)]
     pub(crate) host: Option<String>,
-    /// Where the parameters go, where the usual place is not wanted
-    #[arg(long = "in", value_name = "PLACE", value_parser = PossibleValuesParser::new(ParamsIn::ALL.map(ParamsIn::name)))]
+    /// The place of the parameters, if not the usual one
+    #[arg(
+        long = "in",
+        value_name = "PLACE",
+        value_parser = PossibleValuesParser::new(ParamsIn::ALL.map(ParamsIn::name)),
+    )]
     pub(crate) place: Option<String>,
 }
 
-/// A frame of a socket, which curl cannot send.
+/// The place of parameters in a WebSocket frame, which curl cannot send.
 pub(crate) const WS_API: &str = ParamsIn::WsApi.name();
 
 impl RequestArguments {
-    /// The parameters, those of the document first; a name that stands twice is refused.
+    /// The parameters, those of the document first. A name that is given twice is refused.
     pub(crate) fn params(&self) -> Result<Option<Value>, Failure> {
         let document = self.document.as_deref().map(read_document).transpose()?;
         let mut members = match document {
@@ -50,7 +54,7 @@ impl RequestArguments {
             Some(Value::Object(members)) => members,
             Some(_) => {
                 return Err(Failure::Usage(
-                    "--params is no JSON object, so that -p can add nothing".to_owned(),
+                    "--params is not a JSON object, so -p cannot add to it".to_owned(),
                 ));
             }
         };
@@ -80,7 +84,8 @@ fn parse_parameter(text: &str) -> Result<(String, Value), String> {
     Ok((name.to_owned(), value))
 }
 
-/// Reads at most what a request can hold; the order of names and the text of numbers are kept.
+/// Reads a JSON document of at most [`MAX_PAYLOAD`] bytes. The order of names and the text of
+/// numbers are kept.
 fn read_document(path: &Path) -> Result<Value, Failure> {
     let text = read_limited(path)
         .map_err(|error| Failure::Usage(format!("--params {}: {error}", path.display())))?;

@@ -1,4 +1,4 @@
-//! `policy`: is a configuration sound, and why is a request decided as it is.
+//! `policy`: checks a configuration, and explains the decision about a request.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -17,11 +17,12 @@ use crate::output::{Output, plain, plain_lines};
 use crate::table::facts;
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+pub(crate) enum PolicyCommand {
     /// Check an agent.toml as the agent would: syntax and permissions; tokens are left alone
     /// (countersign-agent check looks for them)
     Check(CheckArguments),
-    /// Which rule decides about a request, and what its signature would open; nothing is signed
+    /// Show the rule that decides about a request, and what its signature would open; nothing is
+    /// signed
     Explain(ExplainArguments),
 }
 
@@ -37,7 +38,7 @@ pub(crate) struct ExplainArguments {
     client: String,
     #[command(flatten)]
     request: RequestArguments,
-    /// List the endpoints that no signature of this exchange can be told apart from
+    /// List the endpoints that an ordinary signature of this exchange may also open
     #[arg(long)]
     all: bool,
 }
@@ -49,15 +50,19 @@ struct Checked {
     output: String,
 }
 
-pub(crate) fn run(command: Command, sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
+pub(crate) fn run(
+    command: PolicyCommand,
+    sockets: &Sockets,
+    output: &Output,
+) -> Result<Exit, Failure> {
     match command {
-        Command::Check(arguments) => check(&arguments, output),
-        Command::Explain(arguments) => explain(arguments, sockets, output),
+        PolicyCommand::Check(arguments) => check(&arguments, output),
+        PolicyCommand::Explain(arguments) => explain(arguments, sockets, output),
     }
 }
 
-/// Passes on what the agent's program says and how it ends. The file may be another machine's: no
-/// token is looked for.
+/// Passes on the words and the exit code of the agent's program. The file may be meant for another
+/// machine, so no token is looked for.
 fn check(arguments: &CheckArguments, output: &Output) -> Result<Exit, Failure> {
     let words: [&OsStr; 4] = [
         "check".as_ref(),
@@ -111,7 +116,7 @@ fn describe(reply: &ExplainReply, all: bool) -> String {
     let unsigned = reply
         .unsigned
         .iter()
-        .map(|part| format!("{part}: whoever sends the request may change it"));
+        .map(|part| format!("{part}: the sender of the request may change it"));
     text.push_str(&section("Not signed", unsigned));
     text.push_str(&section(
         "The same signature would also open",
@@ -130,7 +135,7 @@ fn describe(reply: &ExplainReply, all: bool) -> String {
 }
 
 fn residual(residual: &[Neighbour], all: bool) -> String {
-    const TITLE: &str = "No signature of this exchange can be told apart from";
+    const TITLE: &str = "An ordinary signature of this exchange may also open";
     if all || residual.is_empty() {
         return section(TITLE, residual.iter().map(endpoint));
     }
@@ -167,7 +172,7 @@ mod tests {
             "denied by [client.bot] scopes",
             "policy.effective_scope: would also open withdraw",
             "effective scopes  read, withdraw",
-            "path: whoever sends the request may change it",
+            "path: the sender of the request may change it",
             "withdraw  POST /w",
             "1 BTC to bc1q (POST /w)",
             "1 of 2 in transfer/BTC",

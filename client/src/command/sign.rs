@@ -2,7 +2,7 @@
 
 use clap::Args;
 use countersign::core::wire::{SessionReply, SessionRequest, SignReply};
-use countersign::{Client, SignCall, Sockets};
+use countersign::{AgentClient, SignCall, Sockets};
 
 use super::parameters::{RequestArguments, WS_API};
 use super::wait::{self, WaitArguments};
@@ -30,16 +30,16 @@ pub(crate) struct SessionArguments {
     /// Name of the key
     #[arg(long)]
     key: String,
-    /// What the session is for; ws is the private WebSocket
+    /// The purpose of the session; ws is the private WebSocket
     #[arg(long, default_value = "ws")]
     purpose: String,
-    /// The channel to subscribe to, where the exchange wants each signed for.
+    /// The channel to subscribe to, if the exchange wants a signature for each.
     #[arg(long)]
     channel: Option<String>,
-    /// What the exchange sent to be signed.
+    /// The challenge that the exchange sent to be signed.
     #[arg(long)]
     challenge: Option<String>,
-    /// An instrument of the channel; as often as needed.
+    /// An instrument of the channel; give it several times.
     #[arg(long = "symbol")]
     symbols: Vec<String>,
     #[command(flatten)]
@@ -63,7 +63,7 @@ pub(crate) fn sign(
     call.params_in = request.place;
     call.host = request.host;
     call.reason = arguments.reason;
-    let mut client = Client::open(sockets)?;
+    let mut client = AgentClient::open(sockets)?;
     let answer = client.sign(&call);
     let describe = if arguments.curl { curl } else { describe_request };
     wait::show(&mut client, answer, &arguments.wait, output, describe)
@@ -74,7 +74,7 @@ pub(crate) fn session(
     sockets: &Sockets,
     output: &Output,
 ) -> Result<Exit, Failure> {
-    let mut client = Client::open(sockets)?;
+    let mut client = AgentClient::open(sockets)?;
     let answer = client.login(&SessionRequest {
         channel: arguments.channel.clone(),
         challenge: arguments.challenge.clone(),
@@ -120,8 +120,8 @@ fn describe_headers(headers: &[(String, String)]) -> String {
     headers.iter().map(|(name, value)| format!("{}: {}\n", plain(name), plain(value))).collect()
 }
 
-/// A curl command that reads everything from a here-document: arguments can be seen by every user
-/// of the machine.
+/// A curl command that reads everything from a here-document, because every user of the machine can
+/// see arguments.
 fn curl(reply: &SignReply) -> String {
     let mut text = "curl --config - <<'COUNTERSIGN'\n".to_owned();
     let mut option =

@@ -10,7 +10,7 @@ use super::either_socket::operator_or_client;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Output, plain, say};
-use crate::table::{Table, facts};
+use crate::table::{TextTable, facts};
 
 pub(crate) fn status(sockets: &Sockets, output: &Output) -> Result<Exit, Failure> {
     let reply = operator_or_client(sockets)?.status()?;
@@ -34,9 +34,9 @@ pub(crate) fn unlock(sockets: &Sockets, output: &Output) -> Result<Exit, Failure
 
 /// Returns once the agent is unlocked.
 fn wait_for_approval(admin: &mut Admin, id: &str) -> Result<(), Failure> {
-    const LOOK_AGAIN: Duration = Duration::from_millis(300);
+    const UNLOCK_CHECK_INTERVAL: Duration = Duration::from_millis(300);
     while admin.pending()?.changes.iter().any(|change| change.id == id) {
-        std::thread::sleep(LOOK_AGAIN);
+        std::thread::sleep(UNLOCK_CHECK_INTERVAL);
     }
     if admin.status()?.locked { Err(Failure::NotUnlocked) } else { Ok(()) }
 }
@@ -81,7 +81,7 @@ fn describe_ledger(ledger: &LedgerEntry) -> String {
 }
 
 fn confinement(processes: &[ConfinementEntry], output: &Output) -> String {
-    let mut table = Table::new(["PROCESS", "LIMITS"]);
+    let mut table = TextTable::new(["PROCESS", "LIMITS"]);
     for process in processes {
         table.row([process.process.clone(), process.on.join(", ")]);
     }
@@ -90,7 +90,7 @@ fn confinement(processes: &[ConfinementEntry], output: &Output) -> String {
 
 fn tokens(tokens: &[TokenEntry], output: &Output) -> String {
     let mut table =
-        Table::new(["TOKEN", "PROFILE", "TIER", "STATE", "SINCE", "KEYS", "LAST ERROR"]);
+        TextTable::new(["TOKEN", "PROFILE", "TIER", "STATE", "SINCE", "KEYS", "LAST ERROR"]);
     for token in tokens {
         let next = token
             .next_try_ms

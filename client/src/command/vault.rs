@@ -14,54 +14,54 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::agent_program;
-use crate::command::approvals::shown::differences;
+use crate::command::approvals::pending_text::differences;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Output, columns_of_stderr, plain, say};
 use crate::table::{facts, facts_within};
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    /// Seal a token's PIN to two YubiKeys, after setting one that nobody knows
+pub(crate) enum VaultCommand {
+    /// Set a PIN that nobody knows, and seal it to two YubiKeys
     Init {
         #[command(flatten)]
-        vault: Vault,
-        /// Holds the token's PIN now; removed once there is another one
+        vault: VaultArguments,
+        /// The file with the token's present PIN; removed once the token has another PIN
         #[arg(long, value_name = "FILE")]
         pin_file: PathBuf,
-        /// Holds the security officer's PIN, which could set that one: changed too, to one that
-        /// nobody knows
+        /// The file with the security officer's PIN, which could set the token's PIN: it is changed
+        /// as well, to one that nobody knows
         #[arg(long, value_name = "FILE")]
         so_pin_file: Option<PathBuf>,
-        /// Make new keys in slot 9d, over those that are there
+        /// Make new keys in slot 9d, replacing those that are there
         #[arg(long)]
         overwrite: bool,
-        /// The agent's id, as `countersign pending` shows it, where this user cannot read it
+        /// The agent's id, as `countersign pending` shows it, if this user cannot read it
         #[arg(long, value_name = "ID")]
         agent_id: Option<String>,
     },
-    /// Who opens it, and what a touch is worth
-    Show(Vault),
+    /// Show the YubiKeys that open it, and what a touch allows
+    Show(VaultArguments),
     /// Prove with a touch that a YubiKey opens it; nothing is signed
     Drill(OneYubiKey),
-    /// Seal it to one more YubiKey: an approval and a touch
+    /// Seal it to one more YubiKey; needs an approval and a touch
     Add {
         #[command(flatten)]
         one: OneYubiKey,
-        /// Make a new key in slot 9d, over the one that is there
+        /// Make a new key in slot 9d, replacing the one that is there
         #[arg(long)]
         overwrite: bool,
     },
-    /// Seal it to one YubiKey less: an approval and a touch of another
+    /// Seal it to one YubiKey less; needs an approval and a touch of another YubiKey
     Remove(OneYubiKey),
-    /// Take on agent.toml as it is now: an approval and a touch
-    Reseal(Vault),
-    /// Another PIN, with a touch
-    Rotate(Vault),
+    /// Seal it for agent.toml as it is now; needs an approval and a touch
+    Reseal(VaultArguments),
+    /// Set another PIN; needs a touch
+    Rotate(VaultArguments),
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct Vault {
+pub(crate) struct VaultArguments {
     /// The token's name in agent.toml
     token: String,
     #[arg(long, value_name = "FILE", default_value = "/etc/countersign/agent.toml")]
@@ -71,14 +71,14 @@ pub(crate) struct Vault {
 #[derive(Args, Debug)]
 pub(crate) struct OneYubiKey {
     #[command(flatten)]
-    vault: Vault,
+    vault: VaultArguments,
     /// The YubiKey's name in agent.toml
     yubikey: String,
 }
 
-/// What has to be approved before the agent's program goes on.
+/// The statement that must be approved before the agent's program goes on.
 #[derive(Deserialize)]
-struct Asked {
+struct VaultQuestion {
     statement: Statement,
     approvers: Vec<Known>,
 }
@@ -89,20 +89,20 @@ struct Known {
     public_key: String,
 }
 
-pub(crate) fn run(command: &Command, output: &Output) -> Result<Exit, Failure> {
+pub(crate) fn run(command: &VaultCommand, output: &Output) -> Result<Exit, Failure> {
     let (action, vault, yubikey, overwrite) = match command {
-        Command::Init { vault, overwrite, .. } => ("init", vault, None, *overwrite),
-        Command::Show(vault) => ("show", vault, None, false),
-        Command::Drill(one) => ("drill", &one.vault, Some(&one.yubikey), false),
-        Command::Add { one, overwrite } => ("add", &one.vault, Some(&one.yubikey), *overwrite),
-        Command::Remove(one) => ("remove", &one.vault, Some(&one.yubikey), false),
-        Command::Reseal(vault) => ("reseal", vault, None, false),
-        Command::Rotate(vault) => ("rotate", vault, None, false),
+        VaultCommand::Init { vault, overwrite, .. } => ("init", vault, None, *overwrite),
+        VaultCommand::Show(vault) => ("show", vault, None, false),
+        VaultCommand::Drill(one) => ("drill", &one.vault, Some(&one.yubikey), false),
+        VaultCommand::Add { one, overwrite } => ("add", &one.vault, Some(&one.yubikey), *overwrite),
+        VaultCommand::Remove(one) => ("remove", &one.vault, Some(&one.yubikey), false),
+        VaultCommand::Reseal(vault) => ("reseal", vault, None, false),
+        VaultCommand::Rotate(vault) => ("rotate", vault, None, false),
     };
     let mut program = agent_program::command()?;
     program.args(["vault", action, &vault.token]).args(yubikey).arg("--config").arg(&vault.config);
     program.args(overwrite.then_some("--overwrite"));
-    if let Command::Init { pin_file, so_pin_file, agent_id, .. } = command {
+    if let VaultCommand::Init { pin_file, so_pin_file, agent_id, .. } = command {
         program.args(agent_id.iter().flat_map(|id| ["--agent-id", id.as_str()]));
         program.arg("--pin-file").arg(pin_file);
         program.args(so_pin_file.iter().flat_map(|file| [Path::new("--so-pin-file"), file]));
@@ -116,20 +116,21 @@ pub(crate) fn run(command: &Command, output: &Output) -> Result<Exit, Failure> {
     output.show(&result, || describe(&result))
 }
 
-/// The last line of the program is its result; one before it asks for an approval.
+/// Reads the program's lines: the last one is its result, an earlier one may ask for an approval.
 fn converse(mut program: Child) -> Result<Value, Failure> {
     let mut result = Value::Null;
     let words = program.stderr.take().map(|stderr| thread::spawn(move || pass_on(stderr)));
     let lines = program.stdout.take().map(BufReader::new).into_iter().flat_map(BufRead::lines);
     let mut input = program.stdin.take();
     for line in lines.map_while(Result::ok) {
-        let Ok(asked) = serde_json::from_str::<Asked>(&line) else {
+        let Ok(asked) = serde_json::from_str::<VaultQuestion>(&line) else {
             result = serde_json::from_str(&line).unwrap_or_default();
             continue;
         };
         let sshsig = approve(&asked).inspect_err(|_| drop(program.kill()))?;
         if let Some(mut input) = input.take() {
-            let _ = input.write_all(sshsig.as_bytes()); // a program that is gone says so below
+            // If the program has ended, its exit code says so.
+            let _ = input.write_all(sshsig.as_bytes());
         }
     }
     drop(input);
@@ -145,8 +146,8 @@ fn converse(mut program: Child) -> Result<Value, Failure> {
     }
 }
 
-/// Shows what the agent's program says as it says it; its last words, where it failed, are for the
-/// caller to show.
+/// Shows the messages of the agent's program as they come. The caller shows the last one, if the
+/// program failed.
 fn pass_on(stderr: ChildStderr) -> Option<String> {
     let mut last = None;
     for line in BufReader::new(stderr).lines().map_while(Result::ok) {
@@ -158,7 +159,7 @@ fn pass_on(stderr: ChildStderr) -> Option<String> {
     last
 }
 
-fn approve(asked: &Asked) -> Result<String, Failure> {
+fn approve(asked: &VaultQuestion) -> Result<String, Failure> {
     let Subject::Vault { token, recipients, policy_sha256, loosens, diff, .. } =
         &asked.statement.subject
     else {

@@ -1,11 +1,11 @@
-//! Waiting for a person to approve what was asked for.
+//! Waits for a person to approve the request.
 
 use std::io::{IsTerminal, stderr};
 use std::time::Duration;
 
 use clap::Args;
 use countersign::core::wire::PendingReply;
-use countersign::{Client, Error};
+use countersign::{AgentClient, Error};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -14,21 +14,21 @@ use crate::failure::Failure;
 use crate::moment::Moment;
 use crate::output::{Output, plain, say};
 
-/// How often the time left is shown.
+/// Time between two displays of the time left.
 const STEP: Duration = Duration::from_secs(1);
-/// Where nobody watches, one call waits longer.
+/// One call waits this long if no terminal shows the time left.
 const QUIET_STEP: Duration = Duration::from_secs(20);
 
 #[derive(Args, Debug)]
 pub(crate) struct WaitArguments {
-    /// Do not wait where a person has to approve it; a request that nobody waits for is cancelled
+    /// Do not wait for a person's approval; the agent cancels a request that nobody waits for
     #[arg(long)]
     no_wait: bool,
 }
 
-/// Shows what was answered: at once, or once persons approved it.
+/// Shows the answer: at once, or after persons have approved the request.
 pub(crate) fn show<R: DeserializeOwned + Serialize>(
-    client: &mut Client,
+    client: &mut AgentClient,
     answer: Result<R, Error>,
     arguments: &WaitArguments,
     output: &Output,
@@ -48,7 +48,7 @@ pub(crate) fn show<R: DeserializeOwned + Serialize>(
     output.show(&reply, || text(&reply))
 }
 
-fn wait<R: DeserializeOwned>(client: &mut Client, waits: PendingReply) -> Result<R, Failure> {
+fn wait<R: DeserializeOwned>(client: &mut AgentClient, waits: PendingReply) -> Result<R, Failure> {
     let countdown = stderr().is_terminal();
     say(&format!(
         "waits for approval; an approver runs: countersign approve {}\n",
@@ -60,7 +60,7 @@ fn wait<R: DeserializeOwned>(client: &mut Client, waits: PendingReply) -> Result
         if countdown {
             say(&format!("\r\x1b[K{}", progress(waits)));
         } else if blinks && !blinked {
-            // Where no line is drawn anew, what to touch is still said, once.
+            // Without a line that is drawn anew, the token to touch is named once.
             say(&format!("{}\n", progress(waits)));
         }
     });

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
-/// What the fake does with one message.
+/// The fake's reaction to one message.
 #[derive(Clone, Debug)]
 pub(crate) enum Act {
     /// Answers with this JSON.
@@ -37,8 +37,8 @@ pub(crate) enum Act {
 
 pub(crate) type Script = dyn Fn(&str, &str) -> Act + Send + Sync;
 
-/// Listens on `agent.sock` and `admin.sock` in a directory of its own, which goes when it is
-/// dropped.
+/// Listens on `agent.sock` and `admin.sock` in a directory of its own. The directory is removed
+/// with it.
 #[derive(Debug)]
 pub(crate) struct FakeAgent {
     pub(crate) directory: Directory,
@@ -52,7 +52,7 @@ pub(crate) struct Seen {
     pub(crate) socket: &'static str,
     pub(crate) extension: String,
     pub(crate) payload: String,
-    /// What was read from the descriptor that came along.
+    /// The text that was read from the descriptor that came along.
     pub(crate) read: Option<String>,
 }
 
@@ -75,7 +75,7 @@ impl FakeAgent {
         fake
     }
 
-    /// Answers everything with the same JSON.
+    /// Answers every message with the same JSON.
     pub(crate) fn answering(json: &'static str) -> Self {
         Self::start(move |_, _| Act::Json(json.to_owned()))
     }
@@ -175,7 +175,7 @@ pub(crate) fn answer(extension: &str, payload: &[u8]) -> Vec<u8> {
     [&(message.len() as u32).to_be_bytes(), &message[..]].concat()
 }
 
-/// False where the connection ends.
+/// False if the connection ends.
 fn perform(stream: &mut UnixStream, extension: &str, act: Act) -> bool {
     let bytes = match act {
         Act::AskOnDescriptor(json) | Act::Json(json) | Act::ReadDescriptor(json) => {
@@ -195,7 +195,7 @@ fn perform(stream: &mut UnixStream, extension: &str, act: Act) -> bool {
     stream.write_all(&bytes).is_ok()
 }
 
-/// A directory that is removed with all it holds.
+/// A directory that is removed with everything in it.
 #[derive(Debug)]
 pub(crate) struct Directory(PathBuf);
 

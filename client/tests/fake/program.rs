@@ -1,4 +1,4 @@
-//! Running the command line beside a stand-in for the agent's program.
+//! Runs the command line beside a stand-in for the agent's program.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use countersign::core::json::Value;
 
 use super::Directory;
 
-/// What one run of the program gave.
+/// The exit code and the output of one run of the program.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) exit: i32,
@@ -45,8 +45,8 @@ impl Program {
     pub(crate) fn new(socket: Option<PathBuf>) -> Self {
         let directory = Directory::new();
         let program = directory.path().join("countersign");
-        // A link, not a copy: a program that was just written may be busy while another thread
-        // forks.
+        // A link, not a copy: while another thread forks, a program that was just written may be
+        // busy.
         std::fs::hard_link(env!("CARGO_BIN_EXE_countersign"), &program)
             .or_else(|_| std::fs::copy(env!("CARGO_BIN_EXE_countersign"), &program).map(drop))
             .expect("the program");

@@ -1,20 +1,20 @@
-//! `[agent]`: where the agent keeps its state and listens, and what it tolerates.
+//! Reads `[agent]`: the agent's directories and sockets, and the weaknesses that it tolerates.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::facts::Facts;
+use super::facts::SystemFacts;
 use super::fields::Fields;
 use super::value;
 use crate::messages::confinement::Demand;
 
 const DEFAULT_STATE_DIR: &str = "/var/lib/countersign";
 const DEFAULT_APPROVAL_TIMEOUT_S: u32 = 120;
-/// How long persons may be given at most.
+/// Longest time that approvers may be given, in seconds.
 pub const LONGEST_APPROVAL_S: u32 = 3600;
 
-/// What `[agent]` says.
+/// The settings of `[agent]`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AgentSettings {
     pub state_dir: PathBuf,
@@ -23,16 +23,18 @@ pub struct AgentSettings {
     pub approval_timeout: Duration,
     pub allow_software_tokens: bool,
     pub allow_same_user: bool,
-    /// Every record is on the disk before the token is asked, also those of `read` and `trade`.
+    /// True if every record must be on the disk before the token is asked, also records of `read`
+    /// and `trade`.
     pub synced: bool,
     pub confinement: Demand,
-    /// Where vaults lie, if not below `state_dir`: a user of their own writes there.
+    /// Directory of the vaults, if they are not below `state_dir`. A user of their own writes to
+    /// it.
     pub vault_dir: Option<PathBuf>,
-    /// Where the spawner of that user listens.
+    /// Socket on which the spawner of that user listens.
     pub vault_socket: Option<PathBuf>,
 }
 
-/// Where the sockets stand in the file, if they do.
+/// Places in the file that name the two sockets, if it names them.
 #[derive(Debug, Default)]
 pub(super) struct AgentSpans {
     pub(super) socket: Option<Range<usize>>,
@@ -40,7 +42,7 @@ pub(super) struct AgentSpans {
 }
 
 impl AgentSettings {
-    pub(super) fn default_of(facts: &Facts) -> Self {
+    pub(super) fn default_of(facts: &SystemFacts) -> Self {
         Self {
             state_dir: PathBuf::from(DEFAULT_STATE_DIR),
             admin_socket: admin_socket_beside(&facts.socket, facts),
@@ -55,7 +57,7 @@ impl AgentSettings {
         }
     }
 
-    pub(super) fn read(mut fields: Fields<'_>, facts: &Facts) -> (Self, AgentSpans) {
+    pub(super) fn read(mut fields: Fields<'_>, facts: &SystemFacts) -> (Self, AgentSpans) {
         let default = Self::default_of(facts);
         let spans =
             AgentSpans { socket: fields.span("socket"), admin_socket: fields.span("admin_socket") };
@@ -91,7 +93,7 @@ impl AgentSettings {
         (settings, spans)
     }
 
-    /// True where the two differ in what a running agent cannot change.
+    /// True if the two differ in a setting that a running agent cannot change.
     pub fn needs_restart(&self, before: &Self) -> bool {
         self.state_dir != before.state_dir
             || self.socket != before.socket
@@ -103,6 +105,6 @@ impl AgentSettings {
     }
 }
 
-fn admin_socket_beside(socket: &Path, facts: &Facts) -> PathBuf {
+fn admin_socket_beside(socket: &Path, facts: &SystemFacts) -> PathBuf {
     facts.admin_socket.clone().unwrap_or_else(|| socket.with_file_name("admin.sock"))
 }

@@ -1,4 +1,4 @@
-//! `[approver.NAME]`: who may approve a transfer by touching hardware.
+//! Reads `[approver.NAME]`: a person who may approve a transfer by touching hardware.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -6,35 +6,35 @@ use std::path::{Path, PathBuf};
 use countersign_core::approval::{self, AttestedKey, Touch};
 use ssh_key::{Algorithm, HashAlg, PublicKey};
 
-use super::facts::Facts;
-use super::fields::{Fields, Value};
-use super::problem::{Problem, Problems};
-use super::token::{NAMES, check_name};
+use super::facts::SystemFacts;
+use super::fields::{FieldValue, Fields};
+use super::problem::{ConfigProblem, Problems};
+use super::token::{PLAIN_NAME_FORM, check_name};
 use super::value;
 use crate::messages::settings::is_plain_name;
 
-/// A person, and what proves a touch of their hardware.
+/// An approver: a key of a person, and the proof that each signature with it takes a touch.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Approver {
+pub struct ApproverConfig {
     pub name: String,
-    /// Whose key it is: all keys of one person together give one approval.
+    /// The person who owns the key. All keys of one person together give one approval.
     pub person: String,
     pub proof: ApproverProof,
 }
 
-/// How an approver's hardware is known.
+/// The proof that each signature of an approver takes a touch.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ApproverProof {
-    /// A PIV key whose card says that each signature takes a touch.
+    /// A PIV key. Its YubiKey attests that each signature takes a touch.
     Attested(Box<AttestedKey>),
-    /// A FIDO key: user presence is in the signature itself.
+    /// A FIDO key. Each signature itself says that it took a touch.
     SshKey(Box<PublicKey>),
     /// Nothing proves a touch: this approver cannot approve.
     Unproven { attestation: PathBuf, reason: String },
 }
 
-impl Approver {
-    /// The approver as policy knows them; `None` for one who cannot approve.
+impl ApproverConfig {
+    /// The approver as the policy needs it; `None` if this approver cannot approve.
     pub(super) fn as_policy(&self) -> Option<approval::Approver> {
         let (key, touch) = match &self.proof {
             ApproverProof::Attested(attested) => {
@@ -56,8 +56,8 @@ impl Approver {
         keys.is_some_and(|(one, other)| one.key.key_data() == other.key.key_data())
     }
 
-    /// Both keys live in one YubiKey, as far as that is known: a FIDO key does not say where it
-    /// lives.
+    /// True if both keys are known to be in one YubiKey. A FIDO key does not say which YubiKey
+    /// holds it.
     fn shares_card(&self, other: &Self) -> bool {
         match (&self.proof, &other.proof) {
             (ApproverProof::Attested(one), ApproverProof::Attested(other)) => {
@@ -67,7 +67,7 @@ impl Approver {
         }
     }
 
-    /// What their approvals rest on, for people.
+    /// The proof behind this approver's approvals, in words.
     pub fn describe(&self) -> String {
         match &self.proof {
             ApproverProof::Attested(attested) => attested.describe(),
@@ -81,8 +81,9 @@ impl Approver {
     }
 }
 
-/// Refuses what would let one person give two approvals: two approvals have to be two persons'.
-pub(super) fn check_together(approvers: &[(Range<usize>, Approver)], problems: &Problems) {
+/// Refuses approvers with which one person could give two approvals. Two approvals must come from
+/// two persons.
+pub(super) fn check_together(approvers: &[(Range<usize>, ApproverConfig)], problems: &Problems) {
     const TWO_PERSONS: &str = "two approvals have to come from two persons";
     for (index, (at, approver)) in approvers.iter().enumerate() {
         let earlier = || approvers[..index].iter().map(|(_, other)| other);
@@ -94,11 +95,16 @@ pub(super) fn check_together(approvers: &[(Range<usize>, Approver)], problems: &
                 "write person = \"{}\", or the name of somebody who has no section",
                 other.person
             );
-            problems.add(Problem::new(at.clone(), "expected `person` to name one", found, help));
+            problems.add(ConfigProblem::new(
+                at.clone(),
+                "expected `person` to name a person",
+                found,
+                help,
+            ));
         }
         if let Some(other) = earlier().find(|other| other.has_key_of(approver)) {
             let found = format!("this is also the key of [approver.{}]", other.name);
-            problems.add(Problem::new(
+            problems.add(ConfigProblem::new(
                 at.clone(),
                 "expected a key of their own for each approver",
                 found,
@@ -109,8 +115,8 @@ pub(super) fn check_together(approvers: &[(Range<usize>, Approver)], problems: &
         {
             let found = format!("[approver.{}] has its key in this YubiKey too", other.name);
             let help =
-                format!("where both are one person's, say so: person = \"{}\"", other.person);
-            problems.add(Problem::new(
+                format!("if both belong to one person, say so: person = \"{}\"", other.person);
+            problems.add(ConfigProblem::new(
                 at.clone(),
                 "expected a YubiKey of their own for each person",
                 found,
@@ -120,19 +126,20 @@ pub(super) fn check_together(approvers: &[(Range<usize>, Approver)], problems: &
     }
 }
 
-/// Reads one approver; `directory` is the configuration's, where an attestation may lie beside it.
+/// Reads one approver. `directory` is the directory of the configuration, which may hold an
+/// attestation too.
 pub(super) fn read(
     name: &str,
     mut fields: Fields<'_>,
     directory: &Path,
-    facts: &Facts,
-) -> Option<Approver> {
+    facts: &SystemFacts,
+) -> Option<ApproverConfig> {
     check_name(name, &fields);
     let (at, problems, has_key) =
         (fields.at(), fields.problems(), fields.span("ssh_key").is_some());
     let has_attestation = fields.span("attestation").is_some();
     if !has_key && !has_attestation {
-        problems.add(Problem::new(
+        problems.add(ConfigProblem::new(
             at.clone(),
             "expected `ssh_key` or `attestation`",
             "neither is here",
@@ -140,7 +147,7 @@ pub(super) fn read(
         ));
     }
     if !has_attestation && let Some(span) = fields.span("attestation_root") {
-        problems.add(Problem::new(
+        problems.add(ConfigProblem::new(
             span,
             "expected `attestation` beside it",
             "it is not here",
@@ -164,25 +171,31 @@ pub(super) fn read(
             }
         }
     };
-    Some(Approver { name: name.to_owned(), person: person.to_owned(), proof })
+    Some(ApproverConfig { name: name.to_owned(), person: person.to_owned(), proof })
 }
 
-fn person<'a>(value: Value<'a>, problems: &Problems) -> Option<&'a str> {
+fn person<'a>(value: FieldValue<'a>, problems: &Problems) -> Option<&'a str> {
     let name = value::text(value, problems)?;
-    let problem =
-        || Problem::new(value.span(), "expected the name of a person", "this is none", NAMES);
+    let problem = || {
+        ConfigProblem::new(
+            value.span(),
+            "expected the name of a person",
+            "this is none",
+            PLAIN_NAME_FORM,
+        )
+    };
     problems.keep(if is_plain_name(name) { Ok(name) } else { Err(problem()) })
 }
 
 const FORMS: &str =
     "ssh_key = \"sk-ssh-ed25519@openssh.com …\", or attestation = \"NAME.pem\" of a PIV key";
 
-/// The attested key, or why nothing proves a touch of it.
+/// The attested key, or the reason why nothing proves that it takes a touch.
 fn prove(
     key: Option<&PublicKey>,
     attestation: &Path,
     root: Option<&Path>,
-    facts: &Facts,
+    facts: &SystemFacts,
 ) -> Result<AttestedKey, String> {
     let chain = (facts.attestation_file)(attestation)?;
     let root = root.map(|root| (facts.attestation_file)(root)).transpose()?;
@@ -194,8 +207,8 @@ fn prove(
     Ok(attested)
 }
 
-/// A key that is `attested` is not a FIDO key, and the other way round.
-fn ssh_key(value: Value<'_>, attested: bool, problems: &Problems) -> Option<Box<PublicKey>> {
+/// Reads a public key. If it is `attested` it must not be a FIDO key, else it must be one.
+fn ssh_key(value: FieldValue<'_>, attested: bool, problems: &Problems) -> Option<Box<PublicKey>> {
     let text = value::text(value, problems)?;
     let expected = if attested {
         "expected the public key of the attested PIV key"
@@ -207,7 +220,7 @@ fn ssh_key(value: Value<'_>, attested: bool, problems: &Problems) -> Option<Box<
     } else {
         "make one with: ssh-keygen -t ed25519-sk; here goes its .pub file, which starts with sk-"
     };
-    let problem = |found: &str| Problem::new(value.span(), expected, found, help);
+    let problem = |found: &str| ConfigProblem::new(value.span(), expected, found, help);
     let key = PublicKey::from_openssh(text).map_err(|_| problem("not an OpenSSH public key"));
     problems.keep(key.and_then(|key| {
         let fido = matches!(key.algorithm(), Algorithm::SkEcdsaSha2NistP256 | Algorithm::SkEd25519);
@@ -219,8 +232,9 @@ fn ssh_key(value: Value<'_>, attested: bool, problems: &Problems) -> Option<Box<
     }))
 }
 
-/// A name beside the configuration, or an absolute path.
-fn attestation(value: Value<'_>, directory: &Path, problems: &Problems) -> Option<PathBuf> {
+/// Reads the path of an attestation: a file name in the directory of the configuration, or an
+/// absolute path.
+fn attestation(value: FieldValue<'_>, directory: &Path, problems: &Problems) -> Option<PathBuf> {
     let name = value::text(value, problems)?;
     if !name.contains('/') && name != "." && name != ".." {
         return Some(directory.join(name));

@@ -1,4 +1,4 @@
-//! `[client.NAME]`: who may connect, and what for.
+//! Reads `[client.NAME]`: a client that may connect, and its rights.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -10,13 +10,14 @@ use countersign_core::scope::{Scope, Scopes};
 use toml::de::DeValue;
 
 use super::agent::{AgentSettings, AgentSpans};
-use super::facts::Facts;
-use super::fields::{Fields, Value, wrong_type};
-use super::problem::{Problem, Problems};
+use super::facts::SystemFacts;
+use super::fields::{FieldValue, Fields, wrong_type};
+use super::problem::{ConfigProblem, Problems};
 use super::token::check_name;
 use super::value;
 
-/// A client, and where the file says what must not collide with another's.
+/// A client, and the places in the file of the two values that must not collide with another
+/// client's.
 pub(super) struct ReadClient {
     pub(super) client: Client,
     pub(super) socket: Option<PathBuf>,
@@ -24,8 +25,8 @@ pub(super) struct ReadClient {
     socket_at: Range<usize>,
 }
 
-/// Reads one client; `None` where it is not even known who it is or where it connects.
-pub(super) fn read(name: &str, mut fields: Fields<'_>, facts: &Facts) -> Option<ReadClient> {
+/// Reads one client. `None` if its user or its socket could not be read.
+pub(super) fn read(name: &str, mut fields: Fields<'_>, facts: &SystemFacts) -> Option<ReadClient> {
     check_name(name, &fields);
     let user_at = fields.span("user").unwrap_or(fields.at());
     let socket_at = fields.span("socket").unwrap_or(fields.at());
@@ -59,14 +60,14 @@ pub(super) fn read(name: &str, mut fields: Fields<'_>, facts: &Facts) -> Option<
     is_known.then_some(ReadClient { client, socket, user_at, socket_at })
 }
 
-fn user(value: Value<'_>, facts: &Facts, problems: &Problems) -> Option<u32> {
-    const LARGEST: u32 = u32::MAX - 2; // the last two stand for "nobody known"
+fn user(value: FieldValue<'_>, facts: &SystemFacts, problems: &Problems) -> Option<u32> {
+    const LARGEST_UID: u32 = u32::MAX - 2; // the last two stand for "nobody known"
     match value.get_ref() {
-        DeValue::Integer(_) => value::integer(value, 0..=LARGEST, problems),
+        DeValue::Integer(_) => value::integer(value, 0..=LARGEST_UID, problems),
         DeValue::String(_) => {
             let name = value::text(value, problems)?;
             problems.keep((facts.user_id)(name).ok_or_else(|| {
-                Problem::new(
+                ConfigProblem::new(
                     value.span(),
                     "expected a user of this machine",
                     "no such user",
@@ -83,7 +84,7 @@ fn user(value: Value<'_>, facts: &Facts, problems: &Problems) -> Option<u32> {
     }
 }
 
-fn scopes<'a>(value: Value<'a>, problems: &'a Problems) -> Option<Scopes> {
+fn scopes<'a>(value: FieldValue<'a>, problems: &'a Problems) -> Option<Scopes> {
     let names = Scope::ALL.map(|scope| (scope.name(), scope));
     let help = format!("name what it may do: {}", Scope::ALL.map(Scope::name).join(", "));
     let scopes = value::filled_list(value, &help, problems, |value, problems| {
@@ -92,7 +93,7 @@ fn scopes<'a>(value: Value<'a>, problems: &'a Problems) -> Option<Scopes> {
     scopes.map(Scopes::from_iter)
 }
 
-fn symbols<'a>(value: Value<'a>, problems: &'a Problems) -> Option<BTreeSet<String>> {
+fn symbols<'a>(value: FieldValue<'a>, problems: &'a Problems) -> Option<BTreeSet<String>> {
     value::filled_list(
         value,
         "name the symbols, or leave the field out to allow any",
@@ -101,7 +102,7 @@ fn symbols<'a>(value: Value<'a>, problems: &'a Problems) -> Option<BTreeSet<Stri
     )
 }
 
-fn unbound(value: Value<'_>, problems: &Problems) -> Option<Release> {
+fn unbound(value: FieldValue<'_>, problems: &Problems) -> Option<Release> {
     value::one_of(
         value,
         &[("forward", Release::Forward), ("signature", Release::Signature)],
@@ -109,17 +110,17 @@ fn unbound(value: Value<'_>, problems: &Problems) -> Option<Release> {
     )
 }
 
-/// A symbol that is not among the client's would be a limit on nothing, and the one that was meant
-/// has none.
+/// Reads `max_quantity`. It refuses a symbol that the client may not trade: the symbol that was
+/// meant would have no limit.
 fn quantities(
-    value: Value<'_>,
+    value: FieldValue<'_>,
     symbols: Option<&BTreeSet<String>>,
     symbols_at: Option<&Range<usize>>,
     problems: &Problems,
 ) -> Option<BTreeMap<String, Amount>> {
     let table = value::table(value, problems)?;
     if table.is_empty() {
-        problems.add(Problem::new(
+        problems.add(ConfigProblem::new(
             value.span(),
             "expected at least one symbol",
             "it is empty",
@@ -137,7 +138,7 @@ fn quantities(
             && !symbols.contains(symbol)
         {
             problems.add(
-                Problem::new(
+                ConfigProblem::new(
                     key.span(),
                     "expected one of the client's symbols",
                     "not among them",
@@ -153,13 +154,13 @@ fn quantities(
 
 fn limits(
     client: &str,
-    value: Value<'_>,
+    value: FieldValue<'_>,
     problems: &Problems,
 ) -> Option<BTreeMap<String, SpendLimit>> {
     let assets = value::table(value, problems)?;
     if assets.is_empty() {
         let help = "leave it out, or limit.USDT = { per_day = \"…\" }";
-        problems.add(Problem::new(
+        problems.add(ConfigProblem::new(
             value.span(),
             "expected at least one asset",
             "it is empty",
@@ -174,7 +175,7 @@ fn limits(
             Fields::new(format!("[client.{client}] limit.{name}"), asset.span(), entries, problems);
         limits.insert(name.to_owned(), spend_limit(&mut fields));
         if entries.is_empty() {
-            let problem = Problem::new(
+            let problem = ConfigProblem::new(
                 asset.span(),
                 "expected a limit",
                 "it limits nothing",
@@ -194,12 +195,12 @@ pub(super) fn spend_limit(fields: &mut Fields<'_>) -> SpendLimit {
     }
 }
 
-/// Refuses clients that could not be told apart, and sockets that are there twice.
+/// Refuses clients that could not be told apart, and sockets that are named twice.
 pub(super) fn check_together(
     clients: &[ReadClient],
     agent: &AgentSettings,
     spans: &AgentSpans,
-    facts: &Facts,
+    facts: &SystemFacts,
     problems: &Problems,
 ) {
     check_agent_sockets(agent, spans, problems);
@@ -208,7 +209,7 @@ pub(super) fn check_together(
         check_user(this, before, problems);
         check_socket(this, before, agent, problems);
         if this.client.uid == facts.own_uid && !agent.allow_same_user {
-            problems.add(Problem::new(
+            problems.add(ConfigProblem::new(
                 this.user_at.clone(),
                 "expected a user of its own",
                 "this is the agent's own user",
@@ -224,9 +225,9 @@ fn check_agent_sockets(agent: &AgentSettings, spans: &AgentSpans, problems: &Pro
     if agent.socket != agent.admin_socket {
         return;
     }
-    // Both defaults are never the same: one of the two is written down.
+    // The two defaults are never the same, so the file names at least one of the two sockets.
     if let Some(at) = spans.admin_socket.clone().or(spans.socket.clone()) {
-        let problem = Problem::new(
+        let problem = ConfigProblem::new(
             at,
             "expected two sockets",
             "the agent's and the admin socket are one",
@@ -236,12 +237,13 @@ fn check_agent_sockets(agent: &AgentSettings, spans: &AgentSpans, problems: &Pro
     }
 }
 
-/// On the agent's socket a client is known by its uid alone.
+/// Refuses two clients with one uid on the agent's socket: there a client is known by its uid
+/// alone.
 fn check_user(this: &ReadClient, before: &[ReadClient], problems: &Problems) {
     let same = |other: &&ReadClient| other.socket.is_none() && other.client.uid == this.client.uid;
     let Some(other) = before.iter().find(same).filter(|_| this.socket.is_none()) else { return };
     problems.add(
-        Problem::new(
+        ConfigProblem::new(
             this.user_at.clone(),
             "two clients with one uid need two sockets",
             "the same uid",
@@ -259,7 +261,7 @@ fn check_socket(
 ) {
     let Some(socket) = &this.socket else { return };
     let problem = |found: &str| {
-        Problem::new(
+        ConfigProblem::new(
             this.socket_at.clone(),
             "expected a socket of the client's own",
             found,

@@ -2,16 +2,16 @@
 
 use std::ops::Range;
 
-/// A field whose name holds one of these may be an attempt to write a secret down.
+/// Words in the names of fields. If a name holds one of them, the value may be a secret.
 const SECRET_WORDS: [&str; 5] = ["pass", "pin", "private", "puk", "secret"];
 
-/// True for a field name that promises a secret.
+/// True if the name of a field suggests that its value is a secret.
 pub(super) fn is_secret_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     SECRET_WORDS.iter().any(|word| name.contains(word))
 }
 
-/// The text with every byte of these ranges made unreadable, lines and all other places unchanged.
+/// Replaces every byte in these ranges by `*`. Line ends and all other bytes stay as they are.
 pub(super) fn without(text: &str, hidden: &[Range<usize>]) -> String {
     let mut is_hidden = vec![false; text.len()];
     for range in hidden {
@@ -28,8 +28,8 @@ pub(super) fn without(text: &str, hidden: &[Range<usize>]) -> String {
     shown
 }
 
-/// What follows a secret's name, on its line and on those its value goes on to; for a file that
-/// cannot be parsed.
+/// Finds the values of secrets in a file that cannot be parsed. A value is the text after the name
+/// of a secret, to the end of its last line.
 pub(super) fn values_of_secrets(text: &str) -> Vec<Range<usize>> {
     let mut hidden = Vec::new();
     let mut start = 0;
@@ -43,7 +43,7 @@ pub(super) fn values_of_secrets(text: &str) -> Vec<Range<usize>> {
     hidden
 }
 
-/// What has to close a value that begins on this line and does not end there.
+/// The sign that closes a value, if the value begins on this line and does not end on it.
 fn closing(line: &str) -> Option<&'static str> {
     let pairs = [("\"\"\"", "\"\"\""), ("'''", "'''"), ("{", "}"), ("[", "]")];
     let (opening, closing) = pairs.into_iter().find(|(opening, _)| line.contains(opening))?;

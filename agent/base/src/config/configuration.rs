@@ -1,4 +1,4 @@
-//! A configuration that is sound.
+//! A configuration without problems.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use countersign_core::policy::{Client, Policy};
 
 use super::agent::AgentSettings;
-use super::approver::Approver;
-use super::endpoint::{Endpoint, ListenerKind};
+use super::approver::ApproverConfig;
+use super::listener::{ListenerConfig, ListenerKind};
 use super::token::TokenConfig;
 
 /// A whole configuration. It is never changed: a reload puts another in its place.
@@ -16,12 +16,12 @@ pub struct Config {
     pub agent: AgentSettings,
     pub tokens: Vec<TokenConfig>,
     pub policy: Policy,
-    /// By client; a client that is not here uses the agent's socket.
+    /// Sockets of clients, by the client's name. A client that is not here uses the agent's socket.
     pub client_sockets: BTreeMap<String, PathBuf>,
-    pub approvers: Vec<Approver>,
-    /// What the operator should know, one sentence each.
+    pub approvers: Vec<ApproverConfig>,
+    /// Warnings for the operator, one sentence each.
     pub warnings: Vec<String>,
-    /// The file as it was read, to compare a later one with.
+    /// The text of the file, to compare a later one with.
     pub text: String,
 }
 
@@ -32,8 +32,8 @@ impl Config {
     }
 
     /// Every socket to listen on.
-    pub fn endpoints(&self) -> Vec<Endpoint> {
-        let endpoint = |path: &Path, kind| Endpoint { path: path.to_owned(), kind };
+    pub fn endpoints(&self) -> Vec<ListenerConfig> {
+        let endpoint = |path: &Path, kind| ListenerConfig { path: path.to_owned(), kind };
         let clients = self
             .client_sockets
             .iter()
@@ -45,7 +45,7 @@ impl Config {
         own.into_iter().chain(clients).collect()
     }
 
-    /// What is in it, on one line.
+    /// The number of tokens, clients and other sections, on one line.
     pub fn summary(&self) -> String {
         let count = |number: usize, one: &str| {
             if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }

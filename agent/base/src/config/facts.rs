@@ -1,5 +1,5 @@
-//! What the meaning of a configuration depends on besides its text: the machine and the process it
-//! is read in.
+//! Facts about the machine and the process. The meaning of a configuration depends on them and on
+//! its text.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -12,30 +12,31 @@ type UserId = dyn Fn(&str) -> Option<u32>;
 type AttestationFile = dyn Fn(&Path) -> Result<String, String>;
 type ProfileFile = dyn Fn(&Path) -> Result<String, String>;
 
-/// Gathered before a file is read, so that reading it is a function of its arguments.
+/// Facts that are gathered before a file is read, so that the result depends on the arguments only.
 #[derive(Clone)]
-pub struct Facts {
+pub struct SystemFacts {
     pub own_uid: u32,
-    /// Where the agent listens if the file does not say.
+    /// The agent's socket, if the file does not name it.
     pub socket: PathBuf,
-    /// The same for operators; `None`: `admin.sock` beside the agent's socket.
+    /// The admin socket, if the file does not name it. `None` means `admin.sock` beside the agent's
+    /// socket.
     pub admin_socket: Option<PathBuf>,
-    /// Where systemd put the credentials of this service.
+    /// Directory in which systemd put the credentials of this service.
     pub credentials_directory: Option<PathBuf>,
     /// Reads the certificates of an approver's key, or says why not.
     pub attestation_file: Rc<AttestationFile>,
     /// The uid of a user's name.
     pub user_id: Rc<UserId>,
-    /// Reads a profile file of the operator's, or says why not.
+    /// Reads the operator's own profile file, or says why not.
     pub profile_file: Rc<ProfileFile>,
 }
 
-impl Facts {
+impl SystemFacts {
     pub fn of_this_process() -> Self {
         let path =
             |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-        // As the command line takes them: from the directory it was started in.
-        // an empty one is none
+        // A relative path begins at the directory in which the process was started, as on the
+        // command line. An empty variable counts as unset.
         let socket = |name| std::path::absolute(std::env::var_os(name)?).ok();
         let runtime_directory = || path("XDG_RUNTIME_DIR").unwrap_or_else(|| PathBuf::from("/run"));
         Self {
@@ -55,7 +56,7 @@ impl Facts {
     }
 }
 
-/// Longer is no chain of certificates.
+/// Longest chain of certificates that is read, in bytes.
 const LONGEST_CHAIN: u64 = 64 * 1024;
 
 fn read_certificates(path: &Path) -> std::io::Result<String> {
@@ -65,9 +66,9 @@ fn read_certificates(path: &Path) -> std::io::Result<String> {
     Ok(text)
 }
 
-impl std::fmt::Debug for Facts {
+impl std::fmt::Debug for SystemFacts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Facts")
+        f.debug_struct("SystemFacts")
             .field("own_uid", &self.own_uid)
             .field("socket", &self.socket)
             .finish_non_exhaustive()

@@ -1,4 +1,4 @@
-//! Reads one table of the file field by field, and refuses whatever nobody asked for.
+//! Reads one table of the file field by field, and refuses every field that is not known.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -8,21 +8,21 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::conceal;
-use super::problem::{Problem, Problems};
+use super::problem::{ConfigProblem, Problems};
 
-pub(super) type Key<'a> = &'a Spanned<DeString<'a>>;
-pub(super) type Value<'a> = &'a Spanned<DeValue<'a>>;
+pub(super) type FieldName<'a> = &'a Spanned<DeString<'a>>;
+pub(super) type FieldValue<'a> = &'a Spanned<DeValue<'a>>;
 
-/// The fields of one table that nobody has asked for yet.
+/// The fields of one table that have not been read yet.
 ///
-/// The tree is read by hand, not through serde: serde ends at the first thing it does not know, and
-/// the operator is to see everything that is wrong at once.
+/// The tree is read by hand, not through serde. Serde stops at the first error, and the operator
+/// should see all errors at once.
 pub(super) struct Fields<'a> {
-    /// As it is written in the file, for example `[client.mm-bot]`.
+    /// The title as the file writes it, for example `[client.mm-bot]`.
     section: String,
-    /// Where a missing field is shown.
+    /// Place in the file at which a missing field is reported.
     at: Range<usize>,
-    rest: BTreeMap<&'a str, (Key<'a>, Value<'a>)>,
+    rest: BTreeMap<&'a str, (FieldName<'a>, FieldValue<'a>)>,
     asked: Vec<&'static str>,
     problems: &'a Problems,
 }
@@ -39,10 +39,10 @@ impl<'a> Fields<'a> {
         Self { section, at, rest, asked: Vec::new(), problems }
     }
 
-    /// A section that stands in the file once.
+    /// The fields of a section that the file can have only once.
     pub(super) fn of_section(
         section: &str,
-        value: Value<'a>,
+        value: FieldValue<'a>,
         problems: &'a Problems,
     ) -> Option<Self> {
         match value.get_ref() {
@@ -65,7 +65,7 @@ impl<'a> Fields<'a> {
         self.at.clone()
     }
 
-    /// A text, whatever else is wrong with it; to be judged by whoever reads the field.
+    /// The text of a field, not checked. The code that reads the field checks it.
     pub(super) fn glance(&self, name: &str) -> Option<&'a str> {
         match self.rest.get(name)?.1.get_ref() {
             DeValue::String(text) => Some(text),
@@ -73,31 +73,31 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Where the field's value stands, if it is still there.
+    /// Place of the field's value, if the field was not read yet.
     pub(super) fn span(&self, name: &str) -> Option<Range<usize>> {
         self.rest.get(name).map(|(_, value)| value.span())
     }
 
-    /// `None` where the field is absent, or wrong and noted as a problem.
+    /// Reads a field. `None` if it is absent, or if it is wrong and now among the problems.
     pub(super) fn optional<T>(
         &mut self,
         name: &'static str,
-        read: impl FnOnce(Value<'a>, &'a Problems) -> Option<T>,
+        read: impl FnOnce(FieldValue<'a>, &'a Problems) -> Option<T>,
     ) -> Option<T> {
         self.asked.push(name);
         let (_, value) = self.rest.remove(name)?;
         read(value, self.problems)
     }
 
-    /// A field that has to be there; `example` shows one.
+    /// Reads a field that must be there; `example` shows a value for it.
     pub(super) fn required<T>(
         &mut self,
         name: &'static str,
         example: &str,
-        read: impl FnOnce(Value<'a>, &'a Problems) -> Option<T>,
+        read: impl FnOnce(FieldValue<'a>, &'a Problems) -> Option<T>,
     ) -> Option<T> {
         if !self.rest.contains_key(name) {
-            let problem = Problem::new(
+            let problem = ConfigProblem::new(
                 self.at(),
                 format!("expected a field `{name}`"),
                 "it is missing here",
@@ -108,7 +108,7 @@ impl<'a> Fields<'a> {
         self.optional(name, read)
     }
 
-    /// Refuses what is left.
+    /// Refuses every field that was not read.
     pub(super) fn finish(self) {
         for (name, (key, value)) in &self.rest {
             if self.section.starts_with("[token.") || conceal::is_secret_name(name) {
@@ -116,7 +116,7 @@ impl<'a> Fields<'a> {
             }
             let what = if self.section.starts_with('[') { "field" } else { "section" };
             let title = format!("expected a {what} of {}", self.section);
-            let problem = Problem::new(
+            let problem = ConfigProblem::new(
                 key.span(),
                 title,
                 format!("no such {what}"),
@@ -127,7 +127,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Says what may stand here instead, the likeliest first.
+/// Says which words are known here, and which of them the operator probably meant.
 pub(super) fn choose<'a>(wrong: &str, known: impl IntoIterator<Item = &'a &'a str>) -> String {
     const SIMILAR: f64 = 0.8;
     let mut known: Vec<&str> = known.into_iter().copied().collect();
@@ -143,10 +143,10 @@ pub(super) fn choose<'a>(wrong: &str, known: impl IntoIterator<Item = &'a &'a st
     }
 }
 
-/// The tables of `[name.ONE]`, `[name.OTHER]`.
+/// The tables of `[section.ONE]` and `[section.OTHER]`, with their names.
 pub(super) fn named_tables<'a>(
     section: &str,
-    value: Value<'a>,
+    value: FieldValue<'a>,
     problems: &'a Problems,
 ) -> Option<Vec<(&'a str, Fields<'a>)>> {
     let DeValue::Table(tables) = value.get_ref() else {
@@ -158,7 +158,7 @@ pub(super) fn named_tables<'a>(
             if section == "token" {
                 problems.hide(value.span());
             }
-            let problem = Problem::new(
+            let problem = ConfigProblem::new(
                 key.span(),
                 "expected a name with a table",
                 format!("found {}", kind(value)),
@@ -175,7 +175,7 @@ pub(super) fn named_tables<'a>(
 pub(super) fn repeated_tables<'a>(
     section: &str,
     help: &str,
-    value: Value<'a>,
+    value: FieldValue<'a>,
     problems: &'a Problems,
 ) -> Option<Vec<Fields<'a>>> {
     let DeValue::Array(list) = value.get_ref() else {
@@ -190,9 +190,13 @@ pub(super) fn repeated_tables<'a>(
     Some(tables.collect())
 }
 
-/// A value of another type than was expected.
-pub(super) fn wrong_type(value: Value<'_>, expected: &str, help: impl Into<String>) -> Problem {
-    Problem::new(
+/// The problem of a value that is of another type than `expected`.
+pub(super) fn wrong_type(
+    value: FieldValue<'_>,
+    expected: &str,
+    help: impl Into<String>,
+) -> ConfigProblem {
+    ConfigProblem::new(
         value.span(),
         format!("expected {expected}"),
         format!("found {}", kind(value)),
@@ -200,7 +204,7 @@ pub(super) fn wrong_type(value: Value<'_>, expected: &str, help: impl Into<Strin
     )
 }
 
-fn kind(value: Value<'_>) -> &'static str {
+fn kind(value: FieldValue<'_>) -> &'static str {
     match value.get_ref() {
         DeValue::Array(_) => "a list",
         DeValue::Boolean(_) => "true or false",

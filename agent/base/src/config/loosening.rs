@@ -1,8 +1,8 @@
-//! What another configuration allows that the one in force does not, in sentences that carry the
-//! values.
+//! Finds everything that another configuration allows and the one in force does not, and says it in
+//! sentences with the values.
 //!
-//! A list of differences that are known to tighten, not of those that loosen: what is not seen to
-//! be tighter is looser.
+//! The code knows the differences that tighten, not those that loosen. A difference that is not
+//! known to tighten counts as looser.
 
 mod approvers;
 mod clients;
@@ -19,11 +19,11 @@ use super::{AgentSettings, Config};
 use crate::messages::confinement::Demand;
 use sentences::{Sentences, maybe_path, path};
 
-/// What `after` loosens, one sentence each, with what it was and what it would be; empty where it
-/// allows nothing that `before` would not. `in_use` are the tokens that hold keys.
+/// Everything that `after` loosens, one sentence each, with the old and the new value. Empty if
+/// `after` allows nothing that `before` does not. `in_use` are the tokens that hold keys.
 ///
-/// Here and below every field is taken apart by its name: a new one does not compile before it is
-/// judged.
+/// Here and in the modules below every field is named, so that a new field does not compile before
+/// somebody decides when it loosens.
 pub fn loosened(before: &Config, after: &Config, in_use: &BTreeSet<String>) -> Vec<String> {
     let Config {
         agent: _,

@@ -1,36 +1,37 @@
-//! `pin = { … }` of a token: where the PIN comes from, never the PIN.
+//! Reads `pin = { … }` of a token, which names the source of the PIN and never holds the PIN.
 
 use std::collections::BTreeSet;
 
 use toml::de::DeValue;
 
-use super::fields::{Fields, Value, choose};
-use super::problem::{Problem, Problems};
+use super::fields::{FieldValue, Fields, choose};
+use super::problem::{ConfigProblem, Problems};
 use super::value;
 use crate::messages::settings::{PinSource, Reopen, SealedPin, is_plain_name};
 
 const SOURCES: &str =
     "one of { credential = \"NAME\" }, { file = \"/PATH\" }, { fd = NUMBER }, { prompt = true }";
 
-/// The sections of `agent.toml` that a PIN may lead to.
+/// Names of the tokens in `agent.toml`, and of those among them that are YubiKeys. A PIN may be
+/// sealed by the YubiKeys only.
 #[derive(Clone, Copy)]
-pub(super) struct Names<'a> {
+pub(super) struct SectionNames<'a> {
     pub(super) tokens: &'a [&'a str],
     pub(super) yubikeys: &'a [&'a str],
 }
 
-/// Reads the source; whatever is refused here may be the PIN itself and is not shown.
+/// Reads the source. A value that is refused here may be the PIN itself, so it is not shown.
 pub(super) fn read(
-    value: Value<'_>,
+    value: FieldValue<'_>,
     section: String,
-    names: Names<'_>,
+    names: SectionNames<'_>,
     problems: &Problems,
 ) -> Option<PinSource> {
     let DeValue::Table(table) = value.get_ref() else {
         problems.hide(value.span());
-        let problem = Problem::new(
+        let problem = ConfigProblem::new(
             value.span(),
-            "expected where the PIN comes from",
+            "expected the source of the PIN",
             "not shown here",
             format!("a PIN is never written here; {SOURCES}"),
         );
@@ -41,7 +42,12 @@ pub(super) fn read(
     let given: Vec<_> = sources.iter().filter(|name| fields.span(name).is_some()).collect();
     if given.len() != 1 {
         let found = if given.is_empty() { "there is none" } else { "there are several" };
-        problems.add(Problem::new(value.span(), "expected one source of the PIN", found, SOURCES));
+        problems.add(ConfigProblem::new(
+            value.span(),
+            "expected one source of the PIN",
+            found,
+            SOURCES,
+        ));
     }
     let sealed = sealed(&mut fields, names);
     let source = [
@@ -61,8 +67,8 @@ pub(super) fn read(
     source.into_iter().flatten().next()
 }
 
-/// The YubiKeys that unseal a PIN, and the one slot that can.
-fn sealed(fields: &mut Fields<'_>, names: Names<'_>) -> Option<PinSource> {
+/// Reads the YubiKeys that unseal a PIN, and the slot, which must be 9d.
+fn sealed(fields: &mut Fields<'_>, names: SectionNames<'_>) -> Option<PinSource> {
     let given = fields.span("sealed_by");
     let slot = fields.span("slot");
     let problems = fields.problems();
@@ -79,7 +85,7 @@ fn sealed(fields: &mut Fields<'_>, names: Names<'_>) -> Option<PinSource> {
     fields.optional("slot", |value, problems| {
         let slot = value::text(value, problems)?;
         let help = "a vault's PIN is sealed to the key in slot 9d: slot = \"9d\"";
-        let problem = || Problem::new(value.span(), "expected slot 9d", "another one", help);
+        let problem = || ConfigProblem::new(value.span(), "expected slot 9d", "another one", help);
         problems.keep(if slot == "9d" { Ok(()) } else { Err(problem()) })
     });
     let reopens = fields.span("reopen");
@@ -92,12 +98,12 @@ fn sealed(fields: &mut Fields<'_>, names: Names<'_>) -> Option<PinSource> {
     });
     if let (None, Some(span)) = (&given, reopens) {
         let expected = "expected `reopen` beside `sealed_by` only";
-        problems.add(Problem::new(span, expected, "there is no `sealed_by`", "leave it out"));
+        problems.add(ConfigProblem::new(span, expected, "there is no `sealed_by`", "leave it out"));
     }
     match (&given, slot) {
         (Some(_), None) => {
             let help = "the PIV slot that unseals: slot = \"9d\"";
-            problems.add(Problem::new(
+            problems.add(ConfigProblem::new(
                 fields.at(),
                 "expected a field `slot`",
                 "it is missing here",
@@ -106,7 +112,12 @@ fn sealed(fields: &mut Fields<'_>, names: Names<'_>) -> Option<PinSource> {
         }
         (None, Some(slot)) => {
             let expected = "expected a slot beside `sealed_by` only";
-            problems.add(Problem::new(slot, expected, "there is no `sealed_by`", "leave it out"));
+            problems.add(ConfigProblem::new(
+                slot,
+                expected,
+                "there is no `sealed_by`",
+                "leave it out",
+            ));
         }
         _ => {}
     }
@@ -114,13 +125,14 @@ fn sealed(fields: &mut Fields<'_>, names: Names<'_>) -> Option<PinSource> {
 }
 
 fn yubikey(
-    value: Value<'_>,
-    Names { tokens, yubikeys }: Names<'_>,
+    value: FieldValue<'_>,
+    SectionNames { tokens, yubikeys }: SectionNames<'_>,
     problems: &Problems,
 ) -> Option<String> {
     let name = value::text(value, problems)?;
-    let refuse =
-        |expected, found, help| problems.refuse(Problem::new(value.span(), expected, found, help));
+    let refuse = |expected, found, help| {
+        problems.refuse(ConfigProblem::new(value.span(), expected, found, help))
+    };
     if yubikeys.contains(&name) {
         Some(name.to_owned())
     } else if tokens.contains(&name) {
@@ -130,10 +142,10 @@ fn yubikey(
     }
 }
 
-/// Reads with `read`, and hides what it refuses.
+/// Reads a value with `read`, and hides the value if `read` refuses it.
 fn hidden<'a, T>(
-    read: impl FnOnce(Value<'a>, &'a Problems) -> Option<T>,
-) -> impl FnOnce(Value<'a>, &'a Problems) -> Option<T> {
+    read: impl FnOnce(FieldValue<'a>, &'a Problems) -> Option<T>,
+) -> impl FnOnce(FieldValue<'a>, &'a Problems) -> Option<T> {
     |value, problems| {
         let source = read(value, problems);
         if source.is_none() {
@@ -143,12 +155,12 @@ fn hidden<'a, T>(
     }
 }
 
-fn credential(value: Value<'_>, problems: &Problems) -> Option<PinSource> {
+fn credential(value: FieldValue<'_>, problems: &Problems) -> Option<PinSource> {
     let name = value::text(value, problems)?;
     problems.keep(if is_plain_name(name) {
         Ok(PinSource::Credential(name.to_owned()))
     } else {
-        Err(Problem::new(
+        Err(ConfigProblem::new(
             value.span(),
             "expected the name of a systemd credential",
             "this cannot be one",
@@ -157,11 +169,11 @@ fn credential(value: Value<'_>, problems: &Problems) -> Option<PinSource> {
     })
 }
 
-fn prompt(value: Value<'_>, problems: &Problems) -> Option<PinSource> {
+fn prompt(value: FieldValue<'_>, problems: &Problems) -> Option<PinSource> {
     match value::boolean(value, problems)? {
         true => Some(PinSource::Prompt),
         false => {
-            let problem = Problem::new(
+            let problem = ConfigProblem::new(
                 value.span(),
                 "expected prompt = true",
                 "false is no source of a PIN",
@@ -172,7 +184,7 @@ fn prompt(value: Value<'_>, problems: &Problems) -> Option<PinSource> {
     }
 }
 
-/// The range was checked, and fits.
+/// The caller has checked that the number fits.
 fn to_fd(number: u32) -> PinSource {
     PinSource::Fd(number as i32)
 }

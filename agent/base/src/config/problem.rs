@@ -1,5 +1,5 @@
-//! What is wrong with a configuration: gathered while it is read, shown all at once with line and
-//! caret.
+//! The problems of a configuration. They are gathered while it is read, and shown all at once with
+//! line and caret.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -10,13 +10,13 @@ use serde::Serialize;
 
 use super::conceal;
 
-/// More than these are counted, not shown.
+/// Most problems that are shown. The others are only counted.
 const MOST_SHOWN: usize = 50;
 
-/// One thing that is wrong, and where. None of the texts repeats a value: the line shows it, or
-/// hides it.
+/// One problem, and its place in the file. None of its texts repeats the value: the line below it
+/// shows or hides that.
 #[derive(Clone, Debug)]
-pub(super) struct Problem {
+pub(super) struct ConfigProblem {
     span: Range<usize>,
     title: String,
     found: String,
@@ -24,9 +24,9 @@ pub(super) struct Problem {
     help: String,
 }
 
-impl Problem {
-    /// `title` says what was expected, `found` what stands at the caret instead, `help` what to do
-    /// about it.
+impl ConfigProblem {
+    /// `title` says what was expected, `found` what the file has at the caret, and `help` what to
+    /// do.
     pub(super) fn new(
         span: Range<usize>,
         title: impl Into<String>,
@@ -36,7 +36,7 @@ impl Problem {
         Self { span, title: title.into(), found: found.into(), also: None, help: help.into() }
     }
 
-    /// Another place that has to do with it.
+    /// Adds another place that belongs to the problem.
     #[must_use]
     pub(super) fn also(mut self, span: Range<usize>, label: impl Into<String>) -> Self {
         self.also = Some(Box::new((span, label.into())));
@@ -47,12 +47,12 @@ impl Problem {
 /// The problems found so far, and the places that must not be shown.
 #[derive(Debug, Default)]
 pub(super) struct Problems {
-    found: RefCell<Vec<Problem>>,
+    found: RefCell<Vec<ConfigProblem>>,
     hidden: RefCell<Vec<Range<usize>>>,
 }
 
 impl Problems {
-    pub(super) fn add(&self, problem: Problem) {
+    pub(super) fn add(&self, problem: ConfigProblem) {
         self.found.borrow_mut().push(problem);
     }
 
@@ -60,31 +60,31 @@ impl Problems {
         self.found.borrow().len()
     }
 
-    /// No value, but a problem more.
-    pub(super) fn refuse<T>(&self, problem: Problem) -> Option<T> {
+    /// Adds the problem and returns no value.
+    pub(super) fn refuse<T>(&self, problem: ConfigProblem) -> Option<T> {
         self.add(problem);
         None
     }
 
-    /// The value, or a problem more.
-    pub(super) fn keep<T>(&self, result: Result<T, Problem>) -> Option<T> {
+    /// Returns the value, or adds the problem.
+    pub(super) fn keep<T>(&self, result: Result<T, ConfigProblem>) -> Option<T> {
         result.map_err(|problem| self.add(problem)).ok()
     }
 
-    /// Whatever stands there may be a secret in the wrong place.
+    /// Hides this place in all messages: it may hold a secret.
     pub(super) fn hide(&self, span: Range<usize>) {
         self.hidden.borrow_mut().push(span);
     }
 
-    /// `Ok` where nothing is wrong.
-    pub(super) fn into_result(self, text: &str, path: &Path) -> Result<(), Report> {
+    /// `Ok` if there is no problem.
+    pub(super) fn into_result(self, text: &str, path: &Path) -> Result<(), ConfigReport> {
         if self.found.borrow().is_empty() { Ok(()) } else { Err(self.into_report(text, path)) }
     }
 
-    pub(super) fn into_report(self, text: &str, path: &Path) -> Report {
+    pub(super) fn into_report(self, text: &str, path: &Path) -> ConfigReport {
         let mut problems = self.found.into_inner();
         problems.sort_by_key(|problem| (problem.span.start, problem.span.end));
-        Report {
+        ConfigReport {
             path: path.to_owned(),
             text: conceal::without(text, &self.hidden.into_inner()),
             problems,
@@ -92,13 +92,13 @@ impl Problems {
     }
 }
 
-/// Everything that is wrong with one file.
+/// All problems of one file.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub struct ConfigReport {
     path: PathBuf,
-    /// The file, with possible secrets in wrong places made unreadable.
+    /// Text of the file, in which possible secrets are made unreadable.
     text: String,
-    problems: Vec<Problem>,
+    problems: Vec<ConfigProblem>,
 }
 
 /// One problem, for programs. Lines and columns count from 1, columns in characters.
@@ -111,18 +111,18 @@ pub struct Finding {
     pub help: String,
 }
 
-impl Report {
-    /// As it is shown on a terminal.
+impl ConfigReport {
+    /// The report with colours, for a terminal.
     pub fn in_colour(&self) -> String {
         self.render(&Renderer::styled())
     }
 
-    /// The first of them, in the order of the file.
+    /// The first problems, in the order of the file.
     pub fn findings(&self) -> Vec<Finding> {
         self.problems.iter().take(MOST_SHOWN).map(|problem| self.finding(problem)).collect()
     }
 
-    fn finding(&self, problem: &Problem) -> Finding {
+    fn finding(&self, problem: &ConfigProblem) -> Finding {
         let before = &self.text[..self.on_boundaries(&problem.span).start];
         let (line_start, line) = match before.rfind('\n') {
             Some(newline) => (newline + 1, before.matches('\n').count() + 1),
@@ -152,7 +152,7 @@ impl Report {
         shown.join("\n\n")
     }
 
-    fn group<'a>(&'a self, problem: &'a Problem) -> Group<'a> {
+    fn group<'a>(&'a self, problem: &'a ConfigProblem) -> Group<'a> {
         let place =
             AnnotationKind::Primary.span(self.on_boundaries(&problem.span)).label(&problem.found);
         let also = problem.also.as_deref().map(|(span, label)| {
@@ -165,20 +165,21 @@ impl Report {
             .element(Level::HELP.message(&problem.help))
     }
 
-    /// The renderer panics on a range that splits a character or lies outside.
+    /// Widens the range to whole characters and cuts it at the end of the text: the renderer panics
+    /// on any other range.
     fn on_boundaries(&self, span: &Range<usize>) -> Range<usize> {
         let start = self.text.floor_char_boundary(span.start);
         start..self.text.ceil_char_boundary(span.end).max(start)
     }
 }
 
-impl std::fmt::Display for Report {
+impl std::fmt::Display for ConfigReport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.render(&Renderer::plain()))
     }
 }
 
-impl std::error::Error for Report {}
+impl std::error::Error for ConfigReport {}
 
 fn count(problems: usize) -> String {
     match problems {

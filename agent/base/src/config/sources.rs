@@ -1,5 +1,5 @@
-//! Everything a configuration is made from, gathered by a process that can reach it for a front
-//! that cannot.
+//! Everything that a configuration is made from. A process that can open the files gathers it for
+//! the front, which cannot.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -8,10 +8,10 @@ use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
-use super::facts::Facts;
+use super::facts::SystemFacts;
 use super::{Config, ConfigError, parse, read_text};
 
-/// The text of `agent.toml`, and the answers to what it asks of the machine.
+/// The text of `agent.toml`, and the users, profiles and attestations that it names.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Sources {
     text: String,
@@ -21,16 +21,17 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Reads the file and what it leads to; whether it makes sense is judged where it is used.
+    /// Reads the file and everything that it names. The result is checked later, by
+    /// [`Self::into_config`].
     pub fn gather(path: &Path) -> Result<Self, ConfigError> {
         let text = read_text(path)?;
         let asked = Rc::new(RefCell::new(Self { text: text.clone(), ..Self::default() }));
-        let machine = Facts::of_this_process();
+        let machine = SystemFacts::of_this_process();
         let (user_id, profile_file) =
             (Rc::clone(&machine.user_id), Rc::clone(&machine.profile_file));
         let (attestations, users, profiles) =
             (Rc::clone(&asked), Rc::clone(&asked), Rc::clone(&asked));
-        let facts = Facts {
+        let facts = SystemFacts {
             attestation_file: Rc::new(move |path| {
                 let answer = (machine.attestation_file)(path);
                 attestations.borrow_mut().attestations.insert(path.to_owned(), answer.clone());
@@ -46,19 +47,20 @@ impl Sources {
                 profiles.borrow_mut().profiles.insert(path.to_owned(), answer.clone());
                 answer
             }),
-            ..Facts::of_this_process()
+            ..SystemFacts::of_this_process()
         };
-        // Read for what it asks; what is wrong with it is found again by the front, which shows it.
+        // The text is parsed only to learn the names in it. The front finds all problems again, and
+        // shows them.
         drop(parse(text, path, &facts));
         drop(facts);
         Ok(Rc::unwrap_or_clone(asked).into_inner())
     }
 
-    /// The configuration, as it is for a process with these facts.
-    pub fn into_config(self, path: &Path, facts: &Facts) -> Result<Config, ConfigError> {
+    /// Makes the configuration for a process with these facts.
+    pub fn into_config(self, path: &Path, facts: &SystemFacts) -> Result<Config, ConfigError> {
         let Self { text, users, profiles, attestations } = self;
         let unread = || Err("it was not read".to_owned());
-        let facts = Facts {
+        let facts = SystemFacts {
             attestation_file: Rc::new(move |path| {
                 attestations.get(path).cloned().unwrap_or_else(unread)
             }),
@@ -91,7 +93,7 @@ mod tests {
         );
         std::fs::write(path("agent.toml"), &text).expect("written");
         let file = path("agent.toml");
-        let facts = Facts::of_this_process();
+        let facts = SystemFacts::of_this_process();
         let direct = parse(text, &file, &facts).expect("sound");
         let gathered = Sources::gather(&file).expect("readable");
         assert_eq!((gathered.users.len(), gathered.profiles.len()), (1, 1), "{gathered:?}");
@@ -100,7 +102,7 @@ mod tests {
                 .expect("decodes");
         let made = gathered.into_config(&file, &facts).expect("sound");
         assert_eq!(format!("{made:?}"), format!("{direct:?}"));
-        // What a restart compares with what was accepted.
+        // A restart compares this hash with the accepted one.
         let changed =
             format!("{}\n# another", include_str!("../../../../pkcs11-profiles/softhsm.toml"));
         std::fs::write(path("own.toml"), changed).expect("written");

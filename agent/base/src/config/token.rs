@@ -1,4 +1,4 @@
-//! `[token.NAME]`: which token, of which profile, and where its PIN comes from.
+//! Reads `[token.NAME]`: a token, its profile, and the source of its PIN.
 
 use std::path::Path;
 
@@ -7,47 +7,48 @@ use pkcs11_profiles::Profile;
 use toml::de::DeValue;
 
 use super::agent::AgentSettings;
-use super::facts::Facts;
-use super::fields::{Fields, Value, choose, wrong_type};
-use super::pin::{self, Names};
-use super::problem::{Problem, Problems};
+use super::facts::SystemFacts;
+use super::fields::{FieldValue, Fields, choose, wrong_type};
+use super::pin::{self, SectionNames};
+use super::problem::{ConfigProblem, Problems};
 use super::value;
 use crate::messages::settings::{PinSource, TokenSettings, is_plain_name};
 
-/// A token, ready for its host.
+/// A token whose section was checked, ready for its host.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenConfig {
     pub settings: TokenSettings,
     pub profile: Profile,
-    /// Of a profile file of the operator's; else empty.
+    /// Text of the operator's own profile file; empty for an embedded profile.
     pub profile_text: String,
-    /// The best that an imported key on it can be.
+    /// Best tier that an imported key on this token can have.
     pub tier: Tier,
 }
 
-/// Reads the tokens; none may be there twice, since two hosts would disturb each other on it.
+/// Reads the tokens. No token may have two sections, because two hosts would disturb each other on
+/// it.
 pub(super) fn read_all<'a>(
     tables: Vec<(&'a str, Fields<'a>)>,
     agent: &AgentSettings,
-    facts: &Facts,
+    facts: &SystemFacts,
 ) -> Vec<TokenConfig> {
     let names: Vec<&str> = tables.iter().map(|(name, _)| *name).collect();
     let yubikeys = tables
         .iter()
         .filter(|(_, fields)| fields.glance("profile") == Some(pkcs11_profiles::YUBIKEY));
     let yubikeys: Vec<&str> = yubikeys.map(|(name, _)| *name).collect();
-    let names = Names { tokens: &names, yubikeys: &yubikeys };
+    let names = SectionNames { tokens: &names, yubikeys: &yubikeys };
     let mut tokens: Vec<TokenConfig> = Vec::new();
     for (name, fields) in tables {
         let (at, problems) = (fields.at(), fields.problems());
         let before = problems.count();
         let Some(token) = read(name, fields, names, agent, facts) else { continue };
         if problems.count() > before {
-            continue; // What is wrong with it may be what tells it apart.
+            continue; // The wrong field may be the one that tells this token from another.
         }
         match tokens.iter().find(|other| may_be_same_token(&other.settings, &token.settings)) {
             None => tokens.push(token),
-            Some(other) => problems.add(Problem::new(
+            Some(other) => problems.add(ConfigProblem::new(
                 at,
                 "expected a token of its own",
                 format!("the same as [token.{}], as far as can be told", other.settings.name),
@@ -60,12 +61,12 @@ pub(super) fn read_all<'a>(
     tokens
 }
 
-/// A sealed PIN brings the sections of its YubiKeys along.
+/// Puts the settings of the YubiKeys that unseal a PIN beside that PIN.
 fn find_unsealers(tokens: &mut [TokenConfig], agent: &AgentSettings) {
     let all: Vec<TokenSettings> = tokens.iter().map(|token| token.settings.clone()).collect();
     for token in tokens {
         if let PinSource::Sealed(sealed) = &mut token.settings.pin {
-            // What stays open is the agent's.
+            // A token that stays open belongs to the agent's user, not to the vaults' user.
             let own = agent.vault_dir.as_ref().filter(|_| sealed.reopen.is_none());
             let state_dir = own.unwrap_or(&agent.state_dir);
             let found = |name: &String| all.iter().find(|other| other.name == *name).cloned();
@@ -77,7 +78,8 @@ fn find_unsealers(tokens: &mut [TokenConfig], agent: &AgentSettings) {
     }
 }
 
-/// Unless something that both say tells them apart: a label and a serial may be one token's.
+/// True unless the two differ in a field that both have. A section with a label and one with a
+/// serial may name the same token.
 fn may_be_same_token(one: &TokenSettings, other: &TokenSettings) -> bool {
     let differ = |one: &Option<String>, other: &Option<String>| {
         one.is_some() && other.is_some() && one != other
@@ -93,9 +95,9 @@ fn may_be_same_token(one: &TokenSettings, other: &TokenSettings) -> bool {
 fn read(
     name: &str,
     mut fields: Fields<'_>,
-    names: Names<'_>,
+    names: SectionNames<'_>,
     agent: &AgentSettings,
-    facts: &Facts,
+    facts: &SystemFacts,
 ) -> Option<TokenConfig> {
     check_name(name, &fields);
     let profile_span = fields.span("profile");
@@ -108,15 +110,15 @@ fn read(
     if is_yubikey {
         check_yubikey(&fields);
     } else if let Some(span) = fields.span("attestation_root") {
-        let help = "it names who may vouch for a YubiKey beside Yubico";
-        fields.problems().add(Problem::new(
+        let help = "it names the roots, besides Yubico's, that may vouch for a YubiKey";
+        fields.problems().add(ConfigProblem::new(
             span,
             "expected the fields of a PKCS#11 token",
             "not a YubiKey",
             help,
         ));
     } else if fields.span("label").is_none() && fields.span("serial").is_none() {
-        let problem = Problem::new(
+        let problem = ConfigProblem::new(
             fields.at(),
             "expected a field `label` or `serial`",
             "neither is here",
@@ -139,7 +141,7 @@ fn read(
     if let (true, Some(PinSource::Sealed(_)), Some(span)) = (is_yubikey, &pin, pin_span) {
         let help = "one YubiKey does not unseal another: { credential = \"NAME\" }, { file = \
                     \"/PATH\" }, { prompt = true }";
-        fields.problems().add(Problem::new(
+        fields.problems().add(ConfigProblem::new(
             span,
             "expected another source of a YubiKey's PIN",
             "sealed_by",
@@ -166,25 +168,26 @@ fn read(
         confinement: agent.confinement,
     };
     let tier = match profile.tier {
-        pkcs11_profiles::Tier::Hardware => Tier::Imported,
-        pkcs11_profiles::Tier::Software => Tier::Software,
+        pkcs11_profiles::ModuleTier::Hardware => Tier::Imported,
+        pkcs11_profiles::ModuleTier::Software => Tier::Software,
     };
     Some(TokenConfig { settings, profile, profile_text, tier })
 }
 
-/// A YubiKey is named by its serial alone, and has nothing to load.
+/// Refuses the fields of other tokens: a YubiKey is named by its serial alone, and no module is
+/// loaded for it.
 fn check_yubikey(fields: &Fields<'_>) {
     let (expected, help) = ("expected a YubiKey's own fields", "a YubiKey has a serial and a pin");
     for (name, found) in
         [("label", "a YubiKey has no label"), ("module", "a YubiKey has no module")]
     {
         if let Some(span) = fields.span(name) {
-            fields.problems().add(Problem::new(span, expected, found, help));
+            fields.problems().add(ConfigProblem::new(span, expected, found, help));
         }
     }
     if fields.span("serial").is_none() {
         let help = "the number printed on it, which `ykman list` shows: serial = 13371337";
-        fields.problems().add(Problem::new(
+        fields.problems().add(ConfigProblem::new(
             fields.at(),
             "expected a field `serial`",
             "it is missing here",
@@ -193,37 +196,47 @@ fn check_yubikey(fields: &Fields<'_>) {
     }
 }
 
-/// As it is printed on the YubiKey.
-fn yubikey_serial(value: Value<'_>, problems: &Problems) -> Option<String> {
+/// Reads a serial as it is printed on the YubiKey.
+fn yubikey_serial(value: FieldValue<'_>, problems: &Problems) -> Option<String> {
     let text = serial(value, problems)?;
     let plain = text.parse::<u32>().is_ok_and(|number| number.to_string() == text);
     problems.keep(if plain {
         Ok(text)
     } else {
         let help = "the number printed on it, which `ykman list` shows";
-        Err(Problem::new(value.span(), "expected the serial of a YubiKey", "this is none", help))
+        Err(ConfigProblem::new(
+            value.span(),
+            "expected the serial of a YubiKey",
+            "this is none",
+            help,
+        ))
     })
 }
 
-/// Names of tokens and clients stand in file names, labels and records.
-pub(super) const NAMES: &str =
+/// The rule for names of tokens and clients, which are used in file names, labels and records.
+pub(super) const PLAIN_NAME_FORM: &str =
     "1 to 64 letters, digits, '-', '_' and '.', starting with none of '-' and '.'";
 
 pub(super) fn check_name(name: &str, fields: &Fields<'_>) {
     if !is_plain_name(name) {
-        let problem = Problem::new(fields.at(), "expected a plain name", "this is none", NAMES);
+        let problem = ConfigProblem::new(
+            fields.at(),
+            "expected a plain name",
+            "this is none",
+            PLAIN_NAME_FORM,
+        );
         fields.problems().add(problem);
     }
 }
 
 fn profile(
-    value: Value<'_>,
-    facts: &Facts,
+    value: FieldValue<'_>,
+    facts: &SystemFacts,
     problems: &Problems,
 ) -> Option<(Profile, String, String)> {
     let name = value::text(value, problems)?;
     let refused = |found: &str, help: String| {
-        Err(Problem::new(value.span(), "expected the profile of a token", found, help))
+        Err(ConfigProblem::new(value.span(), "expected the profile of a token", found, help))
     };
     let profile = if name.starts_with('/') {
         let text = (facts.profile_file)(Path::new(name));
@@ -246,8 +259,8 @@ fn check_tier(
     agent: &AgentSettings,
     problems: &Problems,
 ) {
-    if profile.tier == pkcs11_profiles::Tier::Software && !agent.allow_software_tokens {
-        problems.add(Problem::new(
+    if profile.tier == pkcs11_profiles::ModuleTier::Software && !agent.allow_software_tokens {
+        problems.add(ConfigProblem::new(
             span,
             "expected a hardware token",
             format!("{} is a software token", profile.title),
@@ -258,12 +271,12 @@ fn check_tier(
     }
 }
 
-fn label(value: Value<'_>, problems: &Problems) -> Option<String> {
+fn label(value: FieldValue<'_>, problems: &Problems) -> Option<String> {
     sized(value, value::text(value, problems)?, 32, problems)
 }
 
-/// PKCS#11 serial numbers are text; a number is taken as it is written.
-fn serial(value: Value<'_>, problems: &Problems) -> Option<String> {
+/// Reads a serial number. In PKCS#11 it is text, so a number counts as the text of its digits.
+fn serial(value: FieldValue<'_>, problems: &Problems) -> Option<String> {
     match value.get_ref() {
         DeValue::Integer(number) if number.radix() == 10 => {
             sized(value, number.as_str(), 16, problems)
@@ -274,11 +287,11 @@ fn serial(value: Value<'_>, problems: &Problems) -> Option<String> {
 }
 
 /// PKCS#11 pads labels and serial numbers with blanks to a fixed length.
-fn sized(value: Value<'_>, text: &str, longest: usize, problems: &Problems) -> Option<String> {
+fn sized(value: FieldValue<'_>, text: &str, longest: usize, problems: &Problems) -> Option<String> {
     let problem = |found: String| {
-        Err(Problem::new(
+        Err(ConfigProblem::new(
             value.span(),
-            "expected what a token can be called",
+            "expected the label or serial number of a token",
             found,
             "write it as the token's own tool shows it",
         ))
@@ -293,7 +306,7 @@ fn sized(value: Value<'_>, text: &str, longest: usize, problems: &Problems) -> O
 }
 
 fn environment(
-    value: Value<'_>,
+    value: FieldValue<'_>,
     profile: Option<&Profile>,
     problems: &Problems,
 ) -> Option<Vec<(String, String)>> {
@@ -306,7 +319,7 @@ fn environment(
             let allowed: Vec<&str> = profile.environment.iter().map(String::as_str).collect();
             let title = format!("expected a variable that profile {} allows", profile.name);
             problems.hide(value.span());
-            return problems.refuse(Problem::new(
+            return problems.refuse(ConfigProblem::new(
                 key.span(),
                 title,
                 "not on its list",

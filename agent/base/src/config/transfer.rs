@@ -1,4 +1,5 @@
-//! `[[destination]]` and `[transfer.ASSET]`: where money may go, how much, and who has to agree.
+//! Reads `[[destination]]` and `[transfer.ASSET]`: the places to which money may go, the limits,
+//! and the approvals that are needed.
 
 use std::collections::BTreeMap;
 
@@ -6,13 +7,13 @@ use countersign_core::policy::{ApproverStep, Destination, SpendLimit, TransferRu
 use toml::de::DeValue;
 
 use super::client::spend_limit;
-use super::fields::{Fields, Value, repeated_tables};
-use super::problem::{Problem, Problems};
+use super::fields::{FieldValue, Fields, repeated_tables};
+use super::problem::{ConfigProblem, Problems};
 use super::value;
 
 const STEPS: &str = "approvers = [{ above = \"0\", count = 1 }]";
 
-/// Reads the destinations; each place, and each label, stands there once.
+/// Reads the destinations. No two may have the same place or the same label.
 pub(super) fn destinations(tables: Vec<Fields<'_>>) -> Vec<Destination> {
     let mut destinations: Vec<Destination> = Vec::new();
     for fields in tables {
@@ -25,7 +26,7 @@ pub(super) fn destinations(tables: Vec<Fields<'_>>) -> Vec<Destination> {
             .iter()
             .any(|other| place(other) == place(&destination) || other.label == destination.label)
         {
-            let problem = Problem::new(
+            let problem = ConfigProblem::new(
                 at,
                 "expected each destination once",
                 "an earlier one has this place or label",
@@ -58,7 +59,7 @@ pub(super) fn rules(tables: Vec<(&str, Fields<'_>)>) -> BTreeMap<String, Transfe
     let mut rules = BTreeMap::new();
     for (asset, fields) in tables {
         if let Err(found) = value::is_instrument(asset) {
-            let problem = Problem::new(
+            let problem = ConfigProblem::new(
                 fields.at(),
                 "expected the name of an asset",
                 found,
@@ -75,7 +76,7 @@ fn rule(mut fields: Fields<'_>) -> TransferRule {
     let says_nothing =
         ["per_request", "per_day", "approvers"].iter().all(|name| fields.span(name).is_none());
     if says_nothing {
-        let problem = Problem::new(
+        let problem = ConfigProblem::new(
             fields.at(),
             "expected a limit or approvers",
             "it would allow any transfer",
@@ -89,9 +90,9 @@ fn rule(mut fields: Fields<'_>) -> TransferRule {
     TransferRule { per_request, per_day, approvers }
 }
 
-fn approvers<'a>(value: Value<'a>, problems: &'a Problems) -> Option<Vec<ApproverStep>> {
+fn approvers<'a>(value: FieldValue<'a>, problems: &'a Problems) -> Option<Vec<ApproverStep>> {
     if matches!(value.get_ref(), DeValue::Array(list) if list.is_empty()) {
-        let problem = Problem::new(
+        let problem = ConfigProblem::new(
             value.span(),
             "expected at least one step",
             "the list is empty",
@@ -109,7 +110,7 @@ fn approvers<'a>(value: Value<'a>, problems: &'a Problems) -> Option<Vec<Approve
         let (Some(above), Some(count)) = (above, count) else { continue };
         if let Some(last) = steps.last().filter(|last| above <= last.above || count <= last.count) {
             let found = format!("not above {} and {}", last.above, last.count);
-            let problem = Problem::new(
+            let problem = ConfigProblem::new(
                 at,
                 "expected each step to rise, in amount and in approvers",
                 found,

@@ -10,25 +10,27 @@ use countersign_core::key::{KeyName, NotAName};
 use countersign_core::policy::Rate;
 use toml::de::{DeTable, DeValue};
 
-use super::fields::{Key, Value, choose, wrong_type};
-use super::problem::{Problem, Problems};
+use super::fields::{FieldName, FieldValue, choose, wrong_type};
+use super::listener::LONGEST_SOCKET_PATH;
+use super::problem::{ConfigProblem, Problems};
 
 /// Text that is not empty and has no control characters.
-pub(super) fn text<'a>(value: Value<'a>, problems: &Problems) -> Option<&'a str> {
+pub(super) fn text<'a>(value: FieldValue<'a>, problems: &Problems) -> Option<&'a str> {
     text_for("text", "write what is meant in quotes, or leave the field out", value, problems)
 }
 
-/// The same where more can be said of what is `expected`.
+/// Reads text as [`text`] does, with more exact words for the error.
 fn text_for<'a>(
     expected: &str,
     help: &str,
-    value: Value<'a>,
+    value: FieldValue<'a>,
     problems: &Problems,
 ) -> Option<&'a str> {
     let DeValue::String(text) = value.get_ref() else {
         return problems.refuse(wrong_type(value, &format!("{expected} in quotes"), help));
     };
-    let problem = |found| Problem::new(value.span(), format!("expected {expected}"), found, help);
+    let problem =
+        |found| ConfigProblem::new(value.span(), format!("expected {expected}"), found, help);
     problems.keep(is_text(text).map(|()| text.as_ref()).map_err(problem))
 }
 
@@ -40,30 +42,30 @@ fn is_text(text: &str) -> Result<(), &'static str> {
     }
 }
 
-/// A word of printable ASCII: what exchanges call their networks and addresses.
-pub(super) fn word<'a>(value: Value<'a>, problems: &Problems) -> Option<&'a str> {
+/// A word of printable ASCII, as exchanges use it for networks and addresses.
+pub(super) fn word<'a>(value: FieldValue<'a>, problems: &Problems) -> Option<&'a str> {
     let word = text(value, problems)?;
     problems.keep(is_word(word).map(|()| word).map_err(|found| not_a_word(value.span(), found)))
 }
 
-/// What an exchange calls an asset or a symbol, which may have letters of any script.
-pub(super) fn instrument<'a>(value: Value<'a>, problems: &Problems) -> Option<&'a str> {
+/// The name of an asset or a symbol, which may have letters of any script.
+pub(super) fn instrument<'a>(value: FieldValue<'a>, problems: &Problems) -> Option<&'a str> {
     let name = text(value, problems)?;
     problems.keep(
         is_instrument(name).map(|()| name).map_err(|found| not_an_instrument(value.span(), found)),
     )
 }
 
-/// The name of a field that is a symbol.
-pub(super) fn instrument_key<'a>(key: Key<'a>, problems: &Problems) -> Option<&'a str> {
+/// The name of an asset or a symbol, used as the name of a field.
+pub(super) fn instrument_key<'a>(key: FieldName<'a>, problems: &Problems) -> Option<&'a str> {
     let name = key.get_ref().as_ref();
     problems.keep(
         is_instrument(name).map(|()| name).map_err(|found| not_an_instrument(key.span(), found)),
     )
 }
 
-/// Whether a text can be the name of an asset or a symbol; the error says what it has that none
-/// has.
+/// Checks that a text can be the name of an asset or a symbol. The error says what is wrong with
+/// it.
 pub(super) fn is_instrument(name: &str) -> Result<(), &'static str> {
     match name {
         "" => Err("it is empty"),
@@ -72,8 +74,8 @@ pub(super) fn is_instrument(name: &str) -> Result<(), &'static str> {
     }
 }
 
-fn not_an_instrument(span: std::ops::Range<usize>, found: &str) -> Problem {
-    Problem::new(
+fn not_an_instrument(span: std::ops::Range<usize>, found: &str) -> ConfigProblem {
+    ConfigProblem::new(
         span,
         "expected the name of an asset or a symbol",
         found,
@@ -89,8 +91,8 @@ fn is_word(word: &str) -> Result<(), &'static str> {
     }
 }
 
-fn not_a_word(span: std::ops::Range<usize>, found: &str) -> Problem {
-    Problem::new(
+fn not_a_word(span: std::ops::Range<usize>, found: &str) -> ConfigProblem {
+    ConfigProblem::new(
         span,
         "expected one word of printable ASCII",
         found,
@@ -98,7 +100,7 @@ fn not_a_word(span: std::ops::Range<usize>, found: &str) -> Problem {
     )
 }
 
-pub(super) fn boolean(value: Value<'_>, problems: &Problems) -> Option<bool> {
+pub(super) fn boolean(value: FieldValue<'_>, problems: &Problems) -> Option<bool> {
     match value.get_ref() {
         DeValue::Boolean(yes) => Some(*yes),
         _ => problems.refuse(wrong_type(value, "true or false", "write it without quotes")),
@@ -107,7 +109,7 @@ pub(super) fn boolean(value: Value<'_>, problems: &Problems) -> Option<bool> {
 
 /// A whole number within a range.
 pub(super) fn integer(
-    value: Value<'_>,
+    value: FieldValue<'_>,
     range: RangeInclusive<u32>,
     problems: &Problems,
 ) -> Option<u32> {
@@ -119,13 +121,18 @@ pub(super) fn integer(
         .filter(|number| range.contains(number));
     let expected = || format!("expected a whole number from {} to {}", range.start(), range.end());
     problems.keep(number.ok_or_else(|| {
-        Problem::new(value.span(), expected(), "it is outside", "choose a number between the two")
+        ConfigProblem::new(
+            value.span(),
+            expected(),
+            "it is outside",
+            "choose a number between the two",
+        )
     }))
 }
 
-/// One of some words.
+/// Reads one of the known words, and returns its meaning.
 pub(super) fn one_of<T: Copy>(
-    value: Value<'_>,
+    value: FieldValue<'_>,
     words: &[(&str, T)],
     problems: &Problems,
 ) -> Option<T> {
@@ -133,7 +140,7 @@ pub(super) fn one_of<T: Copy>(
     let word = text_for("a known word", &choose("", &names), value, problems)?;
     let known = words.iter().find(|(known, _)| *known == word).map(|(_, meaning)| *meaning);
     let problem = || {
-        Problem::new(
+        ConfigProblem::new(
             value.span(),
             "expected a known word",
             "no such word here",
@@ -148,9 +155,9 @@ const PLAIN_DECIMAL: &str = "digits, optionally a point and digits: \"0.5\"; no 
                              zero, at most 28 digits";
 
 /// A decimal of zero or more.
-pub(super) fn amount(value: Value<'_>, problems: &Problems) -> Option<Amount> {
+pub(super) fn amount(value: FieldValue<'_>, problems: &Problems) -> Option<Amount> {
     let in_quotes = |number: &dyn std::fmt::Display| {
-        let problem = Problem::new(
+        let problem = ConfigProblem::new(
             value.span(),
             "expected a decimal in quotes",
             "found a number without quotes",
@@ -162,7 +169,7 @@ pub(super) fn amount(value: Value<'_>, problems: &Problems) -> Option<Amount> {
         DeValue::Float(number) => in_quotes(number),
         DeValue::Integer(number) => in_quotes(number),
         DeValue::String(text) => Amount::parse(text).map_err(|_| {
-            Problem::new(
+            ConfigProblem::new(
                 value.span(),
                 "expected a plain decimal",
                 "not a plain decimal",
@@ -174,11 +181,11 @@ pub(super) fn amount(value: Value<'_>, problems: &Problems) -> Option<Amount> {
     problems.keep(amount)
 }
 
-/// A limit: zero would allow nothing, and is more likely a mistake.
-pub(super) fn limit(value: Value<'_>, problems: &Problems) -> Option<Amount> {
+/// A limit above zero. Zero would allow nothing, and is more likely a mistake.
+pub(super) fn limit(value: FieldValue<'_>, problems: &Problems) -> Option<Amount> {
     let amount = amount(value, problems)?;
     let problem = || {
-        Problem::new(
+        ConfigProblem::new(
             value.span(),
             "expected a decimal above zero",
             "zero allows nothing",
@@ -189,18 +196,17 @@ pub(super) fn limit(value: Value<'_>, problems: &Problems) -> Option<Amount> {
 }
 
 /// `50/s` or `600/min`.
-pub(super) fn rate(value: Value<'_>, problems: &Problems) -> Option<Rate> {
-    const HELP: &str =
+pub(super) fn rate(value: FieldValue<'_>, problems: &Problems) -> Option<Rate> {
+    const RATE_HELP: &str =
         "a whole number from 1 to 1000000, a slash, and s or min: \"50/s\", \"600/min\"";
-    let rate = text_for("a rate", HELP, value, problems)?;
-    problems.keep(
-        parse_rate(rate)
-            .ok_or_else(|| Problem::new(value.span(), "expected a rate", "not a rate", HELP)),
-    )
+    let rate = text_for("a rate", RATE_HELP, value, problems)?;
+    problems.keep(parse_rate(rate).ok_or_else(|| {
+        ConfigProblem::new(value.span(), "expected a rate", "not a rate", RATE_HELP)
+    }))
 }
 
 fn parse_rate(text: &str) -> Option<Rate> {
-    const MOST: u32 = 1_000_000;
+    const MOST_PER_PERIOD: u32 = 1_000_000;
     let (count, unit) = text.split_once('/')?;
     let per_ms = match unit {
         "min" => 60_000,
@@ -208,16 +214,18 @@ fn parse_rate(text: &str) -> Option<Rate> {
         _ => return None,
     };
     let plain = count.bytes().all(|byte| byte.is_ascii_digit()) && !count.starts_with('0');
-    let count = count.parse().ok().filter(|count| plain && (1..=MOST).contains(count))?;
+    let count =
+        count.parse().ok().filter(|count| plain && (1..=MOST_PER_PERIOD).contains(count))?;
     Some(Rate { count, per_ms })
 }
 
 /// An absolute path without `..`.
-pub(super) fn path(value: Value<'_>, problems: &Problems) -> Option<PathBuf> {
-    const HELP: &str = "write the whole path, from / on";
-    let path = Path::new(text_for("an absolute path", HELP, value, problems)?);
-    let problem =
-        |found: &str| Problem::new(value.span(), "expected an absolute path", found, HELP);
+pub(super) fn path(value: FieldValue<'_>, problems: &Problems) -> Option<PathBuf> {
+    const PATH_HELP: &str = "write the whole path, from / on";
+    let path = Path::new(text_for("an absolute path", PATH_HELP, value, problems)?);
+    let problem = |found: &str| {
+        ConfigProblem::new(value.span(), "expected an absolute path", found, PATH_HELP)
+    };
     problems.keep(if !path.is_absolute() {
         Err(problem("it does not start with /"))
     } else if path.components().any(|component| component == Component::ParentDir) {
@@ -228,11 +236,10 @@ pub(super) fn path(value: Value<'_>, problems: &Problems) -> Option<PathBuf> {
 }
 
 /// The path of a Unix socket.
-pub(super) fn socket(value: Value<'_>, problems: &Problems) -> Option<PathBuf> {
-    const LONGEST: usize = 107; // sockaddr_un
+pub(super) fn socket(value: FieldValue<'_>, problems: &Problems) -> Option<PathBuf> {
     let path = path(value, problems)?;
     let problem = |found: &str| {
-        Err(Problem::new(
+        Err(ConfigProblem::new(
             value.span(),
             "expected the path of a socket",
             found,
@@ -241,7 +248,7 @@ pub(super) fn socket(value: Value<'_>, problems: &Problems) -> Option<PathBuf> {
     };
     problems.keep(if path.file_name().is_none() {
         problem("it has no file name")
-    } else if path.as_os_str().len() > LONGEST {
+    } else if path.as_os_str().len() > LONGEST_SOCKET_PATH {
         problem("it is longer than 107 bytes, which the system does not take")
     } else {
         Ok(path)
@@ -249,11 +256,11 @@ pub(super) fn socket(value: Value<'_>, problems: &Problems) -> Option<PathBuf> {
 }
 
 /// The name of a key, enrolled already or later.
-pub(super) fn key_name(value: Value<'_>, problems: &Problems) -> Option<KeyName> {
+pub(super) fn key_name(value: FieldValue<'_>, problems: &Problems) -> Option<KeyName> {
     let expected = "the name of a key";
     let name = text_for(expected, &NotAName.to_string(), value, problems)?;
     let problem = |error: NotAName| {
-        Problem::new(
+        ConfigProblem::new(
             value.span(),
             format!("expected {expected}"),
             "this cannot be one",
@@ -263,11 +270,11 @@ pub(super) fn key_name(value: Value<'_>, problems: &Problems) -> Option<KeyName>
     problems.keep(KeyName::parse(name).map_err(problem))
 }
 
-/// A list in which nothing stands twice.
+/// A list in which no value occurs twice.
 pub(super) fn list<'a, T: Ord>(
-    value: Value<'a>,
+    value: FieldValue<'a>,
     problems: &'a Problems,
-    read: impl Fn(Value<'a>, &'a Problems) -> Option<T>,
+    read: impl Fn(FieldValue<'a>, &'a Problems) -> Option<T>,
 ) -> Option<BTreeSet<T>> {
     let DeValue::Array(list) = value.get_ref() else {
         return problems.refuse(wrong_type(
@@ -280,7 +287,7 @@ pub(super) fn list<'a, T: Ord>(
     for element in list.iter() {
         let Some(item) = read(element, problems) else { continue };
         if !set.insert(item) {
-            problems.add(Problem::new(
+            problems.add(ConfigProblem::new(
                 element.span(),
                 "expected each only once",
                 "it is in the list already",
@@ -291,15 +298,15 @@ pub(super) fn list<'a, T: Ord>(
     Some(set)
 }
 
-/// A list that must not be empty, because nobody could say what it means.
+/// A list that must not be empty, because the meaning of an empty list would be unclear.
 pub(super) fn filled_list<'a, T: Ord>(
-    value: Value<'a>,
+    value: FieldValue<'a>,
     help: &str,
     problems: &'a Problems,
-    read: impl Fn(Value<'a>, &'a Problems) -> Option<T>,
+    read: impl Fn(FieldValue<'a>, &'a Problems) -> Option<T>,
 ) -> Option<BTreeSet<T>> {
     if matches!(value.get_ref(), DeValue::Array(list) if list.is_empty()) {
-        return problems.refuse(Problem::new(
+        return problems.refuse(ConfigProblem::new(
             value.span(),
             "expected at least one",
             "the list is empty",
@@ -310,7 +317,7 @@ pub(super) fn filled_list<'a, T: Ord>(
 }
 
 /// A table of names and values of one kind.
-pub(super) fn table<'a>(value: Value<'a>, problems: &Problems) -> Option<&'a DeTable<'a>> {
+pub(super) fn table<'a>(value: FieldValue<'a>, problems: &Problems) -> Option<&'a DeTable<'a>> {
     match value.get_ref() {
         DeValue::Table(table) => Some(table),
         _ => problems.refuse(wrong_type(value, "a table", "write it in braces: { name = … }")),

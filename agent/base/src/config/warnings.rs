@@ -1,4 +1,4 @@
-//! What a sound configuration still gives away, or what is probably not meant.
+//! Warns of weaknesses in a sound configuration, and of settings that are probably mistakes.
 
 use countersign_core::attestation::Root;
 use countersign_core::key::Tier;
@@ -6,10 +6,10 @@ use countersign_core::policy::{Client, SpendLimit};
 
 use super::{ApproverProof, Config};
 
-/// The kernel shows this uid for every user it does not know, so that nobody can be told by it.
+/// The kernel shows this uid for every user that it does not know, so it identifies nobody.
 const OVERFLOW_UID: u32 = 65534;
 
-/// One sentence each, naming the section.
+/// All warnings, one sentence each. Each names its section.
 pub(super) fn of(config: &Config, own_uid: u32) -> Vec<String> {
     let mut warnings = Vec::new();
     for token in config.tokens.iter().filter(|token| token.tier == Tier::Software) {
@@ -61,7 +61,7 @@ fn of_client(client: &Client, own_uid: u32) -> Vec<String> {
             "no isolation: bots share the agent's user: {section} has uid {own_uid}"
         ));
     } else if client.uid == 0 {
-        warnings.push(format!("{section} is root, who can read all the agent reads"));
+        warnings.push(format!("{section} is root, which can read all that the agent reads"));
     }
     if client.uid == OVERFLOW_UID {
         warnings.push(format!(

@@ -1,16 +1,16 @@
-//! What the operator demands of confinement, and what a process says of its own.
+//! The confinement that the operator demands, and the limits that a process reports.
 
 use serde::{Deserialize, Serialize};
 
-/// What the operator demands (`[agent] confinement`).
+/// The confinement that the operator demands (`[agent] confinement`).
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Demand {
-    /// Everything the kernel has; what it has not is shown.
+    /// Use every limit that this kernel supports. Limits that it lacks are shown.
     #[default]
     Available,
-    /// Nothing but hidden memory: to find out whether a token needs more than it is given.
+    /// Only hide memory, for finding out whether a token needs more than the limits allow.
     Off,
-    /// Everything, or no start.
+    /// Use every limit, and do not start if one is missing.
     Required,
 }
 
@@ -21,7 +21,7 @@ impl Demand {
         Self::ALL.into_iter().find(|demand| demand.name() == text)
     }
 
-    /// As it is written.
+    /// The word in the configuration.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Available => "available",
@@ -31,9 +31,9 @@ impl Demand {
     }
 }
 
-/// What a process can no longer do, and what could not be taken from it.
+/// The limits of a process, and those that could not be set.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Limits {
+pub struct ConfinementReport {
     pub on: Vec<String>,
     pub missing: Vec<String>,
 }

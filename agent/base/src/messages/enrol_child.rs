@@ -1,32 +1,33 @@
-//! The messages between the front and an enrol child. No secret is in any of them: those go from
-//! the operator's terminal or pipe to the child directly.
+//! The messages between the front and an enrol child. None of them holds a secret: secrets go
+//! directly from the operator's terminal or pipe to the child.
 //!
 //! The front sends two frames, the [`super::settings::TokenSettings`] and one [`EnrolRequest`]; the
 //! child answers with one [`EnrolReply`] and exits.
 
 use countersign_core::algorithm::Algorithm;
 use countersign_core::attestation::Root;
-use countersign_core::exchange::Passphrase;
+use countersign_core::exchange::PassphraseKind;
 use countersign_core::vault::EnrolledFor;
 use serde::{Deserialize, Serialize};
 
 use super::token_host::HostError;
 use super::yubikey::Slot;
 
-/// The one operation a child is started for.
+/// The one operation for which a child is started.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum EnrolRequest {
-    /// Store the id the exchange gave for a generated key; only then is the key used.
+    /// Store the id that the exchange gave for a generated key. Only then is the key used.
     Activate { name: String, api_key: String },
     /// Ask the operator for API key, secret and passphrase, and put them on the token.
     Add {
         name: String,
         exchange: String,
-        /// The secret is a key for one of them.
+        /// The secret must be a key for one of these algorithms.
         algorithms: Vec<Algorithm>,
         secret_encoding: SecretEncoding,
-        passphrase: Passphrase,
-        /// In a vault, the token itself keeps what its key signs for.
+        passphrase: PassphraseKind,
+        /// For a key in a vault: the exchange and the scopes that the key signs for, which the
+        /// token itself stores.
         enrolled_for: Option<EnrolledFor>,
     },
     /// Make a key pair on the token; `modulus_bits` is for RSA only (2048, 3072 or 4096), the slot
@@ -47,16 +48,16 @@ impl EnrolRequest {
     }
 }
 
-/// Where in a YubiKey a key is made.
+/// The slot of a YubiKey in which a key is made.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct SlotChoice {
-    /// `None`: the first one that is free.
+    /// `None` means the first free slot.
     pub slot: Option<Slot>,
-    /// A key that is in the slot may be destroyed.
+    /// True if a key that is in the slot may be destroyed.
     pub overwrite: bool,
 }
 
-/// How the exchange writes its HMAC secrets.
+/// The form in which the exchange writes its HMAC secrets.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SecretEncoding {
@@ -66,19 +67,19 @@ pub enum SecretEncoding {
     Base64,
 }
 
-/// Where a key was made and whether it can have left.
+/// Says if a key was made in hardware, came from outside, or is in software.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CustodyTier {
-    /// Made in hardware, never left it.
+    /// Made in hardware; never left it.
     Device,
-    /// Was outside once, now cannot leave.
+    /// Was outside once; cannot leave the hardware now.
     Imported,
-    /// On a software token: tests and trials.
+    /// On a software token, for tests and trials.
     Software,
 }
 
-/// What is true of a key on the token, as read back from it.
+/// Facts about a key, as read back from the token.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct KeyFacts {
     pub name: String,
@@ -88,18 +89,18 @@ pub struct KeyFacts {
     pub tier: CustodyTier,
     /// SubjectPublicKeyInfo in DER, for asymmetric keys.
     pub public_key_der: Option<Vec<u8>>,
-    /// The token itself refuses every other mechanism for this key.
+    /// True if the token itself refuses every other mechanism for this key.
     pub allowed_mechanism_bound: bool,
     pub has_passphrase: bool,
     /// False until the exchange's id for the key is stored.
     pub active: bool,
-    /// For a key that signs only after a touch, each time: who vouches for that.
+    /// For a key that needs a touch for each signature: the root that vouches for it.
     pub touch_attested_by: Option<Root>,
-    /// Of a YubiKey.
+    /// The slot, if the token is a YubiKey.
     pub slot: Option<String>,
 }
 
-/// How the operation ended.
+/// The outcome of the operation.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum EnrolReply {
     Done { facts: KeyFacts },
@@ -107,7 +108,7 @@ pub enum EnrolReply {
     Removed { objects: u32 },
 }
 
-/// Why an operation was not carried out; nothing of it is left on the token unless it says so.
+/// Why an operation was not carried out. It leaves nothing on the token, unless the text says so.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, thiserror::Error)]
 pub enum EnrolError {
     #[error("key {0} has an API key id already: remove it first")]
@@ -118,7 +119,7 @@ pub enum EnrolError {
     Host(#[from] HostError),
     #[error("this token takes no {algorithm} key from outside: {reason}")]
     ImportUnsupported { algorithm: Algorithm, reason: String },
-    #[error("what was entered cannot be used: {0}")]
+    #[error("the input cannot be used: {0}")]
     Input(String),
     #[error("{0} is not a name for a key: use letters, digits, '-', '_' and '.'")]
     Name(String),

@@ -7,14 +7,14 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::token_host::MAX_FRAME;
+use super::token_host::MAX_MESSAGE;
 
-const LENGTH_FIELD: usize = 4;
-const READ_AT_ONCE: usize = 16 * 1024;
+const MESSAGE_LENGTH_FIELD: usize = 4;
+const MESSAGE_READ_SIZE: usize = 16 * 1024;
 
-/// Why bytes are not a frame.
+/// Why a frame could not be sent or received.
 #[derive(Debug, thiserror::Error)]
-pub enum FrameError {
+pub enum MessageFrameError {
     #[error("the other side closed the connection")]
     Closed,
     #[error("the connection failed")]
@@ -25,15 +25,15 @@ pub enum FrameError {
     TooLong(usize),
 }
 
-/// Appends one frame to `out`; where that fails, `out` is as it was.
-pub fn encode(message: &impl Serialize, out: &mut Vec<u8>) -> Result<(), FrameError> {
+/// Appends one frame to `out`. After an error `out` is as it was before.
+pub fn encode(message: &impl Serialize, out: &mut Vec<u8>) -> Result<(), MessageFrameError> {
     let start = out.len();
-    out.extend_from_slice(&[0; LENGTH_FIELD]);
-    let encoded = postcard::serialize_with_flavor(message, End(out));
-    let length = out.len() - start - LENGTH_FIELD;
+    out.extend_from_slice(&[0; MESSAGE_LENGTH_FIELD]);
+    let encoded = postcard::serialize_with_flavor(message, BufferEnd(out));
+    let length = out.len() - start - MESSAGE_LENGTH_FIELD;
     let failed = match encoded {
-        Err(error) => Some(FrameError::Message(error)),
-        Ok(()) => (length > MAX_FRAME).then_some(FrameError::TooLong(length)),
+        Err(error) => Some(MessageFrameError::Message(error)),
+        Ok(()) => (length > MAX_MESSAGE).then_some(MessageFrameError::TooLong(length)),
     };
     if let Some(error) = failed {
         out[start..].zeroize();
@@ -41,14 +41,14 @@ pub fn encode(message: &impl Serialize, out: &mut Vec<u8>) -> Result<(), FrameEr
         return Err(error);
     }
     // MAX_FRAME is far below u32::MAX, so the cast cannot cut.
-    out[start..][..LENGTH_FIELD].copy_from_slice(&(length as u32).to_le_bytes());
+    out[start..][..MESSAGE_LENGTH_FIELD].copy_from_slice(&(length as u32).to_le_bytes());
     Ok(())
 }
 
 /// The end of a buffer, as a place for postcard to write to.
-struct End<'a>(&'a mut Vec<u8>);
+struct BufferEnd<'a>(&'a mut Vec<u8>);
 
-impl Flavor for End<'_> {
+impl Flavor for BufferEnd<'_> {
     type Output = ();
 
     fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
@@ -67,29 +67,30 @@ impl Flavor for End<'_> {
 }
 
 /// Writes one frame.
-pub fn send(mut to: impl Write, message: &impl Serialize) -> Result<(), FrameError> {
+pub fn send(mut to: impl Write, message: &impl Serialize) -> Result<(), MessageFrameError> {
     let mut out = Zeroizing::new(Vec::new());
     encode(message, &mut out)?;
     Ok(to.write_all(&out)?)
 }
 
-/// Cuts frames from a stream; what one read brought may hold many. What was read is wiped: it may
-/// hold a passphrase.
+/// Cuts a stream into frames; one read may bring many of them. The bytes are wiped after use,
+/// because they may hold a passphrase.
 #[derive(Default)]
 pub struct Frames {
     buffer: Zeroizing<Vec<u8>>,
-    /// What was read and not taken yet lies from `start` to `end`.
+    /// The bytes from `start` to `end` were read and not taken yet.
     start: usize,
     end: usize,
 }
 
 impl Frames {
-    /// Has room from the start for what one read brings.
+    /// Makes a buffer that has room for `bytes` bytes from the beginning.
     pub fn with_room(bytes: usize) -> Self {
         Self { buffer: Zeroizing::new(vec![0; bytes]), ..Self::default() }
     }
 
-    /// Where to read to, at least one byte. [`Self::advance`] says how much arrived.
+    /// The free part of the buffer, at least one byte. After reading into it, call
+    /// [`Self::advance`].
     pub fn spare(&mut self) -> &mut [u8] {
         self.make_room(self.end - self.start + 1);
         &mut self.buffer[self.end..]
@@ -101,7 +102,7 @@ impl Frames {
     }
 
     /// Reads once; false at the end of the stream.
-    pub fn fill(&mut self, from: &mut impl Read) -> Result<bool, FrameError> {
+    pub fn fill(&mut self, from: &mut impl Read) -> Result<bool, MessageFrameError> {
         let read = loop {
             match from.read(self.spare()) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -119,26 +120,28 @@ impl Frames {
         self.end += bytes.len();
     }
 
-    /// The next whole frame. Where there is none yet, the frames already taken are wiped. What a
-    /// message borrows lies in the buffer.
-    pub fn take<'a, Message: Deserialize<'a>>(&'a mut self) -> Result<Option<Message>, FrameError> {
+    /// The next whole frame. If there is none yet, the frames already taken are wiped. A message
+    /// may borrow from the buffer.
+    pub fn take<'a, Message: Deserialize<'a>>(
+        &'a mut self,
+    ) -> Result<Option<Message>, MessageFrameError> {
         let held = &self.buffer[self.start..self.end];
         let length = held
-            .first_chunk::<LENGTH_FIELD>()
+            .first_chunk::<MESSAGE_LENGTH_FIELD>()
             .map_or(0, |length| u32::from_le_bytes(*length) as usize);
-        if length > MAX_FRAME {
-            return Err(FrameError::TooLong(length));
+        if length > MAX_MESSAGE {
+            return Err(MessageFrameError::TooLong(length));
         }
-        if held.len() < LENGTH_FIELD + length {
-            self.make_room(LENGTH_FIELD + length);
+        if held.len() < MESSAGE_LENGTH_FIELD + length {
+            self.make_room(MESSAGE_LENGTH_FIELD + length);
             return Ok(None);
         }
         let (message, trailing) =
-            postcard::take_from_bytes(&self.buffer[self.start + LENGTH_FIELD..][..length])?;
+            postcard::take_from_bytes(&self.buffer[self.start + MESSAGE_LENGTH_FIELD..][..length])?;
         if !trailing.is_empty() {
-            return Err(FrameError::Message(postcard::Error::DeserializeBadEncoding));
+            return Err(MessageFrameError::Message(postcard::Error::DeserializeBadEncoding));
         }
-        self.start += LENGTH_FIELD + length;
+        self.start += MESSAGE_LENGTH_FIELD + length;
         Ok(Some(message))
     }
 
@@ -146,24 +149,25 @@ impl Frames {
     pub fn receive<Message: DeserializeOwned>(
         &mut self,
         from: &mut impl Read,
-    ) -> Result<Message, FrameError> {
+    ) -> Result<Message, MessageFrameError> {
         loop {
             if let Some(message) = self.take::<Message>()? {
                 return Ok(message);
             }
             if !self.fill(from)? {
-                return Err(FrameError::Closed);
+                return Err(MessageFrameError::Closed);
             }
         }
     }
 
-    /// All of the buffer, for tests of what is wiped.
+    /// The whole buffer, for tests that bytes are wiped.
     #[doc(hidden)]
     pub fn buffer(&self) -> &[u8] {
         &self.buffer
     }
 
-    /// Wipes the frames already taken, and has room for `bytes` from the first byte of the others.
+    /// Wipes the frames already taken, and makes room for `bytes` bytes, counted from the first
+    /// byte that was not taken.
     fn make_room(&mut self, bytes: usize) {
         if self.start > 0 {
             let held = self.end - self.start;
@@ -172,9 +176,12 @@ impl Frames {
             (self.start, self.end) = (0, held);
         }
         if self.buffer.len() < bytes {
-            let usual =
-                if self.buffer.is_empty() { READ_AT_ONCE } else { LENGTH_FIELD + MAX_FRAME };
-            // A larger buffer is a new one: growing in place would leave a copy behind.
+            let usual = if self.buffer.is_empty() {
+                MESSAGE_READ_SIZE
+            } else {
+                MESSAGE_LENGTH_FIELD + MAX_MESSAGE
+            };
+            // A larger buffer is a new one: a buffer that grows may leave a copy behind.
             let mut larger = Zeroizing::new(vec![0; bytes.max(usual)]);
             larger[..self.end].copy_from_slice(&self.buffer[..self.end]);
             self.buffer = larger;
@@ -219,12 +226,15 @@ mod tests {
     fn too_long_trailing_and_malformed_frames_are_refused() {
         let mut frames = Frames::default();
         frames.push(&u32::MAX.to_le_bytes());
-        assert!(matches!(frames.take::<ToHost<'_>>(), Err(FrameError::TooLong(_))));
+        assert!(matches!(frames.take::<ToHost<'_>>(), Err(MessageFrameError::TooLong(_))));
         for body in [&[0, 0][..], &[99], &[]] {
             let mut frames = Frames::default();
             frames.push(&(body.len() as u32).to_le_bytes());
             frames.push(body);
-            assert!(matches!(frames.take::<ToHost<'_>>(), Err(FrameError::Message(_))), "{body:?}");
+            assert!(
+                matches!(frames.take::<ToHost<'_>>(), Err(MessageFrameError::Message(_))),
+                "{body:?}"
+            );
         }
     }
 
@@ -232,11 +242,11 @@ mod tests {
     fn the_end_of_the_stream_is_closed() {
         assert!(matches!(
             Frames::default().receive::<FromHost>(&mut &[][..]),
-            Err(FrameError::Closed)
+            Err(MessageFrameError::Closed)
         ));
         assert!(matches!(
             Frames::default().receive::<FromHost>(&mut &[1, 0, 0][..]),
-            Err(FrameError::Closed)
+            Err(MessageFrameError::Closed)
         ));
     }
 }

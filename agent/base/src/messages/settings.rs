@@ -1,10 +1,10 @@
-//! What the front tells a token host or enrol child about its token: the first frame, never
-//! arguments or environment.
+//! The settings of a token, which the front sends to a token host or enrol child in the first
+//! frame. They are never arguments or environment variables.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use pkcs11_profiles::{Profile, Tier};
+use pkcs11_profiles::{ModuleTier, Profile};
 use serde::{Deserialize, Serialize};
 
 use super::confinement::Demand;
@@ -20,35 +20,35 @@ pub struct TokenSettings {
     pub name: String,
     /// An embedded profile's name, or the absolute path of a profile file.
     pub profile: String,
-    /// The module's path, where it is not one of the profile's.
+    /// The module's path, if it is not one of the profile's.
     pub module: Option<PathBuf>,
     pub label: Option<String>,
     pub serial: Option<String>,
-    /// Certificates in PEM, beside Yubico's, that may vouch for a YubiKey's keys.
+    /// File of certificates in PEM that may vouch for a YubiKey's keys, besides Yubico's.
     pub attestation_root: Option<PathBuf>,
     pub pin: PinSource,
     /// `$CREDENTIALS_DIRECTORY` of the agent, for [`PinSource::Credential`].
     pub credentials_directory: Option<PathBuf>,
     /// Variables for the module; the profile lists the names that are allowed.
     pub environment: Vec<(String, String)>,
-    /// Where the record of PIN attempts is kept.
+    /// Directory of the record of PIN attempts.
     pub state_dir: PathBuf,
     pub allow_software_tokens: bool,
     pub confinement: Demand,
 }
 
-/// Where a PIN comes from.
+/// The source of a PIN.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum PinSource {
     /// A systemd credential, by name.
     Credential(String),
-    /// A descriptor this process was started with; a pipe can be read once.
+    /// A descriptor with which this process was started. A pipe can be read only once.
     Fd(i32),
     /// A file of mode 0600 or stricter.
     File(PathBuf),
     /// A person: pinentry, or the terminal.
     Prompt,
-    /// Sealed to PIV keys: only with a touch.
+    /// Sealed to PIV keys, which open it only with a touch.
     Sealed(Box<SealedPin>),
 }
 
@@ -57,24 +57,24 @@ pub enum PinSource {
 pub struct SealedPin {
     /// The YubiKeys' names, sorted; the first that is plugged in is used.
     pub names: Vec<String>,
-    /// Their sections.
+    /// The settings of these YubiKeys.
     pub by: Vec<TokenSettings>,
-    /// For a token that stays open, once it was: what happens after its host died. `None` makes the
-    /// token a vault.
+    /// For a token that stays open after a touch: the way to open it again after its host died.
+    /// `None` makes the token a vault.
     pub reopen: Option<Reopen>,
 }
 
-/// How a token is opened again whose PIN is sealed.
+/// The way to open a token again if its PIN is sealed.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Reopen {
-    /// Without one: a process of its own keeps the PIN while the agent runs.
+    /// Without a touch: the keeper, a process of its own, keeps the PIN while the agent runs.
     KeepWhileRunning,
-    /// As at the start: by a touch.
+    /// With a touch, as at the start.
     Touch,
 }
 
 impl TokenSettings {
-    /// The profile these settings name, and only if these settings may be used with it.
+    /// The profile that these settings name. An error if the settings may not be used with it.
     pub fn checked_profile(&self) -> Result<Profile, HostError> {
         if !is_plain_name(&self.name) {
             return Err(HostError::Refused(
@@ -82,7 +82,7 @@ impl TokenSettings {
             ));
         }
         let profile = self.load_profile()?;
-        if profile.tier == Tier::Software && !self.allow_software_tokens {
+        if profile.tier == ModuleTier::Software && !self.allow_software_tokens {
             let reason = format!(
                 "{} is a software token; trials set allow_software_tokens = true",
                 profile.title
@@ -99,7 +99,7 @@ impl TokenSettings {
         Ok(profile)
     }
 
-    /// True where the token is a YubiKey, which is asked by PC/SC and not by a module.
+    /// True if the token is a YubiKey, which is reached by PC/SC and not through a module.
     pub fn is_yubikey(&self) -> bool {
         self.profile == pkcs11_profiles::YUBIKEY
     }
@@ -111,12 +111,12 @@ impl TokenSettings {
             .ok_or_else(|| HostError::Refused(format!("{} has no serial of a YubiKey", self.name)))
     }
 
-    /// True where every login takes a touch, and a process of its own.
+    /// True if every login takes a touch and a process of its own.
     pub fn is_vault(&self) -> bool {
         matches!(&self.pin, PinSource::Sealed(sealed) if sealed.reopen.is_none())
     }
 
-    /// True where a process keeps the PIN for the hosts that come after.
+    /// True if a keeper keeps the PIN for later hosts.
     pub fn keeps_pin(&self) -> bool {
         matches!(
             &self.pin,
@@ -124,7 +124,7 @@ impl TokenSettings {
         )
     }
 
-    /// True where the PIN opens with a touch: at each use, or once.
+    /// True if a touch opens the PIN, at each use or once.
     pub fn is_sealed(&self) -> bool {
         matches!(self.pin, PinSource::Sealed(_))
     }
@@ -139,7 +139,7 @@ impl TokenSettings {
     }
 }
 
-/// Reads a profile file of the operator's.
+/// Reads the operator's own profile file.
 pub fn read_profile(path: &Path) -> Result<Profile, HostError> {
     let refused = |error: &dyn std::fmt::Display| {
         HostError::Refused(format!("profile {}: {error}", path.display()))
@@ -147,7 +147,7 @@ pub fn read_profile(path: &Path) -> Result<Profile, HostError> {
     Profile::from_toml(&read_profile_text(path)?).map_err(|error| refused(&error))
 }
 
-/// The same, before it is made sense of.
+/// Reads the text of the operator's own profile file, and does not parse it.
 pub fn read_profile_text(path: &Path) -> Result<String, HostError> {
     let refused = |error: &dyn std::fmt::Display| {
         HostError::Refused(format!("profile {}: {error}", path.display()))

@@ -1,4 +1,5 @@
-//! The messages between front and spawner: one postcard body in each packet, descriptors beside it.
+//! The messages between the front and the spawner. Each packet holds one postcard body, and
+//! descriptors beside it.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -11,59 +12,60 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::confinement::Limits;
+use super::confinement::ConfinementReport;
 
-/// Which child to start.
+/// The kind of child to start.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub enum Kind {
+pub enum ChildKind {
     /// Reads the configuration for a front that can no longer open it.
     Configuration,
     Enrol,
     Host,
-    /// Keeps a PIN that a touch opened, for hosts that come later.
+    /// Keeps a PIN that a touch opened, for later hosts.
     Keeper,
-    /// Lives for one signature with a key of a vault.
+    /// Makes one signature with a key of a vault, and ends.
     Vault,
 }
 
-/// What the front asks for. The number is the front's own name for the child.
+/// The requests of the front. `id` is the front's own number for the child.
 #[derive(Debug, Deserialize, Serialize)]
 pub enum ToSpawner {
     Kill {
         id: u64,
     },
-    /// The first descriptor becomes the child's standard input, the second, where there is one, its
-    /// standard output.
+    /// The first descriptor becomes the child's standard input. The second one, if there is one,
+    /// becomes its standard output.
     Start {
         id: u64,
-        kind: Kind,
-        /// Of a host: the keeper whose PIN it gets, over a connection that the spawner makes and
-        /// the front has no end of.
+        kind: ChildKind,
+        /// For a host: the keeper whose PIN it gets. The spawner connects the two, and the front
+        /// has no end of that connection.
         keeper: Option<u64>,
     },
 }
 
-/// What the spawner tells a keeper.
+/// The messages of the spawner to a keeper.
 #[derive(Debug, Deserialize, Serialize)]
 pub enum ToKeeper {
-    /// Beside it is the keeper's end of a connection to a host.
+    /// A host may ask for the PIN. The descriptor beside this message is the keeper's end of the
+    /// connection to that host.
     Visit,
 }
 
-/// What the spawner reports: first that it is ready, then for each start either `NotStarted`, or
-/// `Started` and later `Ended`.
+/// The reports of the spawner. The first one is `Ready`. After each start comes either
+/// `NotStarted`, or `Started` and later `Ended`.
 #[derive(Debug, Deserialize, Serialize)]
 pub enum FromSpawner {
     Ended { id: u64, code: Option<i32>, signal: Option<i32> },
     NotStarted { id: u64, error: i32 },
-    Ready(Limits),
+    Ready(ConfinementReport),
     Started { id: u64, pid: u32 },
 }
 
 const LONGEST_PACKET: usize = 1024;
 const MOST_DESCRIPTORS: usize = 2;
 
-/// Sends one message; it goes whole or, with an error, not at all.
+/// Sends one message whole. If there is an error, nothing of it was sent.
 pub fn send(
     to: impl AsFd,
     message: &impl Serialize,
@@ -82,7 +84,7 @@ pub fn send(
     Ok(())
 }
 
-/// Receives one message and its descriptors; `None` where the other side is gone.
+/// Receives one message and its descriptors; `None` if the other side is gone.
 pub fn receive<Message: DeserializeOwned>(
     from: impl AsFd,
 ) -> io::Result<Option<(Message, Vec<OwnedFd>)>> {
@@ -125,13 +127,16 @@ mod tests {
     fn messages_stay_apart_and_keep_their_descriptors() {
         let (ours, theirs) = pair();
         let (given, _) = pair();
-        let start = |id| ToSpawner::Start { id, kind: Kind::Host, keeper: None };
+        let start = |id| ToSpawner::Start { id, kind: ChildKind::Host, keeper: None };
         send(&ours, &start(u64::MAX), &[given.as_fd()]).expect("sent");
         send(&ours, &ToSpawner::Kill { id: 2 }, &[]).expect("sent");
         let received = || receive::<ToSpawner>(&theirs).expect("well formed").expect("there");
         let (message, descriptors) = received();
         assert!(
-            matches!(message, ToSpawner::Start { id: u64::MAX, kind: Kind::Host, keeper: None }),
+            matches!(
+                message,
+                ToSpawner::Start { id: u64::MAX, kind: ChildKind::Host, keeper: None }
+            ),
             "{message:?}"
         );
         assert_eq!(descriptors.len(), 1);
@@ -145,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_message_is_refused() {
+    fn bytes_that_are_no_message_to_the_spawner_are_refused() {
         for bytes in [&[9][..], &[0], &[0, 1, 1], &[0; 2000]] {
             let (ours, theirs) = pair();
             rustix::io::write(&ours, bytes).expect("sent");

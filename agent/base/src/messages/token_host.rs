@@ -1,24 +1,25 @@
-//! The typed messages between the front and a token host: sign this message with this key, never a
-//! C_* call.
+//! The messages between the front and a token host. The front asks for a signature with a key,
+//! never for a C_* call.
 //!
-//! The host finds the socket as its standard input and its settings as the body of the first frame.
-//! Frames on the socketpair are a `u32` little-endian length and a postcard body. The front may
-//! send many requests in one write; answers carry the request's id and come in any order between
-//! HMAC and asymmetric keys.
+//! The host's standard input is the socket, and the first frame holds its settings. A frame on the
+//! socketpair is a `u32` little-endian length and a postcard body. The front may send many requests
+//! in one write. Each answer carries the id of its request: answers for HMAC keys and for
+//! asymmetric keys may come in another order than the requests.
 
 use countersign_core::algorithm::Algorithm;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
-use super::confinement::Limits;
+use super::confinement::ConfinementReport;
 
 /// Longest frame either side accepts, in bytes.
-pub const MAX_FRAME: usize = 512 * 1024;
+pub const MAX_MESSAGE: usize = 512 * 1024;
 
-/// What the front asks of a token host; read where it lies in the frame.
+/// The requests of the front to a token host. They borrow from the frame that was read.
 #[derive(Debug, Deserialize, Serialize)]
 pub enum ToHost<'a> {
-    /// Look for keys again: one was enrolled, activated or removed. Answered by [`FromHost::Keys`].
+    /// Look for keys again, because a key was enrolled, activated or removed. Answered by
+    /// [`FromHost::Keys`].
     Rescan,
     /// Sign a fixed message with a key of the host's own, to prove that the token still works.
     SelfTest { id: u64 },
@@ -30,14 +31,14 @@ pub enum ToHost<'a> {
         #[serde(borrow)]
         message: Bytes<'a>,
     },
-    /// Finish what is under way, log out, exit.
+    /// Finish the requests under way, log out and exit.
     Stop,
 }
 
-/// What a token host answers.
+/// The answers of a token host.
 #[derive(Debug, Deserialize, Serialize)]
 pub enum FromHost {
-    /// The token waits for a finger for this request. A signature or failure follows.
+    /// The token waits for a touch for this request. A signature or failure follows.
     Blinking {
         id: u64,
     },
@@ -55,9 +56,9 @@ pub enum FromHost {
     Ready {
         token: TokenFacts,
         keys: Vec<HostedKey>,
-        limits: Limits,
+        limits: ConfinementReport,
     },
-    /// A signature, and the passphrase that travels beside it where the key has one.
+    /// A signature, and the key's passphrase, if the key has one.
     Signed {
         id: u64,
         #[serde(with = "as_bytes")]
@@ -69,7 +70,7 @@ pub enum FromHost {
     },
 }
 
-/// Bytes as one run, where serde would take a slice for a sequence of numbers.
+/// Bytes that are written as one run. Without this, serde writes a slice as a sequence of numbers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Bytes<'a>(pub &'a [u8]);
 
@@ -81,12 +82,12 @@ impl Serialize for Bytes<'_> {
 
 impl<'de: 'a, 'a> Deserialize<'de> for Bytes<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // serde takes borrowed bytes for a slice where the format offers them, as postcard does.
+        // serde reads a slice from borrowed bytes if the format offers them, as postcard does.
         <&[u8]>::deserialize(deserializer).map(Self)
     }
 }
 
-/// As [`Bytes`], for bytes that are owned.
+/// Writes and reads owned bytes as [`Bytes`] does for borrowed ones.
 mod as_bytes {
     use super::{Bytes, Deserialize, Deserializer, Serialize, Serializer};
 
@@ -101,17 +102,17 @@ mod as_bytes {
     }
 }
 
-/// A key the host can sign with, as found on the token.
+/// A key with which the host can sign, as found on the token.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct HostedKey {
     pub name: String,
     pub algorithm: Algorithm,
-    /// The id the exchange gave for the key; absent until `key activate`.
+    /// The id that the exchange gave for the key; absent until `key activate`.
     pub api_key: Option<String>,
     pub has_passphrase: bool,
     /// SubjectPublicKeyInfo in DER, for asymmetric keys.
     pub public_key_der: Option<Vec<u8>>,
-    /// The token lets the host sign with a session copy (several times faster).
+    /// True if the token lets the host sign with a session copy, which is several times faster.
     pub working_copy: bool,
 }
 
@@ -134,13 +135,14 @@ impl std::fmt::Debug for Passphrase {
     }
 }
 
-/// Why a token host could not do what was asked. The texts hold no secret, PIN or path of one.
+/// Why a token host could not carry out a request. No text holds a secret, a PIN, or the path of
+/// one of them.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, thiserror::Error)]
 pub enum HostError {
-    /// Another process has the token's record of PIN attempts, or there is no room for it.
+    /// Another process uses the token's record of PIN attempts, or the disk has no room for it.
     #[error("{0}")]
     Busy(String),
-    /// Of a YubiKey, with what a person can do about it.
+    /// An error of a YubiKey, with advice to a person.
     #[error("{0}")]
     Card(String),
     #[error("the token has no key named {0}")]
@@ -166,17 +168,17 @@ pub enum HostError {
 }
 
 impl HostError {
-    /// `what` could not be done, or is not as it has to be, for this reason.
+    /// `what` could not be done, or is not as it must be, for this reason.
     pub fn refused(what: &str, reason: &dyn std::fmt::Display) -> Self {
         Self::Refused(format!("{what}: {reason}"))
     }
 
-    /// A process does not go on that cannot hide its memory or leave its terminal.
+    /// A process could not hide its memory or leave its terminal, so it does not go on.
     pub fn unprotected(error: std::io::Error) -> Self {
         Self::refused("this process cannot be protected", &error)
     }
 
-    /// True where a respawn would only repeat it, or would spend a PIN try.
+    /// True if a new start of the host would only end in the same error, or would spend a PIN try.
     pub const fn is_final(&self) -> bool {
         matches!(
             self,

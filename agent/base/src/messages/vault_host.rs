@@ -1,35 +1,35 @@
 //! The messages between the front and a vault host, which lives for one signature.
 //!
-//! The front sends one [`VaultRequest`]; the host answers with any number of [`VaultReply::Touch`]
-//! and one end. Which token, module, YubiKey and policy that means, the host reads from
-//! `agent.toml` itself.
+//! The front sends one [`VaultRequest`]. The host answers with any number of [`VaultReply::Touch`]
+//! and one other reply. The host itself reads `agent.toml` for the token, module, YubiKey and
+//! policy.
 
 use serde::{Deserialize, Serialize};
 
-/// What the front asks for.
+/// The request of the front for one signature.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct VaultRequest {
     /// The vault's name in `agent.toml`.
     pub token: String,
-    /// The canonical bytes that the approvers signed.
+    /// The canonical text that the approvers signed.
     pub statement: String,
-    /// Their signatures, PEM.
+    /// Signatures of the approvers, PEM.
     pub sshsigs: Vec<String>,
-    /// Reserved for this signature, where the exchange wants one.
+    /// Nonce that is reserved for this signature. Only some exchanges need it.
     pub nonce: u64,
 }
 
-/// What a vault host answers.
+/// The answers of a vault host.
 #[derive(Debug, Deserialize, Serialize)]
 pub enum VaultReply {
-    /// A YubiKey blinks.
+    /// A YubiKey blinks and waits for a touch.
     Touch {
         yubikey: String,
     },
     Refused(String),
     /// The finished request; the host rotates the PIN after this, and exits.
     Signed(Box<SignedRequest>),
-    /// There was no touch in time.
+    /// Nobody touched the YubiKey in time.
     TouchTooLate(String),
 }
 
@@ -44,9 +44,9 @@ pub struct SignedRequest {
     pub body: Option<String>,
     pub signature: String,
     pub timestamp_ms: u64,
-    /// When it was stamped, by the clock of the machine that only passes.
+    /// Time at which the request was stamped, by the clock that counts from the machine's start.
     pub stamped_since_boot_ms: u64,
-    /// From the request to this answer without the wait for the card and the finger.
+    /// Time from the request to this answer, without the waits for the YubiKey and the touch.
     pub own_share_us: u64,
 }
 

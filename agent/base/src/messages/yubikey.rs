@@ -1,13 +1,13 @@
-//! What the agent's processes tell each other of a YubiKey: its slots, and how long it may take.
+//! The slots of a YubiKey, and the longest waits for it, which all processes of the agent share.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// How long another program may keep the YubiKey before an operation gives up, or another of ours:
-/// they take no longer, but for a touch.
+/// Longest wait for a YubiKey that another program uses, or another process of ours. Ours use it no
+/// longer than this, except during the wait for a touch.
 pub const BUSY_DEADLINE: Duration = Duration::from_secs(3);
-/// A YubiKey waits this long for a touch.
+/// Time that a YubiKey waits for a touch.
 pub const TOUCH_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A slot for keys, by the number of its key reference.
@@ -23,13 +23,13 @@ impl Slot {
     /// Authentication: the first choice for an exchange's key.
     pub const AUTHENTICATION: Self = Self(0x9a);
     pub const CARD_AUTHENTICATION: Self = Self(0x9e);
-    /// Where approvers have theirs.
+    /// The slot of an approver's key.
     pub const SIGNATURE: Self = Self(0x9c);
     /// The key that unseals a vault.
     pub const KEY_MANAGEMENT: Self = Self(0x9d);
 
-    /// All of them, in the order in which a free one is looked for: the four of PIV that have other
-    /// uses come last.
+    /// All slots, in the order in which a free one is looked for. The three slots of PIV that have
+    /// other uses come last.
     pub fn all() -> impl Iterator<Item = Self> {
         [Self::AUTHENTICATION].into_iter().chain((0x82..=0x95).map(Self)).chain([
             Self::CARD_AUTHENTICATION,
@@ -38,7 +38,7 @@ impl Slot {
         ])
     }
 
-    /// As it is written: two hexadecimal digits.
+    /// Reads two hexadecimal digits.
     pub fn parse(text: &str) -> Result<Self, NotASlot> {
         let number = u8::from_str_radix(text, 16).ok().filter(|_| text.len() == 2);
         number

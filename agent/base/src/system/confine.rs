@@ -1,10 +1,10 @@
-//! What a process takes from itself before it serves anybody: its memory from others, and from
-//! itself whatever its work does not need.
+//! Confines a process: before it serves anybody it hides its memory, and gives up every file and
+//! system call that it does not need.
 //!
-//! Two kinds of limits, which hold for the rest of the process's life and for whatever it starts:
-//! [`files`] (Landlock) says which files it can reach, [`calls`] (seccomp) which system calls it
-//! can make. What is refused fails with EPERM or EACCES and is never waited for: a stray call in a
-//! library is an error in a log, not the end of the agent.
+//! There are two kinds of limits: [`files`] (Landlock) says which files the process can reach, and
+//! [`calls`] (seccomp) which system calls it can make. Both hold for the rest of the process's life
+//! and for every process it starts. A refused call fails at once with EPERM or EACCES. So a stray
+//! call in a library is an error in a log, not the end of the agent.
 
 pub mod calls;
 pub mod files;
@@ -19,9 +19,9 @@ pub use calls::Calls;
 pub use files::Files;
 pub use token_files::token_files;
 
-use crate::messages::confinement::{Demand, Limits};
+use crate::messages::confinement::{ConfinementReport, Demand};
 
-/// Why a process does not go on.
+/// Why a process could not be confined, so that it does not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfineError {
     #[error("the limits of this process could not be set")]
@@ -30,11 +30,15 @@ pub enum ConfineError {
     Missing(String),
 }
 
-/// Sets the limits of this process; without `files` it keeps all of them, and only its signals stay
-/// among its children. To be called before it starts threads: those that run already keep their
-/// files.
-pub fn enter(demand: Demand, files: Option<&Files>, calls: Calls) -> Result<Limits, ConfineError> {
-    let mut limits = Limits::default();
+/// Sets the limits of this process. Without `files` it can still reach all files, but can send
+/// signals only to itself and its children. Call this before the process starts threads: threads
+/// that already run keep their files.
+pub fn enter(
+    demand: Demand,
+    files: Option<&Files>,
+    calls: Calls,
+) -> Result<ConfinementReport, ConfineError> {
+    let mut limits = ConfinementReport::default();
     limits.on.extend(["no core dumps, memory hidden", "no new privileges"].map(str::to_owned));
     if demand == Demand::Off {
         limits.missing.push("confinement = \"off\"".to_owned());
@@ -47,7 +51,7 @@ pub fn enter(demand: Demand, files: Option<&Files>, calls: Calls) -> Result<Limi
             .missing
             .push(format!("files: of {} threads that the module started before", threads - 1));
     }
-    // After this one no more limits can be set.
+    // After this limit no more limits can be set.
     calls.enter(&mut limits)?;
     if demand == Demand::Required && !limits.missing.is_empty() {
         return Err(ConfineError::Missing(limits.missing.join("; ")));
@@ -55,20 +59,20 @@ pub fn enter(demand: Demand, files: Option<&Files>, calls: Calls) -> Result<Limi
     Ok(limits)
 }
 
-/// What this kernel cannot do of [`enter`].
+/// The limits of [`enter`] that this kernel does not support.
 pub fn missing_in_kernel() -> Vec<String> {
     let mut missing = Vec::new();
     if !files::is_available() {
-        missing.push(files::MISSING.to_owned());
+        missing.push(files::NO_LANDLOCK.to_owned());
     }
     if !Path::new("/proc/sys/kernel/seccomp").exists() {
-        missing.push(calls::MISSING.to_owned());
+        missing.push(calls::NO_SECCOMP.to_owned());
     }
     missing
 }
 
-/// No core dump, no reading of this process's memory by others of its user, and no privilege from a
-/// program's file.
+/// Forbids core dumps, the reading of this process's memory by other processes of its user, and new
+/// privileges from the file of a program.
 pub fn hide_memory() -> io::Result<()> {
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
@@ -76,20 +80,21 @@ pub fn hide_memory() -> io::Result<()> {
     Ok(())
 }
 
-/// Ends this process with the one that started it. To be called once nobody needs to be asked any
-/// more: the end leaves no time to switch a terminal's echo on again.
+/// Makes this process end when its parent ends. Call this only after the last question to a person:
+/// such an end leaves no time to switch a terminal's echo on again.
 pub fn follow_parent() -> io::Result<()> {
     Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?)
 }
 
-/// Takes back [`follow_parent`]: what begins now has to come to its own end, such as the rewriting
-/// of a software token's files.
+/// Takes back [`follow_parent`], before work that must not be cut off, such as rewriting a software
+/// token's files.
 pub fn outlive_parent() -> io::Result<()> {
     Ok(rustix::process::set_parent_process_death_signal(None)?)
 }
 
-/// Takes this process out of its terminal's reach: what is typed there no longer ends or stops it.
+/// Separates this process from its terminal: a key that is pressed there no longer ends or stops
+/// it.
 pub fn leave_terminal() {
-    // Fails only where this process already leads a session, which is what is wanted.
+    // This fails only if the process already leads a session, which is just as good.
     let _ = rustix::process::setsid();
 }

@@ -1,9 +1,8 @@
-//! A disk that is full, told from one that is broken.
+//! Tells a full disk from a broken one.
 
 use std::io;
 
-/// True where an operation failed for want of room and nothing else: once there is room, it may
-/// work.
+/// True if an operation failed only because there was no room. It may work once there is room.
 pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

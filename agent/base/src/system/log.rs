@@ -1,9 +1,9 @@
-//! A process's own way to the log, which is standard error: it may be full, gone or blocked, and
-//! nothing waits or ends for it.
+//! Writes to the log, which is standard error. It may be full, gone or blocked, and no process
+//! waits or ends because of it.
 //!
-//! A line that cannot be written is lost and counted; the next one that can be written is preceded
-//! by the count. In the front, and in all it starts, standard error is a pipe that never blocks,
-//! behind which a relay waits for the real one.
+//! A line that cannot be written is lost and counted. The count is written before the next line
+//! that can be written. In the front and its children, standard error is a pipe that never blocks,
+//! and a relay carries the lines from there to the real standard error.
 
 mod relay;
 
@@ -16,17 +16,17 @@ use rustix::io::Errno;
 
 pub use relay::{begin, install, settle};
 
-/// So much of a pipe's content is written whole or not at all (PIPE_BUF).
-const WHOLE: usize = 4096;
+/// Most bytes that are written to a pipe whole or not at all (PIPE_BUF).
+const WHOLE_WRITE: usize = 4096;
 
-/// How long the last words of a process may take to get out.
+/// Longest time that a process waits for its last words to be written.
 pub const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// Lines of this process that did not get out. Locked for each text, so that the parts of a long
-/// one stay together.
+/// Number of lines of this process that were lost. It is locked for each text, so that the parts of
+/// a long text stay together.
 static LOST: Mutex<u64> = Mutex::new(0);
 
-/// Where log lines go. Writing never fails.
+/// The writer for log lines. Writing never fails.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Lines;
 
@@ -41,8 +41,8 @@ impl Write for Lines {
     }
 }
 
-/// Says why the process ends. Text of any length gets out where standard error is read; where it is
-/// not, no more than [`LAST_WORDS`] go by.
+/// Says why the process ends. A text of any length is written if somebody reads standard error. If
+/// nobody does, this gives up after [`LAST_WORDS`].
 pub fn say(text: &str) {
     begin();
     let end = Instant::now() + LAST_WORDS;
@@ -65,7 +65,7 @@ fn put(log: BorrowedFd<'_>, text: &[u8], again: &mut dyn FnMut(Errno) -> bool) {
     }
     let mut rest = text;
     while !rest.is_empty() {
-        let (part, further) = rest.split_at(rest.len().min(WHOLE));
+        let (part, further) = rest.split_at(rest.len().min(WHOLE_WRITE));
         if write_whole(log, part, again).is_err() {
             return *lost += lines(rest);
         }
@@ -73,7 +73,8 @@ fn put(log: BorrowedFd<'_>, text: &[u8], again: &mut dyn FnMut(Errno) -> bool) {
     }
 }
 
-/// Writes one part, at most [`WHOLE`] bytes; `again` says whether to try once more after an error.
+/// Writes one part, at most [`WHOLE_WRITE`] bytes; `again` says whether to try once more after an
+/// error.
 fn write_whole(
     log: BorrowedFd<'_>,
     part: &[u8],
@@ -112,7 +113,7 @@ mod tests {
     fn a_pipe_that_is_full_loses_lines_and_says_how_many_once_it_is_read() {
         let (reader, writer) = io::pipe().expect("a pipe");
         rustix::io::ioctl_fionbio(&writer, true).expect("set");
-        let line = [[b'x'; WHOLE - 1].as_slice(), b"\n"].concat();
+        let line = [[b'x'; WHOLE_WRITE - 1].as_slice(), b"\n"].concat();
         let mut written = 0;
         while rustix::io::write(&writer, &line).is_ok() {
             written += line.len();

@@ -15,7 +15,7 @@ pub fn fill(bytes: &mut [u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Bytes of the kernel's, fetched many at a time and each given out once.
+/// Random bytes of the kernel. Many are fetched at a time, and each is given out once.
 struct Stock {
     bytes: [u8; 512],
     given: usize,
@@ -25,12 +25,12 @@ thread_local! {
     static STOCK: RefCell<Stock> = const { RefCell::new(Stock { bytes: [0; 512], given: 512 }) };
 }
 
-/// Random bytes for ids and nonces that are sent out; keys are made by tokens. Wiped here as they
-/// are given out.
+/// Random bytes for ids and nonces that are sent out, not for keys: tokens make those. The stock's
+/// copy is wiped.
 pub fn bytes<const LENGTH: usize>() -> [u8; LENGTH] {
     STOCK.with_borrow_mut(|stock| {
         if stock.bytes.len() - stock.given < LENGTH {
-            // Never fails once the kernel's pool is ready, and waits until it is.
+            // This waits until the kernel's pool is ready, and never fails after that.
             let filled = fill(&mut stock.bytes);
             assert!(filled.is_ok(), "the kernel gave no random bytes: {filled:?}");
             stock.given = 0;

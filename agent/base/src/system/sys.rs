@@ -1,5 +1,5 @@
-//! The system calls that no safe library offers: the one module where `unsafe` is allowed, each use
-//! with its reason.
+//! The system calls that no safe library offers. Only this module may use `unsafe`, and each use
+//! says why it is sound.
 #![allow(unsafe_code)]
 
 mod call_filter;

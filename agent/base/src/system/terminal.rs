@@ -1,4 +1,5 @@
-//! Questions to a person at a terminal: echo off where a secret is typed, and always back on.
+//! Asks a person at a terminal. Echo is off while a secret is typed, and is always switched on
+//! again.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -12,10 +13,10 @@ use zeroize::Zeroize;
 
 use super::sys::LockedMemory;
 
-/// So long after its last byte a paste is over.
+/// A paste is over when no byte has come for this long.
 const PASTE_PAUSE: Duration = Duration::from_millis(100);
 
-/// Whether what is typed can be seen.
+/// Says if the terminal shows the typed answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Echo {
     Off,
@@ -45,7 +46,8 @@ impl From<rustix::io::Errno> for TerminalError {
     }
 }
 
-/// A terminal, and what ends the wait for an answer when it becomes readable or hangs up.
+/// A terminal, and descriptors that cancel a question: the wait for its answer ends when one of
+/// them becomes readable or hangs up.
 #[derive(Debug)]
 pub struct Terminal<'fd> {
     device: BorrowedFd<'fd>,
@@ -57,10 +59,11 @@ impl<'fd> Terminal<'fd> {
         Self { device, cancel }
     }
 
-    /// Shows `text`. A terminal that is held is waited for as an answer is.
+    /// Shows `text`. If the terminal's output is held, this waits for it as a question waits for
+    /// its answer.
     pub fn show(&self, text: &str) -> Result<(), TerminalError> {
-        // One that is ready takes a byte, and may keep a longer text waiting where nothing ends the
-        // wait.
+        // A terminal that is ready takes one byte at once. A longer text could block, and nothing
+        // would end that wait.
         for byte in text.as_bytes().chunks(1) {
             self.wait(PollFlags::OUT, None)?;
             rustix::io::retry_on_intr(|| rustix::io::write(self.device, byte))?;
@@ -85,10 +88,10 @@ impl<'fd> Terminal<'fd> {
         result
     }
 
-    /// Asks for text of one line or several, until `is_whole` holds for what came. A line after the
-    /// first has to come within `patience`. Each line keeps its newline; an empty one inside a
-    /// paste is left out, since a line end of two characters makes two. What goes on behind its end
-    /// is refused.
+    /// Asks for a text of one or several lines, until `is_whole` is true for the text so far. Each
+    /// line after the first must come within `patience`. Each line keeps its newline. An empty line
+    /// inside a paste is left out, because a line end of two characters makes an extra line. Text
+    /// after the end is refused.
     pub fn ask_lines(
         &self,
         question: &str,
@@ -105,7 +108,7 @@ impl<'fd> Terminal<'fd> {
         result.and(if more { Err(TerminalError::More) } else { Ok(()) })
     }
 
-    /// Forgets what else was pasted behind an answer that ends the questions.
+    /// Discards everything that was pasted after the last answer.
     pub fn forget(&self) {
         if let Ok(quiet) = EchoOff::start(self.device) {
             let _ = quiet.by_the_byte();
@@ -137,8 +140,8 @@ impl<'fd> Terminal<'fd> {
         }
     }
 
-    /// Reads what is left of a paste: a shell would take it for commands, and keep a secret among
-    /// those it remembers. True where it was more than blanks.
+    /// Discards the rest of a paste. A shell would take it for commands, and would keep a secret in
+    /// its history. True if it was more than blanks.
     fn forget_the_rest(&self) -> bool {
         let (mut rest, mut more) = ([0; 512], false);
         while matches!(self.wait(PollFlags::IN, Some(PASTE_PAUSE)), Ok(true)) {
@@ -152,7 +155,7 @@ impl<'fd> Terminal<'fd> {
         more
     }
 
-    /// A terminal in its usual mode gives at most one line to a read.
+    /// Reads one line: a terminal in its usual mode gives at most one line to a read.
     fn read_line(
         &self,
         line: &mut LockedMemory,
@@ -183,7 +186,7 @@ impl<'fd> Terminal<'fd> {
         }
     }
 
-    /// Waits until the terminal is ready for `what`; false where it was not within `limit`.
+    /// Waits until the terminal is ready for `what`; false if it was not ready within `limit`.
     fn wait(&self, what: PollFlags, limit: Option<Duration>) -> Result<bool, TerminalError> {
         let mut descriptors = vec![PollFd::from_borrowed_fd(self.device, what)];
         descriptors
@@ -197,7 +200,7 @@ impl<'fd> Terminal<'fd> {
     }
 }
 
-/// Echo is off as long as this lives.
+/// Keeps echo off as long as this value lives.
 struct EchoOff<'fd> {
     device: BorrowedFd<'fd>,
     before: Termios,
@@ -209,7 +212,7 @@ impl<'fd> EchoOff<'fd> {
         let mut quiet = before.clone();
         quiet.local_modes.remove(LocalModes::ECHO | LocalModes::ECHONL);
         quiet.local_modes.insert(LocalModes::ICANON);
-        // What was typed before the question is not its answer.
+        // Characters that were typed before the question are not its answer.
         tcflush(device, QueueSelector::IFlush)?;
         tcsetattr(device, OptionalActions::Now, &quiet)?;
         Ok(Self { device, before })
@@ -217,7 +220,7 @@ impl<'fd> EchoOff<'fd> {
 }
 
 impl EchoOff<'_> {
-    /// Gives what was typed before its line has ended, too.
+    /// Makes typed characters readable before their line has ended.
     fn by_the_byte(&self) -> Result<(), TerminalError> {
         let mut modes = tcgetattr(self.device)?;
         modes.local_modes.remove(LocalModes::ICANON);
@@ -227,13 +230,13 @@ impl EchoOff<'_> {
 
 impl Drop for EchoOff<'_> {
     fn drop(&mut self) {
-        // Where the terminal is gone there is nothing left to restore; one that is held would be
-        // waited for by a drain.
+        // If the terminal is gone, there is nothing to restore. `Now` does not wait for a terminal
+        // whose output is held, as draining it would.
         let _ = tcsetattr(self.device, OptionalActions::Now, &self.before);
     }
 }
 
-/// True where `descriptor` is a terminal.
+/// True if `descriptor` is a terminal.
 pub fn is_terminal(descriptor: impl AsFd) -> bool {
     rustix::termios::isatty(descriptor)
 }

@@ -1,4 +1,4 @@
-//! Which files are believed, and what is said of the others.
+//! Tests which files are trusted, and which reason is given for the others.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
@@ -21,7 +21,8 @@ fn directory_with_mode(parent: &Path, mode: u32) -> PathBuf {
     path
 }
 
-/// Only root can give a file away: elsewhere what needs it cannot be tried.
+/// Gives a file to another user. Only root can do that; without root the cases that need it are
+/// left out.
 fn give_away(path: &Path) -> bool {
     rustix::process::geteuid().is_root() && chown(path, Some(NOBODY), None).is_ok()
 }
@@ -163,12 +164,12 @@ fn a_foreign_owner_of_the_file_the_link_or_a_directory() {
 #[test]
 fn directories_are_checked_for_themselves() {
     let directory = tempfile::tempdir().expect("a directory");
-    check(directory.path(), Kind::Directory).expect("trusted");
+    check(directory.path(), PathKind::Directory).expect("trusted");
     let exposed = directory_with_mode(directory.path(), 0o777);
-    assert!(matches!(check(&exposed, Kind::Directory), Err(TrustError::Writable(_))));
+    assert!(matches!(check(&exposed, PathKind::Directory), Err(TrustError::Writable(_))));
     let file = file_with_mode(directory.path(), 0o644);
-    assert!(matches!(check(&file, Kind::Directory), Err(TrustError::Irregular { .. })));
-    check(Path::new("/"), Kind::Directory).expect("trusted");
+    assert!(matches!(check(&file, PathKind::Directory), Err(TrustError::Irregular { .. })));
+    check(Path::new("/"), PathKind::Directory).expect("trusted");
 }
 
 #[test]

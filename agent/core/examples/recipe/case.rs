@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use countersign_core::algorithm::Algorithm;
 use countersign_core::draft::Encoding;
 use countersign_core::exchange::classify::{Classified, check_managed, classify};
-use countersign_core::exchange::login::{Login, WS};
-use countersign_core::exchange::{self, Exchange, Nonce, Passphrase, text::base64};
+use countersign_core::exchange::login::{SessionLogin, WS};
+use countersign_core::exchange::{self, Exchange, Nonce, PassphraseKind, text::base64};
 use countersign_core::json::Value;
 use countersign_core::key::{Environment, Key, KeyName, NonceUnit, Tier};
 use countersign_core::policy::{
@@ -34,7 +34,7 @@ pub(crate) fn answer(line: &str) -> String {
     .to_string()
 }
 
-/// A case that the strict parser refuses: an attack is answered all the same.
+/// The answer to a case that the strict parser refuses. An attack then counts as refused.
 fn unreadable(line: &str, refusal: &Refusal) -> serde_json::Value {
     let loose: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
     if loose.get("caller_allowed").is_some() {
@@ -89,7 +89,7 @@ fn login(case: &Value) -> Result<serde_json::Value, Refusal> {
     let finished = draft.finish(&signature, passphrase.as_ref())?;
     let frame = match finished.frame {
         Some(frame) => serde_json::from_str::<serde_json::Value>(&frame).expect("a frame is JSON"),
-        // A login that is all headers: cases show them in the frame's place.
+        // If a login has only headers, cases show them in place of the frame.
         None => finished.headers.iter().map(|(name, value)| (name.clone(), json!(value))).collect(),
     };
     let mut shown = json!({
@@ -106,9 +106,8 @@ fn login(case: &Value) -> Result<serde_json::Value, Refusal> {
     Ok(shown)
 }
 
-/// What the login is for. A case has it in its own words, or only as part of the frame that is to
-/// come out.
-fn login_of(case: &Value) -> Result<Login, Refusal> {
+/// The arguments of the login. A case names them itself, or only as part of the expected frame.
+fn login_of(case: &Value) -> Result<SessionLogin, Refusal> {
     let given = |names: &[&str]| {
         let places = [Some(case), case.member("request"), case.member("frame")];
         let found = places
@@ -125,7 +124,7 @@ fn login_of(case: &Value) -> Result<Login, Refusal> {
     };
     let (purpose, channel) = (given(&["purpose"]), given(&["channel"]));
     let challenge = given(&["challenge", "original_challenge"]);
-    Login::parse(
+    SessionLogin::parse(
         purpose.as_deref().unwrap_or(WS),
         channel.as_deref(),
         challenge.as_deref(),
@@ -158,7 +157,7 @@ fn attempt(case: &Value) -> Result<Scopes, Refusal> {
     let host = exchange.host(&request, key.environment)?;
     let classified = classify(exchange, key.algorithm, &request)?;
     match lenient(&classified).decide(&client(&key, allowed), &key, exchange, &classified) {
-        // What a person would be asked for is signed once he agrees.
+        // A request that needs approval counts as signed: a person could approve it.
         Decision::Allow { .. } | Decision::Ask { .. } => {}
         Decision::Deny(denied) => return Err(denied.refusal),
     }
@@ -172,8 +171,8 @@ fn attempt(case: &Value) -> Result<Scopes, Refusal> {
     Ok(classified.effective)
 }
 
-/// Whatever else a request would bring, an expiry or a passphrase, is the agent's: its protocol has
-/// no field for it.
+/// Refuses any other field in a request, such as an expiry or a passphrase. The agent sets these,
+/// and its protocol has no field for them.
 fn no_more_than(request: &Value, known: &[&str]) -> Result<(), Refusal> {
     let more = request
         .members()
@@ -186,7 +185,7 @@ fn no_more_than(request: &Value, known: &[&str]) -> Result<(), Refusal> {
     }
 }
 
-/// A client that has no limits but its scopes.
+/// A client whose only limits are its scopes.
 fn client(key: &Key, scopes: Scopes) -> Client {
     Client {
         name: "case".to_owned(),
@@ -201,8 +200,8 @@ fn client(key: &Key, scopes: Scopes) -> Client {
     }
 }
 
-/// Allows just the transfers of this request, so that nothing is refused for want of a line in
-/// `agent.toml`.
+/// A policy that allows exactly the transfers of this request, so that no request is refused only
+/// because `agent.toml` lacks a line.
 fn lenient(classified: &Classified<'_>) -> Policy {
     let assets = classified.transfers.iter().filter_map(|transfer| transfer.asset.clone());
     let destinations = classified.transfers.iter().filter_map(|transfer| {
@@ -222,7 +221,8 @@ fn lenient(classified: &Classified<'_>) -> Policy {
     }
 }
 
-/// `binance_rsa` and `binanceusdm` are Binance: a variant is a key's algorithm or a host.
+/// The exchange of a case. `binance_rsa` and `binanceusdm` are Binance: they differ in the key's
+/// algorithm or in the host.
 fn exchange_of(case: &Value) -> Result<&'static dyn Exchange, Refusal> {
     let name = text(case, "exchange");
     let family = name.split('_').next().unwrap_or(name);
@@ -249,7 +249,7 @@ fn request(request: &Value) -> Result<Request, Refusal> {
 
 fn key(exchange: &dyn Exchange, auth: &Value) -> Result<Key, Refusal> {
     let named = auth.member("alg").and_then(Value::scalar).map(|name| {
-        // A token's name for its algorithm.
+        // The name that a token has for its algorithm.
         let name = match name {
             "jwt-eddsa" => "ed25519",
             "jwt-es256" => "ecdsa-p256-sha256",
@@ -295,7 +295,7 @@ fn stamp(exchange: &dyn Exchange, auth: &Value) -> Result<Stamp, Refusal> {
         let length = bytes.len().min(16);
         random[..length].copy_from_slice(&bytes[..length]);
     }
-    // A case that says it has no nonce is of an exchange that can do without.
+    // A case without a nonce is for an exchange that can do without one.
     let nonce = if auth.member("nonce") == Some(&Value::Null) { Some(0) } else { number("nonce") };
     Ok(Stamp {
         now_ms,
@@ -324,8 +324,8 @@ fn secret(auth: &Value) -> Result<software::Secret<'_>, Refusal> {
     })
 }
 
-/// What goes out as the passphrase; where that is a MAC of it, its message is one of the case's as
-/// well.
+/// The passphrase to send. If it is a MAC, the message of the MAC is one of the case's messages
+/// too.
 fn passphrase(
     exchange: &dyn Exchange,
     key: &Key,
@@ -333,7 +333,7 @@ fn passphrase(
     messages: &mut Vec<serde_json::Value>,
 ) -> Result<Option<SecretString>, Refusal> {
     let Some(text) = auth.member("passphrase").and_then(Value::scalar) else { return Ok(None) };
-    if exchange.facts().passphrase != Passphrase::Mac {
+    if exchange.facts().passphrase != PassphraseKind::Mac {
         return Ok(Some(text.to_owned().into()));
     }
     messages.push(message("passphrase", key.algorithm, text.as_bytes()));
@@ -341,7 +341,11 @@ fn passphrase(
 }
 
 fn message(purpose: &str, algorithm: Algorithm, message: &[u8]) -> serde_json::Value {
-    json!({"purpose": purpose, "alg": algorithm.name(), "message_hex": Encoding::Hex.encode(message)})
+    json!({
+        "purpose": purpose,
+        "alg": algorithm.name(),
+        "message_hex": Encoding::Hex.encode(message),
+    })
 }
 
 fn member<'a>(value: &'a Value, name: &str) -> Result<&'a Value, Refusal> {

@@ -1,4 +1,4 @@
-//! Recipes from outside the agent: one JSON case a line in, what the recipe makes of it a line out.
+//! Runs recipes outside the agent: it reads one JSON case a line and writes one answer a line.
 
 mod case;
 mod software;

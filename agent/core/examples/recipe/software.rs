@@ -1,4 +1,4 @@
-//! Signatures in software, with the test keys of the cases.
+//! Signs in software, with the test keys of the cases.
 
 use countersign_core::algorithm::Algorithm;
 use countersign_core::refusal::Refusal;
@@ -12,7 +12,7 @@ use sha2::{Sha256, Sha384, Sha512};
 pub(crate) enum Secret<'a> {
     Bytes(Vec<u8>),
     Pem(&'a str),
-    /// 32 bytes, followed by the public key or not.
+    /// 32 bytes. The public key may follow.
     Seed(Vec<u8>),
 }
 
@@ -57,7 +57,7 @@ pub(crate) fn sign(
             })?;
             let signature: p256::ecdsa::Signature =
                 p256::ecdsa::SigningKey::from(key).sign(message);
-            // Of the two that verify, the one that ccxt gives: the lower s.
+            // Two signatures verify. This is the one that ccxt gives, with the lower s.
             signature.normalize_s().unwrap_or(signature).to_bytes().to_vec()
         }
         (Algorithm::RsaPkcs1v15Sha256, Secret::Pem(pem)) => {

@@ -1,4 +1,4 @@
-//! Signatures that approve, and all the others.
+//! Tests with signatures that approve, and with signatures that do not.
 
 use ed25519_dalek::{Signer, SigningKey};
 use sha2::{Digest, Sha256};
@@ -12,7 +12,7 @@ use crate::record;
 use crate::scope::Scope;
 use crate::transfer::Transfer;
 
-/// A FIDO key in software: what it signs is OpenSSH's PROTOCOL.u2f.
+/// A FIDO key in software. It signs the bytes of OpenSSH's PROTOCOL.u2f.
 pub(crate) struct Fido {
     key: SigningKey,
     pub(crate) public: PublicKey,
@@ -102,12 +102,13 @@ struct Piv {
 }
 
 impl Piv {
-    /// `policies`: of the PIN, and of touch, where 2 is ALWAYS.
+    /// `policies` are those of the PIN and of touch; 2 means ALWAYS for touch.
     fn new(seed: u8, policies: [u8; 2]) -> Self {
         use p256::pkcs8::EncodePublicKey;
         let key = p256::ecdsa::SigningKey::from_slice(&[seed; 32]).expect("a key");
         let public = key.verifying_key().to_public_key_der().expect("encodes");
-        let (chain, root) = crate::attestation::attestation_tests::attested(public.as_bytes(), policies);
+        let (chain, root) =
+            crate::attestation::attestation_tests::attested(public.as_bytes(), policies);
         Self { key, chain, root }
     }
 
@@ -167,7 +168,7 @@ fn what_does_not_prove_a_touch_each_time_is_refused() {
     assert_eq!(judged, Err(NotAnApproval::NoTouch));
 }
 
-/// As the journal keeps one.
+/// An approval as the journal keeps it.
 pub(crate) fn record() -> crate::record::Approval<'static> {
     let (alice, statement) = (Fido::new(1), statement("0192"));
     crate::record::Approval {

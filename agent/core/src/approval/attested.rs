@@ -3,11 +3,11 @@
 use ssh_key::PublicKey;
 
 use crate::attestation::{
-    self, Attestation, Chain, NotAttested, NotCertificates, Root, Roots, TouchPolicy,
+    self, Attestation, CertificateChain, NotAttested, NotCertificates, Root, Roots, TouchPolicy,
 };
 
-/// A key whose card says that it was made there and that each use of it takes a touch:
-/// [`AttestedKey::prove`] alone makes it.
+/// A key whose card says that it made the key and that each use of the key takes a touch. Only
+/// [`AttestedKey::prove`] makes it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AttestedKey {
     key: PublicKey,
@@ -30,14 +30,14 @@ pub enum Unproven {
 }
 
 impl AttestedKey {
-    /// `chain` and `other_root` are PEM; without the latter the chain has to end at a root of
-    /// Yubico's.
+    /// Verifies the attestation of a key. `chain` and `other_root` are PEM. Without `other_root`
+    /// the chain has to end at one of Yubico's roots.
     pub fn prove(chain: &str, other_root: Option<&str>) -> Result<Self, Unproven> {
         let mut roots = Roots::yubico();
         if let Some(root) = other_root {
             roots = roots.and_others(root)?;
         }
-        let attestation = attestation::verify(&Chain::from_pem(chain)?, &roots)?;
+        let attestation = attestation::verify(&CertificateChain::from_pem(chain)?, &roots)?;
         if attestation.touch_policy != TouchPolicy::Always {
             return Err(Unproven::Touch(attestation.touch_policy));
         }
@@ -60,7 +60,7 @@ impl AttestedKey {
         &self.chain
     }
 
-    /// The root that is not Yubico's and was named for this key; PEM.
+    /// The root named for this key, if the chain ends at that root and not at one of Yubico's; PEM.
     pub fn other_root(&self) -> Option<&str> {
         self.other_root.as_deref()
     }
@@ -69,7 +69,7 @@ impl AttestedKey {
         self.key.key_data() == key.key_data()
     }
 
-    /// Which token blinks, and whose word it is that it does.
+    /// Describes the token that blinks, and says who attests the touch.
     pub fn describe(&self) -> String {
         let Attestation { serial, firmware, slot, root, .. } = &self.attestation;
         let whose = match root {

@@ -1,21 +1,22 @@
-//! Approvals of one request until there are enough: the only maker of [`Approved`].
+//! Collects the approvals of one request until there are enough. Only this module makes
+//! [`Approved`].
 
-use super::{Approval, Approver, NotAnApproval, Statement, verify};
+use super::{Approver, NotAnApproval, Statement, VerifiedApproval, verify};
 
-/// What has been approved so far.
+/// One statement, and the approvals given for it so far.
 #[derive(Debug)]
 pub struct Collected {
     statement: Statement,
     bytes: Vec<u8>,
     needed: u32,
-    given: Vec<Approval>,
+    given: Vec<VerifiedApproval>,
 }
 
-/// The proof that enough persons approved one request. Consumed by its signature.
+/// The proof that enough persons approved one request. Signing consumes it.
 #[derive(Debug)]
 pub struct Approved {
     statement: Statement,
-    approvals: Vec<Approval>,
+    approvals: Vec<VerifiedApproval>,
 }
 
 impl Approved {
@@ -27,7 +28,7 @@ impl Approved {
         &self.statement
     }
 
-    /// The signatures, PEM: for a vault, which verifies them itself.
+    /// The signatures in PEM, for a vault, which verifies them itself.
     pub fn sshsigs(&self) -> impl Iterator<Item = &str> {
         self.approvals.iter().map(|approval| approval.sshsig.as_str())
     }
@@ -46,15 +47,19 @@ impl Collected {
         self.needed
     }
 
-    pub fn given(&self) -> &[Approval] {
+    pub fn given(&self) -> &[VerifiedApproval] {
         &self.given
     }
 
-    /// Judges one more signature; each has to be another person's. It counts once [`Self::take`]
-    /// has it.
-    pub fn judge(&self, approvers: &[Approver], sshsig: &str) -> Result<Approval, NotAnApproval> {
+    /// Judges one more signature, which has to be another person's. It counts only once it was
+    /// given to [`Self::take`].
+    pub fn judge(
+        &self,
+        approvers: &[Approver],
+        sshsig: &str,
+    ) -> Result<VerifiedApproval, NotAnApproval> {
         let approval = verify(approvers, &self.bytes, sshsig)?;
-        let same = |given: &&Approval| {
+        let same = |given: &&VerifiedApproval| {
             given.person == approval.person || given.public_key == approval.public_key
         };
         match self.given.iter().find(same) {
@@ -63,8 +68,8 @@ impl Collected {
         }
     }
 
-    /// Counts a signature that was judged, and is on record by now.
-    pub fn take(&mut self, approval: Approval) {
+    /// Counts an approval that was judged and is already on record.
+    pub fn take(&mut self, approval: VerifiedApproval) {
         self.given.push(approval);
     }
 
@@ -73,8 +78,7 @@ impl Collected {
         self.given.len() >= self.needed as usize
     }
 
-    /// The proof, once; `None` where approvals are still missing. What was collected is used up by
-    /// it.
+    /// Turns the collected approvals into the proof; `None` if approvals are still missing.
     pub fn approved(self) -> Option<Approved> {
         self.is_complete().then_some(Approved { statement: self.statement, approvals: self.given })
     }

@@ -1,5 +1,5 @@
-//! What the approver's own machine checks before it shows a statement: that its summary follows
-//! from its parameters.
+//! Checks on the approver's own machine that the summary of a statement follows from its
+//! parameters.
 
 use super::{Statement, Subject};
 use crate::algorithm::Algorithm;
@@ -11,7 +11,7 @@ use crate::json::Value;
 use crate::refusal::Refusal;
 use crate::request::{Method, Params, Path, Request};
 
-/// What the signature would open beyond the request itself.
+/// The endpoints that the signature would open beyond the request itself.
 #[derive(Debug)]
 pub struct Reviewed {
     /// Other endpoints the exchange would accept the same signature for.
@@ -32,13 +32,11 @@ pub enum Unlike {
          look at the agent"
     )]
     Transfers,
-    #[error(
-        "it is signed for another purpose than it has: do not approve it, and look at the agent"
-    )]
+    #[error("its purpose does not fit its subject: do not approve it, and look at the agent")]
     Purpose,
     #[error(
-        "it is listed as something else than would be signed: do not approve it, and look at the \
-         agent"
+        "it is listed as one thing, and another would be signed: do not approve it, and look at \
+         the agent"
     )]
     Listed,
     #[error(
@@ -63,7 +61,7 @@ impl std::fmt::Debug for Meant {
     }
 }
 
-/// `None` where there is no request in it.
+/// The request that a subject is about; `None` if it is not about a request.
 pub fn meant(subject: &Subject) -> Result<Option<Meant>, Unlike> {
     let Subject::Request { exchange, host, method, path, params, params_in, algorithm, .. } =
         subject
@@ -85,8 +83,8 @@ pub fn meant(subject: &Subject) -> Result<Option<Meant>, Unlike> {
     }))
 }
 
-/// Judges the statement's request anew with this program's own tables. `None` where there is no
-/// request to judge.
+/// Judges the statement's request anew with this program's own tables. `None` if the statement is
+/// not about a request.
 pub fn review(statement: &Statement) -> Result<Option<Reviewed>, Unlike> {
     if statement.purpose != statement.subject.purpose() {
         return Err(Unlike::Purpose);

@@ -1,4 +1,5 @@
-//! The form of a signature: what an ssh-agent is asked to sign, and how its answer is written down.
+//! The form of an approval's signature: the bytes that an ssh-agent signs, and the text of its
+//! answer.
 
 use data_encoding::BASE64;
 use ssh_key::public::KeyData;
@@ -11,10 +12,10 @@ pub fn signed_data(message: &[u8]) -> Vec<u8> {
     SshSig::signed_data(NAMESPACE, HashAlg::Sha512, message).expect("the namespace is not empty")
 }
 
-/// Writes down what the ssh-agent answered.
+/// Writes the ssh-agent's answer as an SSHSIG in PEM.
 ///
-/// By hand, because ssh-key 0.6 writes the flags and counter of an ECDSA key on a FIDO token into
-/// the wrong field.
+/// This code does it by hand, because ssh-key 0.6 writes the flags and counter of an ECDSA key on a
+/// FIDO token into the wrong field.
 pub fn armoured(public_key: &KeyData, signature: &Signature) -> Result<String, ssh_key::Error> {
     let mut key = Vec::new();
     ssh_key::public::PublicKey::from(public_key.clone()).to_bytes()?.clone_into(&mut key);
@@ -34,7 +35,7 @@ pub fn armoured(public_key: &KeyData, signature: &Signature) -> Result<String, s
     Ok(text)
 }
 
-/// The flags and the counter of a FIDO signature stand behind its string, not inside it (OpenSSH's
+/// The flags and the counter of a FIDO signature follow its string and are not inside it (OpenSSH's
 /// PROTOCOL.u2f).
 fn encoded(signature: &Signature) -> Vec<u8> {
     const TRAILER: usize = 5;

@@ -1,5 +1,4 @@
-//! What an approver signs: the fields of one request and of its place in the world, and their
-//! canonical bytes.
+//! The statement that an approver signs: its fields, and their canonical bytes.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,15 +8,15 @@ use crate::request::ParamsIn;
 use crate::scope::Scopes;
 use crate::transfer::Transfer;
 
-/// One request that waits for approval, or a change that does. Every field is part of the signed
-/// bytes.
+/// One request, or one change of the agent, that waits for approval. Every field is part of the
+/// signed bytes.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Statement {
     pub purpose: Purpose,
-    /// The agent's id: an approval for one agent is none for another.
+    /// The agent's id. An approval for one agent is not valid for another.
     pub agent: String,
-    /// Names the request once: no approval counts for two.
+    /// The id of this request only, so that no approval counts for two requests.
     pub request_id: String,
     /// Unix time in milliseconds after which no signature counts.
     pub expires_ms: u64,
@@ -26,7 +25,8 @@ pub struct Statement {
     pub subject: Subject,
 }
 
-/// The first bytes of every statement: signed bytes for one purpose cannot be read as another's.
+/// The purpose stands in the first bytes of every statement, so that bytes signed for one purpose
+/// cannot be read as bytes for another.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Purpose {
     #[default]
@@ -36,7 +36,7 @@ pub enum Purpose {
     Change,
 }
 
-/// What would happen.
+/// The act that the approval would allow.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Subject {
@@ -46,20 +46,21 @@ pub enum Subject {
         key: KeyName,
         exchange: String,
         environment: Environment,
-        /// The key's, where it is not the exchange's first: what a signature covers may depend on
-        /// it.
+        /// The key's algorithm; absent if it is the exchange's first one. It may decide which parts
+        /// of the request the signature covers.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         algorithm: Option<Algorithm>,
         host: String,
         method: String,
         path: String,
-        /// Compact JSON, as the client gave them.
+        /// Compact JSON of the parameters, as the client gave them.
         params: String,
-        /// Where they go; absent for the recipe's usual place.
+        /// The place of the parameters; absent for the recipe's usual place.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         params_in: Option<ParamsIn>,
         effective_scopes: Scopes,
-        /// What moves where; the fee mode and all else stands in `params`.
+        /// The money that would move, and where it would go. All else, such as the fee mode, is in
+        /// `params`.
         transfers: Vec<Transfer>,
     },
     /// A session would be opened in which nothing more is signed.
@@ -71,14 +72,14 @@ pub enum Subject {
         session: String,
         effective_scopes: Scopes,
     },
-    /// The agent, locked, would sign again.
+    /// The locked agent would sign again.
     Unlock,
-    /// Another configuration would be in force, by which something is allowed that was not.
+    /// Another configuration would come into force, which allows something that is not allowed now.
     Configuration {
-        /// Of the one that is in force; the statement's own `policy_sha256`.
+        /// Hash of the configuration that is in force, as in the statement's own `policy_sha256`.
         from_sha256: String,
         to_sha256: String,
-        /// What it allows that was not allowed, one sentence each.
+        /// One sentence for each thing that the new configuration allows and the old one does not.
         loosens: Vec<String>,
         /// The lines that differ, as `diff -u` writes them.
         diff: String,
@@ -86,14 +87,14 @@ pub enum Subject {
     /// A vault would be sealed to other YubiKeys, or for another configuration.
     Vault {
         token: String,
-        /// Names and serials.
+        /// Names and serial numbers of the YubiKeys.
         recipients: Vec<(String, u32)>,
-        /// Of the configuration by whose rules it would sign.
+        /// Hash of the configuration whose rules the vault would follow.
         policy_sha256: String,
-        /// Of everything it would be sealed for.
+        /// Hash of everything that the vault would be sealed for.
         terms_sha256: String,
-        /// What it would be sealed for that it is not now, and what it would sign by that
-        /// configuration that it does not now: one sentence each.
+        /// One sentence for each thing that the vault would newly be sealed for, or would newly
+        /// sign by that configuration.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         loosens: Vec<String>,
         /// The lines in which the two configurations differ.
@@ -103,7 +104,7 @@ pub enum Subject {
 }
 
 impl Subject {
-    /// The purpose of every statement about it.
+    /// The purpose of every statement about this subject.
     pub fn purpose(&self) -> Purpose {
         match self {
             Self::Request { .. } | Self::Session { .. } | Self::Vault { .. } => Purpose::Approval,
@@ -119,8 +120,8 @@ impl Statement {
         serde_json::to_vec(self).expect("texts, numbers and lists are always JSON")
     }
 
-    /// Reads a statement back; bytes that this statement would not be written as are refused, and
-    /// so is another purpose than its subject's.
+    /// Reads a statement back. `None` if `text` is not exactly the statement's canonical bytes, or
+    /// if its purpose does not fit its subject.
     pub fn parse(text: &str) -> Option<Self> {
         let statement: Self = serde_json::from_str(text).ok()?;
         (statement.bytes() == text.as_bytes() && statement.purpose == statement.subject.purpose())

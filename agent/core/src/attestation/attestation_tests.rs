@@ -1,4 +1,4 @@
-//! Chains that prove something, and all the others.
+//! Tests with chains that prove something, and with chains that do not.
 
 use data_encoding::HEXUPPER;
 use p256_14::ecdsa::{DerSignature, SigningKey};
@@ -147,13 +147,14 @@ impl Made {
     }
 
     fn judged(&self, chain: &[Vec<u8>]) -> Result<Attestation, NotAttested> {
-        let chain = Chain::from_der(chain.iter().map(Vec::as_slice)).expect("certificates");
+        let chain =
+            CertificateChain::from_der(chain.iter().map(Vec::as_slice)).expect("certificates");
         verify(&chain, &self.roots())
     }
 }
 
-/// The chain of a key that takes a touch each time, and its root, in PEM; for tests of what builds
-/// on attestations.
+/// The chain of an attested key with these policies, and its root, in PEM. Tests of other modules
+/// use it too.
 pub(crate) fn attested(key: &[u8], policies: [u8; 2]) -> (String, String) {
     let made = Made::new();
     let chain = [made.card.attest(key, &policies), made.root.authority(&made.card, CA_OF_SLOTS)];
@@ -162,7 +163,7 @@ pub(crate) fn attested(key: &[u8], policies: [u8; 2]) -> (String, String) {
 
 #[test]
 fn yubico_s_roots_are_those_it_publishes() {
-    let roots = Chain::from_pem(include_str!("yubico-roots.pem")).expect("certificates");
+    let roots = CertificateChain::from_pem(include_str!("yubico-roots.pem")).expect("certificates");
     let der = include_str!("yubico-roots.pem").split("-----BEGIN CERTIFICATE-----").skip(1).map(
         |block| {
             let base64: String =
@@ -205,7 +206,7 @@ fn text_around_certificates_and_the_root_at_the_end_do_no_harm() {
     let mut chain = made.chain(CA_OF_SLOTS, &[3, 2]);
     chain.push(made.root.authority(&made.root, CA));
     let text: String = chain.iter().map(|one| format!("subject=…\n{}", pem(one))).collect();
-    let chain = Chain::from_pem(&text).expect("certificates");
+    let chain = CertificateChain::from_pem(&text).expect("certificates");
     assert_eq!(verify(&chain, &made.roots()).map(|read| read.pin_policy), Ok(PinPolicy::Always));
 }
 
@@ -227,7 +228,7 @@ fn an_authority_between_card_and_root_is_followed() {
     );
 }
 
-/// Whoever has a key attested by Yubico could otherwise attest any other with it.
+/// Otherwise the owner of one key that Yubico attests could attest any other key with it.
 #[test]
 fn an_attested_key_attests_no_other() {
     let made = Made::new();
@@ -273,7 +274,7 @@ fn what_proves_nothing_is_told_apart() {
     for (chain, expected) in cases {
         assert_eq!(made.judged(&chain), Err(expected));
     }
-    let whole = Chain::from_der(whole.iter().map(Vec::as_slice)).expect("certificates");
+    let whole = CertificateChain::from_der(whole.iter().map(Vec::as_slice)).expect("certificates");
     assert!(matches!(verify(&whole, &Roots::yubico()), Err(NotAttested::UnknownRoot(_))));
 }
 
@@ -285,7 +286,9 @@ fn every_changed_byte_breaks_the_chain() {
         for at in 0..whole[certificate].len() {
             let mut changed = whole.clone();
             changed[certificate][at] ^= 1;
-            let Ok(chain) = Chain::from_der(changed.iter().map(Vec::as_slice)) else { continue };
+            let Ok(chain) = CertificateChain::from_der(changed.iter().map(Vec::as_slice)) else {
+                continue;
+            };
             assert!(
                 verify(&chain, &made.roots()).is_err(),
                 "byte {at} of certificate {certificate}"
@@ -296,10 +299,10 @@ fn every_changed_byte_breaks_the_chain() {
 
 #[test]
 fn what_is_no_certificate_is_counted() {
-    let error = Chain::from_pem(&pem(b"nothing")).expect_err("no certificate");
+    let error = CertificateChain::from_pem(&pem(b"nothing")).expect_err("no certificate");
     assert!(error.to_string().starts_with("certificate 1 is not one"), "{error}");
     assert!(matches!(
-        verify(&Chain::from_pem("").expect("empty"), &Roots::yubico()),
+        verify(&CertificateChain::from_pem("").expect("empty"), &Roots::yubico()),
         Err(NotAttested::Length(0))
     ));
 }

@@ -1,5 +1,5 @@
-//! A certificate, as far as an attestation needs it: read once, with the bytes that were signed
-//! kept as they came.
+//! A certificate, as far as an attestation needs it. It is parsed once and keeps its signed bytes
+//! unchanged.
 
 use x509_cert::Certificate as Parsed;
 use x509_cert::der::asn1::ObjectIdentifier;
@@ -8,17 +8,16 @@ use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
 
 const BASIC_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.19");
 const KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.15");
-/// Below it stand the extensions of a PIV attestation.
+/// The identifiers of a PIV attestation's extensions begin with this one.
 const YUBICO_PIV: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.41482.3");
-/// Followed by the slot in hexadecimal.
+/// The slot follows it in hexadecimal.
 const SUBJECT_OF_A_SLOT: &str = "CN=YubiKey PIV Attestation ";
 
-/// Certificates in their order, the slot's first. That they fit together is for [`super::verify`]
-/// to say.
+/// Certificates in their order, the slot's first. [`super::verify`] checks that they fit together.
 #[derive(Clone, Debug)]
-pub struct Chain(Vec<Certificate>);
+pub struct CertificateChain(Vec<Certificate>);
 
-/// Why there is no chain to verify.
+/// The certificate that could not be read, and why.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("certificate {number} is not one that is understood: {cause}")]
 pub struct NotCertificates {
@@ -35,22 +34,24 @@ pub(super) struct Certificate {
     public_key: Vec<u8>,
 }
 
-impl Chain {
-    /// From what ykman and yubico-piv-tool write, one after the other; text between the
-    /// certificates is passed over.
+impl CertificateChain {
+    /// Reads certificates in PEM, one after the other, as ykman and yubico-piv-tool write them. It
+    /// ignores text between them.
     pub fn from_pem(text: &str) -> Result<Self, NotCertificates> {
-        const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+        const BEGIN_CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
         const END: &str = "-----END CERTIFICATE-----";
-        let blocks =
-            text.split(BEGIN).skip(1).map(|block| block.split(END).next().unwrap_or_default());
+        let blocks = text
+            .split(BEGIN_CERTIFICATE)
+            .skip(1)
+            .map(|block| block.split(END).next().unwrap_or_default());
         let der = blocks.map(|block| {
-            let pem = format!("{BEGIN}{block}{END}\n");
+            let pem = format!("{BEGIN_CERTIFICATE}{block}{END}\n");
             der::pem::decode_vec(pem.as_bytes()).map(|(_, der)| der).map_err(der::Error::from)
         });
         Self::of(der)
     }
 
-    /// From the certificates themselves, in DER.
+    /// Reads certificates in DER.
     pub fn from_der<'a>(
         certificates: impl IntoIterator<Item = &'a [u8]>,
     ) -> Result<Self, NotCertificates> {
@@ -82,12 +83,12 @@ impl Certificate {
         Ok(Self { signed: signed_bytes(der)?, public_key, parsed })
     }
 
-    /// Whom it is about, for messages.
+    /// The subject of the certificate, for messages.
     pub(super) fn name(&self) -> String {
         format!("{:?}", self.parsed.tbs_certificate().subject().to_string())
     }
 
-    /// The bytes its signature is over.
+    /// The bytes that its signature covers.
     pub(super) fn signed(&self) -> &[u8] {
         &self.signed
     }
@@ -113,8 +114,8 @@ impl Certificate {
         self.is_issued_by(self)
     }
 
-    /// Whether it may stand above `depth` other authorities. Without this, whoever holds any
-    /// attested key could attest others.
+    /// True if this authority may stand above `depth` other authorities. Without this check, the
+    /// holder of any attested key could attest other keys.
     pub(super) fn may_sign(&self, depth: usize) -> bool {
         let constraints = self
             .extension(BASIC_CONSTRAINTS)
@@ -127,19 +128,19 @@ impl Certificate {
         constraints.ca && long_enough && usage_allows && !self.has_unknown_critical()
     }
 
-    /// What Yubico's extension of this number says of a PIV key.
+    /// The value of Yubico's PIV extension with this number.
     pub(super) fn yubico_extension(&self, number: u32) -> Option<&[u8]> {
         self.extension(YUBICO_PIV.push_arc(number).ok()?)
     }
 
-    /// The slot its subject names.
+    /// The PIV slot that its subject names.
     pub(super) fn piv_slot(&self) -> Option<u8> {
         let subject = self.parsed.tbs_certificate().subject().to_string();
         let slot = u8::from_str_radix(subject.strip_prefix(SUBJECT_OF_A_SLOT)?, 16).ok()?;
         matches!(slot, 0x82..=0x95 | 0x9a | 0x9c..=0x9e).then_some(slot)
     }
 
-    /// `None` as well where it is there twice.
+    /// The value of an extension; `None` also if it is there twice.
     fn extension(&self, id: ObjectIdentifier) -> Option<&[u8]> {
         let mut found = self
             .parsed
@@ -160,7 +161,7 @@ impl Certificate {
     }
 }
 
-/// The first part of a certificate, as it stands in it.
+/// The first part of a certificate, unchanged: its signature covers these bytes.
 fn signed_bytes(certificate: &[u8]) -> der::Result<Vec<u8>> {
     let mut reader = SliceReader::new(certificate)?;
     reader.sequence(|inner: &mut SliceReader<'_>| {
@@ -172,7 +173,7 @@ fn signed_bytes(certificate: &[u8]) -> der::Result<Vec<u8>> {
     })
 }
 
-/// A DER integer that fits.
+/// Reads a DER integer; `None` if it does not fit.
 pub(super) fn integer(value: &[u8]) -> Option<u32> {
     u32::from_der(value).ok()
 }

@@ -1,23 +1,23 @@
-//! The roots that an attestation may end at: Yubico's two, and what the operator names beside them.
+//! The roots that an attestation may end at: Yubico's two, and those that the operator names.
 
 use std::sync::OnceLock;
 
 use super::certificate::Certificate;
-use super::{Chain, NotCertificates, Root};
+use super::{CertificateChain, NotCertificates, Root};
 
-/// Published at <https://developers.yubico.com/PKI/yubico-ca-certs.txt>; a test holds their
+/// Published at <https://developers.yubico.com/PKI/yubico-ca-certs.txt>; a test compares their
 /// fingerprints.
 const YUBICO: &str = include_str!("yubico-roots.pem");
 
-/// Roots that count, each with what it is said to be.
+/// The roots that count, each marked as Yubico's or as another's.
 #[derive(Clone, Debug)]
 pub struct Roots(Vec<(Root, Certificate)>);
 
 impl Roots {
-    /// Yubico's alone.
+    /// Only Yubico's roots.
     pub fn yubico() -> Self {
         static ROOTS: OnceLock<Roots> = OnceLock::new();
-        let read = || Chain::from_pem(YUBICO).expect("a test reads them");
+        let read = || CertificateChain::from_pem(YUBICO).expect("a test reads them");
         ROOTS
             .get_or_init(|| {
                 Self(read().certificates().iter().map(|one| (Root::Yubico, one.clone())).collect())
@@ -25,14 +25,14 @@ impl Roots {
             .clone()
     }
 
-    /// And these too, which are never taken for Yubico's.
+    /// Adds the roots in `pem`. They are never taken for Yubico's.
     pub fn and_others(mut self, pem: &str) -> Result<Self, NotCertificates> {
-        let others = Chain::from_pem(pem)?;
+        let others = CertificateChain::from_pem(pem)?;
         self.0.extend(others.certificates().iter().map(|one| (Root::Other, one.clone())));
         Ok(self)
     }
 
-    /// Those that could have issued a certificate, by name.
+    /// The roots whose name is the issuer of `below`.
     pub(super) fn above(&self, below: &Certificate) -> impl Iterator<Item = (Root, &Certificate)> {
         self.0
             .iter()

@@ -1,5 +1,5 @@
-//! Signatures between certificates: RSA and P-256, which is what cards and Yubico's authorities
-//! sign with.
+//! Verifies the signatures between certificates: RSA and P-256, as cards and Yubico's authorities
+//! use them.
 
 use p256::ecdsa::signature::Verifier;
 use rsa::pkcs1v15;
@@ -18,7 +18,8 @@ const RSA_SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.11354
 const RSA_SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.12");
 const RSA_SHA512: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.13");
 
-/// Whether `authority`'s key signed `below`. Anything that is not understood is not right.
+/// True if `authority`'s key signed `below`. False for an algorithm or a key that is not
+/// understood.
 pub(super) fn is_right(below: &Certificate, authority: &Certificate) -> bool {
     let (signed, key) = (below.signed(), authority.public_key());
     let Some(signature) = below.signature() else { return false };
@@ -52,7 +53,7 @@ fn ecdsa(key: &[u8], signed: &[u8], signature: &[u8]) -> bool {
     matches!((key, signature), (Ok(key), Ok(signature)) if key.verify(signed, &signature).is_ok())
 }
 
-/// A public key in DER, as SSH writes it.
+/// Turns a public key in DER into SSH's form; `None` if SSH has no form for it.
 pub(super) fn ssh_key(der: &[u8]) -> Option<KeyData> {
     if let Ok(key) = p256::PublicKey::from_public_key_der(der) {
         return Some(KeyData::Ecdsa(EcdsaPublicKey::NistP256(key.into())));

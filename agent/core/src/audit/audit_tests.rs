@@ -1,4 +1,4 @@
-//! Sound and broken journals, verified, followed and searched.
+//! Tests that verify, follow and search sound and broken journals.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -25,7 +25,7 @@ impl Segments for Memory {
     }
 }
 
-/// How many records are in a segment of [`journal`].
+/// Number of records in a segment of [`journal`].
 fn in_a_segment() -> u64 {
     1 + samples::all().len() as u64
 }

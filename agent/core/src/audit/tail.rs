@@ -1,44 +1,51 @@
-//! Reads a journal on from a record, also while the agent writes.
+//! Reads the records of a journal after a given one, also while the agent writes.
 
 use std::io::{self, BufReader, Read};
 
-use super::{Entry, Line, SegmentFile, SegmentName, Segments, index_of, read_line};
+use super::{JournalEntry, JournalLine, SegmentFile, SegmentName, Segments, index_of, read_line};
 use crate::chain::Head;
 
-/// A place in a journal from which records are read on, also while the agent writes.
+/// A place in a journal. The records after it are read next.
 #[derive(Clone, Debug)]
 pub struct Tail {
     after: u64,
-    /// The segment being read, and how many of its bytes are done.
+    /// The segment being read, and the number of its bytes that are done.
     place: Option<(SegmentName, u64)>,
 }
 
 impl Tail {
-    /// Reads the records after number `seq`; 0 for all there are.
+    /// Starts after the record with number `seq`; 0 reads all records.
     pub const fn after(seq: u64) -> Self {
         Self { after: seq, place: None }
     }
 
-    /// The number of the last record that was read, or passed over.
+    /// The number of the last record that was read, or at first the number given to
+    /// [`Self::after`].
     pub fn last(&self) -> u64 {
         self.after
     }
 
-    /// The next records, at most `limit`; none where nothing new was written. Lines that are no
-    /// records are passed over: to judge the journal is the business of [`super::verify`].
-    pub fn read(&mut self, segments: &impl Segments, limit: usize) -> io::Result<Vec<Entry>> {
+    /// The next records, at most `limit`; none if nothing new was written. It skips lines that are
+    /// not records: [`super::verify`] judges the journal.
+    pub fn read(
+        &mut self,
+        segments: &impl Segments,
+        limit: usize,
+    ) -> io::Result<Vec<JournalEntry>> {
         let (mut entries, mut line) = (Vec::new(), Vec::new());
         while entries.len() < limit {
-            // Listed before reading: a segment that is not the newest here is complete.
+            // The segments are listed before the reading, so that a segment which is not the newest
+            // here is complete.
             let files = segments.list()?;
             let Some((name, offset)) = self.locate(segments, &files)? else { break };
             let mut reader = BufReader::new(segments.open(name, offset)?);
-            while entries.len() < limit && read_line(&mut reader, &mut line)? == Line::Whole {
+            while entries.len() < limit && read_line(&mut reader, &mut line)? == JournalLine::Whole
+            {
                 self.place = Some((
                     name,
                     self.place.map_or(offset, |place| place.1) + line.len() as u64 + 1,
                 ));
-                let entry = Entry::parse(std::mem::take(&mut line))
+                let entry = JournalEntry::parse(std::mem::take(&mut line))
                     .ok()
                     .filter(|entry| entry.seq > self.after);
                 self.after = entry.as_ref().map_or(self.after, |entry| entry.seq);
@@ -62,7 +69,7 @@ impl Tail {
     ) -> io::Result<Option<(SegmentName, u64)>> {
         let oldest = files.first().map(|file| file.name);
         self.place = match self.place {
-            // Retention removed what was being read.
+            // Retention removed the segment that was being read.
             Some((name, _)) if oldest.is_some_and(|oldest| oldest > name) => {
                 oldest.map(|oldest| (oldest, 0))
             }
@@ -78,12 +85,12 @@ impl Tail {
     }
 }
 
-/// So near to a record it is looked for line by line.
+/// Longest part of a segment, in bytes, that is searched line by line.
 const NEAR: u64 = 64 * 1024;
 
-/// The start of a line of a segment that holds record `seq`: of that record, or of one not far
-/// before it. Halves the segment until it is found, since a segment is long and many may follow a
-/// journal.
+/// The offset of a line in the segment that holds record `seq`: the line of that record, or one not
+/// far before it. The search halves the segment again and again, because a segment is long and many
+/// readers may follow a journal.
 fn offset_before(segments: &impl Segments, file: SegmentFile, seq: u64) -> io::Result<u64> {
     let (mut start, mut end) = (0, file.length);
     while end - start > NEAR {
@@ -96,8 +103,8 @@ fn offset_before(segments: &impl Segments, file: SegmentFile, seq: u64) -> io::R
     Ok(start)
 }
 
-/// Where the first record starts of which the whole line stands between two bytes of a segment, and
-/// its number.
+/// The offset and the number of the first record whose whole line is between the bytes `start` and
+/// `end` of a segment.
 fn record_behind(
     segments: &impl Segments,
     name: SegmentName,
@@ -106,8 +113,8 @@ fn record_behind(
 ) -> io::Result<Option<(u64, u64)>> {
     let mut reader = BufReader::new(segments.open(name, start)?.take(end - start));
     let (mut line, mut offset) = (Vec::new(), start);
-    // Most of the time the first one is the end of a line, which is no record.
-    while read_line(&mut reader, &mut line)? == Line::Whole {
+    // The first line is mostly the end of a line that began before `start`, which is not a record.
+    while read_line(&mut reader, &mut line)? == JournalLine::Whole {
         match Head::parse(&line) {
             Ok(head) if offset > start => return Ok(Some((offset, head.seq))),
             _ => offset += line.len() as u64 + 1,

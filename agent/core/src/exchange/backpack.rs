@@ -1,19 +1,19 @@
-//! Backpack: what is signed names an instruction, which stands for method and path.
+//! The recipe for Backpack. The signed text names an instruction, which stands for method and path.
 //!
 //! <https://docs.backpack.exchange/#section/Authentication/Signing-requests>
 
 use std::sync::LazyLock;
 
 use super::facts::{Facts, Hosts, SecretFormat};
-use super::login::Login;
+use super::login::SessionLogin;
 use super::order::Order;
 use super::order_facts::{Mark, OrderFacts, Whole};
-use super::parameters::{Place, named, query, sorted};
+use super::parameters::{ParameterPlace, named, query, sorted};
 use super::recipe::Exchange;
 use super::table::Table;
 use super::worth::quote_of;
 use crate::algorithm::Algorithm;
-use crate::draft::{Draft, Encoding, SIGNATURE, SessionDraft, Template};
+use crate::draft::{Draft, Encoding, SIGNATURE_PLACEHOLDER, SessionDraft, Template};
 use crate::json::Value;
 use crate::key::{Environment, Key};
 use crate::refusal::Refusal;
@@ -73,13 +73,16 @@ impl Exchange for Backpack {
         host: &str,
         stamp: &Stamp,
     ) -> Result<Draft, Refusal> {
-        let place =
-            if request.method == Method::Get { Place::Query } else { Place::Body(ParamsIn::Json) };
+        let place = if request.method == Method::Get {
+            ParameterPlace::Query
+        } else {
+            ParameterPlace::Body(ParamsIn::Json)
+        };
         place.check(request)?;
         let instruction = instruction(request.method, request.path.as_str())?;
         let (params, signed) = match request.params.value() {
             Value::Array(orders) if instruction == "orderExecute" => batch(orders)?,
-            // Here the exchange takes a list.
+            // For this path the exchange takes a list.
             Value::Object(members)
                 if !members.is_empty()
                     && request.method == Method::Post
@@ -93,14 +96,14 @@ impl Exchange for Backpack {
         let body = params.to_json();
         let message = format!("{signed}timestamp={}&window={window}", stamp.now_ms);
         let (url, body) = match place {
-            Place::Query if request.params.is_empty() => {
+            ParameterPlace::Query if request.params.is_empty() => {
                 (format!("https://{host}{}", request.path), None)
             }
-            Place::Query => {
+            ParameterPlace::Query => {
                 let query = query(params.members().unwrap_or_default())?;
                 (format!("https://{host}{}?{query}", request.path), None)
             }
-            Place::Body(_) => (format!("https://{host}{}", request.path), Some(body)),
+            ParameterPlace::Body(_) => (format!("https://{host}{}", request.path), Some(body)),
         };
         let mut draft = Draft::new(request, key, stamp, message, Encoding::Base64, url)
             .header("X-Timestamp", stamp.now_ms.to_string())
@@ -113,14 +116,19 @@ impl Exchange for Backpack {
         Ok(draft.body(body))
     }
 
-    /// Private streams have no login of their own: each subscription shows this signature.
-    fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
+    /// Private streams have no login of their own: each subscription carries this signature.
+    fn session(
+        &self,
+        key: &Key,
+        login: &SessionLogin,
+        stamp: &Stamp,
+    ) -> Result<SessionDraft, Refusal> {
         login.plain()?;
         let now = stamp.now_ms.to_string();
         let message = format!("instruction=subscribe&timestamp={now}&window={WINDOW_MS}");
         let shown = vec![
             key.api_key.as_str().into(),
-            SIGNATURE.into(),
+            SIGNATURE_PLACEHOLDER.into(),
             now.into(),
             WINDOW_MS.to_string().as_str().into(),
         ];
@@ -140,8 +148,8 @@ impl Exchange for Backpack {
     }
 }
 
-/// The parameters as they are sent, and what is signed of them: one block, or one for each order of
-/// a batch.
+/// The parameters as they are sent, and the text that is signed of them. The text is one block; a
+/// batch has a block for each order.
 fn single(instruction: &str, params: &[(String, Value)]) -> Result<(Value, String), Refusal> {
     let params = sorted(params);
     let mut signed = format!("instruction={instruction}&{}", query(&params)?);

@@ -1,19 +1,19 @@
-//! Binance: spot, wallet and margin, USD-M, COIN-M, options and portfolio margin, which share one
-//! key.
+//! The recipe for Binance: spot, wallet and margin, USD-M, COIN-M, options and portfolio margin,
+//! which share one key.
 //!
 //! <https://developers.binance.com/docs/binance-spot-api-docs/rest-api/request-security>
 
 mod payload;
-mod worth;
+mod symbol_worth;
 mod ws_api;
 
 use std::sync::LazyLock;
 
 use super::facts::{Facts, Hosts, ReceiveWindow};
-use super::login::Login;
+use super::login::SessionLogin;
 use super::order::Order;
 use super::order_facts::{Mark, OrderFacts, Whole};
-use super::parameters::{Place, named, query, raw};
+use super::parameters::{ParameterPlace, named, query, raw};
 use super::recipe::Exchange;
 use super::scheme::{Binding, Scheme};
 use super::table::Table;
@@ -29,16 +29,17 @@ use crate::stamp::Stamp;
 #[derive(Debug)]
 pub struct Binance;
 
-const WINDOW: &str = "recvWindow";
+const WINDOW_PARAMETER: &str = "recvWindow";
 
 static FACTS: Facts = Facts {
     name: "binance",
-    documentation: "https://developers.binance.com/docs/binance-spot-api-docs/rest-api/request-security",
+    documentation: "https://developers.binance.com/docs/binance-spot-api-docs/rest-api/\
+                    request-security",
     algorithms: &[Algorithm::HmacSha256, Algorithm::Ed25519, Algorithm::RsaPkcs1v15Sha256],
     schemes: &[Scheme::of("/", Binding::PARAMETERS).joined()],
     hosts: &[
-        production("/api/", SPOT),
-        production("/sapi/", SPOT),
+        production("/api/", SPOT_HOSTS),
+        production("/sapi/", SPOT_HOSTS),
         production("/fapi/", &["fapi.binance.com"]),
         production("/dapi/", &["dapi.binance.com"]),
         production("/eapi/", &["eapi.binance.com"]),
@@ -50,7 +51,7 @@ static FACTS: Facts = Facts {
         testnet("/eapi/", &["testnet.binancefuture.com"]),
     ],
     managed: &["apiKey"],
-    receive_window: Some(ReceiveWindow { name: WINDOW, default_ms: 10_000 }),
+    receive_window: Some(ReceiveWindow { name: WINDOW_PARAMETER, default_ms: 10_000 }),
     orders: OrderFacts {
         priced: &[
             "",
@@ -71,7 +72,8 @@ static FACTS: Facts = Facts {
         quoted: &["MARKET"],
         whole: Whole::By(
             &[Mark::of("closePosition").unless(&["false"])],
-            "https://developers.binance.com/docs/derivatives/usds-margined-futures/trade/rest-api/New-Order",
+            "https://developers.binance.com/docs/derivatives/usds-margined-futures/trade/rest-api/\
+             New-Order",
         ),
         repricing: &[
             Mark::of("pegOffsetType"),
@@ -84,7 +86,7 @@ static FACTS: Facts = Facts {
     ..Facts::PLAIN
 };
 
-const SPOT: &[&str] = &[
+const SPOT_HOSTS: &[&str] = &[
     "api.binance.com",
     "api-gcp.binance.com",
     "api1.binance.com",
@@ -124,7 +126,7 @@ impl Exchange for Binance {
         if request.params_in == Some(ParamsIn::WsApi) {
             return ws_api::draft(request, key, stamp);
         }
-        let place = Place::of(request.method, ParamsIn::Form);
+        let place = ParameterPlace::of(request.method, ParamsIn::Form);
         place.check(request)?;
         if UNSIGNED.contains(&request.path.as_str()) {
             return unsigned(request, key, host, stamp);
@@ -138,11 +140,11 @@ impl Exchange for Binance {
         let signed = |text: String| Template::text(text + "&signature=").then(signature);
         let api_key = ("X-MBX-APIKEY", key.api_key.clone().into());
         let (url, headers, body) = match place {
-            Place::Query => {
+            ParameterPlace::Query => {
                 let url = ["https://", host, request.path.as_str(), "?", &payload].concat();
                 (signed(url), vec![api_key], None)
             }
-            Place::Body(_) => {
+            ParameterPlace::Body(_) => {
                 let url = ["https://", host, request.path.as_str()].concat();
                 let form = ("Content-Type", "application/x-www-form-urlencoded".into());
                 (url.into(), vec![api_key, form], Some(signed(payload)))
@@ -161,8 +163,8 @@ impl Exchange for Binance {
     }
 
     /// The signed text of a subscription is also that of `session.logon`, after which orders need
-    /// no signature; that takes Ed25519 keys only.
-    fn session_grants(&self, algorithm: Algorithm, _login: &Login) -> &'static [Scope] {
+    /// no signature. `session.logon` takes Ed25519 keys only.
+    fn session_grants(&self, algorithm: Algorithm, _login: &SessionLogin) -> &'static [Scope] {
         if algorithm == Algorithm::Ed25519 {
             &[Scope::Read, Scope::Trade]
         } else {
@@ -171,7 +173,12 @@ impl Exchange for Binance {
     }
 
     /// Subscribes to the account's own events.
-    fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
+    fn session(
+        &self,
+        key: &Key,
+        login: &SessionLogin,
+        stamp: &Stamp,
+    ) -> Result<SessionDraft, Refusal> {
         login.plain()?;
         let (api_key, now) = (&key.api_key, stamp.now_ms);
         let mut frame =
@@ -192,11 +199,11 @@ impl Exchange for Binance {
     }
 
     fn quote_asset<'a>(&self, order: &'a Order<'_>) -> Result<&'a str, &'static str> {
-        worth::quote_asset(order)
+        symbol_worth::quote_asset(order)
     }
 }
 
-/// Listen keys: the exchange wants the API key's id and nothing signed.
+/// Paths of listen keys: the exchange wants the API key's id and no signature.
 const UNSIGNED: &[&str] = &[
     "/api/v3/userDataStream",
     "/dapi/v1/listenKey",
@@ -207,8 +214,8 @@ const UNSIGNED: &[&str] = &[
     "/sapi/v1/userListenToken",
 ];
 
-/// A request that needs no signature. What is signed beside it has no timestamp, so that it opens
-/// nothing.
+/// A request that needs no signature. The agent signs a text without a timestamp beside it, which
+/// opens nothing.
 fn unsigned(request: &Request, key: &Key, host: &str, stamp: &Stamp) -> Result<Draft, Refusal> {
     Ok(Draft {
         algorithm: key.algorithm,

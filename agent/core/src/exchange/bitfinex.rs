@@ -1,18 +1,19 @@
-//! Bitfinex v2: every private request is a POST, its nonce between path and body.
+//! The recipe for Bitfinex v2. Every private request is a POST, signed with its nonce between path
+//! and body.
 //!
 //! <https://docs.bitfinex.com/docs/rest-auth>
 
 use std::sync::LazyLock;
 
 use super::facts::{Facts, Hosts, Nonce};
-use super::login::Login;
+use super::login::SessionLogin;
 use super::order::Order;
 use super::order_facts::{Mark, OrderFacts, Whole};
-use super::parameters::Place;
+use super::parameters::ParameterPlace;
 use super::recipe::Exchange;
 use super::table::Table;
 use crate::algorithm::Algorithm;
-use crate::draft::{Draft, Encoding, SIGNATURE, SessionDraft, Template};
+use crate::draft::{Draft, Encoding, SIGNATURE_PLACEHOLDER, SessionDraft, Template};
 use crate::json::Value;
 use crate::key::{Environment, Key, NonceUnit};
 use crate::refusal::Refusal;
@@ -89,7 +90,7 @@ impl Exchange for Bitfinex {
         host: &str,
         stamp: &Stamp,
     ) -> Result<Draft, Refusal> {
-        Place::Body(ParamsIn::Json).check(request)?;
+        ParameterPlace::Body(ParamsIn::Json).check(request)?;
         if ["user_id_dst", "userIdDst"].iter().any(|name| request.params.get(name).is_some()) {
             return Err(Refusal::malformed("name the account that money goes to by email_dst"));
         }
@@ -104,19 +105,24 @@ impl Exchange for Bitfinex {
             .body(Some(body)))
     }
 
-    /// Orders go over the socket; everything else is REST.
-    fn session_grants(&self, _algorithm: Algorithm, _login: &Login) -> &'static [Scope] {
+    /// The socket takes orders. Everything else needs REST.
+    fn session_grants(&self, _algorithm: Algorithm, _login: &SessionLogin) -> &'static [Scope] {
         &[Scope::Read, Scope::Trade]
     }
 
     /// <https://docs.bitfinex.com/docs/ws-auth>
-    fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
+    fn session(
+        &self,
+        key: &Key,
+        login: &SessionLogin,
+        stamp: &Stamp,
+    ) -> Result<SessionDraft, Refusal> {
         login.plain()?;
         let payload = format!("AUTH{}", stamp.nonce);
         let frame = Value::object([
             ("event", "auth".into()),
             ("apiKey", key.api_key.as_str().into()),
-            ("authSig", SIGNATURE.into()),
+            ("authSig", SIGNATURE_PLACEHOLDER.into()),
             ("authNonce", stamp.nonce.to_string().into()),
             ("authPayload", payload.as_str().into()),
         ]);

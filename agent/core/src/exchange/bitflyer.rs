@@ -1,4 +1,4 @@
-//! bitFlyer Lightning.
+//! The recipe for bitFlyer Lightning.
 //!
 //! <https://lightning.bitflyer.com/docs?lang=en#authentication>
 
@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use super::facts::{Facts, Hosts};
 use super::order::Order;
 use super::order_facts::{OrderFacts, Whole};
-use super::parameters::{Written, query};
+use super::parameters::{WrittenRequest, query};
 use super::recipe::Exchange;
 use super::table::Table;
 use super::worth::quote_of;
@@ -56,7 +56,7 @@ impl Exchange for Bitflyer {
         host: &str,
         stamp: &Stamp,
     ) -> Result<Draft, Refusal> {
-        let written = Written::new(request, query)?;
+        let written = WrittenRequest::new(request, query)?;
         let seconds = stamp.seconds();
         let message =
             format!("{seconds}{}{}{}", request.method, written.target, written.body_text());

@@ -1,4 +1,4 @@
-//! Bitget v1, v2 and v3.
+//! The recipe for Bitget v1, v2 and v3.
 //!
 //! <https://www.bitget.com/api-doc/common/signature>
 
@@ -6,15 +6,18 @@ use std::sync::LazyLock;
 
 use percent_encoding::AsciiSet;
 
-use super::facts::{Facts, Hosts, Passphrase};
-use super::login::Login;
+use super::facts::{Facts, Hosts, PassphraseKind};
+use super::login::SessionLogin;
 use super::order::Order;
 use super::order_facts::{Mark, OrderFacts, Unit, Whole};
-use super::parameters::{Pairs, Place, named, raw_in, scalar, sorted};
+use super::parameters::{Pairs, ParameterPlace, named, raw_in, scalar, sorted};
 use super::recipe::Exchange;
 use super::table::Table;
 use super::worth::ending_in;
-use crate::draft::{Draft, Encoding, PASSPHRASE, SIGNATURE, SessionDraft, Template, UNRESERVED};
+use crate::draft::{
+    Draft, Encoding, PASSPHRASE_PLACEHOLDER, SIGNATURE_PLACEHOLDER, SessionDraft, Template,
+    UNRESERVED,
+};
 use crate::json::Value;
 use crate::key::{Environment, Key};
 use crate::refusal::Refusal;
@@ -28,7 +31,7 @@ pub struct Bitget;
 static FACTS: Facts = Facts {
     name: "bitget",
     documentation: "https://www.bitget.com/api-doc/common/signature",
-    passphrase: Passphrase::Plain,
+    passphrase: PassphraseKind::Plain,
     hosts: &[
         Hosts {
             environment: Environment::Production,
@@ -41,7 +44,7 @@ static FACTS: Facts = Facts {
     session_grants: &[Scope::Read, Scope::Trade],
     orders: OrderFacts {
         priced: &["limit"],
-        // A strategy order has its `tpslMode` for a type.
+        // The type of a strategy order is its `tpslMode`.
         unpriced: &["market", "partial"],
         quoted: &["market"],
         whole: Whole::By(
@@ -107,13 +110,13 @@ impl Exchange for Bitget {
         host: &str,
         stamp: &Stamp,
     ) -> Result<Draft, Refusal> {
-        let place = Place::of(request.method, ParamsIn::Json);
+        let place = ParameterPlace::of(request.method, ParamsIn::Json);
         place.check(request)?;
         let (mut signed, mut sent, mut body) = (String::new(), String::new(), None);
         match place {
-            Place::Body(_) => body = Some(request.params.value().to_json()),
-            Place::Query if request.params.is_empty() => {}
-            Place::Query => (signed, sent) = queries(request)?,
+            ParameterPlace::Body(_) => body = Some(request.params.value().to_json()),
+            ParameterPlace::Query if request.params.is_empty() => {}
+            ParameterPlace::Query => (signed, sent) = queries(request)?,
         }
         let (now, path) = (stamp.now_ms.to_string(), &request.path);
         let message =
@@ -139,7 +142,12 @@ impl Exchange for Bitget {
         Ok(draft.body(body))
     }
 
-    fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
+    fn session(
+        &self,
+        key: &Key,
+        login: &SessionLogin,
+        stamp: &Stamp,
+    ) -> Result<SessionDraft, Refusal> {
         login.plain()?;
         let seconds = stamp.seconds();
         let url = match key.environment {
@@ -148,9 +156,9 @@ impl Exchange for Bitget {
         };
         let arguments = Value::object([
             ("apiKey", key.api_key.as_str().into()),
-            ("passphrase", PASSPHRASE.into()),
+            ("passphrase", PASSPHRASE_PLACEHOLDER.into()),
             ("timestamp", seconds.to_string().into()),
-            ("sign", SIGNATURE.into()),
+            ("sign", SIGNATURE_PLACEHOLDER.into()),
         ]);
         let frame =
             Value::object([("op", "login".into()), ("args", Value::Array(vec![arguments]))]);
@@ -163,13 +171,14 @@ impl Exchange for Bitget {
         const EITHER: Unit = Unit::Unknown("its size may be in either asset");
         let (kind, side) = (order.kind.as_deref(), order.side.as_deref());
         match order.market.as_deref() {
-            // A market buy is sized in what it costs.
+            // A market buy is sized in the quote asset.
             Some("MARGIN" | "SPOT") => match (kind, side) {
                 (Some("limit"), _) | (_, Some("sell")) => Unit::Base,
                 (Some("market"), Some("buy")) => Unit::Quote,
                 _ => EITHER,
             },
-            // A plan says it itself: https://www.bitget.com/api-doc/spot/plan/Place-Plan-Order
+            // A plan order names its unit itself:
+            // https://www.bitget.com/api-doc/spot/plan/Place-Plan-Order
             Some("plan-order") => match (order.extra("planType"), kind) {
                 (None | Some("amount"), _) => Unit::Base,
                 (Some("total"), Some("market")) => Unit::Quote,
@@ -177,13 +186,13 @@ impl Exchange for Bitget {
             },
             Some("margin-order" | "v1-order") => Unit::Base,
             Some(market)
-                if FUTURES
+                if CONTRACT_MARKETS
                     .iter()
                     .any(|known| market == *known || market == known.to_ascii_lowercase()) =>
             {
                 Unit::Base
             }
-            // An amendment may leave it out.
+            // An amendment may leave out its market.
             None if !order.typed => Unit::Base,
             _ => Unit::Unknown("its market is not one that is known"),
         }
@@ -206,8 +215,9 @@ impl Exchange for Bitget {
     }
 }
 
-/// The markets of contracts, also in lower case; those with `S` are for practice.
-const FUTURES: &[&str] = &[
+/// The markets of contracts, which also stand in lower case. Those that begin with `S` are for
+/// practice.
+const CONTRACT_MARKETS: &[&str] = &[
     "COIN-FUTURES",
     "SCOIN-FUTURES",
     "SUSDC-FUTURES",
@@ -216,10 +226,10 @@ const FUTURES: &[&str] = &[
     "USDT-FUTURES",
 ];
 
-/// What spot symbols end in.
+/// The assets that spot symbols end in.
 const QUOTES: &[&str] = &["BTC", "ETH", "EUR", "USDC", "USDT"];
 
-/// The query as it is signed, unescaped, and as it is sent.
+/// The query as it is signed, which is unescaped, and as it is sent, which is escaped.
 fn queries(request: &Request) -> Result<(String, String), Refusal> {
     const SENT: &AsciiSet = &UNRESERVED.remove(b'$');
     let (mut signed, mut sent) = (Pairs::empty(), Pairs::empty());
@@ -231,7 +241,8 @@ fn queries(request: &Request) -> Result<(String, String), Refusal> {
     Ok((format!("?{}", signed.into_text()), format!("?{}", sent.into_text())))
 }
 
-/// Instruments that only exist for trying out are not traded under the header of demo trading.
+/// True for the instruments that exist for practice only. They are traded without the header of
+/// demo trading.
 fn is_simulated(request: &Request) -> bool {
     matches!(
         request.scalar("productType"),

@@ -1,17 +1,17 @@
-//! BitMEX.
+//! The recipe for BitMEX.
 //!
 //! <https://www.bitmex.com/app/apiKeysUsage>
 
 use std::sync::LazyLock;
 
 use super::facts::{Facts, Hosts};
-use super::login::Login;
+use super::login::SessionLogin;
 use super::order::Order;
 use super::order_facts::{Mark, OrderFacts, Whole};
-use super::parameters::{Place, Written, query};
+use super::parameters::{ParameterPlace, WrittenRequest, query};
 use super::recipe::Exchange;
 use super::table::Table;
-use crate::draft::{Draft, Encoding, SIGNATURE, SessionDraft, Template};
+use crate::draft::{Draft, Encoding, SIGNATURE_PLACEHOLDER, SessionDraft, Template};
 use crate::json::Value;
 use crate::key::{Environment, Key};
 use crate::refusal::Refusal;
@@ -86,10 +86,13 @@ impl Exchange for Bitmex {
         host: &str,
         stamp: &Stamp,
     ) -> Result<Draft, Refusal> {
-        let place =
-            if request.method == Method::Get { Place::Query } else { Place::Body(ParamsIn::Json) };
+        let place = if request.method == Method::Get {
+            ParameterPlace::Query
+        } else {
+            ParameterPlace::Body(ParamsIn::Json)
+        };
         only_one_destination(request)?;
-        let written = Written::at(request, place, query)?;
+        let written = WrittenRequest::at(request, place, query)?;
         let expires = stamp.seconds() + LIFETIME_S;
         let message =
             format!("{}{}{expires}{}", request.method, written.target, written.body_text());
@@ -102,7 +105,12 @@ impl Exchange for Bitmex {
             .body(written.body))
     }
 
-    fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
+    fn session(
+        &self,
+        key: &Key,
+        login: &SessionLogin,
+        stamp: &Stamp,
+    ) -> Result<SessionDraft, Refusal> {
         login.plain()?;
         let expires = (stamp.seconds() + LIFETIME_S).to_string();
         let url = match key.environment {
@@ -110,7 +118,8 @@ impl Exchange for Bitmex {
             Environment::Testnet => "wss://ws.testnet.bitmex.com/realtime",
         };
         let message = format!("GET/realtime{expires}");
-        let arguments = vec![key.api_key.as_str().into(), Value::Number(expires), SIGNATURE.into()];
+        let arguments =
+            vec![key.api_key.as_str().into(), Value::Number(expires), SIGNATURE_PLACEHOLDER.into()];
         let frame =
             Value::object([("op", "authKeyExpires".into()), ("args", Value::Array(arguments))]);
         Ok(SessionDraft::new(key, stamp, message, Encoding::Hex, url).frame(Template::json(&frame)))
@@ -121,11 +130,11 @@ impl Exchange for Bitmex {
     }
 }
 
-/// How long after its making a request is taken.
+/// Seconds for which the exchange takes a request after it was made.
 const LIFETIME_S: u64 = 5;
 
-/// A withdrawal to a saved address or to another user names no address; one that names two places
-/// is not judged.
+/// Refuses a withdrawal that names two destinations. A withdrawal to a saved address or to another
+/// user names no address.
 fn only_one_destination(request: &Request) -> Result<(), Refusal> {
     let named = ["address", "addressId", "targetUserId"]
         .into_iter()

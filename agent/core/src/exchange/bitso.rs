@@ -1,4 +1,4 @@
-//! Bitso.
+//! The recipe for Bitso.
 //!
 //! <https://docs.bitso.com/bitso-api/docs/create-signed-requests>
 
@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use super::facts::{Facts, Hosts, Nonce};
 use super::order::Order;
 use super::order_facts::{OrderFacts, Whole};
-use super::parameters::{Written, query};
+use super::parameters::{WrittenRequest, query};
 use super::recipe::Exchange;
 use super::table::Table;
 use super::worth::quote_of;
@@ -61,7 +61,7 @@ impl Exchange for Bitso {
         host: &str,
         stamp: &Stamp,
     ) -> Result<Draft, Refusal> {
-        let written = Written::new(request, query)?;
+        let written = WrittenRequest::new(request, query)?;
         let nonce = stamp.nonce;
         let message = format!("{nonce}{}{}{}", request.method, written.target, written.body_text());
         let url = format!("https://{host}{}", written.target);
@@ -73,7 +73,7 @@ impl Exchange for Bitso {
     }
 
     fn quote_asset<'a>(&self, order: &'a Order<'_>) -> Result<&'a str, &'static str> {
-        // `btc_mxn`; `major` is the size in the one, `minor` in the other.
+        // `btc_mxn`: `major` is the size in the first asset, `minor` in the second.
         quote_of(order.symbol.as_deref(), '_')
     }
 }

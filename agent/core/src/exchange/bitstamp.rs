@@ -1,15 +1,15 @@
-//! Bitstamp v2.
+//! The recipe for Bitstamp v2.
 //!
 //! <https://www.bitstamp.net/api/#section/Authentication>
 
 use std::sync::LazyLock;
 
 use super::facts::{Facts, Hosts, Nonce};
-use super::login::Login;
+use super::login::SessionLogin;
 use super::login_token::token;
 use super::order::Order;
 use super::order_facts::{Mark, OrderFacts, Whole};
-use super::parameters::{Place, named, query};
+use super::parameters::{ParameterPlace, named, query};
 use super::recipe::Exchange;
 use super::table::Table;
 use super::worth::ending_in;
@@ -31,7 +31,7 @@ static FACTS: Facts = Facts {
         path_prefix: "/",
         hosts: &["www.bitstamp.net"],
     }],
-    // Also those of its older signature, which stood in the form.
+    // A parameter of the older signature, which stood in the form.
     managed: &["key"],
     orders: OrderFacts {
         priced: &["limit"],
@@ -64,10 +64,10 @@ impl Exchange for Bitstamp {
         host: &str,
         stamp: &Stamp,
     ) -> Result<Draft, Refusal> {
-        Place::Body(ParamsIn::Form).check(request)?;
+        ParameterPlace::Body(ParamsIn::Form).check(request)?;
         let (body, content_type) = match (request.method, named(request)?) {
-            (Method::Post, []) => (Some(EMPTY.to_owned()), FORM),
-            (Method::Post, params) => (Some(query(params)?), FORM),
+            (Method::Post, []) => (Some(EMPTY.to_owned()), FORM_CONTENT_TYPE),
+            (Method::Post, params) => (Some(query(params)?), FORM_CONTENT_TYPE),
             (_, []) => (None, ""),
             (..) => {
                 return Err(Refusal::malformed("only a POST of this exchange takes parameters"));
@@ -88,13 +88,18 @@ impl Exchange for Bitstamp {
             .header("X-Auth-Version", "v2")
             .header("X-Auth-Signature", Template::signature());
         if body.is_some() {
-            draft = draft.header("Content-Type", FORM);
+            draft = draft.header("Content-Type", FORM_CONTENT_TYPE);
         }
         Ok(draft.body(body))
     }
 
     /// <https://www.bitstamp.net/websocket/v2/>
-    fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
+    fn session(
+        &self,
+        key: &Key,
+        login: &SessionLogin,
+        stamp: &Stamp,
+    ) -> Result<SessionDraft, Refusal> {
         login.plain()?;
         token(self, "www.bitstamp.net", "/api/v2/websockets_token/", key, stamp)
     }
@@ -104,7 +109,7 @@ impl Exchange for Bitstamp {
     }
 }
 
-const FORM: &str = "application/x-www-form-urlencoded";
+const FORM_CONTENT_TYPE: &str = "application/x-www-form-urlencoded";
 
 /// The exchange refuses a form without any name (API0020).
 const EMPTY: &str = "foo=bar";

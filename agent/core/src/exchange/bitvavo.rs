@@ -1,18 +1,18 @@
-//! Bitvavo.
+//! The recipe for Bitvavo.
 //!
 //! <https://docs.bitvavo.com/docs/authentication/>
 
 use std::sync::LazyLock;
 
 use super::facts::{Facts, Hosts};
-use super::login::Login;
+use super::login::SessionLogin;
 use super::order::Order;
 use super::order_facts::{Mark, OrderFacts, Whole};
-use super::parameters::{Written, query};
+use super::parameters::{WrittenRequest, query};
 use super::recipe::Exchange;
 use super::table::Table;
 use super::worth::quote_of;
-use crate::draft::{Draft, Encoding, SIGNATURE, SessionDraft, Template};
+use crate::draft::{Draft, Encoding, SIGNATURE_PLACEHOLDER, SessionDraft, Template};
 use crate::json::Value;
 use crate::key::{Environment, Key};
 use crate::refusal::Refusal;
@@ -64,7 +64,7 @@ impl Exchange for Bitvavo {
         host: &str,
         stamp: &Stamp,
     ) -> Result<Draft, Refusal> {
-        let written = Written::new(request, query)?;
+        let written = WrittenRequest::new(request, query)?;
         let (now, window) = (stamp.now_ms, stamp.receive_window_ms.unwrap_or(WINDOW_MS));
         let message = format!("{now}{}{}{}", request.method, written.target, written.body_text());
         let url = format!("https://{host}{}", written.target);
@@ -79,12 +79,17 @@ impl Exchange for Bitvavo {
         Ok(draft.body(written.body))
     }
 
-    fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
+    fn session(
+        &self,
+        key: &Key,
+        login: &SessionLogin,
+        stamp: &Stamp,
+    ) -> Result<SessionDraft, Refusal> {
         login.plain()?;
         let frame = Value::object([
             ("action", "authenticate".into()),
             ("key", key.api_key.as_str().into()),
-            ("signature", SIGNATURE.into()),
+            ("signature", SIGNATURE_PLACEHOLDER.into()),
             ("timestamp", Value::Number(stamp.now_ms.to_string())),
         ]);
         let message = format!("{}GET/v2/websocket", stamp.now_ms);
@@ -97,6 +102,6 @@ impl Exchange for Bitvavo {
     }
 }
 
-/// The window is a header that is not signed: whoever sends the request can change it, up to the
-/// exchange's own limit.
+/// Milliseconds. The window is a header that is not signed: the sender of the request can change
+/// it, up to the exchange's own limit.
 const WINDOW_MS: u64 = 10_000;

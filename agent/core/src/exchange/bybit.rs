@@ -1,20 +1,20 @@
-//! Bybit v5. HMAC and RSA keys.
+//! The recipe for Bybit v5, with HMAC and RSA keys.
 //!
 //! <https://bybit-exchange.github.io/docs/v5/guide#authentication>
 
 use std::sync::LazyLock;
 
 use super::facts::{Facts, Hosts};
-use super::login::{Login, WS};
+use super::login::{SessionLogin, WS};
 use super::order::Order;
 use super::order_facts::{Mark, OrderFacts, Unit, Whole};
-use super::parameters::{Place, after_number, named, query_raw};
+use super::parameters::{ParameterPlace, after_number, named, query_raw};
 use super::recipe::Exchange;
 use super::scheme::{Binding, Scheme};
 use super::table::Table;
 use super::worth::ending_in;
 use crate::algorithm::Algorithm;
-use crate::draft::{Draft, Encoding, SIGNATURE, SessionDraft, Template};
+use crate::draft::{Draft, Encoding, SIGNATURE_PLACEHOLDER, SessionDraft, Template};
 use crate::json::Value;
 use crate::key::{Environment, Key};
 use crate::refusal::Refusal;
@@ -29,10 +29,10 @@ static FACTS: Facts = Facts {
     name: "bybit",
     documentation: "https://bybit-exchange.github.io/docs/v5/guide#authentication",
     algorithms: &[Algorithm::HmacSha256, Algorithm::RsaPkcs1v15Sha256],
-    // What is signed is a query or a JSON body, which tells GET from POST.
+    // The signed text is a query or a JSON body, which tells GET from POST.
     schemes: &[Scheme::of("/", Binding { path: false, ..Binding::FULL }).with_objects()],
-    // Of the guide, of regional sites as it and ccxt name them. A key is known only at the site it
-    // was made at.
+    // The hosts of the guide, and those of regional sites that the guide and ccxt name. Only the
+    // site where a key was made knows the key.
     hosts: &[
         Hosts {
             environment: Environment::Production,
@@ -70,7 +70,7 @@ static FACTS: Facts = Facts {
         priced: &["Limit"],
         unpriced: &["Market"],
         quoted: &["Market"],
-        // A size of zero is one as well.
+        // An order with a size of zero is also one for a whole position.
         whole: Whole::By(
             &[Mark::of("tpslMode").unless(&["Partial"])],
             "https://bybit-exchange.github.io/docs/v5/order/create-order: Full",
@@ -102,16 +102,17 @@ impl Exchange for Bybit {
         host: &str,
         stamp: &Stamp,
     ) -> Result<Draft, Refusal> {
-        let place = Place::but_get(request.method);
+        let place = ParameterPlace::but_get(request.method);
         place.check(request)?;
-        let (now, window) = (stamp.now_ms, stamp.receive_window_ms.unwrap_or(WINDOW));
+        let (now, window) = (stamp.now_ms, stamp.receive_window_ms.unwrap_or(WINDOW_MS));
         let (query, body) = match place {
-            // Signed as it is sent. Page cursors come percent-encoded from the exchange and go back
-            // as they came; only reads have a query, so that nothing hangs on how it is decoded.
-            Place::Query => {
+            // The query is signed as it is sent. Page cursors come percent-encoded from the
+            // exchange and go back as they came. Only reads have a query, so nothing depends on how
+            // it is decoded.
+            ParameterPlace::Query => {
                 (format!("?{}", query_raw(request, &TABLE, after_number(named(request)?)?)?), None)
             }
-            Place::Body(_) => (String::new(), Some(body(request, now)?)),
+            ParameterPlace::Body(_) => (String::new(), Some(body(request, now)?)),
         };
         let payload = body.as_deref().unwrap_or(query.trim_start_matches('?'));
         let message = format!("{now}{}{window}{payload}", key.api_key);
@@ -125,16 +126,25 @@ impl Exchange for Bybit {
             .body(body))
     }
 
-    fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
+    fn session(
+        &self,
+        key: &Key,
+        login: &SessionLogin,
+        stamp: &Stamp,
+    ) -> Result<SessionDraft, Refusal> {
         login.no_arguments()?;
-        let socket = if login.one_of(&[WS, TRADE])? == TRADE { "trade" } else { "private" };
+        let socket =
+            if login.one_of(&[WS, TRADE_SOCKET])? == TRADE_SOCKET { "trade" } else { "private" };
         let host = match key.environment {
             Environment::Production => "stream.bybit.com",
             Environment::Testnet => "stream-testnet.bybit.com",
         };
         let expires = stamp.now_ms + 10_000;
-        let arguments =
-            vec![key.api_key.as_str().into(), Value::Number(expires.to_string()), SIGNATURE.into()];
+        let arguments = vec![
+            key.api_key.as_str().into(),
+            Value::Number(expires.to_string()),
+            SIGNATURE_PLACEHOLDER.into(),
+        ];
         let frame = Value::object([("op", "auth".into()), ("args", Value::Array(arguments))]);
         let (message, url) =
             (format!("GET/realtime{expires}"), format!("wss://{host}/v5/{socket}"));
@@ -170,12 +180,12 @@ impl Exchange for Bybit {
 }
 
 /// The socket that takes orders.
-const TRADE: &str = "ws-trade";
+const TRADE_SOCKET: &str = "ws-trade";
 
-/// How long the exchange takes a request, in milliseconds.
-const WINDOW: u64 = 5_000;
+/// Milliseconds for which the exchange takes a request.
+const WINDOW_MS: u64 = 5_000;
 
-/// A withdrawal has the time among its parameters as well.
+/// The body as JSON. A withdrawal also has the time among its parameters.
 fn body(request: &Request, now_ms: u64) -> Result<String, Refusal> {
     const TIME: &str = "timestamp";
     if request.path.as_str() != "/v5/asset/withdraw/create" || request.params.get(TIME).is_some() {

@@ -1,5 +1,5 @@
-//! What a request's signature would open: declared scope, effective scopes, money moved, orders
-//! placed.
+//! Finds everything that a request's signature would open: the declared scope, the effective
+//! scopes, the money moved and the orders placed.
 
 mod orders;
 mod own_names;
@@ -9,11 +9,11 @@ use own_names::{check_names, cut_apart, known_names};
 
 use crate::algorithm::Algorithm;
 use crate::decimal::Amount;
-use crate::exchange::login::Login;
+use crate::exchange::login::SessionLogin;
 use crate::exchange::order::Order;
 use crate::exchange::recipe::Exchange;
 use crate::exchange::scheme::{Binding, Scheme};
-use crate::exchange::table::{Endpoint, NameId, NameSet, Opening, Role, Source, Table};
+use crate::exchange::table::{Endpoint, NameId, NameSet, Opening, Role, Table, ValueSource};
 use crate::json::Value;
 use crate::refusal::{Code, Refusal};
 use crate::request::{Method, Params, ParamsIn, Request};
@@ -25,21 +25,22 @@ use crate::transfer::Transfer;
 pub struct Classified<'a> {
     /// The scope of the endpoint that was asked for.
     pub scope: Scope,
-    /// The scopes a client must hold, all of them.
+    /// The scopes that a client must hold, all of them.
     pub effective: Scopes,
-    /// Every way money would move under this signature.
+    /// Every movement of money that this signature would allow.
     pub transfers: Vec<Transfer>,
-    /// The orders this request places; `Err` where the request places some and they cannot be read.
+    /// The orders that this request places. `Err` if it places some and they cannot be read.
     pub orders: Result<Vec<Order<'a>>, String>,
-    /// What the signature covers.
+    /// The parts of the request that the signature covers.
     pub binding: Binding,
-    /// What takes the same signature because a request without parameters signs an empty text,
-    /// whatever its method; nobody can tell it apart, and it is not counted.
+    /// The scopes of endpoints that take the same signature because a request without parameters
+    /// signs an empty text, whatever its method. The agent cannot tell these requests apart, and
+    /// does not count them.
     pub empty_text: Scopes,
 }
 
-/// Refuses what only the agent may set: timestamps, nonces, signatures, a receive window above
-/// `cap_ms`.
+/// Refuses parameters that only the agent may set: timestamps, nonces, signatures, and a receive
+/// window above `cap_ms`.
 pub fn check_managed(exchange: &dyn Exchange, params: &Params, cap_ms: u64) -> Result<(), Refusal> {
     let facts = exchange.facts();
     let window = facts.receive_window.map(|window| window.name);
@@ -93,7 +94,7 @@ pub fn classify<'a>(
 fn unknown_endpoint(exchange: &dyn Exchange, request: &Request) -> Refusal {
     let withheld = exchange.table().find_any(request.method, request.path.as_str());
     let why = match withheld.and_then(|(_, row)| row.reason) {
-        Some(reason) => format!("is signed for nobody: {reason}"),
+        Some(reason) => format!("is signed for no client: {reason}"),
         None => format!(
             "is not in the endpoint table of {0}: {0}.scopes has no such row",
             exchange.facts().name
@@ -102,7 +103,7 @@ fn unknown_endpoint(exchange: &dyn Exchange, request: &Request) -> Refusal {
     Refusal::new(Code::RequestUnknownEndpoint, format!("{} {} {why}", request.method, request.path))
 }
 
-/// Judges a request for this row, whose names are known or looked at already.
+/// Judges a request for this row. Its names have been checked already; `names` are the known ones.
 fn judge<'a>(
     exchange: &dyn Exchange,
     algorithm: Algorithm,
@@ -158,13 +159,14 @@ fn judge<'a>(
         classified.forget_parameters();
     }
     if request.params_in == Some(ParamsIn::WsApi) {
-        let grants = exchange.session_grants(algorithm, &Login::ws());
+        let grants = exchange.session_grants(algorithm, &SessionLogin::ws());
         classified.count_login(exchange.session_scopes(grants));
     }
     Ok(classified)
 }
 
-/// The rows that other methods of the same path have; what they read nothing is gained by.
+/// The rows of the same path with other methods. Reads are left out: a client gains nothing by
+/// them.
 fn of_same_path<'a>(
     table: &'static Table,
     own: usize,
@@ -175,8 +177,8 @@ fn of_same_path<'a>(
     rows.filter(move |(index, row)| *index != own && row.scope != Scope::Read)
 }
 
-/// The rows whose path the request's begins with and whose names it carries: the rest of its path
-/// could be sent as the beginning of a query.
+/// The rows whose path is the beginning of the request's path, and whose names the request carries.
+/// The rest of the path could be sent as the beginning of a query.
 fn of_shorter_paths<'a>(
     table: &'static Table,
     request: &'a Request,
@@ -192,8 +194,8 @@ fn of_shorter_paths<'a>(
 }
 
 impl<'a> Classified<'a> {
-    /// Counts what a row that the signature opens does with it: the row asked for, or others;
-    /// `read` are the readings counted already.
+    /// Counts the effects of a row that the signature opens. `own` is true for the row that was
+    /// asked for. `read` holds the readings that are counted already.
     fn add(
         &mut self,
         table: &'static Table,
@@ -203,8 +205,9 @@ impl<'a> Classified<'a> {
         read: &mut Vec<usize>,
     ) {
         let neighbour = table.endpoint(opening);
-        // Asset and amount are all that staking or a loan asks for. Who may send that amount away
-        // gains nothing by them, nor by a setting of transfers that moves nothing itself.
+        // Staking or a loan asks only for an asset and an amount. A client that may send that
+        // amount away gains nothing by them. Nor does it gain by a setting of transfers that moves
+        // nothing itself.
         match (self.scope, neighbour.scope) {
             (Scope::Transfer | Scope::Withdraw, Scope::Account) => return,
             (Scope::Withdraw, Scope::Transfer) if opening.roles.is_empty() => return,
@@ -225,7 +228,7 @@ impl<'a> Classified<'a> {
         }
     }
 
-    /// Counts what another method of the same path does, whatever its parameters.
+    /// Counts the effects of another row that the signature opens, whatever the parameters are.
     fn add_row(
         &mut self,
         table: &'static Table,
@@ -243,18 +246,19 @@ impl<'a> Classified<'a> {
         }
     }
 
-    /// What is signed of a frame may be sent as a login to its socket: it names key and time, as
-    /// every frame does.
+    /// Counts a login to the socket of a frame. The signed text of every frame names key and time,
+    /// so it can also be sent as a login.
     fn count_login(&mut self, scopes: Scopes) {
         self.effective = self.effective.union(scopes);
         if scopes.contains(Scope::Trade) {
             self.orders =
-                Err("the same signature is a login, after which orders need none".to_owned());
+                Err("the same signature is a login, after which orders need no signature"
+                    .to_owned());
         }
     }
 
-    /// The parameters are not signed: whoever sends the request may send others, so that nothing
-    /// limits what it moves or trades.
+    /// Forgets the parameters, which are not signed. The sender may send others, so nothing limits
+    /// what the request moves or trades.
     fn forget_parameters(&mut self) {
         for transfer in &mut self.transfers {
             *transfer = Transfer::unlimited(std::mem::take(&mut transfer.endpoint));
@@ -264,8 +268,8 @@ impl<'a> Classified<'a> {
         }
     }
 
-    /// Orders that another endpoint would read out of the same payload: each order known so far is
-    /// the same as at most one of them, since a list may hold the same order many times.
+    /// Adds the orders that another endpoint would read out of the same payload. Each order known
+    /// so far equals at most one of them, since a list may hold the same order many times.
     fn add_orders(&mut self, more: Result<Vec<Order<'a>>, String>) {
         let (orders, more) = match (&mut self.orders, more) {
             (Ok(orders), Ok(more)) => (orders, more),
@@ -344,9 +348,10 @@ pub fn neighbours(
     endpoints
 }
 
-/// Where the path is not bound, the parameters alone say what a request is, and one that stands
-/// inside an object could be any of them. Objects stand under names of the row that was asked for;
-/// and, but for those in lists, only where the body is signed as the JSON that it is sent as.
+/// Refuses objects that could hide a parameter. If the path is not bound, only the parameters say
+/// what a request is, and one inside an object could be any of them. An object may stand only under
+/// a name that the request's own row takes. Outside a list it is allowed only if the body is signed
+/// as the JSON that is sent.
 fn check_nesting(
     is_taken: impl Fn(&str) -> bool,
     table: &Table,
@@ -375,8 +380,8 @@ fn check_nesting(
     }
 }
 
-/// The openings that accept a payload with these names, where the exchange leaves the path unbound;
-/// of those that tell the same, one.
+/// The openings that accept a payload with these names, on an exchange that leaves the path
+/// unbound. If several tell the same, one is given.
 fn opened<'a>(
     table: &'static Table,
     own: &'static Endpoint,
@@ -392,12 +397,13 @@ fn opened<'a>(
     named.chain(nameless).filter(move |opening| reachable(table.endpoint(opening), own, binding))
 }
 
-/// Whether the signature of a request for `own` leaves the caller free to send it there.
+/// True if the caller may send a request that was signed for `own` to `endpoint` as well.
 fn reachable(endpoint: &Endpoint, own: &Endpoint, binding: Binding) -> bool {
     endpoint.group == own.group && binding.takes_for(own.method, endpoint.method)
 }
 
-/// An empty text is that of a query and of a body: it tells no method.
+/// The parts that the signature covers. An empty text can be a query or a body, so it tells no
+/// method.
 fn covered(binding: Binding, request: &Request) -> Binding {
     Binding { method: binding.method && !signs_empty_text(binding, request), ..binding }
 }
@@ -409,8 +415,8 @@ fn signs_empty_text(binding: Binding, request: &Request) -> bool {
         && request.params.members().is_empty()
 }
 
-/// The scopes of what takes a body without parameters, where the request is a read whose signature
-/// fits it.
+/// The scopes of the endpoints that take a body without parameters, if the request is a GET whose
+/// signature fits them.
 fn empty_text(table: &Table, own: &Endpoint, binding: Binding, request: &Request) -> Scopes {
     if !signs_empty_text(binding, request) {
         return Scopes::NONE;
@@ -440,7 +446,7 @@ fn transfer(
     }
 }
 
-/// Of the ways to ask one endpoint, the first whose names are all there.
+/// The first opening of an endpoint whose names are all in the request, else the first of all.
 fn fitting<'a>(
     mut openings: impl Iterator<Item = &'a Opening> + Clone,
     request: &Request,
@@ -450,7 +456,7 @@ fn fitting<'a>(
     openings.find(|opening| opening.required.iter().all(has)).or(first)
 }
 
-/// What a request says about one thing, in `item` or beside it.
+/// The value of one role: a fixed text, a parameter of `item`, or a segment of the path.
 fn said<'a>(
     table: &Table,
     opening: &Opening,
@@ -459,9 +465,9 @@ fn said<'a>(
     request: &'a Request,
 ) -> Option<&'a str> {
     match opening.source_of(role)? {
-        Source::Fixed(text) => Some(text),
-        Source::Parameter(name) => item.member(name)?.scalar(),
-        Source::Segment(index) => {
+        ValueSource::Fixed(text) => Some(text),
+        ValueSource::Parameter(name) => item.member(name)?.scalar(),
+        ValueSource::Segment(index) => {
             let path = request.path.as_str();
             if table.serves(opening, path) { path.split('/').nth(index) } else { None }
         }

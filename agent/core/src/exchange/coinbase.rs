@@ -1,5 +1,5 @@
-//! Coinbase Advanced: a token per request, which binds method and path alone; and the keys of
-//! before, which are HMAC.
+//! The recipe for Coinbase Advanced. Each request has a token, which binds only method and path.
+//! Older keys sign with HMAC.
 //!
 //! <https://docs.cdp.coinbase.com/coinbase-app/authentication-authorization/api-key-authentication>
 
@@ -7,16 +7,16 @@ use std::sync::LazyLock;
 
 use super::facts::{Facts, Hosts, Nonce};
 use super::jwt;
-use super::login::Login;
+use super::login::SessionLogin;
 use super::order::Order;
 use super::order_facts::{OrderFacts, Whole};
-use super::parameters::{Place, Written, query_repeated};
+use super::parameters::{ParameterPlace, WrittenRequest, query_repeated};
 use super::recipe::Exchange;
 use super::scheme::{Binding, Scheme};
 use super::table::Table;
 use super::text::hex;
 use crate::algorithm::Algorithm;
-use crate::draft::{Draft, Encoding, SIGNATURE, SessionDraft, Template};
+use crate::draft::{Draft, Encoding, SIGNATURE_PLACEHOLDER, SessionDraft, Template};
 use crate::json::Value;
 use crate::key::{Environment, Key};
 use crate::refusal::Refusal;
@@ -28,7 +28,8 @@ pub struct Coinbase;
 
 static FACTS: Facts = Facts {
     name: "coinbase",
-    documentation: "https://docs.cdp.coinbase.com/coinbase-app/authentication-authorization/api-key-authentication",
+    documentation: "https://docs.cdp.coinbase.com/coinbase-app/authentication-authorization/\
+                    api-key-authentication",
     algorithms: &[Algorithm::EcdsaP256Sha256, Algorithm::Ed25519, Algorithm::HmacSha256],
     nonce: Nonce::Random,
     schemes: &[
@@ -46,7 +47,8 @@ static FACTS: Facts = Facts {
     }],
     orders: OrderFacts {
         whole: Whole::No(
-            "https://docs.cdp.coinbase.com/api-reference/advanced-trade-api/rest-api/orders/create-order: sizes stand in a configuration",
+            "https://docs.cdp.coinbase.com/api-reference/advanced-trade-api/rest-api/orders/\
+             create-order: sizes stand in a configuration",
         ),
         ..OrderFacts::UNKNOWN
     },
@@ -75,7 +77,8 @@ impl Exchange for Coinbase {
         host: &str,
         stamp: &Stamp,
     ) -> Result<Draft, Refusal> {
-        let written = Written::at(request, Place::but_get(request.method), query_repeated)?;
+        let written =
+            WrittenRequest::at(request, ParameterPlace::but_get(request.method), query_repeated)?;
         let url = format!("https://{host}{}", written.target);
         let draft = if key.algorithm.is_hmac() {
             let seconds = stamp.seconds();
@@ -101,7 +104,12 @@ impl Exchange for Coinbase {
     }
 
     /// Subscribes to a channel.
-    fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
+    fn session(
+        &self,
+        key: &Key,
+        login: &SessionLogin,
+        stamp: &Stamp,
+    ) -> Result<SessionDraft, Refusal> {
         login.one_of(&["ws"])?;
         login.only(true, false, true)?;
         let (channel, products) = (login.channel(CHANNELS)?, login.symbols());
@@ -118,13 +126,13 @@ impl Exchange for Coinbase {
             let seconds = stamp.seconds();
             frame.push(("api_key", key.api_key.as_str().into()));
             frame.push(("timestamp", seconds.to_string().into()));
-            frame.push(("signature", SIGNATURE.into()));
+            frame.push(("signature", SIGNATURE_PLACEHOLDER.into()));
             let message = format!("{seconds}{channel}{}", products.join(","));
             let frame = Template::json(&Value::object(frame));
             return Ok(SessionDraft::new(key, stamp, message, Encoding::Hex, url).frame(frame));
         }
         let input = signing_input(key, stamp, None);
-        frame.push(("jwt", format!("{input}.{SIGNATURE}").into()));
+        frame.push(("jwt", format!("{input}.{SIGNATURE_PLACEHOLDER}").into()));
         let frame = Template::json(&Value::object(frame));
         Ok(SessionDraft::new(key, stamp, input, Encoding::Base64Url, url).frame(frame))
     }
@@ -134,7 +142,7 @@ impl Exchange for Coinbase {
     }
 }
 
-/// Nothing else is signed as a channel: another word could be the method of a request.
+/// No other word is signed as a channel: it could be the method of a request.
 const CHANNELS: &[&str] = &[
     "user",
     "candles",
@@ -147,7 +155,7 @@ const CHANNELS: &[&str] = &[
     "ticker_batch",
 ];
 
-/// Good for two minutes; for one request, or for a WebSocket.
+/// The text of a token that is valid for two minutes, for one request or for a WebSocket.
 fn signing_input(key: &Key, stamp: &Stamp, uri: Option<String>) -> String {
     let (seconds, kid) = (stamp.seconds(), key.api_key.as_str());
     let (algorithm, audience, issuer) = match key.algorithm {

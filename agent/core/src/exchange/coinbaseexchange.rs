@@ -1,18 +1,20 @@
-//! Coinbase Exchange.
+//! The recipe for Coinbase Exchange.
 //!
 //! <https://docs.cdp.coinbase.com/exchange/docs/rest-auth>
 
 use std::sync::LazyLock;
 
-use super::facts::{Facts, Hosts, Passphrase, SecretFormat};
-use super::login::Login;
+use super::facts::{Facts, Hosts, PassphraseKind, SecretFormat};
+use super::login::SessionLogin;
 use super::order::Order;
 use super::order_facts::{OrderFacts, Whole};
-use super::parameters::{Place, Written, query};
+use super::parameters::{ParameterPlace, WrittenRequest, query};
 use super::recipe::Exchange;
 use super::table::Table;
 use super::worth::quote_of;
-use crate::draft::{Draft, Encoding, PASSPHRASE, SIGNATURE, SessionDraft, Template};
+use crate::draft::{
+    Draft, Encoding, PASSPHRASE_PLACEHOLDER, SIGNATURE_PLACEHOLDER, SessionDraft, Template,
+};
 use crate::json::Value;
 use crate::key::{Environment, Key};
 use crate::refusal::Refusal;
@@ -26,7 +28,7 @@ static FACTS: Facts = Facts {
     name: "coinbaseexchange",
     documentation: "https://docs.cdp.coinbase.com/exchange/docs/rest-auth",
     secret: SecretFormat::Base64,
-    passphrase: Passphrase::Plain,
+    passphrase: PassphraseKind::Plain,
     hosts: &[
         Hosts {
             environment: Environment::Production,
@@ -44,7 +46,8 @@ static FACTS: Facts = Facts {
         unpriced: &["market", "stop"],
         quoted: &["market"],
         whole: Whole::No(
-            "https://docs.cdp.coinbase.com/api-reference/exchange-api/rest-api/orders/create-new-order: spot alone",
+            "https://docs.cdp.coinbase.com/api-reference/exchange-api/rest-api/orders/\
+             create-new-order: spot alone",
         ),
         legs: &["stop_limit_price"],
         ..OrderFacts::UNKNOWN
@@ -76,7 +79,7 @@ impl Exchange for CoinbaseExchange {
         host: &str,
         stamp: &Stamp,
     ) -> Result<Draft, Refusal> {
-        let written = Written::at(request, Place::but_get(request.method), query)?;
+        let written = WrittenRequest::at(request, ParameterPlace::but_get(request.method), query)?;
         let seconds = stamp.seconds();
         let message =
             format!("{seconds}{}{}{}", request.method, written.target, written.body_text());
@@ -90,15 +93,20 @@ impl Exchange for CoinbaseExchange {
             .body(written.body))
     }
 
-    /// What is added to the message that subscribes to the feed.
-    fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
+    /// The members that a client adds to its message that subscribes to the feed.
+    fn session(
+        &self,
+        key: &Key,
+        login: &SessionLogin,
+        stamp: &Stamp,
+    ) -> Result<SessionDraft, Refusal> {
         login.plain()?;
         let seconds = stamp.seconds();
         let frame = Value::object([
             ("key", key.api_key.as_str().into()),
-            ("passphrase", PASSPHRASE.into()),
+            ("passphrase", PASSPHRASE_PLACEHOLDER.into()),
             ("timestamp", seconds.to_string().into()),
-            ("signature", SIGNATURE.into()),
+            ("signature", SIGNATURE_PLACEHOLDER.into()),
         ]);
         let url = match key.environment {
             Environment::Production => "wss://ws-feed.exchange.coinbase.com",

@@ -1,5 +1,5 @@
-//! CoinEx v2. What its page calls a digest with the secret is an HMAC; older clients hashed the
-//! secret beside the message.
+//! The recipe for CoinEx v2. Its page speaks of a digest with the secret, which is an HMAC. Older
+//! clients hashed the secret beside the message.
 //!
 //! <https://docs.coinex.com/api/v2/authorization>
 
@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use super::facts::{Facts, Hosts};
 use super::order::Order;
 use super::order_facts::{OrderFacts, Unit, Whole};
-use super::parameters::{Pairs, Place, named, raw, scalar, sorted};
+use super::parameters::{Pairs, ParameterPlace, named, raw, scalar, sorted};
 use super::recipe::Exchange;
 use super::table::Table;
 use super::worth::ending_in;
@@ -63,14 +63,14 @@ impl Exchange for Coinex {
         host: &str,
         stamp: &Stamp,
     ) -> Result<Draft, Refusal> {
-        let place = Place::of(request.method, ParamsIn::Json);
+        let place = ParameterPlace::of(request.method, ParamsIn::Json);
         place.check(request)?;
         let params = sorted(named(request)?);
         let (mut target, mut body) = (request.path.to_string(), None);
         match place {
-            Place::Body(_) => body = Some(Value::Object(params).to_json()),
-            Place::Query if params.is_empty() => {}
-            Place::Query => target += &format!("?{}", query(&params)?),
+            ParameterPlace::Body(_) => body = Some(Value::Object(params).to_json()),
+            ParameterPlace::Query if params.is_empty() => {}
+            ParameterPlace::Query => target += &format!("?{}", query(&params)?),
         }
         let now = stamp.now_ms;
         let message =
@@ -92,7 +92,11 @@ impl Exchange for Coinex {
     }
 
     fn unit(&self, order: &Order<'_>) -> Unit {
-        let markets = if order.market.as_deref() == Some("FUTURES") { FUTURES } else { SPOT };
+        let markets = if order.market.as_deref() == Some("FUTURES") {
+            FUTURES_MARKET_TYPES
+        } else {
+            SPOT_MARKET_TYPES
+        };
         if order
             .member("market_type")
             .is_some_and(|market| !market.scalar().is_some_and(|name| markets.contains(&name)))
@@ -108,7 +112,8 @@ impl Exchange for Coinex {
         }
         // `ccy` says which asset the amount of a market order is in.
         match (order.kind.as_deref(), order.extra("ccy")) {
-            // Futures are sized in what is traded; to close a position is not an order of a size.
+            // Futures are sized in the traded asset. Closing a position is not an order with a
+            // size.
             (Some("market"), None) if order.market.as_deref() == Some("FUTURES") => Unit::Base,
             (Some("market"), Some(unit)) if self.quote_asset(order) == Ok(unit) => Unit::Quote,
             (Some("market"), _) | (_, Some(_)) => Unit::Unknown("its size may be in either asset"),
@@ -125,11 +130,11 @@ impl Exchange for Coinex {
 }
 
 /// The values of `market_type` by path.
-const FUTURES: &[&str] = &["FUTURES"];
-const SPOT: &[&str] = &["MARGIN", "SPOT"];
+const FUTURES_MARKET_TYPES: &[&str] = &["FUTURES"];
+const SPOT_MARKET_TYPES: &[&str] = &["MARGIN", "SPOT"];
 
-/// The address is signed as it is sent, and what sends it escapes all that is not ASCII: names of
-/// instruments too have to be.
+/// The address is signed as it is sent, and the program that sends it escapes every character that
+/// is not ASCII. So the names of instruments must be ASCII too.
 fn query(params: &[(String, Value)]) -> Result<String, Refusal> {
     let mut pairs = Pairs::empty();
     for (name, value) in params {

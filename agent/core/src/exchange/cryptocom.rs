@@ -1,18 +1,19 @@
-//! Crypto.com Exchange: a method's name, an id and the parameters without separators are signed.
+//! The recipe for Crypto.com Exchange. It signs a method's name, an id and the parameters, without
+//! separators.
 //!
 //! <https://exchange-docs.crypto.com/exchange/v1/rest-ws/index.html#digital-signature>
 
 use std::sync::LazyLock;
 
 use super::facts::{Facts, Hosts, Nonce};
-use super::login::Login;
+use super::login::SessionLogin;
 use super::order::Order;
 use super::order_facts::{Flags, OrderFacts, Unit, Whole};
-use super::parameters::{Place, named, sorted};
+use super::parameters::{ParameterPlace, named, sorted};
 use super::recipe::Exchange;
 use super::table::Table;
 use super::worth::quote_of;
-use crate::draft::{Draft, Encoding, SIGNATURE, SessionDraft, Template};
+use crate::draft::{Draft, Encoding, SIGNATURE_PLACEHOLDER, SessionDraft, Template};
 use crate::json::Value;
 use crate::key::{Environment, Key, NonceUnit};
 use crate::refusal::Refusal;
@@ -25,9 +26,10 @@ pub struct Cryptocom;
 
 static FACTS: Facts = Facts {
     name: "cryptocom",
-    documentation: "https://exchange-docs.crypto.com/exchange/v1/rest-ws/index.html#digital-signature",
+    documentation: "https://exchange-docs.crypto.com/exchange/v1/rest-ws/index.html\
+                    #digital-signature",
     nonce: Nonce::Increasing(NonceUnit::Milliseconds),
-    // The version before the method's name is not signed; a method does the same in each of them,
+    // The version before the method's name is not signed. A method does the same in every version,
     // as a test checks.
     hosts: &[
         Hosts {
@@ -88,7 +90,7 @@ impl Exchange for Cryptocom {
         host: &str,
         stamp: &Stamp,
     ) -> Result<Draft, Refusal> {
-        Place::Body(ParamsIn::Json).check(request)?;
+        ParameterPlace::Body(ParamsIn::Json).check(request)?;
         let (nonce, method) = (stamp.nonce.to_string(), method_of(request.path.as_str()));
         let params = unambiguous(named(request)?, &known_names(request))?;
         let message = format!("{method}{nonce}{}{params}{nonce}", key.api_key);
@@ -97,7 +99,7 @@ impl Exchange for Cryptocom {
             ("method", method.into()),
             ("params", request.params.value().clone()),
             ("api_key", key.api_key.as_str().into()),
-            ("sig", SIGNATURE.into()),
+            ("sig", SIGNATURE_PLACEHOLDER.into()),
             ("nonce", nonce.as_str().into()),
         ]);
         let url = format!("https://{host}{}", request.path);
@@ -107,7 +109,12 @@ impl Exchange for Cryptocom {
         Ok(draft)
     }
 
-    fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
+    fn session(
+        &self,
+        key: &Key,
+        login: &SessionLogin,
+        stamp: &Stamp,
+    ) -> Result<SessionDraft, Refusal> {
         login.plain()?;
         let nonce = stamp.nonce.to_string();
         let frame = Value::object([
@@ -115,7 +122,7 @@ impl Exchange for Cryptocom {
             ("nonce", nonce.as_str().into()),
             ("method", "public/auth".into()),
             ("api_key", key.api_key.as_str().into()),
-            ("sig", SIGNATURE.into()),
+            ("sig", SIGNATURE_PLACEHOLDER.into()),
         ]);
         let url = match key.environment {
             Environment::Production => "wss://stream.crypto.com/exchange/v1/user",
@@ -126,9 +133,9 @@ impl Exchange for Cryptocom {
     }
 
     fn unit(&self, order: &Order<'_>) -> Unit {
-        // A sale is sized in the base asset alone.
+        // A sale is sized in the base asset only.
         if order.quote.is_some() && order.side.as_deref() != Some("BUY") {
-            return Unit::Unknown("its notional is that of an order that buys, and it does not");
+            return Unit::Unknown("only an order that buys has a notional");
         }
         Unit::Base
     }
@@ -143,7 +150,7 @@ fn method_of(path: &str) -> &str {
     path.find("private/").map_or(path, |start| &path[start..])
 }
 
-/// The names that the method of a request may take; all of them where its row lists none.
+/// The names that the method of a request may take. If its row lists none, all names.
 fn known_names(request: &Request) -> Vec<&'static str> {
     let row = TABLE.find(request.method, request.path.as_str());
     let listed: Vec<_> = row
@@ -151,16 +158,16 @@ fn known_names(request: &Request) -> Vec<&'static str> {
         .flat_map(|(index, _)| TABLE.openings_of(index))
         .flat_map(|opening| opening.names())
         .collect();
-    if listed.is_empty() { NAMES.to_vec() } else { listed }
+    if listed.is_empty() { METHOD_PARAMETERS.to_vec() } else { listed }
 }
 
-/// The text of the parameters, where it reads as these parameters alone.
+/// The text of the parameters, if it can be read only as these parameters.
 ///
-/// The exchange overlooks names that it does not know. So whoever sends the request may cut the
-/// text anywhere, and give a known name the value that follows wherever its letters stand. They may
-/// stand in a known name only.
+/// The exchange overlooks names that it does not know. So the sender of a request may cut the text
+/// anywhere. Wherever the letters of a known name stand, the sender can give that name the value
+/// that follows. So these letters may stand only inside a known name.
 fn unambiguous(params: &[(String, Value)], known: &[&str]) -> Result<String, Refusal> {
-    let mut signed = Signed { text: String::new(), names: Vec::new() };
+    let mut signed = SignedText { text: String::new(), names: Vec::new() };
     signed.push_all(params)?;
     let in_a_name = |place: usize, name: &str| {
         signed.names.iter().any(|(start, end)| {
@@ -184,13 +191,13 @@ fn unambiguous(params: &[(String, Value)], known: &[&str]) -> Result<String, Ref
     Ok(signed.text)
 }
 
-/// What is signed of parameters, and where the names stand in it.
-struct Signed {
+/// The signed text of the parameters, and the positions of the names in it.
+struct SignedText {
     text: String,
     names: Vec<(usize, usize)>,
 }
 
-impl Signed {
+impl SignedText {
     /// Names sorted, each followed by its value, with nothing between them.
     fn push_all(&mut self, params: &[(String, Value)]) -> Result<(), Refusal> {
         for (name, value) in sorted(params) {
@@ -217,7 +224,7 @@ impl Signed {
                     }
                 }
             }
-            // The spelling of the clients in Python, which is the page's.
+            // The clients in Python use this spelling, as the page does.
             Value::Bool(true) => self.text.push_str("True"),
             Value::Bool(false) => self.text.push_str("False"),
             Value::Number(value) | Value::String(value) => self.text.push_str(value),
@@ -232,7 +239,7 @@ impl Signed {
 }
 
 /// The parameters of all methods that do more than read.
-const NAMES: &[&str] = &[
+const METHOD_PARAMETERS: &[&str] = &[
     "account_id",
     "address",
     "address_tag",
@@ -281,7 +288,10 @@ mod tests {
     use super::*;
 
     fn text(params: &str) -> Result<String, Refusal> {
-        unambiguous(Value::parse(params).expect("JSON").members().expect("an object"), NAMES)
+        unambiguous(
+            Value::parse(params).expect("JSON").members().expect("an object"),
+            METHOD_PARAMETERS,
+        )
     }
 
     #[test]
@@ -332,9 +342,9 @@ mod tests {
         for opening in TABLE.openings() {
             let roles = opening.roles.iter().filter_map(|(_, source)| source.parameter());
             for name in opening.required.iter().copied().chain(roles) {
-                assert!(NAMES.contains(&name), "{name}");
+                assert!(METHOD_PARAMETERS.contains(&name), "{name}");
             }
         }
-        assert!(NAMES.is_sorted());
+        assert!(METHOD_PARAMETERS.is_sorted());
     }
 }

@@ -1,18 +1,18 @@
-//! Deribit: JSON-RPC as GET requests, signed for one by one.
+//! The recipe for Deribit: JSON-RPC as GET requests, each with a signature.
 //!
 //! <https://docs.deribit.com/#authentication-2>
 
 use std::sync::LazyLock;
 
 use super::facts::{Facts, Hosts};
-use super::login::Login;
+use super::login::SessionLogin;
 use super::order::Order;
 use super::order_facts::{Mark, OrderFacts, Whole};
-use super::parameters::{Written, query};
+use super::parameters::{WrittenRequest, query};
 use super::recipe::Exchange;
 use super::table::Table;
 use super::worth::quote_of;
-use crate::draft::{Draft, Encoding, Piece, SIGNATURE, SessionDraft, Template};
+use crate::draft::{Draft, Encoding, Piece, SIGNATURE_PLACEHOLDER, SessionDraft, Template};
 use crate::json::Value;
 use crate::key::{Environment, Key};
 use crate::refusal::Refusal;
@@ -34,9 +34,9 @@ static FACTS: Facts = Facts {
         },
         Hosts { environment: Environment::Testnet, path_prefix: "/", hosts: &["test.deribit.com"] },
     ],
-    // Of a block trade.
+    // Parameters of a block trade.
     taken: &["nonce", "signature", "timestamp"],
-    // After the login everything that the key may do is a call without a signature.
+    // After the login the client needs no signature for anything that the key may do.
     session_grants: &[
         Scope::Read,
         Scope::Trade,
@@ -89,8 +89,8 @@ impl Exchange for Deribit {
             return Err(Refusal::malformed("every private request of this exchange is a GET"));
         }
         only_of_block_trades(request)?;
-        let written = Written::new(request, query)?;
-        // The time is nonce enough: a request may be repeated, but not under the same signature.
+        let written = WrittenRequest::new(request, query)?;
+        // The time is enough as a nonce: a request may be repeated, but only with a new signature.
         let (now, id) = (stamp.now_ms, &key.api_key);
         let message = format!("{now}\n{now}\n{}\n{}\n\n", request.method, written.target);
         let authorization = Template::text(format!("deri-hmac-sha256 id={id},ts={now},sig="))
@@ -101,9 +101,14 @@ impl Exchange for Deribit {
             .header("Authorization", authorization))
     }
 
-    /// What is signed is time, nonce and data, each on its line: with data of a client's it could
-    /// be a whole request.
-    fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
+    /// The signed text is time, nonce and data, each on a line. The data is empty. If a client
+    /// could choose the data, the text could be a whole request.
+    fn session(
+        &self,
+        key: &Key,
+        login: &SessionLogin,
+        stamp: &Stamp,
+    ) -> Result<SessionDraft, Refusal> {
         login.plain()?;
         let now = stamp.now_ms.to_string();
         let url = match key.environment {
@@ -114,7 +119,7 @@ impl Exchange for Deribit {
             ("grant_type", "client_signature".into()),
             ("client_id", key.api_key.as_str().into()),
             ("timestamp", Value::Number(now.clone())),
-            ("signature", SIGNATURE.into()),
+            ("signature", SIGNATURE_PLACEHOLDER.into()),
             ("nonce", now.as_str().into()),
             ("data", "".into()),
         ]);
@@ -133,7 +138,8 @@ impl Exchange for Deribit {
     }
 }
 
-/// Time and nonce are business of a block trade, and of nothing else: there the agent sets them.
+/// Refuses a time or a nonce of the client's own, except for a block trade. In all other requests
+/// the agent sets them.
 fn only_of_block_trades(request: &Request) -> Result<(), Refusal> {
     let set_by_agent = |name: &&str| request.params.get(name).is_some();
     match ["nonce", "sig", "signature", "timestamp"].iter().find(|name| set_by_agent(name)) {

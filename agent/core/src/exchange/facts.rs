@@ -1,5 +1,5 @@
-//! All of an exchange that is data: its hosts, how its signatures are made, and what limits know of
-//! its orders.
+//! The facts about an exchange that are data: its hosts, how it signs, and how limits count its
+//! orders.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,9 +17,10 @@ pub struct Hosts {
     pub hosts: &'static [&'static str],
 }
 
-/// What a signature depends on beside the request, by the names that exchanges have for it. Where
-/// an exchange takes it in a header, a parameter of this name is not what its sender thinks, or is
-/// a way around that header.
+/// Names that exchanges use for the values that a signature depends on beside the request. The
+/// agent sets these values. If an exchange reads one from a header, a parameter with the same name
+/// is either ignored or overrides the header. So a client may not send these names, but for
+/// [`Facts::taken`].
 const SET_EVERYWHERE: &[&str] =
     &["expires", "nonce", "recvWindow", "recv_window", "sign", "signature", "timestamp"];
 
@@ -36,38 +37,40 @@ pub struct Facts {
     pub name: &'static str,
     /// The page the recipe follows.
     pub documentation: &'static str,
-    /// The first is what `key add` takes when none is named.
+    /// The algorithms of its keys. `key add` uses the first if none is named.
     pub algorithms: &'static [Algorithm],
     pub secret: SecretFormat,
-    pub passphrase: Passphrase,
-    /// Parameters that name an instrument in another way than the one that is judged, or an order
-    /// of whatever instrument.
+    pub passphrase: PassphraseKind,
+    /// Parameters that name an instrument in a way that no rule reads, or an order on any
+    /// instrument. A client with limits on orders may not send them.
     pub other_symbols: &'static [Mark],
     pub nonce: Nonce,
-    /// How its signatures are made and what they cover; the first that fits a path and a key
-    /// counts.
+    /// The ways in which it signs, and what each covers. The first that fits a path and a key is
+    /// used.
     pub schemes: &'static [Scheme],
     pub hosts: &'static [Hosts],
-    /// Parameters the agent sets, beyond those that it sets everywhere; a client that sends one is
-    /// refused.
+    /// Parameters that the agent sets on this exchange, in addition to those it sets on all. A
+    /// client that sends one is refused.
     pub managed: &'static [&'static str],
-    /// Names that the agent sets everywhere else, and that some endpoint here takes as its own.
+    /// Names that the agent sets on other exchanges, but that some endpoint here uses for a
+    /// parameter of its own. A client may send them.
     pub taken: &'static [&'static str],
     pub receive_window: Option<ReceiveWindow>,
-    /// What limits know of its orders.
+    /// The facts that limits need about its orders.
     pub orders: OrderFacts,
-    /// What a session lets the client do without further signatures, whichever way it was opened.
+    /// The scopes that any session gives the client without further signatures.
+    /// `Exchange::session_grants` may differ for one kind of login.
     pub session_grants: &'static [Scope],
 }
 
 impl Facts {
-    /// What most exchanges have; a recipe names what it has otherwise.
+    /// The facts that hold for most exchanges. A recipe states only the facts that differ.
     pub const PLAIN: Self = Self {
         name: "",
         documentation: "",
         algorithms: &[Algorithm::HmacSha256],
         secret: SecretFormat::Ascii,
-        passphrase: Passphrase::None,
+        passphrase: PassphraseKind::None,
         other_symbols: &[],
         nonce: Nonce::None,
         schemes: &[Scheme::FULL],
@@ -87,42 +90,43 @@ impl Facts {
         self.managed.iter().chain(everywhere).copied()
     }
 
-    /// How a request for this path is signed by a key of this algorithm.
+    /// The scheme by which a key of this algorithm signs a request for this path.
     pub fn scheme(&self, algorithm: Algorithm, path: &str) -> &'static Scheme {
         scheme::of(self.schemes, algorithm, path)
     }
 }
 
-/// What makes two signatures of one exchange differ where time alone does not.
+/// The value that makes two signatures differ, on an exchange where the time alone does not.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Nonce {
-    /// A number that only grows, in this unit where enrolment chose none; the ledger keeps it.
+    /// A number that only grows; the ledger keeps it. This is its unit, unless enrolment chose
+    /// another.
     Increasing(NonceUnit),
     None,
-    /// [`crate::stamp::Stamp::random`], written as its recipe wants.
+    /// [`crate::stamp::Stamp::random`], written in the form that the recipe needs.
     Random,
     /// [`crate::stamp::Stamp::uuid`].
     Uuid,
 }
 
-/// What the exchange wants beside the signature that only its owner knows.
+/// The passphrase that an exchange may want beside the signature, and the form in which it is sent.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Passphrase {
-    /// Goes out as the MAC of what was typed, base64, under the key itself: computed once, at
-    /// enrolment. What the token keeps as passphrase is that MAC.
+pub enum PassphraseKind {
+    /// The agent sends a MAC of the typed passphrase in base64, made with the key itself. It is
+    /// computed once, at enrolment. The token keeps this MAC as the passphrase.
     Mac,
     None,
     Plain,
 }
 
-impl Passphrase {
+impl PassphraseKind {
     pub const fn is_needed(self) -> bool {
         !matches!(self, Self::None)
     }
 }
 
-/// How the exchange writes its HMAC secrets.
+/// The encoding in which the exchange gives out its HMAC secrets.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SecretFormat {
     Ascii,

@@ -1,5 +1,5 @@
-//! An exchange for tests: binds neither method nor path, so that every rule about effective scopes
-//! shows.
+//! An exchange for tests. It binds neither method nor path, so that every rule about effective
+//! scopes applies.
 
 use std::sync::LazyLock;
 
@@ -35,7 +35,8 @@ POST /withdraw withdraw
 const PARAMS: &str = "\
 harmless page # a page of a list
 - DELETE /order symbol=symbol
-GET /account symbol? side? type? quantity? price? timeInForce? asset? amount? to? coin? address? network? tag? pocket?
+GET /account symbol? side? type? quantity? price? timeInForce? asset? amount? to? coin? \
+    address? network? tag? pocket?
 GET /order symbol? side? type? quantity? price?
 POST /batch list=orders symbol=symbol? quantity=quantity? price=price? side? type? asset? amount?
 POST /move asset=asset amount=amount to=to?

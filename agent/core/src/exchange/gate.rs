@@ -1,4 +1,4 @@
-//! Gate v4.
+//! The recipe for Gate v4.
 //!
 //! <https://www.gate.com/docs/developers/apiv4/en/#apiv4-signed-request-requirements>
 
@@ -8,16 +8,16 @@ use percent_encoding::AsciiSet;
 use sha2::{Digest, Sha512};
 
 use super::facts::{Facts, Hosts};
-use super::login::{Login, WS};
+use super::login::{SessionLogin, WS};
 use super::order::Order;
 use super::order_facts::{Mark, OrderFacts, Unit, Whole};
-use super::parameters::{Pairs, Place, named, raw_in, scalar};
+use super::parameters::{Pairs, ParameterPlace, named, raw_in, scalar};
 use super::recipe::Exchange;
 use super::table::Table;
 use super::text::hex;
 use super::worth::quote_of;
 use crate::algorithm::Algorithm;
-use crate::draft::{Draft, Encoding, SIGNATURE, SessionDraft, Template, UNRESERVED};
+use crate::draft::{Draft, Encoding, SIGNATURE_PLACEHOLDER, SessionDraft, Template, UNRESERVED};
 use crate::json::Value;
 use crate::key::{Environment, Key};
 use crate::refusal::Refusal;
@@ -30,7 +30,8 @@ pub struct Gate;
 
 static FACTS: Facts = Facts {
     name: "gate",
-    documentation: "https://www.gate.com/docs/developers/apiv4/en/#apiv4-signed-request-requirements",
+    documentation: "https://www.gate.com/docs/developers/apiv4/en/\
+                    #apiv4-signed-request-requirements",
     algorithms: &[Algorithm::HmacSha512],
     hosts: &[
         production("/api/v4/futures/", &["api.gateio.ws", "fx-api.gateio.ws"]),
@@ -83,9 +84,9 @@ impl Exchange for Gate {
     ) -> Result<Draft, Refusal> {
         let place = place(request);
         place.check(request)?;
-        let queried = place != Place::Body(ParamsIn::Json) && !request.params.is_empty();
+        let queried = place != ParameterPlace::Body(ParamsIn::Json) && !request.params.is_empty();
         let (signed, sent) = if queried { queries(request)? } else { Default::default() };
-        let body = (place != Place::Query).then(|| json(request)).transpose()?;
+        let body = (place != ParameterPlace::Query).then(|| json(request)).transpose()?;
         let hash = hex(Sha512::digest(body.as_deref().unwrap_or_default()));
         let (seconds, path) = (stamp.seconds().to_string(), &request.path);
         let message = format!("{}\n{path}\n{signed}\n{hash}\n{seconds}", request.method);
@@ -109,15 +110,20 @@ impl Exchange for Gate {
         Ok(draft.body(body))
     }
 
-    /// A login to the API of the socket lets it place orders.
-    fn session_grants(&self, _algorithm: Algorithm, login: &Login) -> &'static [Scope] {
+    /// After a login to the API of the socket, the client can place orders there.
+    fn session_grants(&self, _algorithm: Algorithm, login: &SessionLogin) -> &'static [Scope] {
         let trades = LOGINS.iter().any(|channel| login.is_for(channel));
         if trades { &[Scope::Read, Scope::Trade] } else { FACTS.session_grants }
     }
 
-    /// Each private channel is signed for; a name that is not listed could make the text that of
-    /// something else.
-    fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
+    /// Each private channel needs its own signature. A channel that is not listed is refused: its
+    /// name could turn the text into that of something else.
+    fn session(
+        &self,
+        key: &Key,
+        login: &SessionLogin,
+        stamp: &Stamp,
+    ) -> Result<SessionDraft, Refusal> {
         login.one_of(&[WS])?;
         login.only(true, false, false)?;
         let seconds = stamp.seconds().to_string();
@@ -126,7 +132,7 @@ impl Exchange for Gate {
         let (message, frame) = if LOGINS.contains(&channel) {
             let payload = Value::object([
                 ("api_key", key.api_key.as_str().into()),
-                ("signature", SIGNATURE.into()),
+                ("signature", SIGNATURE_PLACEHOLDER.into()),
                 ("timestamp", seconds.as_str().into()),
                 ("req_param", Value::object([])),
             ]);
@@ -142,7 +148,7 @@ impl Exchange for Gate {
             let auth = Value::object([
                 ("method", "api_key".into()),
                 ("KEY", key.api_key.as_str().into()),
-                ("SIGN", SIGNATURE.into()),
+                ("SIGN", SIGNATURE_PLACEHOLDER.into()),
             ]);
             let time = Value::Number(seconds.clone());
             let frame = [
@@ -159,7 +165,7 @@ impl Exchange for Gate {
     }
 
     fn unit(&self, order: &Order<'_>) -> Unit {
-        // A market buy on spot is sized in what it costs.
+        // A market buy on spot is sized in the quote asset.
         match (order.market.as_deref(), order.kind.as_deref(), order.side.as_deref()) {
             (Some("spot"), Some("market"), Some("buy")) => Unit::Quote,
             (Some("spot"), Some("market"), Some("sell")) => Unit::Base,
@@ -184,7 +190,7 @@ const fn testnet(path_prefix: &'static str) -> Hosts {
     Hosts { environment: Environment::Testnet, path_prefix, hosts: &["api-testnet.gateapi.io"] }
 }
 
-/// Private channels; the first where none is asked for.
+/// Private channels. The first is used if the client asks for none.
 const CHANNELS: &[&str] = &[
     "spot.orders",
     "futures.auto_deleverages",
@@ -227,22 +233,22 @@ fn socket(channel: &str, environment: Environment) -> &'static str {
     }
 }
 
-/// GET and DELETE carry a query, PATCH the same in query and body, and some settings of positions a
-/// query on a POST.
-fn place(request: &Request) -> Place {
+/// GET and DELETE carry a query. PATCH carries the same in query and body. Some settings of
+/// positions carry a query on a POST.
+fn place(request: &Request) -> ParameterPlace {
     let mut parts = request.path.as_str().split('/').skip(3);
     let contracts = matches!(parts.next(), Some("delivery" | "futures"));
     let positions =
         parts.nth(1).is_some_and(|part| part.contains("dual") || part.contains("positions"));
     match request.method {
-        Method::Patch => Place::Body(ParamsIn::QueryAndJson),
-        Method::Post if contracts && positions => Place::Query,
-        method => Place::of(method, ParamsIn::Json),
+        Method::Patch => ParameterPlace::Body(ParamsIn::QueryAndJson),
+        Method::Post if contracts && positions => ParameterPlace::Query,
+        method => ParameterPlace::of(method, ParamsIn::Json),
     }
 }
 
 fn json(request: &Request) -> Result<String, Refusal> {
-    // Clients take a parameter of this name for a query, which is then not signed.
+    // Some client libraries take a parameter of this name for the query, which is then not signed.
     if request.params.get("query").is_some() {
         return Err(Refusal::forbidden_parameter(
             "a body of this exchange has no parameter named \"query\"",
@@ -251,7 +257,7 @@ fn json(request: &Request) -> Result<String, Refusal> {
     Ok(request.params.value().to_json())
 }
 
-/// The query as it is signed, unescaped, and as it is sent.
+/// The query as it is signed, which is unescaped, and as it is sent, which is escaped.
 fn queries(request: &Request) -> Result<(String, String), Refusal> {
     const LIST: &AsciiSet = &UNRESERVED.remove(b',');
     let listed = request.params.members().iter().any(|(name, _)| name.ends_with("currencies"));

@@ -1,14 +1,14 @@
-//! Gemini: a payload of path, nonce and parameters, in base64, is what is signed.
+//! The recipe for Gemini. It signs a payload of path, nonce and parameters in base64.
 //!
 //! <https://docs.gemini.com/rest-api/#private-api-invocation>
 
 use std::sync::LazyLock;
 
 use super::facts::{Facts, Hosts, Nonce};
-use super::login::Login;
+use super::login::SessionLogin;
 use super::order::Order;
 use super::order_facts::{Flags, OrderFacts, Whole};
-use super::parameters::{Place, named};
+use super::parameters::{ParameterPlace, named};
 use super::recipe::Exchange;
 use super::table::Table;
 use super::text::base64;
@@ -41,14 +41,14 @@ static FACTS: Facts = Facts {
         },
     ],
     managed: &["request"],
-    // Where a list begins.
+    // The time at which a list begins.
     taken: &["timestamp"],
     orders: OrderFacts {
         priced: &["exchange limit"],
         unpriced: &["exchange market", "exchange stop limit", "limit"],
         whole: Whole::No("https://docs.gemini.com/rest/orders: every order has an amount"),
-        // An order that trades at its price or better for its amount at most, in each of these
-        // ways.
+        // With each of these options, an order trades at its price or better, and at most its
+        // amount.
         flags: &[Flags {
             name: "options",
             words: &["fill-or-kill", "immediate-or-cancel", "maker-or-cancel"],
@@ -78,7 +78,7 @@ impl Exchange for Gemini {
         host: &str,
         stamp: &Stamp,
     ) -> Result<Draft, Refusal> {
-        Place::Body(ParamsIn::PayloadJson).check(request)?;
+        ParameterPlace::Body(ParamsIn::PayloadJson).check(request)?;
         let nonce = Value::String(stamp.nonce.to_string());
         let payload = payload(request.path.as_str(), nonce, named(request)?);
         let url = format!("https://{host}{}", request.path);
@@ -92,9 +92,14 @@ impl Exchange for Gemini {
             .body(body))
     }
 
-    /// Order events: the headers of the connect request
+    /// A login for order events, in the headers of the connect request
     /// (<https://docs.gemini.com/websocket-api/#authentication>).
-    fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
+    fn session(
+        &self,
+        key: &Key,
+        login: &SessionLogin,
+        stamp: &Stamp,
+    ) -> Result<SessionDraft, Refusal> {
         login.plain()?;
         let payload = payload("/v1/order/events", Value::Number(stamp.nonce.to_string()), &[]);
         let url = match key.environment {

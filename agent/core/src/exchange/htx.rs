@@ -1,19 +1,19 @@
-//! HTX: method, host, path and query are signed; the body of a POST is not.
+//! The recipe for HTX. It signs method, host, path and query, but not the body of a POST.
 //!
 //! <https://www.htx.com/en-us/opend/newApiPages/?id=419>
 
 use std::sync::LazyLock;
 
 use super::facts::{Facts, Hosts};
-use super::login::{Login, WS};
+use super::login::{SessionLogin, WS};
 use super::order::Order;
 use super::order_facts::{OrderFacts, Unit, Whole};
-use super::parameters::{Pairs, Place, named, query_repeated, sorted};
+use super::parameters::{Pairs, ParameterPlace, named, query_repeated, sorted};
 use super::recipe::Exchange;
 use super::scheme::{Binding, Scheme};
 use super::table::Table;
 use crate::calendar::iso8601;
-use crate::draft::{Draft, Encoding, Piece, SIGNATURE, SessionDraft, Template};
+use crate::draft::{Draft, Encoding, Piece, SIGNATURE_PLACEHOLDER, SessionDraft, Template};
 use crate::json::Value;
 use crate::key::{Environment, Key};
 use crate::refusal::Refusal;
@@ -33,7 +33,7 @@ static FACTS: Facts = Facts {
         Hosts {
             environment: Environment::Production,
             path_prefix: "/v5/account/universal_transfer",
-            hosts: SPOT,
+            hosts: SPOT_HOSTS,
         },
         Hosts { environment: Environment::Production, path_prefix: "/api/", hosts: CONTRACTS },
         Hosts {
@@ -49,7 +49,7 @@ static FACTS: Facts = Facts {
         Hosts { environment: Environment::Production, path_prefix: "/swap-", hosts: CONTRACTS },
         Hosts { environment: Environment::Production, path_prefix: "/v5/", hosts: CONTRACTS },
         Hosts { environment: Environment::Production, path_prefix: "/ws/v5/", hosts: CONTRACTS },
-        Hosts { environment: Environment::Production, path_prefix: "/", hosts: SPOT },
+        Hosts { environment: Environment::Production, path_prefix: "/", hosts: SPOT_HOSTS },
     ],
     managed: &["AccessKeyId", "Signature", "SignatureMethod", "SignatureVersion", "Timestamp"],
     orders: OrderFacts {
@@ -59,7 +59,7 @@ static FACTS: Facts = Facts {
     ..Facts::PLAIN
 };
 
-const SPOT: &[&str] = &["api.huobi.pro", "api-aws.huobi.pro"];
+const SPOT_HOSTS: &[&str] = &["api.huobi.pro", "api-aws.huobi.pro"];
 
 static TABLE: LazyLock<Table> =
     LazyLock::new(|| Table::parse(&FACTS, include_str!("htx.scopes"), include_str!("htx.params")));
@@ -80,8 +80,11 @@ impl Exchange for Htx {
         host: &str,
         stamp: &Stamp,
     ) -> Result<Draft, Refusal> {
-        let place =
-            if request.method == Method::Post { Place::Body(ParamsIn::Json) } else { Place::Query };
+        let place = if request.method == Method::Post {
+            ParameterPlace::Body(ParamsIn::Json)
+        } else {
+            ParameterPlace::Query
+        };
         place.check(request)?;
         let timestamp = iso8601(nearest_second(stamp.now_ms));
         let mut query = vec![
@@ -90,13 +93,13 @@ impl Exchange for Htx {
             ("SignatureVersion".to_owned(), "2".into()),
             ("Timestamp".to_owned(), timestamp.into()),
         ];
-        if place == Place::Query {
+        if place == ParameterPlace::Query {
             query.extend(named(request)?.iter().cloned());
         }
         let query = query_repeated(&sorted(&query))?;
         let (content, body) = match place {
-            Place::Query => ("application/x-www-form-urlencoded", None),
-            Place::Body(_) => ("application/json", Some(request.params.value().to_json())),
+            ParameterPlace::Query => ("application/x-www-form-urlencoded", None),
+            ParameterPlace::Body(_) => ("application/json", Some(request.params.value().to_json())),
         };
         let message = format!("{}\n{host}\n{}\n{query}", request.method, request.path);
         let url = Template::text(format!("https://{host}{}?{query}&Signature=", request.path))
@@ -105,13 +108,20 @@ impl Exchange for Htx {
         Ok(draft.header("Content-Type", content).body(body))
     }
 
-    /// The account's own events of spot (<https://www.htx.com/en-us/opend/newApiPages/?id=662>), or
-    /// of contracts.
-    fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
+    /// A login for the account's own events of spot
+    /// (<https://www.htx.com/en-us/opend/newApiPages/?id=662>), or of contracts.
+    fn session(
+        &self,
+        key: &Key,
+        login: &SessionLogin,
+        stamp: &Stamp,
+    ) -> Result<SessionDraft, Refusal> {
         login.no_arguments()?;
-        let purpose = login.one_of(&SOCKETS.map(|(purpose, ..)| purpose))?;
-        let (_, host, path) =
-            SOCKETS.into_iter().find(|(name, ..)| *name == purpose).unwrap_or(SOCKETS[0]);
+        let purpose = login.one_of(&PRIVATE_SOCKETS.map(|(purpose, ..)| purpose))?;
+        let (_, host, path) = PRIVATE_SOCKETS
+            .into_iter()
+            .find(|(name, ..)| *name == purpose)
+            .unwrap_or(PRIVATE_SOCKETS[0]);
         let timestamp = iso8601(nearest_second(stamp.now_ms));
         // The same four names, written in two ways.
         let (names, version): ([&'static str; 4], _) = match purpose {
@@ -128,13 +138,16 @@ impl Exchange for Htx {
         let frame = match purpose {
             WS => {
                 let params = [("authType", "api".into())].into_iter().chain(shown);
-                let params = Value::object(params.chain([("signature", SIGNATURE.into())]));
+                let params =
+                    Value::object(params.chain([("signature", SIGNATURE_PLACEHOLDER.into())]));
                 Value::object([("action", "req".into()), ("ch", "auth".into()), ("params", params)])
             }
             _ => {
                 let kind = [("op", "auth".into()), ("type", "api".into())];
                 Value::object(
-                    kind.into_iter().chain(shown).chain([("Signature", SIGNATURE.into())]),
+                    kind.into_iter()
+                        .chain(shown)
+                        .chain([("Signature", SIGNATURE_PLACEHOLDER.into())]),
                 )
             }
         };
@@ -154,15 +167,15 @@ impl Exchange for Htx {
 }
 
 /// Purpose, host and path of each private WebSocket.
-const SOCKETS: [(&str, &str, &str); 5] = [
-    (WS, SPOT[0], "/ws/v2"),
+const PRIVATE_SOCKETS: [(&str, &str, &str); 5] = [
+    (WS, SPOT_HOSTS[0], "/ws/v2"),
     ("ws-futures", CONTRACTS[0], "/notification"),
     ("ws-inverse", CONTRACTS[0], "/swap-notification"),
     ("ws-linear", CONTRACTS[0], "/linear-swap-notification"),
     ("ws-linear-v5", CONTRACTS[0], "/ws/v5/notification"),
 ];
 
-/// The clients in Python round to seconds, halves to the even one.
+/// Rounds to seconds as the clients in Python do: a half goes to the even second.
 fn nearest_second(ms: u64) -> u64 {
     let (seconds, rest) = (ms / 1000, ms % 1000);
     seconds + u64::from(rest > 500 || rest == 500 && seconds % 2 == 1)

@@ -1,4 +1,4 @@
-//! JSON Web Tokens: `base64url(header).base64url(claims).base64url(signature)` (RFC 7519).
+//! Builds JSON Web Tokens: `base64url(header).base64url(claims).base64url(signature)` (RFC 7519).
 
 use super::text::base64url;
 use crate::draft::{Piece, Template};
@@ -9,7 +9,7 @@ pub fn signing_input(header: &Value, claims: &Value) -> String {
     format!("{}.{}", base64url(header.to_json()), base64url(claims.to_json()))
 }
 
-/// The token after `before`, once it is signed; the signature has to be encoded as base64url.
+/// The text `before`, then the token. The signature in it must be encoded as base64url.
 pub fn token(before: &'static str, signing_input: &str) -> Template {
     Template::text(before).then_text(signing_input).then_text(".").then(Piece::Signature)
 }

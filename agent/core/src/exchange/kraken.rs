@@ -1,4 +1,4 @@
-//! Kraken spot: every request is a POST, its nonce the first thing in the body.
+//! The recipe for Kraken spot. Every request is a POST, with its nonce first in the body.
 //!
 //! <https://docs.kraken.com/api/docs/guides/spot-rest-auth>
 
@@ -9,7 +9,7 @@ use percent_encoding::AsciiSet;
 use sha2::{Digest, Sha256};
 
 use super::facts::{Facts, Hosts, Nonce, SecretFormat};
-use super::login::Login;
+use super::login::SessionLogin;
 use super::login_token::token;
 use super::order::Order;
 use super::order_facts::{OrderFacts, Unit, Whole};
@@ -108,7 +108,12 @@ impl Exchange for Kraken {
     }
 
     /// <https://docs.kraken.com/api/docs/guides/spot-ws-auth>
-    fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
+    fn session(
+        &self,
+        key: &Key,
+        login: &SessionLogin,
+        stamp: &Stamp,
+    ) -> Result<SessionDraft, Refusal> {
         login.plain()?;
         token(self, "api.kraken.com", "/0/private/GetWebSocketsToken", key, stamp)
     }
@@ -137,7 +142,7 @@ impl Exchange for Kraken {
 
 /// The volume is in the quote currency.
 const VOLUME_IN_QUOTE: &str = "viqc";
-/// Flags that do not change a size; none is an empty text.
+/// Flags that do not change a size. An empty text is no flag.
 const OTHER_FLAGS: &[&str] = &["", "fcib", "fciq", "nompp", "post"];
 
 enum Body {
@@ -145,8 +150,8 @@ enum Body {
     Json,
 }
 
-/// Batches and relative prices (`5%`) are taken as JSON only; a form is the usual body of
-/// everything else.
+/// Batches and relative prices (`5%`) are taken as JSON only. All other requests usually have a
+/// form.
 fn kind_of_body(request: &Request) -> Result<Body, Refusal> {
     let batch = ["/0/private/AddOrderBatch", "/0/private/CancelOrderBatch"]
         .contains(&request.path.as_str());
@@ -169,8 +174,8 @@ fn json(request: &Request, nonce: u64) -> Result<String, Refusal> {
     without_separators(Value::Object(members).to_json())
 }
 
-/// Values escape everything but unreserved characters and brackets.
-const FORM: &AsciiSet = &UNRESERVED.remove(b'[').remove(b']');
+/// In a value, everything but unreserved characters and brackets is escaped.
+const FORM_ESCAPED: &AsciiSet = &UNRESERVED.remove(b'[').remove(b']');
 
 fn form(request: &Request, nonce: u64) -> Result<String, Refusal> {
     let mut pairs = Pairs::empty();
@@ -198,7 +203,7 @@ fn push(pairs: &mut Pairs, name: &str, value: &Value) -> Result<(), Refusal> {
         Value::Object(members) => {
             return members.iter().try_for_each(|(key, value)| push(pairs, &nested(key), value));
         }
-        // The spelling of the clients in Python, which Kraken takes.
+        // The clients in Python use this spelling, and Kraken takes it.
         Value::Bool(true) => "True",
         Value::Bool(false) => "False",
         Value::Null => {
@@ -208,7 +213,7 @@ fn push(pairs: &mut Pairs, name: &str, value: &Value) -> Result<(), Refusal> {
         }
         Value::Number(text) | Value::String(text) => text,
     };
-    pairs.push_encoded(name, text, FORM);
+    pairs.push_encoded(name, text, FORM_ESCAPED);
     Ok(())
 }
 

@@ -1,4 +1,5 @@
-//! Kraken Futures: parameters, nonce and path are hashed, then signed; the method is not.
+//! The recipe for Kraken Futures. Parameters, nonce and path are hashed, then signed. The method is
+//! not signed.
 //!
 //! <https://docs.kraken.com/api/docs/guides/futures-rest>
 
@@ -7,15 +8,15 @@ use std::sync::LazyLock;
 use sha2::{Digest, Sha256};
 
 use super::facts::{Facts, Hosts, Nonce, SecretFormat};
-use super::login::{Login, WS};
+use super::login::{SessionLogin, WS};
 use super::order::Order;
 use super::order_facts::{Mark, OrderFacts, Whole};
-use super::parameters::{Place, named, query, query_repeated, raw};
+use super::parameters::{ParameterPlace, named, query, query_repeated, raw};
 use super::recipe::Exchange;
 use super::scheme::{Binding, Scheme};
 use super::table::Table;
 use crate::algorithm::Algorithm;
-use crate::draft::{Draft, Encoding, SIGNATURE, SessionDraft, Template};
+use crate::draft::{Draft, Encoding, SIGNATURE_PLACEHOLDER, SessionDraft, Template};
 use crate::json::Value;
 use crate::key::{Environment, Key, NonceUnit};
 use crate::refusal::Refusal;
@@ -44,7 +45,7 @@ static FACTS: Facts = Facts {
             hosts: &["demo-futures.kraken.com"],
         },
     ],
-    // In a batch, an amendment or a cancel names its order by an id: a symbol beside that is not
+    // In a batch, an amendment or a cancel names its order by an id. A symbol beside the id is not
     // read.
     other_symbols: &[Mark::of("order").unless(&["send"])],
     orders: OrderFacts {
@@ -79,32 +80,33 @@ impl Exchange for KrakenFutures {
         stamp: &Stamp,
     ) -> Result<Draft, Refusal> {
         let place = match request.path.as_str() {
-            "/derivatives/api/v3/batchorder" => Place::Body(ParamsIn::Form),
-            _ => Place::Query,
+            "/derivatives/api/v3/batchorder" => ParameterPlace::Body(ParamsIn::Form),
+            _ => ParameterPlace::Query,
         };
         place.check(request)?;
         let params = named(request)?;
-        // Without a nonce a signature would be good for ever; the cases of the vectors have none.
+        // Without a nonce a signature would be valid for ever. Only the cases of the vectors have
+        // none.
         let nonce = (stamp.nonce > 0).then(|| stamp.nonce.to_string());
         let ordered = nonce.as_ref().map(|_| before_a_number(params));
         let params = ordered.as_deref().unwrap_or(params);
         let data = match place {
-            Place::Body(_) => {
+            ParameterPlace::Body(_) => {
                 format!("json={}", raw("batchOrder", request.params.value().to_json())?)
             }
-            Place::Query if params.iter().any(|(name, _)| name == "orderIds") => {
+            ParameterPlace::Query if params.iter().any(|(name, _)| name == "orderIds") => {
                 query_repeated(params)?
             }
-            Place::Query => query(params)?,
+            ParameterPlace::Query => query(params)?,
         };
         let path = request.path.as_str();
         let signed = path.strip_prefix("/derivatives").unwrap_or(path);
         let hash =
             Sha256::digest(format!("{data}{}{signed}", nonce.as_deref().unwrap_or_default()));
         let (url, body) = match place {
-            Place::Query if data.is_empty() => (format!("https://{host}{path}"), None),
-            Place::Query => (format!("https://{host}{path}?{data}"), None),
-            Place::Body(_) => (format!("https://{host}{path}"), Some(data)),
+            ParameterPlace::Query if data.is_empty() => (format!("https://{host}{path}"), None),
+            ParameterPlace::Query => (format!("https://{host}{path}?{data}"), None),
+            ParameterPlace::Body(_) => (format!("https://{host}{path}"), Some(data)),
         };
         let mut draft = Draft::new(request, key, stamp, hash.to_vec(), Encoding::Base64, url)
             .header("Content-Type", "application/x-www-form-urlencoded")
@@ -116,15 +118,20 @@ impl Exchange for KrakenFutures {
         Ok(draft.body(body))
     }
 
-    /// The challenge is signed as a request would be: it has to be a UUID, which no request is
+    /// The challenge is signed as a request would be. So it has to be a UUID, which no request is
     /// (<https://docs.kraken.com/api/docs/guides/futures-websockets>).
-    fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
+    fn session(
+        &self,
+        key: &Key,
+        login: &SessionLogin,
+        stamp: &Stamp,
+    ) -> Result<SessionDraft, Refusal> {
         login.one_of(&[WS])?;
         login.only(false, true, false)?;
         let challenge = login.challenge()?;
         let frame = Value::object([
             ("original_challenge", challenge.into()),
-            ("signed_challenge", SIGNATURE.into()),
+            ("signed_challenge", SIGNATURE_PLACEHOLDER.into()),
             ("api_key", key.api_key.as_str().into()),
         ]);
         let url = match key.environment {
@@ -140,16 +147,17 @@ impl Exchange for KrakenFutures {
     }
 }
 
-/// Parameters whose values are no others with digits at their end: one of them stands last, where
-/// it can.
-const ENDS: &[&str] = &["symbol", "unit", "currency", "side", "orderId", "order_id", "cliOrdId"];
+/// Parameters whose values do not become other valid values by digits at their end. If a request
+/// has one of them, it stands last.
+const LAST_PARAMETERS: &[&str] =
+    &["symbol", "unit", "currency", "side", "orderId", "order_id", "cliOrdId"];
 
-/// The parameters in an order in which digits of the nonce, which follows them without a separator,
-/// do not make a size or an amount a larger one.
+/// Orders the parameters so that, if possible, no size or amount stands last. The nonce follows
+/// without a separator, and its digits could make a size or an amount larger.
 fn before_a_number(params: &[(String, Value)]) -> Vec<(String, Value)> {
     let mut ordered = params.to_vec();
     if let Some(place) =
-        ENDS.iter().find_map(|end| ordered.iter().position(|(name, _)| name == end))
+        LAST_PARAMETERS.iter().find_map(|end| ordered.iter().position(|(name, _)| name == end))
     {
         let last = ordered.remove(place);
         ordered.push(last);

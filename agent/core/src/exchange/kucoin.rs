@@ -1,15 +1,15 @@
-//! KuCoin: spot, margin, futures and the unified account, signed alike.
+//! The recipe for KuCoin: spot, margin, futures and the unified account are signed alike.
 //!
 //! <https://www.kucoin.com/docs-new/authentication>
 
 use std::sync::LazyLock;
 
-use super::facts::{Facts, Hosts, Passphrase};
-use super::login::{Login, WS};
+use super::facts::{Facts, Hosts, PassphraseKind};
+use super::login::{SessionLogin, WS};
 use super::login_token::token;
 use super::order::Order;
 use super::order_facts::{Mark, OrderFacts, Unit, Whole};
-use super::parameters::{Place, named, query_raw};
+use super::parameters::{ParameterPlace, named, query_raw};
 use super::recipe::Exchange;
 use super::table::Table;
 use super::worth::quote_of;
@@ -26,7 +26,7 @@ pub struct Kucoin;
 static FACTS: Facts = Facts {
     name: "kucoin",
     documentation: "https://www.kucoin.com/docs-new/authentication",
-    passphrase: Passphrase::Mac,
+    passphrase: PassphraseKind::Mac,
     hosts: &[
         Hosts {
             environment: Environment::Production,
@@ -38,7 +38,7 @@ static FACTS: Facts = Facts {
             path_prefix: "/api/v1/broker/nd/",
             hosts: BROKER,
         },
-        Hosts { environment: Environment::Production, path_prefix: "/", hosts: TRADE },
+        Hosts { environment: Environment::Production, path_prefix: "/", hosts: TRADE_HOSTS },
     ],
     orders: OrderFacts {
         priced: &["LIMIT", "limit"],
@@ -63,7 +63,7 @@ static FACTS: Facts = Facts {
     ..Facts::PLAIN
 };
 
-const TRADE: &[&str] = &["api.kucoin.com", "api-futures.kucoin.com"];
+const TRADE_HOSTS: &[&str] = &["api.kucoin.com", "api-futures.kucoin.com"];
 const BROKER: &[&str] = &["api-broker.kucoin.com"];
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| {
@@ -87,17 +87,19 @@ impl Exchange for Kucoin {
         stamp: &Stamp,
     ) -> Result<Draft, Refusal> {
         let place = match request.path.as_str() {
-            "/api/v1/orders/multi-cancel" => Place::Body(ParamsIn::Json),
-            _ => Place::of(request.method, ParamsIn::Json),
+            "/api/v1/orders/multi-cancel" => ParameterPlace::Body(ParamsIn::Json),
+            _ => ParameterPlace::of(request.method, ParamsIn::Json),
         };
         place.check(request)?;
         let (mut target, mut body) = (request.path.to_string(), None);
         match place {
-            Place::Query if request.params.is_empty() => {}
-            Place::Query => target += &format!("?{}", query_raw(request, &TABLE, named(request)?)?),
-            // An empty object is no body at all.
-            Place::Body(_) if named(request).is_ok_and(<[_]>::is_empty) => {}
-            Place::Body(_) => body = Some(request.params.value().to_json()),
+            ParameterPlace::Query if request.params.is_empty() => {}
+            ParameterPlace::Query => {
+                target += &format!("?{}", query_raw(request, &TABLE, named(request)?)?)
+            }
+            // For an empty object no body is sent.
+            ParameterPlace::Body(_) if named(request).is_ok_and(<[_]>::is_empty) => {}
+            ParameterPlace::Body(_) => body = Some(request.params.value().to_json()),
         }
         if IN_BOTH.contains(&request.path.as_str()) && body.is_some() {
             let trade_type =
@@ -123,8 +125,14 @@ impl Exchange for Kucoin {
         Ok(draft.body(body))
     }
 
-    fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
-        let host = if login.one_of(&[WS, "ws-futures"])? == WS { TRADE[0] } else { TRADE[1] };
+    fn session(
+        &self,
+        key: &Key,
+        login: &SessionLogin,
+        stamp: &Stamp,
+    ) -> Result<SessionDraft, Refusal> {
+        let host =
+            if login.one_of(&[WS, "ws-futures"])? == WS { TRADE_HOSTS[0] } else { TRADE_HOSTS[1] };
         login.no_arguments()?;
         token(self, host, "/api/v1/bullet-private", key, stamp)
     }
@@ -132,12 +140,12 @@ impl Exchange for Kucoin {
     fn unit(&self, order: &Order<'_>) -> Unit {
         let contract = order.symbol.as_deref().is_some_and(|symbol| !symbol.contains('-'));
         match (contract, order.member("sizeUnit").map(Value::scalar), order.kind.as_deref()) {
-            // A contract is counted in contracts, as where nothing else can be asked for.
+            // An order for a contract is sized in contracts if it names no unit.
             (true, None | Some(Some("UNIT")), _) => Unit::Base,
             (true, ..) => Unit::Unknown("its sizeUnit is not the contract"),
             (false, Some(Some("BASECCY")), _) => Unit::Base,
-            // In a unified account; elsewhere types are written otherwise, and a size is in the
-            // base asset.
+            // Only orders of a unified account spell the type so. Elsewhere a size is in the base
+            // asset.
             (false, None, Some("MARKET")) => Unit::Unknown("it does not say its sizeUnit"),
             (false, None, _) => Unit::Base,
             (false, ..) => Unit::Unknown("its sizeUnit is not the base asset"),
@@ -150,5 +158,5 @@ impl Exchange for Kucoin {
     }
 }
 
-/// Here the query repeats what kind of account the body means.
+/// Paths whose query repeats the kind of account that the body names.
 const IN_BOTH: &[&str] = &["/api/ua/v1/classic/order/cancel", "/api/ua/v1/classic/order/place"];

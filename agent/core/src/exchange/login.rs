@@ -1,33 +1,33 @@
-//! What a client asks of a session login, checked once: nothing of it can be mistaken for something
-//! else that is signed.
+//! The arguments of a session login, checked once. No argument can be mistaken for a part of
+//! another signed text.
 
 use crate::refusal::Refusal;
 
 /// A session login as a client asks for it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Login {
+pub struct SessionLogin {
     purpose: String,
-    /// The channel to subscribe to, where each is signed for.
+    /// The channel to subscribe to, on an exchange that signs for each channel.
     channel: Option<String>,
-    /// What the exchange sent to be signed: a UUID.
+    /// The text that the exchange sent to be signed: a UUID.
     challenge: Option<String>,
     /// The instruments of the channel.
     symbols: Vec<String>,
 }
 
-/// The private WebSocket.
+/// The purpose of a login to the private WebSocket.
 pub const WS: &str = "ws";
 
 const MAX_SYMBOLS: usize = 100;
-const MAX_NAME: usize = 64;
+const MAX_LOGIN_NAME: usize = 64;
 
-impl Login {
-    /// The exchange's private WebSocket, without arguments.
+impl SessionLogin {
+    /// A login to the exchange's private WebSocket, without arguments.
     pub fn ws() -> Self {
         Self { purpose: WS.to_owned(), ..Self::default() }
     }
 
-    /// Refuses an argument of another form.
+    /// Parses the arguments of a client. An argument of the wrong form is refused.
     pub fn parse(
         purpose: &str,
         channel: Option<&str>,
@@ -43,7 +43,7 @@ impl Login {
         if channel.is_some_and(|channel| !is_name(channel)) {
             return wrong("channel");
         }
-        // Whatever else is called a challenge could be the text of a request.
+        // A challenge of any other form could be the text of a request.
         if challenge.is_some_and(|challenge| !is_uuid(challenge)) {
             return wrong("challenge");
         }
@@ -58,7 +58,7 @@ impl Login {
         })
     }
 
-    /// Refuses any purpose but `ws`, and arguments: most logins take none.
+    /// Refuses any purpose but `ws`, and every argument. Most exchanges take no others.
     pub fn plain(&self) -> Result<(), Refusal> {
         self.one_of(&[WS])?;
         self.no_arguments()
@@ -74,7 +74,7 @@ impl Login {
         })
     }
 
-    /// The channel, which has to be one of these; the first where none is asked for.
+    /// The channel, which has to be one of these. The first is used if the client asks for none.
     pub fn channel(&self, known: &[&'static str]) -> Result<&'static str, Refusal> {
         let Some(asked) = &self.channel else { return Ok(known[0]) };
         known.iter().copied().find(|channel| channel == asked).ok_or_else(|| {
@@ -82,12 +82,12 @@ impl Login {
         })
     }
 
-    /// True where this channel is asked for.
+    /// True if the client asks for this channel.
     pub fn is_for(&self, channel: &str) -> bool {
         self.channel.as_deref() == Some(channel)
     }
 
-    /// The challenge, a UUID.
+    /// The challenge, a UUID. A login without one is refused.
     pub fn challenge(&self) -> Result<&str, Refusal> {
         self.challenge
             .as_deref()
@@ -119,8 +119,8 @@ impl Login {
     }
 }
 
-/// As it stands in the journal and before approvers: `ws`, `ws spot.orders BTC-USD`.
-impl std::fmt::Display for Login {
+/// The text for the journal and for approvers: `ws`, `ws spot.orders BTC-USD`.
+impl std::fmt::Display for SessionLogin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.purpose)?;
         let arguments = self.channel.iter().chain(&self.challenge).chain(&self.symbols);
@@ -128,14 +128,14 @@ impl std::fmt::Display for Login {
     }
 }
 
-/// Plain, so that it cannot hold a separator of anything that is signed.
+/// True for a plain name, which cannot hold a separator of any signed text.
 fn is_name(text: &str) -> bool {
     let plain =
         |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':');
-    (1..=MAX_NAME).contains(&text.len()) && text.bytes().all(plain)
+    (1..=MAX_LOGIN_NAME).contains(&text.len()) && text.bytes().all(plain)
 }
 
-/// `7d0f3d1e-050f-4ba1-ac04-71f1596d8a19`.
+/// True for a text such as `7d0f3d1e-050f-4ba1-ac04-71f1596d8a19`.
 fn is_uuid(text: &str) -> bool {
     let parts: Vec<&str> = text.split('-').collect();
     let hex = |part: &&str| part.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -151,9 +151,9 @@ mod tests {
         channel: Option<&str>,
         challenge: Option<&str>,
         symbols: &[&str],
-    ) -> Result<Login, Refusal> {
+    ) -> Result<SessionLogin, Refusal> {
         let symbols: Vec<String> = symbols.iter().map(|symbol| (*symbol).to_owned()).collect();
-        Login::parse(purpose, channel, challenge, &symbols)
+        SessionLogin::parse(purpose, channel, challenge, &symbols)
     }
 
     #[test]
@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn what_a_login_does_not_take_is_refused() {
         let login = |channel, symbols| asked("ws", channel, None, symbols).expect("plain");
-        assert!(login(None, &[]).plain().is_ok() && Login::ws().plain().is_ok());
+        assert!(login(None, &[]).plain().is_ok() && SessionLogin::ws().plain().is_ok());
         assert!(login(Some("user"), &[]).plain().is_err() && login(None, &["A"]).plain().is_err());
         assert!(asked("api", None, None, &[]).expect("plain").plain().is_err());
         assert_eq!(login(None, &[]).channel(&["user", "other"]).expect("the first"), "user");

@@ -1,4 +1,4 @@
-//! The login of exchanges that give a token for their private WebSocket.
+//! The login for exchanges that give out a token for their private WebSocket.
 
 use super::recipe::Exchange;
 use crate::draft::SessionDraft;
@@ -7,8 +7,8 @@ use crate::refusal::Refusal;
 use crate::request::{Method, Params, Path, Request};
 use crate::stamp::Stamp;
 
-/// Not a login but the request for the token that opens the private WebSocket: a POST to this
-/// endpoint, which takes no parameters.
+/// Drafts the request for the token that opens the private WebSocket: a POST to this endpoint,
+/// without parameters.
 pub fn token(
     exchange: &dyn Exchange,
     host: &str,

@@ -1,4 +1,5 @@
-//! MEXC: spot v3, signed like Binance's but all in the query, and contracts, signed like Bybit's.
+//! The recipe for MEXC. Spot v3 is signed as Binance's is, but everything stands in the query.
+//! Contracts are signed as Bybit's are.
 //!
 //! <https://mexcdevelop.github.io/apidocs/spot_v3_en/#signed>,
 //! <https://mexcdevelop.github.io/apidocs/contract_v1_en/>
@@ -6,15 +7,15 @@
 use std::sync::LazyLock;
 
 use super::facts::{Facts, Hosts, ReceiveWindow};
-use super::login::Login;
+use super::login::SessionLogin;
 use super::order::Order;
 use super::order_facts::{Mark, OrderFacts, Whole};
-use super::parameters::{Pairs, Place, after_number, named, query, scalar, sorted};
+use super::parameters::{Pairs, ParameterPlace, after_number, named, query, scalar, sorted};
 use super::recipe::Exchange;
 use super::scheme::{Binding, Scheme};
 use super::table::Table;
 use super::worth::ending_in;
-use crate::draft::{Draft, Encoding, Piece, SIGNATURE, SessionDraft, Template};
+use crate::draft::{Draft, Encoding, Piece, SIGNATURE_PLACEHOLDER, SessionDraft, Template};
 use crate::json::Value;
 use crate::key::{Environment, Key};
 use crate::refusal::Refusal;
@@ -24,14 +25,14 @@ use crate::stamp::Stamp;
 #[derive(Debug)]
 pub struct Mexc;
 
-const WINDOW: &str = "recvWindow";
+const WINDOW_PARAMETER: &str = "recvWindow";
 
 static FACTS: Facts = Facts {
     name: "mexc",
     documentation: "https://mexcdevelop.github.io/apidocs/spot_v3_en/#signed",
     schemes: &[
         Scheme::of("/api/v3/", Binding::PARAMETERS).joined(),
-        // What is signed is a query or a JSON body, which tells GET from POST.
+        // The signed text is a query or a JSON body, which tells GET from POST.
         Scheme::of("/", Binding { path: false, ..Binding::FULL }).with_objects(),
     ],
     hosts: &[
@@ -46,7 +47,7 @@ static FACTS: Facts = Facts {
             hosts: &["api.mexc.com", "contract.mexc.com"],
         },
     ],
-    receive_window: Some(ReceiveWindow { name: WINDOW, default_ms: 5_000 }),
+    receive_window: Some(ReceiveWindow { name: WINDOW_PARAMETER, default_ms: 5_000 }),
     orders: OrderFacts {
         priced: &["FILL_OR_KILL", "IMMEDIATE_OR_CANCEL", "LIMIT", "LIMIT_MAKER"],
         unpriced: &["1", "2", "3", "4", "5", "6", "MARKET"],
@@ -87,7 +88,7 @@ impl Exchange for Mexc {
     ) -> Result<Draft, Refusal> {
         let url = format!("https://{host}{}", request.path);
         if request.path.as_str().starts_with("/api/v3/") {
-            Place::Query.check(request)?;
+            ParameterPlace::Query.check(request)?;
             let payload = spot(request, stamp)?;
             let url = Template::text(format!("{url}?{payload}&signature=")).then(Piece::Signature);
             let draft = Draft::new(request, key, stamp, payload, Encoding::Hex, url)
@@ -98,11 +99,11 @@ impl Exchange for Mexc {
                 draft.header("Content-Type", JSON)
             });
         }
-        let place = Place::but_get(request.method);
+        let place = ParameterPlace::but_get(request.method);
         place.check(request)?;
         let (payload, body) = match place {
-            Place::Query => (query(&sorted(after_number(named(request)?)?))?, None),
-            Place::Body(_) => {
+            ParameterPlace::Query => (query(&sorted(after_number(named(request)?)?))?, None),
+            ParameterPlace::Body(_) => {
                 (request.params.value().to_json(), Some(request.params.value().to_json()))
             }
         };
@@ -117,14 +118,20 @@ impl Exchange for Mexc {
             .body(body))
     }
 
-    /// Of contracts. What is signed is also a read of contracts without parameters.
-    fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
+    /// A login for contracts. The signed text is also that of a read of contracts without
+    /// parameters.
+    fn session(
+        &self,
+        key: &Key,
+        login: &SessionLogin,
+        stamp: &Stamp,
+    ) -> Result<SessionDraft, Refusal> {
         login.plain()?;
         let now = stamp.now_ms.to_string();
         let message = format!("{}{now}", key.api_key);
         let parameters = Value::object([
             ("apiKey", key.api_key.as_str().into()),
-            ("signature", SIGNATURE.into()),
+            ("signature", SIGNATURE_PLACEHOLDER.into()),
             ("reqTime", now.into()),
         ]);
         let frame = Value::object([("method", "login".into()), ("param", parameters)]);
@@ -155,8 +162,10 @@ fn spot(request: &Request, stamp: &Stamp) -> Result<String, Refusal> {
     if request.params.get("timestamp").is_none() {
         pairs.push("timestamp", stamp.now_ms);
     }
-    if let Some(window) = stamp.receive_window_ms.filter(|_| request.params.get(WINDOW).is_none()) {
-        pairs.push(WINDOW, window);
+    if let Some(window) =
+        stamp.receive_window_ms.filter(|_| request.params.get(WINDOW_PARAMETER).is_none())
+    {
+        pairs.push(WINDOW_PARAMETER, window);
     }
     Ok(pairs.into_text())
 }

@@ -1,19 +1,21 @@
-//! OKX v5.
+//! The recipe for OKX v5.
 //!
 //! <https://www.okx.com/docs-v5/en/#overview-rest-authentication>
 
 use std::sync::LazyLock;
 
-use super::facts::{Facts, Hosts, Passphrase};
-use super::login::Login;
+use super::facts::{Facts, Hosts, PassphraseKind};
+use super::login::SessionLogin;
 use super::order::Order;
 use super::order_facts::{Mark, OrderFacts, Unit, Whole};
-use super::parameters::{Place, Written, query};
+use super::parameters::{ParameterPlace, WrittenRequest, query};
 use super::recipe::Exchange;
 use super::table::Table;
 use super::worth::quote_of;
 use crate::calendar::iso8601_ms;
-use crate::draft::{Draft, Encoding, PASSPHRASE, SIGNATURE, SessionDraft, Template};
+use crate::draft::{
+    Draft, Encoding, PASSPHRASE_PLACEHOLDER, SIGNATURE_PLACEHOLDER, SessionDraft, Template,
+};
 use crate::json::Value;
 use crate::key::{Environment, Key};
 use crate::refusal::Refusal;
@@ -27,7 +29,7 @@ pub struct Okx;
 static FACTS: Facts = Facts {
     name: "okx",
     documentation: "https://www.okx.com/docs-v5/en/#overview-rest-authentication",
-    passphrase: Passphrase::Plain,
+    passphrase: PassphraseKind::Plain,
     other_symbols: &[Mark::of("instIdCode")],
     hosts: &[
         Hosts {
@@ -106,7 +108,7 @@ impl Exchange for Okx {
         host: &str,
         stamp: &Stamp,
     ) -> Result<Draft, Refusal> {
-        let written = Written::new(request, query)?;
+        let written = WrittenRequest::new(request, query)?;
         let timestamp = iso8601_ms(stamp.now_ms);
         let message =
             format!("{timestamp}{}{}{}", request.method, written.target, written.body_text());
@@ -116,7 +118,7 @@ impl Exchange for Okx {
             .header("OK-ACCESS-PASSPHRASE", Template::passphrase())
             .header("OK-ACCESS-TIMESTAMP", timestamp)
             .header("OK-ACCESS-SIGN", Template::signature());
-        if matches!(written.place, Place::Body(_)) {
+        if matches!(written.place, ParameterPlace::Body(_)) {
             draft = draft.header("Content-Type", "application/json");
         }
         if key.environment == Environment::Testnet {
@@ -125,7 +127,12 @@ impl Exchange for Okx {
         Ok(draft.body(written.body))
     }
 
-    fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
+    fn session(
+        &self,
+        key: &Key,
+        login: &SessionLogin,
+        stamp: &Stamp,
+    ) -> Result<SessionDraft, Refusal> {
         login.plain()?;
         let seconds = stamp.seconds();
         let url = match key.environment {
@@ -134,9 +141,9 @@ impl Exchange for Okx {
         };
         let arguments = Value::object([
             ("apiKey", key.api_key.as_str().into()),
-            ("passphrase", PASSPHRASE.into()),
+            ("passphrase", PASSPHRASE_PLACEHOLDER.into()),
             ("timestamp", seconds.to_string().into()),
-            ("sign", SIGNATURE.into()),
+            ("sign", SIGNATURE_PLACEHOLDER.into()),
         ]);
         let frame =
             Value::object([("op", "login".into()), ("args", Value::Array(vec![arguments]))]);
@@ -146,7 +153,7 @@ impl Exchange for Okx {
     }
 
     fn unit(&self, order: &Order<'_>) -> Unit {
-        // A market or triggered buy on spot may be sized in what it costs.
+        // A market or triggered buy on spot may be sized in the quote asset.
         let contract =
             order.symbol.as_deref().is_some_and(|symbol| symbol.matches('-').count() > 1);
         if !contract
@@ -158,7 +165,7 @@ impl Exchange for Okx {
         }
         let priced = !order.typed
             || matches!(order.kind.as_deref(), Some("fok" | "ioc" | "limit" | "post_only"));
-        // It is documented for orders on spot: on margin nobody knows whether it counts.
+        // `tgtCcy` is documented for orders on spot. It is not known if it counts on margin.
         let on_margin = !contract && order.extra("tdMode").is_some_and(|mode| mode != "cash");
         match (order.extra("tgtCcy").filter(|unit| !unit.is_empty()), order.side.as_deref()) {
             (Some("base_ccy"), Some("sell")) => Unit::Base,

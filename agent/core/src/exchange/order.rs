@@ -1,4 +1,4 @@
-//! One order, as its request says it.
+//! One order, as its request describes it.
 
 use std::borrow::Cow;
 
@@ -6,7 +6,7 @@ use super::order_facts::{Flags, Mark};
 use super::table::Table;
 use crate::json::Value;
 
-/// One order; its texts are unjudged.
+/// One order. Its texts are those of the client, not yet checked.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Order<'a> {
     pub symbol: Option<Cow<'a, str>>,
@@ -17,21 +17,23 @@ pub struct Order<'a> {
     pub price: Option<Cow<'a, str>>,
     /// Size in the quote asset.
     pub quote: Option<Cow<'a, str>>,
-    /// The kind of market, where a path or a parameter of its row says it.
+    /// The kind of market, if the order's row reads it from the path or from a parameter.
     pub market: Option<Cow<'a, str>>,
-    /// The row names a type; an amendment does not.
+    /// True if the row names an order type. The row of an amendment does not.
     pub typed: bool,
-    /// Why nobody knows what the order says: a parameter that its row does not list, or one that
-    /// cannot be read.
+    /// The reason why the order cannot be judged: it has a parameter that its row does not list, or
+    /// one that cannot be read.
     pub flaw: Option<String>,
-    /// The endpoint takes a size, so that limits apply; false for cancels and settings of a symbol.
+    /// True if the endpoint takes a size, so that limits apply. False for cancels and settings of a
+    /// symbol.
     pub sized: bool,
-    /// All parameters of the order, for what only one exchange has.
+    /// All parameters of the order, for the rules of single exchanges.
     pub members: Cow<'a, [(String, Value)]>,
 }
 
 impl Order<'_> {
-    /// The same order, as far as limits go; an amendment does not repeat the order's type.
+    /// True if limits count both orders alike. `other` may leave out the type, as an amendment
+    /// does.
     pub(super) fn same_size(&self, other: &Self) -> bool {
         self.sized
             && (self.kind == other.kind || other.kind.is_none())
@@ -40,14 +42,14 @@ impl Order<'_> {
             && (self.quote == other.quote || other.quote.is_none())
     }
 
-    /// Whether it carries a list or an object of its own, also as a text, beyond these lists of
-    /// words: further orders, as far as limits know.
+    /// True if the order carries a list or an object, or one as text, that is not one of these
+    /// lists of words. For limits, such a value may hold further orders.
     pub(super) fn attached(&self, flags: &[Flags]) -> bool {
         let is_known = |name: &str, value: &Value| flags.iter().any(|flags| flags.are(name, value));
         self.members.iter().any(|(name, value)| nested(value) && !is_known(name, value))
     }
 
-    /// The instruments that orders inside this one name; `None` where they cannot be read.
+    /// The instruments that orders inside this one name. `None` if they cannot be read.
     pub(crate) fn attached_symbols(&self, table: &Table) -> Option<Vec<String>> {
         let mut symbols = Vec::new();
         let mut nested = self.members.iter().filter(|(_, value)| nested(value));
@@ -55,12 +57,12 @@ impl Order<'_> {
         read.then_some(symbols)
     }
 
-    /// A parameter of the order, of whatever kind.
+    /// A parameter of the order, with a value of any kind.
     pub fn member(&self, name: &str) -> Option<&Value> {
         self.members.iter().find_map(|(candidate, value)| (candidate == name).then_some(value))
     }
 
-    /// True where it has this parameter with a value that means something.
+    /// True if the order has this parameter with a value that means something.
     pub(crate) fn carries(&self, mark: &Mark) -> bool {
         let means_nothing =
             |value: &Value| value.scalar().is_some_and(|text| mark.unless.contains(&text));
@@ -83,7 +85,7 @@ impl Order<'_> {
         }
     }
 
-    /// The same where an empty text says nothing.
+    /// The same order without its empty texts, for an exchange where they count as absent.
     pub(super) fn without_empty_texts(&self) -> Order<'_> {
         let said = |value: &Value| value.scalar() != Some("");
         let mut order = self.borrowed();
@@ -102,7 +104,7 @@ impl Order<'_> {
         order
     }
 
-    /// A parameter of the order where it is a string, number or boolean.
+    /// A parameter of the order, if its value is a string, a number or a boolean.
     pub fn extra(&self, name: &str) -> Option<&str> {
         self.member(name)?.scalar()
     }
@@ -125,7 +127,7 @@ impl Order<'_> {
     }
 }
 
-/// Adds the instruments that a value names, at any depth; false where it cannot be read.
+/// Adds the instruments that a value names, at any depth. False if one cannot be read.
 fn named_inside(table: &Table, value: &Value, symbols: &mut Vec<String>) -> bool {
     match value {
         Value::Array(items) => items.iter().all(|item| named_inside(table, item, symbols)),
@@ -143,8 +145,8 @@ fn named_inside(table: &Table, value: &Value, symbols: &mut Vec<String>) -> bool
     }
 }
 
-/// Whether a value holds values of its own; a text that begins as JSON does is read so by some
-/// exchanges.
+/// True if a value holds further values. A text that begins as JSON counts too, since some
+/// exchanges read it as JSON.
 fn nested(value: &Value) -> bool {
     match value {
         Value::String(text) if text.starts_with(|first: char| first.is_ascii_alphanumeric()) => {
@@ -156,9 +158,9 @@ fn nested(value: &Value) -> bool {
     }
 }
 
-/// Whether a text begins as JSON does, after what parsers pass over.
+/// True if a text begins as JSON does, after the characters that parsers skip.
 pub(super) fn begins_as_json(text: &str) -> bool {
-    // Nearly every value tells by its first byte.
+    // For nearly every value the first byte decides.
     if let Some(first) = text.bytes().next().filter(u8::is_ascii_graphic) {
         return matches!(first, b'[' | b'{');
     }

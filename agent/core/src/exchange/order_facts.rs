@@ -1,36 +1,38 @@
-//! What an exchange says of its orders: what they are sized and priced by, and what makes them
-//! something else.
+//! The facts about an exchange's orders: how they are sized and priced, and which parameters change
+//! that.
 
 use crate::json::Value;
 
-/// What an exchange says of its orders, as data.
+/// The facts about an exchange's orders, as data.
 #[derive(Debug)]
 pub struct OrderFacts {
-    /// Types that trade at their price or better; `""` stands for an order whose row names no type,
+    /// Types that trade at their price or better. `""` stands for an order whose row names no type,
     /// such as an amendment.
     pub priced: &'static [&'static str],
     /// Types that have a size and do not keep to a price.
     pub unpriced: &'static [&'static str],
     /// Types that may be sized in the quote asset.
     pub quoted: &'static [&'static str],
-    /// What makes an order one for a whole position, whatever its size.
+    /// The parameters that make an order close a whole position, whatever its size.
     pub whole: Whole,
-    /// Parameters that change the size: another unit, another size, an order of its own.
+    /// Parameters that change the size: they set another unit or another size, or are an order
+    /// themselves.
     pub resizing: &'static [Mark],
     /// Parameters that give the order another price than its own.
     pub repricing: &'static [Mark],
     /// Lists of words that change neither size nor price.
     pub flags: &'static [Flags],
-    /// Prices of further legs, of the same size: each counts.
+    /// Parameters that hold the prices of further legs. Each leg has the order's size, and counts.
     pub legs: &'static [&'static str],
-    /// An empty text says nothing: clients of this exchange send one for what they leave out.
+    /// An empty text counts as absent. Clients of this exchange send one for a parameter that they
+    /// leave out.
     pub empty_is_absent: bool,
-    /// A sale is a size below zero.
+    /// A sale has a size below zero.
     pub signed_sizes: bool,
 }
 
 impl OrderFacts {
-    /// Nothing is known, so that nothing can be computed.
+    /// Nothing is known about the orders, so no size and no worth can be computed.
     pub const UNKNOWN: Self = Self {
         priced: &[],
         unpriced: &[],
@@ -45,12 +47,12 @@ impl OrderFacts {
     };
 }
 
-/// How an order closes a whole position.
+/// The ways in which an order can close a whole position.
 #[derive(Debug)]
 pub enum Whole {
-    /// By one of these parameters; where this was read.
+    /// One of these parameters does it. The text is the source of this fact.
     By(&'static [Mark], &'static str),
-    /// No order does; why, or where this was read.
+    /// No order can do it. The text says why, or names the source.
     No(&'static str),
     Unanswered,
 }
@@ -82,8 +84,8 @@ impl Mark {
     }
 }
 
-/// A parameter that is a list of words, and those of them that change neither the size of an order
-/// nor its price.
+/// A parameter that is a list of words, and the words that change neither the size of an order nor
+/// its price.
 #[derive(Clone, Copy, Debug)]
 pub struct Flags {
     pub name: &'static str,
@@ -102,12 +104,12 @@ impl Flags {
     }
 }
 
-/// In what the size of an order counts.
+/// The unit of an order's size.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Unit {
     /// In the base asset, or in contracts.
     Base,
     Quote,
-    /// The request does not say it; why.
+    /// The request does not say the unit. The text says why.
     Unknown(&'static str),
 }

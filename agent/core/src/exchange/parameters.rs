@@ -1,4 +1,4 @@
-//! How parameters are written into a query, a form or a JSON body: the parts that recipes share.
+//! Writes parameters into a query, a form or a JSON body, for all recipes.
 
 use std::borrow::Cow;
 use std::fmt::{Display, Write};
@@ -12,15 +12,15 @@ use crate::json::Value;
 use crate::refusal::Refusal;
 use crate::request::{Method, ParamsIn, Request};
 
-/// Where an exchange takes the parameters of a request.
+/// The part of a request in which an exchange expects the parameters.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Place {
+pub enum ParameterPlace {
     Body(ParamsIn),
     Query,
 }
 
-impl Place {
-    /// GET and DELETE carry a query, the others a body of this kind.
+impl ParameterPlace {
+    /// GET and DELETE carry a query, the other methods a body of this kind.
     pub fn of(method: Method, body: ParamsIn) -> Self {
         if matches!(method, Method::Delete | Method::Get) { Self::Query } else { Self::Body(body) }
     }
@@ -30,7 +30,8 @@ impl Place {
         if method == Method::Get { Self::Query } else { Self::Body(ParamsIn::Json) }
     }
 
-    /// Refuses a client that wants its parameters elsewhere: what is signed is what is sent.
+    /// Refuses a request that asks for its parameters in another part: the agent signs exactly what
+    /// is sent.
     pub fn check(self, request: &Request) -> Result<(), Refusal> {
         let usual = match self {
             Self::Body(kind) => kind,
@@ -70,12 +71,12 @@ pub struct Pairs(String);
 
 impl Pairs {
     pub fn empty() -> Self {
-        /// More than most requests come to.
-        const ROOM: usize = 256;
-        Self(String::with_capacity(ROOM))
+        /// Bytes. Most requests need fewer.
+        const USUAL_TEXT: usize = 256;
+        Self(String::with_capacity(USUAL_TEXT))
     }
 
-    /// As they are.
+    /// Adds a name and a value as they are.
     pub fn push(&mut self, name: &str, value: impl Display) {
         self.separate();
         write!(self.0, "{name}={value}").expect("writing to a String never fails");
@@ -85,7 +86,7 @@ impl Pairs {
         self.push_encoded(name, value, UNRESERVED);
     }
 
-    /// Name and value with the bytes of `set` percent-encoded.
+    /// Adds a name and a value with the bytes of `set` percent-encoded.
     pub fn push_encoded(&mut self, name: &str, value: &str, set: &'static AsciiSet) {
         self.separate();
         self.0.extend(utf8_percent_encode(name, set));
@@ -113,7 +114,7 @@ pub fn query(params: &[(String, Value)]) -> Result<String, Refusal> {
     Ok(pairs.into_text())
 }
 
-/// The same, each list as its name repeated; an empty one is left out.
+/// The same, but a list is written as its name repeated for each item. An empty list is left out.
 pub fn query_repeated(params: &[(String, Value)]) -> Result<String, Refusal> {
     let mut pairs = Pairs::empty();
     for (name, value) in params {
@@ -123,7 +124,7 @@ pub fn query_repeated(params: &[(String, Value)]) -> Result<String, Refusal> {
         };
         for item in items {
             let text = match item {
-                // The spelling of the clients in Python, in lists alone.
+                // The clients in Python use this spelling, but only in lists.
                 Value::Bool(true) => "True",
                 Value::Bool(false) => "False",
                 item => scalar(name, item)?,
@@ -134,8 +135,8 @@ pub fn query_repeated(params: &[(String, Value)]) -> Result<String, Refusal> {
     Ok(pairs.into_text())
 }
 
-/// `name=value&…` of scalars as they are; a value that holds a delimiter is refused, as far as the
-/// table does not say that it may.
+/// `name=value&…` of scalars as they are. A value that holds a delimiter is refused, unless the
+/// table allows it.
 pub fn query_raw(
     request: &Request,
     table: &Table,
@@ -144,7 +145,7 @@ pub fn query_raw(
     let mut pairs = Pairs::empty();
     for (name, value) in params {
         let text = raw_in(request, table, name, scalar(name, value)?)?;
-        // Only what the exchange gave out holds a %.
+        // Only a value that the exchange gave out may hold a %.
         if !is_escaped(text) {
             return Err(Refusal::malformed(format!(
                 "the parameter {name:?} has a % that escapes no text"
@@ -155,8 +156,8 @@ pub fn query_raw(
     Ok(pairs.into_text())
 }
 
-/// Whether a text can be sent as it is: every % begins an escape, and what they say is text without
-/// controls.
+/// True if a text can be sent as it is: every % begins an escape, and the escapes decode to text
+/// without control characters.
 fn is_escaped(text: &str) -> bool {
     if !text.contains('%') {
         return true;
@@ -176,53 +177,54 @@ pub fn sorted(params: &[(String, Value)]) -> Vec<(String, Value)> {
     sorted
 }
 
-/// A request as most exchanges want it: GET and DELETE with a query, the others with a JSON body.
+/// A request as most exchanges want it: GET and DELETE have a query, the other methods a JSON body.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Written {
-    /// The path, and the query after `?` where there is one.
+pub struct WrittenRequest {
+    /// The path, and the query after `?` if there is one.
     pub target: String,
-    /// Compact JSON; none where the parameters are an empty object.
+    /// Compact JSON. None if the parameters are an empty object.
     pub body: Option<String>,
-    pub place: Place,
+    pub place: ParameterPlace,
 }
 
-impl Written {
+impl WrittenRequest {
     /// `query` writes the parameters of a GET or DELETE.
     pub fn new(
         request: &Request,
         query: impl FnOnce(&[(String, Value)]) -> Result<String, Refusal>,
     ) -> Result<Self, Refusal> {
-        Self::at(request, Place::of(request.method, ParamsIn::Json), query)
+        Self::at(request, ParameterPlace::of(request.method, ParamsIn::Json), query)
     }
 
-    /// The same where the exchange has its own rule for where parameters go.
+    /// The same, for an exchange that has its own rule for the place of its parameters.
     pub fn at(
         request: &Request,
-        place: Place,
+        place: ParameterPlace,
         query: impl FnOnce(&[(String, Value)]) -> Result<String, Refusal>,
     ) -> Result<Self, Refusal> {
         place.check(request)?;
         let (mut target, mut body) = (request.path.to_string(), None);
         match place {
-            Place::Query if request.params.is_empty() => {}
-            Place::Query => {
+            ParameterPlace::Query if request.params.is_empty() => {}
+            ParameterPlace::Query => {
                 target.push('?');
                 target.push_str(&query(named(request)?)?);
             }
-            // An empty object is no body at all; an empty array is a body.
-            Place::Body(_) if named(request).is_ok_and(<[_]>::is_empty) => {}
-            Place::Body(_) => body = Some(request.params.value().to_json()),
+            // For an empty object no body is sent. An empty array is sent.
+            ParameterPlace::Body(_) if named(request).is_ok_and(<[_]>::is_empty) => {}
+            ParameterPlace::Body(_) => body = Some(request.params.value().to_json()),
         }
         Ok(Self { target, body, place })
     }
 
-    /// The body's text, empty where there is none.
+    /// The body's text, empty if there is none.
     pub fn body_text(&self) -> &str {
         self.body.as_deref().unwrap_or_default()
     }
 }
 
-/// Refuses names that would go on with the number that is signed right before them.
+/// Refuses a name that begins with a digit, because it would continue the number that is signed
+/// right before it.
 pub fn after_number(params: &[(String, Value)]) -> Result<&[(String, Value)], Refusal> {
     match params.iter().find(|(name, _)| name.starts_with(|first: char| first.is_ascii_digit())) {
         Some((name, _)) => Err(Refusal::malformed(format!(
@@ -232,8 +234,8 @@ pub fn after_number(params: &[(String, Value)]) -> Result<&[(String, Value)], Re
     }
 }
 
-/// Refuses a JSON body that, sent as a form or a query, would begin parameters of its own: for
-/// exchanges whose signature covers the text but not how it is read.
+/// Refuses a JSON body that would begin new parameters if it were sent as a form or a query.
+/// Exchanges need this if their signature covers the text of a body but not its type.
 pub fn without_separators(json: String) -> Result<String, Refusal> {
     if json.contains(['&', ';']) {
         return Err(Refusal::malformed("a JSON body for this exchange may not hold '&' or ';'"));
@@ -241,15 +243,15 @@ pub fn without_separators(json: String) -> Result<String, Refusal> {
     Ok(json)
 }
 
-/// A value that is signed unescaped; one that could end its parameter, or be read in two ways, is
+/// A value that is signed unescaped. A value that could end its parameter or be read in two ways is
 /// refused.
 pub fn raw<'a>(name: &str, text: impl Into<Cow<'a, str>>) -> Result<Cow<'a, str>, Refusal> {
     let text = text.into();
     if holds(Content::Plain, &text) { Ok(text) } else { Err(not_raw(Content::Plain, name)) }
 }
 
-/// The same of a value that may hold what its table says of its name. Most need no look at the
-/// table.
+/// The same, but the table may allow the value of this name to hold more. Most values need no look
+/// at the table.
 pub fn raw_in<'a>(
     request: &Request,
     table: &Table,
@@ -263,9 +265,9 @@ pub fn raw_in<'a>(
     if holds(content, text) { Ok(text) } else { Err(not_raw(content, name)) }
 }
 
-/// Whether a value can be signed unescaped. `&`, `#` and `;` end a parameter somewhere, so that no
-/// value holds them; `=` does not, once the name is over, and what `%` and `+` say is decoded after
-/// the parameters are told apart.
+/// True if a value can be signed unescaped. No value may hold `&`, `#` or `;`, because each of them
+/// ends a parameter on some exchange. An opaque value may hold `=`, which ends nothing after the
+/// name. It may also hold `%` and `+`, which are decoded only after the parameters are told apart.
 pub fn holds(content: Content, text: &str) -> bool {
     text.chars().all(|character| match character {
         '#' | '&' | ';' | '?' => false,
@@ -278,7 +280,7 @@ pub fn holds(content: Content, text: &str) -> bool {
 fn not_raw(content: Content, name: &str) -> Refusal {
     let refused = match content {
         Content::Instrument => {
-            "any of & = # % + ; ? or blanks, controls or signs other than ASCII's and letters"
+            "any of & = # % + ; ? or blanks, controls or non-ASCII characters other than letters"
         }
         Content::Opaque => "any of & # ; ? or blanks, controls or non-ASCII characters",
         Content::Plain => "any of & = # % + ; ? or space, control or non-ASCII characters",

@@ -1,18 +1,19 @@
-//! Phemex: path, query without its question mark, expiry and body are signed; the method is not.
+//! The recipe for Phemex. It signs path, query without its question mark, expiry and body, but not
+//! the method.
 //!
 //! <https://phemex-docs.github.io/#rest-request-header>
 
 use std::sync::LazyLock;
 
 use super::facts::{Facts, Hosts};
-use super::login::Login;
+use super::login::SessionLogin;
 use super::order::Order;
 use super::order_facts::{Mark, OrderFacts, Whole};
-use super::parameters::{Place, named, query_repeated, without_separators};
+use super::parameters::{ParameterPlace, named, query_repeated, without_separators};
 use super::recipe::Exchange;
 use super::scheme::{Binding, Scheme};
 use super::table::Table;
-use crate::draft::{Draft, Encoding, SIGNATURE, SessionDraft, Template};
+use crate::draft::{Draft, Encoding, SIGNATURE_PLACEHOLDER, SessionDraft, Template};
 use crate::json::Value;
 use crate::key::{Environment, Key};
 use crate::refusal::Refusal;
@@ -76,15 +77,15 @@ impl Exchange for Phemex {
     ) -> Result<Draft, Refusal> {
         let both = request.path.as_str() == "/positions/assign";
         let place = match request.method {
-            Method::Post if both => Place::Body(ParamsIn::QueryAndJson),
-            Method::Post => Place::Body(ParamsIn::Json),
-            _ => Place::Query,
+            Method::Post if both => ParameterPlace::Body(ParamsIn::QueryAndJson),
+            Method::Post => ParameterPlace::Body(ParamsIn::Json),
+            _ => ParameterPlace::Query,
         };
         place.check(request)?;
-        let in_query = (place == Place::Query || both) && !request.params.is_empty();
+        let in_query = (place == ParameterPlace::Query || both) && !request.params.is_empty();
         let query = if in_query { query_repeated(named(request)?)? } else { String::new() };
-        // What stands between path and body could be read as a query with an expiry of the client's
-        // own.
+        // A text with separators after the path could be read as a query with an expiry of the
+        // client's own.
         let body = (request.method == Method::Post)
             .then(|| without_separators(request.params.value().to_json()));
         let body = body.transpose()?;
@@ -103,13 +104,18 @@ impl Exchange for Phemex {
         Ok(draft.body(body))
     }
 
-    fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
+    fn session(
+        &self,
+        key: &Key,
+        login: &SessionLogin,
+        stamp: &Stamp,
+    ) -> Result<SessionDraft, Refusal> {
         login.plain()?;
         let expiry = stamp.seconds() + 120;
         let arguments = vec![
             "API".into(),
             key.api_key.as_str().into(),
-            SIGNATURE.into(),
+            SIGNATURE_PLACEHOLDER.into(),
             Value::Number(expiry.to_string()),
         ];
         let frame =

@@ -1,8 +1,7 @@
-//! What an exchange is to the rules: its facts, its endpoint table, and how the bytes of its
-//! signatures are built.
+//! The trait that every exchange implements: its facts, its endpoint table, and the bytes to sign.
 
 use super::facts::Facts;
-use super::login::Login;
+use super::login::SessionLogin;
 use super::order::Order;
 use super::order_facts::Unit;
 use super::table::Table;
@@ -14,7 +13,7 @@ use crate::request::Request;
 use crate::scope::{Scope, Scopes};
 use crate::stamp::Stamp;
 
-/// One exchange. Pure: the same arguments always give the same bytes.
+/// One exchange. Its functions are pure: the same arguments always give the same bytes.
 pub trait Exchange: Sync {
     fn facts(&self) -> &'static Facts;
 
@@ -29,13 +28,20 @@ pub trait Exchange: Sync {
         stamp: &Stamp,
     ) -> Result<Draft, Refusal>;
 
-    /// What this login by this kind of key lets the client do without further signatures.
-    fn session_grants(&self, _algorithm: Algorithm, _login: &Login) -> &'static [Scope] {
+    /// The scopes that this login, with this kind of key, gives the client without further
+    /// signatures.
+    fn session_grants(&self, _algorithm: Algorithm, _login: &SessionLogin) -> &'static [Scope] {
         self.facts().session_grants
     }
 
-    /// Builds a WebSocket login. An argument of the login that is not used has to be refused.
-    fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
+    /// Builds a WebSocket login. The recipe must refuse every argument of the login that it does
+    /// not use.
+    fn session(
+        &self,
+        key: &Key,
+        login: &SessionLogin,
+        stamp: &Stamp,
+    ) -> Result<SessionDraft, Refusal> {
         let (_, _, _) = (key, login, stamp);
         Err(Refusal::new(
             Code::RequestUnknownEndpoint,
@@ -43,26 +49,27 @@ pub trait Exchange: Sync {
         ))
     }
 
-    /// In what an order's size counts, where the exchange has more units than the base asset (for a
+    /// The unit of an order's size. Unless the recipe says otherwise it is the base asset (for a
     /// contract: contracts).
     fn unit(&self, _order: &Order<'_>) -> Unit {
         Unit::Base
     }
 
-    /// The order's size in the quote asset, where it is said apart from the other.
+    /// The order's size in the quote asset, if a parameter of its own gives it.
     fn cost<'a>(&self, order: &'a Order<'_>) -> Option<&'a str> {
         order.quote.as_deref()
     }
 
-    /// The asset that an order's price counts in.
+    /// The asset in which an order's price is counted.
     ///
-    /// `Err` says why its worth cannot be known; a client with a notional limit is then refused.
+    /// `Err` says why the worth of the order cannot be known. A client with a notional limit is
+    /// then refused.
     fn quote_asset<'a>(&self, order: &'a Order<'_>) -> Result<&'a str, &'static str>;
 }
 
 impl dyn Exchange + '_ {
-    /// The host to use: the one asked for if it is on the closed list, else the first that serves
-    /// the path.
+    /// The host to use: the one that the request asks for, else the first that serves the path. A
+    /// host that is not on the closed list is refused.
     pub fn host(
         &self,
         request: &Request,
@@ -93,8 +100,8 @@ impl dyn Exchange + '_ {
         }
     }
 
-    /// The scopes a session login needs: `session`, and whatever more than reading can be done in
-    /// it without another signature.
+    /// The scopes that a session login needs: `session`, and every scope but `read` that the
+    /// session gives.
     pub fn session_scopes(&self, grants: &[Scope]) -> Scopes {
         let more = grants.iter().copied().filter(|scope| *scope != Scope::Read);
         more.collect::<Scopes>().with(Scope::Session)

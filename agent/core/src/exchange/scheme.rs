@@ -1,5 +1,5 @@
-//! What an exchange's signatures cover, as data. What one does not cover, whoever sends the request
-//! can change.
+//! The parts of a request that an exchange's signatures cover, as data. The sender of a request can
+//! change every part that its signature does not cover.
 
 use crate::algorithm::Algorithm;
 use crate::request::Method;
@@ -22,8 +22,8 @@ impl Binding {
         self.method && self.path && self.query && self.body
     }
 
-    /// Whether the parameters of a request with this method are what the exchange will see. GET and
-    /// DELETE carry a query, the others a body.
+    /// True if the signature covers the parameters of a request with this method. GET and DELETE
+    /// carry them in the query, the other methods in the body.
     pub const fn covers_parameters(self, method: Method) -> bool {
         match method {
             Method::Delete | Method::Get => self.query,
@@ -31,16 +31,16 @@ impl Binding {
         }
     }
 
-    /// Whether whoever sends a request with method `one` may send it with method `other`. Where the
-    /// path is not signed, a method shows by nothing but its form: a GET has a query, POST, PUT and
-    /// PATCH a body, DELETE either.
+    /// True if a request that was signed for method `one` can be sent with method `other`. If the
+    /// path is not signed, only the form of a request shows its method. A GET has a query; POST,
+    /// PUT and PATCH have a body; DELETE has either.
     pub fn takes_for(self, one: Method, other: Method) -> bool {
         let has_body = |method| matches!(method, Method::Patch | Method::Post | Method::Put);
         let differ = |one, other| one == Method::Get && has_body(other);
         !self.method || one == other || !self.path && !differ(one, other) && !differ(other, one)
     }
 
-    /// What whoever sends a request with this method may change in it, in words.
+    /// The names of the parts that the sender of a request with this method may change.
     pub fn unsigned(self, method: Method) -> impl Iterator<Item = &'static str> {
         let parts = [
             ("method", self.method),
@@ -51,24 +51,24 @@ impl Binding {
     }
 }
 
-/// One way of signing: signatures of two schemes of one exchange are never taken for each other.
+/// One way of signing. The exchange never takes a signature of one scheme for one of another.
 ///
-/// Schemes of one prefix stand together, longer prefixes before shorter ones, and the last takes
-/// whatever is left.
+/// In a list, schemes with the same prefix stand together, and longer prefixes stand before shorter
+/// ones. The last scheme takes every request that no other takes.
 #[derive(Clone, Copy, Debug)]
 pub struct Scheme {
     pub path_prefix: &'static str,
-    /// The keys that sign so; empty: all.
+    /// The algorithms of the keys that sign in this way. Empty means all.
     pub algorithms: &'static [Algorithm],
     pub binding: Binding,
-    /// Query and body are verified as one text without a separator, so that whoever sends it may
+    /// The exchange verifies query and body as one text without a separator, so that the sender may
     /// cut it anywhere.
     pub joined: bool,
-    /// The query follows the path without a separator: the end of a path could as well begin its
-    /// query.
+    /// The query follows the path without a separator. So the end of a path could be sent as the
+    /// beginning of its query.
     pub runs_on: bool,
-    /// Bodies are JSON, signed as they are sent: a parameter may be an object, where a row is known
-    /// to take it.
+    /// Bodies are JSON and are signed as they are sent. A parameter may be an object if a row is
+    /// known to take it.
     pub objects: bool,
 }
 
@@ -86,32 +86,32 @@ impl Scheme {
         }
     }
 
-    /// The same for keys of these algorithms only.
+    /// The same scheme, for keys of these algorithms only.
     #[must_use]
     pub const fn by(self, algorithms: &'static [Algorithm]) -> Self {
         Self { algorithms, ..self }
     }
 
-    /// The same where query and body are verified as one text.
+    /// The same scheme, with query and body verified as one text.
     #[must_use]
     pub const fn joined(self) -> Self {
         Self { joined: true, ..self }
     }
 
-    /// The same where bodies are JSON, signed as they are sent.
+    /// The same scheme, with JSON bodies that are signed as they are sent.
     #[must_use]
     pub const fn with_objects(self) -> Self {
         Self { objects: true, ..self }
     }
 
-    /// The same where the query follows the path without a separator.
+    /// The same scheme, with the query after the path without a separator.
     #[must_use]
     pub const fn running_on(self) -> Self {
         Self { runs_on: true, ..self }
     }
 }
 
-/// The scheme for a path and a key; the last takes what no other does.
+/// The scheme for a path and a key. The last scheme takes what no other takes.
 pub(super) fn of(schemes: &'static [Scheme], algorithm: Algorithm, path: &str) -> &'static Scheme {
     let fits = |scheme: &&Scheme| {
         path.starts_with(scheme.path_prefix)
@@ -120,8 +120,8 @@ pub(super) fn of(schemes: &'static [Scheme], algorithm: Algorithm, path: &str) -
     schemes.iter().find(fits).unwrap_or(&schemes[schemes.len() - 1])
 }
 
-/// The paths whose signatures may be taken for each other: the index of the first scheme with their
-/// prefix.
+/// The group of a path: the index of the first scheme whose prefix fits. Only within a group may
+/// the signature of one path be taken for that of another.
 pub(super) fn group(schemes: &[Scheme], path: &str) -> usize {
     schemes
         .iter()

@@ -6,8 +6,8 @@ mod names;
 use std::collections::HashMap;
 
 pub use content::Content;
-use content::Contents;
-use names::Names;
+use content::ContentNames;
+use names::TableNames;
 pub use names::{NameId, NameSet, Spelling};
 
 use super::facts::Facts;
@@ -16,17 +16,17 @@ use crate::json::Value;
 use crate::request::{Method, Params, Request};
 use crate::scope::Scope;
 
-/// One endpoint: exact method and path, `{name}` for one segment.
+/// One endpoint, with its exact method and path. `{name}` stands for one segment of the path.
 #[derive(Debug)]
 pub struct Endpoint {
     pub method: Method,
     pub path: &'static str,
     pub scope: Scope,
-    /// Why it has that scope, where it is not obvious.
+    /// The reason for its scope, if that is not obvious.
     pub reason: Option<&'static str>,
-    /// Endpoints of other groups never take the same signature.
+    /// Endpoints of different groups never take the same signature.
     pub group: usize,
-    /// Nobody may ask for it; what it takes opens it all the same.
+    /// No client may ask for it. A signature that it would take still counts as opening it.
     pub withheld: bool,
 }
 
@@ -36,13 +36,13 @@ impl Endpoint {
     }
 }
 
-/// What a parameter means.
+/// The meaning of a parameter.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Role {
     Address,
     Amount,
     Asset,
-    /// The symbol of every order of a list, which stands beside the list.
+    /// The symbol of all orders of a list. It stands beside the list.
     Common,
     From,
     List,
@@ -83,17 +83,17 @@ impl Role {
     }
 }
 
-/// Where a request says it.
+/// The place in a request from which a value is read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Source {
-    /// Nowhere: it is always this, `side='buy'`.
+pub enum ValueSource {
+    /// None: the value is always this text, `side='buy'`.
     Fixed(&'static str),
     Parameter(&'static str),
     /// In this segment of the path, `symbol={pair}`.
     Segment(usize),
 }
 
-impl Source {
+impl ValueSource {
     pub fn parameter(self) -> Option<&'static str> {
         match self {
             Self::Parameter(name) => Some(name),
@@ -117,31 +117,31 @@ impl Source {
 pub struct Opening {
     pub endpoint: usize,
     pub required: Vec<&'static str>,
-    /// The same as `required`.
+    /// The names in `required` as a set. Empty for a read.
     pub required_set: NameSet,
-    /// What it takes beside them and no role reads, `name?`.
+    /// Further names that the endpoint takes and that no role reads, `name?`.
     pub optional: Vec<&'static str>,
-    pub roles: Vec<(Role, Source)>,
+    pub roles: Vec<(Role, ValueSource)>,
     /// The type of an order that names none, `type=name?limit`.
     pub default_type: Option<&'static str>,
-    /// The same for all openings that read the same orders out of the same payload.
+    /// A number, equal for all openings that read the same orders out of the same payload.
     pub reading: usize,
-    /// Takes a request without any parameter: one with none is counted for it.
+    /// True if the endpoint takes a request without parameters. Such a request counts for it.
     pub empty: bool,
-    /// Cancels, or sets something of a symbol: no size to judge.
+    /// True for a cancel or a setting of a symbol: it has no size to judge.
     pub places_no_order: bool,
-    /// Shares its signature with ordinary requests, so that no signer can tell them apart: listed,
-    /// not counted.
+    /// True if ordinary requests have the same signature, so that no signer can tell them apart.
+    /// Such an opening is listed, but not counted.
     pub residual: bool,
 }
 
 impl Opening {
-    /// Whether it says where the orders of a payload stand.
+    /// True if it says where the orders of a payload stand.
     pub fn says_orders(&self) -> bool {
         self.source_of(Role::Symbol).is_some() || self.source_of(Role::List).is_some()
     }
 
-    /// Whether the endpoint is known to take a parameter of this name.
+    /// True if the endpoint is known to take a parameter of this name.
     pub fn takes(&self, name: &str) -> bool {
         self.names().any(|known| known == name)
     }
@@ -159,8 +159,9 @@ impl Opening {
             .filter(|name| *name != WHOLE_BODY)
     }
 
-    /// Whether it takes parameters that name nothing: none at all or only unknown ones, which an
-    /// exchange may as well overlook, or an array where the body is one.
+    /// True if it takes a payload in which no name tells which row is meant. Such a payload is an
+    /// array as the whole body, or has no names, or has only names that tell nothing and that the
+    /// exchange may overlook.
     pub fn takes_nameless(&self, params: &Params, table: &Table) -> bool {
         match params.value() {
             Value::Array(_) => self.name_of(Role::List) == Some(WHOLE_BODY),
@@ -168,11 +169,11 @@ impl Opening {
         }
     }
 
-    pub fn source_of(&self, role: Role) -> Option<Source> {
+    pub fn source_of(&self, role: Role) -> Option<ValueSource> {
         self.roles.iter().find_map(|(candidate, source)| (*candidate == role).then_some(*source))
     }
 
-    /// The parameter that says it, where one does.
+    /// The parameter with this role, if there is one.
     pub fn name_of(&self, role: Role) -> Option<&'static str> {
         self.source_of(role)?.parameter()
     }
@@ -182,21 +183,21 @@ impl Opening {
 #[derive(Debug)]
 pub struct Table {
     schemes: &'static [Scheme],
-    /// Those that may be asked for, then those that are withheld.
+    /// First the endpoints that a client may ask for, then those that are withheld.
     endpoints: Vec<Endpoint>,
-    /// How many may be asked for.
+    /// The number of endpoints that a client may ask for.
     asked: usize,
     openings: Vec<Opening>,
-    names: Names,
-    /// The names of what the agent sets.
+    names: TableNames,
+    /// The names of the parameters that the agent sets.
     managed: Vec<&'static str>,
-    /// The names that any row may carry, by the file's `harmless` lines.
+    /// The names that any row may carry, from the file's `harmless` lines.
     harmless: Vec<&'static str>,
-    /// By endpoint, in order: the names that it takes, or that any row may carry.
+    /// For each endpoint, sorted: the names that it takes, and those that any row may carry.
     listed: Vec<Vec<NameId>>,
-    /// By name: a row that counts requires it or reads it.
+    /// For each name: true if a row that is more than a read requires or reads it.
     tells: Vec<bool>,
-    /// By name: the others that it ends in.
+    /// For each name: the other names that it ends in.
     endings: Vec<Vec<NameId>>,
     exact: HashMap<(Method, &'static str), usize>,
     /// Endpoints with `{name}` segments, by method and number of segments.
@@ -206,32 +207,30 @@ pub struct Table {
     /// Openings by their rarest required name, so that a request looks at few of them; see
     /// [`Table::telling`].
     telling: Vec<Vec<usize>>,
-    /// Openings that need no name and count: of a request without parameters, of an array.
+    /// Openings that count and need no name: they take a request without parameters, or an array.
     nameless: Vec<usize>,
-    contents: Contents,
+    contents: ContentNames,
 }
 
 impl Table {
     /// Parses a `.scopes` and a `.params` file that are compiled in.
     ///
-    /// A leading `!` marks an endpoint in `.scopes` that nobody may ask for.
+    /// In `.scopes`, a leading `!` marks an endpoint that no client may ask for.
     ///
-    /// A `.params` line is `METHOD PATH name role=name name? role=name?`: names a request needs
-    /// (those without `?`), and what they mean; `type=name?limit` is limit where a request names
-    /// none. `role={segment}` stands in the path, `role='text'` is always the same. A leading `~`
-    /// marks a residual row, a leading `-` a row of scope trade that places no order; `{}` among
-    /// the names one that takes a request without any. `harmless NAME # source and reason` is a
-    /// name that any row may carry.
+    /// A `.params` line is `METHOD PATH name role=name name? role=name?`: the names that a request
+    /// needs, and their roles. A name with `?` is optional. `type=name?limit` means the type limit
+    /// if a request names none. `role={segment}` is read from the path, and `role='text'` is always
+    /// this text. A leading `~` marks a residual row. A leading `-` marks a row of scope trade that
+    /// places no order. `{}` among the names marks a row that takes a request without parameters.
+    /// `harmless NAME # source and reason` lists a name that any row may carry.
     ///
-    /// `opaque NAME # source` and `instrument NAME # source` say what a value may hold that is
-    /// signed unescaped: see
-    /// [`Content`].
+    /// `opaque NAME # source` and `instrument NAME # source` say which text the value of a name may
+    /// hold if it is signed unescaped: see [`Content`].
     ///
-    /// What the agent sets itself has one spelling too.
+    /// The names that the agent sets have one spelling too.
     ///
     /// # Panics
-    /// On a line that is not of the form: the files are part of the program, and a test parses all
-    /// of them.
+    /// On a line of another form. The files are part of the program, and a test parses all of them.
     pub fn parse(facts: &Facts, scopes: &'static str, params: &'static str) -> Self {
         let rows = lines(scopes).map(|line| parse_endpoint(line, facts.schemes));
         let (mut endpoints, withheld): (Vec<_>, Vec<_>) = rows.partition(|row| !row.withheld);
@@ -248,7 +247,7 @@ impl Table {
         let openings: Vec<_> = rows.into_iter().map(|line| parse_opening(line, &exact)).collect();
         let mut table = Self {
             schemes: facts.schemes,
-            names: Names::new(),
+            names: TableNames::new(),
             managed: facts
                 .set_by_agent()
                 .chain(facts.receive_window.map(|window| window.name))
@@ -261,7 +260,7 @@ impl Table {
             openings_of: vec![Vec::new(); endpoints.len()],
             telling: Vec::new(),
             nameless: Vec::new(),
-            contents: Contents::parse(params, &openings),
+            contents: ContentNames::parse(params, &openings),
             endpoints,
             asked,
             openings,
@@ -274,17 +273,17 @@ impl Table {
         table
     }
 
-    /// The rows that may be asked for.
+    /// The rows that a client may ask for.
     pub fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints[..self.asked]
     }
 
-    /// The rows that nobody may ask for, with their place in the table.
+    /// The rows that no client may ask for, with their index in the table.
     pub fn withheld(&self) -> impl Iterator<Item = (usize, &Endpoint)> {
         self.endpoints.iter().enumerate().skip(self.asked)
     }
 
-    /// All rows, those that nobody may ask for last.
+    /// All rows. Those that no client may ask for come last.
     pub fn rows(&self) -> &[Endpoint] {
         &self.endpoints
     }
@@ -297,12 +296,13 @@ impl Table {
         &self.endpoints[opening.endpoint]
     }
 
-    /// The row for a method and path that may be asked for; an exact row wins over a pattern.
+    /// The row for a method and a path, if a client may ask for it. An exact row wins over a
+    /// pattern.
     pub fn find(&self, method: Method, path: &str) -> Option<(usize, &Endpoint)> {
         self.find_any(method, path).filter(|(_, row)| !row.withheld)
     }
 
-    /// The same of all rows, those that nobody may ask for among them.
+    /// The same, but also finds rows that no client may ask for.
     pub fn find_any(&self, method: Method, path: &str) -> Option<(usize, &Endpoint)> {
         let exact = self.exact.get(&(method, path)).copied();
         let index = exact.or_else(|| {
@@ -315,19 +315,19 @@ impl Table {
         Some((index, &self.endpoints[index]))
     }
 
-    /// What the value of this parameter may hold where it is signed unescaped.
+    /// The text that the value of this parameter may hold if it is signed unescaped.
     pub fn content(&self, request: &Request, name: &str) -> Content {
         let row = self.find(request.method, request.path.as_str());
         self.contents.of(name, row.is_some_and(|(_, endpoint)| endpoint.scope == Scope::Read))
     }
 
-    /// Whether some names may hold what the exchange gave out: then only reads may share a
+    /// True if some names may hold a text that the exchange gave out. Then only reads may share a
     /// signature with a read.
     pub fn has_opaque(&self) -> bool {
         self.contents.has_opaque()
     }
 
-    /// Whether a path is one of its endpoint.
+    /// True if a path fits the endpoint of this opening.
     pub fn serves(&self, opening: &Opening, path: &str) -> bool {
         let row = self.endpoint(opening).path;
         row == path
@@ -338,24 +338,24 @@ impl Table {
         self.openings_of[endpoint].iter().map(|index| &self.openings[*index])
     }
 
-    /// Openings that a payload with `name` may match and that count: each has `name` among its
-    /// required names.
+    /// The openings that count and that a payload with `name` may match. Each of them requires
+    /// `name`.
     ///
-    /// Many endpoints of an exchange are alike: where a signature opens one cancel by symbol, it
-    /// opens them all. Of openings that need the same names and tell nothing new of the same
-    /// payload, only the first is given.
+    /// Many endpoints of an exchange are alike: a signature that opens one cancel by symbol opens
+    /// them all. If several openings need the same names and tell the same about a payload, only
+    /// the first is given.
     pub fn telling(&self, name: NameId) -> impl Iterator<Item = &Opening> {
         self.telling[name.index()].iter().map(|index| &self.openings[*index])
     }
 
-    /// Openings that count and need no name: those of a request without parameters, and those of an
+    /// The openings that count and need no name: they take a request without parameters, or an
     /// array.
     pub fn nameless(&self) -> impl Iterator<Item = &Opening> {
         self.nameless.iter().map(|index| &self.openings[*index])
     }
 
-    /// Whether some row reads the instrument of an order from a parameter of this name, in whatever
-    /// case.
+    /// True if some row reads the instrument of an order from a parameter of this name, in any
+    /// letter case.
     pub fn names_instrument(&self, name: &str) -> bool {
         let roles = self.openings.iter().flat_map(|opening| &opening.roles);
         roles.filter(|(role, _)| matches!(role, Role::Common | Role::Symbol)).any(|(_, source)| {
@@ -363,40 +363,41 @@ impl Table {
         })
     }
 
-    /// How the table knows this name.
+    /// The way in which the table knows this name.
     pub fn spelling(&self, name: &str) -> Spelling {
         self.names.find(name)
     }
 
-    /// Whether a parameter of this name says something of what a request does: a row that is more
-    /// than a read requires it, or reads a meaning out of it.
+    /// True if a parameter of this name tells something about what a request does: a row that is
+    /// more than a read requires or reads it, and the agent does not set it.
     pub fn tells(&self, name: &str) -> bool {
         matches!(self.names.find(name), Spelling::Known(id) if self.tells[id.index()])
             && !self.managed.contains(&name)
     }
 
-    /// The known names that a known name ends in: where query and body are verified as one text, it
-    /// may be cut into them.
+    /// The known names that a known name ends in. If query and body are verified as one text, the
+    /// sender may cut the name so that only such an ending is left.
     pub fn endings(&self, name: NameId) -> &[NameId] {
         &self.endings[name.index()]
     }
 
-    /// Whether a request for this endpoint may carry a parameter of this name where a signature
-    /// leaves method or path open: one of its own lines has it, or a `harmless` line, or the agent
-    /// sets it.
+    /// True if a request for this endpoint may carry a parameter of this name although a signature
+    /// leaves method or path open. One of the endpoint's own lines has the name, or a `harmless`
+    /// line has it, or the agent sets it.
     pub fn lists(&self, endpoint: usize, name: NameId) -> bool {
         self.listed[endpoint].binary_search(&name).is_ok()
     }
 
-    /// Whether a body may be an array where the path is not bound: some row takes one.
+    /// True if some row takes an array as its body. If no row does and the path is not bound, an
+    /// array is refused.
     pub fn takes_arrays(&self) -> bool {
         self.nameless().any(|opening| opening.name_of(Role::List) == Some(WHOLE_BODY))
     }
 
-    /// A known name that `name` ends in, where `name` itself is not known.
+    /// A known name that `name` ends in, if `name` itself is not known.
     ///
-    /// Where an exchange verifies query and body as one text without a separator, whoever sends the
-    /// request may cut it anywhere: `…&xamount=9` is also the query `…&x` and the body `amount=9`.
+    /// If an exchange verifies query and body as one text without a separator, the sender may cut
+    /// it anywhere: `…&xamount=9` is also the query `…&x` and the body `amount=9`.
     pub fn hidden_name(&self, name: &str) -> Option<&'static str> {
         match self.names.find(name) {
             Spelling::Known(_) => None,
@@ -404,10 +405,10 @@ impl Table {
         }
     }
 
-    /// Those that rows require first, so that sets of them are small.
+    /// Numbers the names that rows require first, so that sets of them are small.
     fn number_names(&mut self) {
         for opening in &mut self.openings {
-            // A read opens nothing more: what it requires is asked of nobody.
+            // A read opens nothing more, so no rule needs the set of names that it requires.
             if self.endpoints[opening.endpoint].scope != Scope::Read {
                 opening.required_set =
                     opening.required.iter().map(|name| self.names.add(name)).collect();
@@ -494,13 +495,13 @@ impl Table {
         }
     }
 
-    /// Whether an opening counts for those who ask for another endpoint.
+    /// True if an opening counts for a request to another endpoint.
     pub fn counts(&self, opening: &Opening) -> bool {
         !opening.residual && self.endpoint(opening).scope != Scope::Read
     }
 
-    /// Whether every signature that opens one opens the other, with the same scope and the same
-    /// orders. Where money moves, each row is told: it says what moves.
+    /// True if every signature that opens one also opens the other, with the same scope and the
+    /// same orders. Never true for rows that move money: each of them says what moves.
     fn tells_the_same(&self, one: &Opening, other: &Opening) -> bool {
         let (row, other_row) = (self.endpoint(one), self.endpoint(other));
         let prefix = self.schemes[row.group].path_prefix;
@@ -590,7 +591,8 @@ fn parse_opening(
             }
             None => (name, false),
         };
-        let source = Source::parse(name, path).unwrap_or_else(|| panic!("no such segment: {line}"));
+        let source =
+            ValueSource::parse(name, path).unwrap_or_else(|| panic!("no such segment: {line}"));
         match role {
             Some(role) => {
                 let role = Role::parse(role).unwrap_or_else(|| panic!("unknown role: {line}"));
@@ -599,7 +601,7 @@ fn parse_opening(
             None if optional => opening.optional.push(name),
             None => {}
         }
-        let needed = !optional && name != WHOLE_BODY && source == Source::Parameter(name);
+        let needed = !optional && name != WHOLE_BODY && source == ValueSource::Parameter(name);
         if needed && !opening.required.contains(&name) {
             opening.required.push(name);
         }
@@ -624,7 +626,7 @@ fn matches_pattern(pattern: &str, path: &str) -> bool {
     })
 }
 
-/// Segments that may have letters of other scripts.
+/// Segments of a path that may have letters of any script.
 const INSTRUMENTS: &[&str] = &["{contract}", "{currency}", "{pair}", "{symbol}"];
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Upbit: a token for each request, which holds a hash of the parameters and nothing of method and
-//! path.
+//! The recipe for Upbit. Each request has a token, which holds a hash of the parameters and nothing
+//! of method and path.
 //!
 //! <https://global-docs.upbit.com/reference/auth>
 
@@ -8,10 +8,10 @@ use std::sync::LazyLock;
 use sha2::{Digest, Sha512};
 
 use super::facts::{Facts, Hosts, Nonce};
-use super::login::Login;
+use super::login::SessionLogin;
 use super::order::Order;
 use super::order_facts::{OrderFacts, Whole};
-use super::parameters::{Place, named, query, query_raw};
+use super::parameters::{ParameterPlace, named, query, query_raw};
 use super::recipe::Exchange;
 use super::scheme::{Binding, Scheme};
 use super::table::Table;
@@ -37,8 +37,7 @@ static FACTS: Facts = Facts {
         path_prefix: "/v1/",
         hosts: &["api.upbit.com", "sg-api.upbit.com", "id-api.upbit.com", "th-api.upbit.com"],
     }],
-    // The token of a login fits every request that takes no parameters: the cancelling of open
-    // orders is one.
+    // The token of a login fits every request without parameters. One of these cancels open orders.
     session_grants: &[Scope::Read, Scope::Trade],
     orders: OrderFacts {
         priced: &["limit"],
@@ -70,19 +69,19 @@ impl Exchange for Upbit {
         host: &str,
         stamp: &Stamp,
     ) -> Result<Draft, Refusal> {
-        let place = Place::of(request.method, ParamsIn::Json);
+        let place = ParameterPlace::of(request.method, ParamsIn::Json);
         place.check(request)?;
         let params = named(request)?;
         let mut url = format!("https://{host}{}", request.path);
         let body = match place {
-            Place::Query if params.is_empty() => None,
-            Place::Query => {
+            ParameterPlace::Query if params.is_empty() => None,
+            ParameterPlace::Query => {
                 url = format!("{url}?{}", query(params)?);
                 None
             }
-            Place::Body(_) => Some(request.params.value().to_json()),
+            ParameterPlace::Body(_) => Some(request.params.value().to_json()),
         };
-        // Of a body too the hash is that of a query, unescaped.
+        // A body is also hashed as an unescaped query.
         let hashed =
             if params.is_empty() { None } else { Some(query_raw(request, &TABLE, params)?) };
         let input = token(key, stamp, hashed);
@@ -94,7 +93,12 @@ impl Exchange for Upbit {
         Ok(draft.body(body))
     }
 
-    fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
+    fn session(
+        &self,
+        key: &Key,
+        login: &SessionLogin,
+        stamp: &Stamp,
+    ) -> Result<SessionDraft, Refusal> {
         login.plain()?;
         let input = token(key, stamp, None);
         let bearer = jwt::token("Bearer ", &input);
@@ -104,8 +108,8 @@ impl Exchange for Upbit {
     }
 
     fn cost<'a>(&self, order: &'a Order<'_>) -> Option<&'a str> {
-        // A market buy: what it costs stands as its price. A price beside the other types that keep
-        // to none is a second size.
+        // The price of a market buy is the amount that it spends. With the other types that do not
+        // keep to a price, a price is a second size.
         order.price.as_deref().filter(|_| order.kind.as_deref() != Some("limit"))
     }
 
@@ -116,7 +120,7 @@ impl Exchange for Upbit {
     }
 }
 
-/// What is signed: header and claims.
+/// The text to sign: header and claims.
 fn token(key: &Key, stamp: &Stamp, hashed: Option<String>) -> String {
     let header = Value::object([("alg", "HS256".into()), ("typ", "JWT".into())]);
     let mut claims =

@@ -1,15 +1,15 @@
-//! WhiteBIT v4: the body, in base64, is what is signed; it holds path and nonce.
+//! The recipe for WhiteBIT v4. It signs the body in base64; the body holds path and nonce.
 //!
 //! <https://docs.whitebit.com/private/http-auth/>
 
 use std::sync::LazyLock;
 
 use super::facts::{Facts, Hosts, Nonce};
-use super::login::Login;
+use super::login::SessionLogin;
 use super::login_token::token;
 use super::order::Order;
 use super::order_facts::{Mark, OrderFacts, Unit, Whole};
-use super::parameters::{Place, named};
+use super::parameters::{ParameterPlace, named};
 use super::recipe::Exchange;
 use super::table::Table;
 use super::text::base64;
@@ -73,11 +73,11 @@ impl Exchange for Whitebit {
         host: &str,
         stamp: &Stamp,
     ) -> Result<Draft, Refusal> {
-        Place::Body(ParamsIn::Json).check(request)?;
+        ParameterPlace::Body(ParamsIn::Json).check(request)?;
         let mut members = vec![
             ("request".to_owned(), Value::String(request.path.to_string())),
             ("nonce".to_owned(), Value::String(stamp.nonce.to_string())),
-            // A window would take nonces that do not grow.
+            // With a window the exchange would take nonces that do not grow.
             ("nonceWindow".to_owned(), Value::Bool(false)),
         ];
         members.extend(named(request)?.iter().cloned());
@@ -93,14 +93,19 @@ impl Exchange for Whitebit {
     }
 
     /// <https://docs.whitebit.com/private/websocket/>
-    fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
+    fn session(
+        &self,
+        key: &Key,
+        login: &SessionLogin,
+        stamp: &Stamp,
+    ) -> Result<SessionDraft, Refusal> {
         login.plain()?;
         token(self, "whitebit.com", "/api/v4/profile/websocket_token", key, stamp)
     }
 
     fn unit(&self, order: &Order<'_>) -> Unit {
-        // What a market order takes counts in the quote asset where it buys, in the base asset
-        // where it sells.
+        // A market order that buys is sized in the quote asset. A market order that sells is sized
+        // in the base asset.
         if order.quote.is_some() && order.side.as_deref() != Some("buy") {
             return Unit::Unknown("its size is in the base asset, unless it buys");
         }

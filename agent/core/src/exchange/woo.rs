@@ -1,18 +1,18 @@
-//! WOO: v3 signs the whole request, v1 its parameters only.
+//! The recipe for WOO. v3 signs the whole request, v1 only its parameters.
 //!
 //! <https://docs.woox.io/#authentication>
 
 use std::sync::LazyLock;
 
 use super::facts::{Facts, Hosts};
-use super::login::Login;
+use super::login::SessionLogin;
 use super::order::Order;
 use super::order_facts::{Mark, OrderFacts, Whole};
-use super::parameters::{Place, named, query, sorted};
+use super::parameters::{ParameterPlace, named, query, sorted};
 use super::recipe::Exchange;
 use super::scheme::{Binding, Scheme};
 use super::table::Table;
-use crate::draft::{Draft, Encoding, SIGNATURE, SessionDraft, Template};
+use crate::draft::{Draft, Encoding, SIGNATURE_PLACEHOLDER, SessionDraft, Template};
 use crate::json::Value;
 use crate::key::{Environment, Key};
 use crate::refusal::Refusal;
@@ -25,8 +25,8 @@ pub struct Woo;
 static FACTS: Facts = Facts {
     name: "woo",
     documentation: "https://docs.woox.io/#authentication",
-    // What the exchange verifies of v1 are the parameters sorted by name, so that no text can be
-    // cut into others.
+    // For v1 the exchange verifies the parameters sorted by name, so no text can be cut into other
+    // parameters.
     schemes: &[Scheme::of("/v1/", Binding::PARAMETERS), Scheme::FULL],
     hosts: &[
         Hosts {
@@ -44,8 +44,8 @@ static FACTS: Facts = Facts {
         priced: &["FOK", "IOC", "LIMIT", "POST_ONLY"],
         unpriced: &["ASK", "BID", "MARKET"],
         quoted: &["MARKET"],
-        // Orders of these kinds have a quantity. The type CLOSE_POSITION, of an order inside one,
-        // is on no list.
+        // Orders of these kinds have a quantity. An order inside another may have the type
+        // CLOSE_POSITION, which is on no list.
         whole: Whole::By(
             &[Mark::of("algoType").unless(&["BRACKET", "OCO", "STOP", "TRAILING_STOP"])],
             "https://docs.woox.io/#send-algo-order: a quantity is only optional for \
@@ -88,20 +88,20 @@ impl Exchange for Woo {
     ) -> Result<Draft, Refusal> {
         let v1 = request.path.as_str().starts_with("/v1/");
         let place = match request.method {
-            Method::Get => Place::Query,
-            _ if v1 => Place::Body(ParamsIn::Form),
-            method => Place::of(method, ParamsIn::Json),
+            Method::Get => ParameterPlace::Query,
+            _ if v1 => ParameterPlace::Body(ParamsIn::Form),
+            method => ParameterPlace::of(method, ParamsIn::Json),
         };
         place.check(request)?;
         let (params, now) = (sorted(named(request)?), stamp.now_ms);
         let text = match place {
-            Place::Body(ParamsIn::Json) => Value::Object(params).to_json(),
+            ParameterPlace::Body(ParamsIn::Json) => Value::Object(params).to_json(),
             _ => query(&params)?,
         };
         let (query, body) = match place {
-            Place::Body(_) => (String::new(), Some(text.clone())),
-            Place::Query if text.is_empty() => (String::new(), None),
-            Place::Query => (format!("?{text}"), None),
+            ParameterPlace::Body(_) => (String::new(), Some(text.clone())),
+            ParameterPlace::Query if text.is_empty() => (String::new(), None),
+            ParameterPlace::Query => (format!("?{text}"), None),
         };
         let message = if v1 {
             format!("{text}|{now}")
@@ -126,14 +126,19 @@ impl Exchange for Woo {
         Ok(draft.body(body))
     }
 
-    /// What is signed is also a read of v1 without parameters.
-    fn session(&self, key: &Key, login: &Login, stamp: &Stamp) -> Result<SessionDraft, Refusal> {
+    /// The signed text is also that of a read of v1 without parameters.
+    fn session(
+        &self,
+        key: &Key,
+        login: &SessionLogin,
+        stamp: &Stamp,
+    ) -> Result<SessionDraft, Refusal> {
         login.plain()?;
         let now = stamp.now_ms.to_string();
         let message = format!("|{now}");
         let parameters = Value::object([
             ("apikey", key.api_key.as_str().into()),
-            ("sign", SIGNATURE.into()),
+            ("sign", SIGNATURE_PLACEHOLDER.into()),
             ("timestamp", now.into()),
         ]);
         let frame = Value::object([("event", "auth".into()), ("params", parameters)]);
@@ -145,7 +150,7 @@ impl Exchange for Woo {
     }
 
     fn quote_asset<'a>(&self, order: &'a Order<'_>) -> Result<&'a str, &'static str> {
-        // `SPOT_BTC_USDT`, `PERP_BTC_USDT`: sized in the base asset both.
+        // `SPOT_BTC_USDT`, `PERP_BTC_USDT`: both are sized in the base asset.
         match order
             .symbol
             .as_deref()

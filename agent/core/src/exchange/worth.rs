@@ -1,8 +1,8 @@
-//! The size of an order and its worth, where its own numbers say them, by rules that hold on every
+//! Computes the size and the worth of an order from its own numbers, by rules that hold on every
 //! exchange.
 //!
-//! A number counts only where the exchange is known to use it: everything else is no size and no
-//! price.
+//! A number counts only if the exchange is known to use it. Every other number is neither a size
+//! nor a price.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use crate::exchange::order::Order;
 use crate::exchange::order_facts::Unit;
 use crate::exchange::recipe::Exchange;
 
-/// The order's size in the base asset (for a contract: in contracts); `Err` says why it cannot be
+/// The order's size in the base asset (for a contract: in contracts). `Err` says why it cannot be
 /// known.
 pub fn size(exchange: &dyn Exchange, order: &Order<'_>) -> Result<Amount, String> {
     let order = &readable(exchange, order)?;
@@ -26,8 +26,8 @@ pub fn size(exchange: &dyn Exchange, order: &Order<'_>) -> Result<Amount, String
     }
 }
 
-/// What one order is worth at most, with all its legs: asset and amount; `Err` says why it cannot
-/// be known.
+/// The highest possible worth of one order with all its legs, as asset and amount. `Err` says why
+/// it cannot be known.
 pub fn notional<'a>(
     exchange: &dyn Exchange,
     order: &'a Order<'_>,
@@ -52,7 +52,7 @@ pub fn notional<'a>(
                 "an order of the type {kind:?} is not known to be sized in the quote asset"
             ));
         }
-        // How much of the base asset a leg is for is not in the order.
+        // The order does not say how much of the base asset its leg is for.
         if let Some(leg) = facts.legs.iter().find(|name| order.member(name).is_some()) {
             return Err(format!("{leg} is the price of a further leg, whose size is not known"));
         }
@@ -67,7 +67,7 @@ pub fn notional<'a>(
     }
     let (quantity, price) =
         (quantity(exchange, order)?, order.price.as_deref().ok_or("it has no price")?);
-    // A price of zero is the market's on some exchanges.
+    // On some exchanges a price of zero means the market price.
     let price = above_zero("the price", price)?;
     let mut total = quantity.checked_mul_up(price).ok_or("it has too many digits")?;
     for (name, price) in
@@ -80,7 +80,7 @@ pub fn notional<'a>(
     Ok((asset, total))
 }
 
-/// The order as the exchange reads it; `Err` where a part of it is read by nobody here.
+/// The order as the exchange reads it. `Err` if it has a part that the agent cannot read.
 fn readable<'a>(
     exchange: &dyn Exchange,
     order: &'a Order<'_>,
@@ -97,7 +97,7 @@ fn readable<'a>(
     Ok(order)
 }
 
-/// Refuses sizes that are not those the exchange takes.
+/// Refuses an order if the exchange could use another size than the one the order names.
 fn check_size(exchange: &dyn Exchange, order: &Order<'_>) -> Result<(), String> {
     let facts = &exchange.facts().orders;
     if let Some(mark) = facts.whole.marks().iter().find(|mark| order.carries(mark)) {
@@ -112,7 +112,7 @@ fn check_size(exchange: &dyn Exchange, order: &Order<'_>) -> Result<(), String> 
     let kind = order.kind.as_deref().unwrap_or_default();
     let known =
         [facts.priced, facts.unpriced, facts.quoted].iter().any(|types| types.contains(&kind));
-    // A row without types has none, and one with types has one.
+    // An order must have a type if its row names types, and none otherwise.
     if order.typed == kind.is_empty() || order.typed && !known {
         return Err(format!("{kind:?} is not one of the order types that are known"));
     }
@@ -127,7 +127,7 @@ fn quantity(exchange: &dyn Exchange, order: &Order<'_>) -> Result<Amount, String
 
 fn above_zero(what: &str, text: &str) -> Result<Amount, String> {
     let amount = number(what, text)?;
-    // Some exchanges take it for all that there is.
+    // Some exchanges take zero for everything that there is.
     if amount.is_zero() { Err(format!("{what} is zero")) } else { Ok(amount) }
 }
 
@@ -135,7 +135,8 @@ fn number(what: &str, text: &str) -> Result<Amount, String> {
     Amount::parse(text).map_err(|error| format!("{what} is {error}"))
 }
 
-/// What stands behind the separator of `BASE-QUOTE`; a symbol with more parts is no pair.
+/// The quote asset of a symbol `BASE-QUOTE`: the part after the separator. A symbol with more parts
+/// is not a pair.
 pub fn quote_of(symbol: Option<&str>, separator: char) -> Result<&str, &'static str> {
     match symbol.ok_or("it names no symbol")?.split_once(separator) {
         Some((base, quote))
@@ -147,8 +148,8 @@ pub fn quote_of(symbol: Option<&str>, separator: char) -> Result<&str, &'static 
     }
 }
 
-/// The quote asset of a symbol without a separator: the longest of these that it ends in, as it
-/// stands there.
+/// The quote asset of a symbol without a separator: the longest of `quotes` that the symbol ends
+/// in, in the same letter case.
 pub fn ending_in(
     symbol: Option<&str>,
     quotes: &[&'static str],

@@ -1,5 +1,5 @@
-//! Limits on orders and transfers: what a request may be worth, and what it adds to the day's
-//! windows.
+//! Limits on orders and transfers: the largest worth of a request, and the amounts it adds to the
+//! day's windows.
 
 use std::collections::BTreeSet;
 
@@ -13,11 +13,12 @@ use crate::refusal::Code;
 use crate::scope::{Scope, Scopes};
 use crate::transfer::Transfer;
 
-/// What the name of a window begins with that counts what is transferred or withdrawn of one asset,
-/// for all clients together.
+/// The beginning of a transfer window's name. Such a window counts the transfers and withdrawals of
+/// one asset, for all clients together.
 pub const TRANSFERS: &str = "transfer/";
 
-/// Checks symbols, quantities and notional of every order a request places; returns what to count.
+/// Checks symbols, quantities and notional of every order that a request places; returns the
+/// amounts to count.
 pub(super) fn orders(
     client: &Client,
     exchange: &dyn Exchange,
@@ -58,8 +59,8 @@ pub(super) fn orders(
     Ok(spends)
 }
 
-/// In a session that trades, orders carry no signature and nothing is counted: a client with limits
-/// gets none.
+/// Denies a session that trades to a client with limits: orders in it carry no signature, and
+/// nothing would be counted.
 pub(super) fn session(client: &Client, effective: Scopes) -> Result<(), Denied> {
     if !is_limited(client) || !effective.contains(Scope::Trade) {
         return Ok(());
@@ -73,8 +74,8 @@ fn is_limited(client: &Client) -> bool {
     client.symbols.is_some() || !client.max_quantity.is_empty() || !client.limits.is_empty()
 }
 
-/// Checks one transfer against `[transfer.ASSET]`; returns what to count and how many approvers it
-/// needs.
+/// Checks one transfer against `[transfer.ASSET]`; returns the amount to count and the number of
+/// approvers it needs.
 pub(super) fn transfer(
     policy: &Policy,
     transfer: &Transfer,
@@ -156,8 +157,9 @@ fn check_quantity(
         return Err("the request names no symbol, and the client has quantity limits".to_owned());
     };
     let Some(limit) = client.max_quantity.get(symbol.as_ref()) else {
-        // An exchange may know an instrument by several names: only a listed one is certainly
-        // another.
+        // An exchange may know an instrument by several names, so this symbol may be another name
+        // of one that has a limit. Only a symbol on the client's list is certainly another
+        // instrument.
         let listed =
             client.symbols.as_ref().is_some_and(|symbols| symbols.contains(symbol.as_ref()));
         let unlisted = || {

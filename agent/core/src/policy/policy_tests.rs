@@ -1,4 +1,5 @@
-//! One name for each rule, with the requests it lets pass and those it refuses.
+//! Tests of the rules of policy: one name for each rule, with the requests that it allows and those
+//! that it refuses.
 
 use super::*;
 use crate::algorithm::Algorithm;
@@ -88,7 +89,7 @@ fn scopes_are_a_set_and_all_effective_ones_are_needed() {
         (&[Read], r#"GET /account {"SYMBOL":"x"}"#, Err(Code::RequestAmbiguous)),
         (&[Read], r#"GET /account {"coin":{"address":"y"}}"#, Err(Code::RequestMalformed)),
         (&[Read], r#"GET /account {"x":{"address":"y"}}"#, Err(Code::RequestForbiddenParameter)),
-        // Whatever a client holds.
+        // Refused, whatever scopes the client holds.
         (
             &[Read, Trade, Transfer, Withdraw],
             r#"GET /order {"address":"y"}"#,
@@ -118,8 +119,8 @@ fn a_symbol_is_a_listed_one_byte_for_byte() {
         assert_eq!(order(symbol, "1"), Ok(()), "{symbol}");
     }
     assert_eq!(order("龙虾USDT", "1.1"), Err(Code::PolicyLimit));
-    // Full-width, Cyrillic, another sign, a sign and its stroke apart, one that is not seen,
-    // another case.
+    // Full-width, Cyrillic, another sign, a sign and its stroke apart, a character that is not
+    // seen, another case.
     for alike in [
         "ＢＴＣＵＳＤＴ",
         "ВТСUSDT",
@@ -195,7 +196,10 @@ fn symbols_and_quantities_are_judged() {
         assert_eq!(found.is_ok(), allowed, "{line}: {found:?}");
         assert!(found.is_ok() || found == Err(Code::PolicyLimit), "{line}");
     }
-    let twice = r#"POST /batch {"orders":"[{\"symbol\":\"BTCUSDT\",\"symbol\":\"X\",\"quantity\":\"0.1\"}]"}"#;
+    let twice = concat!(
+        r#"POST /batch {"orders":"[{\"symbol\":\"BTCUSDT\",\"symbol\":\"X\","#,
+        r#"\"quantity\":\"0.1\"}]"}"#,
+    );
     assert_eq!(
         decide(&Policy::default(), &bot, twice),
         Err(Code::RequestMalformed),

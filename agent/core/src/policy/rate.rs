@@ -1,15 +1,17 @@
-//! How often a client may ask: a bucket that fills at the client's rate and empties by one for each
-//! request that is judged. All other messages have a bucket of their own.
+//! Limits the rate of a client's requests: a bucket fills at the client's rate and empties by one
+//! for each request that is judged. All other messages have a bucket of their own.
 
 use std::collections::HashMap;
 
 use super::{Client, Rate};
 use crate::refusal::{Code, Refusal};
 
-/// Of what is not judged (`keys`, `status`, `result` …): more than any program needs, little work.
+/// The rate of messages that are not judged (`keys`, `status`, `result` …). It is more than any
+/// program needs, and little work for the agent.
 pub const UNJUDGED: Rate = Rate { count: 200, per_ms: 1_000 };
 
-/// The buckets of all clients. Time is an argument and never runs backwards here.
+/// The buckets of all clients. Time is an argument. A time before the last one adds nothing to a
+/// bucket.
 #[derive(Debug, Default)]
 pub struct Rates {
     judged: Buckets,
@@ -33,7 +35,7 @@ impl Rates {
         client.rate.map_or(Ok(()), |rate| self.judged.take(&client.name, rate, now_ms))
     }
 
-    /// The same for a message that is not judged; every client has a budget of these.
+    /// The same for a message that is not judged. Every client has a bucket for these.
     pub fn take_unjudged(&mut self, client: &Client, now_ms: u64) -> Result<(), Refusal> {
         self.unjudged.take(&client.name, UNJUDGED, now_ms)
     }
@@ -48,8 +50,8 @@ impl Buckets {
         let allowed = match bucket {
             Some(bucket) => bucket.take(now_ms),
             None => {
-                // The rate changed at a reload: start with an empty bucket, so that reloading is no
-                // way around it.
+                // The rate changed at a reload: start with an empty bucket, so that a reload cannot
+                // be used to get around the rate.
                 self.0.insert(client.to_owned(), Bucket { rate, level: 0, seen_ms: now_ms });
                 false
             }

@@ -1,6 +1,6 @@
-//! The order of the steps, and what happens to a request where one of them fails.
+//! Tests of the order of the steps, and of requests for which a step fails.
 
-mod waiting;
+mod waiting_requests;
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -15,7 +15,7 @@ use crate::policy::SpendLimit;
 use crate::ports::{Drafted, TokenError};
 use crate::request::Method;
 
-/// Every port in one, writing down what was called.
+/// Every port in one. It writes down each call.
 #[derive(Default)]
 struct World {
     steps: RefCell<Vec<String>>,
@@ -28,11 +28,12 @@ struct World {
     /// The operator locks while the token signs.
     locks_meanwhile: Cell<bool>,
     late: Cell<bool>,
-    /// How many of the next signatures take longer than any window.
+    /// Number of the next signatures that take longer than any window.
     slow: Cell<u64>,
     took_ms: Cell<u64>,
     touch: Cell<bool>,
-    /// How long a vault waits for the touch before it stamps; none is there where it is none.
+    /// Milliseconds that a vault waits for the touch before it stamps; `None` if the token is not a
+    /// vault.
     vault: Cell<Option<u64>>,
     rekeyed: Cell<bool>,
     used: Cell<u32>,
@@ -49,7 +50,7 @@ impl World {
 }
 
 impl World {
-    /// As a vault does it at this moment.
+    /// The request as a vault would draft it at this moment.
     fn drafted(&self) -> Drafted {
         let finished = Finished {
             method: Method::Post,
@@ -124,7 +125,7 @@ impl Token for World {
 }
 
 impl Ledger for World {
-    fn intend(&self, intent: &Intent<'_>, durability: Durability) -> Result<(), Refusal> {
+    fn intend(&self, intent: &SigningIntent<'_>, durability: Durability) -> Result<(), Refusal> {
         assert!(matches!(intent.asked, Asked::Request { .. }));
         self.used.set(self.used.get() + intent.spends.len() as u32);
         if self.used.get() > 1 {
@@ -153,7 +154,7 @@ impl Ledger for World {
         self.used.set(self.used.get() - returned.len() as u32);
         self.step("failed")
     }
-    fn refused(&self, refused: &Refused<'_>) -> Result<(), Refusal> {
+    fn refused(&self, refused: &RefusedRequest<'_>) -> Result<(), Refusal> {
         assert_eq!(refused.request_id, "id-1");
         self.step("refused")
     }
@@ -166,15 +167,15 @@ impl Ledger for World {
 }
 
 impl Approvals for World {
-    fn place(&self, _: &Key) -> Result<Place, Refusal> {
+    fn place(&self, _: &Key) -> Result<WaitingPlace, Refusal> {
         if self.crowded.get() {
             return Err(Refusal::new(Code::PolicyRate, "another one waits"));
         }
-        Ok(Place(Box::new("a place")))
+        Ok(WaitingPlace(Box::new("a place")))
     }
 }
 
-impl Keyring for World {
+impl KeyLookup for World {
     fn key(&self, name: &str) -> Result<Rc<Key>, Refusal> {
         assert_eq!(name, "fake-key");
         let known = key(Scope::ALL);
@@ -259,7 +260,8 @@ fn moving_money_waits_for_the_disk() {
     assert_eq!(steps, ["intent synced", "may ask", "token", "signed", "written"]);
 }
 
-/// Before anything is counted; what policy denies anyway, it denies whatever the clock says.
+/// The agent refuses before anything is counted. Policy denies the other requests whatever the
+/// clock says.
 #[test]
 fn while_the_clock_is_in_doubt_nothing_moves_money() {
     for (method, path, params, expected) in [
@@ -352,7 +354,8 @@ fn what_comes_too_late_for_the_exchange_is_thrown_away() {
     }
 }
 
-/// A vault stamps after the touch: however long that took, what counts is what came after it.
+/// A vault stamps after the touch. Only the time after the stamp counts, however long the touch
+/// took.
 #[test]
 fn what_a_vault_signs_too_late_after_its_stamp_is_thrown_away() {
     for (slow, expected) in [(0, None), (1, Some(Code::TokenTooLate))] {

@@ -2,38 +2,39 @@
 
 use std::rc::Rc;
 
-use super::{Answered, Ask, Keyring, Signer, Stamped};
+use super::{Answered, Ask, KeyLookup, Signer, Stamped};
 use crate::approval::{Approved, Purpose, Statement, Subject};
 use crate::draft::SessionDraft;
 use crate::exchange;
 use crate::exchange::classify::Classified;
-use crate::exchange::login::Login;
+use crate::exchange::login::SessionLogin;
 use crate::exchange::recipe::Exchange;
 use crate::key::Key;
 use crate::policy::{Grant, Spend};
-use crate::ports::{Approvals, Caller, Clock, Ledger, Place, Token};
+use crate::ports::{Approvals, Caller, Clock, Ledger, Token, WaitingPlace};
 use crate::refusal::{Code, Refusal};
 use crate::scope::{Scope, Scopes};
 use crate::wire::{FinishedReply, SignRequest};
 
-/// A request that was answered, or one that persons have to approve first.
+/// The reply to a request, or the request if persons have to approve it first.
 #[derive(Debug)]
 pub enum Progress<R> {
     Finished(R),
     Waiting(Box<Waiting>),
 }
 
-/// Counted and recorded; signed by [`Signer::sign_approved`], given up by [`Signer::give_up`].
+/// A request that is counted and recorded, and waits for persons. [`Signer::sign_approved`] signs
+/// it; [`Signer::give_up`] gives it up.
 #[derive(Debug)]
 pub struct Waiting {
     pub statement: Statement,
     pub approvals_needed: u32,
     pub caller: Caller,
     held: Held,
-    _place: Place,
+    _place: WaitingPlace,
 }
 
-/// What the signature needs once it is approved.
+/// Everything that the signature needs once the request is approved.
 #[derive(Debug)]
 pub(super) struct Held {
     pub key: Rc<Key>,
@@ -42,11 +43,11 @@ pub(super) struct Held {
     pub what: What,
 }
 
-/// What was asked for.
+/// The request or the login that was asked for.
 #[derive(Debug)]
 pub(super) enum What {
     Request { asked: SignRequest, scope: Scope, effective: Scopes },
-    Session { login: Login },
+    Session { login: SessionLogin },
 }
 
 impl Waiting {
@@ -54,12 +55,12 @@ impl Waiting {
         &self.held.key
     }
 
-    /// What is counted against limits until this is signed or given up.
+    /// The amounts that are counted against limits until this is signed or given up.
     pub fn spends(&self) -> &[Spend] {
         &self.held.spends
     }
 
-    /// What the client gave as its reason.
+    /// The client's reason, if it gave one.
     pub fn reason(&self) -> Option<&str> {
         match &self.held.what {
             What::Request { asked, .. } => asked.reason.as_deref(),
@@ -69,11 +70,11 @@ impl Waiting {
 }
 
 impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
-    /// The approvers agreed: stamps now, because a touch takes longer than most exchanges' time
-    /// windows, and signs.
+    /// Signs a request that its approvers agreed to. It stamps the request only now, because a
+    /// touch takes longer than most exchanges' time windows.
     pub async fn sign_approved(
         &self,
-        keys: &impl Keyring,
+        keys: &impl KeyLookup,
         waiting: Waiting,
         approved: Approved,
     ) -> Answered<FinishedReply> {
@@ -85,8 +86,8 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         Answered { request_id, outcome }
     }
 
-    /// Nobody will approve it any more: recorded, and what was counted for it is free again, since
-    /// nothing was signed.
+    /// Gives up a request that nobody will approve any more, and records that. The amounts counted
+    /// for it are free again, because nothing was signed.
     pub async fn give_up<R>(&self, waiting: Waiting, refusal: Refusal) -> Answered<R> {
         let request_id = waiting.statement.request_id;
         let outcome = Err(self
@@ -95,8 +96,7 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         Answered { request_id, outcome }
     }
 
-    /// Records that an intent ended before the token was asked; returns what the client has to
-    /// hear.
+    /// Records that an intent ended before the token was asked; returns the refusal for the client.
     async fn drop_intent(
         &self,
         request_id: &str,
@@ -113,7 +113,7 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
 
     fn still_stands(
         &self,
-        keys: &impl Keyring,
+        keys: &impl KeyLookup,
         waiting: &Waiting,
         approved: &Approved,
     ) -> Result<(), Refusal> {
@@ -139,7 +139,8 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         Ok(())
     }
 
-    /// Sets a counted and recorded request aside until it is approved; its intent stands by then.
+    /// Sets a counted and recorded request aside until it is approved. Its intent is written before
+    /// this returns.
     pub(super) async fn wait<R>(
         &self,
         request_id: String,
@@ -194,7 +195,7 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         })
     }
 
-    /// What the approvers of this request sign.
+    /// The statement that the approvers of this request sign.
     fn statement(&self, request_id: &str, subject: Subject) -> Statement {
         Statement {
             purpose: Purpose::Approval,
@@ -235,7 +236,7 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         &self,
         key: &Key,
         exchange: &dyn Exchange,
-        login: &Login,
+        login: &SessionLogin,
     ) -> Subject {
         Subject::Session {
             client: self.client.name.clone(),
@@ -252,7 +253,7 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
 /// The bytes to sign, stamped after the approval.
 enum Redrafted<'a> {
     Request(Stamped, &'a SignRequest, (Scope, Scopes)),
-    Session(SessionDraft, &'static dyn Exchange, &'a Login),
+    Session(SessionDraft, &'static dyn Exchange, &'a SessionLogin),
 }
 
 pub(super) fn known(key: &Key) -> Result<&'static dyn Exchange, Refusal> {

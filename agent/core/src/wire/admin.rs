@@ -62,7 +62,7 @@ pub struct NewKey {
     /// As in `agent.toml`.
     pub token: String,
     pub scopes: Scopes,
-    /// The exchange's usual one where none is named.
+    /// The exchange's usual algorithm if none is named.
     #[serde(default)]
     pub algorithm: Option<Algorithm>,
     #[serde(default)]
@@ -71,15 +71,35 @@ pub struct NewKey {
     pub expires_ms: Option<u64>,
     #[serde(default)]
     pub nonce_unit: Option<NonceUnit>,
-    /// Of an RSA key that is generated: 2048, 3072 or 4096.
+    /// The size of an RSA key that is generated: 2048, 3072 or 4096.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rsa_bits: Option<u32>,
-    /// Of a YubiKey, as `9a`; the first free one where none is named.
+    /// The slot of a YubiKey, such as `9a`; the first free slot if none is named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<String>,
-    /// A key that is in the slot may be destroyed.
+    /// True if a key that is in the slot may be destroyed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub overwrite: bool,
+}
+
+impl NewKey {
+    /// A key of the exchange's usual algorithm, for its production, that does not expire.
+    pub fn plain(name: &str, exchange: &str, token: &str, scopes: Scopes) -> Self {
+        Self {
+            v: super::VERSION,
+            name: name.to_owned(),
+            exchange: exchange.to_owned(),
+            token: token.to_owned(),
+            scopes,
+            algorithm: None,
+            environment: Environment::default(),
+            expires_ms: None,
+            nonce_unit: None,
+            rsa_bits: None,
+            slot: None,
+            overwrite: false,
+        }
+    }
 }
 
 /// `events@countersign`: records after `after`, waiting up to `wait_ms` for the first.
@@ -102,7 +122,8 @@ pub struct EventsReply {
     pub last: u64,
 }
 
-/// `explain@countersign`: what policy would say of a request. Signs nothing, counts nothing.
+/// `explain@countersign`: asks what policy would decide about a request. The agent signs nothing
+/// and counts nothing.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExplainRequest {
@@ -113,14 +134,14 @@ pub struct ExplainRequest {
     pub path: String,
     #[serde(default)]
     pub params: Option<Value>,
-    /// Only a frame of a WebSocket API is judged as more than the request it is of.
+    /// Only `ws-api` changes the decision: a frame of a WebSocket API may also open a session.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub params_in: Option<String>,
     #[serde(default)]
     pub host: Option<String>,
 }
 
-/// What was decided, by which rule, and what the signature would open.
+/// The decision, the rule that decided, and everything that the signature would open.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct ExplainReply {
     pub v: u32,
@@ -132,11 +153,11 @@ pub struct ExplainReply {
     pub code: Option<Code>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub message: Option<String>,
-    /// Absent where the request was refused before it could be classified.
+    /// Absent if the request was refused before it could be classified.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub scope: Option<Scope>,
     pub effective_scopes: Scopes,
-    /// What the exchange does not sign of this request: `method`, `path`, `parameters`.
+    /// The parts of this request that the exchange does not sign: `method`, `path`, `parameters`.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub unsigned: Vec<String>,
     /// Other endpoints the exchange would accept the same signature for.
@@ -156,7 +177,7 @@ pub struct Neighbour {
     pub scope: Scope,
 }
 
-/// An operation done, in one sentence.
+/// One sentence about an operation that was done.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct DoneReply {
     pub v: u32,
@@ -166,27 +187,27 @@ pub struct DoneReply {
     pub public_key: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub key: Option<super::KeyEntry>,
-    /// It is not done yet: this has to be approved first.
+    /// Set if the operation is not done yet: this request has to be approved first.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub pending: Option<super::PendingRequest>,
 }
 
 /// The requests that wait for a person.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct PendingReply {
+pub struct PendingListReply {
     pub v: u32,
     pub pending: Vec<PendingEntry>,
     /// Changes of the agent itself.
     #[serde(default)]
     pub changes: Vec<ChangeEntry>,
     pub approvers: Vec<ApproverEntry>,
-    /// The ids of requests that wait too, and for which a frame had no room: the largest. Each is
-    /// given by its id.
+    /// The ids of the largest waiting requests, for which the frame had no room. A query with such
+    /// an id gets that request.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unlisted: Vec<String>,
 }
 
-/// Asks for all that waits, or for one request of it.
+/// Asks for all requests that wait, or for one of them.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct PendingQuery {
@@ -202,43 +223,45 @@ pub struct ChangeEntry {
     pub id: String,
     pub statement: Statement,
     pub approvals_needed: u32,
-    /// Who asked; absent where the agent found it at its start, or a signal asked.
+    /// Uid of the person who asked. Absent if the agent found the change at its start, or if a
+    /// signal asked.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub uid: Option<u32>,
 }
 
 /// One request that waits for approval, with all that a person needs to decide.
 ///
-/// The statement is what an approval is a signature of; the rest explains it, and nothing but the
-/// agent's word stands behind it.
+/// An approval is a signature of the statement. The other fields explain it, and only the agent's
+/// word stands behind them.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct PendingEntry {
     pub id: String,
     pub statement: Statement,
     pub approvals_needed: u32,
-    /// Names of those who have approved.
+    /// Names of the approvers who have approved.
     pub approved_by: Vec<String>,
     pub caller: CallerEntry,
     pub token: String,
     pub tier: Tier,
     /// The rung of the ladder of touch. Rung 3 is policy, not hardware.
     pub rung: u8,
-    /// The `[[destination]]` each transfer goes to, in their order; absent where none is listed.
+    /// The `[[destination]]` of each transfer, in the order of the transfers; absent for a transfer
+    /// to a place that is not listed.
     pub destinations: Vec<Option<String>>,
     pub limits: Vec<LimitEntry>,
-    /// What the client gave as its reason.
+    /// The client's reason, if it gave one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason: Option<String>,
 }
 
-/// Who asks, as the kernel saw it.
+/// The caller, as the kernel saw it.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct CallerEntry {
     pub client: String,
     pub uid: u32,
     pub pid: Option<u32>,
-    /// Names of the process and those that started it, the process first. A process chooses its own
-    /// name.
+    /// Names of the process and of the processes that started it, the process first. A process
+    /// chooses its own name.
     pub processes: Vec<String>,
 }
 
@@ -250,22 +273,22 @@ pub struct LimitEntry {
     pub cap: Amount,
 }
 
-/// A key by which a person may approve.
+/// A key with which a person may approve.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct ApproverEntry {
     pub name: String,
-    /// Whose key it is, where that is not the name.
+    /// The person who owns the key, if that is not the name.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub person: Option<String>,
     /// In OpenSSH's form.
     pub public_key: String,
-    /// Which token blinks, and what proves that it does.
+    /// The token that blinks, and the proof that it does.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub hardware: Option<String>,
 }
 
 impl ApproverEntry {
-    /// Whose key it is.
+    /// The person who owns the key.
     pub fn person(&self) -> &str {
         self.person.as_deref().unwrap_or(&self.name)
     }

@@ -1,4 +1,4 @@
-//! Requests, keys and drafts that several tests ask every exchange for.
+//! Requests, keys and drafts for the tests that try every exchange.
 
 #![allow(dead_code)] // each test is a program of its own, and uses some of it
 
@@ -19,13 +19,13 @@ pub(crate) const STAMP: Stamp = Stamp {
     receive_window_ms: Some(4_321),
 };
 
-/// `None` where a name is not plain.
+/// `None` if a name is not plain.
 pub(crate) fn request(method: Method, path: &str, params: Value) -> Option<Request> {
     let (path, params) = (Path::parse(path).ok()?, Params::new(params).ok()?);
     Some(Request { method, path, params, params_in: None, host: None })
 }
 
-/// Where parameters may be asked for, the usual place first.
+/// The places in which a request may ask for its parameters, the usual one first.
 pub(crate) fn places() -> Vec<Option<ParamsIn>> {
     std::iter::once(None).chain(ParamsIn::ALL.map(Some)).collect()
 }
@@ -63,7 +63,7 @@ pub(crate) fn draft_at(
     exchange.draft(request, &key(exchange, algorithm), host, stamp)
 }
 
-/// A row's path with something in its places.
+/// A row's path with a word in the place of each `{name}`.
 pub(crate) fn filled(path: &str) -> String {
     path.replace(['{', '}'], "")
 }

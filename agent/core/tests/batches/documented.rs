@@ -1,4 +1,4 @@
-//! The largest batches that exchanges document, and what an order of one may hold inside.
+//! The largest batches that exchanges document, and the longest values that their orders may hold.
 
 use countersign_core::exchange::table::WHOLE_BODY;
 use countersign_core::request::Method;
@@ -6,7 +6,7 @@ use countersign_core::request::Method;
 use Items::{Listed, Objects, Operations, Texts, Words};
 use Method::{Delete, Get, Post, Put};
 
-/// What a batch holds.
+/// The kinds of items that a batch holds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Items {
     /// The orders of the row's list, each with every name of the row.
@@ -21,14 +21,14 @@ pub(crate) enum Items {
     Words(&'static str),
 }
 
-/// Exchange, method, path, most items, the page of it, what they are. `~` begins a page on which
-/// that number was not read: it is the one generally known, of the exchange's nearest batch, or of
-/// its peers.
+/// Exchange, method, path, highest number of items, the page that says it, kind of items. A page
+/// that begins with `~` does not say the number. The number is then generally known, or is that of
+/// a similar batch of this exchange or of its peers.
 pub(crate) type Batch = (&'static str, Method, &'static str, usize, &'static str, Items);
 
 const CANCEL: &[&str] = &["symbol", "orderId", "clientOid"];
 
-/// HTX does not sign the body of an order, so that its rows list few of its names.
+/// HTX does not sign the body of an order, so its rows list few of the names in it.
 const HTX_SPOT: &[&str] = &[
     "account-id",
     "symbol",
@@ -543,7 +543,7 @@ pub(crate) const BATCHES: &[Batch] = &[
     ),
 ];
 
-/// What stands inside these parameters of an order, at its fullest; all others are texts.
+/// The longest values of these parameters of an order. All other parameters are texts.
 pub(crate) const INSIDE: &[(&str, &str, &str)] = &[
     (
         "bitfinex",

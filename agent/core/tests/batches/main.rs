@@ -1,4 +1,4 @@
-//! Honest batches fit: every order of the largest batch that an exchange documents may carry all
+//! Tests that honest batches fit: every order of the largest documented batch may carry all names
 //! that its row lists.
 
 #[path = "../asked/mod.rs"]
@@ -20,8 +20,8 @@ use documented::{BATCHES, Batch, INSIDE, Items};
 
 use Items::{Listed, Objects, Operations, Texts, Words};
 
-/// A value of a parameter: as long as a UUID where it is an identifier, as an amount of eighteen
-/// digits elsewhere.
+/// A value of a parameter. An identifier is as long as a UUID, any other value as long as an amount
+/// of eighteen digits.
 fn value(exchange: &str, name: &str) -> String {
     if let Some((_, _, inside)) =
         INSIDE.iter().find(|(of, known, _)| (*of, *known) == (exchange, name))
@@ -57,7 +57,8 @@ fn list_of(openings: &[&Opening]) -> Option<&'static str> {
     openings.iter().find_map(|opening| opening.name_of(Role::List))
 }
 
-/// What stands beside a list: what the row needs, but for the list and what each order says itself.
+/// The members beside a list: the names that the row needs, but for the list and the names that
+/// each order has itself.
 fn beside(exchange: &str, openings: &[&Opening], list: &str) -> Vec<String> {
     let Some(opening) = openings.first() else { return Vec::new() };
     let of_each = |name: &str| {
@@ -71,7 +72,7 @@ fn beside(exchange: &str, openings: &[&Opening], list: &str) -> Vec<String> {
     needed.map(|name| format!("\"{name}\":{}", value(exchange, name))).collect()
 }
 
-/// The parameters of a full batch, and with the list as JSON text where a form carries it.
+/// The parameters of a full batch, also with the list as JSON text if a form carries it.
 fn params(batch: &Batch) -> Vec<String> {
     let (name, method, path, most, _, items) = *batch;
     let exchange = named(name).expect("in the registry");
@@ -108,7 +109,7 @@ fn params(batch: &Batch) -> Vec<String> {
     vec![with(content.clone()), with(Value::from(content).to_json())]
 }
 
-/// How many values a document holds, and how deep they stand.
+/// The number of values that a document holds, and their greatest depth.
 fn measure(value: &Value) -> (usize, usize) {
     let inside = |values: Vec<&Value>| {
         let measured = values.iter().map(|value| measure(value));
@@ -147,8 +148,7 @@ fn the_largest_batches_fit_with_all_that_their_rows_list() {
                     values <= MAX_VALUES && depth <= MAX_DEPTH,
                     "{values} values, {depth} deep: {said}"
                 );
-                // Where the signature is for other rows as well, the same orders are read by those
-                // too.
+                // If the signature is for other rows as well, those read the same orders too.
                 if let (Listed, Ok(orders)) = (items, &classified.orders) {
                     assert!(orders.len() >= most, "{} orders read: {said}", orders.len());
                 }

@@ -1,4 +1,4 @@
-//! What limits count of an order, as a text that a table can hold.
+//! Writes the size and worth that limits count of an order as a text, for tables of cases.
 
 #![allow(dead_code)] // each test is a program of its own, and uses some of it
 
@@ -14,7 +14,7 @@ use crate::asked::request;
 pub(crate) const UTA: &str = r#"{"category":"USDT-FUTURES","symbol":"BTCUSDT","side":"buy",
     "orderType":"limit","qty":"0.5","price":"100"}"#;
 
-/// Size and worth of all orders of a request; `-` where a client with such a limit is refused.
+/// Size and worth of all orders of a request. `-` means that a client with such a limit is refused.
 fn counted(name: &str, method: Method, path: &str, params: &str) -> String {
     let exchange = named(name).expect("in the registry");
     let asked = request(method, path, Value::parse(params).expect(params)).expect(params);
@@ -34,7 +34,7 @@ fn said(exchange: &dyn Exchange, order: &Order<'_>) -> String {
     format!("{size} {worth}")
 }
 
-/// An order with `more` in it, a name of `order` in place of its own.
+/// An order with `more` added. A name in `more` replaces the same name in `order`.
 fn with(order: &str, more: &str) -> String {
     let members = |text: &str| Value::parse(text).expect(text).members().expect(text).to_vec();
     let (mut all, more) = (members(order), members(more));
@@ -42,7 +42,7 @@ fn with(order: &str, more: &str) -> String {
     Value::Object(all.into_iter().chain(more).collect()).to_json()
 }
 
-/// One endpoint: an order of it, and what is counted with more in it.
+/// One endpoint: an order for it, and what limits count if the order holds more.
 pub(crate) type Cases<'a> = (&'a str, Method, &'a str, &'a str, &'a [(&'a str, &'a str)]);
 
 pub(crate) fn check(endpoints: &[Cases<'_>]) {

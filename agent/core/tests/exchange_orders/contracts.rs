@@ -1,4 +1,4 @@
-//! Phemex, Deribit and HTX.
+//! Tests the orders of Phemex, Deribit and HTX.
 
 use crate::{At, NONE, quoted, with};
 

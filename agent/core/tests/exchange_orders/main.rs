@@ -1,14 +1,14 @@
-//! Orders of single exchanges, written by hand, and what limits count of each: a rule of an
-//! exchange is a table of its own.
+//! Tests what limits count of orders of single exchanges, written by hand. Each rule of an exchange
+//! has its own table.
 
 mod contracts;
-mod gate;
-mod kraken;
-mod kucoin;
-mod mexc;
-mod okx;
+mod gate_orders;
+mod kraken_orders;
+mod kucoin_orders;
+mod mexc_orders;
+mod okx_orders;
 mod spot;
-mod woo;
+mod woo_orders;
 
 #[path = "../asked/mod.rs"]
 mod asked;
@@ -27,7 +27,7 @@ use countersign_core::scope::Scope;
 /// An endpoint, as `POST /path`.
 struct At(&'static str, &'static str);
 
-/// What nobody can compute.
+/// Stands for a size or a worth that cannot be computed.
 const NONE: &str = "-";
 
 impl At {
@@ -35,13 +35,13 @@ impl At {
         named(self.0).expect("in the registry")
     }
 
-    /// `None` where a name is not plain, which is refused.
+    /// `None` if a name is not plain: the agent refuses that.
     fn request(&self, params: &str) -> Option<Request> {
         let (method, path) = self.1.split_once(' ').expect("METHOD PATH");
         request(Method::parse(method).expect("a method"), path, Value::parse(params).expect("JSON"))
     }
 
-    /// Size and worth of the orders; of several, joined by `+`.
+    /// Size and worth of the orders. Those of several orders are joined by `+`.
     fn counted(&self, params: &str) -> (String, String) {
         let exchange = self.exchange();
         let nothing = || (NONE.to_owned(), NONE.to_owned());
@@ -64,7 +64,7 @@ impl At {
         (joined(&size), joined(&worth))
     }
 
-    /// Each order as it is counted: parameters, size, worth.
+    /// Asserts what limits count of each order: parameters, size, worth.
     fn counts(&self, cases: &[(&str, &str, &str)]) {
         for (params, size, worth) in cases {
             assert_eq!(
@@ -77,7 +77,7 @@ impl At {
         }
     }
 
-    /// Neither the size of these orders is known nor their worth.
+    /// Asserts that neither the size nor the worth of these orders is known.
     fn knows_nothing(&self, cases: &[&str]) {
         for params in cases {
             let (size, worth) = self.counted(params);
@@ -91,7 +91,7 @@ impl At {
         }
     }
 
-    /// Whether a client that may use this symbol alone may send it.
+    /// True if a client that may use only this symbol may send the request.
     fn is_within(&self, symbol: &str, params: &str) -> bool {
         let exchange = self.exchange();
         let Some(asked) = self.request(params) else { return false };
@@ -117,13 +117,13 @@ impl At {
     }
 }
 
-/// A JSON object with this in the place of its last brace.
+/// A JSON object with `more` added at its end.
 fn with(order: &str, more: &str) -> String {
     let open = order.trim_end().strip_suffix('}').expect("an object");
     format!("{open},{more}}}")
 }
 
-/// JSON of a text.
+/// A text as JSON.
 fn quoted(text: &str) -> String {
     Value::from(text).to_json()
 }

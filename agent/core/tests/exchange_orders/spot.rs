@@ -1,4 +1,4 @@
-//! Upbit, Gemini, Crypto.com and WhiteBIT.
+//! Tests the orders of Upbit, Gemini, Crypto.com and WhiteBIT.
 
 use crate::{At, NONE, quoted, with};
 
@@ -23,7 +23,7 @@ fn upbit_has_one_price_for_three_meanings() {
         (&order("market", volume), "2", NONE),
         (&order("market", &both), NONE, NONE),
         (&order("best", volume), "2", NONE),
-        // Such a price is the whole cost of a buy, and none of a sale.
+        // For a buy such a price is the whole cost. A sale has no such price.
         (&order("best", price), NONE, NONE),
         (&order("best", &both), NONE, NONE),
         (&order("Limit", &both), NONE, NONE),
@@ -82,7 +82,8 @@ fn gemini_lists_the_options_that_change_neither_size_nor_price() {
     ]);
 }
 
-/// A quote says for how much it is, and its number stands beside a quantity.
+/// A quote fixes its own size. The order names the quote by a number, which stands beside a
+/// quantity.
 #[test]
 fn gemini_executes_its_quote_and_not_the_quantity_beside_it() {
     let at = At("gemini", "POST /v1/instant/execute");

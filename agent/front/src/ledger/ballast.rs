@@ -1,5 +1,5 @@
-//! Room on the disk that is set aside: thrown off when the disk is full, it lets refusals, a lock
-//! and the end of the run be recorded.
+//! Sets room aside on the disk. When the disk is full this room is freed, so that refusals, a lock
+//! and the end of the run can still be recorded.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,8 @@ pub(super) struct Ballast {
 }
 
 impl Ballast {
-    /// Takes up what an earlier run has left. `most` is how much may be set aside; 0 is none.
+    /// Continues with the file of an earlier run, if there is one. Sets aside at most `most` bytes;
+    /// 0 means none.
     pub(super) fn open(storage: Arc<dyn Storage>, state_dir: &Path, most: u64) -> Self {
         let size = storage.space(state_dir).map_or(most, |space| most.min(space.ballast()));
         let path = ballast_file(state_dir);
@@ -31,20 +32,21 @@ impl Ballast {
         ballast
     }
 
-    /// How much free space there has to be before it is set aside again: as much again is left, so
-    /// that the first records do not use it up at once.
+    /// The free space that has to be there, if there is less; `None` if there is enough. Room that
+    /// was freed needs twice its size to be set aside again, so that the first records do not use
+    /// up the rest at once.
     pub(super) fn missing(&self, space: Space) -> Option<u64> {
         let wanted = if self.held { self.size } else { 2 * self.size };
         (space.free < wanted).then_some(wanted)
     }
 
-    /// Frees the room; false where there is none to free.
+    /// Frees the room; false if there is none to free.
     pub(super) fn throw_off(&mut self) -> bool {
         if self.size == 0 || !self.held {
             return false;
         }
         self.held = false;
-        // The file stays: its name can become another one's without any room.
+        // The empty file stays: even on a full disk it can be renamed to make another file.
         self.storage.truncate(&self.path, 0).is_ok()
     }
 
@@ -55,13 +57,13 @@ impl Ballast {
         }
         let filled = self.fill();
         if filled.is_err() {
-            let _ = self.storage.truncate(&self.path, 0); // it is no worse than before
+            let _ = self.storage.truncate(&self.path, 0); // best effort
         }
         self.held = filled.is_ok();
         filled
     }
 
-    /// Bytes that do not shrink on a file system that compresses.
+    /// Writes bytes that a compressing file system cannot shrink.
     fn fill(&self) -> io::Result<()> {
         let mut file = match self.length() {
             Some(_) => self.storage.append(&self.path)?,
@@ -90,9 +92,9 @@ struct Noise(u64);
 
 impl Noise {
     fn chunk(&mut self) -> Vec<u8> {
-        const WORDS: usize = 8 * 1024;
-        let mut bytes = Vec::with_capacity(WORDS * 8);
-        for _ in 0..WORDS {
+        const WORDS_AT_ONCE: usize = 8 * 1024;
+        let mut bytes = Vec::with_capacity(WORDS_AT_ONCE * 8);
+        for _ in 0..WORDS_AT_ONCE {
             self.0 ^= self.0 << 13;
             self.0 ^= self.0 >> 7;
             self.0 ^= self.0 << 17;

@@ -1,8 +1,9 @@
-//! A full disk: nothing more is signed, refusals and the end of the run are still recorded, and
-//! signing comes back by itself.
+//! Handles a full disk: nothing more is signed, refusals and the end of the run are still recorded,
+//! and signing comes back by itself.
 //!
-//! What could not be written stays in the buffer, counted; so no limit is reset and no intent is
-//! lost that a later result belongs to. Any other error of the disk takes a restart.
+//! Records that could not be written stay in the buffer and stay counted. So no limit is reset, and
+//! no intent is lost whose result comes later. After any other error of the disk the agent has to
+//! be restarted.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -10,20 +11,20 @@ use std::time::{Duration, Instant};
 use countersign_base::system::full_disk::is_full;
 use countersign_core::record::Record;
 
-use super::{Ledger, LedgerError};
+use super::{LedgerError, LedgerWriter};
 
-/// Appended and not written, at most, while the disk is full: refusals and the ends of requests
-/// under way.
+/// Most bytes that are appended and not written while the disk is full: refusals and the ends of
+/// requests under way.
 const MOST_PENDING: usize = 256 * 1024;
 
-/// Why nothing is signed any more.
+/// Why nothing is signed any more, and since when.
 #[derive(Clone, Debug)]
 pub(super) struct Stopped {
     pub(super) reason: String,
     pub(super) cause: Cause,
-    /// When writing failed last.
+    /// The last time that writing failed.
     write_failed: Option<Instant>,
-    /// When coming back failed last.
+    /// The last time that coming back failed.
     still_full: Option<Instant>,
 }
 
@@ -44,19 +45,20 @@ impl Stopped {
     }
 }
 
-/// What failed is tried again after a while.
+/// True if nothing failed, or if the failure was at least `after` ago: then it is tried again.
 fn is_due(failed: Option<Instant>, after: Duration) -> bool {
     failed.is_none_or(|failed| failed.elapsed() >= after)
 }
 
-/// How far what was appended has to get.
+/// The place that appended records have to reach: the kernel or the disk.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Reach {
+pub(super) enum AppendReach {
     Kernel,
     Disk,
 }
 
-/// What begins something is not recorded while the disk is full; what refuses or ends something is.
+/// While the disk is full, a record that begins something is refused. A record that refuses or ends
+/// something is kept.
 fn is_recorded_when_full(record: &Record<'_>) -> bool {
     match record {
         Record::Closed(_)
@@ -82,12 +84,13 @@ fn is_recorded_when_full(record: &Record<'_>) -> bool {
     }
 }
 
-impl Ledger {
+impl LedgerWriter {
     pub(super) fn is_full(&self) -> bool {
         self.stopped.as_ref().is_some_and(|stopped| stopped.cause == Cause::Full)
     }
 
-    /// Something may begin: the journal can be written, or can be written again.
+    /// `Ok` if something may begin: the journal can be written. If the disk was full, this tries to
+    /// come back.
     pub fn available(&mut self) -> Result<(), LedgerError> {
         self.writable()?;
         match &self.stopped {
@@ -99,7 +102,7 @@ impl Ledger {
         }
     }
 
-    /// Something may be appended: the journal is not broken.
+    /// `Ok` if something may be appended: the journal is not broken.
     pub(super) fn writable(&mut self) -> Result<(), LedgerError> {
         if let Some(failure) = self.journal.sync_failure() {
             if failure.full {
@@ -125,24 +128,24 @@ impl Ledger {
         }
     }
 
-    /// The records of a lock and of the end come once.
+    /// The records of a lock and of the end always have a place: they come only once.
     fn has_no_place_for(&self, record: &Record<'_>) -> bool {
         self.holds_too_much() && !matches!(record, Record::Closed(_) | Record::Locked(_))
     }
 
-    /// As much waits in memory as may.
+    /// True if as many bytes wait in memory as may.
     pub(super) fn holds_too_much(&self) -> bool {
         self.journal.pending() >= MOST_PENDING
     }
 
-    /// False where what was counted is better counted on.
+    /// False if refusals should go on being counted and their counts not be recorded yet.
     pub(super) fn has_place_for_counts(&self) -> bool {
         !self.is_full() || self.journal.pending() < MOST_PENDING / 2
     }
 
-    /// Gets all that was appended as far as `reach`; on a full disk with the room that was set
-    /// aside.
-    pub(super) fn stand(&mut self, reach: Reach) -> Result<(), LedgerError> {
+    /// Brings all appended records as far as `reach`. On a full disk it uses the room that was set
+    /// aside, and soon after a failure it does not try again.
+    pub(super) fn stand(&mut self, reach: AppendReach) -> Result<(), LedgerError> {
         self.writable()?;
         if let Some(stopped) = self.stopped.as_ref().filter(|_| self.journal.pending() > 0)
             && !is_due(stopped.write_failed, self.options.try_again)
@@ -152,8 +155,8 @@ impl Ledger {
         self.write_out(reach)
     }
 
-    /// The same, however lately it failed.
-    pub(super) fn write_out(&mut self, reach: Reach) -> Result<(), LedgerError> {
+    /// Does the same as [`Self::stand`], but tries even if it failed a moment ago.
+    pub(super) fn write_out(&mut self, reach: AppendReach) -> Result<(), LedgerError> {
         let mut done = self.bring(reach);
         if let Err(error) = &done
             && is_full(error)
@@ -171,14 +174,14 @@ impl Ledger {
         judged
     }
 
-    fn bring(&mut self, reach: Reach) -> io::Result<()> {
+    fn bring(&mut self, reach: AppendReach) -> io::Result<()> {
         match reach {
-            Reach::Kernel => self.journal.flush(),
-            Reach::Disk => self.journal.sync(),
+            AppendReach::Kernel => self.journal.flush(),
+            AppendReach::Disk => self.journal.sync(),
         }
     }
 
-    /// Frees the room that was set aside, for a file that has to be written; true where there was
+    /// Frees the room that was set aside, for a file that has to be written. True if there was
     /// some.
     pub fn make_room(&mut self) -> bool {
         let freed = self.ballast.throw_off();
@@ -188,7 +191,7 @@ impl Ledger {
         freed
     }
 
-    /// Turns an error of the disk into one of the ledger, and stops it.
+    /// Turns an error of the disk into an error of the ledger, and stops the ledger.
     pub(super) fn judged<T>(&mut self, done: io::Result<T>) -> Result<T, LedgerError> {
         done.map_err(|error| {
             let (cause, reason) = match is_full(&error) {
@@ -200,7 +203,7 @@ impl Ledger {
         })
     }
 
-    /// A journal that is broken stays so.
+    /// Stops signing. A journal that is broken stays broken.
     pub(super) fn stop(&mut self, cause: Cause, reason: String) {
         let broken = self.stopped.as_ref().is_some_and(|stopped| stopped.cause == Cause::Broken);
         if !broken && (cause == Cause::Broken || self.stopped.is_none()) {
@@ -208,8 +211,8 @@ impl Ledger {
         }
     }
 
-    /// Signing goes on once everything is on the disk, the room is set aside again, and the journal
-    /// verifies.
+    /// Tries to sign again. That needs everything on the disk, the room set aside again, and a
+    /// journal that verifies.
     pub(super) fn come_back(&mut self) -> Result<(), LedgerError> {
         if !self.is_full() {
             return self.writable();
@@ -225,7 +228,7 @@ impl Ledger {
         if self.journal.verifies() {
             return Err(being_verified());
         }
-        self.write_out(Reach::Disk)?;
+        self.write_out(AppendReach::Disk)?;
         let now_ms = self.latest_ms();
         let removed = self.journal.remove_old(now_ms, &mut self.state, self.options.retention);
         self.judged(removed)?;
@@ -244,7 +247,7 @@ impl Ledger {
         }
     }
 
-    /// Sets room aside where there is twice as much.
+    /// Sets the room aside if twice as much is free.
     pub(super) fn set_room_aside(&mut self) -> io::Result<()> {
         let missing = self.space().and_then(|space| self.ballast.missing(space));
         match missing {

@@ -1,5 +1,5 @@
 //! Syncs the journal from a thread of its own, soon after the first write that is not yet on the
-//! disk; the same thread verifies a journal that comes back after a full disk.
+//! disk. The same thread verifies a journal that comes back after a full disk.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -14,16 +14,16 @@ use super::storage::Syncer;
 /// on an ordinary disk.
 pub(super) const DELAY: Duration = Duration::from_millis(30);
 
-/// The thread, and what it shares with the journal.
+/// The thread, and the data that it shares with the journal.
 #[derive(Debug)]
 pub(super) struct GroupSync {
-    shared: Arc<Shared>,
+    shared: Arc<SyncShared>,
     /// The file the journal writes to.
     current: Arc<Syncing>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// One file, how much of it was written, and how much is known to be on the disk.
+/// One file, the bytes of it that were written, and the bytes that are known to be on the disk.
 #[derive(Debug)]
 struct Syncing {
     file: Box<dyn Syncer>,
@@ -32,8 +32,8 @@ struct Syncing {
 }
 
 #[derive(Debug)]
-struct Shared {
-    work: Mutex<Work>,
+struct SyncShared {
+    work: Mutex<SyncWork>,
     wake: Condvar,
     /// A sync has ended.
     ended: Condvar,
@@ -43,7 +43,7 @@ struct Shared {
 }
 
 #[derive(Debug)]
-struct Work {
+struct SyncWork {
     due: Option<Instant>,
     file: Arc<Syncing>,
     /// A sync has begun and not ended.
@@ -53,10 +53,10 @@ struct Work {
     stop: bool,
 }
 
-/// Why a journal is not what was written.
+/// The error says why the journal does not verify.
 type Verified = Result<(), String>;
 
-/// What the thread has to verify.
+/// The verification that the thread was asked for, and its result.
 #[derive(Default)]
 enum Verification {
     Asked(Box<dyn FnOnce() -> Verified + Send>),
@@ -75,7 +75,7 @@ enum Task {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct SyncFailure {
     pub(super) reason: String,
-    /// There was no room for the bytes: they can be written again.
+    /// True if there was no room for the bytes: then they can be written again.
     pub(super) full: bool,
 }
 
@@ -86,10 +86,10 @@ impl Syncing {
 }
 
 impl GroupSync {
-    /// `length` is how much of the file is on the disk already.
+    /// `length` is the number of bytes of the file that are on the disk already.
     pub(super) fn start(file: Box<dyn Syncer>, length: u64) -> std::io::Result<Self> {
         let current = Syncing::new(file, length);
-        let work = Work {
+        let work = SyncWork {
             due: None,
             file: Arc::clone(&current),
             syncing: false,
@@ -97,7 +97,7 @@ impl GroupSync {
             verification: Verification::Nothing,
             stop: false,
         };
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SyncShared {
             work: Mutex::new(work),
             wake: Condvar::new(),
             ended: Condvar::new(),
@@ -121,13 +121,13 @@ impl GroupSync {
         self.shared.wake.notify_one();
     }
 
-    /// How much of the file is on the disk, as far as the thread knows.
+    /// The number of bytes of the file that are on the disk, as far as the thread knows.
     pub(super) fn synced(&self) -> u64 {
         self.current.synced.load(Ordering::SeqCst)
     }
 
-    /// Waits for the sync that is under way, so that its failure is known, and calls off the one
-    /// that is due: whoever leaves the file for another one syncs it.
+    /// Waits for the sync that is under way, so that its failure is known, and cancels the sync
+    /// that is due. The caller is about to leave the file for another one and syncs it itself.
     pub(super) fn settle(&self) {
         let work = self.shared.lock();
         let waited = self.shared.ended.wait_while(work, |work| work.syncing);
@@ -136,7 +136,7 @@ impl GroupSync {
         self.shared.armed.store(false, Ordering::SeqCst);
     }
 
-    /// Has the thread verify the journal by `check`, where it does not do so already; `None` until
+    /// Asks the thread to verify the journal with `check`, unless it does so already. `None` until
     /// it is done.
     pub(super) fn verify(
         &self,
@@ -152,19 +152,19 @@ impl GroupSync {
         None
     }
 
-    /// True from when a verification was asked for until it is done.
+    /// True from the moment when a verification is asked for until it is done.
     pub(super) fn verifies(&self) -> bool {
         matches!(self.shared.lock().verification, Verification::Asked(_) | Verification::UnderWay)
     }
 
-    /// The journal goes on in another file, of which `length` is synced; so is all of the old one.
+    /// Tells the thread that the journal goes on in another file. The first `length` bytes of it
+    /// are synced, and so is all of the old file.
     pub(super) fn follow(&mut self, file: Box<dyn Syncer>, length: u64) {
         self.current = Syncing::new(file, length);
         self.shared.lock().file = Arc::clone(&self.current);
     }
 
-    /// Why a sync failed, from the first failure on; one that is not for want of room counts before
-    /// all that are.
+    /// Why a sync failed: the first failure, or the first one that was not a full disk.
     pub(super) fn failure(&self) -> Option<SyncFailure> {
         if !self.shared.failed.load(Ordering::SeqCst) {
             return None;
@@ -172,8 +172,8 @@ impl GroupSync {
         self.shared.lock().failure.clone()
     }
 
-    /// The bytes for which there was no room were written again, and are on the disk. Any other
-    /// failure stays.
+    /// Forgets a failure for lack of room: the bytes were written again and are on the disk. Any
+    /// other failure stays.
     pub(super) fn forget_failure(&self) {
         let mut work = self.shared.lock();
         work.failure.take_if(|failure| failure.full);
@@ -186,14 +186,14 @@ impl Drop for GroupSync {
         self.shared.lock().stop = true;
         self.shared.wake.notify_one();
         if let Some(thread) = self.thread.take() {
-            // It has no way to panic; and there is nothing left to do if it did.
+            // The thread cannot panic, and there would be nothing left to do if it did.
             let _ = thread.join();
         }
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Work> {
+impl SyncShared {
+    fn lock(&self) -> MutexGuard<'_, SyncWork> {
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -231,7 +231,7 @@ impl Shared {
         self.failed.store(true, Ordering::SeqCst);
     }
 
-    /// Waits until there is something to do; `None` where the thread has to end.
+    /// Waits until there is something to do. `None` if the thread has to end.
     fn next(&self) -> Option<Task> {
         let mut work = self.lock();
         loop {
@@ -260,7 +260,7 @@ impl Shared {
             };
         }
         (work.due, work.syncing) = (None, true);
-        // Before the sync starts: a write that comes while it runs needs another one.
+        // Cleared before the sync starts: a write that comes while it runs needs another sync.
         self.armed.store(false, Ordering::SeqCst);
         Some(Task::Sync(Arc::clone(&work.file)))
     }
@@ -283,7 +283,7 @@ mod tests {
 
     use super::*;
 
-    /// Says when it is asked to sync, and fails for want of room once it is told to.
+    /// Reports when it is asked to sync, and fails for lack of room once it is told to.
     #[derive(Debug)]
     struct Slow {
         began: Mutex<Sender<()>>,

@@ -1,5 +1,4 @@
-//! Appends lines to the newest segment: one buffer, one write, and syncs that nothing unsynced
-//! outlives for long.
+//! Appends lines to the newest segment: through one buffer, with one write, synced soon afterwards.
 
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
@@ -10,42 +9,48 @@ use countersign_core::chain::{Chain, Link};
 use countersign_core::record::{Record, Rotated};
 
 use super::group_sync::{DELAY, GroupSync, SyncFailure};
-use super::segment::{End, SegmentDir};
-use super::state::State;
+use super::segment::{NewestSegment, SegmentDir};
+use super::state::LedgerState;
 use super::storage::{Appender, Space};
 use super::{Options, Retention, recovery};
 
-/// The journal's end. Where a write or sync fails for want of room it may be tried again, and goes
-/// on behind the last byte that arrived. After any other error the journal is of no more use.
+/// The end of the journal, where records are written. If a write or sync fails for lack of room, it
+/// can be tried again and goes on after the last byte that arrived. After any other error the
+/// journal cannot be used any more.
 #[derive(Debug)]
 pub(super) struct Journal {
     pub(super) segments: SegmentDir,
-    /// The segment being written, how long it is with the buffer, and when it was begun.
+    /// The segment that is being written. `length` is its length with the buffer, `begun_ms` the
+    /// time when it was begun.
     pub(super) name: SegmentName,
     pub(super) length: u64,
     pub(super) begun_ms: u64,
     pub(super) file: Box<dyn Appender>,
     pub(super) chain: Chain,
     buffer: Vec<u8>,
-    /// A write failed: some of the buffer may have arrived.
+    /// A write failed: a part of the buffer may have arrived.
     torn: bool,
-    /// A sync failed: what was written since the last one may have been lost on its way to the
+    /// A sync failed: bytes written since the last good sync may have been lost on their way to the
     /// disk.
     unsynced: bool,
-    /// A segment has been begun whose name may not be on the disk.
+    /// A segment was begun, and its name may not be on the disk yet.
     unnamed: bool,
-    /// How much of the segment is known to be on the disk.
+    /// The number of bytes of the segment that are known to be on the disk.
     synced: u64,
-    /// No new segment is begun before this one is so long: there was no room for it.
+    /// No new segment is begun before this one is that long: there was no room for a new one.
     next_rotation: u64,
-    /// When the first write that is not synced was made.
+    /// The moment of the first write that is not synced.
     unsynced_since: Option<Instant>,
     group_sync: Option<GroupSync>,
 }
 
 impl Journal {
-    pub(super) fn new(segments: SegmentDir, end: End, background_sync: bool) -> io::Result<Self> {
-        let End { name, length, begun_ms, file, chain } = end;
+    pub(super) fn new(
+        segments: SegmentDir,
+        end: NewestSegment,
+        background_sync: bool,
+    ) -> io::Result<Self> {
+        let NewestSegment { name, length, begun_ms, file, chain } = end;
         let group_sync =
             background_sync.then(|| GroupSync::start(file.syncer()?, length)).transpose()?;
         Ok(Self {
@@ -66,11 +71,11 @@ impl Journal {
         })
     }
 
-    /// Goes on in a new segment where this one is full or old.
+    /// Goes on in a new segment if this one is full or old.
     pub(super) fn rotate_where_due(
         &mut self,
         time_ms: u64,
-        state: &mut State,
+        state: &mut LedgerState,
         options: &Options,
     ) -> io::Result<()> {
         let old = state.time_ms(time_ms) >= self.begun_ms.saturating_add(options.segment_age_ms);
@@ -85,13 +90,13 @@ impl Journal {
         self.buffer.len()
     }
 
-    /// Puts a record at the end of the buffer. Whatever changes the state is applied here and
-    /// nowhere else, as a restart will apply it.
+    /// Puts a record at the end of the buffer. Only this function changes the state, and it does so
+    /// as a restart will do it from the record.
     pub(super) fn put(
         &mut self,
         time_ms: u64,
         record: &Record<'_>,
-        state: &mut State,
+        state: &mut LedgerState,
     ) -> io::Result<Link> {
         let before = self.buffer.len();
         let link = self.chain.write(&mut self.buffer, time_ms, record)?;
@@ -120,7 +125,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Returns when all that was appended is on the disk.
+    /// Returns when all appended records are on the disk.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         self.flush()?;
         if let Err(error) = self.file.sync() {
@@ -128,7 +133,7 @@ impl Journal {
             return Err(error);
         }
         if let Some(SyncFailure { reason, full }) = self.sync_failure() {
-            // The thread was told of bytes that were lost; the sync above was not.
+            // The kernel tells of lost bytes only once: it told the thread and not the sync above.
             self.unsynced = true;
             let kind = if full { io::ErrorKind::StorageFull } else { io::ErrorKind::Other };
             return Err(io::Error::new(kind, reason));
@@ -138,13 +143,13 @@ impl Journal {
         Ok(())
     }
 
-    /// Takes note that the thread failed to sync for want of room: the bytes have to be written
+    /// Takes note that the thread failed to sync for lack of room: the bytes have to be written
     /// again.
     pub(super) fn sync_failed(&mut self) {
         self.unsynced = true;
     }
 
-    /// Puts right what operations that failed have left.
+    /// Repairs the state that failed operations have left.
     fn mend(&mut self) -> io::Result<()> {
         if self.torn {
             self.take_up()?;
@@ -162,7 +167,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Leaves in the buffer what has not arrived in the file.
+    /// Removes from the buffer the bytes that have arrived in the file.
     fn take_up(&mut self) -> io::Result<()> {
         let written = self.written();
         let arrived =
@@ -176,9 +181,9 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes anew, in their places, the bytes that no sync is known to cover: after a sync that
-    /// failed, the kernel may take them for written. Wherever this is cut off, the file is the
-    /// same.
+    /// Writes again, in their places, the bytes that no sync is known to cover: after a failed sync
+    /// the kernel may treat them as written. The file has the same contents wherever this is
+    /// interrupted.
     fn write_again(&mut self) -> io::Result<()> {
         let synced = self.group_sync.as_ref().map_or(0, GroupSync::synced).max(self.synced);
         let length =
@@ -189,7 +194,7 @@ impl Journal {
         Ok(())
     }
 
-    /// How much of the segment was handed to the kernel.
+    /// The number of bytes of the segment that were handed to the kernel.
     fn written(&self) -> u64 {
         self.length - self.buffer.len() as u64
     }
@@ -201,8 +206,8 @@ impl Journal {
         if bytes.len() == length { Ok(bytes) } else { Err(not_as_written()) }
     }
 
-    /// Reads the journal as a start does, and compares it with what was written so far; in the
-    /// thread where there is one, since a segment is long. `None` until that is done.
+    /// Reads the journal as a start does, and compares it with the records written so far. The
+    /// thread does this if there is one, since a segment is long. `None` until it is done.
     pub(super) fn verify(&self) -> Option<Result<(), String>> {
         let (segments, name, length, chain) =
             (self.segments.clone(), self.name, self.length, self.chain);
@@ -217,12 +222,12 @@ impl Journal {
         }
     }
 
-    /// True while the thread verifies: until it is done, nothing may be removed that it reads.
+    /// True while the thread verifies. Nothing that it reads may be removed until it is done.
     pub(super) fn verifies(&self) -> bool {
         self.group_sync.as_ref().is_some_and(GroupSync::verifies)
     }
 
-    /// How long until a sync is due; `None` where nothing waits for one, or the thread does it.
+    /// The time until a sync is due. `None` if nothing waits for one, or if the thread does it.
     pub(super) fn sync_due(&self) -> Option<Duration> {
         let since = self.unsynced_since.filter(|_| self.group_sync.is_none())?;
         Some(DELAY.saturating_sub(since.elapsed()))
@@ -232,11 +237,17 @@ impl Journal {
         self.group_sync.as_ref().and_then(GroupSync::failure)
     }
 
-    /// Goes on in a new segment. Where there is no room for one, the old one grows.
-    fn rotate(&mut self, time_ms: u64, state: &mut State, options: &Options) -> io::Result<()> {
+    /// Goes on in a new segment. If there is no room for one, the old segment grows.
+    fn rotate(
+        &mut self,
+        time_ms: u64,
+        state: &mut LedgerState,
+        options: &Options,
+    ) -> io::Result<()> {
         self.sync()?;
         if let Some(group_sync) = &self.group_sync {
-            // From here on nobody can write the bytes again that a sync of the thread may lose.
+            // After this, bytes of the old segment that a sync of the thread loses could not be
+            // written again. So its sync has to end first.
             group_sync.settle();
             self.sync()?;
         }
@@ -260,12 +271,12 @@ impl Journal {
         self.remove_old(time_ms, state, options.retention)
     }
 
-    /// Retention: recorded and synced first, then removed. The newest segment carries all that is
-    /// still needed.
+    /// Removes segments that retention no longer keeps: this is recorded and synced first. The
+    /// newest segment carries all that is still needed.
     pub(super) fn remove_old(
         &mut self,
         time_ms: u64,
-        state: &mut State,
+        state: &mut LedgerState,
         retention: Retention,
     ) -> io::Result<()> {
         let removed = self.outlived(state.time_ms(time_ms), retention)?;
@@ -277,20 +288,22 @@ impl Journal {
             Record::Rotated(Rotated { segment: self.name.to_string().into(), removed: names });
         self.put(time_ms, &record, state)?;
         self.sync()?;
-        // Oldest first: a crash in between leaves no gap.
+        // The oldest goes first, so that a crash in between leaves no gap.
         removed
             .into_iter()
             .try_for_each(|name| self.segments.storage.remove(&self.segments.path(name)))
     }
 
-    /// The oldest segments, as far as they are too old or too much, also for the disk they are on.
+    /// The oldest segments that are too old, or that together are too large for the retention or
+    /// for their disk.
     fn outlived(&self, now_ms: u64, retention: Retention) -> io::Result<Vec<SegmentName>> {
         let space = self.segments.storage.space(&self.segments.dir).ok();
         let files = self.segments.list()?;
         let mut total: u64 = files.iter().map(|file| file.length).sum();
         let (mut outlived, mut freed) = (Vec::new(), 0);
         for pair in files.windows(2) {
-            // A segment ends when the next one begins; one that cannot be read is kept.
+            // A segment ends when the next one begins. If the next one cannot be read, the segment
+            // is kept.
             let ended_ms =
                 self.segments.first_head(pair[1].name)?.map_or(u64::MAX, |head| head.time_ms);
             let too_old = ended_ms.saturating_add(retention.age_ms) <= now_ms;

@@ -1,5 +1,5 @@
-//! What is kept about each enrolled key: one small file for each. No secret, no API key id: those
-//! are on the token.
+//! Keeps one small file for each enrolled key. It holds no secret and no API key id: those are on
+//! the token.
 
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::storage::Storage;
 
-/// A key as it was enrolled.
+/// The contents of a key's file: the key as it was enrolled.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeyFile {
@@ -29,7 +29,7 @@ pub struct KeyFile {
     pub scopes: Scopes,
     pub tier: Tier,
     pub rung: Rung,
-    /// The token refuses any other mechanism with this key.
+    /// True if the token refuses any other mechanism with this key.
     pub mechanism_bound: bool,
     pub state: KeyFileState,
     pub created_ms: u64,
@@ -39,10 +39,10 @@ pub struct KeyFile {
     pub nonce_unit: Option<NonceUnit>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public_key_pem: Option<String>,
-    /// On rung 1: whose attestation proves the touch.
+    /// On rung 1: the root of the attestation that proves the touch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub touch_attested_by: Option<Root>,
-    /// Of a YubiKey.
+    /// The slot of a YubiKey.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<String>,
 }
@@ -51,12 +51,12 @@ pub struct KeyFile {
 #[serde(rename_all = "snake_case")]
 pub enum KeyFileState {
     Active,
-    /// Generated on the token; the exchange has not given its id yet.
+    /// The key was generated on the token, and the exchange has not given its id yet.
     AwaitingApiKey,
 }
 
-/// How a touch stands behind a key: 1 is a key in a touch slot, 2 a vault opened by touch, 3 policy
-/// only.
+/// The kind of protection by touch: 1 is a key in a touch slot, 2 a vault that a touch opens, 3
+/// policy only.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(try_from = "u8", into = "u8")]
 pub enum Rung {
@@ -84,7 +84,7 @@ impl From<Rung> for u8 {
     }
 }
 
-/// The id of a key's objects on its token; written in hex.
+/// The id of a key's objects on its token; hex in the file.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CkaId(pub Vec<u8>);
 
@@ -111,7 +111,7 @@ pub enum KeyFileError {
 }
 
 impl KeyFileError {
-    /// There was no room, and nothing else was wrong.
+    /// True if there was no room, and nothing else was wrong.
     pub fn is_full(&self) -> bool {
         matches!(self, Self::Io { source, .. } if is_full(source))
     }
@@ -125,37 +125,38 @@ pub struct KeyFiles {
 }
 
 /// A file that is not complete yet.
-const UNFINISHED: &str = ".new";
-const EXTENSION: &str = ".json";
-/// Far above any key file: a public key of RSA 4096 is 800 bytes.
-const LONGEST: u64 = 64 * 1024;
+const UNFINISHED_KEY_FILE: &str = ".new";
+const KEY_FILE_EXTENSION: &str = ".json";
+/// Most bytes that are read of a key file. A public key of RSA 4096 has 800 bytes.
+const LARGEST_KEY_FILE: u64 = 64 * 1024;
 
 impl KeyFiles {
-    /// Makes the directory where it is missing, and removes what a crash left half written.
+    /// Makes the directory if it is missing, and removes files that a crash left half written.
     pub fn open(storage: Arc<dyn Storage>, state_dir: &Path) -> Result<Self, KeyFileError> {
         let files = Self { storage, dir: state_dir.join("keys") };
         let dir = &files.dir;
         files.storage.create_dir(dir).map_err(|source| io_error("make", dir, source))?;
         files.storage.sync_dir(state_dir).map_err(|source| io_error("sync", state_dir, source))?;
-        for name in files.names()?.into_iter().filter(|name| name.ends_with(UNFINISHED)) {
+        for name in files.names()?.into_iter().filter(|name| name.ends_with(UNFINISHED_KEY_FILE)) {
             let path = dir.join(name);
             files.storage.remove(&path).map_err(|source| io_error("remove", &path, source))?;
         }
         Ok(files)
     }
 
-    /// All keys, sorted by name. A file that is no key file is an error, not a key less.
+    /// All keys, sorted by name. A file that is not a key file is an error: it is not skipped.
     pub fn load_all(&self) -> Result<Vec<KeyFile>, KeyFileError> {
         self.names()?.iter().map(|name| self.load(name)).collect()
     }
 
-    /// Writes a key's file, new or over the old one: after a crash it is one or the other, whole.
+    /// Writes a key's file, or replaces the old one. After a crash the file is complete: the old
+    /// one or the new one.
     pub fn save(&self, key: &KeyFile) -> Result<(), KeyFileError> {
         let path = self.path(&key.name);
         self.write(&path, key).map_err(|source| io_error("write", &path, source))
     }
 
-    /// Removes a key's file; one that is gone already is fine.
+    /// Removes a key's file. It is no error if the file is gone already.
     pub fn remove(&self, name: &KeyName) -> Result<(), KeyFileError> {
         let path = self.path(name);
         let removed = match self.storage.remove(&path) {
@@ -170,9 +171,10 @@ impl KeyFiles {
     fn write(&self, path: &Path, key: &KeyFile) -> io::Result<()> {
         let mut text = serde_json::to_vec_pretty(key)?;
         text.push(b'\n');
-        let temporary = self.dir.join(format!("{}{EXTENSION}{UNFINISHED}", key.name));
+        let temporary =
+            self.dir.join(format!("{}{KEY_FILE_EXTENSION}{UNFINISHED_KEY_FILE}", key.name));
         match self.storage.remove(&temporary) {
-            // A write that failed before left it.
+            // An earlier write that failed left this file.
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
@@ -186,13 +188,16 @@ impl KeyFiles {
     fn load(&self, name: &str) -> Result<KeyFile, KeyFileError> {
         let path = self.dir.join(name);
         let invalid = |reason: String| KeyFileError::Invalid { path: path.clone(), reason };
-        let named = name.strip_suffix(EXTENSION).and_then(|stem| KeyName::parse(stem).ok());
+        let named =
+            name.strip_suffix(KEY_FILE_EXTENSION).and_then(|stem| KeyName::parse(stem).ok());
         let named = named.ok_or_else(|| {
             invalid("its name is not NAME.json with the name of a key".to_owned())
         })?;
         let mut text = Vec::new();
-        let opened =
-            self.storage.open(&path, 0).and_then(|file| file.take(LONGEST).read_to_end(&mut text));
+        let opened = self
+            .storage
+            .open(&path, 0)
+            .and_then(|file| file.take(LARGEST_KEY_FILE).read_to_end(&mut text));
         opened.map_err(|source| io_error("read", &path, source))?;
         let key: KeyFile =
             serde_json::from_slice(&text).map_err(|error| invalid(error.to_string()))?;
@@ -209,7 +214,7 @@ impl KeyFiles {
     }
 
     fn path(&self, name: &KeyName) -> PathBuf {
-        self.dir.join(format!("{name}{EXTENSION}"))
+        self.dir.join(format!("{name}{KEY_FILE_EXTENSION}"))
     }
 }
 

@@ -1,14 +1,14 @@
-//! The ledger against crashes, power cuts, damage, failing disks and clocks.
+//! Tests the ledger against crashes, power cuts, damage, failing disks and clocks.
 
 mod crashes;
 mod damage;
-mod full;
-mod running;
+mod full_disk_tests;
+mod running_ledger;
 
 use std::path::Path;
 use std::sync::Arc;
 
-use countersign_core::audit::{self, Entry, Segments, Tail};
+use countersign_core::audit::{self, JournalEntry, Segments, Tail};
 use countersign_core::record::{Outcome, RequestResult};
 use countersign_core::scope::{Scope, Scopes};
 
@@ -33,7 +33,7 @@ fn options(boot_id: &str) -> Options {
         version: "0.1.0".to_owned(),
         pid: 7,
         boot_id: boot_id.to_owned(),
-        durability: Durability::Group,
+        durability: SyncMode::Group,
         retention: Retention::default(),
         segment_bytes: 64 << 20,
         segment_age_ms: DAY_MS,
@@ -47,15 +47,15 @@ fn open_with(
     disk: &SimulatedDisk,
     options: Options,
     now_ms: u64,
-) -> Result<(Ledger, OpenReport), LedgerError> {
-    Ledger::open(Path::new(STATE_DIR), Arc::new(disk.clone()), options, now_ms)
+) -> Result<(LedgerWriter, OpenReport), LedgerError> {
+    LedgerWriter::open(Path::new(STATE_DIR), Arc::new(disk.clone()), options, now_ms)
 }
 
 fn open(
     disk: &SimulatedDisk,
     boot_id: &str,
     now_ms: u64,
-) -> Result<(Ledger, OpenReport), LedgerError> {
+) -> Result<(LedgerWriter, OpenReport), LedgerError> {
     open_with(disk, options(boot_id), now_ms)
 }
 
@@ -101,7 +101,7 @@ fn newest(disk: &SimulatedDisk) -> std::path::PathBuf {
     Path::new(STATE_DIR).join("journal").join(names(disk).pop().expect("a segment"))
 }
 
-fn entries(disk: &SimulatedDisk) -> Vec<Entry> {
+fn entries(disk: &SimulatedDisk) -> Vec<JournalEntry> {
     Tail::after(0).read(&segments(disk), usize::MAX).expect("reads")
 }
 

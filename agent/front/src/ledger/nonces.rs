@@ -1,5 +1,5 @@
-//! Nonces that only grow: one series for each key, reserved ahead on disk so that no crash repeats
-//! one.
+//! Gives out nonces that only grow: one series for each key, reserved ahead on the disk so that no
+//! crash repeats a nonce.
 
 use std::collections::HashMap;
 
@@ -11,8 +11,8 @@ const BLOCK_SECONDS: u64 = 30;
 /// … and at least this many nonces.
 const BLOCK_STEPS: u64 = 10_000;
 
-/// The series of all keys. A key that is removed keeps its place: one enrolled again under its name
-/// goes on above it.
+/// The series of all keys. The series of a removed key is kept: a key that is enrolled later under
+/// the same name continues it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Nonces {
     by_key: HashMap<String, Series>,
@@ -20,33 +20,35 @@ pub struct Nonces {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Series {
-    /// The least that was never given out.
+    /// The smallest nonce that was never given out.
     next: u64,
-    /// All below may be given out: a record on the disk says so.
+    /// All nonces below this may be given out: a record on the disk says so.
     until: u64,
 }
 
-/// The next nonce of a key, and what has to be reserved before it may be used.
+/// The next nonce of a key, and the block that has to be reserved on the disk before it may be
+/// used.
 #[derive(Debug, Eq, PartialEq)]
-pub struct Next<'a> {
+pub struct NextNonce<'a> {
     pub nonce: u64,
     pub reserve: Option<NonceBlock<'a>>,
 }
 
 impl Nonces {
-    /// The larger of the time and the last nonce plus one; `None` at the end of the numbers.
-    pub fn next<'a>(&self, key: &'a str, unit: NonceUnit, now_ms: u64) -> Option<Next<'a>> {
+    /// The next nonce: the time, or the last nonce plus one if that is larger. `None` at the end of
+    /// the numbers.
+    pub fn next<'a>(&self, key: &'a str, unit: NonceUnit, now_ms: u64) -> Option<NextNonce<'a>> {
         let per_ms = steps_per_ms(unit);
         let series = self.by_key.get(key);
         let nonce = now_ms.checked_mul(per_ms)?.max(series.map_or(0, |series| series.next));
         if series.is_some_and(|series| nonce < series.until) {
-            return Some(Next { nonce, reserve: None });
+            return Some(NextNonce { nonce, reserve: None });
         }
         let until = nonce.checked_add(BLOCK_STEPS.max(BLOCK_SECONDS * 1000 * per_ms))?;
-        Some(Next { nonce, reserve: Some(NonceBlock { key: key.into(), until }) })
+        Some(NextNonce { nonce, reserve: Some(NonceBlock { key: key.into(), until }) })
     }
 
-    /// Takes up a reservation that stands on the disk.
+    /// Takes note of a reservation that is on the disk.
     pub fn reserved(&mut self, block: &NonceBlock<'_>) {
         let fresh = Series { next: 0, until: 0 };
         let series = self.by_key.entry(block.key.clone().into_owned()).or_insert(fresh);
@@ -60,8 +62,8 @@ impl Nonces {
         }
     }
 
-    /// A new run starts: which nonces of its blocks the last one used is not recorded, so none is
-    /// used again.
+    /// Skips all reserved nonces when a new run starts: no record says which of them the last run
+    /// used.
     pub fn skip_reserved(&mut self) {
         self.by_key.values_mut().for_each(|series| series.next = series.until);
     }

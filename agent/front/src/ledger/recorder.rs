@@ -1,5 +1,5 @@
-//! The core's view of the ledger: intents, results, refusals, limits and nonces, each round of
-//! requests in one write.
+//! Gives the core its ledger: intents, results, refusals, limits and nonces. Each round of requests
+//! is recorded in one write.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -25,7 +25,7 @@ use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
-use super::{Ledger, LedgerError, ReserveError, ballast_file, verify};
+use super::{LedgerError, LedgerWriter, ReserveError, ballast_file, verify};
 use crate::clock::SystemClock;
 use crate::ledger;
 
@@ -33,29 +33,29 @@ use crate::ledger;
 #[derive(Debug)]
 pub struct Recorder {
     /// `None` once closed.
-    ledger: RefCell<Option<Ledger>>,
+    ledger: RefCell<Option<LedgerWriter>>,
     state_dir: PathBuf,
-    /// The operator wants every intent on the disk before a token is asked, whatever it is for.
+    /// True if the operator wants every intent on the disk before a token is asked.
     synced_always: bool,
     clock: Rc<SystemClock>,
-    /// What was said of the clock was said in the log.
+    /// True if the log's last line about the clock says that it is not trusted.
     clock_doubted: Cell<bool>,
-    /// The same of the disk.
+    /// The state of the disk in the log's last line about it.
     disk_said: Cell<DiskState>,
-    /// Number of the last record, for those who wait for the next.
+    /// The last record.
     last: Cell<Option<Link>>,
-    /// Records were appended and not written yet.
+    /// True if records were appended and not written yet.
     unwritten: Cell<bool>,
     written: Notify,
     last_used_ms: RefCell<BTreeMap<KeyName, u64>>,
-    /// Where the last pages of records ended.
+    /// The ends of the last pages of records that were read.
     followed: RefCell<VecDeque<Tail>>,
 }
 
-/// What there is to say of the journal's disk.
+/// The state of the journal's disk, as the log reports it.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 enum DiskState {
-    /// Clients have to make way.
+    /// The clients that write most have to wait.
     Crowded,
     #[default]
     Roomy,
@@ -63,7 +63,7 @@ enum DiskState {
     Stopped,
 }
 
-/// How the ledger is, for `status`.
+/// The health of the ledger, for `status`.
 #[derive(Debug)]
 pub struct LedgerHealth {
     pub state: &'static str,
@@ -72,23 +72,23 @@ pub struct LedgerHealth {
     pub warnings: Vec<String>,
 }
 
-/// How many records a start looks back through for the last use of each key, and how many it reads
+/// Number of records in which a start looks for the last use of each key. It reads `PAGE` of them
 /// at once.
 const RECALLED: u64 = 50_000;
 const PAGE: usize = 4096;
-/// Of so many pages of records it is known where the next one begins.
+/// Most ends of pages that are remembered, so that a follower's next page is found at once.
 const MOST_FOLLOWED: usize = 16;
-/// Most records of one answer; a record of a refusal or intent is below 2 KiB but for long
-/// parameters.
+/// Most records of one answer. A record of a refusal or intent is below 2 KiB unless its parameters
+/// are long.
 const MOST_RECORDS: usize = 64;
 /// Most bytes of records in one answer, so that it fits a frame.
 const MOST_BYTES: usize = 192 * 1024;
 
 impl Recorder {
-    pub fn new(ledger: Ledger, state_dir: &Path) -> Self {
+    pub fn new(ledger: LedgerWriter, state_dir: &Path) -> Self {
         let clock = Rc::new(SystemClock::start(ledger.latest_ms()));
         Self {
-            synced_always: ledger.durability() == ledger::Durability::Synced,
+            synced_always: ledger.durability() == ledger::SyncMode::Synced,
             ledger: RefCell::new(Some(ledger)),
             state_dir: state_dir.to_owned(),
             clock,
@@ -102,12 +102,12 @@ impl Recorder {
         }
     }
 
-    /// The clock whose time the ledger goes by.
+    /// The clock that the ledger uses.
     pub fn clock(&self) -> Rc<SystemClock> {
         Rc::clone(&self.clock)
     }
 
-    /// Takes the last use of each key from the journal's last records before `opened`.
+    /// Finds the last use of each key in the journal's last records before number `opened`.
     pub fn recall_uses(&self, opened: u64) -> io::Result<()> {
         let (journal, mut tail) =
             (verify::journal(&self.state_dir), Tail::after(opened.saturating_sub(RECALLED)));
@@ -124,7 +124,7 @@ impl Recorder {
         }
     }
 
-    /// What is used of a limit's window.
+    /// The amount of a limit's window that is used.
     pub fn spent(&self, now_ms: u64, window: &str) -> Amount {
         self.ledger.borrow().as_ref().map_or(Amount::ZERO, |ledger| ledger.used(now_ms, window))
     }
@@ -133,32 +133,35 @@ impl Recorder {
         self.last_used_ms.borrow().get(key).copied()
     }
 
-    /// Something may begin that has to be recorded once it is done: the disk is not full, as far as
-    /// the journal knows, and what is set aside holds a record.
+    /// `Ok` if something may begin that has to be recorded once it is done. Then the disk is not
+    /// full, as far as the journal knows, and the room that is set aside holds a record.
     pub fn may_begin(&self) -> Result<(), Refusal> {
-        self.with(Ledger::available)
+        self.with(LedgerWriter::available)
     }
 
-    /// A record that must be on the disk before anything else happens.
+    /// Appends a record and syncs it: it must be on the disk before anything else happens.
     pub fn synced(&self, record: &Record<'_>) -> Result<RecordId, Refusal> {
         let link = self.append(record)?;
         self.sync()?;
         Ok(link.into())
     }
 
-    /// As [`Self::synced`]; true where the record waits in memory for room on a full disk.
+    /// Does the same as [`Self::synced`]. True if the record waits in memory for room on a full
+    /// disk.
     pub fn synced_or_held_back(&self, record: &Record<'_>) -> Result<bool, Refusal> {
         self.append(record)?;
         match self.sync() {
             Ok(()) => Ok(false),
-            Err(_) if self.ledger.borrow().as_ref().is_some_and(Ledger::holds_records_back) => {
+            Err(_)
+                if self.ledger.borrow().as_ref().is_some_and(LedgerWriter::holds_records_back) =>
+            {
                 Ok(true)
             }
             Err(refusal) => Err(refusal),
         }
     }
 
-    /// Slows a client that writes more than its share while the disk is nearly full; whether it
+    /// Slows a client that writes more than its share while the disk is nearly full. True if it
     /// waited.
     pub async fn slow(&self, client: &str) -> bool {
         let now_ms = self.clock.ledger_ms();
@@ -170,7 +173,7 @@ impl Recorder {
         wait.is_some()
     }
 
-    /// A record of something that happened; where it cannot be written, the ledger refuses all that
+    /// Records something that happened. If it cannot be written, the ledger refuses everything that
     /// follows.
     pub fn note(&self, record: &Record<'_>) {
         if let Err(refusal) = self.append(record).and_then(|_| self.flush()) {
@@ -178,7 +181,7 @@ impl Recorder {
         }
     }
 
-    /// Records what was counted instead of written, and looks at the clock; to be called every few
+    /// Records the counts of refusals, and looks at the clock and the disk. Call this every few
     /// seconds.
     pub fn tick(&self) {
         self.watch_clock();
@@ -186,7 +189,7 @@ impl Recorder {
         let ticked = self.with(|ledger| ledger.tick(now_ms));
         self.unwritten.set(true);
         match ticked.and_then(|()| self.flush()) {
-            // It was said when it began.
+            // The log said so when it began.
             Err(_) if self.disk_said.get() == DiskState::Stopped => {}
             Err(refusal) => tracing::error!("{}", refusal.message),
             Ok(()) => {}
@@ -195,7 +198,7 @@ impl Recorder {
     }
 
     fn watch_disk(&self) {
-        let health = self.ledger.borrow().as_ref().map(Ledger::health);
+        let health = self.ledger.borrow().as_ref().map(LedgerWriter::health);
         let Some(health) = health else { return };
         let (state, doubt) = match (health.unavailable, health.crowded) {
             (Some(reason), _) => (DiskState::Stopped, reason),
@@ -226,7 +229,7 @@ impl Recorder {
     }
 
     pub fn health(&self) -> LedgerHealth {
-        let health = self.ledger.borrow().as_ref().map(Ledger::health);
+        let health = self.ledger.borrow().as_ref().map(LedgerWriter::health);
         let Some(health) = health else {
             return LedgerHealth {
                 state: "closed",
@@ -254,15 +257,15 @@ impl Recorder {
         }
     }
 
-    /// Waits until a record is written after this was called, or the deadline; false where none
-    /// was.
+    /// Waits until a record is written after this call, or until the deadline. False if none was
+    /// written.
     pub fn next_written(&self, deadline: tokio::time::Instant) -> impl Future<Output = bool> {
         let written = self.written.notified();
         async move { tokio::time::timeout_at(deadline, written).await.is_ok() }
     }
 
-    /// The next records after number `after`, as they stand in the journal, and the number of the
-    /// last.
+    /// The next records after number `after`, as they are in the journal, and the number of the
+    /// last of them.
     pub fn records_after(&self, after: u64) -> Result<(Vec<Value>, u64), Refusal> {
         let mut tail = self.tail_after(after);
         let entries = tail.read(&verify::journal(&self.state_dir), MOST_RECORDS);
@@ -285,8 +288,8 @@ impl Recorder {
         Ok((records, last))
     }
 
-    /// Who follows asks for what comes after the last page: it is not looked for in the segment
-    /// again.
+    /// Finds the end of record `after`. A follower asks for the records after its last page, and
+    /// that place is remembered.
     fn tail_after(&self, after: u64) -> Tail {
         let mut followed = self.followed.borrow_mut();
         let known = followed.iter().position(|tail| tail.last() == after);
@@ -306,14 +309,15 @@ impl Recorder {
     }
 
     fn flush(&self) -> Result<(), Refusal> {
-        self.stands(self.with(Ledger::flush))
+        self.stands(self.with(LedgerWriter::flush))
     }
 
     fn sync(&self) -> Result<(), Refusal> {
-        self.stands(self.with(Ledger::sync))
+        self.stands(self.with(LedgerWriter::sync))
     }
 
-    /// Tells those who wait for records; only what was written can be read.
+    /// Wakes the callers that wait for records. It does so after a write, because only written
+    /// records can be read.
     fn stands(&self, done: Result<(), Refusal>) -> Result<(), Refusal> {
         done?;
         if self.unwritten.take() {
@@ -332,7 +336,7 @@ impl Recorder {
 
     fn with<T, E: Into<Refusal>>(
         &self,
-        act: impl FnOnce(&mut Ledger) -> Result<T, E>,
+        act: impl FnOnce(&mut LedgerWriter) -> Result<T, E>,
     ) -> Result<T, Refusal> {
         let mut ledger = self.ledger.borrow_mut();
         let ledger = ledger.as_mut().ok_or_else(|| unavailable("the agent is stopping"))?;
@@ -361,8 +365,12 @@ impl From<ReserveError> for Refusal {
 }
 
 impl ports::Ledger for Recorder {
-    fn intend(&self, intent: &ports::Intent<'_>, durability: Durability) -> Result<(), Refusal> {
-        let params = Params::of(intent);
+    fn intend(
+        &self,
+        intent: &ports::SigningIntent<'_>,
+        durability: Durability,
+    ) -> Result<(), Refusal> {
+        let params = RecordedParams::of(intent);
         let record = intent_record(intent, &params);
         let now_ms = self.clock.ledger_ms();
         let link = self.with(|ledger| ledger.intend(now_ms, record))?;
@@ -410,7 +418,7 @@ impl ports::Ledger for Recorder {
         self.append(&Record::Result(result)).map(drop)
     }
 
-    fn refused(&self, refused: &ports::Refused<'_>) -> Result<(), Refusal> {
+    fn refused(&self, refused: &ports::RefusedRequest<'_>) -> Result<(), Refusal> {
         let now_ms = self.clock.ledger_ms();
         let (method, path) = refused.endpoint.split_once(' ').unwrap_or(("", refused.endpoint));
         let present = |text: &'_ str| (!text.is_empty()).then(|| text.to_owned().into());
@@ -433,8 +441,8 @@ impl ports::Ledger for Recorder {
         if self.synced_always { self.written().await } else { Ok(()) }
     }
 
-    /// Whoever comes back first writes for all: what was read together reaches this point before
-    /// any of it goes on.
+    /// The first caller that goes on from here writes the records of all. Requests that were read
+    /// together all reach this point before any of them goes on.
     async fn written(&self) -> Result<(), Refusal> {
         after_the_others().await;
         self.flush()
@@ -454,15 +462,16 @@ async fn after_the_others() {
     .await;
 }
 
-/// What is kept of the parameters: their text for all that writes, their hash for a read.
+/// The parameters as they are recorded: their hash for a request that only reads, their text for
+/// all others.
 #[derive(Default)]
-struct Params {
+struct RecordedParams {
     text: Option<String>,
     sha256: Option<String>,
 }
 
-impl Params {
-    fn of(intent: &ports::Intent<'_>) -> Self {
+impl RecordedParams {
+    fn of(intent: &ports::SigningIntent<'_>) -> Self {
         let Asked::Request { request, .. } = intent.asked else { return Self::default() };
         if request.request.params.is_empty() {
             return Self::default();
@@ -475,7 +484,10 @@ impl Params {
     }
 }
 
-fn intent_record<'a>(intent: &'a ports::Intent<'a>, params: &'a Params) -> record::Intent<'a> {
+fn intent_record<'a>(
+    intent: &'a ports::SigningIntent<'a>,
+    params: &'a RecordedParams,
+) -> record::Intent<'a> {
     let (method, path, host, scope, reason, transfers) = match intent.asked {
         Asked::Request { request, classified } => (
             request.request.method.name(),
@@ -510,13 +522,13 @@ fn sha256(bytes: &[u8]) -> String {
     HEXLOWER.encode(&Sha256::digest(bytes))
 }
 
-/// The agent was locked by the operator; the file outlives restarts.
+/// The file that says that the operator locked the agent. It outlives restarts.
 pub fn lock_file(state_dir: &Path) -> PathBuf {
     state_dir.join("locked")
 }
 
 impl Recorder {
-    /// Makes the lock survive a restart.
+    /// Makes or removes the lock file, so that the lock survives a restart.
     pub fn keep_locked(&self, locked: bool) -> io::Result<()> {
         let path = lock_file(&self.state_dir);
         if !locked {
@@ -531,12 +543,13 @@ impl Recorder {
         }
     }
 
-    /// Frees the room that was set aside; true where there was some.
+    /// Frees the room that was set aside. True if there was some.
     fn make_room(&self) -> bool {
-        self.ledger.borrow_mut().as_mut().is_some_and(Ledger::make_room)
+        self.ledger.borrow_mut().as_mut().is_some_and(LedgerWriter::make_room)
     }
 
-    /// Tries what needs room; where there is none, once more with the room that was set aside.
+    /// Makes an attempt that needs room on the disk. If there is none, it frees the room that was
+    /// set aside and tries once more.
     pub fn with_room<T, E>(
         &self,
         is_full: impl Fn(&E) -> bool,
@@ -553,8 +566,8 @@ impl Recorder {
         self.sync_state_dir()
     }
 
-    /// The room that was set aside is freed; where even that is not enough, its file becomes the
-    /// lock.
+    /// Frees the room that was set aside. If even that is not enough, renames its file to the lock
+    /// file.
     fn make_lock_file_of_ballast(&self, path: &Path) -> io::Result<()> {
         self.make_room();
         if self.make_lock_file(path).is_ok() {
@@ -569,7 +582,7 @@ impl Recorder {
     }
 }
 
-/// The key that a record about a key is for.
+/// The part of a record that names the key.
 pub fn key_change<'a>(file: &'a super::keys::KeyFile, uid: u32) -> record::KeyChange<'a> {
     let name: &KeyName = &file.name;
     record::KeyChange {

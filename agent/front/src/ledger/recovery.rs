@@ -1,32 +1,31 @@
-//! Takes up a journal at start: verifies its chain, repairs a torn end, refuses any other damage,
+//! Opens a journal at the start: verifies its chain, repairs a torn end, refuses any other damage,
 //! rebuilds the state.
 
 use std::io::{self, BufReader, Read};
 
-use countersign_core::audit::{Line, SegmentFile, SegmentName, Segments as _, read_line};
+use countersign_core::audit::{JournalLine, SegmentFile, SegmentName, Segments as _, read_line};
 use countersign_core::chain::{Chain, Hash, Head};
 use countersign_core::record::Record;
 
 use super::LedgerError;
-use super::segment::{End, SegmentDir};
-use super::state::State;
+use super::segment::{NewestSegment, SegmentDir};
+use super::state::LedgerState;
 
-/// A journal that can be written on.
+/// A journal that records can be appended to.
 #[derive(Debug)]
 pub(super) struct Recovered {
-    pub(super) end: End,
-    pub(super) state: State,
+    pub(super) end: NewestSegment,
+    pub(super) state: LedgerState,
     pub(super) segments: usize,
     pub(super) torn: Option<Torn>,
 }
 
-/// The end of the journal was an unfinished line: a write that a crash cut short, before anything
-/// left the agent.
+/// Repair of an unfinished last line. A crash cut the write short, before anything left the agent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Torn {
-    /// Only its newline was missing; it is written now.
+    /// Only the newline was missing, and it was written.
     Completed,
-    /// So many bytes were removed.
+    /// This number of bytes was removed.
     Cut(u64),
 }
 
@@ -43,15 +42,16 @@ pub(super) fn recover(segments: &SegmentDir, now_ms: u64) -> Result<Recovered, L
     let file = segments.storage.append(&segments.path(newest.name)).map_err(reading)?;
     let Scan { name, done: length, chain, state, .. } = scan;
     Ok(Recovered {
-        end: End { name, length, begun_ms, file, chain },
+        end: NewestSegment { name, length, begun_ms, file, chain },
         state,
         segments: files.len(),
         torn,
     })
 }
 
-/// Verifies what a start verifies, and changes nothing: the newest segment, which is `newest`, as
-/// far as `length`; the chain there. More may be written meanwhile.
+/// Verifies the journal as a start does, and changes nothing. `newest` must be the newest segment;
+/// it is read as far as `length`, since more may be written meanwhile. Returns the chain at that
+/// place.
 pub(super) fn end_at(
     segments: &SegmentDir,
     newest: SegmentName,
@@ -72,20 +72,21 @@ pub(super) fn end_at(
 }
 
 fn begin(segments: &SegmentDir, now_ms: u64) -> Result<Recovered, LedgerError> {
-    let (mut chain, mut state, name) = (Chain::GENESIS, State::default(), SegmentName::FIRST);
+    let (mut chain, mut state, name) = (Chain::GENESIS, LedgerState::default(), SegmentName::FIRST);
     let created = segments.create(name, None, &mut chain, now_ms, &mut state);
     let beginning = |error| LedgerError::io("begin the journal", error);
     let (file, length) = created.map_err(beginning)?;
     segments.sync_names().map_err(beginning)?;
     Ok(Recovered {
-        end: End { name, length, begun_ms: now_ms, file, chain },
+        end: NewestSegment { name, length, begun_ms: now_ms, file, chain },
         state,
         segments: 1,
         torn: None,
     })
 }
 
-/// Each segment names the last line of the one before it, and none is missing between them.
+/// Checks that each segment names the last line of the one before it, and that none is missing
+/// between them.
 fn check_links(segments: &SegmentDir, files: &[SegmentFile]) -> Result<(), LedgerError> {
     let reading = |error| LedgerError::io("read the journal", error);
     let first = files.first().filter(|file| file.name == SegmentName::FIRST);
@@ -127,12 +128,12 @@ struct Scan<'a> {
     segments: &'a SegmentDir,
     name: SegmentName,
     line: u64,
-    /// Bytes of whole, sound lines.
+    /// Number of bytes of the whole, sound lines so far.
     done: u64,
-    /// No more than so many bytes are read.
+    /// Most bytes that are read.
     most: u64,
     chain: Chain,
-    state: State,
+    state: LedgerState,
 }
 
 impl<'a> Scan<'a> {
@@ -144,18 +145,18 @@ impl<'a> Scan<'a> {
             done: 0,
             most: u64::MAX,
             chain: Chain::GENESIS,
-            state: State::default(),
+            state: LedgerState::default(),
         }
     }
 }
 
 impl Scan<'_> {
-    /// Starts from what the header carries; returns when the segment was begun.
+    /// Starts with the state in the header. Returns the time at which the segment was begun.
     fn header(&mut self) -> Result<u64, LedgerError> {
         let mut bytes = Vec::new();
         self.line = 1;
         let mut reader = self.reader()?;
-        if self.read(&mut reader, &mut bytes)? != Line::Whole {
+        if self.read(&mut reader, &mut bytes)? != JournalLine::Whole {
             // A segment gets its name only when its header is on the disk.
             return Err(self.damaged("its first line is not whole"));
         }
@@ -166,21 +167,22 @@ impl Scan<'_> {
         };
         self.chain = head.chain_before();
         self.chain.check(&bytes).map_err(|error| self.damaged(error.to_string()))?;
-        self.state = State::from_carried(header.carried);
+        self.state = LedgerState::from_carried(header.carried);
         self.done = bytes.len() as u64 + 1;
         Ok(self.state.time_ms(head.time_ms))
     }
 
-    /// Folds the records after the header; returns the bytes of an unfinished last line.
+    /// Applies the records after the header to the state. Returns the bytes of an unfinished last
+    /// line.
     fn records(&mut self) -> Result<Option<Vec<u8>>, LedgerError> {
         let mut bytes = Vec::new();
         let mut reader = self.reader()?;
         loop {
             self.line += 1;
             match self.read(&mut reader, &mut bytes)? {
-                Line::End => return Ok(None),
-                Line::Unfinished => return Ok(Some(bytes)),
-                Line::Whole => self.record(&bytes)?,
+                JournalLine::End => return Ok(None),
+                JournalLine::Unfinished => return Ok(Some(bytes)),
+                JournalLine::Whole => self.record(&bytes)?,
             }
         }
     }
@@ -188,7 +190,7 @@ impl Scan<'_> {
     fn record(&mut self, bytes: &[u8]) -> Result<(), LedgerError> {
         let head = self.chain.check(bytes).map_err(|error| self.damaged(error.to_string()))?;
         let text = self.text(bytes)?;
-        if State::concerns(&head.kind) {
+        if LedgerState::concerns(&head.kind) {
             let record =
                 Record::parse(&head.kind, text).map_err(|error| self.damaged(error.to_string()))?;
             record.iter().for_each(|record| self.state.apply(head.time_ms, record));
@@ -199,7 +201,7 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// Keeps a last line that lacks nothing but its newline; cuts off any other.
+    /// Keeps a last line that lacks only its newline. Cuts off any other unfinished line.
     fn repair(&mut self, bytes: &[u8]) -> Result<Torn, LedgerError> {
         let repairing = |error| LedgerError::io("repair the end of the journal", error);
         let path = self.segments.path(self.name);
@@ -224,7 +226,7 @@ impl Scan<'_> {
         &self,
         reader: &mut impl io::BufRead,
         bytes: &mut Vec<u8>,
-    ) -> Result<Line, LedgerError> {
+    ) -> Result<JournalLine, LedgerError> {
         read_line(reader, bytes).map_err(|error| match error.kind() {
             io::ErrorKind::InvalidData => self.damaged(error.to_string()),
             _ => LedgerError::io("read the journal", error),

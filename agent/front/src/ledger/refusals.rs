@@ -1,18 +1,17 @@
-//! Counts refusals that come in floods, so that a client that is refused all day does not fill the
-//! disk.
+//! Counts the refusals of a flood, so that a client that is refused all day does not fill the disk.
 
 use std::borrow::Cow;
 
 use countersign_core::record::{Refusals, Refused};
 
-/// So many refusals of one client and code are recorded singly in each period.
+/// Most refusals of one client and code that are recorded singly in each period.
 const SINGLY: u64 = 20;
 /// The same, on a full disk.
 const SINGLY_WHEN_FULL: u64 = 1;
 const PERIOD_MS: u64 = 10_000;
-/// So many clients and codes are told apart at once; the rest is counted together.
+/// Most pairs of client and code that are counted separately. The rest are counted together.
 const KINDS: usize = 256;
-/// Longest text of a client kept in a record, in bytes.
+/// Longest text of a client that is kept in a record, in bytes.
 const LONGEST_TEXT: usize = 512;
 
 #[derive(Debug, Default)]
@@ -29,7 +28,7 @@ struct Flood {
     last_ms: u64,
 }
 
-/// What to do with one refusal.
+/// The way in which one refusal is recorded.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Recording {
     Counted,
@@ -51,7 +50,7 @@ impl Floods {
         Recording::Counted
     }
 
-    /// Ends the periods that are over; returns what was counted in them.
+    /// Ends the periods that are over. Returns the refusals that were counted in them.
     pub(super) fn ended(&mut self, now_ms: u64) -> Vec<Refusals<'static>> {
         let over =
             self.0.extract_if(.., |flood| flood.began_ms.saturating_add(PERIOD_MS) <= now_ms);
@@ -102,7 +101,7 @@ impl Flood {
     }
 }
 
-/// The refusal with texts of bounded length: what was refused may have been anything.
+/// The refusal with texts of bounded length: a refused request may have texts of any length.
 pub(super) fn shortened<'a>(refused: &'a Refused<'_>) -> Refused<'a> {
     Refused {
         request_id: Cow::Borrowed(&refused.request_id),

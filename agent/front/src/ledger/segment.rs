@@ -1,18 +1,18 @@
-//! The segments of the journal as files: their names, their creation, what links one to the next.
+//! Makes, names and links the segments of the journal, which are files.
 
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use countersign_core::audit::{Line, SegmentFile, SegmentName, Segments, read_line};
+use countersign_core::audit::{JournalLine, SegmentFile, SegmentName, Segments, read_line};
 use countersign_core::chain::{Chain, Hash, Head};
 use countersign_core::record::{PreviousSegment, Record, SegmentHeader};
 
-use super::state::State;
+use super::state::LedgerState;
 use super::storage::{Appender, Storage};
 
-/// A segment that is not complete yet: removed at the next start.
-const UNFINISHED: &str = ".new";
+/// End of the name of a segment that is not complete yet. The next start removes such a file.
+const UNFINISHED_SEGMENT: &str = ".new";
 
 /// The directory of one journal.
 #[derive(Clone, Debug)]
@@ -31,28 +31,28 @@ impl SegmentDir {
         self.dir.join(name.to_string())
     }
 
-    /// Removes what a crash left half made.
+    /// Removes segments that a crash left half made.
     pub(super) fn remove_unfinished(&self) -> io::Result<()> {
         for (name, _) in self.storage.list(&self.dir)? {
-            if name.ends_with(UNFINISHED) {
+            if name.ends_with(UNFINISHED_SEGMENT) {
                 self.storage.remove(&self.dir.join(name))?;
             }
         }
         Ok(())
     }
 
-    /// Makes a segment whose first line carries `state`. Where that fails, nothing of it is left
-    /// and `chain` is as it was.
+    /// Makes a segment whose first line carries `state`. If that fails, nothing of it is left and
+    /// `chain` is as it was.
     ///
-    /// The line is on the disk when this returns, and the name once [`Self::sync_names`] has
-    /// returned.
+    /// The line is on the disk when this returns. The name is on the disk once [`Self::sync_names`]
+    /// has returned.
     pub(super) fn create(
         &self,
         name: SegmentName,
         previous: Option<SegmentName>,
         chain: &mut Chain,
         time_ms: u64,
-        state: &mut State,
+        state: &mut LedgerState,
     ) -> io::Result<(Box<dyn Appender>, u64)> {
         let last_hash = chain.last_hash();
         let previous = previous.map(|segment| PreviousSegment {
@@ -63,9 +63,9 @@ impl SegmentDir {
             SegmentHeader { segment: name.to_string().into(), previous, carried: state.carry() };
         let (mut line, mut after) = (Vec::new(), *chain);
         after.write(&mut line, time_ms, &Record::Segment(Box::new(header)))?;
-        let temporary = self.dir.join(format!("{name}{UNFINISHED}"));
+        let temporary = self.dir.join(format!("{name}{UNFINISHED_SEGMENT}"));
         let file = self.place(&temporary, &self.path(name), &line).inspect_err(|_| {
-            // A start removes it too. It is left only where it cannot be removed.
+            // If this fails, the next start removes the file.
             let _ = self.storage.remove(&temporary);
         })?;
         *chain = after;
@@ -91,11 +91,11 @@ impl SegmentDir {
         self.storage.sync_dir(&self.dir)
     }
 
-    /// The head of the first line; `None` where there is no whole one.
+    /// The head of the first line; `None` if that line is not whole.
     pub(super) fn first_head(&self, name: SegmentName) -> io::Result<Option<Head<'static>>> {
         let mut line = Vec::new();
         let mut reader = BufReader::new(self.storage.open(&self.path(name), 0)?);
-        let whole = read_line(&mut reader, &mut line)? == Line::Whole;
+        let whole = read_line(&mut reader, &mut line)? == JournalLine::Whole;
         let head = whole.then(|| Head::parse(&line).ok()).flatten();
         Ok(head.map(|head| Head {
             seq: head.seq,
@@ -105,7 +105,7 @@ impl SegmentDir {
         }))
     }
 
-    /// The hash of the last line; `None` where the file does not end with a whole one.
+    /// The hash of the last line; `None` if that line is not whole.
     pub(super) fn last_hash(&self, file: SegmentFile) -> io::Result<Option<Hash>> {
         let mut span = 64 * 1024;
         loop {
@@ -144,9 +144,9 @@ impl Segments for SegmentDir {
     }
 }
 
-/// The newest segment, as a new journal or one just recovered goes on with it.
+/// The newest segment, from which a new or recovered journal goes on.
 #[derive(Debug)]
-pub(super) struct End {
+pub(super) struct NewestSegment {
     pub(super) name: SegmentName,
     pub(super) length: u64,
     pub(super) begun_ms: u64,

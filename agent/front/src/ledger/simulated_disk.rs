@@ -1,4 +1,5 @@
-//! A file system in memory that fails on command and forgets at a power cut what was not synced.
+//! Simulates a disk in memory. It fails on command, and at a power cut it loses data that was not
+//! synced.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -8,14 +9,14 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::storage::{Appender, Space, Storage, Syncer};
 
-/// What a power cut takes of that which was not synced.
+/// The part of the unsynced data that a power cut takes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Loss {
     /// Every byte and name.
     All,
     /// Half of the bytes after the last sync; names are kept.
     Half,
-    /// Nothing: the kernel happened to be done.
+    /// Nothing: the kernel had just written it all.
     Nothing,
     /// The length is kept and the bytes are zeros.
     Zeros,
@@ -35,14 +36,15 @@ struct Inner {
     synced_names: BTreeMap<PathBuf, usize>,
     locked: bool,
     operations: u64,
-    /// From this operation on, each fails. A write that fails leaves half of its bytes.
+    /// Number of the first operation that fails; all later ones fail too. A write that fails leaves
+    /// half of its bytes.
     fails_after: Option<u64>,
     error: Option<io::ErrorKind>,
-    /// How many bytes all files together may have, where that is bounded.
+    /// Most bytes of all files together, if that is bounded.
     capacity: Option<u64>,
-    /// Bytes of other programs.
+    /// Bytes that other programs use.
     of_others: u64,
-    /// Held by a test while reads of files from their beginning wait.
+    /// While a test holds this lock, reads of a file from its beginning wait.
     reading: Arc<Mutex<()>>,
 }
 
@@ -70,29 +72,29 @@ impl SimulatedDisk {
         (inner.fails_after, inner.error) = (None, None);
     }
 
-    /// While this is held, who reads a file from its beginning waits.
+    /// The lock that makes reads of a file from its beginning wait.
     pub(super) fn reading(&self) -> Arc<Mutex<()>> {
         Arc::clone(&self.inner().reading)
     }
 
-    /// Bounds the bytes of all files together; more than there are is free.
+    /// Bounds the bytes of all files together. The bytes that they do not use are free.
     pub(super) fn set_capacity(&self, bytes: u64) {
         self.inner().capacity = Some(bytes);
     }
 
-    /// Other programs take what is free, but for so many bytes.
+    /// Other programs take all free bytes except this number.
     pub(super) fn leave_free(&self, bytes: u64) {
         let mut inner = self.inner();
         let free = inner.capacity.unwrap_or_default().saturating_sub(inner.used());
         inner.of_others += free.saturating_sub(bytes);
     }
 
-    /// Other programs give back what they took.
+    /// Other programs free all the bytes that they took.
     pub(super) fn others_go(&self) {
         self.inner().of_others = 0;
     }
 
-    /// How many changes were made.
+    /// The number of changes that were made.
     pub(super) fn operations(&self) -> u64 {
         self.inner().operations
     }
@@ -132,7 +134,7 @@ impl SimulatedDisk {
         inner.files[inner.names[path]].bytes.clone()
     }
 
-    /// Replaces the bytes of a file, synced.
+    /// Replaces the bytes of a file and syncs them.
     pub(super) fn replace(&self, path: &Path, bytes: Vec<u8>) {
         let mut inner = self.inner();
         let index = inner.names[path];
@@ -170,7 +172,7 @@ impl Inner {
         own + self.of_others
     }
 
-    /// How many of `bytes` find room.
+    /// The number of `bytes` that there is room for.
     fn room_for(&self, bytes: usize) -> usize {
         let free = self.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(self.used()));
         bytes.min(usize::try_from(free).unwrap_or(usize::MAX))

@@ -1,5 +1,5 @@
-//! What the records add up to: limits, nonces, the latest time seen. The running agent and a
-//! restart fold the same records the same way, so that both know the same.
+//! Computes the state from the records: limits, nonces, the latest time seen. The running agent and
+//! a restart apply the same records in the same way, so that both have the same state.
 
 use countersign_core::record::{Carried, CarriedState, Record};
 
@@ -7,8 +7,8 @@ use super::nonces::Nonces;
 use super::windows::Windows;
 
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct State {
-    /// The latest time any record carried: a clock set back frees nothing.
+pub(super) struct LedgerState {
+    /// The latest time in any record. A clock that is set back therefore frees nothing.
     time_ms: u64,
     boot_id: Option<String>,
     closed: bool,
@@ -16,13 +16,13 @@ pub(super) struct State {
     pub(super) nonces: Nonces,
 }
 
-impl State {
-    /// The ledger's own time: the clock's, but never going back.
+impl LedgerState {
+    /// The ledger's own time: the clock's time, but it never goes back.
     pub(super) fn time_ms(&self, now_ms: u64) -> u64 {
         self.time_ms.max(now_ms)
     }
 
-    /// True for the kinds whose records change the state; the rest need not be read at a restart.
+    /// True for the kinds of records that change the state. A restart need not read the others.
     pub(super) fn concerns(kind: &str) -> bool {
         matches!(kind, "closed" | "intent" | "opened" | "reserve" | "returned" | "segment")
     }
@@ -65,7 +65,7 @@ impl State {
         }
     }
 
-    /// What a run that starts in the boot `boot_id` has to assume about the run before it.
+    /// The assumption that a run in the boot `boot_id` has to make about the run before it.
     pub(super) fn carried_into(&self, boot_id: &str) -> CarriedState {
         match &self.boot_id {
             None => CarriedState::New,

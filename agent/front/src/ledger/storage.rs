@@ -1,5 +1,5 @@
-//! The file operations the ledger stands on, so that a file system with power cuts can stand behind
-//! them in tests.
+//! Names the file operations that the ledger uses, so that tests can put a simulated disk behind
+//! them.
 
 use std::fmt::Debug;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -9,47 +9,47 @@ use std::path::Path;
 
 use rustix::fs::{FlockOperation, OFlags};
 
-/// A file system. What is not synced may be gone after a power cut: a file's bytes by the file's
-/// `sync`, its name by its directory's.
+/// A file system. A power cut may take everything that was not synced. The file's `sync` keeps its
+/// bytes; `sync_dir` of its directory keeps its name.
 pub trait Storage: Debug + Send + Sync {
-    /// Makes a directory for the owner only; one that exists is fine.
+    /// Makes a directory for the owner only. It is no error if the directory exists.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Names and lengths of the files in a directory, sorted by name.
     fn list(&self, dir: &Path) -> io::Result<Vec<(String, u64)>>;
     /// Opens a file for reading from the byte at `offset`.
     fn open(&self, path: &Path, offset: u64) -> io::Result<Box<dyn Read>>;
-    /// Makes a new file, readable and writable for the owner only; one that exists is an error.
+    /// Makes a new file that only the owner can read and write. It is an error if the file exists.
     fn create(&self, path: &Path) -> io::Result<Box<dyn Appender>>;
     /// Opens a file for writing at its end.
     fn append(&self, path: &Path) -> io::Result<Box<dyn Appender>>;
-    /// Writes bytes over those that stand at `offset`, and syncs them.
+    /// Writes over the bytes at `offset`, and syncs the new ones.
     fn rewrite(&self, path: &Path, offset: u64, bytes: &[u8]) -> io::Result<()>;
-    /// Shortens a file and syncs that.
+    /// Shortens a file and syncs the change.
     fn truncate(&self, path: &Path, length: u64) -> io::Result<()>;
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     fn remove(&self, path: &Path) -> io::Result<()>;
-    /// Takes a lock that ends with the value; [`io::ErrorKind::WouldBlock`] where another process
-    /// holds it.
+    /// Takes a lock that ends when the value is dropped. [`io::ErrorKind::WouldBlock`] if another
+    /// process holds the lock.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Debug + Send>>;
     fn space(&self, dir: &Path) -> io::Result<Space>;
 }
 
 /// A file that only grows.
 pub trait Appender: Syncer {
-    /// Writes all of `bytes`. Where that fails, [`Self::length`] says how many arrived.
+    /// Writes all of `bytes`. If that fails, [`Self::length`] tells how many arrived.
     fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
     fn length(&self) -> io::Result<u64>;
-    /// A second handle, with which another thread syncs.
+    /// A second handle, for another thread that syncs.
     fn syncer(&self) -> io::Result<Box<dyn Syncer>>;
 }
 
 pub trait Syncer: Debug + Send + Sync {
-    /// Returns when all that was written is on the disk (fdatasync).
+    /// Returns when all written bytes are on the disk (fdatasync).
     fn sync(&self) -> io::Result<()>;
 }
 
-/// Room on the disk, in bytes, as an unprivileged process may use it.
+/// Room on the disk for an unprivileged process, in bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Space {
     pub free: u64,
@@ -57,12 +57,13 @@ pub struct Space {
 }
 
 impl Space {
-    /// The agent stops signing when the journal cannot be written: warn long before.
+    /// True if the operator should be warned. The agent stops signing when the disk is full, so
+    /// this is true long before.
     pub const fn is_low(self) -> bool {
         self.free < 256 * MEBIBYTE || self.free < self.total / 20
     }
 
-    /// Below so much free space, the clients that write most have to make way.
+    /// If less than this is free, the clients that write most have to wait.
     pub const fn floor(self) -> u64 {
         smaller(256 * MEBIBYTE, self.total / 16)
     }
@@ -71,19 +72,21 @@ impl Space {
         self.free < self.floor()
     }
 
-    /// So much may be set aside: enough for days of refusals, and a small part of a small disk.
+    /// Most bytes that may be set aside: enough for days of refusals, and only a small part of a
+    /// small disk.
     pub const fn ballast(self) -> u64 {
         smaller(4 * MEBIBYTE, self.total / 32)
     }
 
-    /// The longest segment: short enough that retention finds something to remove on a small disk.
+    /// Longest segment in bytes. It is short enough that retention finds a segment to remove on a
+    /// small disk.
     pub const fn segment(self) -> u64 {
         let least = 64 * 1024;
         if self.total / 128 < least { least } else { self.total / 128 }
     }
 
-    /// How long a journal may be here: as long as what is left free, and not shorter for what other
-    /// programs keep on the disk than 1 GiB or a quarter of it.
+    /// Longest journal in bytes: as long as the space that it leaves free. Even if other programs
+    /// fill the disk it is 1 GiB, or a quarter of a small disk.
     pub const fn journal(self) -> u64 {
         let least = smaller(1024 * MEBIBYTE, self.total / 4);
         if self.free < least { least } else { self.free }
@@ -165,7 +168,7 @@ impl Storage for Disk {
     }
 }
 
-/// For the owner only, and never through a symbolic link.
+/// Options for files of the owner only. They never follow a symbolic link.
 fn plain() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.mode(0o600).custom_flags(OFlags::NOFOLLOW.bits() as i32);

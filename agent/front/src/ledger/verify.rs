@@ -1,5 +1,5 @@
-//! Verifies, follows and looks up a journal on the disk; works beside a running agent and takes no
-//! lock.
+//! Verifies, follows and looks up a journal on the disk. This works beside a running agent and
+//! takes no lock.
 
 use std::io;
 use std::path::Path;
@@ -16,8 +16,8 @@ pub fn journal(state_dir: &Path) -> SegmentDir {
     SegmentDir::new(Arc::new(Disk), state_dir)
 }
 
-/// Verifies the chain from the segment that holds record `from` on; `progress` gets bytes done and
-/// in all.
+/// Verifies the chain from the segment that holds record `from`. `progress` gets the number of
+/// bytes done and the number of all bytes.
 pub fn verify(
     storage: Arc<dyn Storage>,
     state_dir: &Path,

@@ -1,25 +1,26 @@
-//! Spend limits over the last 24 hours, counted so that neither a crash nor a clock gives anything
-//! back.
+//! Counts spend limits over the last 24 hours, so that neither a crash nor a clock frees any part
+//! of a limit.
 //!
-//! A window counts by buckets of ten minutes; a bucket leaves when its newest spend is 24 hours
-//! old. Before spend is counted that is not yet reserved, a block is reserved on disk (`headroom`);
-//! after a power cut, which may have lost the last intents, the headroom left counts as spent.
+//! A window counts in buckets of ten minutes. A bucket is dropped when even its newest spend is 24
+//! hours old. Before a spend is counted, a block that covers it is reserved on the disk; the unused
+//! rest of the blocks is the `headroom`. A power cut may lose the last intents, so after one the
+//! headroom counts as spent.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use countersign_base::config::LONGEST_APPROVAL_S;
+use countersign_core::calendar::DAY_MS;
 use countersign_core::decimal::Amount;
 use countersign_core::policy::Spend;
 use countersign_core::policy::limits::TRANSFERS;
 use countersign_core::record::{CarriedWindow, WindowBlock};
 
 const BUCKET_MS: u64 = 10 * 60 * 1000;
-const DAY_MS: u64 = 24 * 60 * 60 * 1000;
-/// A block is this fraction of the cap: one sync for each twentieth of a day's limit.
+/// A block is the cap divided by this: one sync for each twentieth of a day's limit.
 const BLOCKS_PER_CAP: u32 = 20;
 
-/// What is given back was counted at most so long before: the longest time that persons have to
-/// approve, and what it takes to end.
+/// An amount that is given back was counted at most this long before: the longest time for an
+/// approval, and the time that it takes to end.
 const GIVEN_BACK_WITHIN_MS: u64 = LONGEST_APPROVAL_S as u64 * 1000 + BUCKET_MS;
 
 /// Why a spend was not admitted.
@@ -34,29 +35,30 @@ pub enum WindowError {
 }
 
 impl WindowError {
-    /// The same, without what other clients moved: a window of transfers is one for all of them.
+    /// The message for a client. A window of transfers is shared by all clients, so its message
+    /// leaves out the amounts that other clients moved.
     pub fn for_a_client(&self) -> String {
         match self {
             Self::Limit { window, cap, asked, .. } if window.starts_with(TRANSFERS) => {
                 format!("{window}: {asked} more would pass the limit of {cap} in 24 hours")
             }
             Self::Inexact { window, asked, .. } if window.starts_with(TRANSFERS) => {
-                format!("{window}: {asked} cannot be added exactly to what is used")
+                format!("{window}: {asked} cannot be added exactly to the amount that is used")
             }
             own => own.to_string(),
         }
     }
 }
 
-/// All windows, by name. Time comes from the caller and must not go back.
+/// All windows, by name. The caller gives the time, and it must not go back.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Windows {
-    by_name: BTreeMap<String, Window>,
+    by_name: BTreeMap<String, LimitWindow>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Window {
-    /// Start of bucket and what was spent in it, oldest first.
+struct LimitWindow {
+    /// Start of each bucket and the amount spent in it, oldest first.
     buckets: VecDeque<(u64, Amount)>,
     /// The sum of the buckets.
     spent: Amount,
@@ -64,13 +66,13 @@ struct Window {
 }
 
 impl Windows {
-    /// What is used of a window.
+    /// The amount of a window that is used.
     pub fn used(&self, now_ms: u64, window: &str) -> Amount {
         self.by_name.get(window).map_or(Amount::ZERO, |window| window.used(now_ms))
     }
 
-    /// Admits all of `spends` or none; returns the blocks that have to be reserved before they are
-    /// counted.
+    /// Admits all of `spends` or none. Returns the blocks that have to be reserved before the
+    /// spends are counted.
     pub fn admit(&self, now_ms: u64, spends: &[Spend]) -> Result<Vec<WindowBlock>, WindowError> {
         let mut blocks = Vec::new();
         for (index, spend) in spends.iter().enumerate() {
@@ -101,7 +103,7 @@ impl Windows {
         Ok(blocks)
     }
 
-    /// Takes up a reservation that stands on the disk.
+    /// Takes note of a reservation that is on the disk.
     pub fn reserved(&mut self, block: &WindowBlock) {
         let window = self.by_name.entry(block.window.clone()).or_default();
         window.headroom = add(window.headroom, block.amount);
@@ -115,14 +117,14 @@ impl Windows {
         }
     }
 
-    /// Takes back one spend that was counted and came to nothing.
+    /// Frees one spend that was counted and did not happen.
     pub fn give_back(&mut self, now_ms: u64, window: &str, amount: Amount) {
         if let Some(window) = self.by_name.get_mut(window) {
             window.give_back(now_ms, amount);
         }
     }
 
-    /// The machine stopped: what was reserved may have been spent by intents that are lost.
+    /// Counts the headroom as spent after the machine stopped: lost intents may have spent it.
     pub fn spend_reserved(&mut self, now_ms: u64) {
         for window in self.by_name.values_mut() {
             let headroom = std::mem::take(&mut window.headroom);
@@ -130,12 +132,12 @@ impl Windows {
         }
     }
 
-    /// The agent stopped in order: nothing is lost, nothing need stay reserved.
+    /// Frees the headroom after the agent stopped in order: no intent is lost.
     pub fn release_reserved(&mut self) {
         self.by_name.values_mut().for_each(|window| window.headroom = Amount::ZERO);
     }
 
-    /// Forgets what is older than any window.
+    /// Drops all buckets and windows that are too old to count.
     pub fn expire(&mut self, now_ms: u64) {
         self.by_name.retain(|_, window| {
             window.expire(now_ms);
@@ -145,7 +147,7 @@ impl Windows {
 
     /// The open windows, sorted by name.
     pub fn carry(&self) -> Vec<CarriedWindow> {
-        let carried = |(name, window): (&String, &Window)| CarriedWindow {
+        let carried = |(name, window): (&String, &LimitWindow)| CarriedWindow {
             window: name.clone(),
             headroom: window.headroom,
             buckets: window.buckets.iter().copied().collect(),
@@ -158,14 +160,14 @@ impl Windows {
             let spent = carried.buckets.iter().fold(Amount::ZERO, |sum, bucket| add(sum, bucket.1));
             (
                 carried.window,
-                Window { buckets: carried.buckets.into(), spent, headroom: carried.headroom },
+                LimitWindow { buckets: carried.buckets.into(), spent, headroom: carried.headroom },
             )
         };
         Self { by_name: carried.into_iter().map(window).collect() }
     }
 }
 
-impl Window {
+impl LimitWindow {
     fn count(&mut self, now_ms: u64, amount: Amount) {
         self.headroom = self.headroom.checked_sub(amount).unwrap_or(Amount::ZERO);
         self.spend(now_ms, amount);
@@ -190,8 +192,8 @@ impl Window {
         self.spent = add(self.spent, amount);
     }
 
-    /// From the oldest buckets in which it can have been counted: what others spent since is not
-    /// freed before its time.
+    /// Takes the amount from the oldest buckets in which it can have been counted. So later spends
+    /// of others are not freed before their time.
     fn give_back(&mut self, now_ms: u64, amount: Amount) {
         self.expire(now_ms);
         let mut left = amount;
@@ -218,20 +220,20 @@ const fn is_open(bucket_start: u64, now_ms: u64) -> bool {
     now_ms < bucket_start.saturating_add(BUCKET_MS + DAY_MS)
 }
 
-/// What to reserve so that `asked` is covered: a twentieth of the cap, never beyond the cap, never
-/// less than is missing.
+/// The amount to reserve so that `asked` is covered: a twentieth of the cap, but never beyond the
+/// cap and never less than is missing.
 fn block(headroom: Amount, asked: Amount, used: Amount, cap: Amount) -> Option<Amount> {
     let missing = asked.checked_sub(headroom).filter(|missing| !missing.is_zero())?;
     let free = cap.checked_sub(used).and_then(|free| free.checked_sub(headroom)).unwrap_or(missing);
     let usual = cap.fraction_up(BLOCKS_PER_CAP).unwrap_or(missing);
     let block = usual.min(free).max(missing);
-    // Where the sum would lose digits, exactly what is missing brings the headroom to `asked`,
-    // which is exact.
+    // If the sum would lose digits, reserve exactly the missing amount: then the headroom is
+    // `asked`, which is exact.
     Some(if headroom.checked_add(block).is_some() { block } else { missing })
 }
 
-/// A sum that never comes out below either part: admitted spends add up exactly, and what a power
-/// cut leaves uncertain is rounded against the spender.
+/// A sum that is never smaller than either part. Admitted spends add up exactly, and an amount that
+/// is uncertain after a power cut is rounded up.
 fn add(one: Amount, other: Amount) -> Amount {
     one.checked_add(other).unwrap_or(Amount::MAX)
 }
@@ -381,26 +383,37 @@ mod tests {
     }
 
     proptest! {
-        /// Against a list of all spends: never more than the cap in any 24 hours, and never refused
-        /// where the cap would hold even for 24 hours and one bucket.
+        /// Compares the windows with a list of all spends. No 24 hours may hold more than the cap.
+        /// A spend must not be refused if the cap would hold even for 24 hours and one bucket.
         #[test]
-        fn agrees_with_a_naive_model(steps in prop::collection::vec((0u64..3 * HOUR_MS, 1u64..400), 1..200)) {
+        fn agrees_with_a_naive_model(
+            steps in prop::collection::vec((0u64..3 * HOUR_MS, 1u64..400), 1..200),
+        ) {
             let (mut windows, mut spent, mut now) = (Windows::default(), Vec::new(), EVENING);
             for (pause, tenths) in steps {
                 now += pause;
                 let asked = format!("{}.{}", tenths / 10, tenths % 10);
-                let since = |age: u64| spent.iter().filter(|(at, _)| now - at < age).map(|(_, tenths)| tenths).sum::<u64>();
+                let since = |age: u64| {
+                    spent
+                        .iter()
+                        .filter(|(at, _)| now - at < age)
+                        .map(|(_, tenths)| tenths)
+                        .sum::<u64>()
+                };
                 let (least, most) = (since(DAY_MS), since(DAY_MS + BUCKET_MS));
                 let admitted = take(&mut windows, now, &[spend("w", &asked, "100")]).is_ok();
-                prop_assert!(!admitted || least + tenths <= 1000, "{least} + {tenths} was \
-                    admitted");
+                prop_assert!(
+                    !admitted || least + tenths <= 1000,
+                    "{least} + {tenths} was admitted"
+                );
                 prop_assert!(admitted || most + tenths > 1000, "{most} + {tenths} was refused");
                 if admitted {
                     spent.push((now, tenths));
                 }
                 windows.expire(now);
                 let window = windows.by_name.get("w").cloned().unwrap_or_default();
-                let sum = window.buckets.iter().fold(Amount::ZERO, |sum, bucket| add(sum, bucket.1));
+                let sum =
+                    window.buckets.iter().fold(Amount::ZERO, |sum, bucket| add(sum, bucket.1));
                 prop_assert_eq!(window.spent, sum);
                 prop_assert!(window.buckets.len() <= 146);
             }

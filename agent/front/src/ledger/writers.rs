@@ -1,32 +1,32 @@
-//! Clients as writers of the journal: while the disk is nearly full, those that write most are
-//! slowed, then refused.
+//! Slows and then refuses the clients that write most to the journal, while its disk is nearly
+//! full.
 //!
-//! What is left is shared out so that it lasts. A client that writes less than its share is not
-//! touched; the others have equal shares of the rest.
+//! The free space is shared out so that it lasts. A client that writes less than its share is not
+//! slowed. The other clients have equal shares of the rest.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use super::storage::Space;
 
-/// What is free would last so long if all of it were shared out at once; it shrinks, and so do the
-/// shares.
+/// The shares are chosen as if the free space had to last this many seconds. It shrinks, and so do
+/// the shares.
 const LASTS_S: u64 = 15 * 60;
-/// Bytes a second that every client may write as long as anything can be written: a few requests.
+/// Bytes a second that every client may write as long as the disk is not full: a few requests.
 const LEAST_SHARE: u64 = 4 * 1024;
-/// A client may write the share of so many seconds at once.
+/// A client may write its share of this many seconds at once.
 const BURST_S: u64 = 2;
-/// How fast a client writes is judged by about so many milliseconds.
+/// A client's rate is measured over about this many milliseconds.
 const MEMORY_MS: u64 = 10_000;
-/// A client that has not written for so long is forgotten.
+/// A client that has not written for this many milliseconds is forgotten.
 const FORGOTTEN_MS: u64 = 10 * MEMORY_MS;
-/// No request waits longer for room; it is refused then.
-const LONGEST_WAIT: Duration = Duration::from_millis(500);
-/// About what a request writes, with its result.
+/// Longest time that a request waits for room. It is refused then.
+const LONGEST_WAIT_FOR_ROOM: Duration = Duration::from_millis(500);
+/// Bytes that a request usually writes, with its result.
 const USUAL_REQUEST: u64 = 1024;
-/// What follows the intent of a request that is signed.
-const RESULT: u64 = 280;
-/// The space is looked at again after so long, or so many bytes.
+/// Bytes of the result that follows the intent of a signed request.
+const RESULT_BYTES: u64 = 280;
+/// The free space is looked at again after this many milliseconds or this many bytes.
 const LOOK_AGAIN_MS: u64 = 1_000;
 const LOOK_AGAIN_BYTES: u64 = 1024 * 1024;
 
@@ -44,23 +44,23 @@ pub struct Crowded {
     share: u64,
 }
 
-/// How fast each client writes, and what each may write.
+/// The rate at which each client writes, and the share that each may write.
 #[derive(Debug, Default)]
 pub(super) struct Writers {
-    by_client: HashMap<String, Writer>,
-    /// `None` before the first look, and where the file system does not say.
+    by_client: HashMap<String, WriteAllowance>,
+    /// `None` before the first look, or if the file system does not say.
     space: Option<Space>,
     looked_ms: Option<u64>,
     written: u64,
-    /// Bytes a second for each, while the disk is nearly full.
+    /// Bytes a second for each client, while the disk is nearly full.
     share: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Writer {
-    /// Bytes, fading with [`MEMORY_MS`].
+struct WriteAllowance {
+    /// Bytes written recently. They fade over [`MEMORY_MS`].
     recent: u64,
-    /// Bytes that may be written now; below 0 after a record that was longer than what was left.
+    /// Bytes that may be written now. Below 0 after a record that was longer than the rest.
     level: i64,
     seen_ms: u64,
 }
@@ -73,7 +73,7 @@ impl Writers {
             || self.written >= often
     }
 
-    /// Takes note of the space there is, and shares it out where it is little.
+    /// Takes note of the free space, and shares it out if it is little.
     pub(super) fn look(&mut self, space: Option<Space>, now_ms: u64) {
         (self.space, self.looked_ms, self.written) = (space, Some(now_ms), 0);
         self.by_client.retain(|_, writer| now_ms.saturating_sub(writer.seen_ms) < FORGOTTEN_MS);
@@ -86,12 +86,12 @@ impl Writers {
         });
     }
 
-    /// How long this client's next request waits for room.
+    /// The time that this client's next request waits for room.
     pub(super) fn wait(&mut self, client: &str, now_ms: u64) -> Duration {
         let Some(share) = self.share else { return Duration::ZERO };
         let writer = self.writer(client, now_ms, share);
         let missing = (USUAL_REQUEST as i64 - writer.level).max(0) as u64;
-        LONGEST_WAIT.min(Duration::from_millis(missing * 1000 / share.max(1)))
+        LONGEST_WAIT_FOR_ROOM.min(Duration::from_millis(missing * 1000 / share.max(1)))
     }
 
     /// Refuses a client that has used up its share.
@@ -113,7 +113,7 @@ impl Writers {
 
     /// Counts the intent of a client's request, and the result that follows.
     pub(super) fn wrote(&mut self, client: &str, intent: u64, now_ms: u64) {
-        let bytes = intent + RESULT;
+        let bytes = intent + RESULT_BYTES;
         self.written += bytes;
         let share = self.share.unwrap_or(u64::MAX / 4 / BURST_S);
         let writer = self.writer(client, now_ms, share);
@@ -121,7 +121,7 @@ impl Writers {
         writer.level -= bytes as i64;
     }
 
-    /// One sentence for the operator, while clients have to make way.
+    /// One sentence for the operator, while clients are slowed or refused.
     pub(super) fn warning(&self, now_ms: u64) -> Option<String> {
         let (share, space) = (self.share?, self.space?);
         let most = self.by_client.iter().max_by_key(|(_, writer)| writer.rate(now_ms));
@@ -142,16 +142,16 @@ impl Writers {
         ))
     }
 
-    fn writer(&mut self, client: &str, now_ms: u64, share: u64) -> &mut Writer {
+    fn writer(&mut self, client: &str, now_ms: u64, share: u64) -> &mut WriteAllowance {
         let most = share.saturating_mul(BURST_S).min(i64::MAX as u64 / 4) as i64;
-        let fresh = Writer { recent: 0, level: most, seen_ms: now_ms };
+        let fresh = WriteAllowance { recent: 0, level: most, seen_ms: now_ms };
         let writer = self.by_client.entry(client.to_owned()).or_insert(fresh);
         writer.pass(now_ms, share, most);
         writer
     }
 }
 
-impl Writer {
+impl WriteAllowance {
     fn pass(&mut self, now_ms: u64, share: u64, most: i64) {
         let passed = now_ms.saturating_sub(self.seen_ms);
         self.recent = self.faded(now_ms);
@@ -164,7 +164,7 @@ impl Writer {
 
     fn faded(&self, now_ms: u64) -> u64 {
         let passed = now_ms.saturating_sub(self.seen_ms);
-        // What e^(-t/T) is near enough for small steps, and what tends to nothing for long ones.
+        // T / (T + t) is close to e^(-t/T) for small steps, and goes to zero for long ones.
         (u128::from(self.recent) * u128::from(MEMORY_MS) / u128::from(MEMORY_MS + passed)) as u64
     }
 
@@ -174,8 +174,8 @@ impl Writer {
     }
 }
 
-/// The most that each may have, so that those that want more get equal parts and all together get
-/// `budget`; `rates` is sorted.
+/// The most that each client may have, so that all together get `budget` and clients that want more
+/// get equal parts. `rates` must be sorted.
 fn share(rates: &[u64], budget: u64) -> u64 {
     let mut left = budget;
     for (index, rate) in rates.iter().enumerate() {
@@ -199,8 +199,8 @@ mod tests {
         Some(Space { free, total: DISK })
     }
 
-    /// Lets clients ask so many times a second each for `seconds`; gives how many requests of each
-    /// were admitted in the last ten of them.
+    /// Lets each client ask at its rate a second for `seconds`. Returns the number of requests of
+    /// each client that were admitted in the last ten seconds.
     fn run(writers: &mut Writers, free: u64, clients: &[(&str, u64)], seconds: u64) -> Vec<u64> {
         let mut admitted = vec![0; clients.len()];
         for now_ms in 0..seconds * 1000 {
@@ -237,7 +237,8 @@ mod tests {
         let clients = [("flood", 20_000), ("quiet", 10), ("second flood", 5_000)];
         let admitted = run(&mut writers, 128 * MEBIBYTE, &clients, 60);
         assert_eq!(admitted[1], 100, "the quiet one feels nothing");
-        // What is free, less the quiet one's, in two parts for ten of 900 seconds.
+        // The free space without the part of the quiet client, in two parts, for ten of 900
+        // seconds.
         let each = (128 * MEBIBYTE / 900 - 10 * 880) / 2 * 10 / 880;
         for part in [admitted[0], admitted[2]] {
             assert!(part.abs_diff(each) < each / 5, "{admitted:?}, and {each} is a part");
@@ -260,7 +261,7 @@ mod tests {
         }
         assert_eq!(waits[0], Duration::ZERO, "a burst passes");
         let last = writers.wait("flood", 0);
-        assert!(last > Duration::ZERO && last <= LONGEST_WAIT, "{last:?}");
+        assert!(last > Duration::ZERO && last <= LONGEST_WAIT_FOR_ROOM, "{last:?}");
         let after = u64::try_from(last.as_millis()).expect("small") + 1;
         assert!(writers.admit("flood", after).is_ok(), "whoever waits that long may write");
     }

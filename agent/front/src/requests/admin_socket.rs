@@ -1,4 +1,4 @@
-//! The admin socket: what only the operator may ask.
+//! Answers the questions of the admin socket, which only the operator may ask.
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -22,9 +22,9 @@ use crate::sockets::peer::Peer;
 use crate::waiting::reload::{Loaded, Reload};
 
 /// Longest wait of one `events` call.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const LONGEST_EVENTS_WAIT: Duration = Duration::from_secs(60);
 
-/// What `query` lists on the admin socket.
+/// The extensions that `query` lists on the admin socket.
 pub(crate) const EXTENSIONS: &[&str] = &[
     admin::APPROVE,
     admin::DENY,
@@ -83,16 +83,17 @@ impl Front {
         explain(&config.policy, client, &key, asked)
     }
 
-    /// Each page takes a turn of its own, so that a caller that follows the journal holds up no
-    /// `lock`.
+    /// Each page takes a turn of its own, so that a caller that follows the journal does not delay
+    /// a `lock`.
     async fn events(&self, peer: &Peer, payload: &[u8]) -> Result<EventsReply, Refusal> {
         let asked: EventsRequest = wire::parse(payload)?;
         wire::check_version(asked.v)?;
-        let deadline = Instant::now() + Duration::from_millis(asked.wait_ms).min(LONGEST_WAIT);
+        let deadline =
+            Instant::now() + Duration::from_millis(asked.wait_ms).min(LONGEST_EVENTS_WAIT);
         let mut stop = self.stopper.1.clone();
         let mut stopped = std::pin::pin!(stop.requested());
         loop {
-            // From before the journal is read, so that no record slips between.
+            // The wait begins before the journal is read, so that no record is missed in between.
             let written = self.recorder.next_written(deadline);
             let (records, last) = self.recorder.records_after(asked.after)?;
             let goes_on = records.is_empty()
@@ -108,7 +109,7 @@ impl Front {
     }
 
     fn lock(&self, uid: u32) -> Result<DoneReply, Refusal> {
-        // Locked from here on, whether or not it can be kept and recorded.
+        // The agent is locked from here on, even if the lock cannot be kept or recorded.
         self.locked.set(true);
         self.forget_unlocking();
         self.keep_locked(true).map_err(|refusal| {
@@ -174,7 +175,7 @@ impl Front {
     }
 }
 
-/// What was done all the same, before what was not.
+/// Puts `done`, the part that was done all the same, in front of the refusal's message.
 fn but(done: &str, refusal: Refusal) -> Refusal {
     Refusal::new(refusal.code, format!("{done}: {}", refusal.message))
 }

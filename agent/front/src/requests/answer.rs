@@ -1,4 +1,4 @@
-//! The answers that all handlers give.
+//! Makes the answers that several handlers give.
 
 use countersign_core::refusal::Refusal;
 use countersign_core::wire::admin::DoneReply;
@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::sockets::frame::Answer;
 
-/// A payload that says nothing but its version.
+/// Checks a payload that holds only its version.
 pub(crate) fn plain(payload: &[u8]) -> Result<(), Refusal> {
     let request: wire::PlainRequest = wire::parse(payload)?;
     wire::check_version(request.v)
@@ -24,7 +24,7 @@ pub(crate) fn json<T: Serialize>(name: &str, payload: &T) -> Answer {
     Answer::json(name, payload)
 }
 
-/// An answer to the operator that is one sentence.
+/// An answer to the operator of one sentence.
 pub(crate) fn done(sentence: impl Into<String>) -> DoneReply {
     DoneReply { v: VERSION, done: sentence.into(), public_key: None, key: None, pending: None }
 }

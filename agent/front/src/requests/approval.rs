@@ -1,4 +1,4 @@
-//! What clients and operators ask about requests that wait.
+//! Answers the questions of clients and operators about requests that wait for approval.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -15,15 +15,15 @@ use tokio::time::Instant;
 
 use super::answer::done;
 use crate::front::Front;
-use crate::waiting::pending::{Pending, Request, Signing, State};
+use crate::waiting::pending::{ClientRequest, Pending, RequestState, Signing};
 
 /// Longest wait of one `result` call.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const LONGEST_RESULT_WAIT: Duration = Duration::from_secs(60);
 
-/// How often it is looked whether a token blinks.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// Pause between two looks at whether a token blinks.
+const BLINK_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What `result@countersign` answers.
+/// The answer to `result@countersign`.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(crate) enum ResultReply {
@@ -37,7 +37,8 @@ pub(crate) enum ResultReply {
 }
 
 impl Front {
-    /// `result@countersign`: the outcome as soon as there is one, else the progress.
+    /// `result@countersign`: answers with the outcome as soon as there is one, else with the
+    /// progress.
     pub(crate) async fn result(
         &self,
         client: &Client,
@@ -47,7 +48,7 @@ impl Front {
         wire::check_version(asked.v)?;
         let pending = self.request_of(client, &asked.id)?;
         let request = pending.as_request().ok_or_else(no_such_request)?;
-        let wait = Duration::from_millis(asked.wait_ms).min(LONGEST_WAIT);
+        let wait = Duration::from_millis(asked.wait_ms).min(LONGEST_RESULT_WAIT);
         let _watch = Watch::start(request);
         let before = self.how_far(&pending);
         let deadline = Instant::now() + wait;
@@ -59,8 +60,8 @@ impl Front {
                     Err(refusal) => ResultReply::Refused(ErrorReply::new(&refusal, Some(asked.id))),
                 });
             }
-            // A token that begins to blink wakes nobody here.
-            let look = deadline.min(Instant::now() + LOOK_AGAIN);
+            // A token that begins to blink does not wake this task, so it looks again.
+            let look = deadline.min(Instant::now() + BLINK_CHECK_INTERVAL);
             let _ = tokio::time::timeout_at(look, changed).await;
             let progress = self.how_far(&pending);
             if (Instant::now() >= deadline || progress != before)
@@ -71,30 +72,30 @@ impl Front {
         }
     }
 
-    /// How far a request is; `None` once it ended.
+    /// The progress of a request; `None` once it has ended.
     pub(crate) fn how_far(&self, pending: &Pending) -> Option<wire::PendingReply> {
         let reply = |pending, progress, touch| {
             Some(wire::PendingReply { v: VERSION, progress, pending, touch })
         };
         match &*pending.as_request()?.state.borrow() {
-            State::Ended(_) => None,
-            State::Signing(signing) => {
+            RequestState::Ended(_) => None,
+            RequestState::Signing(signing) => {
                 let Signing { pending, token, why } = &**signing;
                 let Some(until_ms) =
                     self.tokens.status(token).and_then(|status| status.blinks_until_ms)
                 else {
                     return reply(pending.clone(), "waiting".to_owned(), None);
                 };
-                // The touches of the approvers came before it.
+                // The touches of the approvers came before this one.
                 let touches = pending.approvals_needed + 1;
                 let touch = wire::TouchWanted { token: token.clone(), why: why.clone(), until_ms };
                 reply(pending.clone(), format!("touch {touches} of {touches}"), Some(touch))
             }
-            State::Waiting(_) => reply(pending.told()?, "waiting".to_owned(), None),
+            RequestState::Waiting(_) => reply(pending.told()?, "waiting".to_owned(), None),
         }
     }
 
-    /// `cancel@countersign`: the client does not want it any more.
+    /// `cancel@countersign`: the client does not want the request any more.
     pub(crate) fn cancel(&self, client: &Client, payload: &[u8]) -> Result<DoneReply, Refusal> {
         let asked: IdRequest = wire::parse(payload)?;
         wire::check_version(asked.v)?;
@@ -103,7 +104,7 @@ impl Front {
         self.end(&pending, refusal).map(|()| done("cancelled"))
     }
 
-    /// `deny@countersign`: the operator says no.
+    /// `deny@countersign`: the operator denies a request or a change.
     pub(crate) fn deny(&self, payload: &[u8]) -> Result<DoneReply, Refusal> {
         let asked: IdRequest = wire::parse(payload)?;
         wire::check_version(asked.v)?;
@@ -112,7 +113,7 @@ impl Front {
             .map(|()| done(format!("denied: {}", asked.id)))
     }
 
-    /// `approve@countersign`: one signature, on record before it counts.
+    /// `approve@countersign`: takes one approver's signature. It is on record before it counts.
     pub(crate) async fn approve(&self, payload: &[u8], uid: u32) -> Result<DoneReply, Refusal> {
         let asked: ApproveRequest = wire::parse(payload)?;
         wire::check_version(asked.v)?;
@@ -127,13 +128,13 @@ impl Front {
                 asked.id
             )));
         }
-        // One signature makes one change, once.
+        // A change needs one signature, and the signature counts only once.
         self.approvals.remove(&pending.id);
         let made = self.make_change(&pending.effect, uid).await;
         made.map(|sentence| done(format!("approved by {approver}: {sentence}")))
     }
 
-    /// Judges one person's signature and puts it on record; the approver's name.
+    /// Judges one person's signature and puts it on record. Returns the approver's name.
     fn take_signature(&self, pending: &Pending, sshsig: &str) -> Result<String, Refusal> {
         let mut collected = pending.collected.borrow_mut();
         let Some(collected) = &mut *collected else { return Err(no_such_request()) };
@@ -157,7 +158,7 @@ impl Front {
         Ok(approver)
     }
 
-    /// Ends what waits; a request says so to its client and goes on record.
+    /// Ends a waiting request or change. The end of a request is recorded, and its client is told.
     fn end(&self, pending: &Pending, refusal: Refusal) -> Result<(), Refusal> {
         match pending.as_request() {
             _ if !pending.is_waiting() => return Err(no_such_request()),
@@ -167,7 +168,7 @@ impl Front {
         Ok(())
     }
 
-    /// A client sees its own requests, and learns nothing of others'.
+    /// Finds a request of this client. A client learns nothing of other clients' requests.
     fn request_of(&self, client: &Client, id: &str) -> Result<Rc<Pending>, Refusal> {
         let is_its_own = |pending: &Rc<Pending>| {
             pending.as_request().is_some_and(|own| own.client == client.name)
@@ -188,11 +189,11 @@ fn no_such_request() -> Refusal {
     Refusal::malformed("no request with that id waits for approval")
 }
 
-/// The client waits for the result: it has not lost interest.
-struct Watch<'a>(&'a Request);
+/// Says that the client waits for the result, so it has not lost interest.
+struct Watch<'a>(&'a ClientRequest);
 
 impl<'a> Watch<'a> {
-    fn start(request: &'a Request) -> Self {
+    fn start(request: &'a ClientRequest) -> Self {
         request.watching.set(request.watching.get() + 1);
         Self(request)
     }

@@ -1,4 +1,4 @@
-//! What becomes of one request that waits.
+//! Follows one request that waits for approval to its end.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,18 +11,18 @@ use countersign_core::wire::{FinishedReply, PendingReply};
 
 use crate::front::Front;
 use crate::sockets::peer::Peer;
-use crate::waiting::pending::{Pending, Request, State};
+use crate::waiting::pending::{ClientRequest, Pending, RequestState};
 
-/// How often it is checked whether a request still makes sense; an approval or a denial is seen at
-/// once.
+/// Pause between two checks whether the request still makes sense. An approval or a denial is seen
+/// at once.
 const CHECK: Duration = Duration::from_millis(200);
-/// A client that does not ask for the result as long as this has lost interest.
+/// A client that does not ask for the result for this long has lost interest.
 const INTEREST: Duration = Duration::from_secs(30);
-/// How long an outcome can be fetched.
-const KEPT: Duration = Duration::from_secs(60);
+/// The time for which an outcome can be fetched.
+const OUTCOME_KEPT: Duration = Duration::from_secs(60);
 
 impl Front {
-    /// Takes up a request that persons have to approve; its life is a task of its own.
+    /// Takes a request that persons have to approve. A task of its own follows it to its end.
     pub(crate) fn open(
         self: &Rc<Self>,
         peer: &Peer,
@@ -47,11 +47,11 @@ impl Front {
         config: &Config,
         waiting: Waiting,
         approved: Result<Approved, Refusal>,
-    ) -> Outcome {
+    ) -> ApprovalOutcome {
         let in_force = self.config();
         let caller = waiting.caller.clone();
-        // Policy that is not in force any more still names the client; the signer sees that it is
-        // another.
+        // The policy that judged the request names the client, even if it is no longer in force.
+        // The signer notices if another policy is in force.
         let Some(client) = config.policy.client(&caller.client) else {
             return Err(Refusal::new(
                 Code::Internal,
@@ -65,17 +65,17 @@ impl Front {
         }
     }
 
-    fn blinks(&self, request: &Request) -> bool {
+    fn blinks(&self, request: &ClientRequest) -> bool {
         let status = request.token().and_then(|token| self.tokens.status(&token));
         status.is_some_and(|status| status.blinks_until_ms.is_some())
     }
 
-    /// Why nobody needs the answer any more.
+    /// Why the request has to end without approval, if it has to.
     fn why_ended(
         &self,
         judged_by: &Config,
         pending: &Pending,
-        request: &Request,
+        request: &ClientRequest,
     ) -> Option<Refusal> {
         let cancelled = |message: &str| Some(Refusal::new(Code::ApprovalCancelled, message));
         if self.stopper.1.is_requested() {
@@ -98,7 +98,7 @@ impl Front {
     }
 }
 
-type Outcome = Result<FinishedReply, Refusal>;
+type ApprovalOutcome = Result<FinishedReply, Refusal>;
 
 async fn attend(front: Rc<Front>, judged_by: Rc<Config>, pending: Rc<Pending>) {
     let Some(request) = pending.as_request() else { return };
@@ -114,18 +114,18 @@ async fn attend(front: Rc<Front>, judged_by: Rc<Config>, pending: Rc<Pending>) {
             "a request that waited was not signed"
         );
     }
-    request.state.replace(State::Ended(outcome));
+    request.state.replace(RequestState::Ended(outcome));
     request.changed.notify_waiters();
-    tokio::time::sleep(KEPT).await;
+    tokio::time::sleep(OUTCOME_KEPT).await;
     front.approvals.remove(&pending.id);
 }
 
-/// Returns once enough persons approved it, or why they never will.
+/// Returns once enough persons have approved the request, or returns why they never will.
 async fn wait(
     front: &Front,
     judged_by: &Config,
     pending: &Pending,
-    request: &Request,
+    request: &ClientRequest,
 ) -> Result<(), Refusal> {
     loop {
         let changed = request.changed.notified();
@@ -133,11 +133,12 @@ async fn wait(
         if let Some(refusal) = ending.or_else(|| front.why_ended(judged_by, pending, request)) {
             return Err(refusal);
         }
-        // One touch at a time: the stamp is made when the token can be asked.
+        // One touch at a time: if the token blinks for another request, this one waits. So its
+        // timestamp is made when the token can be asked.
         if pending.is_approved() && !front.blinks(request) {
             return Ok(());
         }
-        // Which of the two it was shows in the next round.
+        // The next round finds out whether something changed or the time was over.
         let _ = tokio::time::timeout(CHECK, changed).await;
     }
 }

@@ -1,11 +1,11 @@
-//! One message of a connection becomes one call of the core, and its answer one frame.
+//! Turns each message of a connection into one call of the core, and the answer into one frame.
 
 use std::rc::Rc;
 
 use countersign_base::config::Config;
-use countersign_base::config::endpoint::ListenerKind;
+use countersign_base::config::listener::ListenerKind;
 use countersign_core::key::KeyName;
-use countersign_core::ports::{Caller, Clock, Ledger, Refused};
+use countersign_core::ports::{Caller, Clock, Ledger, RefusedRequest};
 use countersign_core::refusal::{Code, Refusal};
 use countersign_core::signer::{Answered, Progress};
 use countersign_core::wire::{self, AGENT_EXTENSIONS, ErrorReply, KeysReply, VERSION};
@@ -21,9 +21,9 @@ use crate::sockets::turns::Party;
 
 /// The handler of every connection.
 #[derive(Debug)]
-pub struct Session(pub Rc<Front>);
+pub struct RequestHandler(pub Rc<Front>);
 
-impl Handler for Session {
+impl Handler for RequestHandler {
     fn knows(&self, peer: &Peer) -> bool {
         self.0.is_operator(peer) || self.0.client(&self.0.config(), peer).is_some()
     }
@@ -79,7 +79,7 @@ impl Handler for Session {
     }
 }
 
-/// What a client's `rate` counts: the agent judges it, whatever comes of it.
+/// True for the messages that a client's `rate` counts: those that policy judges, with any outcome.
 fn is_judged(name: &str) -> bool {
     name == wire::SIGN || name == wire::SESSION
 }
@@ -111,11 +111,11 @@ impl Front {
         }
         let place =
             if is_judged(name) { Some(self.budgets.place(peer, &client.name).await) } else { None };
-        // What had to wait is begun in another turn.
+        // A request that had to wait goes on in another turn.
         if place.is_some() && self.recorder.slow(&client.name).await {
             peer.turn().await;
         }
-        // What is in force once it is its turn, which may be tighter than when it came.
+        // The configuration that is in force now: it may be tighter than when the message came.
         let config = self.config();
         let Some(client) = self.client(&config, peer) else {
             return self.unknown_client(name, &caller("")).await;
@@ -137,7 +137,7 @@ impl Front {
         }
     }
 
-    /// Takes a client's message from its budget, unless `rate` counts it. `cancel` is never
+    /// Counts a message against the client's budget, unless `rate` counts it. `cancel` is never
     /// refused.
     fn may_ask_more(&self, peer: &Peer, name: &str) -> Result<(), Refusal> {
         let config = self.config();
@@ -149,7 +149,7 @@ impl Front {
         }
     }
 
-    /// Answers with what was signed, or with the place of a request that waits for persons.
+    /// Answers with the signature, or with the id of a request that waits for persons.
     fn progress<T: Serialize>(
         self: &Rc<Self>,
         name: &str,
@@ -174,8 +174,13 @@ impl Front {
             uid => format!("uid {uid} is no client of this socket"),
         };
         let refusal = Refusal::new(Code::ClientUnknown, message);
-        let refused =
-            Refused { request_id: &request_id, caller, key: "", endpoint: name, refusal: &refusal };
+        let refused = RefusedRequest {
+            request_id: &request_id,
+            caller,
+            key: "",
+            endpoint: name,
+            refusal: &refusal,
+        };
         let recorded = match self.recorder.refused(&refused) {
             Ok(()) => self.recorder.written().await,
             Err(fault) => Err(fault),
@@ -190,7 +195,7 @@ impl Front {
         Answer::identities(keys.unwrap_or_default())
     }
 
-    /// What is known of these keys, of those that there are.
+    /// Describes the keys of these names. Names without a key are left out.
     pub(crate) fn keys<'a>(&self, names: impl IntoIterator<Item = &'a KeyName>) -> KeysReply {
         let entry = |name| key_entry(&self.keyring, &self.tokens, &self.recorder, name);
         KeysReply { v: VERSION, keys: names.into_iter().filter_map(entry).collect() }

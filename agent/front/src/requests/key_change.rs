@@ -1,5 +1,5 @@
-//! Changes to the keys: an enrol child does the work on the token, the front keeps file, journal
-//! and keyring in step.
+//! Adds, activates and removes keys. An enrol child does the work on the token; the front keeps key
+//! file, journal and keyring in step.
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -34,17 +34,18 @@ use crate::ledger::recorder::{Recorder, key_change};
 use crate::shutdown::Stop;
 use crate::sockets::peer::Peer;
 use crate::tokens::{Tokens, enrol_child};
-use crate::waiting::key_turns::KeyTurns;
+use crate::waiting::keys_in_change::KeysInChange;
 
-/// How long a person may take to type a secret, and a token to make a key.
-const PATIENCE: Duration = Duration::from_secs(600);
+/// Longest time for a person to type a secret and for a token to make a key.
+const KEY_CHANGE_DEADLINE: Duration = Duration::from_secs(600);
 
-/// Everything about a new key that is known before the token is asked.
+/// All that is known about a new key before the token is asked.
 struct Plan {
     name: KeyName,
     exchange: &'static dyn Exchange,
     environment: Environment,
-    /// The key is for one of them: the one that was asked for, or all that the exchange takes.
+    /// The key will be for one of these: the one that was asked for, or any that the exchange
+    /// takes.
     algorithms: Vec<Algorithm>,
     scopes: Scopes,
     expires_ms: Option<u64>,
@@ -54,14 +55,14 @@ struct Plan {
     token: TokenSettings,
 }
 
-/// What changes of keys take of the front.
+/// The parts of the front that a change of a key needs.
 pub(crate) struct KeyChanges<'a> {
     config: Rc<Config>,
     clock: &'a SystemClock,
     keyring: &'a Keyring,
     recorder: &'a Recorder,
     tokens: &'a Tokens,
-    turns: &'a KeyTurns,
+    keys_in_change: &'a KeysInChange,
     stop: &'a Stop,
 }
 
@@ -73,7 +74,7 @@ impl<'a> KeyChanges<'a> {
             keyring: &front.keyring,
             recorder: &front.recorder,
             tokens: &front.tokens,
-            turns: &front.key_turns,
+            keys_in_change: &front.keys_in_change,
             stop: &front.stopper.1,
         }
     }
@@ -85,7 +86,7 @@ impl<'a> KeyChanges<'a> {
         operator: Option<OwnedFd>,
         peer: &Peer,
     ) -> Result<DoneReply, Refusal> {
-        let _turn = self.turns.take(asked.name())?;
+        let _change = self.keys_in_change.take(asked.name())?;
         match asked {
             Register::Activate { v, name, api_key } => {
                 wire::check_version(v)?;
@@ -107,7 +108,7 @@ impl<'a> KeyChanges<'a> {
         }
     }
 
-    /// Judges what was asked before the token, or the operator, is bothered.
+    /// Judges the request before the token or the operator is asked for anything.
     fn plan(&self, new: NewKey) -> Result<Plan, Refusal> {
         wire::check_version(new.v)?;
         let name = wire::key_name(&new.name)?;
@@ -196,7 +197,8 @@ impl<'a> KeyChanges<'a> {
         self.enrolled(plan, &added, peer, "added").await
     }
 
-    /// With a terminal, where the operator has one: a PIN or a management key may be asked for.
+    /// Generates a key on a token. `operator` is the operator's terminal, if there is one: the
+    /// child may ask for a PIN or a management key there.
     async fn generate(
         &self,
         plan: Plan,
@@ -221,7 +223,8 @@ impl<'a> KeyChanges<'a> {
         self.enrolled(plan, &generated, peer, "generated").await
     }
 
-    /// The token has the key: now its file, the journal and the host.
+    /// Completes an enrolment once the token has the key: journal, key file, keyring and token
+    /// host.
     async fn enrolled(
         &self,
         plan: Plan,
@@ -299,11 +302,12 @@ impl<'a> KeyChanges<'a> {
             return self.remove_unfinished(name, operator, peer).await;
         };
         let (token, _) = self.token_settings(&file.token)?;
-        // On record first: a removal that fails half-way is seen, and can be done again.
+        // The record comes first, so that a removal that fails half-way can be seen and done again.
         self.recorder.synced(&Record::KeyRemoved(key_change(&file, uid_of(peer))))?;
         let objects = match self.ask_token(&token, &remove_request(name), operator, peer).await {
             Ok(EnrolReply::Removed { objects }) => objects,
-            // Gone by other hands, or by a removal that was cut off: its file goes too.
+            // Somebody else removed the key, or an earlier removal was interrupted: the file is
+            // removed too.
             Err(refusal) if refusal.code == Code::KeyUnknown => 0,
             Ok(_) => return Err(unexpected()),
             Err(refusal) => return Err(refusal),
@@ -317,13 +321,14 @@ impl<'a> KeyChanges<'a> {
         let token = &file.token;
         Ok(done(match &file.slot {
             Some(slot) => format!(
-                "{name} is gone; what is in slot {slot} of {token} stays there, and nothing uses it"
+                "{name} is gone; slot {slot} of {token} keeps its contents, and nothing uses them"
             ),
             None => format!("{name} and its {objects} objects on token {token} are gone"),
         }))
     }
 
-    /// Clears what an enrolment that was cut off left on a token: a name there without a file here.
+    /// Clears the objects that an interrupted enrolment left on a token: the token has the name,
+    /// and the front has no file for it.
     async fn remove_unfinished(
         &self,
         name: &str,
@@ -332,7 +337,7 @@ impl<'a> KeyChanges<'a> {
     ) -> Result<DoneReply, Refusal> {
         wire::key_name(name)?;
         for token in &self.config.tokens {
-            // A descriptor that cannot be copied is one at which nobody can be asked.
+            // If the descriptor cannot be copied, the child cannot ask the operator.
             let operator = operator.as_ref().and_then(|operator| operator.try_clone().ok());
             match self.ask_token(&token.settings, &remove_request(name), operator, peer).await {
                 Ok(EnrolReply::Removed { objects }) => {
@@ -365,7 +370,8 @@ impl<'a> KeyChanges<'a> {
         saved.map_err(|error| Refusal::new(Code::LedgerUnavailable, error.to_string()))
     }
 
-    /// The host looks again; where it is down it will find the key when it comes back.
+    /// Lets the host look for its keys again. If it is down, it will find the key when it comes
+    /// back.
     async fn rescan(&self, token: &str) {
         let Some(handle) = self.tokens.handle(token) else { return };
         match handle.rescan().await {
@@ -376,7 +382,7 @@ impl<'a> KeyChanges<'a> {
         }
     }
 
-    /// Changes a key on its token, where that can be recorded.
+    /// Changes a key on its token, if the change can be recorded.
     async fn on_token(
         &self,
         token: &TokenSettings,
@@ -413,13 +419,13 @@ impl<'a> KeyChanges<'a> {
         }
     }
 
-    /// The operator is gone or too slow, or the agent stops.
+    /// Returns when the operator is gone or too slow, or when the agent stops.
     async fn abandoned(&self, peer: &Peer) {
         let mut stop = self.stop.clone();
         tokio::select! {
             () = peer.gone() => {}
             () = stop.requested() => {}
-            () = tokio::time::sleep(PATIENCE) => {}
+            () = tokio::time::sleep(KEY_CHANGE_DEADLINE) => {}
         }
     }
 }
@@ -432,7 +438,8 @@ fn remove_request(name: &str) -> EnrolRequest {
     EnrolRequest::Remove { name: name.to_owned() }
 }
 
-/// Whether it was the input, the name or the token.
+/// The refusal for a failed enrolment: its code tells whether the input, the name or the token was
+/// the cause.
 fn refusal(reason: &EnrolError) -> Refusal {
     let code = match reason {
         EnrolError::AlreadyActive(_)
@@ -458,8 +465,8 @@ fn known_exchange(name: &str) -> Result<&'static dyn Exchange, Refusal> {
     })
 }
 
-/// Keys that can move money out or manage keys belong behind a touch, which a YubiKey takes for
-/// every signature of its keys.
+/// Checks that a key that can withdraw or manage keys is behind a touch. A YubiKey takes a touch
+/// for every signature of its keys.
 fn check_rung(scopes: Scopes, tier: Tier, token: &TokenSettings) -> Result<(), Refusal> {
     let refused = |message: &str| Err(Refusal::new(Code::PolicyScope, message));
     let needs_touch = scopes.contains(Scope::Withdraw) || scopes.contains(Scope::Admin);
@@ -474,14 +481,14 @@ fn check_rung(scopes: Scopes, tier: Tier, token: &TokenSettings) -> Result<(), R
         return Ok(());
     }
     if token.is_vault() {
-        // What needs no approval would wait for a touch that nobody announced.
+        // A request that needs no approval would wait for a touch that nobody announced.
         let others =
             scopes.without([Scope::Withdraw, Scope::Transfer, Scope::Admin].into_iter().collect());
         if !needs_touch || !others.is_empty() {
             return refused(
-                "a vault's key signs what persons approve: withdraw or admin, with transfer where \
-                 the exchange wants it; make \
-                 another exchange key for the rest, with withdrawals switched off",
+                "a vault's key signs only requests that persons approve: withdraw or admin, with \
+                 transfer if the exchange wants it; make another exchange key for the rest, with \
+                 withdrawals switched off",
             );
         }
         return Ok(());
@@ -504,7 +511,8 @@ const fn tier(tier: CustodyTier) -> Tier {
     }
 }
 
-/// An answer that does not fit what was asked; a refusal never gets here.
+/// The refusal for an answer that does not fit the question. The child's own refusals never get
+/// here.
 fn unexpected() -> Refusal {
     Refusal::new(Code::TokenUnavailable, "the enrolment process answered another question")
 }

@@ -1,4 +1,4 @@
-//! A change that loosens something, from its proposal to an approver's signature.
+//! Handles a change that loosens something, from its proposal to an approver's signature.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -15,16 +15,16 @@ use crate::front::Front;
 use crate::waiting::pending::{Effect, Pending};
 use crate::waiting::reload::Reload;
 
-/// How long persons have to read and approve a change.
+/// Time for persons to read and approve a change.
 const CHANGE_DEADLINE: Duration = Duration::from_secs(600);
 
 impl Front {
-    /// Whether somebody has to be asked before anything is loosened.
+    /// True if an approver has to agree before anything is loosened.
     fn asks_approvers(&self) -> bool {
         !self.config().policy.approvers.is_empty()
     }
 
-    /// `unlock@countersign`.
+    /// `unlock@countersign`: unlocks at once, or proposes it to the approvers if there are any.
     pub(crate) fn unlock(&self, uid: u32) -> Result<DoneReply, Refusal> {
         if !(self.is_locked() && self.asks_approvers()) {
             return self.unlock_now(uid);
@@ -35,12 +35,13 @@ impl Front {
         Ok(DoneReply { pending: Some(pending), ..done(sentence) })
     }
 
-    /// No unlocking that was asked for before counts after this.
+    /// Withdraws every unlocking that waits for an approver.
     pub(crate) fn forget_unlocking(&self) {
         self.approvals.withdraw(&Effect::Unlock(0));
     }
 
-    /// A looser configuration waits, if an approver can be shown all of it; the one in force stays.
+    /// Proposes a looser configuration to the approvers, if an approver can be shown all of it. The
+    /// configuration in force stays.
     pub fn propose_config(
         &self,
         uid: Option<u32>,
@@ -57,14 +58,14 @@ impl Front {
         });
         let (checked, effect) = (fits(sentences, &statement), Effect::Load(uid, config));
         if checked.is_err() {
-            // It takes the place of an older one all the same.
+            // An older proposal is withdrawn all the same.
             self.approvals.withdraw(&effect);
         }
         self.approvals.unshown.replace(checked.clone().err());
         checked.map(|()| self.propose(statement, effect))
     }
 
-    /// What was read since has taken its place.
+    /// Withdraws the proposed configuration: a newer one was read.
     pub fn forget_proposed_config(&self) {
         self.approvals.unshown.take();
         self.approvals.withdraw(&Effect::Load(None, self.config()));
@@ -94,7 +95,7 @@ impl Front {
         PendingRequest { id: change.id.clone(), expires_ms, approvals_needed: 1, approvals: 0 }
     }
 
-    /// Makes a change that was approved, for this uid; says what was done.
+    /// Makes an approved change for this uid. Returns a sentence about it for the operator.
     pub(crate) async fn make_change(&self, effect: &Effect, uid: u32) -> Result<String, Refusal> {
         match effect {
             Effect::Load(_, config) => self.ask_load(Rc::clone(config)).await,

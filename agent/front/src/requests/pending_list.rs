@@ -1,4 +1,5 @@
-//! What an approver is shown of a request beside its statement.
+//! Lists the requests and changes that wait, with all that an approver is shown beside the
+//! statement.
 
 use std::rc::Rc;
 
@@ -6,8 +7,10 @@ use countersign_base::config::Config;
 use countersign_core::approval::{Approver, Subject, Touch};
 use countersign_core::refusal::Refusal;
 use countersign_core::wire::admin::{
-    ApproverEntry, CallerEntry, ChangeEntry, LimitEntry, PendingEntry, PendingQuery, PendingReply,
+    ApproverEntry, CallerEntry, ChangeEntry, LimitEntry, PendingEntry, PendingListReply,
+    PendingQuery,
 };
+use countersign_core::wire::ssh_agent::MAX_FRAME;
 use countersign_core::wire::{self, VERSION};
 use serde::Serialize;
 
@@ -15,24 +18,23 @@ use crate::clock::SystemClock;
 use crate::front::Front;
 use crate::keyring::Keyring;
 use crate::ledger::recorder::Recorder;
-use crate::sockets::frame::MAX_FRAME;
-use crate::waiting::approvals::Approvals;
-use crate::waiting::pending::{Effect, Pending, State};
+use crate::waiting::approvals::PendingApprovals;
+use crate::waiting::pending::{Effect, Pending, RequestState};
 
-/// Of an answer; the rest of the frame is for names, ids and what stands around.
+/// Most bytes of the entries in one answer. The rest of the frame is for names and ids.
 const LONGEST_LIST: usize = MAX_FRAME - 32 * 1024;
 
 fn length_of(part: &impl Serialize) -> usize {
     serde_json::to_vec(part).map_or(usize::MAX, |json| json.len())
 }
 
-/// What the list takes of the front.
+/// The parts of the front that the list needs.
 pub(crate) struct PendingList<'a> {
     config: Rc<Config>,
     clock: &'a SystemClock,
     keyring: &'a Keyring,
     recorder: &'a Recorder,
-    approvals: &'a Approvals,
+    approvals: &'a PendingApprovals,
 }
 
 impl<'a> PendingList<'a> {
@@ -46,22 +48,22 @@ impl<'a> PendingList<'a> {
         }
     }
 
-    pub(crate) fn answer(&self, payload: &[u8]) -> Result<PendingReply, Refusal> {
+    pub(crate) fn answer(&self, payload: &[u8]) -> Result<PendingListReply, Refusal> {
         let query: PendingQuery = wire::parse(payload)?;
         wire::check_version(query.v)?;
         Ok(self.pending(query.id.as_deref()))
     }
 
-    /// `pending@countersign`: all that waits, oldest first, or one request.
+    /// `pending@countersign`: everything that waits, oldest first, or one request.
     ///
-    /// A frame has room for the agent's own changes and for ordinary requests. Of requests that
-    /// would not fit together the largest are named alone: a client that asks for much hides nobody
-    /// else's.
-    fn pending(&self, id: Option<&str>) -> PendingReply {
+    /// A frame has room for the agent's own changes and for ordinary requests. If the requests do
+    /// not all fit, only the ids of the largest are given. So a client with large requests cannot
+    /// hide those of another client.
+    fn pending(&self, id: Option<&str>) -> PendingListReply {
         let waiting = self.approvals.waiting();
         let asked = waiting.iter().filter(|pending| id.is_none_or(|id| pending.id == id));
         let changes = waiting.iter().filter_map(|pending| change(pending));
-        let mut reply = PendingReply {
+        let mut reply = PendingListReply {
             v: VERSION,
             pending: asked.filter_map(|pending| self.shown(pending)).collect(),
             changes: if id.is_none() { changes.collect() } else { Vec::new() },
@@ -86,7 +88,7 @@ impl<'a> PendingList<'a> {
     fn shown(&self, pending: &Pending) -> Option<PendingEntry> {
         let (collected, request) = (pending.collected.borrow(), pending.as_request()?);
         let state = request.state.borrow();
-        let (Some(collected), State::Waiting(waiting)) = (&*collected, &*state) else {
+        let (Some(collected), RequestState::Waiting(waiting)) = (&*collected, &*state) else {
             return None;
         };
         let (statement, key) = (collected.statement(), waiting.key());

@@ -1,10 +1,11 @@
-//! A key's public half in the form of the SSH agent protocol.
+//! Turns a key's public half into the form of the SSH agent protocol.
 
 use p256::pkcs8::DecodePublicKey;
 use rsa::traits::PublicKeyParts;
 use ssh_key::public::{EcdsaPublicKey, Ed25519PublicKey, KeyData, RsaPublicKey};
 
-/// Turns SubjectPublicKeyInfo in DER into an SSH public key; `None` for what SSH has no name for.
+/// Turns SubjectPublicKeyInfo in DER into an SSH public key. `None` for kinds of keys that SSH has
+/// no name for.
 pub(crate) fn ssh_public_key(spki: &[u8]) -> Option<KeyData> {
     if let Ok(key) = ed25519_dalek::VerifyingKey::from_public_key_der(spki) {
         return Some(KeyData::Ed25519(Ed25519PublicKey(key.to_bytes())));

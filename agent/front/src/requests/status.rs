@@ -1,4 +1,4 @@
-//! What the agent says of itself, its tokens and its keys.
+//! Reports the status of the agent, its tokens and its keys.
 
 use countersign_base::config::TokenConfig;
 use countersign_core::key::KeyName;

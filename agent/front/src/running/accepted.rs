@@ -1,4 +1,4 @@
-//! The configuration that was accepted last, kept beside the journal: a looser one does not come
+//! Keeps the last accepted configuration beside the journal, so that a looser one does not come
 //! into force by a restart either.
 
 use std::collections::BTreeSet;
@@ -7,33 +7,35 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use countersign_base::config::{self, Config, ConfigError, Facts, loosened};
+use countersign_base::config::{self, Config, ConfigError, SystemFacts, loosened};
 
 use crate::ledger::keys::{KeyFileError, KeyFiles};
 use crate::ledger::storage::Disk;
 
-const FILE: &str = "accepted.toml";
-/// The first line: what the text, the certificates and the profiles it leads to were, hashed as
-/// [`countersign_core::policy::Policy::sha256`] is.
+const ACCEPTED_FILE: &str = "accepted.toml";
+/// The first line, before a hash of the text and of the certificates and profiles it leads to. The
+/// hash is made as [`countersign_core::policy::Policy::sha256`] is.
 const HEAD: &str = "# accepted, sha256 ";
 
-/// What a start has to do with.
+/// The configurations that a start has found.
 #[derive(Debug)]
 pub struct AtStart {
     pub in_force: Config,
-    /// `agent.toml`, where it is looser: what it loosens, and that nobody approved it yet.
+    /// `agent.toml` and the sentences that say what it loosens, if it is looser and nobody has
+    /// approved it yet.
     pub waiting: Option<(Config, Vec<String>)>,
 }
 
-/// Why there is nothing to compare `agent.toml` with, although there should be.
+/// Why `agent.toml` cannot be compared with the accepted configuration, although there should be
+/// one.
 #[derive(Debug, thiserror::Error)]
 pub enum NotAccepted {
     #[error("{path} cannot be read", path = .0.display())]
     Io(PathBuf, #[source] io::Error),
     #[error(
         "{path} is not what was accepted: {reason}. Put agent.toml, and the certificates and \
-         profiles it names, back to what they were; where \
-         that cannot be, remove {path}: the agent then takes agent.toml as it is, without an \
+         profiles it names, back to what they were; if \
+         that cannot be done, remove {path}: the agent then takes agent.toml as it is, without an \
          approver's signature",
         path = .0.display(), reason = .1
     )]
@@ -42,10 +44,14 @@ pub enum NotAccepted {
     Keys(#[from] KeyFileError),
 }
 
-/// Compares what `agent.toml` says with what was accepted last. The first start accepts what is
-/// there.
-pub fn at_start(loaded: Config, config_file: &Path, facts: &Facts) -> Result<AtStart, NotAccepted> {
-    let path = loaded.agent.state_dir.join(FILE);
+/// Compares `agent.toml` with the configuration that was accepted last. The first start accepts
+/// `agent.toml` as it is.
+pub fn at_start(
+    loaded: Config,
+    config_file: &Path,
+    facts: &SystemFacts,
+) -> Result<AtStart, NotAccepted> {
+    let path = loaded.agent.state_dir.join(ACCEPTED_FILE);
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -81,17 +87,18 @@ fn tokens_in_use(state_dir: &Path) -> Result<BTreeSet<String>, KeyFileError> {
     Ok(files.into_iter().map(|file| file.token).collect())
 }
 
-/// Keeps a configuration as accepted, on the disk before this returns.
+/// Keeps a configuration as accepted. It is on the disk when this returns.
 pub fn keep(config: &Config) -> io::Result<()> {
     let directory = &config.agent.state_dir;
-    let (path, new) = (directory.join(FILE), directory.join(format!("{FILE}.new")));
+    let (path, new) =
+        (directory.join(ACCEPTED_FILE), directory.join(format!("{ACCEPTED_FILE}.new")));
     let text = format!("{HEAD}{}\n{}", config.policy.sha256, config.text);
-    // A disk that is full need not take again what stands there.
+    // If the file is the same already, a full disk does not matter.
     if fs::read(&path).is_ok_and(|kept| kept == text.as_bytes()) {
         return Ok(());
     }
     if let Err(error) = write(&new, &text) {
-        let _ = fs::remove_file(&new); // the room that half of it takes
+        let _ = fs::remove_file(&new); // frees the room that half of it takes
         return Err(error);
     }
     fs::rename(&new, &path)?;

@@ -1,12 +1,12 @@
-//! What the front gives up before it reads a client's first byte, and what `status` says of all
-//! processes' limits.
+//! Confines the front before it reads a client's first byte, and reports all processes' limits for
+//! `status`.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 
 use countersign_base::config::Config;
-use countersign_base::messages::confinement::Limits;
+use countersign_base::messages::confinement::ConfinementReport;
 use countersign_base::messages::settings::PinSource;
 use countersign_base::system::confine::{self, Calls, ConfineError, Files};
 use countersign_base::system::sys;
@@ -17,15 +17,15 @@ use crate::front::Front;
 use crate::ledger::storage::{Disk, Storage};
 use crate::sockets::server;
 
-/// What the front reads of the system: of which boot its journal is, and which uid stands for no
+/// Files of the system that the front reads: the id of the boot, and the uid that stands for no
 /// uid.
-const SYSTEM: [&str; 2] = ["/proc/sys/kernel/random/boot_id", "/proc/sys/kernel/overflowuid"];
+const SYSTEM_FILES: [&str; 2] = ["/proc/sys/kernel/random/boot_id", "/proc/sys/kernel/overflowuid"];
 
-/// Where approvers are shown which programs ask: names and parents. What needs the rights of a
-/// debugger, such as another process's memory or environment, stays out of reach.
+/// Names and parents of processes are read here, to show approvers which programs ask. Another
+/// process's memory or environment stays out of reach: that needs the rights of a debugger.
 const PROCESSES: &str = "/proc";
 
-/// Why the front does not start.
+/// Why the front could not be confined, so that it does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum LimitsError {
     #[error(transparent)]
@@ -38,14 +38,14 @@ pub enum LimitsError {
     Socket(#[from] crate::sockets::socket::SocketError),
 }
 
-/// Gives up everything that serving with this configuration does not need. There must be no other
-/// thread yet.
-pub fn confine_front(config: &Config) -> Result<Limits, LimitsError> {
+/// Gives up everything that the front does not need to serve with this configuration. There must be
+/// no other thread yet.
+pub fn confine_front(config: &Config) -> Result<ConfinementReport, LimitsError> {
     let state_dir = &config.agent.state_dir;
     Disk.create_dir(state_dir).map_err(|error| LimitsError::Directory(state_dir.clone(), error))?;
     let endpoints = config.endpoints();
     server::create_directories(&endpoints)?;
-    // The hosts have inherited them; the front has no use for a PIN.
+    // The spawner has inherited these descriptors of PINs, and the front needs no PIN.
     for token in &config.tokens {
         if let PinSource::Fd(number) = token.settings.pin {
             sys::close_inherited(number);
@@ -58,10 +58,10 @@ pub fn confine_front(config: &Config) -> Result<Limits, LimitsError> {
 
 fn reads(config: &Config) -> Vec<PathBuf> {
     let processes = (!config.policy.approvers.is_empty()).then_some(PROCESSES);
-    SYSTEM.into_iter().chain(processes).map(PathBuf::from).collect()
+    SYSTEM_FILES.into_iter().chain(processes).map(PathBuf::from).collect()
 }
 
-/// Where the front can write.
+/// The directories in which the front can write.
 pub fn writes(config: &Config) -> Vec<PathBuf> {
     let sockets = config
         .endpoints()
@@ -71,7 +71,8 @@ pub fn writes(config: &Config) -> Vec<PathBuf> {
     all.into_iter().collect()
 }
 
-/// What to add to a refused access: a reload cannot give back what the start gave up.
+/// The hint to add to an error if access was refused: a reload cannot give back access that the
+/// start gave up.
 pub fn hint(error: &(dyn std::error::Error + 'static)) -> &'static str {
     let refused = |error: &io::Error| error.raw_os_error() == Some(Errno::ACCESS.raw_os_error());
     let mut cause = Some(error);
@@ -85,12 +86,10 @@ pub fn hint(error: &(dyn std::error::Error + 'static)) -> &'static str {
 }
 
 impl Front {
-    /// Each process and what it cannot do.
+    /// Each process with its limits.
     pub(crate) fn confinement(&self) -> Vec<ConfinementEntry> {
-        let entry = |process: &str, Limits { on, missing }: Limits| ConfinementEntry {
-            process: process.to_owned(),
-            on,
-            missing,
+        let entry = |process: &str, ConfinementReport { on, missing }: ConfinementReport| {
+            ConfinementEntry { process: process.to_owned(), on, missing }
         };
         let mut all = vec![
             entry("front", self.about.limits.clone()),

@@ -1,17 +1,16 @@
-//! How the agent as a whole is: what its start waits for, and the line that the service manager
-//! shows.
+//! Tells when the agent is ready, and makes the line that the service manager shows.
 
 use std::rc::Rc;
 
 use crate::front::Front;
 use crate::tokens::token_status::{TokenState, TokenStatus};
 
-/// Waits until each token has been tried: it signs, or why it does not is known and something is
-/// done about it.
+/// Waits until each token has been tried: the token signs, or the agent knows why it does not and
+/// acts on it.
 pub async fn every_token_tried(front: Rc<Front>) {
     for token in &front.config().tokens {
         let Some(handle) = front.tokens.handle(&token.settings.name) else { continue };
-        // A token that is taken away by a reload needs no try.
+        // A token that a reload removes need not be tried.
         let _ = handle.subscribe().wait_for(was_tried).await;
     }
 }
@@ -20,11 +19,12 @@ fn was_tried(status: &TokenStatus) -> bool {
     match status.state {
         TokenState::Degraded | TokenState::Healthy => true,
         TokenState::Down => status.given_up || status.next_try_ms.is_some(),
-        TokenState::Starting => status.last_error.is_some(), // and is tried again already
+        TokenState::Starting => status.last_error.is_some(), // the agent already tries again
     }
 }
 
-/// Waits until each token has been tried; says why where every one of them was given up.
+/// Waits until it is known whether any token can be used. Returns the reasons if every token was
+/// given up.
 pub async fn no_token_starts(front: Rc<Front>) -> Option<String> {
     let mut reasons = Vec::new();
     for token in &front.config().tokens {
@@ -39,7 +39,8 @@ pub async fn no_token_starts(front: Rc<Front>) -> Option<String> {
     (!reasons.is_empty()).then(|| reasons.join("; "))
 }
 
-/// Such as `1 of 2 tokens healthy; hsm down: …`, for the service manager.
+/// The state of the agent in one line for the service manager, for example `1 of 2 tokens healthy;
+/// hsm down: …`.
 pub fn in_one_line(front: &Front) -> String {
     let config = front.config();
     let statuses = config.tokens.iter().map(|token| &token.settings.name);

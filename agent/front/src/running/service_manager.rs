@@ -1,10 +1,10 @@
-//! What the agent tells the program that runs it as a service, systemd as a rule: ready, reloading,
-//! stopping, how it is, that it lives.
+//! Tells the service manager, usually systemd, that the agent is ready, reloads, stops or lives,
+//! and its state in one line.
 //!
 //! The protocol is `sd_notify(3)`,
 //! <https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html>: one datagram of
-//! `NAME=value` lines to the socket that the environment names. A message that cannot be sent is
-//! lost: the service manager draws its conclusions from what does not come.
+//! `NAME=value` lines to the socket that the environment names. If a message cannot be sent, the
+//! agent only logs that: the service manager notices the silence.
 
 use std::cell::RefCell;
 use std::ffi::OsString;
@@ -21,13 +21,13 @@ use rustix::time::{ClockId, clock_gettime};
 pub struct ServiceManager {
     socket: Option<UnixDatagram>,
     watchdog: Option<Duration>,
-    /// The line it was last told.
+    /// The line that the service manager was told last.
     status: RefCell<String>,
 }
 
 impl ServiceManager {
-    /// Takes the environment's word for it. The socket is connected now, since a confined process
-    /// can connect none later.
+    /// Finds the service manager that the environment names. The socket is connected now, because a
+    /// confined process cannot connect one later.
     pub fn of_this_process() -> Self {
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         Self::named_by(variable).unwrap_or_else(|error| {
@@ -40,7 +40,7 @@ impl ServiceManager {
         let Some(address) = variable("NOTIFY_SOCKET") else { return Ok(Self::default()) };
         let socket = UnixDatagram::unbound()?;
         socket.connect_addr(&parse_address(address.as_bytes())?)?;
-        // A manager that does not read holds up nobody.
+        // A manager that does not read must not delay the agent.
         socket.set_nonblocking(true)?;
         let number = |name| variable(name)?.to_str()?.parse::<u64>().ok();
         let ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
@@ -49,8 +49,8 @@ impl ServiceManager {
         Ok(Self { socket: Some(socket), watchdog, status: RefCell::default() })
     }
 
-    /// How often a sign of life is due: twice within the time after which the manager kills.
-    /// `None`: it does not watch.
+    /// Pause between two signs of life: half the time after which the manager kills the agent.
+    /// `None` if the manager does not watch.
     pub fn sign_of_life_every(&self) -> Option<Duration> {
         Some(self.watchdog? / 2)
     }
@@ -60,7 +60,7 @@ impl ServiceManager {
         self.send(&format!("READY=1\nSTATUS={status}"));
     }
 
-    /// A reload has begun; [`Self::ready`] ends it, whatever came of it.
+    /// Says that a reload has begun. [`Self::ready`] ends it, with any outcome.
     pub fn reloading(&self) {
         let now = clock_gettime(ClockId::Monotonic);
         let microseconds = now.tv_sec * 1_000_000 + now.tv_nsec / 1_000;
@@ -75,7 +75,7 @@ impl ServiceManager {
         self.send("WATCHDOG=1");
     }
 
-    /// One line for people; sent only where it is another one than before.
+    /// Sends one line for people, if it differs from the last one.
     pub fn status(&self, status: &str) {
         if self.status.borrow().as_str() != status {
             self.status.replace(status.to_owned());
@@ -91,7 +91,7 @@ impl ServiceManager {
     }
 }
 
-/// A path, or with a leading `@` a name in the abstract namespace.
+/// Parses a path, or a name in the abstract namespace if it begins with `@`.
 fn parse_address(address: &[u8]) -> io::Result<SocketAddr> {
     match address {
         [b'/', ..] => SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(address)),

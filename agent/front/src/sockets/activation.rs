@@ -1,39 +1,40 @@
-//! Sockets that the service manager listens on and hands over, so that none of their connections is
-//! lost while the agent restarts: `sd_listen_fds(3)`,
+//! Takes sockets that the service manager listens on and hands over, so that no connection is lost
+//! while the agent restarts: `sd_listen_fds(3)`,
 //! <https://www.freedesktop.org/software/systemd/man/latest/sd_listen_fds.html>.
 //!
-//! What is handed over has to be exactly what `agent.toml` names: a socket that is served by
-//! mistake is a way in that nobody decided on.
+//! Each socket that is handed over must be one that `agent.toml` names: a socket that is served by
+//! mistake lets in somebody whom nobody decided to let in.
 
 use std::collections::BTreeMap;
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 
-use countersign_base::config::endpoint::{Endpoint, ListenerKind};
+use countersign_base::config::listener::{ListenerConfig, ListenerKind};
 use countersign_base::system::sys;
 use rustix::net::{AddressFamily, SocketType, sockopt};
 use tokio::net::UnixListener;
 
 use super::socket::{self, GivenError, SocketError};
 
-const FIRST: RawFd = 3;
-/// More than an agent can have clients is a mistake.
-const MOST: RawFd = 4096;
+const FIRST_DESCRIPTOR: RawFd = 3;
+/// Most sockets that are taken. A larger number than this is a mistake.
+const MOST_GIVEN_SOCKETS: RawFd = 4096;
 
-/// The sockets handed over, by their names. Those that were not handed over the agent opens itself.
+/// The sockets that were handed over, by their names. The agent opens the other sockets itself.
 #[derive(Debug, Default)]
 pub struct GivenSockets(BTreeMap<String, Given>);
 
 #[derive(Debug)]
 struct Given {
     path: PathBuf,
-    /// `None` once it is served.
+    /// `None` once the agent serves the socket.
     listener: Option<StdListener>,
 }
 
 impl GivenSockets {
-    /// Takes what this process was started with; none of it is inherited by processes it starts.
+    /// Takes the sockets that this process was started with. The processes that it starts do not
+    /// inherit them.
     pub fn of_this_process() -> Result<Self, GivenError> {
         Self::named_by(
             |name| std::env::var(name).ok(),
@@ -53,14 +54,14 @@ impl GivenSockets {
         let count = count
             .parse()
             .ok()
-            .filter(|count| (0..=MOST).contains(count))
+            .filter(|count| (0..=MOST_GIVEN_SOCKETS).contains(count))
             .ok_or(GivenError::Count)?;
         let names = variable("LISTEN_FDNAMES").unwrap_or_default();
         let mut names = names.split(':');
         let mut given = BTreeMap::new();
         for number in 0..count {
             let name = names.next().unwrap_or_default().to_owned();
-            let found = descriptor(FIRST + number).and_then(listening);
+            let found = descriptor(FIRST_DESCRIPTOR + number).and_then(listening);
             let found = found.ok_or_else(|| GivenError::NotListening(name.clone()))?;
             if given.insert(name.clone(), found).is_some() {
                 return Err(GivenError::Twice(name));
@@ -69,9 +70,9 @@ impl GivenSockets {
         Ok(Self(given))
     }
 
-    /// Whether each of them is a socket of the configuration. To be asked before a configuration is
-    /// taken.
-    pub fn check(&self, endpoints: &[Endpoint]) -> Result<(), SocketError> {
+    /// Checks that each of them is a socket of the configuration. Call this before a configuration
+    /// is loaded.
+    pub fn check(&self, endpoints: &[ListenerConfig]) -> Result<(), SocketError> {
         for (name, given) in &self.0 {
             let endpoint = endpoints.iter().find(|endpoint| name_of(&endpoint.kind) == *name);
             let endpoint = endpoint.ok_or_else(|| GivenError::Unknown(name.clone()))?;
@@ -84,9 +85,9 @@ impl GivenSockets {
         Ok(())
     }
 
-    /// The listener for this socket, if it was handed over; its file belongs to the service
-    /// manager.
-    pub fn take(&mut self, endpoint: &Endpoint) -> Result<Option<UnixListener>, SocketError> {
+    /// The listener for this socket, if it was handed over. The socket's file belongs to the
+    /// service manager.
+    pub fn take(&mut self, endpoint: &ListenerConfig) -> Result<Option<UnixListener>, SocketError> {
         let Some(given) = self.0.get_mut(&name_of(&endpoint.kind)) else { return Ok(None) };
         let Some(listener) = given.listener.take() else { return Ok(None) };
         let mode = socket::check_place_of_socket(&endpoint.path)?;
@@ -109,7 +110,7 @@ fn listening(descriptor: OwnedFd) -> Option<Given> {
     Some(Given { path, listener: Some(listener) })
 }
 
-/// The value of `FileDescriptorName=`.
+/// The value of `FileDescriptorName=` in the unit of this socket.
 fn name_of(kind: &ListenerKind) -> String {
     match kind {
         ListenerKind::Admin => "admin".to_owned(),
@@ -118,7 +119,7 @@ fn name_of(kind: &ListenerKind) -> String {
     }
 }
 
-/// `/var/run` and `/run` are the same place.
+/// True if both paths lead to the same place, as `/var/run` and `/run` do.
 fn is_same_place(one: &Path, other: &Path) -> bool {
     let directory = |path: &Path| path.parent()?.canonicalize().ok();
     one == other
@@ -140,12 +141,12 @@ mod tests {
             _ => Some(names.to_owned()),
         };
         GivenSockets::named_by(variable, |number| {
-            descriptors[(number - FIRST) as usize].try_clone().ok()
+            descriptors[(number - FIRST_DESCRIPTOR) as usize].try_clone().ok()
         })
     }
 
-    fn endpoint(path: &Path, kind: ListenerKind) -> Endpoint {
-        Endpoint { path: path.to_owned(), kind }
+    fn endpoint(path: &Path, kind: ListenerKind) -> ListenerConfig {
+        ListenerConfig { path: path.to_owned(), kind }
     }
 
     #[test]

@@ -1,10 +1,10 @@
-//! Closes the sockets of peers, which may take as long as a peer likes.
+//! Closes the sockets of peers in a thread of its own, since a peer can make that take long.
 //!
-//! The last process that closes a descriptor does what is left to do: it waits until a lingering
-//! connection has sent its data, or frees a file that has no name any more. A peer makes the agent
-//! the last one when it passes a descriptor and closes its own. So the front's thread neither takes
-//! descriptors of peers nor closes sockets in which some may lie. One thread closes these; another
-//! interrupts it where it waits.
+//! The last process that closes a descriptor does the remaining work: it waits until a lingering
+//! connection has sent its data, or frees a file that has no name any more. A peer can make the
+//! agent the last process: it passes a descriptor and closes its own. So the front's thread does
+//! not take descriptors of peers, and does not close sockets that may hold some. One thread closes
+//! these sockets. Another thread interrupts it if it waits.
 
 use std::io;
 use std::net::Shutdown;
@@ -20,20 +20,20 @@ use tokio::sync::oneshot;
 
 use super::descriptor;
 
-/// For how long a descriptor may keep the others waiting.
-const LONGEST: Duration = Duration::from_millis(1);
-/// The threads call nothing deep.
+/// Longest time that closing one socket may delay the next one.
+const LONGEST_CLOSE: Duration = Duration::from_millis(1);
+/// Stack of each thread, in bytes. Their calls are not deep.
 const STACK: usize = 64 * 1024;
 
-type Closing = (UnixStream, oneshot::Sender<()>);
+type SocketToClose = (UnixStream, oneshot::Sender<()>);
 
-/// Both threads end when it is dropped.
+/// The queue to the thread that closes. Both threads end when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Closer(mpsc::Sender<Closing>);
+pub(crate) struct Closer(mpsc::Sender<SocketToClose>);
 
-/// Shared by the two threads.
+/// The data that the two threads share.
 #[derive(Debug, Default)]
-struct Work {
+struct CloserWork {
     /// Odd while a socket is being closed.
     steps: AtomicU64,
     ended: AtomicBool,
@@ -42,8 +42,8 @@ struct Work {
 impl Closer {
     pub(crate) fn start() -> io::Result<Self> {
         sys::expect_interruptions()?;
-        let (queue, sockets) = mpsc::channel::<Closing>();
-        let work = Arc::new(Work::default());
+        let (queue, sockets) = mpsc::channel::<SocketToClose>();
+        let work = Arc::new(CloserWork::default());
         let (closes, interrupts) = (Arc::clone(&work), work);
         let (watcher, watched) = mpsc::channel::<Thread>();
         let named = |name: &str| thread::Builder::new().name(name.to_owned()).stack_size(STACK);
@@ -54,25 +54,26 @@ impl Closer {
         })?;
         let interrupting =
             named("interrupter").spawn(move || interrupt_each(&closing, &interrupts))?;
-        // Where it is gone, so is the queue that it closes.
+        // If the closing thread has ended, its queue is gone too.
         let _ = watcher.send(interrupting.thread().clone());
         Ok(Self(queue))
     }
 
-    /// Ends a connection at once. Where that takes a thread, what is returned comes once nothing of
-    /// it is left.
+    /// Ends a connection at once. If the thread has to close the socket, the returned receiver
+    /// resolves once it is closed.
     pub(crate) fn close(&self, socket: UnixStream) -> Option<oneshot::Receiver<()>> {
-        let _ = socket.shutdown(Shutdown::Both); // fails where the peer has gone
+        let _ = socket.shutdown(Shutdown::Both); // fails if the peer has gone
         descriptors_may_lie_in(&socket).then(|| {
             let (closed, is_closed) = oneshot::channel();
-            // The thread outlives this sender.
+            // The send cannot fail: the thread outlives this sender.
             let _ = self.0.send((socket, closed));
             is_closed
         })
     }
 }
 
-/// Nothing more can arrive at this socket. What is too long to be looked at may hold some.
+/// True if the socket may hold descriptors. It is shut down, so nothing more can arrive. Data that
+/// is too long to be looked at may hold some.
 fn descriptors_may_lie_in(socket: &UnixStream) -> bool {
     const LOOKED_AT: usize = 8 * 1024;
     match ioctl_fionread(socket) {
@@ -85,7 +86,7 @@ fn descriptors_may_lie_in(socket: &UnixStream) -> bool {
     }
 }
 
-fn close_all(sockets: mpsc::Receiver<Closing>, work: &Work, interrupter: &Thread) {
+fn close_all(sockets: mpsc::Receiver<SocketToClose>, work: &CloserWork, interrupter: &Thread) {
     for (socket, closed) in sockets {
         work.steps.fetch_add(1, Ordering::SeqCst);
         interrupter.unpark();
@@ -97,8 +98,9 @@ fn close_all(sockets: mpsc::Receiver<Closing>, work: &Work, interrupter: &Thread
     interrupter.unpark();
 }
 
-/// An interruption that comes a moment too early is lost, so it is repeated.
-fn interrupt_each(closing: &JoinHandle<()>, work: &Work) {
+/// Interrupts the closing of each socket that takes long. An interruption that comes a moment too
+/// early is lost, so it is repeated.
+fn interrupt_each(closing: &JoinHandle<()>, work: &CloserWork) {
     let mut last = 0;
     while !work.ended.load(Ordering::SeqCst) {
         let step = work.steps.load(Ordering::SeqCst);
@@ -109,6 +111,6 @@ fn interrupt_each(closing: &JoinHandle<()>, work: &Work) {
             _ => {}
         }
         last = step;
-        thread::sleep(LONGEST);
+        thread::sleep(LONGEST_CLOSE);
     }
 }

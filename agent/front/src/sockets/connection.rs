@@ -1,5 +1,5 @@
-//! One connection: what arrived is cut into requests, these are answered in order, and neither side
-//! waits for ever.
+//! Serves one connection: cuts the bytes into requests and answers them in order, so that neither
+//! side waits for ever.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -8,53 +8,54 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use countersign_core::wire;
+use countersign_core::wire::ssh_agent::MAX_FRAME;
 use rustix::event::{PollFd, PollFlags};
 use tokio::time::{Instant, sleep_until};
 
 use super::closer::Closer;
-use super::frame::{Answer, FrameError, FrameReader, Incoming, MAX_FRAME};
+use super::frame::{Answer, FrameError, FrameReader, Incoming};
 use super::in_flight::InFlight;
 use super::peer::Peer;
 use super::stream::Stream;
 use super::turns::{Party, Seat, Ticket};
-use super::{descriptor, spare};
+use super::{descriptor, spare_buffers};
 use crate::shutdown::Stop;
 
 /// Answers the requests of all connections.
 pub trait Handler: 'static {
     /// Answers one request. Requests of a connection start in order and run together.
     ///
-    /// It is the peer's turn when this begins. What works long after a wait asks for another turn:
-    /// [`Peer::turn`].
+    /// It is the peer's turn when this begins. A handler that does much work after a wait asks for
+    /// another turn with [`Peer::turn`].
     ///
-    /// A request that was started is run to its end, even where the peer is gone, so that what it
-    /// recorded as an intent gets its result; what waits for a person watches [`Peer::gone`].
+    /// A request that was started is run to its end even if the peer is gone, so that a recorded
+    /// intent gets its result. A handler that waits for a person watches [`Peer::gone`].
     fn handle(&self, peer: &Peer, incoming: Incoming) -> impl Future<Output = Answer>;
 
-    /// False for a peer that nothing is served to: few of those are let in at a time.
+    /// False for a peer that the handler does not serve. Only few such peers are let in at a time.
     fn knows(&self, _peer: &Peer) -> bool {
         true
     }
 
-    /// Whom the peer's messages are counted for when turns are given out.
+    /// The party that the peer's messages are counted for when turns are given out.
     fn party(&self, peer: &Peer) -> Party {
         Party::Uid(peer.uid)
     }
 
     fn connected(&self, _peer: &Peer) {}
 
-    /// Nobody can read an answer any more; requests may still be running.
+    /// Called when nobody can read an answer any more. Requests may still be running.
     fn disconnected(&self, _peer: &Peer) {}
 }
 
-/// What one connection may use.
+/// Limits of one connection.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
-    /// Requests started and not yet answered; beyond that nothing is read.
+    /// Most requests that are started and not yet answered. Beyond that nothing is read.
     pub in_flight: usize,
-    /// From the first byte of a frame to its last.
+    /// Longest time from the first byte of a frame to its last.
     pub half_frame: Duration,
-    /// Without reading a byte while answers wait.
+    /// Longest time that a peer reads no byte while answers wait.
     pub not_reading: Duration,
 }
 
@@ -68,19 +69,19 @@ impl Default for ConnectionLimits {
     }
 }
 
-/// Payload bytes of started requests, lists that were asked for, and bytes of answers not yet
-/// written, beyond which nothing is read.
+/// Most bytes held of started requests, and most bytes of answers not yet written. Beyond that
+/// nothing is read.
 const MAX_HELD: usize = MAX_FRAME;
-/// What a list counts for among the bytes held.
+/// Bytes that a request for a list counts as.
 const LONG_ANSWER: usize = MAX_HELD / 4;
-/// What a request under way takes beside its payload, for its client's share.
+/// Bytes that a request under way counts beside its payload, in its client's share.
 const REQUEST: usize = 4 * 1024;
-/// How often a peer that is not being read from is checked for having gone.
+/// Pause between two checks whether a peer has gone, while nothing is read from it.
 const HANG_UP_CHECK: Duration = Duration::from_secs(1);
 
-/// Why a connection ended other than by the peer closing it in order.
+/// Why a connection ended, if the peer did not close it in order.
 #[derive(Debug, thiserror::Error)]
-enum Ended {
+enum ConnectionEnd {
     #[error("the peer sent more than one descriptor with one message")]
     Descriptors(#[from] FrameError),
     #[error("the peer is gone")]
@@ -93,24 +94,24 @@ enum Ended {
     Socket(#[from] io::Error),
 }
 
-/// `Start` starts the answer to a message.
-struct Connection<Start, Running> {
+/// The state of one connection. `Start` starts the answer to a message.
+struct ServedConnection<Start, Running> {
     stream: Stream,
     peer: Rc<Peer>,
     start: Start,
     limits: ConnectionLimits,
     reader: FrameReader,
     in_flight: InFlight<Running>,
-    output: Output,
+    output: AnswerBuffer,
     /// There may be something to read.
     arrived: bool,
-    /// It waits for its turn, and since when.
+    /// Present while the connection waits for its turn; with the time when the wait began.
     ticket: Option<(Ticket, Instant)>,
-    /// It is its turn.
+    /// It is the connection's turn.
     called: bool,
     /// False once the peer has closed its side, sent a bad frame, or the agent stops.
     reading: bool,
-    /// When the first byte of the frame that is incomplete arrived.
+    /// The time when the first byte of an incomplete frame arrived.
     half_frame_since: Option<Instant>,
 }
 
@@ -129,14 +130,14 @@ pub(crate) async fn serve<H: Handler>(
         let (handler, peer) = (Rc::clone(&handler), Rc::clone(&peer));
         async move { handler.handle(&peer, incoming).await }
     };
-    let mut connection = Connection {
+    let mut connection = ServedConnection {
         stream,
         peer: Rc::clone(&peer),
         start,
         limits,
         reader: FrameReader::default(),
         in_flight: InFlight::new(),
-        output: Output::default(),
+        output: AnswerBuffer::default(),
         arrived: false,
         ticket: None,
         called: false,
@@ -164,12 +165,12 @@ pub(crate) async fn serve<H: Handler>(
     }
 }
 
-impl<Start, Running> Connection<Start, Running>
+impl<Start, Running> ServedConnection<Start, Running>
 where
     Start: Fn(Incoming) -> Running,
     Running: Future<Output = Answer>,
 {
-    async fn run(&mut self, mut stop: Stop) -> Result<(), Ended> {
+    async fn run(&mut self, mut stop: Stop) -> Result<(), ConnectionEnd> {
         let mut stopped = std::pin::pin!(stop.requested());
         loop {
             self.output.write_to(&self.stream)?;
@@ -186,7 +187,8 @@ where
             let timer = self.timer(may_read);
             tokio::select! {
                 biased;
-                () = self.in_flight.answers(&mut self.output.bytes), if !self.in_flight.is_empty() => {}
+                () = self.in_flight.answers(&mut self.output.bytes),
+                    if !self.in_flight.is_empty() => {}
                 () = called(&self.ticket), if waits => self.begin_turn(),
                 ready = self.stream.readable(), if may_read && !waits => {
                     ready?;
@@ -199,8 +201,9 @@ where
         }
     }
 
-    /// Takes one message for each turn there is now; where there are more, it gets in line.
-    fn take_messages(&mut self, context: &mut Context<'_>) -> Result<(), Ended> {
+    /// Takes one message for each turn that the connection has now. If there are more messages, the
+    /// connection gets in line.
+    fn take_messages(&mut self, context: &mut Context<'_>) -> Result<(), ConnectionEnd> {
         while self.has_work() && self.has_room() && self.ticket.is_none() {
             let begins = !self.reader.holds_bytes();
             let waits = match self.peer.seat() {
@@ -225,8 +228,8 @@ where
         (self.arrived && self.reading) || self.reader.has_frame()
     }
 
-    /// Reads until there is a message, which is begun, or nothing more to read.
-    fn take_message(&mut self, context: &mut Context<'_>) -> Result<(), Ended> {
+    /// Reads until there is a message or nothing more to read. Begins the message.
+    fn take_message(&mut self, context: &mut Context<'_>) -> Result<(), ConnectionEnd> {
         loop {
             match self.reader.next_frame() {
                 Ok(Some(incoming)) => {
@@ -257,16 +260,16 @@ where
         }
     }
 
-    /// Says what it holds of its client's share.
+    /// Reports the bytes that the connection holds of its client's share.
     fn count_held(&self) {
         if let Some(seat) = self.peer.seat() {
             seat.holds(self.reader.held() + taken_by(&self.in_flight) + self.output.bytes.len());
         }
     }
 
-    /// False while as much is under way, or waiting to be read by the peer, as one connection may
-    /// have. That is one request where its client has all that it may have: without one it could
-    /// give nothing back.
+    /// False while this connection has as many requests under way, or as many answers that the peer
+    /// has not read, as it may have. If its client's share is used up, the connection may still
+    /// have one request: without one it could give nothing back.
     fn has_room(&self) -> bool {
         let most = if self.peer.seat().is_some_and(Seat::is_share_taken) {
             1
@@ -278,7 +281,7 @@ where
             && self.output.bytes.len() < MAX_HELD
     }
 
-    fn read(&mut self) -> Result<(), Ended> {
+    fn read(&mut self) -> Result<(), ConnectionEnd> {
         let received = match self.peer.may_pass_descriptors {
             true => descriptor::receive(&self.stream, self.reader.buffer())
                 .map(|(bytes, passed)| (bytes, passed, true)),
@@ -286,7 +289,7 @@ where
                 .map(|(bytes, descriptors_lie_there)| (bytes, None, !descriptors_lie_there)),
         };
         match received {
-            Ok((0, ..)) if self.hung_up() => return Err(Ended::Gone),
+            Ok((0, ..)) if self.hung_up() => return Err(ConnectionEnd::Gone),
             Ok((0, ..)) => self.reading = false,
             Ok((_, passed, goes_on)) => {
                 self.reading = goes_on;
@@ -300,7 +303,7 @@ where
 
     fn begin(&mut self, incoming: Incoming, context: &mut Context<'_>) {
         let bytes = match &incoming {
-            // A few bytes ask for lists as long as the operator's keys are many.
+            // A few bytes ask for a list of all keys, which can be long.
             Incoming::Extension { name, .. } if name == wire::KEYS || name == wire::STATUS => {
                 LONG_ANSWER
             }
@@ -311,14 +314,20 @@ where
         self.in_flight.begin(bytes, (self.start)(incoming), context);
     }
 
-    /// What was asked before the bad frame is still answered.
+    /// Stops reading after a bad frame. Requests before it are still answered.
     fn refuse_rest(&mut self, error: FrameError) {
-        tracing::debug!(connection = self.peer.connection, uid = self.peer.uid, %error, "bad frame");
+        tracing::debug!(
+            connection = self.peer.connection,
+            uid = self.peer.uid,
+            %error,
+            "bad frame",
+        );
         self.reader = FrameReader::default();
         self.reading = false;
     }
 
-    /// The time of half a frame passes while the peer has still to send the rest.
+    /// The next time to check. The time of an incomplete frame counts only while the peer still has
+    /// to send the rest.
     fn timer(&self, may_read: bool) -> Option<Instant> {
         let half_frame = self
             .half_frame_since
@@ -329,25 +338,26 @@ where
         [half_frame, not_reading, hang_up].into_iter().flatten().min()
     }
 
-    fn check(&self, may_read: bool) -> Result<(), Ended> {
+    fn check(&self, may_read: bool) -> Result<(), ConnectionEnd> {
         let expired =
             |since: Option<Instant>, limit| since.is_some_and(|since| since.elapsed() >= limit);
         if may_read
             && self.ticket.is_none()
             && expired(self.half_frame_since, self.limits.half_frame)
         {
-            return Err(Ended::HalfFrame);
+            return Err(ConnectionEnd::HalfFrame);
         }
         if expired(self.output.stalled_since, self.limits.not_reading) {
-            return Err(Ended::NotReading);
+            return Err(ConnectionEnd::NotReading);
         }
         if !may_read && self.hung_up() {
-            return Err(Ended::Gone);
+            return Err(ConnectionEnd::Gone);
         }
         Ok(())
     }
 
-    /// True once the peer has closed both directions; a peer that only finished asking still reads.
+    /// True once the peer has closed both directions. A peer that only closed its sending side
+    /// still reads.
     fn hung_up(&self) -> bool {
         let mut polled = [PollFd::new(&self.stream, PollFlags::empty())];
         let now = rustix::event::Timespec::default();
@@ -367,7 +377,7 @@ async fn called(ticket: &Option<(Ticket, Instant)>) {
     }
 }
 
-/// Arms a timer only once it is waited for, which no request that is answered at once does.
+/// Sets a timer only when something waits for it: a request that is answered at once sets none.
 async fn reached(time: Option<Instant>) {
     if let Some(time) = time {
         sleep_until(time).await;
@@ -376,19 +386,19 @@ async fn reached(time: Option<Instant>) {
 
 /// Answers on their way to the peer.
 #[derive(Default)]
-struct Output {
+struct AnswerBuffer {
     bytes: Vec<u8>,
     written: usize,
-    /// Since when the peer has not taken a byte, where some wait.
+    /// The time since which the peer has taken no byte, if some wait.
     stalled_since: Option<Instant>,
 }
 
-impl Output {
+impl AnswerBuffer {
     fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// Writes all that the socket takes at once; usually everything, in one write.
+    /// Writes as much as the socket takes at once: usually everything, in one write.
     fn write_to(&mut self, stream: &Stream) -> io::Result<()> {
         while self.written < self.bytes.len() {
             match stream.try_write(&self.bytes[self.written..]) {
@@ -404,7 +414,7 @@ impl Output {
             }
         }
         if !self.bytes.is_empty() {
-            spare::give(std::mem::take(&mut self.bytes));
+            spare_buffers::give(std::mem::take(&mut self.bytes));
             *self = Self::default();
         }
         Ok(())

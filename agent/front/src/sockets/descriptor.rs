@@ -1,5 +1,5 @@
-//! Receives bytes; from the operator also a file descriptor beside them: how the terminal of `key
-//! add` reaches the agent. Descriptors of others are not taken.
+//! Receives bytes, and from the operator also a file descriptor beside them. So the terminal of
+//! `key add` reaches the agent. Descriptors of other peers are not taken.
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -12,12 +12,12 @@ use super::stream::Stream;
 
 const USUAL_FRAME: usize = 4 * 1024;
 
-/// Appends what has arrived to `buffer`; gives the number of bytes and the descriptor that came
-/// with the last of them.
+/// Appends the bytes that have arrived to `buffer`. Returns their number, and the descriptor that
+/// came with the last of them.
 ///
-/// The kernel ends a read behind the write that carried a descriptor, so a descriptor belongs to
-/// the frame that holds the last byte read, if its sender gave that frame a write of its own. More
-/// than one is an error and all are closed.
+/// The kernel ends a read after the write that carried a descriptor. So a descriptor belongs to the
+/// frame that holds the last byte read, if the sender wrote that frame with a write of its own.
+/// More than one descriptor is an error, and all are closed.
 pub(crate) fn receive(
     stream: &Stream,
     buffer: &mut Vec<u8>,
@@ -25,16 +25,17 @@ pub(crate) fn receive(
     stream.read_with(|stream| receive_now(stream, buffer))
 }
 
-/// Appends what has arrived to `buffer`; gives the number of bytes, and true where descriptors lie
-/// beside them.
+/// Appends the bytes that have arrived to `buffer`. Returns their number, and true if descriptors
+/// came with them.
 ///
-/// In that case nothing more is to be read of the stream: its bytes were only looked at, and the
-/// descriptors are left to who closes it ([`crate::closer`]).
+/// In that case the caller must not read the stream any more: its bytes were only looked at, and
+/// the closing thread closes the descriptors ([`super::closer`]).
 pub(crate) fn receive_bytes(stream: &Stream, buffer: &mut Vec<u8>) -> io::Result<(usize, bool)> {
     stream.read_with(|stream| {
         let held = buffer.len();
         let room = buffer.capacity() - held;
-        // Most frames are short, and what is looked into has to be filled with zeros each time.
+        // Most frames are short, and the part of the buffer that is used has to be filled with
+        // zeros each time.
         buffer.resize(held + if held == 0 { room.min(USUAL_FRAME) } else { room }, 0);
         let received = receive_bytes_now(stream, &mut buffer[held..]);
         buffer.truncate(held + received.as_ref().map_or(0, |(bytes, _)| *bytes));
@@ -49,8 +50,8 @@ fn receive_bytes_now(stream: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize,
     }
 }
 
-/// As [`receive_bytes`], and leaves everything where it is. The kernel ends a look behind the first
-/// descriptors, and says that there was no room for them.
+/// Does the same as [`receive_bytes`], but leaves everything in the socket. The kernel ends a look
+/// after the first descriptors, and says that there was no room for them.
 pub(crate) fn look(stream: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, bool)> {
     let mut none = RecvAncillaryBuffer::default();
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;

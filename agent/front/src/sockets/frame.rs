@@ -1,32 +1,27 @@
-//! Frames of the SSH agent protocol: cut from the bytes that arrived, decoded; and answers built.
+//! Cuts frames of the SSH agent protocol from the bytes that arrived, decodes them, and builds
+//! answers.
 //!
-//! The message types of `ssh-agent-lib` serve for answers only. Its decoder allocates what an inner
-//! length claims (up to 1 MiB) before it looks, and parses the private keys of messages that this
-//! agent refuses unread.
+//! The message types of `ssh-agent-lib` are used for answers only. Its decoder allocates the length
+//! that an inner field claims (up to 1 MiB) before it looks at the bytes. It also parses private
+//! keys in messages, which this agent refuses unread.
 
 use std::os::fd::OwnedFd;
 
+use countersign_core::wire::MAX_PAYLOAD;
+use countersign_core::wire::ssh_agent::{
+    EXTENSION, EXTENSION_RESPONSE, FAILURE, LENGTH_FIELD, MAX_FRAME, REQUEST_IDENTITIES,
+};
 use serde::Serialize;
 use ssh_agent_lib::proto::{Identity, Response};
 use ssh_encoding::Encode;
 use zeroize::Zeroize;
 
-use super::spare;
+use super::spare_buffers;
 
-/// Longest frame accepted or sent, in bytes: type and body, without the length field.
-pub const MAX_FRAME: usize = 256 * 1024;
-/// Longest JSON payload of an extension, in bytes.
-pub const MAX_PAYLOAD: usize = 64 * 1024;
-
-const LENGTH_FIELD: usize = 4;
-const READ_AT_ONCE: usize = 16 * 1024;
-/// A signed order fits, and an allocator has room of this size at hand.
+const FRAME_READ_SIZE: usize = 16 * 1024;
+/// Bytes that are allocated for an answer at first. A signed order fits, and an allocator has this
+/// size at hand.
 const USUAL_ANSWER: usize = 1000;
-
-const FAILURE: u8 = 5;
-const REQUEST_IDENTITIES: u8 = 11;
-const EXTENSION: u8 = 27;
-const EXTENSION_RESPONSE: u8 = 29;
 
 const QUERY: &str = "query";
 const OUR_EXTENSIONS: &str = "@countersign";
@@ -34,27 +29,28 @@ const OUR_EXTENSIONS: &str = "@countersign";
 /// One message from a client.
 #[derive(Debug)]
 pub enum Incoming {
-    /// An extension of this agent, known or not, or `query`, whose payload is empty where the
-    /// standard's form was sent. `descriptor` came with it by SCM_RIGHTS; only admin sockets
-    /// receive one.
+    /// An extension of this agent, known or not, or `query`. The payload of `query` is empty if it
+    /// came in the standard's form. `descriptor` came with the message by SCM_RIGHTS; only admin
+    /// sockets receive one.
     Extension {
         name: String,
         payload: Vec<u8>,
         descriptor: Option<OwnedFd>,
     },
-    /// An extension whose payload of `length` bytes was not kept: to be answered
+    /// An extension whose payload of `length` bytes was too long and was not kept. Its answer is
     /// `request.malformed`.
     Oversized {
         name: String,
         length: usize,
     },
-    /// A message type this agent does not serve, its body unread: to be answered
+    /// A message of a type that this agent does not serve. Its body was not read. Its answer is
     /// [`Answer::failure`].
     Refused(u8),
     RequestIdentities,
 }
 
-/// Why a connection cannot go on: where the next frame begins can no longer be trusted.
+/// Why a connection cannot go on: the beginning of the next frame cannot be found reliably any
+/// more.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum FrameError {
     #[error("more than one descriptor came with one message")]
@@ -69,33 +65,33 @@ pub enum FrameError {
     Trailing(usize),
 }
 
-/// Collects bytes as they arrive and gives out every complete frame among them.
+/// Collects bytes as they arrive and gives out each complete frame.
 #[derive(Debug, Default)]
 pub struct FrameReader {
     buffer: Vec<u8>,
-    /// Where in `buffer` the next frame begins.
+    /// The offset in `buffer` at which the next frame begins.
     start: usize,
-    /// A descriptor, and the length `buffer` had when it came: it belongs to the frame that holds
-    /// the byte before.
+    /// A descriptor, and the length of `buffer` when it came. It belongs to the frame that holds
+    /// the byte before that.
     descriptor: Option<(usize, OwnedFd)>,
 }
 
 impl FrameReader {
-    /// The buffer to append a read to; it has room for at least 16 KiB more.
+    /// The buffer to which a read is appended. It has room for at least 16 KiB more.
     pub fn buffer(&mut self) -> &mut Vec<u8> {
         if self.buffer.capacity() == 0 {
-            self.buffer = spare::take();
+            self.buffer = spare_buffers::take();
         }
         self.buffer.drain(..self.start);
         if let Some((position, _)) = &mut self.descriptor {
             *position -= self.start;
         }
         self.start = 0;
-        self.buffer.reserve(READ_AT_ONCE);
+        self.buffer.reserve(FRAME_READ_SIZE);
         &mut self.buffer
     }
 
-    /// Takes the descriptor that came with the last bytes appended.
+    /// Takes the descriptor that came with the bytes that were appended last.
     pub fn attach(&mut self, descriptor: OwnedFd) -> Result<(), FrameError> {
         match self.descriptor.replace((self.buffer.len(), descriptor)) {
             Some(_) => Err(FrameError::Descriptors),
@@ -103,7 +99,7 @@ impl FrameReader {
         }
     }
 
-    /// The next complete frame, decoded; `None` where more bytes are needed.
+    /// The next complete frame, decoded. `None` if more bytes are needed.
     pub fn next_frame(&mut self) -> Result<Option<Incoming>, FrameError> {
         let Some((length, rest)) =
             self.buffer[self.start..].split_first_chunk_mut::<LENGTH_FIELD>()
@@ -131,7 +127,7 @@ impl FrameReader {
         Ok(Some(incoming))
     }
 
-    /// True where [`Self::next_frame`] would give something out, be it an error.
+    /// True if [`Self::next_frame`] would return a frame or an error.
     pub fn has_frame(&self) -> bool {
         self.buffer[self.start..].split_first_chunk::<LENGTH_FIELD>().is_some_and(
             |(length, rest)| {
@@ -141,7 +137,8 @@ impl FrameReader {
         )
     }
 
-    /// What is held, in bytes. A frame counts as long as it says it is, from its first bytes on.
+    /// The number of bytes that are held. A frame counts with its full length as soon as its length
+    /// field is there.
     pub fn held(&self) -> usize {
         let held = &self.buffer[self.start..];
         let said = held
@@ -150,16 +147,16 @@ impl FrameReader {
         if said <= MAX_FRAME { held.len().max(said) } else { held.len() }
     }
 
-    /// True where the beginning of a frame, or frames not yet taken, are held.
+    /// True if the beginning of a frame is held, or a frame that was not taken yet.
     pub fn holds_bytes(&self) -> bool {
         self.buffer.len() > self.start
     }
 
-    /// Gives the buffer away where nothing is held, so that an idle connection costs none.
+    /// Gives the buffer back if it holds nothing, so that an idle connection has none.
     pub fn release(&mut self) {
         if !self.holds_bytes() {
             self.start = 0;
-            spare::give(std::mem::take(&mut self.buffer));
+            spare_buffers::give(std::mem::take(&mut self.buffer));
         }
     }
 }
@@ -174,8 +171,8 @@ fn decode(frame: &[u8]) -> Result<Incoming, FrameError> {
     }
 }
 
-/// The body of an extension that is not ours, such as `session-bind@openssh.com`, has a form of its
-/// own: not read.
+/// The body of an extension that is not ours is not read: for example `session-bind@openssh.com`
+/// has a form of its own.
 fn decode_extension(body: &[u8]) -> Result<Incoming, FrameError> {
     let (name, rest) = split_string(body)?;
     let name = match std::str::from_utf8(name) {
@@ -218,7 +215,7 @@ impl Answer {
         })
     }
 
-    /// As [`Self::extension`], with a payload to be written as JSON.
+    /// The same as [`Self::extension`], with a payload that is written as JSON.
     pub fn json(name: &str, payload: &impl Serialize) -> Self {
         Self::with_payload(name, |frame| serde_json::to_writer(frame, payload))
     }
@@ -230,18 +227,17 @@ impl Answer {
         Self::strings(name, [payload.to_string().as_bytes()])
     }
 
-    /// The answer to a `query` that came without payload: names one after the other, as the
-    /// standard has it.
+    /// The answer to a `query`: the names one after the other, in the standard's form.
     pub fn query(extensions: &[&str]) -> Self {
         Self::strings(QUERY, extensions.iter().map(|name| name.as_bytes()))
     }
 
-    /// `FAILURE`: this agent does not do that.
+    /// `FAILURE`: the agent does not serve this message.
     pub fn failure() -> Self {
         Self::frame(&[FAILURE])
     }
 
-    /// `IDENTITIES_ANSWER`; keys that cannot be written in one frame become `FAILURE`.
+    /// `IDENTITIES_ANSWER`. If the keys do not fit in one frame, `FAILURE`.
     pub fn identities(identities: Vec<Identity>) -> Self {
         let mut message = Vec::new();
         match Response::IdentitiesAnswer(identities).encode(&mut message) {
@@ -255,7 +251,7 @@ impl Answer {
         &self.0
     }
 
-    /// The payload is written where it goes.
+    /// Builds the frame in one buffer: `write` appends the payload in its place.
     fn with_payload(
         name: &str,
         write: impl FnOnce(&mut Vec<u8>) -> serde_json::Result<()>,

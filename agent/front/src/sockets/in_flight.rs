@@ -1,5 +1,5 @@
-//! The requests of one connection that are being answered: started in order, run together, answered
-//! in order.
+//! Holds the requests of one connection that are under way: they start in order, run together, and
+//! are answered in order.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -7,27 +7,27 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::frame::Answer;
-use super::spare;
+use super::spare_buffers;
 
-/// Where a request runs; its memory, some kilobytes, serves one request after the other.
-type Place<F> = Pin<Box<Option<F>>>;
+/// Memory in which a request runs, some kilobytes. It is used for one request after the other.
+type RequestMemory<F> = Pin<Box<Option<F>>>;
 
-enum Request<F> {
+enum RequestInFlight<F> {
     Answered(Answer),
     Running {
-        place: Place<F>,
-        /// It ran in this very turn: whatever happened to it since wakes its task again.
+        place: RequestMemory<F>,
+        /// It ran in this turn already. If something happens to it now, its task is woken again.
         just_begun: bool,
     },
 }
 
-/// A queue whose front is the oldest request not yet answered to the client.
+/// A queue of requests. The first one is the oldest that the client has no answer to.
 pub(crate) struct InFlight<F> {
-    requests: VecDeque<(Request<F>, usize)>,
-    /// What the payloads of all `requests` take, in bytes.
+    requests: VecDeque<(RequestInFlight<F>, usize)>,
+    /// Sum of the bytes that all `requests` count.
     bytes: usize,
-    /// Empty. A connection that is idle keeps one.
-    free: Vec<Place<F>>,
+    /// Empty places. An idle connection keeps one.
+    free: Vec<RequestMemory<F>>,
 }
 
 impl<F: Future<Output = Answer>> InFlight<F> {
@@ -35,16 +35,17 @@ impl<F: Future<Output = Answer>> InFlight<F> {
         Self { requests: VecDeque::new(), bytes: 0, free: Vec::new() }
     }
 
-    /// Begins a request of `bytes` at once. [`Self::answers`] has to follow before its task waits.
+    /// Begins a request that counts `bytes`, and runs it at once. The caller must call
+    /// [`Self::answers`] before its task waits.
     pub(crate) fn begin(&mut self, bytes: usize, answer: F, context: &mut Context<'_>) {
         let mut place = self.free.pop().unwrap_or_else(|| Box::pin(None));
         place.set(Some(answer));
         let request = match run(&mut place, context) {
             Poll::Ready(answer) => {
                 self.free.push(place);
-                Request::Answered(answer)
+                RequestInFlight::Answered(answer)
             }
-            Poll::Pending => Request::Running { place, just_begun: true },
+            Poll::Pending => RequestInFlight::Running { place, just_begun: true },
         };
         self.requests.push_back((request, bytes));
         self.bytes += bytes;
@@ -62,29 +63,29 @@ impl<F: Future<Output = Answer>> InFlight<F> {
         self.bytes
     }
 
-    /// Runs all requests until the oldest is answered; appends it and every other answer that may
-    /// follow it.
+    /// Runs all requests until the oldest is answered. Appends its answer, and the answers of the
+    /// requests after it that are ready.
     pub(crate) async fn answers(&mut self, output: &mut Vec<u8>) {
         poll_fn(|context| self.poll_answers(context, output)).await;
     }
 
     fn poll_answers(&mut self, context: &mut Context<'_>, output: &mut Vec<u8>) -> Poll<()> {
         for (request, _) in &mut self.requests {
-            let Request::Running { place, just_begun } = request else { continue };
+            let RequestInFlight::Running { place, just_begun } = request else { continue };
             if std::mem::take(just_begun) {
                 continue;
             }
             if let Poll::Ready(answer) = run(place, context)
-                && let Request::Running { place, .. } =
-                    std::mem::replace(request, Request::Answered(answer))
+                && let RequestInFlight::Running { place, .. } =
+                    std::mem::replace(request, RequestInFlight::Answered(answer))
             {
                 self.free.push(place);
             }
         }
         let mut result = Poll::Pending;
-        while let Some((Request::Answered(answer), bytes)) = self.requests.front() {
+        while let Some((RequestInFlight::Answered(answer), bytes)) = self.requests.front() {
             if output.capacity() == 0 {
-                *output = spare::take();
+                *output = spare_buffers::take();
             }
             output.extend_from_slice(answer.as_bytes());
             self.bytes -= bytes;
@@ -98,9 +99,9 @@ impl<F: Future<Output = Answer>> InFlight<F> {
     }
 }
 
-/// Leaves the place empty once there is an answer.
+/// Runs the request in this place as far as it goes. The place is empty once there is an answer.
 fn run<F: Future<Output = Answer>>(
-    place: &mut Place<F>,
+    place: &mut RequestMemory<F>,
     context: &mut Context<'_>,
 ) -> Poll<Answer> {
     let Some(running) = place.as_mut().as_pin_mut() else { return Poll::Pending };

@@ -1,5 +1,5 @@
-//! The accept loop of one socket: a permit before each accept, the peer identified, a task for each
-//! connection.
+//! Accepts the connections of one socket: takes a permit before each accept, identifies the peer,
+//! and starts a task for each connection.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_base::config::endpoint::ListenerKind;
+use countersign_base::config::listener::ListenerKind;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
@@ -20,25 +20,27 @@ use super::stream::Stream;
 use super::turns::Turns;
 use crate::shutdown::Stop;
 
-/// How many connections the agent serves at once, and what each may use.
+/// Limits on the number of connections, and on each connection.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct ServerLimits {
     pub connections: usize,
-    /// The last of them are for peers that have few: however many clients take all they can, the
-    /// next one gets in.
+    /// The last of `connections`, which are kept for peers that have few. So a further client gets
+    /// in even if others take all that they can.
     pub connections_kept: usize,
-    /// For one uid on one socket.
+    /// Most connections of one uid on one socket.
     pub connections_per_uid: usize,
-    /// The same, when no more than those kept are left.
+    /// The same, while only the kept connections are left.
     pub few_connections: usize,
-    /// For all peers together that the handler does not know: enough to tell each what is wrong.
+    /// Most connections of all peers together that the handler does not know. These are enough to
+    /// tell each of them the error.
     pub stranger_connections: usize,
-    /// On the admin socket, apart from the others so that clients cannot lock the operator out.
+    /// Most connections on the admin socket. They are counted separately, so that clients cannot
+    /// lock the operator out.
     pub admin_connections: usize,
     pub connection: ConnectionLimits,
 }
 
-impl Default for Limits {
+impl Default for ServerLimits {
     fn default() -> Self {
         Self {
             connections: 1024,
@@ -52,13 +54,13 @@ impl Default for Limits {
     }
 }
 
-/// How many connections are accepted before anything else is looked at.
+/// Most connections that are accepted before other tasks have their turn.
 const MOST_IN_A_ROW: usize = 8;
 
-/// What all accept loops share.
+/// The state that all accept loops share.
 pub(crate) struct Accepting<H> {
     pub(crate) handler: Rc<H>,
-    pub(crate) limits: Limits,
+    pub(crate) limits: ServerLimits,
     clients: Arc<Semaphore>,
     operators: Arc<Semaphore>,
     strangers: Arc<Semaphore>,
@@ -72,7 +74,7 @@ pub(crate) struct Accepting<H> {
 type PerPeer = Rc<RefCell<HashMap<(ListenerKind, Option<u32>), usize>>>;
 
 impl<H: Handler> Accepting<H> {
-    pub(crate) fn new(handler: Rc<H>, limits: Limits, stop: Stop) -> io::Result<Self> {
+    pub(crate) fn new(handler: Rc<H>, limits: ServerLimits, stop: Stop) -> io::Result<Self> {
         Ok(Self {
             handler,
             limits,
@@ -87,7 +89,7 @@ impl<H: Handler> Accepting<H> {
         })
     }
 
-    /// Accepts until its task is aborted. `kind` may change between two accepts, when a client is
+    /// Accepts until the task is aborted. `kind` may change between two accepts, if a client is
     /// renamed.
     pub(crate) async fn accept_from(
         self: Rc<Self>,
@@ -99,13 +101,13 @@ impl<H: Handler> Accepting<H> {
             ListenerKind::Agent | ListenerKind::Client(_) => &self.clients,
         };
         let mut in_a_row = 0;
-        // Never closed, so this never fails.
+        // The semaphore is never closed, so this never fails.
         while let Ok(permit) = Arc::clone(permits).acquire_owned().await {
             let stream = accept(&listener).await;
             self.admit(stream, kind.borrow().clone(), permit);
             in_a_row = (in_a_row + 1) % MOST_IN_A_ROW;
             if in_a_row == 0 {
-                // a crowd that connects lets the others have their turn
+                // if many connect at once, other tasks still have their turn
                 tokio::task::yield_now().await;
             }
         }
@@ -140,13 +142,13 @@ impl<H: Handler> Accepting<H> {
                 return self.turn_away(stream, permit);
             }
         };
-        let Some(place) = Place::take(&self.per_peer, &peer, self.most_of(&peer)) else {
+        let Some(place) = ConnectionPlace::take(&self.per_peer, &peer, self.most_of(&peer)) else {
             tracing::debug!(uid = peer.uid, listener = ?peer.listener, "too many connections of \
                 one uid");
             return self.turn_away(stream, permit);
         };
         let Ok(stranger) = self.stranger_permit(&peer) else {
-            tracing::debug!(uid = peer.uid, "too many connections of those who are no clients");
+            tracing::debug!(uid = peer.uid, "too many connections of callers that are not clients");
             return self.turn_away(stream, permit);
         };
         let stream = match Stream::new(stream) {
@@ -174,10 +176,10 @@ impl<H: Handler> Accepting<H> {
 }
 
 impl<H: Handler> Accepting<H> {
-    /// How many connections this peer may have now.
+    /// The number of connections that this peer may have now.
     fn most_of(&self, peer: &Peer) -> usize {
         let scarce = self.clients.available_permits() < self.limits.connections_kept;
-        let Limits { connections_per_uid, few_connections, .. } = self.limits;
+        let ServerLimits { connections_per_uid, few_connections, .. } = self.limits;
         if scarce && peer.listener != ListenerKind::Admin {
             few_connections
         } else {
@@ -185,7 +187,8 @@ impl<H: Handler> Accepting<H> {
         }
     }
 
-    /// Whom the handler does not know shares few places with all others of that kind.
+    /// Takes a permit for a peer that the handler does not know. All such peers share a few
+    /// permits.
     fn stranger_permit(
         &self,
         peer: &Peer,
@@ -198,13 +201,13 @@ impl<H: Handler> Accepting<H> {
     }
 }
 
-/// One of the connections a uid may have on a socket; given back on drop.
-struct Place {
+/// One of the connections that a uid may have on a socket. It is given back on drop.
+struct ConnectionPlace {
     counts: PerPeer,
     key: (ListenerKind, Option<u32>),
 }
 
-impl Place {
+impl ConnectionPlace {
     fn take(counts: &PerPeer, peer: &Peer, limit: usize) -> Option<Self> {
         let key = (peer.listener.clone(), peer.uid);
         let mut borrowed = counts.borrow_mut();
@@ -217,7 +220,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPlace {
     fn drop(&mut self) {
         let mut counts = self.counts.borrow_mut();
         let last = counts.get_mut(&self.key).is_none_or(|count| {
@@ -230,10 +233,10 @@ impl Drop for Place {
     }
 }
 
-/// Accepts one connection; an error such as EMFILE passes or is waited out, it never ends the
-/// agent.
+/// Accepts one connection. After an error, for example EMFILE, it waits and tries again. No such
+/// error ends the agent.
 async fn accept(listener: &UnixListener) -> UnixStream {
-    const LONGEST: Duration = Duration::from_secs(1);
+    const LONGEST_ACCEPT_PAUSE: Duration = Duration::from_secs(1);
     let mut pause = Duration::from_millis(5);
     loop {
         match listener.accept().await {
@@ -241,6 +244,6 @@ async fn accept(listener: &UnixListener) -> UnixStream {
             Err(error) => tracing::warn!(%error, "a connection could not be accepted"),
         }
         tokio::time::sleep(pause).await;
-        pause = LONGEST.min(pause * 2);
+        pause = LONGEST_ACCEPT_PAUSE.min(pause * 2);
     }
 }

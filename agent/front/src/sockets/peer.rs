@@ -1,11 +1,11 @@
-//! Who is at the other end of a connection: the uid the kernel vouches for and the socket it came
-//! in by.
+//! Identifies the other end of a connection: by the uid that the kernel gives, and by the socket
+//! that it connected to.
 
 use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use countersign_base::config::endpoint::ListenerKind;
+use countersign_base::config::listener::ListenerKind;
 use countersign_base::system::sys;
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
@@ -16,17 +16,18 @@ use super::turns::Seat;
 /// program.
 #[derive(Debug)]
 pub struct Peer {
-    /// Number of the connection, unique in the life of the agent.
+    /// Number of the connection, unique while the agent runs.
     pub connection: u64,
     pub listener: ListenerKind,
-    /// The uid at connect time; `None` where it has no number in our user namespace.
+    /// The uid at the time of connecting. `None` if it has no number in our user namespace.
     pub uid: Option<u32>,
-    /// For the record only: the process may have died and its number been given to another.
+    /// For records only: the process may have ended, and another process may have its number.
     pub pid: Option<i32>,
     pidfd: Option<OwnedFd>,
-    /// On the admin socket, from the operator. Who else passes one has read its last answer.
+    /// True for the operator on the admin socket. The agent reads nothing more from any other peer
+    /// that passes a descriptor.
     pub(crate) may_pass_descriptors: bool,
-    /// Where its messages wait for their turns.
+    /// The seat in which its messages wait for their turns.
     seat: Option<Seat>,
     gone: Cell<bool>,
     going: Notify,
@@ -52,8 +53,8 @@ impl Peer {
         })
     }
 
-    /// The process that connected, where the kernel can give it: unlike the pid it never becomes
-    /// another process.
+    /// The process that connected, if the kernel can give it. Unlike a pid it never stands for
+    /// another process later.
     pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
         self.pidfd.as_ref().map(AsFd::as_fd)
     }
@@ -66,15 +67,15 @@ impl Peer {
         self.seat.as_ref()
     }
 
-    /// Waits for another turn: whatever waited for something else has had its own.
+    /// Waits for another turn. A handler that has waited for something else has used its own turn.
     pub async fn turn(&self) {
         if let Some(seat) = &self.seat {
             seat.turn().await;
         }
     }
 
-    /// Waits until nobody can read an answer any more: whoever waits for a person on the peer's
-    /// behalf can give up.
+    /// Waits until nobody can read an answer any more. A handler that waits for a person for this
+    /// peer can give up then.
     pub async fn gone(&self) {
         while !self.gone.get() {
             self.going.notified().await; // one thread: nothing runs between the check and this
@@ -87,8 +88,8 @@ impl Peer {
     }
 }
 
-/// The kernel shows the overflow uid for every uid that our user namespace does not map: it is
-/// nobody in particular.
+/// `None` for the overflow uid: the kernel shows it for every uid that our user namespace does not
+/// map, so it does not stand for one user.
 fn known_uid(uid: u32, overflow: u32) -> Option<u32> {
     (uid != overflow && uid != u32::MAX).then_some(uid)
 }

@@ -1,5 +1,5 @@
-//! The sockets of the agent while it runs: opened together, changed all or nothing at a reload,
-//! closed in order.
+//! Opens the agent's sockets together, changes them all or none at a reload, and closes them in
+//! order.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -8,13 +8,13 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use countersign_base::config::endpoint::{Endpoint, ListenerKind};
+use countersign_base::config::listener::{ListenerConfig, ListenerKind};
 use tokio::net::UnixListener;
 use tokio::task::AbortHandle;
 
 use super::activation::GivenSockets;
 use super::connection::Handler;
-use super::listener::{Accepting, Limits};
+use super::listener::{Accepting, ServerLimits};
 use super::socket::{BoundSocket, SocketError, create_directory};
 use crate::shutdown::Stopper;
 
@@ -22,22 +22,22 @@ use crate::shutdown::Stopper;
 pub struct Server<H> {
     accepting: Rc<Accepting<H>>,
     stopper: Stopper,
-    open: BTreeMap<PathBuf, Open>,
+    open: BTreeMap<PathBuf, OpenListener>,
     given: GivenSockets,
 }
 
 /// Sockets that are bound and not served yet.
 #[derive(Debug)]
-pub struct Prepared {
-    endpoints: Vec<Endpoint>,
-    added: Vec<(Listener, Endpoint)>,
+pub struct PreparedSockets {
+    endpoints: Vec<ListenerConfig>,
+    added: Vec<(Listener, ListenerConfig)>,
 }
 
-/// Without a socket of its own: the service manager's.
+/// The first part is `None` for a socket of the service manager.
 type Listener = (Option<BoundSocket>, UnixListener);
 
-struct Open {
-    /// `None`: the service manager's.
+struct OpenListener {
+    /// `None` for a socket of the service manager.
     socket: Option<BoundSocket>,
     kind: Rc<RefCell<ListenerKind>>,
     accept_loop: AbortHandle,
@@ -45,17 +45,21 @@ struct Open {
 
 impl<H: Handler> Server<H> {
     /// A server that listens nowhere yet.
-    pub fn new(handler: Rc<H>, limits: Limits, given: GivenSockets) -> io::Result<Self> {
+    pub fn new(handler: Rc<H>, limits: ServerLimits, given: GivenSockets) -> io::Result<Self> {
         let (stopper, stop) = Stopper::new();
         let accepting = Rc::new(Accepting::new(handler, limits, stop)?);
         Ok(Self { accepting, stopper, open: BTreeMap::new(), given })
     }
 
-    /// Binds what is missing of these sockets, and serves none of them yet. On an error nothing has
-    /// changed, and neither has it when what was prepared is dropped.
+    /// Binds the missing ones of these sockets, and does not serve them yet. Nothing has changed if
+    /// this returns an error, or if the caller drops the result.
     ///
-    /// What the service manager handed over has to be among them for as long as the agent runs.
-    pub fn prepare(&mut self, endpoints: Vec<Endpoint>) -> Result<Prepared, SocketError> {
+    /// The sockets that the service manager handed over have to be among `endpoints` as long as the
+    /// agent runs.
+    pub fn prepare(
+        &mut self,
+        endpoints: Vec<ListenerConfig>,
+    ) -> Result<PreparedSockets, SocketError> {
         self.given.check(&endpoints)?;
         let mut added = Vec::new();
         for endpoint in admin_last(&endpoints) {
@@ -65,11 +69,11 @@ impl<H: Handler> Server<H> {
                 None => added.push((self.listener(endpoint)?, endpoint.clone())),
             }
         }
-        Ok(Prepared { endpoints, added })
+        Ok(PreparedSockets { endpoints, added })
     }
 
-    /// Prepares and serves. On an error nothing has changed.
-    pub fn listen(&mut self, endpoints: Vec<Endpoint>) -> Result<(), SocketError> {
+    /// Prepares and serves these sockets. On an error nothing has changed.
+    pub fn listen(&mut self, endpoints: Vec<ListenerConfig>) -> Result<(), SocketError> {
         let prepared = self.prepare(endpoints)?;
         self.serve(prepared);
         Ok(())
@@ -77,10 +81,10 @@ impl<H: Handler> Server<H> {
 
     /// Listens on exactly these sockets from now on.
     ///
-    /// Connections that came in by a socket that is closed here go on; their [`Handler`] judges
-    /// what they may still do.
-    pub fn serve(&mut self, prepared: Prepared) {
-        let Prepared { endpoints, added } = prepared;
+    /// Connections of a socket that is closed here go on. Their [`Handler`] decides what they may
+    /// still do.
+    pub fn serve(&mut self, prepared: PreparedSockets) {
+        let PreparedSockets { endpoints, added } = prepared;
         self.open.retain(|path, _| endpoints.iter().any(|endpoint| endpoint.path == *path));
         for endpoint in endpoints {
             if let Some(open) = self.open.get(&endpoint.path) {
@@ -90,12 +94,12 @@ impl<H: Handler> Server<H> {
         for ((socket, listener), endpoint) in added {
             self.open.insert(
                 endpoint.path,
-                Open::start(socket, listener, endpoint.kind, &self.accepting),
+                OpenListener::start(socket, listener, endpoint.kind, &self.accepting),
             );
         }
     }
 
-    fn listener(&mut self, endpoint: &Endpoint) -> Result<Listener, SocketError> {
+    fn listener(&mut self, endpoint: &ListenerConfig) -> Result<Listener, SocketError> {
         if let Some(listener) = self.given.take(endpoint)? {
             return Ok((None, listener));
         }
@@ -103,13 +107,13 @@ impl<H: Handler> Server<H> {
         Ok((Some(socket), listener))
     }
 
-    /// False where an accept loop has ended by itself, which none does unless it panicked.
+    /// False if an accept loop has ended by itself, which happens only after a panic.
     pub fn listens(&self) -> bool {
         self.open.values().all(|open| !open.accept_loop.is_finished())
     }
 
-    /// Stops accepting and reading, removes the sockets, lets requests under way finish for at most
-    /// `patience`.
+    /// Stops accepting and reading, removes the sockets, and waits at most `patience` for requests
+    /// under way.
     ///
     /// The locks are held until the end, so that the next agent does not start while this one still
     /// answers.
@@ -126,8 +130,8 @@ impl<H: Handler> Server<H> {
     }
 }
 
-/// Makes the directories that are missing, for a process that will no longer be able to.
-pub fn create_directories(endpoints: &[Endpoint]) -> Result<(), SocketError> {
+/// Makes the missing directories of these sockets. A confined process cannot make them later.
+pub fn create_directories(endpoints: &[ListenerConfig]) -> Result<(), SocketError> {
     for endpoint in admin_last(endpoints) {
         if let Some(directory) = endpoint.path.parent() {
             create_directory(directory, &endpoint.kind)?;
@@ -136,14 +140,15 @@ pub fn create_directories(endpoints: &[Endpoint]) -> Result<(), SocketError> {
     Ok(())
 }
 
-/// Where a directory is missing and shared, clients must be able to reach theirs.
-fn admin_last(endpoints: &[Endpoint]) -> impl Iterator<Item = &Endpoint> {
+/// The admin socket comes last: if it shares a missing directory with clients' sockets, the
+/// directory is made so that clients can reach theirs.
+fn admin_last(endpoints: &[ListenerConfig]) -> impl Iterator<Item = &ListenerConfig> {
     let (admin, others): (Vec<_>, Vec<_>) =
         endpoints.iter().partition(|endpoint| endpoint.kind == ListenerKind::Admin);
     others.into_iter().chain(admin)
 }
 
-impl Open {
+impl OpenListener {
     fn start<H: Handler>(
         socket: Option<BoundSocket>,
         listener: UnixListener,
@@ -155,15 +160,15 @@ impl Open {
         Self { socket, kind, accept_loop: tokio::task::spawn_local(accept_loop).abort_handle() }
     }
 
-    /// A client may be renamed while its socket stays; the mode of the socket and its permits may
-    /// not change.
+    /// True if an open socket can go on with this kind. A client may be renamed while its socket
+    /// stays, but the mode of the socket and its permits may not change.
     fn serves_like(&self, kind: &ListenerKind) -> bool {
         let own = self.kind.borrow();
         std::mem::discriminant(&*own) == std::mem::discriminant(kind)
     }
 }
 
-impl Drop for Open {
+impl Drop for OpenListener {
     fn drop(&mut self) {
         self.accept_loop.abort();
     }
@@ -175,7 +180,7 @@ impl<H> std::fmt::Debug for Server<H> {
     }
 }
 
-/// Lets the agent open as many descriptors as its hard limit allows; a connection takes two.
+/// Lets the agent open as many descriptors as its hard limit allows. A connection needs two.
 pub fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);

@@ -1,5 +1,5 @@
-//! A listening Unix socket, made so that nobody can slip in between: in a checked directory, under
-//! a lock, in one step.
+//! Makes a listening Unix socket in a checked directory, under a lock, in one step, so that no
+//! other process can interfere.
 
 use std::fs::{DirBuilder, File, Permissions};
 use std::io;
@@ -8,11 +8,11 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt}
 use std::os::unix::net::{UnixListener as StdListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use countersign_base::config::endpoint::ListenerKind;
+use countersign_base::config::listener::{LONGEST_SOCKET_PATH, ListenerKind};
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags};
 use tokio::net::UnixListener;
 
-/// Why what the service manager handed over is not used.
+/// Why a socket of the service manager is not used.
 #[derive(Debug, thiserror::Error)]
 pub enum GivenError {
     #[error("$LISTEN_FDS is not a number of sockets")]
@@ -24,7 +24,7 @@ pub enum GivenError {
              {}", .given.display(), .configured.display())]
     OtherPath { name: String, given: PathBuf, configured: PathBuf },
     #[error(
-        "what the service manager handed over as {0} is not a listening Unix stream socket with a \
+        "the service manager handed over {0}, which is not a listening Unix stream socket with a \
          path"
     )]
     NotListening(String),
@@ -65,7 +65,7 @@ pub enum SocketError {
 }
 
 impl SocketError {
-    /// True where no other start can do better before the place of the socket is put right.
+    /// True if every start will fail until a person repairs the place of the socket.
     pub const fn is_configuration(&self) -> bool {
         match self {
             Self::Directory(_) | Self::Given(_) | Self::Occupied(_) | Self::Path(_) => true,
@@ -79,8 +79,8 @@ pub(crate) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error
     move |cause| SocketError::Io { action, path, cause }
 }
 
-/// The file of a socket that is listened on. Dropping it removes the file, if it is still ours, and
-/// gives up the lock.
+/// The file of a listening socket. Dropping it removes the file, if it is still ours, and gives up
+/// the lock.
 #[derive(Debug)]
 pub struct BoundSocket {
     directory: OwnedFd,
@@ -91,24 +91,24 @@ pub struct BoundSocket {
 }
 
 impl BoundSocket {
-    /// Opens the socket, in place of one that nobody listens on any more. Must be called inside a
-    /// tokio runtime.
+    /// Opens the socket. It replaces one that nobody listens on any more. Call this inside a tokio
+    /// runtime.
     ///
-    /// Everyone may connect to an agent socket, since who may do what is decided by uid; only the
-    /// owner to the admin's.
+    /// Everyone may connect to an agent socket, since rights depend on the uid. Only the owner may
+    /// connect to the admin socket.
     pub fn bind(path: &Path, kind: &ListenerKind) -> Result<(Self, UnixListener), SocketError> {
-        let place = Place::open(path, kind)?;
+        let place = SocketPath::open(path, kind)?;
         let lock = place.lock()?;
         place.check_unserved()?;
         let listener = place.listen(socket_mode(kind))?;
         let identity = place.identity().map_err(failed("look at", path))?;
         listener.set_nonblocking(true).map_err(failed("listen on", path))?;
         let listener = UnixListener::from_std(listener).map_err(failed("listen on", path))?;
-        let Place { directory, name, .. } = place;
+        let SocketPath { directory, name, .. } = place;
         Ok((Self { directory, name, identity, _lock: lock }, listener))
     }
 
-    /// Removes the file, unless another has taken its place.
+    /// Removes the file, unless another file has taken its place.
     pub fn unlink(&mut self) {
         let Some(identity) = self.identity.take() else { return };
         if identity_of(&self.directory, &self.name).is_ok_and(|found| found == Some(identity)) {
@@ -130,18 +130,17 @@ fn socket_mode(kind: &ListenerKind) -> Mode {
     }
 }
 
-/// Where a socket is to be: a checked directory and a name in it.
-struct Place<'a> {
+/// The place for a socket: a checked directory and a name in it.
+struct SocketPath<'a> {
     path: &'a Path,
     directory: OwnedFd,
     name: String,
 }
 
-impl<'a> Place<'a> {
+impl<'a> SocketPath<'a> {
     fn open(path: &'a Path, kind: &ListenerKind) -> Result<Self, SocketError> {
-        const LONGEST: usize = 107; // sockaddr_un
         let wrong = || SocketError::Path(path.to_owned());
-        if !path.is_absolute() || path.as_os_str().len() > LONGEST {
+        if !path.is_absolute() || path.as_os_str().len() > LONGEST_SOCKET_PATH {
             return Err(wrong());
         }
         let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(wrong)?.to_owned();
@@ -159,8 +158,8 @@ impl<'a> Place<'a> {
         Ok(Self { path, directory, name })
     }
 
-    /// Held as long as the socket is; the file stays, because removing it would let two agents lock
-    /// two files.
+    /// Takes the lock, which is held as long as the socket. Its file stays: if it were removed, two
+    /// agents could lock two files.
     fn lock(&self) -> Result<File, SocketError> {
         let name = format!(".{}.lock", self.name);
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -175,7 +174,7 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// What is there already must be a socket of ours on which nobody listens.
+    /// Checks that the name is free, or is a socket of ours on which nobody listens.
     fn check_unserved(&self) -> Result<(), SocketError> {
         let found = match rustix::fs::statat(&self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW)
         {
@@ -192,7 +191,7 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// Listens under a name that only we can reach, gives the socket its mode, then moves it into
+    /// Listens under a name that only we can reach, gives the socket its mode, and moves it to its
     /// place.
     fn listen(&self, mode: Mode) -> Result<StdListener, SocketError> {
         const INSIDE: &str = "socket";
@@ -223,8 +222,7 @@ impl<'a> Place<'a> {
         identity_of(&self.directory, &self.name)
     }
 
-    /// A path that is short and goes through the directory we checked, whatever its own path has
-    /// become.
+    /// A short path through the checked directory. It stays right if the directory is renamed.
     fn through_directory(&self, directory: &OwnedFd, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}/{name}", directory.as_raw_fd()))
     }
@@ -238,8 +236,8 @@ fn identity_of(directory: impl AsFd, name: &str) -> io::Result<Option<(u64, u64)
     }
 }
 
-/// Makes the last directory of the path where it is missing, with a mode that does not depend on
-/// the umask.
+/// Makes the last directory of the path if it is missing, with a mode that does not depend on the
+/// umask.
 pub(crate) fn create_directory(path: &Path, kind: &ListenerKind) -> Result<(), SocketError> {
     let mode = if *kind == ListenerKind::Admin { 0o700 } else { 0o755 };
     match DirBuilder::new().mode(0o700).create(path) {
@@ -250,8 +248,8 @@ pub(crate) fn create_directory(path: &Path, kind: &ListenerKind) -> Result<(), S
     }
 }
 
-/// No directory on the way may be in the hands of others; `/tmp` and its like are safe by their
-/// sticky bit.
+/// Checks that no other user can change a directory of this path. `/tmp` and similar directories
+/// are safe by their sticky bit.
 fn check_directories(real: &Path) -> Result<(), SocketError> {
     const WRITABLE_BY_OTHERS: u32 = 0o022;
     const STICKY: u32 = 0o1000;
@@ -267,8 +265,8 @@ fn check_directories(real: &Path) -> Result<(), SocketError> {
     Ok(())
 }
 
-/// The mode of a socket's file that somebody else made, which has to lie where nobody can replace
-/// it.
+/// The mode of a socket's file that another program made. The file has to be in a place where no
+/// other user can replace it.
 pub(crate) fn check_place_of_socket(path: &Path) -> Result<u32, SocketError> {
     let parent = path.parent().ok_or_else(|| SocketError::Path(path.to_owned()))?;
     check_directories(&parent.canonicalize().map_err(failed("find", parent))?)?;

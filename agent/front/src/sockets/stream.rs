@@ -1,7 +1,7 @@
-//! A socket of the front: registered for reading only.
+//! Wraps a socket of the front that is registered for reading only.
 //!
-//! Whenever a peer reads, the socket becomes writable once more. Registered for that as well, the
-//! front would be woken in the middle of every request to find nothing to do.
+//! Each time a peer reads, the socket becomes writable again. If the socket were registered for
+//! writing too, the front would be woken in the middle of every request and find nothing to do.
 
 use std::future::poll_fn;
 use std::io::{self, Write};
@@ -13,23 +13,24 @@ use rustix::net::sockopt::set_socket_oobinline;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::sockets::registered::registered;
+use crate::sockets::runtime_registration::registered;
 
 #[derive(Debug)]
 pub(crate) struct Stream(AsyncFd<net::UnixStream>);
 
 impl Stream {
-    /// Must be called inside a runtime.
+    /// Registers a socket. Call this inside a runtime.
     ///
-    /// An urgent byte is one like others: dropped by the kernel, it would take the descriptors
-    /// beside it along.
+    /// An urgent byte is received like other bytes: if the kernel dropped it, the descriptors
+    /// beside it would be lost too.
     pub(crate) fn new(stream: net::UnixStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         set_socket_oobinline(&stream, true)?;
         registered(stream, Interest::READABLE).map(Self)
     }
 
-    /// Waits until there is something to read, or the end. One task may wait at a time.
+    /// Waits until there is something to read, or until the end of the stream. One task may wait at
+    /// a time.
     pub(crate) async fn readable(&self) -> io::Result<()> {
         poll_fn(|context| self.0.poll_read_ready(context)).await.map(drop)
     }
@@ -40,17 +41,18 @@ impl Stream {
         to_write.writable().await.map(drop)
     }
 
-    /// Reads what has arrived, as far as `buffer` has room; 0 is the end of the stream.
+    /// Reads the bytes that have arrived, as far as `buffer` has room. 0 is the end of the stream.
     pub(crate) fn fill(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.read(buffer)
     }
 
-    /// As [`Self::fill`], whether or not the runtime knows that there is something to read.
+    /// The same as [`Self::fill`], even if the runtime does not know that there is something to
+    /// read.
     pub(crate) fn fill_unnoticed(&self, buffer: &mut [u8]) -> io::Result<usize> {
         Ok(rustix::io::read(self.0.get_ref(), buffer)?)
     }
 
-    /// Reads in a way of the caller's own; `WouldBlock` where nothing has arrived.
+    /// Reads with the caller's function. `WouldBlock` if nothing has arrived.
     pub(crate) fn read_with<T>(
         &self,
         read: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>,
@@ -58,14 +60,15 @@ impl Stream {
         self.0.try_io(Interest::READABLE, |stream| read(stream.as_fd()))
     }
 
-    /// Writes what the socket takes at once; `WouldBlock` where that is nothing.
+    /// Writes as much as the socket takes at once. `WouldBlock` if it takes nothing.
     pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         let mut stream = self.0.get_ref();
         stream.write(bytes)
     }
 
-    /// A read that leaves room does not mean that the socket is empty: the kernel also ends a read
-    /// behind a message that carried descriptors. Only `WouldBlock` clears the readiness.
+    /// A read that does not fill the buffer does not mean that the socket is empty: the kernel also
+    /// ends a read after a message that carried descriptors. Only `WouldBlock` clears the
+    /// readiness.
     fn read(&self, buffer: impl Buffer<u8, Output = usize>) -> io::Result<usize> {
         self.read_with(|stream| Ok(rustix::io::read(stream, buffer)?))
     }
@@ -127,7 +130,7 @@ mod tests {
         assert_eq!(lengths, [10, 0]);
     }
 
-    /// Sends `first` in a way that ends a read behind it, and `second` right after.
+    /// Sends `first` so that a read ends after it, and then `second`.
     type Boundary = fn(&net::UnixStream, &[u8], &[u8]);
 
     fn with_descriptors(theirs: &net::UnixStream, first: &[u8], second: &[u8]) {

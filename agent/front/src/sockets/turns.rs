@@ -1,11 +1,10 @@
-//! Whose turn it is: the front's one thread goes round by client, one message each, the operator
+//! Gives out turns: the front's one thread takes one message of each client in rounds, the operator
 //! first.
 //!
-//! A message is begun at once while nobody waits and the thread has looked at its sockets a moment
-//! ago. All others wait in the line of their client. Turns are given out in rounds, and between two
-//! rounds the thread looks at all sockets: so a client waits for as many messages as there are
-//! other clients, however many connections these have. A request that waits for its token holds no
-//! turn.
+//! A message is begun at once if nobody waits and the thread looked at its sockets a moment ago.
+//! All other messages wait in the line of their client. Turns are given out in rounds, and between
+//! two rounds the thread looks at all sockets. So a client waits for one message of each other
+//! client, even if these have many connections. A request that waits for its token holds no turn.
 
 mod line;
 
@@ -16,30 +15,30 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use line::{Line, State, Waiter};
+use line::{ClientLine, Waiter, WaiterState};
 
-/// Whom a message's work is counted for.
+/// The party that the work of a message is counted for.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Party {
     Client(String),
     Operator,
-    /// A caller that is no client.
+    /// A caller that is not a client.
     Uid(Option<u32>),
 }
 
-/// Bytes under way on all connections of a client beyond which nothing more is begun for it.
+/// Most bytes under way on all connections of a client. Beyond that nothing more is begun for it.
 const MOST_HELD: usize = 4 << 20;
-/// For how long the thread begins messages before it looks at its sockets again.
+/// Time for which the thread begins messages before it looks at its sockets again.
 const ROUND: Duration = Duration::from_micros(250);
-/// How many turns a round has at most. Those for which no time is left keep their places in line.
+/// Most turns in a round. Messages for which no time is left keep their places in line.
 const MOST_CALLED: usize = 32;
 
 thread_local! {
-    /// When the thread last looked at its sockets.
+    /// The last time that the thread looked at its sockets.
     static LOOKED: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// To be called by the runtime whenever its thread has waited for its sockets.
+/// The runtime calls this each time its thread has waited for its sockets.
 pub fn looked_at_sockets() {
     LOOKED.set(Some(Instant::now()));
 }
@@ -51,15 +50,18 @@ fn is_time_left() -> bool {
 /// The lines of all clients.
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
-    lines: RefCell<HashMap<Party, Weak<Line>>>,
-    /// Lines in which somebody waits, by their numbers in the round; the operator's stands apart.
-    round: RefCell<BTreeMap<u64, Rc<Line>>>,
-    operators: RefCell<Option<Rc<Line>>>,
-    /// The last turn was the operator's: who reads the journal keeps nobody else from working.
+    lines: RefCell<HashMap<Party, Weak<ClientLine>>>,
+    /// Lines in which a message waits, by their numbers in the round. The operator's line is kept
+    /// apart.
+    round: RefCell<BTreeMap<u64, Rc<ClientLine>>>,
+    operators: RefCell<Option<Rc<ClientLine>>>,
+    /// True if the last turn was the operator's. So an operator that reads the journal does not
+    /// keep others from working.
     was_operators: Cell<bool>,
-    /// A task gives out turns.
+    /// True while a task gives out turns.
     calling: Cell<bool>,
-    /// Nobody has had a turn in this round: one gets through, whatever else took its time.
+    /// True while nobody has had a turn in this round. Then one message is begun even if other work
+    /// took all the time.
     fresh: Cell<bool>,
     last_number: Cell<u64>,
 }
@@ -70,7 +72,7 @@ impl Turns {
         let mut lines = self.lines.borrow_mut();
         let line = lines.get(party).and_then(Weak::upgrade).unwrap_or_else(|| {
             lines.retain(|_, line| line.strong_count() > 0);
-            let line = Rc::new(Line::new(*party == Party::Operator));
+            let line = Rc::new(ClientLine::new(*party == Party::Operator));
             lines.insert(party.clone(), Rc::downgrade(&line));
             line
         });
@@ -86,8 +88,8 @@ impl Turns {
         self.last_number.get()
     }
 
-    /// Puts a line where one may be called into the round: at its end, or at `number`.
-    fn join(self: &Rc<Self>, line: &Rc<Line>, number: Option<u64>) {
+    /// Puts a line into the round, at its end or at `number`, if one of its messages may be called.
+    fn join(self: &Rc<Self>, line: &Rc<ClientLine>, number: Option<u64>) {
         if !line.may_be_called(MOST_HELD) {
             return;
         }
@@ -111,8 +113,8 @@ impl Turns {
         }
     }
 
-    /// Gives out turns until nobody waits. The runtime wakes a task that yields once every other
-    /// task had its turn and the thread has looked at the sockets.
+    /// Gives out turns until nobody waits. After this task yields, the runtime runs it again once
+    /// every other task had its turn and the thread has looked at the sockets.
     async fn call(self: Rc<Self>) {
         while !self.nobody_waits() {
             tokio::task::yield_now().await;
@@ -129,8 +131,8 @@ impl Turns {
         self.calling.set(false);
     }
 
-    /// The operator's line, but where it had the last turn.
-    fn next_line(&self, after_operator: bool) -> Option<Rc<Line>> {
+    /// The operator's line is next, unless it had the last turn.
+    fn next_line(&self, after_operator: bool) -> Option<Rc<ClientLine>> {
         if !after_operator && let Some(line) = self.operators.take() {
             return Some(line);
         }
@@ -139,17 +141,18 @@ impl Turns {
     }
 }
 
-/// One connection's place among those of its client.
+/// One connection's place in the line of its client.
 #[derive(Debug)]
 pub(crate) struct Seat {
     turns: Rc<Turns>,
-    line: Rc<Line>,
-    /// What the connection holds of the bytes that its client may have under way.
+    line: Rc<ClientLine>,
+    /// Bytes that this connection holds of those that its client may have under way.
     held: Cell<usize>,
 }
 
 impl Seat {
-    /// True where a message may be begun without waiting. `begins`: its bytes are not counted yet.
+    /// True if a message may be begun without waiting. `begins` is true if its bytes are not
+    /// counted yet.
     pub(crate) fn may_begin_at_once(&self, begins: bool) -> bool {
         self.turns.nobody_waits() && (!begins || self.line.held.get() < MOST_HELD) && is_time_left()
     }
@@ -162,19 +165,19 @@ impl Seat {
         Ticket { turns: Rc::clone(&self.turns), line: Rc::clone(&self.line), waiter }
     }
 
-    /// Waits for a turn for what has begun already.
+    /// Waits for a turn of a request that has begun already.
     pub(crate) async fn turn(&self) {
         if !self.may_begin_at_once(false) {
             self.wait(false).called().await;
         }
     }
 
-    /// True while its client has all under way that it may have.
+    /// True while its client has as many bytes under way as it may have.
     pub(crate) fn is_share_taken(&self) -> bool {
         self.line.held.get() >= MOST_HELD
     }
 
-    /// What the connection holds from now on.
+    /// Sets the number of bytes that the connection holds.
     pub(crate) fn holds(&self, bytes: usize) {
         let before = self.held.replace(bytes);
         if before == bytes {
@@ -193,11 +196,11 @@ impl Drop for Seat {
     }
 }
 
-/// A place in a line; given up on drop.
+/// A waiting message's place in a line. It is given up on drop.
 #[derive(Debug)]
 pub(crate) struct Ticket {
     turns: Rc<Turns>,
-    line: Rc<Line>,
+    line: Rc<ClientLine>,
     waiter: Rc<Waiter>,
 }
 
@@ -208,18 +211,18 @@ impl Ticket {
     }
 
     fn poll_called(&self, context: &mut Context<'_>) -> Poll<()> {
-        if self.waiter.state() == State::Called {
+        if self.waiter.state() == WaiterState::Called {
             let has_room = !self.waiter.begins || self.line.held.get() < MOST_HELD;
             let is_first = has_room && self.turns.fresh.take();
             if is_first {
-                // answers that were passed on before take nothing from the round
+                // time that earlier answers took is not taken from this round
                 looked_at_sockets();
             }
             if is_first || (has_room && is_time_left()) {
                 self.turns.was_operators.set(self.line.is_operators);
                 return Poll::Ready(());
             }
-            // No time was left: its line is where it was.
+            // No time was left: the line gets back its place in the round.
             self.line.push(&self.waiter);
             self.turns.join(&self.line, self.waiter.called_at.get());
         }

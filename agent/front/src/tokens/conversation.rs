@@ -1,5 +1,5 @@
-//! The conversation with one token host, from its settings to its end: writes requests, reads
-//! answers, minds the time.
+//! Talks with one token host from its start to its end: writes requests, reads answers, watches the
+//! deadlines.
 
 use std::io;
 use std::time::Duration;
@@ -9,16 +9,16 @@ use countersign_base::messages::yubikey;
 use countersign_core::ports::TokenError;
 use tokio::time::{Instant, sleep_until};
 
-use super::breaker::Breaker;
-use super::handle::{Deadlines, Desk, Shared};
+use super::host_handle::{Deadlines, HostShared, HostTraffic};
 use super::link::{Inbound, LinkError, append};
-use super::outstanding::Answered;
+use super::outstanding::HostAnswer;
+use super::restarts::Restarts;
 use super::token_status::{TokenState, unix_ms};
 use crate::sockets::stream::Stream;
 
-/// Why a host is not there any more.
+/// Why the conversation with a host has ended.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Ended {
+pub(crate) enum HostGone {
     #[error(transparent)]
     Broken(HostError),
     #[error("the token host hung and was killed")]
@@ -33,7 +33,7 @@ pub(crate) enum Ended {
     Stopped,
 }
 
-impl Ended {
+impl HostGone {
     pub(crate) fn is_final(&self) -> bool {
         matches!(self, Self::Broken(error) if error.is_final())
     }
@@ -46,33 +46,34 @@ impl Ended {
     }
 }
 
-/// A front that comes later than this to see whether a host is late has no right to say so.
+/// If the front checks a host later than this, it was late itself, so it must not call the host
+/// late.
 const LATE: Duration = Duration::from_millis(100);
-/// What a host has then to answer in.
+/// Time that a host then gets to answer.
 const REPRIEVE: Duration = Duration::from_millis(250);
 
 /// The conversation with one host.
-pub(crate) struct Session<'a> {
-    shared: &'a Shared,
-    breaker: &'a mut Breaker,
+pub(crate) struct Conversation<'a> {
+    shared: &'a HostShared,
+    restarts: &'a mut Restarts,
     ready: bool,
-    /// When it was last heard of, or started.
+    /// The time of the host's last message, or of its start.
     heard: Instant,
-    /// The answer to a self-test is awaited.
+    /// True while the answer to a self-test has not come.
     testing: bool,
-    /// When the last self-test was answered.
+    /// The time of the last answer to a self-test.
     tested: Instant,
     stopping_since: Option<Instant>,
-    /// The front was late itself: nobody is judged before this.
+    /// The front was late itself: the host is not judged before this time.
     reprieve: Option<Instant>,
 }
 
-impl<'a> Session<'a> {
-    pub(crate) fn new(shared: &'a Shared, breaker: &'a mut Breaker) -> Self {
+impl<'a> Conversation<'a> {
+    pub(crate) fn new(shared: &'a HostShared, restarts: &'a mut Restarts) -> Self {
         let heard = Instant::now();
         Self {
             shared,
-            breaker,
+            restarts,
             ready: false,
             heard,
             testing: false,
@@ -82,19 +83,22 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Serves the desk until the host is lost, or has been asked to stop and has had its time.
-    pub(crate) async fn run(&mut self, stream: &Stream) -> Result<std::convert::Infallible, Ended> {
+    /// Handles requests until the host is lost, or until it was asked to stop and its time is over.
+    pub(crate) async fn run(
+        &mut self,
+        stream: &Stream,
+    ) -> Result<std::convert::Infallible, HostGone> {
         let mut stop = self.shared.stop.1.clone();
         let mut stopped = std::pin::pin!(stop.requested());
         let mut inbound = Inbound::new();
         let mut alarm = std::pin::pin!(sleep_until(self.due()));
         loop {
-            let written = self.shared.desk.borrow_mut().write_to(stream);
+            let written = self.shared.traffic.borrow_mut().write_to(stream);
             let due = self.due();
             if due < alarm.deadline() {
                 alarm.as_mut().reset(due);
             }
-            self.shared.pulse.waits_until(alarm.deadline());
+            self.shared.supervision.waits_until(alarm.deadline());
             tokio::select! {
                 biased;
                 ready = stream.readable() => {
@@ -105,7 +109,10 @@ impl<'a> Session<'a> {
                 () = self.shared.wake.notified() => {}
                 () = &mut stopped, if self.stopping_since.is_none() => self.ask_to_stop(),
                 () = &mut alarm => {
-                    let unnoticed = inbound.read(|room| stream.fill_unnoticed(room), |message| self.receive(message));
+                    let unnoticed = inbound.read(
+                        |room| stream.fill_unnoticed(room),
+                        |message| self.receive(message),
+                    );
                     self.unless_stopped(unnoticed)?;
                     self.reprieve = None;
                     match alarm.deadline().elapsed() > LATE {
@@ -118,28 +125,29 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn read(&mut self, stream: &Stream, inbound: &mut Inbound) -> Result<(), Ended> {
+    fn read(&mut self, stream: &Stream, inbound: &mut Inbound) -> Result<(), HostGone> {
         let read = inbound.read(|room| stream.fill(room), |message| self.receive(message));
         self.unless_stopped(read)
     }
 
-    fn unless_stopped(&self, read: Result<(), Ended>) -> Result<(), Ended> {
+    fn unless_stopped(&self, read: Result<(), HostGone>) -> Result<(), HostGone> {
         match read {
-            Err(Ended::Link(LinkError::Closed)) if self.stopping_since.is_some() => {
-                Err(Ended::Stopped)
+            Err(HostGone::Link(LinkError::Closed)) if self.stopping_since.is_some() => {
+                Err(HostGone::Stopped)
             }
             result => result,
         }
     }
 
-    fn receive(&mut self, message: FromHost) -> Result<(), Ended> {
+    fn receive(&mut self, message: FromHost) -> Result<(), HostGone> {
         self.heard = Instant::now();
         match message {
-            FromHost::Broken(error) => return Err(Ended::Broken(error)),
+            FromHost::Broken(error) => return Err(HostGone::Broken(error)),
             FromHost::Ready { token, keys, limits } if !self.ready => {
                 self.ready = true;
-                self.shared.pulse.signed(self.heard); // it was tested before it said so
-                self.shared.desk.borrow_mut().serving = self.stopping_since.is_none();
+                // A host tests itself before it is ready.
+                self.shared.supervision.signed(self.heard);
+                self.shared.traffic.borrow_mut().serving = self.stopping_since.is_none();
                 self.shared.status.send_modify(|status| {
                     status.enter(TokenState::Healthy);
                     (status.facts, status.keys, status.limits) = (token, keys, limits);
@@ -150,7 +158,7 @@ impl<'a> Session<'a> {
             _ => {}
         }
         let (answered, blinks) = {
-            let outstanding = &mut self.shared.desk.borrow_mut().outstanding;
+            let outstanding = &mut self.shared.traffic.borrow_mut().outstanding;
             (
                 outstanding.answer(message, self.heard).ok_or(LinkError::Garbage)?,
                 outstanding.blinks(),
@@ -163,46 +171,46 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn note(&mut self, answered: Answered) {
+    fn note(&mut self, answered: HostAnswer) {
         match answered {
-            Answered::Blinking => {
+            HostAnswer::Blinking => {
                 let until = unix_ms(yubikey::TOUCH_TIMEOUT);
                 self.shared.status.send_modify(|status| status.blinks_until_ms = Some(until));
             }
-            Answered::KeysFound(keys) => {
+            HostAnswer::KeysFound(keys) => {
                 self.shared.status.send_modify(|status| status.keys = keys)
             }
-            Answered::RequestFailed => {}
-            Answered::SelfTestFailed(error) => {
+            HostAnswer::RequestFailed => {}
+            HostAnswer::SelfTestFailed(error) => {
                 (self.testing, self.tested) = (false, self.heard);
                 self.shared.status.send_modify(|status| {
                     status.enter(TokenState::Degraded);
                     status.last_error = Some(error.to_string());
                 });
             }
-            Answered::SelfTestPassed => {
+            HostAnswer::SelfTestPassed => {
                 (self.testing, self.tested) = (false, self.heard);
                 self.worked();
             }
-            Answered::Signed => self.worked(),
+            HostAnswer::Signed => self.worked(),
         }
     }
 
     fn worked(&mut self) {
-        self.breaker.worked(self.heard);
-        self.shared.pulse.signed(self.heard);
+        self.restarts.worked(self.heard);
+        self.shared.supervision.signed(self.heard);
         self.shared.status.send_if_modified(|status| status.enter(TokenState::Healthy));
     }
 
-    /// When there is something to check, if nothing happens before.
+    /// The next time at which there is something to check.
     fn due(&self) -> Instant {
         let expires_at =
-            self.shared.desk.borrow().outstanding.expires_at(self.shared.deadlines.sign);
+            self.shared.traffic.borrow().outstanding.expires_at(self.shared.deadlines.sign);
         let due = expires_at.map_or(self.timer(), |at| at.min(self.timer()));
         self.reprieve.map_or(due, |reprieve| due.max(reprieve))
     }
 
-    /// When something must have happened.
+    /// The time by which the host must have done something, or must be tested.
     fn timer(&self) -> Instant {
         let Deadlines { start, stop, .. } = self.shared.deadlines;
         match self.stopping_since {
@@ -218,57 +226,57 @@ impl<'a> Session<'a> {
 
     fn stuck_at(&self) -> Option<Instant> {
         let Deadlines { start, sign, .. } = self.shared.deadlines;
-        self.shared.desk.borrow().outstanding.stuck_at(sign, start)
+        self.shared.traffic.borrow().outstanding.stuck_at(sign, start)
     }
 
-    /// A token that signs for its clients needs no test; one that only fails for them does, however
-    /// busy it is.
+    /// The time for the next self-test. A token that signs for its clients needs no test. A token
+    /// that only fails for them needs one, even if it is busy.
     fn test_at(&self) -> Option<Instant> {
-        let last = self.shared.pulse.last_signed().max(self.tested);
+        let last = self.shared.supervision.last_signed().max(self.tested);
         (!self.testing).then_some(last + self.shared.deadlines.idle)
     }
 
-    /// The alarm has gone off. While requests come and go it stays where it is, so what it was set
-    /// for may have happened.
-    fn check(&mut self) -> Result<(), Ended> {
+    /// Checks all deadlines when the alarm goes off. The alarm is not moved while requests come and
+    /// go, so its reason may be gone.
+    fn check(&mut self) -> Result<(), HostGone> {
         let now = Instant::now();
         let late = TokenError::Timeout(self.shared.name.clone());
-        self.shared.desk.borrow_mut().outstanding.expire(now, self.shared.deadlines.sign, &late);
+        self.shared.traffic.borrow_mut().outstanding.expire(now, self.shared.deadlines.sign, &late);
         if now < self.timer() {
             return Ok(());
         }
         if self.stopping_since.is_some() {
-            return Err(Ended::Stopped);
+            return Err(HostGone::Stopped);
         }
         if !self.ready {
-            return Err(Ended::NotReady);
+            return Err(HostGone::NotReady);
         }
         if self.stuck_at().is_some_and(|at| at <= now) {
-            return Err(Ended::Hung);
+            return Err(HostGone::Hung);
         }
         if self.test_at().is_some_and(|at| at <= now) {
-            let mut desk = self.shared.desk.borrow_mut();
-            let id = desk.outstanding.self_test(now);
-            self.testing = append(&ToHost::SelfTest { id }, &mut desk.outbound);
+            let mut traffic = self.shared.traffic.borrow_mut();
+            let id = traffic.outstanding.self_test(now);
+            self.testing = append(&ToHost::SelfTest { id }, &mut traffic.outbound);
         }
         Ok(())
     }
 
     fn ask_to_stop(&mut self) {
         self.stopping_since = Some(Instant::now());
-        let mut desk = self.shared.desk.borrow_mut();
-        desk.serving = false;
-        append(&ToHost::Stop, &mut desk.outbound);
+        let mut traffic = self.shared.traffic.borrow_mut();
+        traffic.serving = false;
+        append(&ToHost::Stop, &mut traffic.outbound);
     }
 }
 
-impl Desk {
-    /// Writes what the socket takes, everything in one write; false where some is left.
+impl HostTraffic {
+    /// Writes as much as the socket takes, everything in one write. False if some is left.
     ///
-    /// An error is left for the read to find: behind the host's last words, which say whether to
-    /// start it again.
+    /// The next read finds an error of the socket, after the host's last message: that message
+    /// tells whether to start the host again.
     fn write_to(&mut self, stream: &Stream) -> bool {
-        const KEPT: usize = 64 * 1024;
+        const KEPT_CAPACITY: usize = 64 * 1024;
         if self.outbound.is_empty() {
             return true;
         }
@@ -277,7 +285,7 @@ impl Desk {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => self.outbound.clear(),
         }
-        self.outbound.shrink_to(KEPT);
+        self.outbound.shrink_to(KEPT_CAPACITY);
         let written = self.outbound.is_empty();
         if written {
             self.outstanding.hand_over(Instant::now);
@@ -295,8 +303,8 @@ mod tests {
     use countersign_core::algorithm::Algorithm;
 
     use super::*;
-    use crate::tokens::handle::TokenHandle;
-    use countersign_base::messages::confinement::Limits;
+    use crate::tokens::host_handle::HostHandle;
+    use countersign_base::messages::confinement::ConfinementReport;
     use countersign_base::messages::token_host::TokenFacts;
 
     const SIGN: Duration = Duration::from_millis(300);
@@ -307,12 +315,12 @@ mod tests {
         bytes
     }
 
-    /// A host that answers each of `requests` this long after it came.
+    /// A host that answers each of `requests` requests `after` this time.
     fn host(mut stream: UnixStream, requests: u64, after: Duration) {
         let text = String::new;
         let token =
             TokenFacts { label: text(), manufacturer: text(), model: text(), serial: text() };
-        let limits = Limits { on: Vec::new(), missing: Vec::new() };
+        let limits = ConfinementReport { on: Vec::new(), missing: Vec::new() };
         stream
             .write_all(&framed(&FromHost::Ready { token, keys: Vec::new(), limits }))
             .expect("the front reads");
@@ -324,12 +332,12 @@ mod tests {
                 .expect("a request");
             thread::sleep(after);
             let signed = FromHost::Signed { id, signature: vec![7], passphrase: None };
-            let _ = stream.write_all(&framed(&signed)); // a front that waited no longer is gone
+            let _ = stream.write_all(&framed(&signed)); // fails if the front no longer waits
         }
         let _ = stream.read(&mut [0]); // until the front has gone
     }
 
-    /// The outcome of a request where the front works for `before` once it was asked, and again for
+    /// The outcome of a request if the front is busy for `before` once it was asked, and again for
     /// `after` a moment later.
     async fn outcome(
         answers_after: Duration,
@@ -340,9 +348,9 @@ mod tests {
         let host = thread::spawn(move || host(theirs, 1, answers_after));
         let stream = Stream::new(ours).expect("registered");
         let handle =
-            TokenHandle::new("hsm".to_owned(), Deadlines { sign: SIGN, ..Deadlines::default() });
-        let mut breaker = Breaker::default();
-        let mut session = Session::new(&handle.0, &mut breaker);
+            HostHandle::new("hsm".to_owned(), Deadlines { sign: SIGN, ..Deadlines::default() });
+        let mut restarts = Restarts::default();
+        let mut conversation = Conversation::new(&handle.0, &mut restarts);
         let asked = async {
             while handle.ready().is_err() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
@@ -358,7 +366,7 @@ mod tests {
         let outcome = tokio::select! {
             biased;
             outcome = asked => outcome,
-            ended = session.run(&stream) => Err(ended.expect_err("it runs until it \
+            ended = conversation.run(&stream) => Err(ended.expect_err("it runs until it \
                 ends").to_string()),
         };
         drop(stream);

@@ -8,20 +8,20 @@ use std::time::Duration;
 use countersign_base::messages::enrol_child::{EnrolReply, EnrolRequest};
 use countersign_base::messages::frame::{self, Frames};
 use countersign_base::messages::settings::TokenSettings;
-use countersign_base::messages::spawner::Kind;
+use countersign_base::messages::spawner::ChildKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::spawner::Spawner;
 
-/// How long a child may take to give up after it was asked to: it switches a terminal's echo on
+/// Longest time for a child to give up after it was asked to. It switches the terminal's echo on
 /// again.
-const GRACE: Duration = Duration::from_secs(5);
+const GIVE_UP_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Starts an enrol child and waits for its answer: standard input is the socketpair, standard
 /// output the operator's terminal or pipe.
 ///
-/// Once `abandoned`, the child asks nobody any more. What it has begun on the token it finishes,
-/// and says so.
+/// Once `abandoned` ends, the child asks nobody any more. It finishes the work that it has begun on
+/// the token, and reports it.
 pub(crate) async fn run(
     spawner: &Spawner,
     token: &TokenSettings,
@@ -29,7 +29,7 @@ pub(crate) async fn run(
     operator: Option<OwnedFd>,
     abandoned: impl Future<Output = ()>,
 ) -> io::Result<EnrolReply> {
-    let (mut child, stream) = spawner.start(Kind::Enrol, operator).await?;
+    let (mut child, stream) = spawner.start(ChildKind::Enrol, operator).await?;
     let (mut reader, mut writer) = stream.into_split();
     let mut requests = Vec::new();
     for encoded in [frame::encode(token, &mut requests), frame::encode(request, &mut requests)] {
@@ -44,7 +44,8 @@ pub(crate) async fn run(
             read = &mut answered => read?,
             () = abandoned => {
                 drop(writer);
-                tokio::time::timeout(GRACE, answered).await.map_err(|_| io::ErrorKind::TimedOut)??
+                let answered = tokio::time::timeout(GIVE_UP_DEADLINE, answered).await;
+                answered.map_err(|_| io::ErrorKind::TimedOut)??
             }
         };
     }

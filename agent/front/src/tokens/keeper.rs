@@ -1,28 +1,28 @@
-//! The front's end of a keeper: the process that has the PIN of a trading token, for as long as the
-//! agent runs.
+//! Starts a keeper and watches it: the process that has the PIN of a trading token while the agent
+//! runs.
 
 use std::io;
 
-use countersign_base::messages::spawner::Kind;
+use countersign_base::messages::spawner::ChildKind;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 
 use super::link::append_frame;
 use super::spawner::{Child, Spawner};
 
-/// A keeper that was started; it ends when this is dropped.
+/// A running keeper. It ends when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Keeper {
+pub(crate) struct KeeperProcess {
     process: Child,
-    /// It ends where this is closed.
+    /// The keeper ends when this is closed.
     _connection: UnixStream,
 }
 
-impl Keeper {
-    /// Starts one for the token of these settings. It asks for a touch when the first host wants
-    /// the PIN.
+impl KeeperProcess {
+    /// Starts a keeper for the token of these settings. It asks for a touch when the first host
+    /// wants the PIN.
     pub(crate) async fn start(spawner: &Spawner, token: &str, settings: &[u8]) -> io::Result<Self> {
-        let (process, mut connection) = spawner.start(Kind::Keeper, None).await?;
+        let (process, mut connection) = spawner.start(ChildKind::Keeper, None).await?;
         let mut frame = Vec::new();
         append_frame(settings, &mut frame);
         connection.write_all(&frame).await?;

@@ -1,28 +1,28 @@
-//! The front's end of the socketpair to a token host: frames into a buffer, messages out of what
-//! arrived.
+//! Writes frames for a token host into a buffer, and reads messages from the bytes that the host
+//! sends.
 
 use std::io;
 
 use countersign_base::messages::frame::{self, Frames};
-use countersign_base::messages::token_host::{FromHost, MAX_FRAME};
+use countersign_base::messages::token_host::{FromHost, MAX_MESSAGE};
 use serde::Serialize;
 
 const USUAL_SIZE: usize = 64 * 1024;
 
-/// What a host sent is not of the protocol, or the socket failed.
+/// Why nothing more can be read from a host: it broke the protocol, or the socket failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LinkError {
     #[error("the token host closed its socket")]
     Closed,
-    #[error("the token host sent what is no message")]
+    #[error("the token host sent bytes that are not a message")]
     Garbage,
     #[error("the socket to the token host failed")]
     Socket(#[from] io::Error),
 }
 
-/// Appends `body` as one frame; false where it is longer than a frame, and nothing was appended.
+/// Appends `body` as one frame. False if it is too long for a frame; then nothing was appended.
 pub(crate) fn append_frame(body: &[u8], outbound: &mut Vec<u8>) -> bool {
-    if body.len() > MAX_FRAME {
+    if body.len() > MAX_MESSAGE {
         return false;
     }
     outbound.extend_from_slice(&(body.len() as u32).to_le_bytes());
@@ -30,12 +30,12 @@ pub(crate) fn append_frame(body: &[u8], outbound: &mut Vec<u8>) -> bool {
     true
 }
 
-/// As [`append_frame`], for a message.
+/// Does the same as [`append_frame`], for a message.
 pub(crate) fn append(message: &impl Serialize, outbound: &mut Vec<u8>) -> bool {
     frame::encode(message, outbound).is_ok()
 }
 
-/// Collects what a host sends. A passphrase may be in it, so nothing decoded stays behind.
+/// Collects the bytes that a host sends. They may hold a passphrase, so decoded bytes are wiped.
 pub(crate) struct Inbound(Frames);
 
 impl Inbound {
@@ -43,8 +43,8 @@ impl Inbound {
         Self(Frames::with_room(USUAL_SIZE))
     }
 
-    /// Reads what is there and hands every complete message to `each`, until one is refused. `fill`
-    /// is one of the ways of a `Stream`.
+    /// Reads the bytes that are there and gives each complete message to `each`, until it refuses
+    /// one. `fill` is a method of `Stream` that reads.
     pub(crate) fn read<E: From<LinkError>>(
         &mut self,
         fill: impl FnOnce(&mut [u8]) -> io::Result<usize>,
@@ -143,6 +143,6 @@ mod tests {
     #[test]
     fn a_message_longer_than_a_frame_is_not_sent() {
         let mut outbound = Vec::new();
-        assert!(!append_frame(&vec![0; MAX_FRAME + 1], &mut outbound) && outbound.is_empty());
+        assert!(!append_frame(&vec![0; MAX_MESSAGE + 1], &mut outbound) && outbound.is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! Requests a token host has not answered yet, and how one tells a host that is busy from one that
+//! Keeps the requests that a token host has not answered yet, and tells a busy host from one that
 //! hangs.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -10,21 +10,21 @@ use countersign_core::ports::{Signature, TokenError};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-/// Most requests one host may have before it; beyond that it is too slow to be asked more.
-pub(crate) const MOST: usize = 1024;
+/// Most requests that one host may have to answer. Beyond that it is too slow to be asked more.
+pub(crate) const MOST_OUTSTANDING: usize = 1024;
 
-type SignReply = oneshot::Sender<Result<Signature, TokenError>>;
+type SignatureSender = oneshot::Sender<Result<Signature, TokenError>>;
 
 enum Reply {
-    /// Its caller was told that it took too long; the token may still answer.
+    /// The caller was told that the request took too long. The token may still answer.
     GivenUp,
     SelfTest,
-    Sign(SignReply),
+    Sign(SignatureSender),
 }
 
-/// What an answer said of the token.
+/// The kind of an answer, as the front has to treat it.
 #[derive(Debug)]
-pub(crate) enum Answered {
+pub(crate) enum HostAnswer {
     Blinking,
     KeysFound(Vec<HostedKey>),
     /// Only this request failed.
@@ -34,8 +34,8 @@ pub(crate) enum Answered {
     Signed,
 }
 
-/// The requests before one worker of the host: HMAC and self-tests are one lane, asymmetric keys
-/// the other.
+/// The requests to one worker of the host. HMAC and self-tests are one lane, asymmetric keys the
+/// other.
 #[derive(Default)]
 struct Lane {
     waiting: BTreeMap<u64, (Instant, Reply)>,
@@ -43,15 +43,16 @@ struct Lane {
 }
 
 impl Lane {
-    /// When this lane counts as hanging: its oldest request is past the deadline and nothing has
-    /// been answered for as long; or that one request was overtaken for four times as long.
+    /// The time from which this lane counts as hanging. Either its oldest request is past the
+    /// deadline and nothing was answered for that long, or that request was overtaken for four
+    /// times that long.
     fn stuck_at(&self, deadline: Duration) -> Option<Instant> {
         let (_, (oldest, _)) = self.waiting.first_key_value()?;
         let quiet_since = self.last_answer.map_or(*oldest, |last| last.max(*oldest));
         Some(quiet_since.min(*oldest + deadline * 3) + deadline)
     }
 
-    /// When the next caller has to be told that his request took too long.
+    /// The time at which the next caller has to be told that its request took too long.
     fn expires_at(&self, deadline: Duration) -> Option<Instant> {
         let mut waiting =
             self.waiting.values().filter(|(_, reply)| matches!(reply, Reply::Sign(_)));
@@ -59,13 +60,14 @@ impl Lane {
     }
 }
 
-/// Everything one host has been asked and has not answered.
+/// All requests that one host has not answered.
 #[derive(Default)]
 pub(crate) struct Outstanding {
     last_id: u64,
     lanes: [Lane; 2],
     rescans: VecDeque<(u64, Instant, oneshot::Sender<Vec<HostedKey>>)>,
-    /// The last request that the host has been given; its time counts from then on.
+    /// The last request that was written to the host. The time of a request counts from its
+    /// writing.
     handed_over: u64,
     /// The request that waits for a touch.
     blinks_for: Option<u64>,
@@ -73,11 +75,11 @@ pub(crate) struct Outstanding {
 
 impl Outstanding {
     pub(crate) fn is_full(&self) -> bool {
-        self.lanes.iter().map(|lane| lane.waiting.len()).sum::<usize>() >= MOST
+        self.lanes.iter().map(|lane| lane.waiting.len()).sum::<usize>() >= MOST_OUTSTANDING
     }
 
-    /// A place for one more signature: its id and where its answer arrives; `None` where the queue
-    /// is full.
+    /// Adds a request for a signature. Returns its id and the receiver of its answer; `None` if the
+    /// queue is full.
     pub(crate) fn sign(
         &mut self,
         algorithm: Algorithm,
@@ -101,8 +103,8 @@ impl Outstanding {
         receiver
     }
 
-    /// Everything asked so far has been written to the host: it has not been late before, the front
-    /// was.
+    /// Takes note that all requests so far were written to the host. Their time counts from now:
+    /// the front caused the delay before.
     pub(crate) fn hand_over(&mut self, now: impl FnOnce() -> Instant) {
         if self.handed_over == self.last_id {
             return;
@@ -118,64 +120,64 @@ impl Outstanding {
         self.handed_over = self.last_id;
     }
 
-    /// Gives up the place of a request that could not be written into a frame.
+    /// Removes a request that could not be written into a frame.
     pub(crate) fn withdraw(&mut self, id: u64) {
         for lane in &mut self.lanes {
             lane.waiting.remove(&id);
         }
     }
 
-    /// Hands an answer to whoever waits for it; `None` where nothing of the kind was asked.
-    pub(crate) fn answer(&mut self, answer: FromHost, now: Instant) -> Option<Answered> {
+    /// Gives an answer to the caller that waits for it. `None` if no such request was made.
+    pub(crate) fn answer(&mut self, answer: FromHost, now: Instant) -> Option<HostAnswer> {
         match answer {
             FromHost::Blinking { id } => {
                 let known = self.lanes.iter().any(|lane| lane.waiting.contains_key(&id));
                 self.blinks_for = known.then_some(id).or(self.blinks_for);
-                known.then_some(Answered::Blinking)
+                known.then_some(HostAnswer::Blinking)
             }
             FromHost::Broken(_) | FromHost::Ready { .. } => None,
             FromHost::Keys(keys) => {
                 let (.., waiting) = self.rescans.pop_front()?;
                 let _ = waiting.send(keys.clone());
-                Some(Answered::KeysFound(keys))
+                Some(HostAnswer::KeysFound(keys))
             }
             FromHost::SelfTested { id } => match self.take(id, now)? {
-                Reply::SelfTest => Some(Answered::SelfTestPassed),
+                Reply::SelfTest => Some(HostAnswer::SelfTestPassed),
                 Reply::GivenUp | Reply::Sign(_) => None,
             },
             FromHost::Signed { id, signature, passphrase } => {
                 let waiting = match self.take(id, now)? {
-                    Reply::GivenUp => return Some(Answered::Signed),
+                    Reply::GivenUp => return Some(HostAnswer::Signed),
                     Reply::SelfTest => return None,
                     Reply::Sign(waiting) => waiting,
                 };
                 let passphrase =
                     passphrase.map(|mut passphrase| std::mem::take(&mut *passphrase.0).into());
-                // a caller may be gone
+                // the caller may be gone
                 let _ = waiting.send(Ok(Signature { bytes: signature, passphrase, drafted: None }));
-                Some(Answered::Signed)
+                Some(HostAnswer::Signed)
             }
             FromHost::Failed { id, error } => match self.take(id, now)? {
-                Reply::GivenUp => Some(Answered::RequestFailed),
-                Reply::SelfTest => Some(Answered::SelfTestFailed(error)),
+                Reply::GivenUp => Some(HostAnswer::RequestFailed),
+                Reply::SelfTest => Some(HostAnswer::SelfTestFailed(error)),
                 Reply::Sign(waiting) => {
                     let _ = waiting.send(Err(match error {
                         HostError::TouchTooLate(text) => TokenError::Timeout(text),
                         error => TokenError::Unavailable(error.to_string()),
                     }));
-                    Some(Answered::RequestFailed)
+                    Some(HostAnswer::RequestFailed)
                 }
             },
         }
     }
 
-    /// Whether the request that it blinked for still waits for its answer.
+    /// True while the request that the token blinked for waits for its answer.
     pub(crate) fn blinks(&self) -> bool {
         self.blinks_for.is_some()
     }
 
-    /// When the host counts as hanging if it stays silent. A rescan is one long task, with a
-    /// deadline of its own.
+    /// The time from which the host counts as hanging if it stays silent. A rescan is one long task
+    /// and has a deadline of its own.
     pub(crate) fn stuck_at(
         &self,
         deadline: Duration,
@@ -187,13 +189,13 @@ impl Outstanding {
         }
     }
 
-    /// When [`Self::expire`] has something to do.
+    /// The next time at which [`Self::expire`] has something to do.
     pub(crate) fn expires_at(&self, deadline: Duration) -> Option<Instant> {
         self.lanes.iter().filter_map(|lane| lane.expires_at(deadline)).min()
     }
 
-    /// Tells every caller who has waited for `deadline` that it took too long; the token's answer
-    /// may still come.
+    /// Tells every caller that has waited for `deadline` that its request took too long. The
+    /// token's answer may still come.
     pub(crate) fn expire(&mut self, now: Instant, deadline: Duration, error: &TokenError) {
         for lane in &mut self.lanes {
             for (_, reply) in
@@ -208,7 +210,7 @@ impl Outstanding {
         }
     }
 
-    /// Nothing will be answered any more.
+    /// Fails all requests: the host will answer nothing any more.
     pub(crate) fn fail(&mut self, error: &TokenError) {
         self.rescans.clear();
         self.blinks_for = None;
@@ -320,7 +322,7 @@ mod tests {
         );
         assert!(matches!(
             outstanding.answer(signed(first), start + DEADLINE),
-            Some(Answered::Signed)
+            Some(HostAnswer::Signed)
         ));
         assert!(outstanding.answer(signed(second), start + DEADLINE).is_some());
         assert!(
@@ -359,7 +361,7 @@ mod tests {
         assert_eq!(stuck_at(&outstanding), Some(start + 5 * DEADLINE));
         assert!(matches!(
             outstanding.answer(FromHost::Keys(vec![]), start),
-            Some(Answered::KeysFound(_))
+            Some(HostAnswer::KeysFound(_))
         ));
         assert_eq!(keys.try_recv().expect("answered"), vec![]);
         assert_eq!(stuck_at(&outstanding), Some(start + DEADLINE));
@@ -381,9 +383,12 @@ mod tests {
         );
         let error = HostError::KeyUnknown("k".into());
         let failed = |id| FromHost::Failed { id, error: error.clone() };
-        assert!(matches!(outstanding.answer(failed(first), now), Some(Answered::RequestFailed)));
+        assert!(matches!(outstanding.answer(failed(first), now), Some(HostAnswer::RequestFailed)));
         assert!(matches!(first_answer.try_recv(), Ok(Err(TokenError::Unavailable(_)))));
-        assert!(matches!(outstanding.answer(failed(test), now), Some(Answered::SelfTestFailed(_))));
+        assert!(matches!(
+            outstanding.answer(failed(test), now),
+            Some(HostAnswer::SelfTestFailed(_))
+        ));
         assert_eq!(stuck_at(&outstanding), None, "nothing waits");
     }
 
@@ -415,7 +420,7 @@ mod tests {
     fn the_queue_is_bounded_and_fails_as_one() {
         let now = Instant::now();
         let mut outstanding = Outstanding::default();
-        let mut answers: Vec<_> = (0..MOST)
+        let mut answers: Vec<_> = (0..MOST_OUTSTANDING)
             .map(|_| outstanding.sign(Algorithm::HmacSha256, now).expect("room").1)
             .collect();
         assert!(outstanding.sign(Algorithm::Ed25519, now).is_none());

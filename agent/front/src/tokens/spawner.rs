@@ -1,5 +1,4 @@
-//! The front's end of the spawner: starts children, has them killed, learns of their ends, and of
-//! the spawner's own.
+//! Asks the spawner to start and kill children, and learns of their ends and of the spawner's own.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -10,8 +9,8 @@ use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::rc::Rc;
 
-use countersign_base::messages::confinement::Limits;
-use countersign_base::messages::spawner::{FromSpawner, Kind, ToSpawner, receive, send};
+use countersign_base::messages::confinement::ConfinementReport;
+use countersign_base::messages::spawner::{ChildKind, FromSpawner, ToSpawner, receive, send};
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, shutdown, socketpair};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
@@ -19,7 +18,7 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use crate::shutdown::{Stop, Stopper};
 
-/// A spawner that has been started; nothing can be asked of it yet.
+/// A spawner that was started. It cannot be asked anything yet.
 #[derive(Debug)]
 pub struct Launched {
     process: std::process::Child,
@@ -27,8 +26,8 @@ pub struct Launched {
 }
 
 impl Launched {
-    /// Starts `program` as the spawner, which finds the front as its standard input. To be called
-    /// by the thread that lives as long as the front: the spawner ends with it.
+    /// Starts `program` as the spawner. Its standard input is the connection to the front. Call
+    /// this in a thread that lives as long as the front: the spawner ends when that thread ends.
     pub fn launch(
         program: &Path,
         arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
@@ -45,9 +44,9 @@ impl Launched {
         Ok(Self { process, socket: ours })
     }
 
-    /// Opens the conversation with it. Must be called inside a `LocalRuntime`.
+    /// Opens the conversation with the spawner. Call this inside a `LocalRuntime`.
     pub fn connect(self) -> io::Result<Spawner> {
-        // Tokio has no type for a socket of packets; this one waits for any Unix socket.
+        // Tokio has no type for a socket of packets. Its stream can wait for any Unix socket.
         let socket = std::os::unix::net::UnixStream::from(self.socket);
         socket.set_nonblocking(true)?;
         Spawner::over(socket, Some(self.process))
@@ -56,12 +55,12 @@ impl Launched {
 
 /// Starts children, and knows when the spawner itself is gone.
 #[derive(Clone, Debug)]
-pub struct Spawner(Rc<Desk>);
+pub struct Spawner(Rc<SpawnerLink>);
 
 #[derive(Debug)]
-struct Desk {
+struct SpawnerLink {
     socket: UnixStream,
-    /// None where another service manager started it.
+    /// `None` for a spawner that the front did not start.
     process: RefCell<Option<std::process::Child>>,
     outbound: RefCell<VecDeque<(ToSpawner, Vec<OwnedFd>)>>,
     /// There is something to send.
@@ -69,37 +68,36 @@ struct Desk {
     next: Cell<u64>,
     children: RefCell<BTreeMap<u64, Expected>>,
     gone: (Stopper, Stop),
-    limits: RefCell<Limits>,
+    limits: RefCell<ConfinementReport>,
 }
 
-/// What is still to be heard of a child.
+/// The reports about a child that have not come yet.
 #[derive(Debug)]
 struct Expected {
     started: Option<oneshot::Sender<io::Result<u32>>>,
-    ended: watch::Sender<Option<Exit>>,
+    ended: watch::Sender<Option<ChildExit>>,
 }
 
-/// How a child ended.
+/// The way in which a child ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Exit {
+pub enum ChildExit {
     Code(i32),
     Signal(i32),
-    /// The spawner is gone, and with it the child.
+    /// The spawner is gone, and the child with it.
     Unknown,
 }
 
-/// A child of the spawner; it is killed when this is dropped.
+/// A child of the spawner. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct Child {
     id: u64,
     pid: u32,
-    ended: watch::Receiver<Option<Exit>>,
+    ended: watch::Receiver<Option<ChildExit>>,
     spawner: Spawner,
 }
 
 impl Spawner {
-    /// Connects to a spawner that runs as another user, for its children alone. Must be called
-    /// inside a `LocalRuntime`.
+    /// Connects to a spawner that runs as another user. Call this inside a `LocalRuntime`.
     pub fn at(path: &Path) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket =
@@ -112,7 +110,7 @@ impl Spawner {
         socket: std::os::unix::net::UnixStream,
         process: Option<std::process::Child>,
     ) -> io::Result<Self> {
-        let desk = Rc::new(Desk {
+        let link = Rc::new(SpawnerLink {
             socket: UnixStream::from_std(socket)?,
             process: RefCell::new(process),
             outbound: RefCell::default(),
@@ -122,18 +120,18 @@ impl Spawner {
             gone: Stopper::new(),
             limits: RefCell::default(),
         });
-        tokio::task::spawn_local(Rc::clone(&desk).converse());
-        Ok(Self(desk))
+        tokio::task::spawn_local(Rc::clone(&link).converse());
+        Ok(Self(link))
     }
 
     pub fn is_gone(&self) -> bool {
         self.0.gone.1.is_requested()
     }
-    /// Starts a child and gives the connection to it. `operator` becomes the child's standard
+    /// Starts a child and returns the connection to it. `operator` becomes the child's standard
     /// output.
     pub async fn start(
         &self,
-        kind: Kind,
+        kind: ChildKind,
         operator: Option<OwnedFd>,
     ) -> io::Result<(Child, UnixStream)> {
         self.begin(kind, operator, None).await
@@ -141,47 +139,47 @@ impl Spawner {
 
     /// Starts a host that gets its PIN from `keeper`.
     pub async fn start_host(&self, keeper: &Child) -> io::Result<(Child, UnixStream)> {
-        self.begin(Kind::Host, None, Some(keeper.id)).await
+        self.begin(ChildKind::Host, None, Some(keeper.id)).await
     }
 
     async fn begin(
         &self,
-        kind: Kind,
+        kind: ChildKind,
         operator: Option<OwnedFd>,
         keeper: Option<u64>,
     ) -> io::Result<(Child, UnixStream)> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let stream = UnixStream::from_std(ours)?;
-        let desk = &self.0;
+        let link = &self.0;
         let gone = || io::Error::other("the spawner is gone");
-        if desk.gone.1.is_requested() {
+        if link.gone.1.is_requested() {
             return Err(gone()); // nobody would answer
         }
-        let id = desk.next.replace(desk.next.get() + 1);
+        let id = link.next.replace(link.next.get() + 1);
         let (started, pid) = oneshot::channel();
         let (ended, end) = watch::channel(None);
-        desk.children.borrow_mut().insert(id, Expected { started: Some(started), ended });
+        link.children.borrow_mut().insert(id, Expected { started: Some(started), ended });
         let mut child = Child { id, pid: 0, ended: end, spawner: self.clone() };
         let descriptors = [OwnedFd::from(theirs)].into_iter().chain(operator).collect();
-        desk.ask(ToSpawner::Start { id, kind, keeper }, descriptors);
+        link.ask(ToSpawner::Start { id, kind, keeper }, descriptors);
         child.pid = pid.await.unwrap_or_else(|_| Err(gone()))?;
         Ok((child, stream))
     }
 
-    /// What the spawner cannot do.
-    pub fn limits(&self) -> Limits {
+    /// The limits that the spawner has put on itself.
+    pub fn limits(&self) -> ConfinementReport {
         self.0.limits.borrow().clone()
     }
 
-    /// Waits until the spawner is gone: nothing can be started any more.
+    /// Waits until the spawner is gone. After that nothing can be started any more.
     pub async fn gone(&self) {
         self.0.gone.1.clone().requested().await;
     }
 
-    /// Ends the spawner, and whatever children it has left; says how it ended.
+    /// Ends the spawner and the children that it still has. Returns the spawner's exit status.
     pub fn end(&self) -> io::Result<ExitStatus> {
-        let _ = shutdown(&self.0.socket, Shutdown::Both); // fails where it is gone already
+        let _ = shutdown(&self.0.socket, Shutdown::Both); // fails if it is gone already
         self.0
             .process
             .borrow_mut()
@@ -190,7 +188,7 @@ impl Spawner {
     }
 }
 
-impl Desk {
+impl SpawnerLink {
     fn ask(&self, message: ToSpawner, descriptors: Vec<OwnedFd>) {
         if self.gone.1.is_requested() {
             return;
@@ -206,7 +204,7 @@ impl Desk {
         self.gone.0.stop();
         self.outbound.borrow_mut().clear();
         for (_, expected) in std::mem::take(&mut *self.children.borrow_mut()) {
-            expected.ended.send_replace(Some(Exit::Unknown));
+            expected.ended.send_replace(Some(ChildExit::Unknown));
         }
     }
 
@@ -227,7 +225,9 @@ impl Desk {
                 ready = self.socket.writable(), if waiting => {
                     ready?;
                     match self.socket.try_io(Interest::WRITABLE, || self.send_first()) {
-                        Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                        Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                            return Err(error);
+                        }
                         _ => {}
                     }
                 }
@@ -252,7 +252,7 @@ impl Desk {
                 if let Some(started) =
                     children.get_mut(&id).and_then(|expected| expected.started.take())
                 {
-                    let _ = started.send(Ok(pid)); // whoever asked has given up, and had it killed
+                    let _ = started.send(Ok(pid)); // fails if the caller gave up
                 }
             }
             FromSpawner::NotStarted { id, error } => {
@@ -263,9 +263,9 @@ impl Desk {
             FromSpawner::Ready(limits) => drop(self.limits.replace(limits)),
             FromSpawner::Ended { id, code, signal } => {
                 let exit = match (code, signal) {
-                    (Some(code), _) => Exit::Code(code),
-                    (None, Some(signal)) => Exit::Signal(signal),
-                    (None, None) => Exit::Unknown,
+                    (Some(code), _) => ChildExit::Code(code),
+                    (None, Some(signal)) => ChildExit::Signal(signal),
+                    (None, None) => ChildExit::Unknown,
                 };
                 if let Some(expected) = children.remove(&id) {
                     expected.ended.send_replace(Some(exit));
@@ -284,19 +284,19 @@ impl Child {
         self.ended.borrow().is_some()
     }
 
-    /// Has it killed; nothing happens where it has ended already.
+    /// Asks the spawner to kill the child. Nothing happens if it has ended already.
     pub fn kill(&self) {
         self.spawner.0.ask(ToSpawner::Kill { id: self.id }, Vec::new());
     }
 
-    /// Waits for its end.
-    pub async fn wait(&mut self) -> Exit {
+    /// Waits for the child's end.
+    pub async fn wait(&mut self) -> ChildExit {
         self.ended
             .wait_for(Option::is_some)
             .await
             .ok()
             .and_then(|exit| *exit)
-            .unwrap_or(Exit::Unknown)
+            .unwrap_or(ChildExit::Unknown)
     }
 }
 

@@ -1,8 +1,8 @@
-//! How a token is, as the operator and the journal see it.
+//! Describes the state of a token for the operator and the journal.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use countersign_base::messages::confinement::Limits;
+use countersign_base::messages::confinement::ConfinementReport;
 use countersign_base::messages::token_host::{HostedKey, TokenFacts};
 use serde::Serialize;
 
@@ -30,23 +30,24 @@ impl TokenState {
     }
 }
 
-/// The state of one token and what is known of it; keys and facts outlive a host that died.
+/// The state of one token, its keys and its facts. Keys and facts are kept when a host dies.
 #[derive(Clone, Debug)]
 pub struct TokenStatus {
     pub state: TokenState,
-    /// Unix time at which the state began.
+    /// Unix time in milliseconds at which the state began.
     pub since_ms: u64,
     pub last_error: Option<String>,
-    /// Unix time at which a host is started again; `None` where that waits for the operator, or is
-    /// not needed.
+    /// Unix time in milliseconds at which a host is started again. `None` if that waits for the
+    /// operator, or is not needed.
     pub next_try_ms: Option<u64>,
-    /// The last host ended for good: another start would only repeat it, or spend a PIN try.
+    /// True if the last host ended for good: another start would only fail again, or use up a PIN
+    /// try.
     pub given_up: bool,
     pub keys: Vec<HostedKey>,
     pub facts: TokenFacts,
-    /// What its process cannot do.
-    pub limits: Limits,
-    /// Unix time until which it waits for a finger, where it does.
+    /// The limits that its process has put on itself.
+    pub limits: ConfinementReport,
+    /// Unix time in milliseconds until which the token waits for a touch, if it does.
     pub blinks_until_ms: Option<u64>,
 }
 
@@ -60,12 +61,12 @@ impl TokenStatus {
             given_up: false,
             keys: Vec::new(),
             facts: TokenFacts::default(),
-            limits: Limits::default(),
+            limits: ConfinementReport::default(),
             blinks_until_ms: None,
         }
     }
 
-    /// Takes the new state; true where it is another one than before.
+    /// Takes the new state. True if the state changed.
     pub(crate) fn enter(&mut self, state: TokenState) -> bool {
         self.next_try_ms = None;
         self.given_up = false;

@@ -1,5 +1,4 @@
-//! A vault as the front has it: a process is started for each signature, asked once, and waited for
-//! until it is gone.
+//! Uses a vault: starts a process for each signature, asks it once, and waits until it is gone.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -9,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_base::messages::frame::{self, Frames};
-use countersign_base::messages::spawner::Kind;
+use countersign_base::messages::spawner::ChildKind;
 use countersign_base::messages::vault_host::{SignedRequest, VaultReply, VaultRequest};
 use countersign_base::messages::yubikey::{BUSY_DEADLINE, TOUCH_TIMEOUT};
 use countersign_core::draft::Finished;
@@ -24,14 +23,14 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::spawner::{Child, Spawner};
 use super::token_status::{TokenState, TokenStatus, unix_ms};
 
-/// From the start of the process to the blinking, and from the touch to the answer: cards and
-/// tokens take their time.
+/// Longest time from the start of the process to the blinking, and from the touch to the answer.
+/// Cards and tokens are slow.
 const WORK: Duration = Duration::from_secs(30);
-/// How long it may take to change the PIN after it answered.
+/// Longest time for the process to change the PIN after it answered.
 const CLOSING: Duration = Duration::from_secs(20);
 
-/// The spawner of vaults: the agent's own, or in a system install one that runs as a user of their
-/// own.
+/// The spawner of vaults' processes: the agent's own spawner, or in a system install one that runs
+/// as a user of its own.
 #[derive(Debug)]
 pub struct VaultSpawner {
     own: Spawner,
@@ -44,7 +43,8 @@ impl VaultSpawner {
         Self { own, socket, connected: RefCell::default() }
     }
 
-    /// Connects where that is needed, anew where the other one went.
+    /// Returns the spawner. Connects to it if that is needed, and again if the last connection is
+    /// gone.
     pub fn ready(&self) -> io::Result<Spawner> {
         let Some(socket) = &self.socket else { return Ok(self.own.clone()) };
         let mut connected = self.connected.borrow_mut();
@@ -59,21 +59,21 @@ impl VaultSpawner {
     }
 }
 
-/// A token that is opened by a touch, for one signature each time. No host runs.
+/// A token that a touch opens for one signature each time. It has no host.
 #[derive(Clone)]
-pub struct Vault(Rc<Shared>);
+pub struct VaultHandle(Rc<VaultShared>);
 
-struct Shared {
+struct VaultShared {
     name: String,
     spawner: Rc<VaultSpawner>,
-    /// Held by the one process until it is gone.
+    /// Held for the one process until it is gone.
     turn: Arc<Mutex<()>>,
-    /// Somebody is asked to touch.
+    /// True while somebody is asked to touch.
     asks: Cell<bool>,
     status: watch::Sender<TokenStatus>,
 }
 
-/// Nobody is asked to touch any more.
+/// Notes on drop that nobody is asked to touch any more.
 struct Asking<'a>(&'a Cell<bool>);
 
 impl Drop for Asking<'_> {
@@ -82,12 +82,18 @@ impl Drop for Asking<'_> {
     }
 }
 
-impl Vault {
-    /// It is ready as long as nobody else is asked to touch for it.
+impl VaultHandle {
+    /// A vault that no process works for yet. It counts as healthy.
     pub fn new(name: String, spawner: Rc<VaultSpawner>) -> Self {
         let status = watch::Sender::new(TokenStatus::starting());
         status.send_if_modified(|status| status.enter(TokenState::Healthy));
-        Self(Rc::new(Shared { name, spawner, turn: Arc::default(), asks: Cell::default(), status }))
+        Self(Rc::new(VaultShared {
+            name,
+            spawner,
+            turn: Arc::default(),
+            asks: Cell::default(),
+            status,
+        }))
     }
 
     pub fn name(&self) -> &str {
@@ -98,12 +104,12 @@ impl Vault {
         self.0.status.borrow().clone()
     }
 
-    /// Changes whenever the status does.
+    /// Tells of each change of the status.
     pub fn subscribe(&self) -> watch::Receiver<TokenStatus> {
         self.0.status.subscribe()
     }
 
-    /// Whether [`Self::sign`] would ask for a touch now.
+    /// `Ok` if [`Self::sign`] would ask for a touch now.
     pub fn ready(&self) -> Result<(), TokenError> {
         if self.0.asks.get() {
             return Err(self.unavailable("it waits for the touch of another request; ask again"));
@@ -115,13 +121,14 @@ impl Vault {
         TokenError::Unavailable(format!("{}: {reason}", self.0.name))
     }
 
-    /// One signature of what persons approved, by a process that judges it anew.
+    /// Asks for one signature of a request that persons approved. The vault's process judges the
+    /// request again.
     pub async fn sign(&self, grant: &Grant) -> Result<Signature, TokenError> {
         let unavailable = |reason: &str| self.unavailable(reason);
         let name = self.name();
         let evidence = grant
             .evidence()
-            .ok_or_else(|| unavailable("a vault signs only what persons approved"))?;
+            .ok_or_else(|| unavailable("a vault signs only requests that persons approved"))?;
         self.ready()?;
         self.0.asks.set(true);
         let _asking = Asking(&self.0.asks);
@@ -136,11 +143,11 @@ impl Vault {
         };
         let failed = |error: io::Error| unavailable(&format!("its process failed: {error}"));
         let spawner = self.0.spawner.ready().map_err(failed)?;
-        let started = started(spawner.start(Kind::Vault, None), WORK).await;
+        let started = started(spawner.start(ChildKind::Vault, None), WORK).await;
         let (mut child, mut stream) = started.map_err(failed)?;
         let answered = self.converse(&mut stream, &request).await;
         self.0.status.send_if_modified(|status| status.blinks_until_ms.take().is_some());
-        // It changes the PIN now; the answer need not wait for that.
+        // The process changes the PIN now, and the answer need not wait for that.
         let closing = Instant::now() + CLOSING;
         tokio::task::spawn_local(async move {
             end(&mut child, closing).await;
@@ -163,7 +170,8 @@ impl Vault {
         }
     }
 
-    /// Until the last answer; says meanwhile what blinks.
+    /// Sends the request and waits for the last answer. Meanwhile it notes in the status that the
+    /// YubiKey blinks.
     async fn converse(
         &self,
         stream: &mut UnixStream,
@@ -196,13 +204,14 @@ impl Vault {
     }
 }
 
-impl std::fmt::Debug for Vault {
+impl std::fmt::Debug for VaultHandle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Vault").field("name", &self.0.name).finish_non_exhaustive()
+        f.debug_struct("VaultHandle").field("name", &self.0.name).finish_non_exhaustive()
     }
 }
 
-/// A spawner that runs as another user may hang, or be another program.
+/// Waits for a start, but not for ever: a spawner that runs as another user may hang, or may be
+/// another program.
 async fn started<T>(
     start: impl Future<Output = io::Result<T>>,
     longest: Duration,
@@ -211,7 +220,8 @@ async fn started<T>(
     timeout(longest, start).await.map_err(late)?
 }
 
-/// A process that does not end is killed: what lies on the disk opens nevertheless.
+/// Waits until the process ends, and kills it if it does not. The vault's files can be opened again
+/// even then.
 async fn end(child: &mut Child, deadline: Instant) {
     if timeout_at(deadline, child.wait()).await.is_err() {
         tracing::error!(pid = child.pid(), "a vault's process did not end by itself and is killed");

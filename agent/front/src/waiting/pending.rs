@@ -1,11 +1,11 @@
-//! One thing that waits for persons, and what it does once they agree.
+//! Describes one request or change that waits for persons, and its effect once they agree.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
 use countersign_base::config::Config;
-use countersign_base::config::endpoint::ListenerKind;
+use countersign_base::config::listener::ListenerKind;
 use countersign_core::approval::{Approved, Collected, Statement, Subject};
 use countersign_core::refusal::Refusal;
 use countersign_core::signer::Waiting;
@@ -16,60 +16,63 @@ use tokio::time::Instant;
 use super::process_chain::process_chain;
 use crate::sockets::peer::Peer;
 
-/// Of a client's connections: its uid, and the socket.
+/// The origin of a client's connections: its uid and the socket.
 pub(crate) type Origin = (Option<u32>, ListenerKind);
 
 pub(crate) fn origin(peer: &Peer) -> Origin {
     (peer.uid, peer.listener.clone())
 }
 
-/// From its proposal to its end; a request stays until its outcome need not be fetched any more.
+/// One request or change, from its proposal to its end. A request stays until its outcome need not
+/// be kept any more.
 #[derive(Debug)]
 pub(crate) struct Pending {
     pub(crate) id: String,
     opened: Instant,
-    /// How long persons have.
+    /// Time for persons to approve.
     lasts: Duration,
-    /// `None` once it does not wait any more.
+    /// The approvals so far; `None` once this does not wait any more.
     pub(crate) collected: RefCell<Option<Collected>>,
     pub(crate) effect: Effect,
 }
 
-/// Done once enough persons approved it.
+/// The effect once enough persons have approved.
 #[derive(Debug)]
 pub(crate) enum Effect {
-    /// A configuration that loosens something; `None` for the one that was found at the start.
+    /// Loads a configuration that loosens something. The uid asked for it; `None` if the start
+    /// found it.
     Load(Option<u32>, Rc<Config>),
-    Sign(Box<Request>),
-    /// For this uid.
+    Sign(Box<ClientRequest>),
+    /// Unlocks the agent. This uid asked for it.
     Unlock(u32),
 }
 
 /// A client's request.
 #[derive(Debug)]
-pub(crate) struct Request {
+pub(crate) struct ClientRequest {
     pub(crate) client: String,
     pub(crate) origin: Origin,
-    /// Names of the process that asked and of those that started it.
+    /// Names of the process that asked, and of the processes that started it.
     pub(crate) processes: Vec<String>,
-    pub(crate) state: RefCell<State>,
-    /// Set by whoever ends it early.
+    pub(crate) state: RefCell<RequestState>,
+    /// The reason for an early end, if something has ended the request early.
     pub(crate) ending: RefCell<Option<Refusal>>,
     pub(crate) changed: Notify,
-    /// When the client last asked for the result; `watching` counts the calls that wait for it now.
+    /// The last time that the client asked for the result. `watching` counts the calls that wait
+    /// for it now.
     pub(crate) asked: Cell<Instant>,
     pub(crate) watching: Cell<u32>,
 }
 
 #[derive(Debug)]
-pub(crate) enum State {
+pub(crate) enum RequestState {
     Waiting(Box<Waiting>),
-    /// Its token is asked; a touch may be needed.
+    /// Its token is asked to sign, which may need a touch.
     Signing(Box<Signing>),
     Ended(Result<FinishedReply, Refusal>),
 }
 
-/// Shown of a request while its token is asked.
+/// The part of a request that is shown while its token is asked.
 #[derive(Debug)]
 pub(crate) struct Signing {
     pub(crate) pending: PendingRequest,
@@ -78,18 +81,18 @@ pub(crate) struct Signing {
 }
 
 impl Pending {
-    /// A change of the agent, which one person approves.
+    /// A change of the agent, which one person has to approve.
     pub(crate) fn change(statement: Statement, lasts: Duration, effect: Effect) -> Self {
         Self::new(Collected::new(statement, 1), lasts, effect)
     }
 
     pub(crate) fn request(peer: &Peer, waiting: Box<Waiting>, lasts: Duration) -> Self {
         let collected = Collected::new(waiting.statement.clone(), waiting.approvals_needed);
-        let request = Request {
+        let request = ClientRequest {
             client: waiting.caller.client.clone(),
             origin: origin(peer),
             processes: process_chain(waiting.caller.pid),
-            state: RefCell::new(State::Waiting(waiting)),
+            state: RefCell::new(RequestState::Waiting(waiting)),
             ending: RefCell::default(),
             changed: Notify::new(),
             asked: Cell::new(Instant::now()),
@@ -103,8 +106,8 @@ impl Pending {
         Self { id, opened: Instant::now(), lasts, collected: RefCell::new(Some(collected)), effect }
     }
 
-    /// The client's request, where it is one.
-    pub(crate) fn as_request(&self) -> Option<&Request> {
+    /// The client's request; `None` for a change.
+    pub(crate) fn as_request(&self) -> Option<&ClientRequest> {
         match &self.effect {
             Effect::Sign(request) => Some(request),
             Effect::Load(..) | Effect::Unlock(_) => None,
@@ -123,7 +126,7 @@ impl Pending {
         self.collected.borrow().as_ref().is_some_and(Collected::is_complete)
     }
 
-    /// What a client or an operator is told while it waits.
+    /// The reply to a client or an operator while this waits; `None` afterwards.
     pub(crate) fn told(&self) -> Option<PendingRequest> {
         let collected = self.collected.borrow();
         let collected = collected.as_ref()?;
@@ -135,30 +138,30 @@ impl Pending {
         })
     }
 
-    /// Takes a request out of its wait: with the proof where enough persons approved it.
+    /// Ends the wait of a request. Returns it, with the proof if enough persons approved it.
     pub(crate) fn take(&self) -> Option<(Box<Waiting>, Option<Approved>)> {
         let (request, pending) = (self.as_request()?, self.told()?);
         let mut state = request.state.borrow_mut();
-        let State::Waiting(waiting) = &*state else { return None };
+        let RequestState::Waiting(waiting) = &*state else { return None };
         let (token, why) = (waiting.key().token.clone(), why(&waiting.statement.subject));
-        let signing = State::Signing(Box::new(Signing { pending, token, why }));
+        let signing = RequestState::Signing(Box::new(Signing { pending, token, why }));
         match std::mem::replace(&mut *state, signing) {
-            State::Waiting(waiting) => Some((waiting, self.collected.take()?.approved())),
-            State::Ended(_) | State::Signing(_) => None, // seen above
+            RequestState::Waiting(waiting) => Some((waiting, self.collected.take()?.approved())),
+            RequestState::Ended(_) | RequestState::Signing(_) => None, // seen above
         }
     }
 }
 
-impl Request {
+impl ClientRequest {
     /// The token of a request that waits.
     pub(crate) fn token(&self) -> Option<String> {
         match &*self.state.borrow() {
-            State::Waiting(waiting) => Some(waiting.key().token.clone()),
-            State::Ended(_) | State::Signing(_) => None,
+            RequestState::Waiting(waiting) => Some(waiting.key().token.clone()),
+            RequestState::Ended(_) | RequestState::Signing(_) => None,
         }
     }
 
-    /// Ends it early, unless something else did.
+    /// Ends the request early, unless something else has done so.
     pub(crate) fn end(&self, refusal: Refusal) {
         self.ending.borrow_mut().get_or_insert(refusal);
         self.changed.notify_waiters();
@@ -166,13 +169,13 @@ impl Request {
 
     pub(crate) fn outcome(&self) -> Option<Result<FinishedReply, Refusal>> {
         match &*self.state.borrow() {
-            State::Ended(outcome) => Some(outcome.clone()),
-            State::Signing(_) | State::Waiting(_) => None,
+            RequestState::Ended(outcome) => Some(outcome.clone()),
+            RequestState::Signing(_) | RequestState::Waiting(_) => None,
         }
     }
 }
 
-/// What a touch is asked for, in a few words.
+/// The purpose of a touch, in a few words.
 fn why(subject: &Subject) -> String {
     match subject {
         Subject::Request { client, key, method, path, .. } => {

@@ -1,9 +1,9 @@
-//! The processes of a caller, by name.
+//! Finds the names of a caller's process and its ancestors.
 
-/// Names of a process and of those that started it, as far as they can be read; it may be gone, and
-/// another in its place.
+/// Names of a process and of the processes that started it, as far as they can be read. The process
+/// may be gone, and another one may have its pid.
 pub(crate) fn process_chain(pid: Option<u32>) -> Vec<String> {
-    const MOST: usize = 8;
+    const MOST_PROCESSES: usize = 8;
     let parent = |process: &Option<(String, u32)>| {
         process.as_ref().and_then(|(_, parent)| process_of(*parent))
     };
@@ -11,13 +11,13 @@ pub(crate) fn process_chain(pid: Option<u32>) -> Vec<String> {
         process.is_some().then(|| parent(process))
     })
     .flatten()
-    .take(MOST)
+    .take(MOST_PROCESSES)
     .map(|(name, _)| name)
     .collect()
 }
 
-/// Name and parent of a process, from proc_pid_stat(5): the name stands in parentheses and may hold
-/// any of them.
+/// Name and parent of a process, from proc_pid_stat(5). The name is in parentheses and may itself
+/// contain parentheses.
 fn process_of(pid: u32) -> Option<(String, u32)> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (before, after) = stat.rsplit_once(')')?;

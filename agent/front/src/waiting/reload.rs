@@ -1,4 +1,4 @@
-//! What is asked of the one who loads configurations, and what became of it.
+//! Carries a request to load a configuration to the task that does it, and the outcome back.
 
 use std::rc::Rc;
 
@@ -6,21 +6,21 @@ use countersign_base::config::Config;
 use countersign_core::wire::PendingRequest;
 use tokio::sync::oneshot;
 
-/// A reload that the operator asked for, and where its outcome goes.
+/// A request to load a configuration, with the sender for its outcome.
 #[derive(Debug)]
 pub enum Reload {
-    /// Of `agent.toml`, for this uid.
+    /// Load `agent.toml`, for this uid.
     FromFile(u32, oneshot::Sender<Result<Loaded, String>>),
-    /// Of a configuration that an approver agreed to load over the one with this hash; a summary,
-    /// or what is wrong.
+    /// Load a configuration that an approver agreed to load over the one with this hash. The
+    /// outcome is a sentence about it, or an error.
     Approved(Rc<Config>, String, oneshot::Sender<Result<String, String>>),
 }
 
-/// What became of a configuration that is sound.
+/// The outcome for a sound configuration.
 #[derive(Debug)]
 pub enum Loaded {
-    /// With its summary.
+    /// It is in force; this is its summary.
     InForce(String),
-    /// It loosens something: an approver has to agree first.
+    /// It loosens something, so an approver has to agree first.
     Waits(PendingRequest),
 }

@@ -1,5 +1,5 @@
-//! The operations on a YubiKey: a key is made in a slot and counts once its attestation was
-//! verified. Nothing is imported.
+//! The operations on the keys of a YubiKey. A key is made in a slot, and counts once its
+//! attestation was verified. No key is imported.
 
 use countersign_base::messages::enrol_child::{
     CustodyTier, EnrolError, EnrolReply, KeyFacts, SlotChoice,
@@ -14,23 +14,23 @@ use sha2::{Digest, Sha256};
 use yubikey::piv::AlgorithmId;
 
 use crate::token::objects::ID_LENGTH;
-use crate::yubikey::login::CardLogin;
+use crate::yubikey::card_login::CardLogin;
 use crate::yubikey::new_key::{attest, make, management_key};
 use crate::yubikey::records::YubiKeyRecord;
 
 /// RSA of more than 2048 bits and Ed25519 came with this firmware.
 const NEWER_ALGORITHMS: [u8; 3] = [5, 7, 0];
 
-/// One operation on one name.
+/// One operation on the key of one name.
 pub(crate) struct CardEnrolment<'a> {
     pub(crate) login: CardLogin,
     pub(crate) name: &'a str,
-    /// Roots beside Yubico's, as the configuration names them.
+    /// Yubico's roots, and those that the configuration names.
     pub(crate) roots: Roots,
 }
 
 impl CardEnrolment<'_> {
-    /// Makes a key that signs only after PIN and touch, each time.
+    /// Makes a key that needs the PIN and a touch for each signature.
     pub(crate) fn generate(
         &self,
         algorithm: Algorithm,
@@ -80,8 +80,8 @@ impl CardEnrolment<'_> {
         Ok(EnrolReply::Done { facts: facts(&record) })
     }
 
-    /// Forgets the key. What is in the slot stays there: a YubiKey before 5.7 cannot be told to
-    /// delete it.
+    /// Removes the record of the key. The key stays in its slot: a YubiKey before 5.7 cannot be
+    /// told to delete it.
     pub(crate) fn remove(&self) -> Result<EnrolReply, EnrolError> {
         self.record()?;
         self.login.records.remove(self.name)?;
@@ -125,8 +125,8 @@ impl CardEnrolment<'_> {
         Ok(kind)
     }
 
-    /// The slot that was asked for, or the first one that is free. A key in it is overwritten only
-    /// where that was asked for too, and never one that is enrolled here.
+    /// The slot that the operator named, or the first free one. A key in it is overwritten only if
+    /// the operator asked for that, and never if it is enrolled here.
     fn slot(&self, choice: SlotChoice) -> Result<Slot, EnrolError> {
         let enrolled = self.login.records.all()?;
         let is_free = |slot: Slot| match self.login.yubikey.is_empty(slot) {
@@ -174,7 +174,7 @@ fn facts(record: &YubiKeyRecord) -> KeyFacts {
         cka_id: HEXLOWER.encode(&Sha256::digest(&public_key)[..ID_LENGTH]),
         tier: CustodyTier::Device,
         public_key_der: Some(public_key),
-        allowed_mechanism_bound: true, // PIV keys know one use
+        allowed_mechanism_bound: true, // a PIV key has only one use
         has_passphrase: false,
         active: record.api_key.is_some(),
         touch_attested_by: Some(record.attested_by),

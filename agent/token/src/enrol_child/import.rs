@@ -1,5 +1,5 @@
-//! Key objects made from material: what attributes they get, and what the token must say of them
-//! afterwards.
+//! Makes key objects from key material: the attributes they get, and the attributes that the token
+//! must report afterwards.
 
 use countersign_base::messages::enrol_child::EnrolError;
 use countersign_core::algorithm::Algorithm;
@@ -21,21 +21,21 @@ pub const P256_PARAMETERS: [u8; 10] = *b"\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x0
 /// OBJECT IDENTIFIER id-Ed25519.
 pub const ED25519_PARAMETERS: [u8; 5] = *b"\x06\x03\x2b\x65\x70";
 
-/// The key types of HMAC keys by hash (PKCS#11 v3.1): the binding gives all of them SHA-256's
-/// number.
+/// The key types of HMAC keys by hash (PKCS#11 v3.1). The binding has SHA-256's number for all of
+/// them.
 const CKK_SHA256_HMAC: u64 = 0x2b;
 const CKK_SHA384_HMAC: u64 = 0x2c;
 const CKK_SHA512_HMAC: u64 = 0x2d;
 
-/// A key object that was made.
+/// A key object that was just made.
 #[derive(Clone, Copy, Debug)]
 pub struct MadeKey {
     pub handle: ObjectHandle,
-    /// The token knows CKA_ALLOWED_MECHANISMS.
+    /// True if the token knows CKA_ALLOWED_MECHANISMS.
     pub bound: bool,
 }
 
-/// Puts `material` on the token, bound to `mechanism` where the token can do that.
+/// Puts `material` on the token, and binds it to `mechanism` if the token can do that.
 pub fn import(
     session: &Session,
     profile: &Profile,
@@ -53,8 +53,8 @@ pub fn import(
         .map_err(|fault| EnrolError::Host(fault.error))
 }
 
-/// Makes a key with the attribute that binds it to one mechanism, or without it where the token
-/// does not know it.
+/// Makes a key with the attribute that binds it to one mechanism, or without that attribute if the
+/// token does not know it.
 pub fn bind_and_make<Rest>(
     template: &mut Vec<Attribute>,
     mechanism: MechanismType,
@@ -78,7 +78,8 @@ pub fn bind_and_make<Rest>(
     }
 }
 
-/// What every key of ours is: on the token, private, never to leave it, for signing only.
+/// The attributes of every key of ours: it is on the token, is private, can never leave the token,
+/// and can only sign.
 pub fn protected(class: ObjectClass, name: &str, id: &[u8]) -> Vec<Attribute> {
     vec![
         Attribute::Class(class),
@@ -92,7 +93,7 @@ pub fn protected(class: ObjectClass, name: &str, id: &[u8]) -> Vec<Attribute> {
     ]
 }
 
-/// True where the token reads the binding back as exactly this mechanism.
+/// True if the token reports that the key is bound to exactly this mechanism.
 pub fn is_bound(session: &Session, key: ObjectHandle, mechanism: MechanismType) -> bool {
     let read = session.get_attributes(key, &[AttributeType::AllowedMechanisms]);
     matches!(

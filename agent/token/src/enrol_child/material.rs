@@ -1,5 +1,5 @@
-//! A secret decoded as its exchange writes it, and what software computes with it to check the
-//! token against.
+//! Decodes a secret from the form in which its exchange writes it, and computes with it in software
+//! to check the token's answers.
 
 use countersign_base::messages::enrol_child::{EnrolError, SecretEncoding};
 use countersign_core::algorithm::Algorithm;
@@ -16,13 +16,14 @@ use crate::token::public_key::PublicKey;
 pub enum KeyMaterial {
     EcdsaP256(p256::SecretKey),
     Ed25519(Box<ed25519_dalek::SigningKey>),
-    /// Exactly one block of the hash: by HMAC's definition it signs as the secret does.
+    /// Exactly one block of the hash. By the definition of HMAC this block signs as the secret
+    /// does.
     Hmac(Algorithm, Zeroizing<Vec<u8>>),
     Rsa(Box<RsaPrivateKey>),
 }
 
 impl KeyMaterial {
-    /// Decodes an HMAC `secret`, which the exchange wrote in `encoding`. Errors quote nothing of
+    /// Decodes an HMAC `secret`, which the exchange wrote in `encoding`. Errors quote no part of
     /// it.
     pub(crate) fn decode(
         algorithm: Algorithm,
@@ -44,7 +45,7 @@ impl KeyMaterial {
         }
     }
 
-    /// Where tokens and exchanges take only some of its kind, this is one of them.
+    /// Checks that tokens and exchanges take a key of this size.
     pub(crate) fn checked(self) -> Result<Self, EnrolError> {
         match &self {
             Self::Rsa(key) if ![2048, 3072, 4096].contains(&(key.size() * 8)) => {
@@ -63,7 +64,7 @@ impl KeyMaterial {
         }
     }
 
-    /// The public half, which verifies; none for a MAC.
+    /// The public key, which verifies signatures; `None` for a MAC key.
     pub fn public_key(&self) -> Option<PublicKey> {
         match self {
             Self::EcdsaP256(key) => Some(PublicKey::EcdsaP256(key.public_key().into())),
@@ -73,7 +74,7 @@ impl KeyMaterial {
         }
     }
 
-    /// True where `signature` is this key's over `message`, as computed in software.
+    /// True if `signature` is the signature of this key over `message`, as computed in software.
     pub fn agrees(&self, message: &[u8], signature: &[u8]) -> bool {
         match self {
             Self::Hmac(algorithm, block) => mac(*algorithm, block, message).as_slice() == signature,
@@ -81,7 +82,7 @@ impl KeyMaterial {
         }
     }
 
-    /// The MAC of `text` as an exchange wants it for a passphrase: base64.
+    /// The MAC of `text` in base64, as an exchange wants it for a passphrase.
     pub fn mac_of(&self, text: &str) -> Result<Zeroizing<String>, EnrolError> {
         match self {
             Self::Hmac(algorithm, block) => {
@@ -151,7 +152,7 @@ pub(crate) fn ed25519_seed(bytes: &[u8]) -> Result<KeyMaterial, EnrolError> {
 }
 
 fn ascii(secret: &[u8]) -> Result<&[u8], EnrolError> {
-    // A space or newline at the end comes from copying, and would sign wrongly for ever.
+    // A space or newline at the end comes from copying. With it every signature would be wrong.
     if secret.iter().all(u8::is_ascii_graphic) {
         Ok(secret)
     } else {
@@ -161,7 +162,7 @@ fn ascii(secret: &[u8]) -> Result<&[u8], EnrolError> {
 
 pub(crate) fn base64(secret: &[u8]) -> Result<Zeroizing<Vec<u8>>, EnrolError> {
     let invalid = || not("base64 with its padding, and without spaces or line ends");
-    // The decoder takes several padded texts in a row, which no exchange gives out.
+    // The decoder takes several padded texts in a row, but no exchange gives out such a secret.
     if secret.iter().skip_while(|byte| **byte != b'=').any(|byte| *byte != b'=') {
         return Err(invalid());
     }

@@ -1,5 +1,5 @@
-//! The operations on a token that is logged in. A key counts only once its record is written, and a
-//! key that fails its proof is destroyed again.
+//! The operations on the keys of a token that is logged in. A key counts only once its record is
+//! written, and a key that fails its proof is destroyed again.
 
 use countersign_base::messages::enrol_child::{CustodyTier, EnrolError, EnrolReply, KeyFacts};
 use countersign_base::messages::token_host::HostError;
@@ -9,33 +9,33 @@ use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
 use data_encoding::{BASE64, HEXLOWER};
-use pkcs11_profiles::Tier;
+use pkcs11_profiles::ModuleTier;
 use zeroize::Zeroizing;
 
 use super::import::{self, ED25519_PARAMETERS, MadeKey, P256_PARAMETERS};
 use super::material::KeyMaterial;
-use crate::token::attempt::Login;
+use crate::token::attempt::TokenLogin;
 use crate::token::fault::Fault;
 use crate::token::mechanism::{LONGEST_SIGNATURE, SigningMechanism};
 use crate::token::objects::{self, ID_LENGTH, KeyRecord, Protection, StoredRecord};
 use crate::token::public_key::PublicKey;
 
-/// Signed once by every new key, and compared with what software says.
+/// Message that every new key signs once. The signature is compared with the result of software.
 const KNOWN_MESSAGE: &[u8] = b"countersign known answer";
 const RSA_EXPONENT: [u8; 3] = [1, 0, 1];
 const RSA_MODULUS_BITS: [u32; 3] = [2048, 3072, 4096];
 
-/// What an operator entered, decoded.
+/// The values that an operator entered, decoded.
 #[derive(Debug)]
-pub(crate) struct NewKey {
+pub(crate) struct EnteredKey {
     pub(crate) material: KeyMaterial,
     pub(crate) api_key: Zeroizing<String>,
     pub(crate) passphrase: Option<Zeroizing<String>>,
 }
 
-/// One operation on one name.
+/// One operation on the key of one name.
 pub(crate) struct Enrolment<'name> {
-    login: Login,
+    login: TokenLogin,
     session: Session,
     name: &'name str,
 }
@@ -47,14 +47,14 @@ impl From<Fault> for EnrolError {
 }
 
 impl<'name> Enrolment<'name> {
-    pub(crate) fn open(login: Login, name: &'name str) -> Result<Self, EnrolError> {
+    pub(crate) fn open(login: TokenLogin, name: &'name str) -> Result<Self, EnrolError> {
         let session = login.token.open_writing_session()?;
         Ok(Self { login, session, name })
     }
 
     pub(crate) fn add(
         &self,
-        new: NewKey,
+        new: EnteredKey,
         enrolled_for: Option<EnrolledFor>,
     ) -> Result<EnrolReply, EnrolError> {
         let algorithm = new.material.algorithm();
@@ -125,8 +125,8 @@ impl<'name> Enrolment<'name> {
         super::operator::check_text("the API key", api_key)?;
         record.api_key = Some(Zeroizing::new(api_key.to_owned()));
         record.revision += 1;
-        // The new record first: a failure in between leaves two, of which the higher revision
-        // counts.
+        // The new record is written first: a failure in between leaves two records, and the one
+        // with the higher revision counts.
         objects::store_record(&self.session, self.name, &record)?;
         self.session.destroy_object(object).map_err(Fault::from)?;
         let missing = || EnrolError::NameUnknown(self.name.to_owned());
@@ -146,7 +146,7 @@ impl<'name> Enrolment<'name> {
         Ok(EnrolReply::Removed { objects: u32::try_from(found.len()).unwrap_or(u32::MAX) })
     }
 
-    /// Proves a new key and writes its record; whatever fails, the key is destroyed again.
+    /// Proves a new key and writes its record. If either fails, the key is destroyed again.
     fn finish(
         &self,
         created: &[ObjectHandle],
@@ -265,9 +265,9 @@ impl<'name> Enrolment<'name> {
     ) -> Result<KeyFacts, EnrolError> {
         let protection = Protection::of(&self.session, key)?;
         let tier = match self.login.token.profile().tier {
-            Tier::Software => CustodyTier::Software,
-            Tier::Hardware if protection.was_born_inside() => CustodyTier::Device,
-            Tier::Hardware => CustodyTier::Imported,
+            ModuleTier::Software => CustodyTier::Software,
+            ModuleTier::Hardware if protection.was_born_inside() => CustodyTier::Device,
+            ModuleTier::Hardware => CustodyTier::Imported,
         };
         Ok(KeyFacts {
             name: self.name.to_owned(),
@@ -295,7 +295,7 @@ impl<'name> Enrolment<'name> {
         if objects::stored_record(&self.session, self.name)?.is_some() {
             return Err(EnrolError::NameTaken(self.name.to_owned()));
         }
-        // Never cleared unasked: a key whose record was lost may be the only copy of it.
+        // Objects without a record are never cleared unasked: they may be the only copy of a key.
         if !objects::objects_of(&self.session, self.name)?.is_empty() {
             return Err(EnrolError::Unfinished(self.name.to_owned()));
         }

@@ -1,5 +1,5 @@
-//! What the operator enters: typed at a terminal unseen, or JSON from a pipe. Nothing of it is ever
-//! echoed or quoted.
+//! Reads the values that the operator enters: typed unseen at a terminal, or JSON from a pipe. No
+//! part of a secret is ever echoed or quoted.
 
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -17,33 +17,33 @@ use super::pem;
 /// Longest input from a pipe, in bytes.
 const LONGEST_INPUT: usize = 64 * 1024;
 const LONGEST_CREDENTIAL: usize = 512;
-/// So long may the next line of a paste take.
+/// Longest wait for the next line of a paste.
 const NEXT_LINE: Duration = Duration::from_secs(10);
 
 /// An API key as the exchange gave it.
-pub struct Credentials {
+pub struct ApiCredentials {
     pub api_key: Zeroizing<String>,
     pub secret: LockedMemory,
     pub passphrase: Option<Zeroizing<String>>,
 }
 
-impl std::fmt::Debug for Credentials {
+impl std::fmt::Debug for ApiCredentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Credentials([redacted])")
+        f.write_str("ApiCredentials([redacted])")
     }
 }
 
-/// What is asked for.
+/// The values that the operator must enter.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted<'a> {
+pub struct CredentialsWanted<'a> {
     pub name: &'a str,
     pub exchange: &'a str,
-    /// The secret is a key for one of them.
+    /// The secret must be a key for one of these algorithms.
     pub algorithms: &'a [Algorithm],
     pub needs_passphrase: bool,
 }
 
-/// The operator's end, and what cancels the wait for it.
+/// The operator's terminal or pipe, and descriptors that cancel the wait for it.
 #[derive(Debug)]
 pub struct Operator<'fd> {
     pub input: BorrowedFd<'fd>,
@@ -51,13 +51,13 @@ pub struct Operator<'fd> {
 }
 
 impl Operator<'_> {
-    /// The operator's terminal, where it is one.
+    /// The operator's terminal, if `input` is a terminal.
     pub fn terminal(&self) -> Option<Terminal<'_>> {
         terminal::is_terminal(self.input).then(|| Terminal::new(self.input, self.cancel.clone()))
     }
 
-    /// Asks for, or reads, everything that is wanted.
-    pub fn credentials(&self, wanted: Wanted<'_>) -> Result<Credentials, EnrolError> {
+    /// Asks for all wanted values at the terminal, or reads them from the pipe.
+    pub fn credentials(&self, wanted: CredentialsWanted<'_>) -> Result<ApiCredentials, EnrolError> {
         let credentials = match self.terminal() {
             Some(terminal) => ask(&terminal, wanted)?,
             None => self.read_json(wanted.exchange)?,
@@ -74,7 +74,7 @@ impl Operator<'_> {
         Ok(credentials)
     }
 
-    fn read_json(&self, exchange: &str) -> Result<Credentials, EnrolError> {
+    fn read_json(&self, exchange: &str) -> Result<ApiCredentials, EnrolError> {
         let mut bytes = LockedMemory::with_capacity(LONGEST_INPUT + 1).map_err(no_memory)?;
         loop {
             self.wait()?;
@@ -110,11 +110,11 @@ struct Entered {
     passphrase: Option<Zeroizing<String>>,
 }
 
-/// The file that Coinbase's portal gives out, `cdp_api_key.json`. It may say more, which is not
-/// needed here.
+/// The file that Coinbase's portal gives out, `cdp_api_key.json`. Other fields in it are not needed
+/// here.
 #[derive(Deserialize)]
 struct PortalFile {
-    /// Of keys that have a name, which is what requests are signed under.
+    /// The key's name, if it has one. Requests are signed under this name.
     name: Option<Zeroizing<String>>,
     id: Option<Zeroizing<String>>,
     #[serde(rename = "privateKey")]
@@ -122,7 +122,7 @@ struct PortalFile {
 }
 
 impl PortalFile {
-    /// Those without a name have an id instead.
+    /// A key without a name has an id, which is used instead.
     fn into_entered(self, exchange: &str) -> Result<Entered, EnrolError> {
         if exchange != PORTAL_OF {
             return Err(input(format!(
@@ -137,7 +137,7 @@ impl PortalFile {
 
 const PORTAL_OF: &str = "coinbase";
 
-fn parse(bytes: &[u8], exchange: &str) -> Result<Credentials, EnrolError> {
+fn parse(bytes: &[u8], exchange: &str) -> Result<ApiCredentials, EnrolError> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     if bytes.trim_ascii_start().starts_with(b"-----BEGIN") {
         return Err(input(
@@ -163,11 +163,14 @@ fn parse(bytes: &[u8], exchange: &str) -> Result<Credentials, EnrolError> {
     if !secret.append(entered.secret.as_bytes()) {
         return Err(input("the secret is too long".to_owned()));
     }
-    Ok(Credentials { api_key: entered.api_key, secret, passphrase: entered.passphrase })
+    Ok(ApiCredentials { api_key: entered.api_key, secret, passphrase: entered.passphrase })
 }
 
-fn ask(terminal: &Terminal<'_>, wanted: Wanted<'_>) -> Result<Credentials, EnrolError> {
-    let Wanted { name, exchange, algorithms, .. } = wanted;
+fn ask(
+    terminal: &Terminal<'_>,
+    wanted: CredentialsWanted<'_>,
+) -> Result<ApiCredentials, EnrolError> {
+    let CredentialsWanted { name, exchange, algorithms, .. } = wanted;
     let api_key = ask_text(terminal, &format!("API key of {name} ({exchange}): "), Echo::On)?;
     if api_key.starts_with('{') {
         terminal.forget();
@@ -177,9 +180,9 @@ fn ask(terminal: &Terminal<'_>, wanted: Wanted<'_>) -> Result<Credentials, Enrol
     }
     let mut secret = LockedMemory::with_capacity(LONGEST_INPUT).map_err(no_memory)?;
     match terminal.ask_lines(&question(algorithms), &mut secret, NEXT_LINE, is_whole) {
-        // A person said that this was all.
+        // The person ended the input, so this is all of the secret.
         Err(TerminalError::Closed) if !secret.as_bytes().is_empty() => {}
-        // Its end would not help: the reason is another.
+        // The missing end does not matter: an encrypted key is refused later.
         Err(TerminalError::Incomplete(_)) if pem::is_encrypted(secret.as_bytes()) => {}
         asked => asked.map_err(unanswered)?,
     }
@@ -191,10 +194,10 @@ fn ask(terminal: &Terminal<'_>, wanted: Wanted<'_>) -> Result<Credentials, Enrol
         true => Some(ask_text(terminal, "Passphrase (not shown): ", Echo::Off)?),
         false => None,
     };
-    Ok(Credentials { api_key, secret, passphrase })
+    Ok(ApiCredentials { api_key, secret, passphrase })
 }
 
-/// A secret of one line is whole at its end; a key in PEM at its last line.
+/// A secret of one line is whole at the end of that line. A key in PEM is whole at its last line.
 fn is_whole(entered: &[u8]) -> bool {
     !pem::is_meant(entered) || pem::is_whole(entered)
 }
@@ -228,7 +231,7 @@ fn ask_text(
     Ok(Zeroizing::new(text.to_owned()))
 }
 
-/// Both go into a header as they are.
+/// Checks an API key or a passphrase. Both go into a header unchanged.
 pub(crate) fn check_text(what: &str, text: &str) -> Result<(), EnrolError> {
     if text.is_empty() {
         return Err(input(format!("{what} is empty")));
@@ -270,14 +273,14 @@ mod tests {
 
     use super::*;
 
-    const WANTED: Wanted<'_> = Wanted {
+    const WANTED: CredentialsWanted<'_> = CredentialsWanted {
         name: "k",
         exchange: "okx",
         algorithms: &[Algorithm::HmacSha256],
         needs_passphrase: true,
     };
 
-    fn enter(json: &str, wanted: Wanted<'_>) -> Result<Credentials, EnrolError> {
+    fn enter(json: &str, wanted: CredentialsWanted<'_>) -> Result<ApiCredentials, EnrolError> {
         let (reader, writer) = rustix::pipe::pipe().expect("made");
         let mut writer = File::from(writer);
         rustix::pipe::fcntl_setpipe_size(&writer, 1 << 20).expect("grows");
@@ -294,7 +297,7 @@ mod tests {
         assert_eq!(*entered.api_key, "id");
         assert_eq!(entered.secret.as_bytes(), b"s3cret");
         assert_eq!(entered.passphrase.as_deref().map(String::as_str), Some("open sesame"));
-        assert_eq!(format!("{entered:?}"), "Credentials([redacted])");
+        assert_eq!(format!("{entered:?}"), "ApiCredentials([redacted])");
     }
 
     #[test]
@@ -323,10 +326,11 @@ mod tests {
 
     #[test]
     fn the_file_of_coinbases_portal_is_taken_as_it_is() {
-        let wanted = Wanted { exchange: "coinbase", needs_passphrase: false, ..WANTED };
+        let wanted = CredentialsWanted { exchange: "coinbase", needs_passphrase: false, ..WANTED };
         let pem = "-----BEGIN EC PRIVATE KEY-----\nMHc\n-----END EC PRIVATE KEY-----\n";
         let named = serde_json::json!({
-            "name": "organizations/o/apiKeys/k", "privateKey": pem, "principalType": "USER", "scopes": [], "enabled": true,
+            "name": "organizations/o/apiKeys/k", "privateKey": pem, "principalType": "USER",
+            "scopes": [], "enabled": true,
         });
         for (json, api_key, secret) in [
             (named.to_string(), "organizations/o/apiKeys/k", pem),
@@ -343,7 +347,7 @@ mod tests {
         for (json, wanted, says) in [
             (
                 r#"{"id":"0","privateKey":"918273645"}"#,
-                Wanted { exchange: "binance", ..wanted },
+                CredentialsWanted { exchange: "binance", ..wanted },
                 "coinbase's portal",
             ),
             (r#"{"privateKey":"918273645"}"#, wanted, "neither"),
@@ -357,7 +361,7 @@ mod tests {
 
     #[test]
     fn a_passphrase_where_there_is_none_is_refused() {
-        let wanted = Wanted { needs_passphrase: false, ..WANTED };
+        let wanted = CredentialsWanted { needs_passphrase: false, ..WANTED };
         assert!(enter(r#"{"api_key":"id","secret":"s","passphrase":"p"}"#, wanted).is_err());
         assert!(enter(r#"{"api_key":"id","secret":"s","passphrase":null}"#, wanted).is_ok());
         assert!(enter(r#"{"api_key":"id","secret":"s"}"#, wanted).is_ok());

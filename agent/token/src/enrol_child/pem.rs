@@ -1,5 +1,5 @@
-//! Private keys in PEM, as tools, portals and files of variables write them. Errors quote nothing
-//! of what is in them.
+//! Reads private keys in PEM, as tools, portals and files of variables write them. Errors quote no
+//! part of a key.
 
 use countersign_base::messages::enrol_child::EnrolError;
 use data_encoding::BASE64;
@@ -10,28 +10,29 @@ use zeroize::{Zeroize, Zeroizing};
 use super::import::P256_PARAMETERS;
 use super::material::KeyMaterial;
 
-const BEGIN: &str = "-----BEGIN ";
-/// What OpenSSL writes before an EC key: the name of its curve, which is in the key as well.
-const PARAMETERS: &str = "EC PARAMETERS";
+const PEM_BEGIN: &str = "-----BEGIN ";
+/// Label of the block that OpenSSL writes before an EC key. The block names the curve, which the
+/// key names as well.
+const PEM_CURVE_NAME: &str = "EC PARAMETERS";
 
-/// True where `secret` is meant to be PEM, whole or not.
+/// True if `secret` is meant to be PEM, whole or not.
 pub(crate) fn is_meant(secret: &[u8]) -> bool {
     contains(secret, b"-----BEGIN")
 }
 
-/// True where a key in PEM says that it is encrypted, in its first line or the one after.
+/// True if a key in PEM says that it is encrypted.
 pub(crate) fn is_encrypted(secret: &[u8]) -> bool {
     is_meant(secret) && contains(secret, b"ENCRYPTED")
 }
 
-/// True where the key in PEM has come to its end, or will come to none.
+/// True if the key in PEM is complete, or can never be.
 pub(crate) fn is_whole(secret: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(secret) else { return true };
-    let Some((_, last)) = text.rsplit_once(BEGIN) else { return !is_meant(secret) };
+    let Some((_, last)) = text.rsplit_once(PEM_BEGIN) else { return !is_meant(secret) };
     let Some((label, _)) = last.split_once("-----") else { return false };
-    // An empty line is no part of it, and comes where a person gives up.
+    // An empty line is no part of a key: the person gives up.
     let given_up = text.ends_with("\n\n");
-    given_up || label != PARAMETERS && last.contains(&end_of(label))
+    given_up || label != PEM_CURVE_NAME && last.contains(&end_of(label))
 }
 
 /// The one private key in this text.
@@ -41,7 +42,7 @@ pub(crate) fn private_key(secret: &[u8]) -> Result<KeyMaterial, EnrolError> {
     while let Some((block, after)) = Block::first_in(rest)? {
         rest = after;
         match block.label {
-            PARAMETERS => block.check_curve()?,
+            PEM_CURVE_NAME => block.check_curve()?,
             "CERTIFICATE" | "EC PUBLIC KEY" | "PUBLIC KEY" | "RSA PUBLIC KEY" => {
                 other = Some(block.label)
             }
@@ -57,7 +58,7 @@ pub(crate) fn private_key(secret: &[u8]) -> Result<KeyMaterial, EnrolError> {
     })
 }
 
-/// The key of a DER structure that stands in PEM without the lines around it.
+/// True if `der` is the structure of a private key, as PEM has it between its first and last line.
 pub(crate) fn is_bare_body(der: &[u8]) -> bool {
     pkcs8(der).or_else(|| sec1(der)).or_else(|| pkcs1(der)).is_some()
 }
@@ -69,7 +70,7 @@ struct Block<'text> {
 
 impl<'text> Block<'text> {
     fn first_in(text: &'text str) -> Result<Option<(Self, &'text str)>, EnrolError> {
-        let Some((_, rest)) = text.split_once(BEGIN) else { return Ok(None) };
+        let Some((_, rest)) = text.split_once(PEM_BEGIN) else { return Ok(None) };
         let cut = |end: &str| match rest.contains("ENCRYPTED") {
             true => encrypted(),
             false => input(&format!("the private key is not complete: it has no {end}")),
@@ -82,7 +83,7 @@ impl<'text> Block<'text> {
 
     fn der(&self) -> Result<Zeroizing<Vec<u8>>, EnrolError> {
         let damaged = || {
-            input("the private key is damaged: between its first and last line stands no base64")
+            input("the private key is damaged: there is no base64 between its first and last line")
         };
         let mut body: Zeroizing<Vec<u8>> = Zeroizing::new(Vec::with_capacity(self.body.len()));
         body.extend(self.body.bytes().filter(|byte| !byte.is_ascii_whitespace()));
@@ -147,8 +148,8 @@ fn end_of(label: &str) -> String {
     format!("-----END {label}-----")
 }
 
-/// Files of variables, and JSON that is copied as it stands, have a line break as `\n`, and quotes
-/// around the whole.
+/// Turns each written `\n` into a line break, and removes quotes around the whole. Files of
+/// variables and copied JSON have these.
 fn with_plain_lines(secret: &[u8]) -> Result<Zeroizing<String>, EnrolError> {
     let text = std::str::from_utf8(secret).map_err(|_| input("it is not text"))?;
     let mut plain = Zeroizing::new(String::with_capacity(text.len()));

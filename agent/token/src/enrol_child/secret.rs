@@ -1,4 +1,4 @@
-//! Which key a secret is, by the form in which an exchange or its portal gave it out.
+//! Finds the algorithm of a secret by the form in which an exchange or its portal gave it out.
 
 use countersign_base::messages::enrol_child::{EnrolError, SecretEncoding};
 use countersign_core::algorithm::Algorithm;
@@ -8,11 +8,11 @@ use zeroize::Zeroizing;
 use super::material::{self, KeyMaterial};
 use super::pem;
 
-/// The key of one of `algorithms` that `secret` is. `encoding` is the one of the exchange's HMAC
+/// Reads `secret` as a key for one of `algorithms`. `encoding` is that of the exchange's HMAC
 /// secrets.
 ///
-/// A secret that could be of two of them is refused: it would sign, and wrongly for ever. Errors
-/// quote nothing of it.
+/// A secret that could be a key for two of them is refused: with the wrong one every signature
+/// would be wrong. Errors quote no part of it.
 pub(crate) fn read(
     algorithms: &[Algorithm],
     encoding: SecretEncoding,
@@ -56,7 +56,7 @@ fn of_pem(algorithms: &[Algorithm], secret: &[u8]) -> Result<KeyMaterial, EnrolE
     if !algorithms.contains(&key.algorithm()) {
         let (is, wanted) = (key.algorithm(), names(algorithms).join(", "));
         return Err(input(&format!(
-            "it is a private key for {is}, and what is wanted is one for {wanted}"
+            "it is a private key for {is}, but one for {wanted} is wanted"
         )));
     }
     key.checked()
@@ -66,10 +66,11 @@ fn names(algorithms: &[Algorithm]) -> Vec<&'static str> {
     algorithms.iter().map(|algorithm| algorithm.name()).collect()
 }
 
-/// The secret as base64, where it is that.
+/// The bytes of the secret, if it is base64.
 struct Decoded(Option<Zeroizing<Vec<u8>>>);
 
-/// What may be an Ed25519 key: 32 bytes of seed, mostly followed by 32 of its public key.
+/// Says if bytes may be an Ed25519 key: 32 bytes of seed, mostly followed by 32 bytes of the public
+/// key.
 enum Halves {
     None,
     One,
@@ -96,8 +97,8 @@ impl Decoded {
     }
 }
 
-/// An Ed25519 key with its public half, which proves it: in either alphabet of base64, with or
-/// without padding, and however its line was copied.
+/// Reads an Ed25519 key with its public half, which proves that it is one. It may be in either
+/// alphabet of base64, with or without padding, and with blanks that came from copying.
 fn proven_ed25519(secret: &[u8]) -> Option<KeyMaterial> {
     let mut text = Zeroizing::new(Vec::with_capacity(secret.len()));
     text.extend(secret.iter().filter(|byte| !byte.is_ascii_whitespace()).map(|byte| match byte {

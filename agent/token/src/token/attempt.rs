@@ -1,8 +1,8 @@
-//! One C_Login with one PIN, on record before and after.
+//! Makes one C_Login with one PIN, and records it before and after.
 
 use std::sync::Arc;
 
-use countersign_base::messages::confinement::Limits;
+use countersign_base::messages::confinement::ConfinementReport;
 use countersign_base::messages::settings::TokenSettings;
 use countersign_base::messages::token_host::HostError;
 use countersign_base::system::sys::LockedMemory;
@@ -12,26 +12,26 @@ use cryptoki::session::Session;
 
 use super::fault::Fault;
 use super::pin_attempts::{
-    Outcome, PinFlags, Reason, SourceIdentity, TryError, TryRecord, Verdict,
+    LoginOutcome, PinAttempts, PinAttemptsError, PinFlags, Reason, SourceIdentity, Verdict,
 };
-use super::pkcs11::Token;
+use super::pkcs11::Pkcs11Token;
 
-/// What a logged-in process holds: the login lasts as long as a session of it is open.
+/// A login to a token. It lasts as long as one session of this process is open.
 #[derive(Debug)]
-pub struct Login {
-    pub token: Arc<Token>,
+pub struct TokenLogin {
+    pub token: Arc<Pkcs11Token>,
     pub keeper: Session,
-    /// What this process can no longer do.
-    pub limits: Limits,
+    /// The limits of this process.
+    pub limits: ConfinementReport,
 }
 
-/// Calls C_Login at most once. False: the PIN was refused, now or before, and it is not the `last`
-/// that there is.
+/// Calls C_Login at most once. False if the PIN was refused, now or before, and is not the `last`
+/// one that can be tried.
 pub(crate) fn attempt(
-    token: &Token,
+    token: &Pkcs11Token,
     keeper: &Session,
     settings: &TokenSettings,
-    record: &mut TryRecord,
+    record: &mut PinAttempts,
     (source, pin): (&SourceIdentity, &LockedMemory),
     last: bool,
 ) -> Result<bool, HostError> {
@@ -46,20 +46,20 @@ pub(crate) fn attempt(
     let outcome = outcome(result);
     record.settle(outcome).map_err(blocked)?;
     match (outcome, result) {
-        (Outcome::Accepted, _) | (_, Ok(())) => Ok(true),
-        (Outcome::Refused, Err(_)) if !last => Ok(false),
-        (Outcome::Refused, Err(code)) => {
+        (LoginOutcome::Accepted, _) | (_, Ok(())) => Ok(true),
+        (LoginOutcome::Refused, Err(_)) if !last => Ok(false),
+        (LoginOutcome::Refused, Err(code)) => {
             Err(HostError::PinRefused(format!("{code:?}; {}", cure(settings))))
         }
-        (Outcome::NotJudged | Outcome::Unclear, Err(code)) => {
+        (LoginOutcome::NotJudged | LoginOutcome::Unclear, Err(code)) => {
             Err(Fault::of_code(code, "C_Login").error)
         }
     }
 }
 
-/// Whether a PIN of this source may be tried.
+/// Checks that a PIN of this source may be tried.
 pub(crate) fn check(
-    record: &TryRecord,
+    record: &PinAttempts,
     settings: &TokenSettings,
     source: &SourceIdentity,
     flags: PinFlags,
@@ -70,7 +70,7 @@ pub(crate) fn check(
     }
 }
 
-/// Why a PIN is not tried, and what a person can do about it.
+/// Says why a PIN is not tried, and what a person can do.
 fn cure_of(reason: Reason, settings: &TokenSettings) -> String {
     let cure = match reason {
         Reason::FinalTry => FINAL_TRY_CURE.to_owned(),
@@ -83,12 +83,12 @@ fn cure_of(reason: Reason, settings: &TokenSettings) -> String {
     format!("{reason}; {cure}")
 }
 
-/// The agent spends no last try, whatever was cleared.
+/// The agent never spends the last try, even if a person has cleared the record.
 const FINAL_TRY_CURE: &str = "log in once with the right PIN by another tool, such as pkcs11-tool \
                               --login, which clears the \
                               token's count; then reload the agent";
 const LOCKED_CURE: &str =
-    "who holds the security officer's PIN has to set this PIN anew; then reload the agent";
+    "a person with the security officer's PIN must set this PIN anew; then reload the agent";
 
 fn cure(settings: &TokenSettings) -> String {
     format!(
@@ -99,23 +99,25 @@ fn cure(settings: &TokenSettings) -> String {
     )
 }
 
-pub(crate) fn blocked(error: TryError) -> HostError {
+pub(crate) fn blocked(error: PinAttemptsError) -> HostError {
     match error {
-        TryError::Busy { .. } | TryError::Full { .. } => HostError::Busy(error.to_string()),
+        PinAttemptsError::Busy { .. } | PinAttemptsError::Full { .. } => {
+            HostError::Busy(error.to_string())
+        }
         error => HostError::PinBlocked(error.to_string()),
     }
 }
 
-fn outcome(result: Result<(), RvError>) -> Outcome {
+fn outcome(result: Result<(), RvError>) -> LoginOutcome {
     match result {
-        Ok(()) | Err(RvError::UserAlreadyLoggedIn) => Outcome::Accepted,
+        Ok(()) | Err(RvError::UserAlreadyLoggedIn) => LoginOutcome::Accepted,
         Err(
             RvError::PinExpired
             | RvError::PinIncorrect
             | RvError::PinInvalid
             | RvError::PinLenRange
             | RvError::PinLocked,
-        ) => Outcome::Refused,
+        ) => LoginOutcome::Refused,
         Err(
             RvError::CryptokiNotInitialized
             | RvError::DeviceRemoved
@@ -127,7 +129,7 @@ fn outcome(result: Result<(), RvError>) -> Outcome {
             | RvError::UserAnotherAlreadyLoggedIn
             | RvError::UserPinNotInitialized
             | RvError::UserTooManyTypes,
-        ) => Outcome::NotJudged,
-        Err(_) => Outcome::Unclear,
+        ) => LoginOutcome::NotJudged,
+        Err(_) => LoginOutcome::Unclear,
     }
 }

@@ -1,10 +1,9 @@
-//! What an error of the module means for the host: one failed request, or a process that has to be
-//! started again.
+//! Sorts the errors of the module: one fails a single request, another needs a new host process.
 
 use countersign_base::messages::token_host::HostError;
 use cryptoki::error::{Error, RvError};
 
-/// An error, and whether only a new process can cure it.
+/// An error. `broken` says if only a new process can cure it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Fault {
     pub error: HostError,
@@ -12,12 +11,12 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// One request failed; the host goes on.
+    /// An error of one request; the host goes on.
     pub fn passing(error: HostError) -> Self {
         Self { error, broken: false }
     }
 
-    /// The host has to be started again.
+    /// An error after which the host must be started again.
     pub fn broken(error: HostError) -> Self {
         Self { error, broken: true }
     }
@@ -46,8 +45,8 @@ impl From<Fault> for HostError {
     }
 }
 
-/// Device gone or logged out: handles are dead, and C_Initialize in this process may not find the
-/// device again.
+/// True if the device is gone or logged out. Its handles are dead then, and C_Initialize in this
+/// process may not find the device again.
 const fn needs_new_process(code: RvError) -> bool {
     matches!(
         code,

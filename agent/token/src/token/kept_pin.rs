@@ -1,4 +1,5 @@
-//! A PIN that a keeper has: how a host asks for it, and what both mean by it.
+//! Gets a PIN from a keeper: the question of a host, and the fingerprint by which both name the
+//! PIN.
 
 use std::fs::File;
 
@@ -9,13 +10,14 @@ use countersign_base::system::sys::{self, LockedMemory};
 use rustix::net::RecvFlags;
 use sha2::{Digest, Sha256};
 
-use super::pin::LONGEST_PIN;
+use super::pin::LONGEST_ENTERED_PIN;
 use super::pin_attempts::SourceIdentity;
 
-/// Names everything that was touched for: the token's section, and the sealed file.
-pub(crate) type Wanted = [u8; 32];
+/// A hash that names the opened PIN: it covers the token's section and the sealed file.
+pub(crate) type KeptPinName = [u8; 32];
 
-/// The host's side: the PIN, once it is there. Standard output is what connects the two.
+/// Asks the keeper for the PIN, and waits for it. The host's standard output is the connection to
+/// the keeper.
 pub(crate) fn fetch(
     settings: &TokenSettings,
     source: &SourceIdentity,
@@ -27,7 +29,7 @@ pub(crate) fn fetch(
     send(&keeper, &wanted(settings, source), &[]).map_err(|error| lost(&error))?;
     let answer = receive::<Result<(), HostError>>(&keeper).map_err(|error| lost(&error))?;
     answer.ok_or_else(|| lost(&"it ended"))?.0?;
-    let mut pin = LockedMemory::with_capacity(LONGEST_PIN).map_err(|error| lost(&error))?;
+    let mut pin = LockedMemory::with_capacity(LONGEST_ENTERED_PIN).map_err(|error| lost(&error))?;
     let received = rustix::io::retry_on_intr(|| {
         rustix::net::recv(&keeper, &mut *pin.spare(), RecvFlags::empty())
     });
@@ -40,7 +42,7 @@ pub(crate) fn fetch(
     }
 }
 
-pub(crate) fn wanted(settings: &TokenSettings, source: &SourceIdentity) -> Wanted {
+pub(crate) fn wanted(settings: &TokenSettings, source: &SourceIdentity) -> KeptPinName {
     let bytes =
         postcard::to_stdvec(&(settings, source)).expect("texts and numbers can always be written");
     Sha256::digest(bytes).into()

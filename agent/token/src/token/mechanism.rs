@@ -1,5 +1,5 @@
-//! How each algorithm is asked of a token: which mechanism, over what bytes, and how long the
-//! answer must be.
+//! Maps each algorithm to calls of a token: the mechanism, the bytes to sign, and the length of the
+//! answer.
 
 use std::borrow::Cow;
 
@@ -15,10 +15,11 @@ const SHA256_DIGEST_INFO: [u8; 19] =
 /// Longest signature of any algorithm here: RSA with 4096 bits.
 pub const LONGEST_SIGNATURE: usize = 512;
 
-/// One way to have a token compute one algorithm.
+/// One way in which a token computes an algorithm.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SigningMechanism {
-    /// CKM_ECDSA over a digest made here: the hashing variant is rare, and hashing is no secret.
+    /// CKM_ECDSA over a digest made here: few tokens have the hashing variant, and hashing needs no
+    /// secret.
     EcdsaOverDigest,
     Eddsa,
     Hmac(Algorithm),
@@ -28,7 +29,8 @@ pub enum SigningMechanism {
 }
 
 impl SigningMechanism {
-    /// The best way this token offers, if the profile says that it does the algorithm at all.
+    /// The best way that this token offers. `None` if it offers none, or if the profile does not
+    /// list the algorithm.
     pub fn choose(
         algorithm: Algorithm,
         profile: &Profile,
@@ -46,7 +48,7 @@ impl SigningMechanism {
         profile.offers(algorithm.name()).then(|| candidates.iter().find(offered).copied()).flatten()
     }
 
-    /// The mechanism by its PKCS#11 number; the one a key is bound to.
+    /// The PKCS#11 mechanism, to which a key is bound.
     pub fn kind(self) -> MechanismType {
         match self {
             Self::EcdsaOverDigest => MechanismType::ECDSA,
@@ -60,7 +62,7 @@ impl SigningMechanism {
         }
     }
 
-    /// The bytes C_Sign is given for `message`.
+    /// The bytes that C_Sign gets for `message`.
     pub fn input(self, message: &[u8]) -> Cow<'_, [u8]> {
         match self {
             Self::Eddsa | Self::Hmac(_) | Self::RsaSha256 => Cow::Borrowed(message),
@@ -69,7 +71,7 @@ impl SigningMechanism {
         }
     }
 
-    /// False for an answer that cannot be a signature of this kind.
+    /// False if an answer of this length cannot be a signature of this kind.
     pub const fn fits(self, signature_length: usize) -> bool {
         match self {
             Self::EcdsaOverDigest | Self::Eddsa => signature_length == 64,

@@ -1,9 +1,9 @@
-//! What countersign keeps on a token: for each key the key object, and a private data object that
-//! says what it is for.
+//! Reads and writes the objects of countersign on a token: for each key the key object, and a
+//! private data object with the record of the key.
 //!
 //! Both carry the label `countersign:<name>`. The data object holds the API key id and the
-//! passphrase, so that neither is ever on a disk in the clear; it is written last at enrolment, so
-//! a key without one was never finished.
+//! passphrase, so that neither is ever on a disk in the clear. It is written last, so the enrolment
+//! of a key without it was never finished.
 
 use countersign_base::messages::settings::is_plain_name;
 use countersign_base::messages::token_host::HostError;
@@ -27,17 +27,18 @@ pub const ID_LENGTH: usize = 16;
 #[serde(deny_unknown_fields)]
 pub struct KeyRecord {
     pub v: u8,
-    /// Counts up at each change; the highest is the one that counts.
+    /// Goes up at each change. The record with the highest revision counts.
     pub revision: u32,
     /// CKA_ID of the key object, in hex.
     pub id: String,
     pub algorithm: Algorithm,
-    /// The id the exchange gave for the key; absent until it is activated.
+    /// The id that the exchange gave for the key; absent until the key is activated.
     pub api_key: Option<Zeroizing<String>>,
     pub passphrase: Option<Zeroizing<String>>,
     /// SubjectPublicKeyInfo in DER as base64, for asymmetric keys.
     pub public_key: Option<String>,
-    /// In a vault: what its key signs for, whatever a front says.
+    /// For a key in a vault: the exchange and scopes that it signs for. The front cannot change
+    /// them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enrolled_for: Option<EnrolledFor>,
 }
@@ -77,8 +78,8 @@ pub const fn key_class(algorithm: Algorithm) -> ObjectClass {
     if algorithm.is_hmac() { ObjectClass::SECRET_KEY } else { ObjectClass::PRIVATE_KEY }
 }
 
-/// Every key record on the token, the highest revision of each name; what cannot be read is left
-/// out with a warning.
+/// Every key record on the token, with the highest revision of each name. A record that cannot be
+/// read is left out with a warning.
 pub fn stored_records(session: &Session) -> Result<Vec<StoredRecord>, Fault> {
     let template = [
         Attribute::Class(ObjectClass::DATA),
@@ -161,8 +162,8 @@ pub fn find_key(session: &Session, record: &KeyRecord) -> Result<Option<ObjectHa
     }
 }
 
-/// Every object labelled with this name, keys before records, so that what is left after a failure
-/// is still found.
+/// Every object labelled with this name. Keys come before records, so that objects that are left
+/// after a failure are still found.
 pub fn objects_of(session: &Session, name: &str) -> Result<Vec<ObjectHandle>, Fault> {
     let mut objects = Vec::new();
     let classes = [
@@ -179,7 +180,7 @@ pub fn objects_of(session: &Session, name: &str) -> Result<Vec<ObjectHandle>, Fa
     Ok(objects)
 }
 
-/// What a token says of a key's protection.
+/// The attributes by which a token describes the protection of a key.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Protection {
     pub sensitive: Option<bool>,
@@ -209,12 +210,12 @@ impl Protection {
         Ok(protection)
     }
 
-    /// True only where the token says that the key cannot leave it.
+    /// True only if the token says that the key cannot leave it.
     pub fn keeps_the_key(self) -> bool {
         self.sensitive == Some(true) && self.extractable == Some(false)
     }
 
-    /// True only where the token says that the key was made in it and never could leave it.
+    /// True only if the token says that the key was made in it and could never leave it.
     pub fn was_born_inside(self) -> bool {
         self.keeps_the_key() && self.local == Some(true) && self.never_extractable == Some(true)
     }

@@ -1,4 +1,4 @@
-//! Reads a PIN from where the operator put it straight into locked memory.
+//! Reads a PIN from its source directly into locked memory.
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,10 +14,10 @@ use secrecy::ExposeSecret;
 
 use super::pin_attempts::SourceIdentity;
 
-pub(crate) const LONGEST_PIN: usize = 1024;
+pub(crate) const LONGEST_ENTERED_PIN: usize = 1024;
 const PINENTRY: &str = "/usr/bin/pinentry";
 
-/// Why there is no PIN. The texts hold neither the PIN nor where it lies.
+/// Why no PIN could be read. The texts hold neither the PIN nor its place.
 #[derive(Debug, thiserror::Error)]
 pub enum PinError {
     #[error("the systemd credential is not there: {0}")]
@@ -38,7 +38,7 @@ pub enum PinError {
     Read(#[source] std::io::Error),
     #[error("it is sealed: only a touch opens it")]
     Sealed,
-    #[error("it is longer than {LONGEST_PIN} bytes")]
+    #[error("it is longer than {LONGEST_ENTERED_PIN} bytes")]
     TooLong,
 }
 
@@ -48,14 +48,15 @@ impl From<rustix::io::Errno> for PinError {
     }
 }
 
-/// A PIN and where it came from.
+/// A PIN and its source.
 #[derive(Debug)]
 pub struct Pin {
     pub bytes: LockedMemory,
     pub source: SourceIdentity,
 }
 
-/// A source that has been opened, so that a refused one is known before anybody is asked.
+/// A source that has been opened, so that a source that cannot be used is refused before a person
+/// is asked.
 #[derive(Debug)]
 pub enum OpenSource {
     File(OwnedFd, SourceIdentity),
@@ -90,10 +91,11 @@ impl OpenSource {
         }
     }
 
-    /// Reads the PIN; `operator` is the terminal to ask at, where the caller was given one.
+    /// Reads the PIN. `operator` is the terminal at which to ask, if the caller has one.
     pub fn read(self, token: &str, operator: Option<&Terminal<'_>>) -> Result<Pin, PinError> {
         let source = self.identity();
-        let mut bytes = LockedMemory::with_capacity(LONGEST_PIN + 2).map_err(PinError::Memory)?;
+        let mut bytes =
+            LockedMemory::with_capacity(LONGEST_ENTERED_PIN + 2).map_err(PinError::Memory)?;
         match self {
             Self::File(descriptor, _) => read_descriptor(&descriptor, &source, &mut bytes)?,
             Self::Prompt => ask(token, operator, &mut bytes)?,
@@ -104,7 +106,7 @@ impl OpenSource {
         }
         match bytes.as_bytes().len() {
             0 => Err(PinError::Empty),
-            1..=LONGEST_PIN => Ok(Pin { bytes, source }),
+            1..=LONGEST_ENTERED_PIN => Ok(Pin { bytes, source }),
             _ => Err(PinError::TooLong),
         }
     }
@@ -118,16 +120,16 @@ fn open_credential(name: &str, directory: Option<&Path>) -> Result<OpenSource, P
     let Some(directory) = directory.map(Path::to_owned).or_else(from_environment) else {
         return Err(PinError::Credential("the agent was not started by systemd with credentials"));
     };
-    // systemd answers for owner, mode and ACL of what it puts here; the mode bits show the ACL's
-    // mask.
+    // systemd sets the owner, mode and ACL of this file. They are not checked here: the mode bits
+    // only show the ACL's mask.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let file = rustix::fs::open(directory.join(name), flags, Mode::empty())
         .map_err(|_| PinError::Credential("systemd gave none of that name"))?;
     Ok(OpenSource::File(file, SourceIdentity::Credential { name: name.to_owned() }))
 }
 
-/// A file is read from its start, so that a host started again finds it whole; a pipe is read as it
-/// comes.
+/// Reads a file from its start, so that a host that is started again finds all of it. A pipe is
+/// read as it comes.
 fn read_descriptor(
     from: &OwnedFd,
     source: &SourceIdentity,
@@ -175,7 +177,7 @@ fn ask(
         return result;
     }
     let device = own_terminal.ok_or(PinError::NobodyToAsk)?;
-    // From here on a request to end is seen by the question, which switches echo on again.
+    // From here on a request to end cancels the question, which switches echo on again.
     let signals = sys::termination_signals().map_err(PinError::Read)?;
     Terminal::new(device.as_fd(), vec![signals.as_fd()])
         .ask(&question, Echo::Off, into)

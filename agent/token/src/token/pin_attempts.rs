@@ -1,11 +1,11 @@
-//! The durable record of PIN attempts: at most one refused C_Login for each PIN source, however
-//! often a host starts.
+//! Keeps the durable record of PIN attempts. Each PIN source causes at most one refused C_Login,
+//! even if a host starts many times.
 //!
-//! The record says `pending` on disk before C_Login is called and the outcome after it, so that a
-//! host killed in between cannot forget that it tried. Nothing derived from a PIN is ever written:
-//! four to eight digits fall to any hash, salted or slow. A corrected file is told from the old one
-//! by what the file system says of it; a file that is merely rewritten with the same wrong PIN
-//! would pass as corrected, so two refusals in a row, from whatever sources, stop all attempts
+//! The record on the disk says `pending` before C_Login is called, and the outcome after it. So a
+//! host that is killed in between leaves a trace of its attempt. Nothing derived from a PIN is ever
+//! written: four to eight digits can be guessed from any hash, salted or slow. A corrected file is
+//! told from the old one by its inode, size and time. A file that is written again with the same
+//! wrong PIN would pass as corrected. So two refusals in a row, from any sources, stop all attempts
 //! until a person clears the record.
 
 use std::fs::{self, DirBuilder, File};
@@ -20,14 +20,14 @@ use countersign_core::shell;
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
-const DIRECTORY: &str = "pin-tries";
+const PIN_ATTEMPTS_DIRECTORY: &str = "pin-tries";
 const MOST_REFUSALS_IN_A_ROW: u32 = 2;
 
-/// Which PIN source an attempt was made with; holds nothing of the PIN.
+/// Identifies the PIN source of an attempt. It holds no part of the PIN.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum SourceIdentity {
-    // A credential or descriptor is made anew at each start, so its name is all that stays the
+    // A credential or descriptor is made anew at each start, so only its name or number stays the
     // same.
     Credential { name: String },
     Fd { number: i32 },
@@ -50,19 +50,19 @@ impl SourceIdentity {
     }
 }
 
-/// What the token says about wrong PINs so far (C_GetTokenInfo).
+/// The token's report about wrong PINs so far (C_GetTokenInfo).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct PinFlags {
-    /// At least one try was spent since the last good one.
+    /// At least one try was spent since the last right PIN.
     pub count_low: bool,
     /// The next wrong PIN locks the token.
     pub final_try: bool,
     pub locked: bool,
-    /// The token counts each try: where `count_low` is not set, none was spent.
+    /// The token counts each try: if `count_low` is not set, no try was spent.
     pub exact: bool,
 }
 
-/// Whether a PIN may be tried now.
+/// The decision if a PIN may be tried now.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[must_use]
 pub enum Verdict {
@@ -87,20 +87,20 @@ pub enum Reason {
     TooManyRefusals,
 }
 
-/// How a C_Login ended.
+/// The outcome of a C_Login.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Outcome {
+pub enum LoginOutcome {
     Accepted,
-    /// The token never looked at the PIN.
+    /// The token did not look at the PIN.
     NotJudged,
     Refused,
-    /// An error that does not say whether the PIN was looked at.
+    /// An error that does not say if the token looked at the PIN.
     Unclear,
 }
 
-/// Why the record could not be kept; no attempt is made without it.
+/// Why the record could not be kept. Without it no attempt is made.
 #[derive(Debug, thiserror::Error)]
-pub enum TryError {
+pub enum PinAttemptsError {
     #[error(
         "another process is about to log in to {token}, or waits for a person: see to its end \
          (countersign vault, key add), \
@@ -113,7 +113,7 @@ pub enum TryError {
         shell::path(state_dir)
     )]
     Damaged { path: PathBuf, token: String, state_dir: PathBuf },
-    /// Before a PIN was tried: it may be tried once there is room.
+    /// The disk was full before the PIN was tried. It may be tried once there is room.
     #[error(
         "there is no room for the record of PIN attempts in {path}, and without it no PIN is tried"
     )]
@@ -122,8 +122,8 @@ pub enum TryError {
     Storage { path: PathBuf, source: io::Error },
 }
 
-impl TryError {
-    /// Of a record that could not be made or written before the PIN was tried.
+impl PinAttemptsError {
+    /// The error of a record that could not be made or written before the PIN was tried.
     fn before(path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
         if is_full(&source) { Self::Full { path, source } } else { Self::Storage { path, source } }
@@ -132,25 +132,24 @@ impl TryError {
 
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
-struct Record {
+struct RecordedAttempts {
     v: u8,
     pending: Option<SourceIdentity>,
-    /// Attempts in a row whose outcome is not known.
+    /// Number of attempts in a row whose outcome is not known.
     unclear: u32,
     refused: Vec<SourceIdentity>,
     refusals_in_a_row: u32,
-    /// A person allowed the next attempt, whatever the token counts.
+    /// True if a person allowed the next attempt, even if the token counts a wrong PIN.
     #[serde(default)]
     cleared: bool,
 }
 
-impl Record {
+impl RecordedAttempts {
     fn fresh() -> Self {
         Self { v: 1, ..Self::default() }
     }
 
-    /// What a C_Login cut off before it was recorded must be taken for, seen with the token's
-    /// flags.
+    /// The record in which an attempt that was cut off is judged by the token's flags.
     fn with_pending_judged(&self, flags: PinFlags) -> Self {
         let mut record = self.clone();
         let Some(source) = record.pending.take() else { return record };
@@ -187,73 +186,84 @@ impl Record {
         }
     }
 
-    fn settle(&mut self, outcome: Outcome) {
+    fn settle(&mut self, outcome: LoginOutcome) {
         let Some(source) = self.pending.take() else { return };
         match outcome {
-            Outcome::Accepted => (self.unclear, self.refusals_in_a_row) = (0, 0),
-            Outcome::NotJudged => {}
-            Outcome::Refused => self.refuse(source),
-            Outcome::Unclear => self.pending = Some(source),
+            LoginOutcome::Accepted => (self.unclear, self.refusals_in_a_row) = (0, 0),
+            LoginOutcome::NotJudged => {}
+            LoginOutcome::Refused => self.refuse(source),
+            LoginOutcome::Unclear => self.pending = Some(source),
         }
     }
 }
 
-/// The record of one token, held alone: one process at a time logs in.
+/// The record of one token. Only one process at a time can hold it and log in.
 #[derive(Debug)]
-pub struct TryRecord {
+pub struct PinAttempts {
     path: PathBuf,
-    record: Record,
+    record: RecordedAttempts,
     _lock: File,
 }
 
-impl TryRecord {
-    /// Waits for other processes that log in to the same token, but not for a person whom they ask.
-    pub fn open(state_dir: &Path, token: &str) -> Result<Self, TryError> {
-        Self::open_within(PATIENCE, state_dir, token)
+impl PinAttempts {
+    /// Opens the record. It waits for another process that logs in to the same token, but not for
+    /// one that waits for a person.
+    pub fn open(state_dir: &Path, token: &str) -> Result<Self, PinAttemptsError> {
+        Self::open_within(RECORD_LOCK_DEADLINE, state_dir, token)
     }
 
-    fn open_within(patience: Duration, state_dir: &Path, token: &str) -> Result<Self, TryError> {
+    fn open_within(
+        patience: Duration,
+        state_dir: &Path,
+        token: &str,
+    ) -> Result<Self, PinAttemptsError> {
         let directory = directory(state_dir);
         let path = directory.join(format!("{token}.json"));
-        let storage = |source| TryError::before(&path, source);
+        let storage = |source| PinAttemptsError::before(&path, source);
         DirBuilder::new().mode(0o700).recursive(true).create(&directory).map_err(storage)?;
         let lock = private_file(&directory.join(format!("{token}.lock"))).map_err(storage)?;
         if !locked_within(patience, &lock).map_err(storage)? {
-            return Err(TryError::Busy { token: token.to_owned() });
+            return Err(PinAttemptsError::Busy { token: token.to_owned() });
         }
         let record = match fs::read(&path) {
             Ok(bytes) => {
                 let (token, state_dir) = (token.to_owned(), state_dir.to_owned());
-                let damaged = |_| TryError::Damaged { path: path.clone(), token, state_dir };
+                let damaged =
+                    |_| PinAttemptsError::Damaged { path: path.clone(), token, state_dir };
                 serde_json::from_slice(&bytes).map_err(damaged)?
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Record::fresh(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => RecordedAttempts::fresh(),
             Err(error) => return Err(storage(error)),
         };
         Ok(Self { path, record, _lock: lock })
     }
 
-    /// Whether a PIN of this source may be tried.
+    /// Says if a PIN of this source may be tried.
     pub fn verdict(&self, source: &SourceIdentity, flags: PinFlags) -> Verdict {
         self.record.verdict(source, flags)
     }
 
-    /// Records that C_Login is about to be called; it must not be called if this fails.
-    pub fn begin(&mut self, source: &SourceIdentity, flags: PinFlags) -> Result<(), TryError> {
+    /// Records that C_Login is about to be called. If this fails, C_Login must not be called.
+    pub fn begin(
+        &mut self,
+        source: &SourceIdentity,
+        flags: PinFlags,
+    ) -> Result<(), PinAttemptsError> {
         self.record = self.record.with_pending_judged(flags);
         self.record.cleared = false;
         self.record.pending = Some(source.clone());
-        self.write_durably().map_err(|source| TryError::before(&self.path, source))
+        self.write_durably().map_err(|source| PinAttemptsError::before(&self.path, source))
     }
 
-    /// Records how the C_Login that was begun has ended.
-    pub fn settle(&mut self, outcome: Outcome) -> Result<(), TryError> {
+    /// Records the outcome of the C_Login that was begun.
+    pub fn settle(&mut self, outcome: LoginOutcome) -> Result<(), PinAttemptsError> {
         self.record.settle(outcome);
         self.write()
     }
 
-    fn write(&self) -> Result<(), TryError> {
-        self.write_durably().map_err(|source| TryError::Storage { path: self.path.clone(), source })
+    fn write(&self) -> Result<(), PinAttemptsError> {
+        self.write_durably()
+            .map_err(|source| PinAttemptsError::Storage { path: self.path.clone(), source })
     }
 
     fn write_durably(&self) -> io::Result<()> {
@@ -267,33 +277,33 @@ impl TryRecord {
     }
 }
 
-/// Where the records are.
+/// The directory of the records.
 pub fn directory(state_dir: &Path) -> PathBuf {
-    state_dir.join(DIRECTORY)
+    state_dir.join(PIN_ATTEMPTS_DIRECTORY)
 }
 
-/// Forgets every attempt made on this token and allows one more; true if there was anything to
-/// forget.
-pub fn reset(state_dir: &Path, token: &str) -> Result<bool, TryError> {
+/// Forgets every attempt on this token and allows one more. True if there was a record.
+pub fn reset(state_dir: &Path, token: &str) -> Result<bool, PinAttemptsError> {
     let directory = directory(state_dir);
     let path = directory.join(format!("{token}.json"));
     let lock = path.with_extension("lock");
-    let storage = |source| TryError::Storage { path: path.clone(), source };
+    let storage = |source| PinAttemptsError::Storage { path: path.clone(), source };
     if !lock.try_exists().map_err(storage)? && !path.try_exists().map_err(storage)? {
         return Ok(false);
     }
     let lock = private_file(&lock).map_err(storage)?;
-    if !locked_within(PATIENCE, &lock).map_err(storage)? {
-        return Err(TryError::Busy { token: token.to_owned() });
+    if !locked_within(RECORD_LOCK_DEADLINE, &lock).map_err(storage)? {
+        return Err(PinAttemptsError::Busy { token: token.to_owned() });
     }
-    let cleared = Record { cleared: true, ..Record::fresh() };
-    let known =
-        fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
+    let cleared = RecordedAttempts { cleared: true, ..RecordedAttempts::fresh() };
+    let known = fs::read(&path)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice::<RecordedAttempts>(&bytes).ok());
     if known.as_ref() == Some(&cleared) {
         return Ok(false);
     }
-    TryRecord { path: path.clone(), record: cleared, _lock: lock }.write()?;
-    // The agent's, where root does this for it.
+    PinAttempts { path: path.clone(), record: cleared, _lock: lock }.write()?;
+    // If root does this, the file must still belong to the agent's user.
     let (owner, made) =
         (fs::metadata(&directory).map_err(storage)?, fs::metadata(&path).map_err(storage)?);
     if made.uid() != owner.uid() {
@@ -302,8 +312,9 @@ pub fn reset(state_dir: &Path, token: &str) -> Result<bool, TryError> {
     Ok(true)
 }
 
-/// Longer than any login of another process takes, and shorter than a host has for its start.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Longest wait for another process's login. It is longer than any login takes, and shorter than
+/// the time that a host has for its start.
+const RECORD_LOCK_DEADLINE: Duration = Duration::from_secs(5);
 
 fn locked_within(patience: Duration, lock: &File) -> io::Result<bool> {
     let until = Instant::now() + patience;
@@ -320,7 +331,7 @@ fn locked_within(patience: Duration, lock: &File) -> io::Result<bool> {
 }
 
 fn private_file(path: &Path) -> io::Result<File> {
-    // A link planted here would have the record written elsewhere.
+    // A link that somebody put here would lead the record to another place.
     let no_link = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
     File::options()
         .read(true)

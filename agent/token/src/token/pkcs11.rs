@@ -1,5 +1,4 @@
-//! One PKCS#11 module, opened and initialised, and the one token in it that the configuration
-//! names.
+//! Opens a PKCS#11 module, and finds the one token in it that the configuration names.
 
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -19,14 +18,14 @@ use super::fault::Fault;
 use super::pin_attempts::PinFlags;
 use super::pkcs11_calls::Pkcs11Calls;
 
-/// SoftHSM rewrites a token's file at C_Login, and a process that starts at that moment does not
-/// see the token.
+/// Most searches for the token. SoftHSM rewrites a token's file at C_Login, and a process that
+/// starts at that moment does not see the token.
 const SEARCHES: u32 = 20;
 const BETWEEN_SEARCHES: Duration = Duration::from_millis(50);
 
-/// A token that was found; sessions are opened on it, by each thread its own.
+/// A token that was found. Each thread opens a session of its own on it.
 #[derive(Debug)]
-pub struct Token {
+pub struct Pkcs11Token {
     context: Pkcs11,
     calls: Pkcs11Calls,
     slot: Slot,
@@ -35,8 +34,8 @@ pub struct Token {
     facts: TokenFacts,
 }
 
-impl Token {
-    /// Loads the module and finds the token; this process must not fork any more.
+impl Pkcs11Token {
+    /// Loads the module and finds the token. After this the process must not fork any more.
     pub fn find(settings: &TokenSettings, profile: Profile) -> Result<Self, HostError> {
         let path = module_path(settings, &profile)?;
         let context = load(&path)?;
@@ -53,7 +52,7 @@ impl Token {
         Ok(Self { context, calls, slot, mechanisms, profile, facts })
     }
 
-    /// A session for one thread, of the kind the module gives out for signing.
+    /// A session for one thread, of the kind that the module needs for signing.
     pub fn open_session(&self) -> Result<Session, Fault> {
         let session = match self.profile.sessions {
             Sessions::ReadOnly => self.context.open_ro_session(self.slot),
@@ -67,7 +66,7 @@ impl Token {
         Ok(self.context.open_rw_session(self.slot)?)
     }
 
-    /// What the token says of wrong PINs so far.
+    /// The token's report about wrong PINs so far.
     pub fn pin_flags(&self) -> Result<PinFlags, Fault> {
         let info = self.info()?;
         Ok(PinFlags {
@@ -78,7 +77,7 @@ impl Token {
         })
     }
 
-    /// Asks the token for its description: fails where it is gone.
+    /// Asks the token for its description. Fails if the token is gone.
     pub fn info(&self) -> Result<TokenInfo, Fault> {
         Ok(self.context.get_token_info(self.slot)?)
     }
@@ -100,7 +99,7 @@ impl Token {
     }
 }
 
-/// The configured path, or the first of the profile's that exists.
+/// The configured path, or the first of the profile's paths that exists.
 fn module_path(settings: &TokenSettings, profile: &Profile) -> Result<PathBuf, HostError> {
     let candidates = match &settings.module {
         Some(path) => std::slice::from_ref(path),
@@ -121,7 +120,7 @@ fn module_path(settings: &TokenSettings, profile: &Profile) -> Result<PathBuf, H
 fn load(path: &Path) -> Result<Pkcs11, HostError> {
     let context = Pkcs11::new(path)
         .map_err(|error| HostError::Module(format!("{}: {error}", path.display())))?;
-    // Not the module's fault: SoftHSM fails here while its token directory is away.
+    // This is not an error of the module: SoftHSM fails here while its token directory is away.
     initialize(&context).map_err(Fault::from)?;
     Ok(context)
 }
@@ -133,8 +132,8 @@ fn initialize(context: &Pkcs11) -> Result<(), Error> {
     }
 }
 
-/// Finds the token, looking a bounded number of times: only here, at the start, is anything tried
-/// twice.
+/// Looks for the token a bounded number of times. Nothing else is tried twice, and this only at the
+/// start.
 fn search(context: &Pkcs11, settings: &TokenSettings) -> Result<(Slot, TokenInfo), HostError> {
     for _ in 1..SEARCHES {
         match search_once(context, settings) {
@@ -142,7 +141,7 @@ fn search(context: &Pkcs11, settings: &TokenSettings) -> Result<(Slot, TokenInfo
             other => return other,
         }
         thread::sleep(BETWEEN_SEARCHES);
-        // A module lists the tokens it saw when it was initialised.
+        // A module lists only the tokens that it saw when it was initialised.
         context.clone().finalize().map_err(Fault::from)?;
         initialize(context).map_err(Fault::from)?;
     }

@@ -1,6 +1,6 @@
-//! PKCS#11 calls made directly: C_Sign once (the binding asks for the length first, which costs a
-//! round trip on a network HSM and crashes some modules), and C_Login and C_SetPIN with the PIN
-//! where it lies (the binding needs a heap copy).
+//! Makes some PKCS#11 calls directly. C_Sign is called once: the binding asks for the length first,
+//! which costs a round trip on a network HSM and crashes some modules. C_Login and C_SetPIN read
+//! the PIN from locked memory: the binding needs a copy on the heap.
 #![allow(unsafe_code)]
 
 use std::path::Path;
@@ -16,7 +16,8 @@ use cryptoki_sys::{
     CK_USER_TYPE, CKU_SO, CKU_USER,
 };
 
-type Login = unsafe extern "C" fn(CK_SESSION_HANDLE, CK_USER_TYPE, *mut CK_BYTE, CK_ULONG) -> CK_RV;
+type LoginFunction =
+    unsafe extern "C" fn(CK_SESSION_HANDLE, CK_USER_TYPE, *mut CK_BYTE, CK_ULONG) -> CK_RV;
 type SetPin = unsafe extern "C" fn(
     CK_SESSION_HANDLE,
     *mut CK_BYTE,
@@ -45,13 +46,13 @@ pub enum Pkcs11CallsError {
     Library(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// The calls of one module that is also open in the binding: the loader hands out the same instance
-/// twice.
+/// The calls of one module that the binding has opened too. The loader gives both the same
+/// instance.
 pub struct Pkcs11Calls {
-    login: Login,
+    login: LoginFunction,
     sign_init: SignInit,
     sign: Sign,
-    /// Not every module has it.
+    /// C_SetPIN, which not every module has.
     set_pin: Option<SetPin>,
     /// Keeps the code behind the pointers above loaded.
     _library: cryptoki_sys::Pkcs11,
@@ -60,15 +61,14 @@ pub struct Pkcs11Calls {
 impl Pkcs11Calls {
     pub fn of_module(path: &Path) -> Result<Self, Pkcs11CallsError> {
         // SAFETY: the caller has opened the same file through the binding, so its initialisers have
-        // run already; that it is a sound PKCS#11 module is what the operator states by configuring
-        // it.
+        // run already. The operator vouches that it is a sound PKCS#11 module by configuring it.
         let library = unsafe { cryptoki_sys::Pkcs11::new(path) }
             .map_err(|error| Pkcs11CallsError::Library(error.into()))?;
         if library.C_GetFunctionList.is_err() {
             return Err(Pkcs11CallsError::FunctionList);
         }
         let mut list: *mut CK_FUNCTION_LIST = ptr::null_mut();
-        // SAFETY: the symbol is present, and the module writes one pointer to where it is told.
+        // SAFETY: the symbol is present, and the module writes one pointer to the given place.
         let result = unsafe { library.C_GetFunctionList(&raw mut list) };
         if !matches!(Rv::from(result), Rv::Ok) || list.is_null() {
             return Err(Pkcs11CallsError::FunctionList);
@@ -83,7 +83,7 @@ impl Pkcs11Calls {
         Ok(Self { login, sign_init, sign, set_pin, _library: library })
     }
 
-    /// C_Login as the user. `session` must be of the module these calls were made from.
+    /// C_Login as the user. `session` must belong to the module from which these calls were made.
     pub fn login(&self, session: &Session, pin: &LockedMemory) -> Result<(), RvError> {
         self.login_as(CKU_USER, session, pin)
     }
@@ -107,7 +107,8 @@ impl Pkcs11Calls {
         })
     }
 
-    /// C_SetPIN of whoever is logged in, or else of the user, from one PIN to the other.
+    /// C_SetPIN from the `old` PIN to the `new` one: of the user or officer who is logged in, else
+    /// of the user.
     pub fn set_pin(
         &self,
         session: &Session,
@@ -128,7 +129,7 @@ impl Pkcs11Calls {
         })
     }
 
-    /// C_SignInit and one C_Sign into `signature`; returns how many bytes were written.
+    /// C_SignInit and one C_Sign into `signature`. Returns the number of bytes that were written.
     ///
     /// After an error the session may be left with an operation under way: drop it.
     pub fn sign(
@@ -156,7 +157,7 @@ impl Pkcs11Calls {
             )
         };
         outcome(result)?;
-        // A module that claims more than it was given room for is not believed.
+        // A module may claim more bytes than there was room for; that is not believed.
         Ok(signature.len().min(length as usize))
     }
 }

@@ -1,5 +1,5 @@
-//! Public keys: read from a token or a private key, written as SubjectPublicKeyInfo, verifying what
-//! the token signed.
+//! Public keys: they are read from a token or a private key, written as SubjectPublicKeyInfo, and
+//! verify the token's signatures.
 
 use countersign_base::messages::token_host::HostError;
 use countersign_core::algorithm::Algorithm;
@@ -58,7 +58,7 @@ impl PublicKey {
         key.map(Self::Ed25519).ok_or_else(unreadable)
     }
 
-    /// Reads SubjectPublicKeyInfo in DER; `None` where it is no key for this algorithm.
+    /// Reads SubjectPublicKeyInfo in DER; `None` if it is not a key for this algorithm.
     pub fn from_der(algorithm: Algorithm, der: &[u8]) -> Option<Self> {
         match algorithm {
             Algorithm::EcdsaP256Sha256 => {
@@ -103,7 +103,7 @@ impl PublicKey {
         }
     }
 
-    /// Bits of an RSA modulus; none for curves.
+    /// Number of bits of an RSA modulus; `None` for a key on a curve.
     pub fn modulus_bits(&self) -> Option<usize> {
         if let Self::Rsa(key) = self { Some(key.n().bits()) } else { None }
     }
@@ -116,7 +116,7 @@ fn point(session: &Session, object: ObjectHandle) -> Result<Vec<u8>, Fault> {
     }
 }
 
-/// The point itself: some tokens wrap it in an OCTET STRING, as the standard says, some do not.
+/// The point itself. Some tokens wrap it in an OCTET STRING, as the standard says; others do not.
 fn unwrapped(point: &[u8], length: usize) -> &[u8] {
     match point {
         [OCTET_STRING, announced, rest @ ..]

@@ -1,5 +1,5 @@
-//! Makes a SoftHSM token for trials: a directory of its own, random PINs, and a security officer
-//! PIN that nobody keeps.
+//! Makes a SoftHSM token for trials, in a directory of its own, with random PINs. Nobody keeps the
+//! security officer's PIN.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
@@ -17,12 +17,12 @@ use pkcs11_profiles::Profile;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-/// Random bytes in a PIN; written as hex, twice as many characters.
+/// Number of random bytes in a PIN. In hex it has twice as many characters.
 const PIN_LENGTH: usize = 24;
-/// C_InitToken's label field.
+/// Length of C_InitToken's label field, in bytes.
 const LONGEST_LABEL: usize = 32;
 
-/// Where everything of the new token lies.
+/// The new token, and the paths of its files.
 #[derive(Debug, Serialize)]
 pub struct NewToken {
     pub v: u8,
@@ -36,7 +36,7 @@ pub struct NewToken {
     pub pin_file: PathBuf,
 }
 
-/// Why no token was made. Nothing that was there before is touched.
+/// Why no token was made. Files that were there before are not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
     #[error("{0} holds a token already")]
@@ -60,10 +60,10 @@ pub enum InitError {
     Vanished,
 }
 
-/// Makes the token `label` under `directory`, which is created where it is missing.
+/// Makes the token `label` in `directory`, which is created if it is missing.
 ///
-/// Replaces this process's environment and loads SoftHSM into it: meant for a process that does
-/// nothing else.
+/// It replaces this process's environment and loads SoftHSM into it, so it is meant for a process
+/// that does nothing else.
 pub fn init_token(directory: &Path, label: &str) -> Result<NewToken, InitError> {
     if label.len() > LONGEST_LABEL || !countersign_base::messages::settings::is_plain_name(label) {
         return Err(InitError::Label);
@@ -113,8 +113,8 @@ fn is_free(context: &Pkcs11, slot: Slot) -> bool {
 }
 
 fn write_configuration(directory: &Path) -> Result<PathBuf, InitError> {
-    // SoftHSM reads the line to its end as the path, but for `#`, which begins a comment, and a
-    // second `=`, which ends it.
+    // SoftHSM takes the rest of the line as the path. A `#` begins a comment, and a second `=` ends
+    // the path.
     let plain = directory
         .to_str()
         .filter(|text| !text.contains(|held: char| matches!(held, '#' | '=') || held.is_control()));
@@ -165,7 +165,7 @@ mod tests {
             let written =
                 write_configuration(&directory).unwrap_or_else(|error| panic!("{name:?}: {error}"));
             let text = fs::read_to_string(written).expect("readable");
-            // As SoftHSM reads it.
+            // The path is read here as SoftHSM reads it.
             let line = text.lines().next().and_then(|line| line.split('#').next()).expect("a line");
             let path = line.split('=').nth(1).map(str::trim);
             assert_eq!(path, directory.join("tokens").to_str(), "{name:?}");

@@ -1,6 +1,6 @@
-//! What a module is loaded from must not be the front's: the settings come from the front, and a
-//! front that has been taken over could otherwise write a module and have it loaded by a process
-//! that is less confined.
+//! Refuses to load a module from a directory to which the front can write. The settings come from
+//! the front: a front that has been taken over could write a module and have a less confined
+//! process load it.
 
 use std::path::{Path, PathBuf};
 
@@ -8,10 +8,10 @@ use countersign_base::messages::settings::TokenSettings;
 use countersign_base::messages::token_host::HostError;
 use pkcs11_profiles::{Profile, Reach};
 
-/// Refuses settings by which something is loaded that lies below one of `front_writes`.
+/// Refuses settings that load a file below one of `front_writes`.
 ///
-/// What the modules of [`Reach::OwnFiles`] are told by their environment names data; that of others
-/// may name code.
+/// The environment of a module of [`Reach::OwnFiles`] names only data. The environment of any other
+/// module may name code.
 pub(crate) fn check_untouched(
     settings: &TokenSettings,
     profile: &Profile,

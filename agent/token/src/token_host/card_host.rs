@@ -1,5 +1,5 @@
-//! The token host of a YubiKey: one signature at a time, each with a touch; what is no signature
-//! goes on meanwhile.
+//! The token host of a YubiKey. It makes one signature at a time, each with a touch, and carries
+//! out other requests meanwhile.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use countersign_base::messages::frame::{self, FrameError, Frames};
+use countersign_base::messages::frame::{self, Frames, MessageFrameError};
 use countersign_base::messages::settings::TokenSettings;
 use countersign_base::messages::token_host::{FromHost, HostError, ToHost, TokenFacts};
 use countersign_base::messages::yubikey::Slot;
@@ -16,11 +16,11 @@ use countersign_base::system::{confine, sys};
 use countersign_core::algorithm::Algorithm;
 use zeroize::Zeroizing;
 
-use crate::yubikey::login::{CardLogin, log_in};
+use crate::yubikey::card_login::{CardLogin, log_in};
 use crate::yubikey::records::YubiKeyRecord;
-use crate::yubikey::{self, CardError, CardPin, Facts, TouchPolicy, YubiKey};
+use crate::yubikey::{self, CardError, CardPin, SlotTouchPolicy, YubiKey, YubiKeyFacts};
 
-/// Serves the front until it asks for the end or is gone.
+/// Serves the front until it asks the host to end, or is gone.
 pub(crate) fn serve(
     settings: &TokenSettings,
     stream: &mut UnixStream,
@@ -29,7 +29,8 @@ pub(crate) fn serve(
     let login = log_in(settings, None)?;
     confine::follow_parent().map_err(HostError::unprotected)?;
     confine::leave_terminal();
-    // Left unread: the front decides when its hosts end, not a signal to the whole service.
+    // The signals are blocked and never read: the front decides when its hosts end, not a signal to
+    // the whole service.
     let _signals = sys::termination_signals().map_err(HostError::unprotected)?;
     let writer = stream
         .try_clone()
@@ -60,9 +61,9 @@ pub(crate) fn serve(
 struct CardHost {
     login: CardLogin,
     keys: BTreeMap<String, Arc<YubiKeyRecord>>,
-    /// A signature is under way, and with it perhaps a touch.
+    /// True while a signature is under way, which may wait for a touch.
     busy: Arc<AtomicBool>,
-    /// What a signature found that ends this host for good.
+    /// The error of a signature that ends this host for good.
     final_error: Arc<Mutex<Option<HostError>>>,
     /// Whole frames only: each write is made under the lock.
     writer: Arc<Mutex<UnixStream>>,
@@ -70,7 +71,7 @@ struct CardHost {
 
 impl CardHost {
     fn announce(&self) -> Result<(), HostError> {
-        let Facts { serial, firmware: [major, minor, patch] } = self.login.facts;
+        let YubiKeyFacts { serial, firmware: [major, minor, patch] } = self.login.facts;
         let token = TokenFacts {
             label: format!("YubiKey {serial}"),
             manufacturer: "Yubico".to_owned(),
@@ -107,11 +108,13 @@ impl CardHost {
         }
     }
 
-    /// The keys on record whose slots hold them. While the YubiKey is away, those on record.
+    /// Answers with the recorded keys whose slots hold them. While the YubiKey is away, with all
+    /// recorded keys.
     fn rescan(&mut self) -> Result<(), HostError> {
         let records = self.login.records.all()?;
         let slots: Vec<Slot> = records.iter().map(|record| record.slot).collect();
-        // Another program's reset or a moment's absence says nothing of the keys.
+        // If another program resets the YubiKey, or it is away for a moment, that says nothing
+        // about its keys.
         let held = (!self.busy.load(Ordering::Acquire))
             .then(|| self.login.yubikey.keys(slots).ok())
             .flatten();
@@ -120,7 +123,7 @@ impl CardHost {
             let der = record.public_key_der();
             let same = |key: &yubikey::SlotKey| {
                 key.slot == record.slot
-                    && key.touch == TouchPolicy::Always
+                    && key.touch == SlotTouchPolicy::Always
                     && key.public_key.to_der() == der
             };
             held.iter().any(same)
@@ -137,7 +140,7 @@ impl CardHost {
         Ok(())
     }
 
-    /// Whether the YubiKey is there: without a touch, and without disturbing one.
+    /// Checks that the YubiKey is there. This takes no touch, and does not disturb one.
     fn self_test(&self) -> Result<(), CardError> {
         if self.busy.load(Ordering::Acquire) { Ok(()) } else { self.login.yubikey.check_presence() }
     }
@@ -162,7 +165,7 @@ impl CardHost {
                 "the YubiKey waits for the touch of another request; ask again".to_owned(),
             ));
         }
-        let job = Job {
+        let job = CardJob {
             id,
             yubikey: self.login.yubikey.clone(),
             pin: Arc::clone(&self.login.pin),
@@ -181,7 +184,7 @@ impl CardHost {
 }
 
 /// One signature.
-struct Job {
+struct CardJob {
     id: u64,
     yubikey: YubiKey,
     pin: Arc<CardPin>,
@@ -192,7 +195,7 @@ struct Job {
     writer: Arc<Mutex<UnixStream>>,
 }
 
-impl Job {
+impl CardJob {
     fn run(self) {
         let id = self.id;
         let signed = self.sign();
@@ -221,12 +224,13 @@ impl Job {
         let _ = writer.shutdown(std::net::Shutdown::Read);
     }
 
-    /// A signature that verifies with the enrolled key, or none.
+    /// Makes a signature. It is given out only if it verifies with the enrolled key.
     fn sign(&self) -> Result<Vec<u8>, HostError> {
         let YubiKeyRecord { slot, algorithm, .. } = *self.record;
         let missing = || HostError::KeyUnknown(self.record.name.clone());
         let public_key = self.record.public_key().ok_or_else(missing)?;
-        // Asked before the touch: nobody should touch for another key than the enrolled one.
+        // The slot is checked before the touch: nobody should touch for another key than the
+        // enrolled one.
         let held = self.yubikey.keys(vec![slot])?.pop().ok_or(CardError::NoKey(slot))?;
         if held.public_key.to_der() != self.record.public_key_der() {
             return Err(HostError::Card(format!(
@@ -234,7 +238,7 @@ impl Job {
             )));
         }
         let (id, writer) = (self.id, Arc::clone(&self.writer));
-        // A front that is gone is found when the signature is handed over.
+        // If the front is gone, that is noticed when the signature is handed over.
         let on_blink = Box::new(move || drop(answer(&writer, &FromHost::Blinking { id })));
         let signature = self.yubikey.sign(slot, algorithm, &self.message, &self.pin, on_blink)?;
         if !public_key.verifies(&self.message, &signature) {
@@ -253,6 +257,6 @@ fn answer(writer: &Mutex<UnixStream>, message: &FromHost) -> Result<(), HostErro
     written.map_err(|error| HostError::Token(format!("a front that is gone: {error}")))
 }
 
-fn unreadable(error: FrameError) -> HostError {
+fn unreadable(error: MessageFrameError) -> HostError {
     HostError::Token(format!("a front that cannot be understood: {error}"))
 }

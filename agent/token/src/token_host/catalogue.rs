@@ -1,5 +1,5 @@
-//! The keys a host can sign with, found once, with a working copy of each where the token makes
-//! one.
+//! The keys with which a host can sign. They are found once, and each has a working copy if the
+//! token makes one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use cryptoki::session::Session;
 use crate::token::fault::Fault;
 use crate::token::mechanism::SigningMechanism;
 use crate::token::objects::{self, KeyRecord, Protection, StoredRecord};
-use crate::token::pkcs11::Token;
+use crate::token::pkcs11::Pkcs11Token;
 
 /// One key, ready to sign.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub struct SigningKey {
 }
 
 impl SigningKey {
-    /// What C_SignInit is given.
+    /// The object that C_SignInit gets.
     pub fn handle(&self) -> ObjectHandle {
         self.copy.unwrap_or(self.original)
     }
@@ -64,9 +64,9 @@ impl Catalogue {
         self.0.values().map(|key| key.describe()).collect()
     }
 
-    /// Looks for keys again; working copies of keys that are still there are kept, the others
-    /// destroyed.
-    pub fn rescan(&mut self, token: &Token, keeper: &Session) -> Result<(), Fault> {
+    /// Looks for keys again. Working copies of keys that are still there are kept, and the others
+    /// are destroyed.
+    pub fn rescan(&mut self, token: &Pkcs11Token, keeper: &Session) -> Result<(), Fault> {
         let mut keys = BTreeMap::new();
         for stored in objects::stored_records(keeper)? {
             let copy = self.copy_of(&stored);
@@ -89,7 +89,7 @@ impl Catalogue {
 }
 
 fn open_key(
-    token: &Token,
+    token: &Pkcs11Token,
     keeper: &Session,
     stored: StoredRecord,
     copy: Option<ObjectHandle>,
@@ -120,8 +120,8 @@ fn open_key(
     Ok(Some(SigningKey { name, mechanism, record, original, copy }))
 }
 
-/// A session copy, or none where the token refuses to make one. A copy that could leave the token
-/// condemns the token.
+/// A session copy; `None` if the token refuses to make one. If a copy could leave the token, the
+/// token is not used.
 pub fn make_copy(session: &Session, original: ObjectHandle) -> Result<Option<ObjectHandle>, Fault> {
     let Ok(copy) = session.copy_object(original, &[Attribute::Token(false)]) else {
         return Ok(None);
@@ -133,9 +133,10 @@ pub fn make_copy(session: &Session, original: ObjectHandle) -> Result<Option<Obj
     Err(copies_leak())
 }
 
-/// Asks for a copy that may leave the token; a token that makes one protects nothing.
+/// Asks for a copy that may leave the token. A token that makes such a copy protects nothing, and
+/// is refused.
 ///
-/// `key` is the host's own, made for this: no operator's key is ever put at risk.
+/// `key` is the host's own and was made for this test, so that no operator's key is ever at risk.
 pub fn prove_that_copies_stay_inside(session: &Session, key: ObjectHandle) -> Result<(), Fault> {
     let leaking = [
         vec![Attribute::Token(false), Attribute::Extractable(true)],

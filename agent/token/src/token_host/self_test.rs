@@ -1,4 +1,5 @@
-//! A key of the host's own, which lives in its session only, to prove that the token still works.
+//! The self-test of a token: a key of the host's own, which exists only in its session, proves that
+//! the token still works.
 
 use countersign_base::messages::token_host::HostError;
 use cryptoki::error::{Error, RvError};
@@ -7,27 +8,31 @@ use cryptoki::object::{Attribute, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
 
 use super::catalogue;
-use super::signer::Signer;
+use super::signer::SigningSession;
 use crate::token::fault::Fault;
-use crate::token::pkcs11::Token;
+use crate::token::pkcs11::Pkcs11Token;
 
 const MESSAGE: &[u8] = b"countersign self-test";
-/// SHA-256's block: no token finds it too short.
+/// Length of the key, in bytes: one block of SHA-256, which no token finds too short.
 const KEY_LENGTH: u64 = 64;
 
-/// What the token is asked at each self-test.
+/// The question to the token at each self-test.
 #[derive(Debug)]
 pub enum SelfTest {
-    /// The same MAC as at the start.
+    /// A MAC, which must be the same as at the start.
     Mac { key: ObjectHandle, expected: Vec<u8> },
-    /// Random bytes, where the token makes no session key for a MAC.
+    /// Random bytes, if the token makes no session key for a MAC.
     Random,
 }
 
 impl SelfTest {
     /// Makes the key and takes the first answer as the expected one. Also proves that copies of
     /// keys stay inside.
-    pub fn prepare(token: &Token, keeper: &Session, signer: &mut Signer) -> Result<Self, Fault> {
+    pub fn prepare(
+        token: &Pkcs11Token,
+        keeper: &Session,
+        signer: &mut SigningSession,
+    ) -> Result<Self, Fault> {
         if !token.mechanisms().contains(&MechanismType::SHA256_HMAC) {
             return Ok(Self::Random);
         }
@@ -39,9 +44,10 @@ impl SelfTest {
         Ok(Self::Mac { key, expected })
     }
 
-    /// Fails where the token is gone or computes something else than before.
-    pub fn run(&self, token: &Token, signer: &mut Signer) -> Result<(), Fault> {
-        // A module may compute with what it holds in memory long after its token is gone.
+    /// Fails if the token is gone, or computes another MAC than before.
+    pub fn run(&self, token: &Pkcs11Token, signer: &mut SigningSession) -> Result<(), Fault> {
+        // A module may compute from its memory long after its token is gone, so the token is asked
+        // first.
         token.info()?;
         signer.keep_alive()?;
         let Self::Mac { key, expected } = self else { return Ok(()) };

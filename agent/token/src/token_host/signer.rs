@@ -1,4 +1,5 @@
-//! Signs with one session of its own; after any error that session is dropped and a new one opened.
+//! Signs with one session of its own. After any error that session is dropped and a new one is
+//! opened.
 
 use std::sync::Arc;
 
@@ -11,18 +12,18 @@ use zeroize::Zeroizing;
 use super::catalogue::SigningKey;
 use crate::token::fault::Fault;
 use crate::token::mechanism::LONGEST_SIGNATURE;
-use crate::token::pkcs11::Token;
+use crate::token::pkcs11::Pkcs11Token;
 
-/// One thread's session. Never shared: a second C_SignInit on a session fails while the first is
-/// under way.
+/// The session of one thread. It is never shared: a second C_SignInit on a session fails while the
+/// first is under way.
 #[derive(Debug)]
-pub struct Signer {
-    token: Arc<Token>,
+pub struct SigningSession {
+    token: Arc<Pkcs11Token>,
     session: Session,
 }
 
-impl Signer {
-    pub fn open(token: Arc<Token>) -> Result<Self, Fault> {
+impl SigningSession {
+    pub fn open(token: Arc<Pkcs11Token>) -> Result<Self, Fault> {
         let session = token.open_session()?;
         Ok(Self { token, session })
     }
@@ -63,7 +64,7 @@ impl Signer {
         }
     }
 
-    /// A call so cheap that it may be made only to keep the session from being dropped as unused.
+    /// Makes a cheap call, only so that the token does not drop the session as unused.
     pub fn keep_alive(&mut self) -> Result<(), Fault> {
         let mut random = [0; 8];
         match self.session.generate_random_slice(&mut random) {
@@ -72,8 +73,8 @@ impl Signer {
         }
     }
 
-    /// An operation may be left under way, so the session goes whatever the error was. Where no new
-    /// one can be had, only a new process helps.
+    /// Replaces the session after any error, because an operation may be left under way in it. If
+    /// no new session can be opened, only a new process helps.
     fn renew_session(&mut self, fault: Fault) -> Fault {
         match self.token.open_session() {
             Ok(session) => {
@@ -87,7 +88,7 @@ impl Signer {
 
 /// Signs one request and makes the answer to it.
 pub(crate) fn sign(
-    signer: &mut Signer,
+    signer: &mut SigningSession,
     id: u64,
     key: &SigningKey,
     message: &[u8],

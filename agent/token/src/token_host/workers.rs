@@ -1,5 +1,5 @@
-//! Threads that sign what takes long, each with a session of its own, and the one writer they share
-//! with the main loop.
+//! Threads that make slow signatures, each with a session of its own, and the one writer that they
+//! share with the main loop.
 
 use std::io::{self, Write};
 use std::net::Shutdown;
@@ -14,54 +14,53 @@ use countersign_core::algorithm::Algorithm;
 use zeroize::Zeroizing;
 
 use super::catalogue::SigningKey;
-use super::signer::{Signer, sign};
+use super::signer::{SigningSession, sign};
 use crate::token::fault::Fault;
-use crate::token::pkcs11::Token;
+use crate::token::pkcs11::Pkcs11Token;
 
 /// One request for a worker.
 #[derive(Debug)]
-pub(crate) struct Job {
+pub(crate) struct WorkerJob {
     pub(crate) id: u64,
     pub(crate) key: Arc<SigningKey>,
     pub(crate) message: Vec<u8>,
 }
 
 #[derive(Debug)]
-enum Order {
+enum WorkerOrder {
     KeepAlive,
-    Sign(Job),
+    Sign(WorkerJob),
 }
 
-/// The threads; dropping it lets them finish what they were given.
+/// The threads. When this is dropped, they finish the orders they have.
 #[derive(Debug)]
 pub(crate) struct Workers {
-    orders: Option<Sender<Order>>,
+    orders: Option<Sender<WorkerOrder>>,
     threads: Vec<JoinHandle<()>>,
-    writer: Writer,
-    /// Whether MACs go to the threads too: they do where a signature is a round trip over a
-    /// network.
+    writer: AnswerWriter,
+    /// True if MACs go to the threads too, because a signature is a round trip over a network.
     takes_macs: bool,
     gave_up: GaveUp,
 }
 
-/// Why a thread ended before it was told to.
+/// The error with which a thread ended before it was told to.
 type GaveUp = Arc<Mutex<Option<HostError>>>;
 
 /// Whole frames only: each write is made under the lock.
-type Writer = Arc<Mutex<UnixStream>>;
+type AnswerWriter = Arc<Mutex<UnixStream>>;
 
 impl Workers {
-    pub(crate) fn start(token: &Arc<Token>, stream: &UnixStream) -> Result<Self, HostError> {
+    pub(crate) fn start(token: &Arc<Pkcs11Token>, stream: &UnixStream) -> Result<Self, HostError> {
         let failed =
             |error: io::Error| HostError::Token(format!("no thread to sign with: {error}"));
-        let writer: Writer = Arc::new(Mutex::new(stream.try_clone().map_err(failed)?));
+        let writer: AnswerWriter = Arc::new(Mutex::new(stream.try_clone().map_err(failed)?));
         let (orders, received) = channel();
         let received = Arc::new(Mutex::new(received));
         let gave_up = GaveUp::default();
         let mut threads = Vec::new();
         for number in 0..token.profile().workers {
             let worker = Worker {
-                signer: Signer::open(token.clone())?,
+                signer: SigningSession::open(token.clone())?,
                 orders: received.clone(),
                 writer: writer.clone(),
                 gave_up: gave_up.clone(),
@@ -78,18 +77,18 @@ impl Workers {
         })
     }
 
-    /// Whether this algorithm is for the threads.
+    /// True if signatures with this algorithm go to the threads.
     pub(crate) fn take(&self, algorithm: Algorithm) -> bool {
         self.takes_macs || !algorithm.is_hmac()
     }
 
-    pub(crate) fn send(&self, job: Job) -> Result<(), HostError> {
-        self.order(Order::Sign(job))
+    pub(crate) fn send(&self, job: WorkerJob) -> Result<(), HostError> {
+        self.order(WorkerOrder::Sign(job))
     }
 
     /// Has every thread use its session once.
     pub(crate) fn keep_alive(&self) -> Result<(), HostError> {
-        self.threads.iter().try_for_each(|_| self.order(Order::KeepAlive))
+        self.threads.iter().try_for_each(|_| self.order(WorkerOrder::KeepAlive))
     }
 
     /// Writes whole frames.
@@ -97,12 +96,12 @@ impl Workers {
         if frames.is_empty() { Ok(()) } else { locked(&self.writer).write_all(frames) }
     }
 
-    /// The error of a thread that only a new process can cure.
+    /// The error of a thread that gave up, which only a new process can cure.
     pub(crate) fn gave_up(&self) -> Option<HostError> {
         locked(&self.gave_up).clone()
     }
 
-    /// Waits until everything the threads were given is done.
+    /// Waits until the threads have finished all their orders.
     pub(crate) fn finish(&mut self) {
         self.orders = None;
         for thread in self.threads.drain(..) {
@@ -111,7 +110,7 @@ impl Workers {
         }
     }
 
-    fn order(&self, order: Order) -> Result<(), HostError> {
+    fn order(&self, order: WorkerOrder) -> Result<(), HostError> {
         let gone = || HostError::Token("signing threads that have ended".to_owned());
         self.orders.as_ref().ok_or_else(gone)?.send(order).map_err(|_| gone())
     }
@@ -124,9 +123,9 @@ impl Drop for Workers {
 }
 
 struct Worker {
-    signer: Signer,
-    orders: Arc<Mutex<Receiver<Order>>>,
-    writer: Writer,
+    signer: SigningSession,
+    orders: Arc<Mutex<Receiver<WorkerOrder>>>,
+    writer: AnswerWriter,
     gave_up: GaveUp,
 }
 
@@ -143,8 +142,8 @@ impl Worker {
         }
     }
 
-    fn carry_out(&mut self, order: Order) -> Result<(), HostError> {
-        let Order::Sign(Job { id, key, message }) = order else {
+    fn carry_out(&mut self, order: WorkerOrder) -> Result<(), HostError> {
+        let WorkerOrder::Sign(WorkerJob { id, key, message }) = order else {
             return self.signer.keep_alive().map_err(|fault| fault.error);
         };
         match sign(&mut self.signer, id, &key, &message) {
@@ -165,16 +164,15 @@ impl Worker {
 
     /// Tells the front, and ends the main loop by closing its connection for reading.
     fn give_up(&self, error: HostError) {
-        // Where the front is gone there is nobody left to tell, and the main loop is ending
-        // already.
+        // If the front is gone, nobody can be told, and the main loop is ending already.
         let _ = self.answer(&FromHost::Broken(error.clone()));
         *locked(&self.gave_up) = Some(error);
         let _ = locked(&self.writer).shutdown(Shutdown::Both);
     }
 }
 
-/// A thread that panicked while it held the lock left no half frame: frames are written in one
-/// call.
+/// Takes the lock, even if a thread panicked while it held it. That thread left no half frame:
+/// frames are written in one call.
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,14 +1,15 @@
-//! From a sealed vault to a token that is logged in, and back to one that nobody can open without
+//! Opens a sealed vault with a touch, and closes it again so that nobody can open it without
 //! another touch.
 //!
-//! [`Prepared`] → touch → [`Unsealed`] → C_Login → work → [`Closing::finish`]. Each step can be the last one: what lies on the
-//! disk then opens with a touch (`docs/vault.md` has the list).
+//! [`PreparedVault`] → touch → [`Unsealed`] → C_Login → work → [`VaultClosing::finish`]. The
+//! process may die after any step: the files on the disk can still be opened with a touch
+//! (`docs/vault.md` has the list).
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use countersign_base::messages::confinement::Limits;
+use countersign_base::messages::confinement::ConfinementReport;
 use countersign_base::messages::settings::TokenSettings;
 use countersign_base::messages::token_host::HostError;
 use countersign_base::messages::yubikey::Slot;
@@ -17,55 +18,55 @@ use countersign_base::system::sys::{self, LockedMemory};
 use countersign_base::system::terminal::Terminal;
 use pkcs11_profiles::{PinRotation, Profile};
 
-use super::place::{Found, Place};
-use super::sealed::{Contents, Mark, Terms, random_pin};
+use super::directory::{SealedFile, VaultDirectory};
+use super::sealed::{SealedContents, SpentMark, Terms, random_pin};
 use super::token_copy::TokenCopy;
 use super::unseal::{Card, choose_card, unread, yubikey_gone};
-use crate::token::attempt::{Login, attempt, blocked};
-use crate::token::pin_attempts::TryRecord;
-use crate::token::pkcs11::Token;
-use crate::token::untouched as code;
+use crate::token::attempt::{TokenLogin, attempt, blocked};
+use crate::token::pin_attempts::PinAttempts;
+use crate::token::pkcs11::Pkcs11Token;
+use crate::token::untouched;
 use crate::yubikey::OnBlink;
 
-/// A vault whose YubiKey and token were found; nothing was touched yet.
+/// A vault whose YubiKey and token were found. Nobody was asked for a touch yet.
 #[derive(Debug)]
-pub struct Prepared {
+pub struct PreparedVault {
     settings: TokenSettings,
-    place: Place,
-    found: Found,
+    directory: VaultDirectory,
+    found: SealedFile,
     copy: TokenCopy,
-    /// Held until the end: one process at a time opens a vault.
-    record: TryRecord,
-    token: Token,
+    /// Held until the end, so that only one process at a time opens a vault.
+    record: PinAttempts,
+    token: Pkcs11Token,
     card: Card,
 }
 
-/// A vault that was touched for.
+/// A vault that a touch has opened.
 #[derive(Debug)]
 pub struct Unsealed {
-    prepared: Prepared,
-    pub contents: Contents,
+    prepared: PreparedVault,
+    pub contents: SealedContents,
 }
 
-/// What is left to do once the token was logged out.
+/// A vault that must be closed once the token was logged out.
 #[derive(Debug)]
-pub struct Closing {
-    place: Place,
+pub struct VaultClosing {
+    directory: VaultDirectory,
     copy: TokenCopy,
-    token: Arc<Token>,
+    token: Arc<Pkcs11Token>,
     pin: LockedMemory,
     terms: Terms,
     /// Dropped last.
-    _record: TryRecord,
+    _record: PinAttempts,
 }
 
-impl Prepared {
-    /// Finds everything that a touch would be wasted without. `settings.pin` has to be a sealed
-    /// one.
+impl PreparedVault {
+    /// Checks everything first, so that nobody touches the YubiKey in vain. `settings.pin` must be
+    /// sealed.
     ///
-    /// Replaces the environment and loads the module: this process must not fork any more.
-    /// `in_force` is the hash of the configuration that all this was read from, where the vault has
-    /// to be sealed for it: nothing is loaded before that is known.
+    /// Replaces the environment and loads the module, so this process must not fork any more.
+    /// `in_force` is the hash of the configuration that was read. If it is given, the vault must be
+    /// sealed for it, and that is checked before anything is loaded.
     pub fn new(
         settings: &TokenSettings,
         front_writes: &[PathBuf],
@@ -73,39 +74,38 @@ impl Prepared {
         in_force: Option<&str>,
     ) -> Result<Self, HostError> {
         let profile = settings.checked_profile()?;
-        code::check_untouched(settings, &profile, front_writes)?;
-        let place = Place::of(&settings.state_dir, &settings.name);
-        let record = TryRecord::open(&settings.state_dir, &settings.name).map_err(blocked)?;
-        let found = place.read().map_err(unread)?;
+        untouched::check_untouched(settings, &profile, front_writes)?;
+        let directory = VaultDirectory::of(&settings.state_dir, &settings.name);
+        let record = PinAttempts::open(&settings.state_dir, &settings.name).map_err(blocked)?;
+        let found = directory.read().map_err(unread)?;
         if in_force.is_some_and(|sha256| sha256 != found.sealed.terms.policy_sha256) {
             let name = &settings.name;
             let reason = format!(
-                "agent.toml is another one than the vault was sealed for: countersign vault reseal \
-                 {name} takes it on, with \
-                 an approval and a touch"
+                "agent.toml is not the one for which the vault was sealed: countersign vault \
+                 reseal {name} takes it on, with an approval and a touch"
             );
             return Err(HostError::Refused(reason));
         }
         let serial = &found.sealed.terms.token_serial;
-        let copy = TokenCopy::restore(&place, settings, &profile, serial);
+        let copy = TokenCopy::restore(&directory, settings, &profile, serial);
         let copy = copy.map_err(|error| {
             HostError::refused("the token's copy could not be put back", &error)
         })?;
         let card = choose_card(settings, &found.sealed.terms.recipients, operator)?;
-        yubikey_gone(); // what was asked of it so far
+        yubikey_gone(); // the threads of the calls so far
         sys::replace_environment(&settings.environment)
             .map_err(|error| HostError::Module(error.to_string()))?;
         let settings = TokenSettings { serial: Some(serial.clone()), ..settings.clone() };
-        let token = Token::find(&settings, profile)?;
-        Ok(Self { settings, place, found, copy, record, token, card })
+        let token = Pkcs11Token::find(&settings, profile)?;
+        Ok(Self { settings, directory, found, copy, record, token, card })
     }
 
     pub fn terms(&self) -> &Terms {
         &self.found.sealed.terms
     }
 
-    pub fn place(&self) -> &Place {
-        &self.place
+    pub fn directory(&self) -> &VaultDirectory {
+        &self.directory
     }
 
     /// The YubiKey's name.
@@ -113,7 +113,7 @@ impl Prepared {
         &self.card.name
     }
 
-    /// Waits for the finger, in the one agreement that opens the vault.
+    /// Waits for the touch, in the one key agreement that opens the vault.
     pub fn touch(self, on_blink: OnBlink) -> Result<Unsealed, HostError> {
         let (sealed, serial) = (&self.found.sealed, self.card.yubikey.serial());
         let opened = |error| HostError::Refused(format!("the vault did not open: {error}"));
@@ -126,20 +126,21 @@ impl Prepared {
 }
 
 impl Unsealed {
-    /// One C_Login; a second one only where the PIN was being changed when the last process ended:
-    /// the new PIN, then the old one, and no more.
+    /// Makes one C_Login. Only if the last process ended while it changed the PIN, there may be
+    /// two: with the new PIN, then with the old one.
     ///
-    /// Confines the process: from here on it has the token's files and the vault's.
-    pub fn log_in(self) -> Result<(Login, Closing), HostError> {
+    /// Confines the process: from here on it can reach only the files of the token and of the
+    /// vault.
+    pub fn log_in(self) -> Result<(TokenLogin, VaultClosing), HostError> {
         let Self {
-            prepared: Prepared { settings, place, found, copy, mut record, token, card },
+            prepared: PreparedVault { settings, directory, found, copy, mut record, token, card },
             contents,
         } = self;
         drop(card);
         yubikey_gone();
         copy.make()
             .map_err(|error| HostError::refused("the token's files could not be copied", &error))?;
-        let Contents { terms, pin, previous, .. } = contents;
+        let SealedContents { terms, pin, previous, .. } = contents;
         let keeper = token.open_session().map_err(HostError::from)?;
         let candidates =
             [Some((pin, false)), previous.filter(|_| found.is_next).map(|pin| (pin, true))];
@@ -147,7 +148,7 @@ impl Unsealed {
         candidates.reverse();
         let mut right = None;
         while let Some((pin, is_previous)) = candidates.pop() {
-            let source = place.identity(found.is_next, is_previous);
+            let source = directory.identity(found.is_next, is_previous);
             let source = source.map_err(|error| HostError::refused("the sealed file", &error))?;
             let last = candidates.is_empty();
             if attempt(&token, &keeper, &settings, &mut record, (&source, &pin), last)? {
@@ -159,47 +160,54 @@ impl Unsealed {
             HostError::PinRefused("neither of the vault's PINs is the token's".to_owned())
         })?;
         if found.is_next && !was_previous {
-            place.promote().map_err(|error| HostError::refused("the sealed file", &error))?;
+            directory.promote().map_err(|error| HostError::refused("the sealed file", &error))?;
         }
-        let limits = confined(&settings, token.profile(), &place)?;
+        let limits = confined(&settings, token.profile(), &directory)?;
         let token = Arc::new(token);
-        let closing =
-            Closing { place, copy, token: Arc::clone(&token), pin, terms, _record: record };
-        Ok((Login { token, keeper, limits }, closing))
+        let closing = VaultClosing {
+            directory,
+            copy,
+            token: Arc::clone(&token),
+            pin,
+            terms,
+            _record: record,
+        };
+        Ok((TokenLogin { token, keeper, limits }, closing))
     }
 }
 
-impl Closing {
-    /// Whether the PIN is another one after [`Self::finish`].
+impl VaultClosing {
+    /// True if [`Self::finish`] changes the PIN.
     pub fn rotates(profile: &Profile) -> bool {
         profile.pin_rotation == PinRotation::Setpin
     }
 
-    /// Seals anew: with another PIN where the token can have one set, and for `other` terms where
-    /// there are such. To be called when the token is logged out.
-    pub fn finish(self, other: Option<Terms>, spent: Mark) -> Result<(), HostError> {
-        let Self { place, copy, token, pin, terms, .. } = self;
+    /// Seals the vault anew: with another PIN if the token allows that, and for the `other` terms
+    /// if there are any. Call this when the token is logged out.
+    pub fn finish(self, other: Option<Terms>, spent: SpentMark) -> Result<(), HostError> {
+        let Self { directory, copy, token, pin, terms, .. } = self;
         let terms = other.unwrap_or(terms);
-        let contents = Contents { terms, pin, previous: None, spent };
-        seal(&place, &token, contents, || copy.discard(), "the vault could not be sealed anew")
+        let contents = SealedContents { terms, pin, previous: None, spent };
+        seal(&directory, &token, contents, || copy.discard(), "the vault could not be sealed anew")
     }
 }
 
-/// Seals contents whose PIN the token has, with another one where it can have one set. `once_set`
-/// runs before the new file becomes the only one. An error of sealing begins with `failed`.
+/// Seals contents whose PIN is the token's, and changes the PIN if the token allows that.
+/// `once_set` runs before the new file becomes the only one. The text of a sealing error begins
+/// with `failed`.
 pub fn seal(
-    place: &Place,
-    token: &Token,
-    mut contents: Contents,
+    directory: &VaultDirectory,
+    token: &Pkcs11Token,
+    mut contents: SealedContents,
     once_set: impl FnOnce() -> io::Result<()>,
     failed: &str,
 ) -> Result<(), HostError> {
     let failed = |error: &dyn std::fmt::Display| HostError::refused(failed, error);
-    if Closing::rotates(token.profile()) {
+    if VaultClosing::rotates(token.profile()) {
         let next = random_pin(token.profile().pin.max_length).map_err(|error| failed(&error))?;
         contents.previous = Some(std::mem::replace(&mut contents.pin, next));
     }
-    place
+    directory
         .write_next(&contents.seal().map_err(|error| failed(&error))?)
         .map_err(|error| failed(&error))?;
     if let Some(previous) = &contents.previous {
@@ -207,16 +215,16 @@ pub fn seal(
         let set = token.calls().set_pin(&session, previous, &contents.pin);
         set.map_err(|code| crate::token::fault::Fault::of_code(code, "C_SetPIN").error)?;
     }
-    once_set().and_then(|()| place.promote()).map_err(|error| failed(&error))
+    once_set().and_then(|()| directory.promote()).map_err(|error| failed(&error))
 }
 
 fn confined(
     settings: &TokenSettings,
     profile: &Profile,
-    place: &Place,
-) -> Result<Limits, HostError> {
+    directory: &VaultDirectory,
+) -> Result<ConfinementReport, HostError> {
     let mut files = confine::token_files(profile, settings);
-    files.write.push(place.directory().to_owned());
+    files.write.push(directory.path().to_owned());
     files.write.push(crate::token::pin_attempts::directory(&settings.state_dir));
     confine::enter(settings.confinement, Some(&files), Calls::Host(profile.reach))
         .map_err(|error| HostError::refused("it could not be confined", &error))

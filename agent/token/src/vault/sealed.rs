@@ -1,10 +1,11 @@
-//! What a vault's PIN is sealed in: opened by any one of the PIV keys it was sealed to, and by
-//! nothing else.
+//! The sealed file of a vault, with its PIN. Each of the PIV keys to which it was sealed can open
+//! it, and nothing else can.
 //!
-//! A random key seals the contents; for each recipient that key is sealed with what an ephemeral
-//! P-256 key and the recipient's agree on. The terms, among them the recipients, stand in the
-//! clear, are bound to every part, and are repeated inside: who can write files adds nobody, and no
-//! byte changes unseen. Keys are used once, so nonces are zero.
+//! A random key seals the contents. For each recipient that key is sealed with the secret on which
+//! an ephemeral P-256 key and the recipient's key agree. The terms, which name the recipients, are
+//! in the clear. They are bound to every part, and are repeated inside. So a person who can write
+//! the file cannot add a recipient, and no byte changes unseen. Each key is used once, so nonces
+//! are zero.
 
 use chacha20poly1305::aead::AeadInPlace;
 use chacha20poly1305::{ChaCha20Poly1305, KeyInit, Nonce};
@@ -22,12 +23,12 @@ use zeroize::Zeroizing;
 const PURPOSE: &[u8] = b"countersign-vault/1";
 const KEY: usize = 32;
 const TAG: usize = 16;
-/// An uncompressed point.
+/// Length of an uncompressed point, in bytes.
 pub const POINT: usize = 65;
-/// Longest PIN, and far more than one has.
-const LONGEST_PIN: usize = u8::MAX as usize;
+/// Longest PIN, in bytes. Real PINs are far shorter.
+const LONGEST_SEALED_PIN: usize = u8::MAX as usize;
 
-/// What a vault was sealed for. Anybody may read it.
+/// The terms for which a vault was sealed. Anybody may read them.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Terms {
@@ -37,10 +38,10 @@ pub struct Terms {
     /// The token's name in `agent.toml`, and its serial.
     pub token: String,
     pub token_serial: String,
-    /// Of the `agent.toml` by whose rules it signs.
+    /// Hash of the `agent.toml` by whose rules the vault signs.
     pub policy_sha256: String,
     pub recipients: Vec<Recipient>,
-    /// Who approves a change of these terms.
+    /// The approvers of a change of these terms.
     pub approvers: Vec<SealedApprover>,
 }
 
@@ -53,63 +54,62 @@ pub struct Recipient {
     pub serial: u32,
     /// SubjectPublicKeyInfo of the key in slot 9d, DER as base64.
     pub public_key: String,
-    /// What proves that each use of it takes PIN and touch, PEM.
+    /// The proof that each use of the key takes PIN and touch, PEM.
     pub attestation: String,
 }
 
-/// An approver, as the terms keep one.
+/// An approver, as the terms name one.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct SealedApprover {
     pub name: String,
     pub public_key: String,
-    /// Of a PIV key; a FIDO key proves the touch in each signature.
+    /// The attestation of a PIV key. A FIDO key needs none: it proves the touch in each signature.
     pub attestation: Option<String>,
     pub attestation_root: Option<String>,
 }
 
-/// What is inside. A PIN never leaves locked memory.
+/// The contents of a sealed vault. A PIN never leaves locked memory.
 #[derive(Debug)]
-pub struct Contents {
+pub struct SealedContents {
     pub terms: Terms,
     pub pin: LockedMemory,
-    /// The PIN before, while it is not known which of the two the token has.
+    /// The previous PIN, while it is not known which of the two the token has.
     pub previous: Option<LockedMemory>,
-    pub spent: Mark,
+    pub spent: SpentMark,
 }
 
-/// How far the record of spent approvals had come: what was put there before cannot be taken away
-/// unseen.
+/// Length and hash of the record of spent approvals. With it, an entry that was removed is noticed.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Mark {
+pub struct SpentMark {
     pub bytes: u64,
     pub sha256: String,
 }
 
-/// A sealed vault, as it lies in its file.
+/// A sealed vault, as its file holds it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sealed {
     pub terms: Terms,
-    /// One for each recipient, in their order.
-    shares: Vec<Share>,
+    /// One share for each recipient, in their order.
+    shares: Vec<SealedShare>,
     body: String,
 }
 
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
-struct Share {
+struct SealedShare {
     ephemeral: String,
     key: String,
 }
 
-/// What stands beside the PINs inside.
+/// The contents besides the PINs.
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Inside {
     terms: Terms,
-    spent: Mark,
+    spent: SpentMark,
 }
 
 /// Why a vault was not sealed.
@@ -117,7 +117,7 @@ struct Inside {
 pub enum NotSealed {
     #[error("the key of {0} in slot 9d is no P-256 key")]
     Key(String),
-    #[error("a PIN has 1 to {LONGEST_PIN} bytes")]
+    #[error("a PIN has 1 to {LONGEST_SEALED_PIN} bytes")]
     Pin,
     #[error("no randomness, or no memory that can be locked")]
     System(#[from] std::io::Error),
@@ -132,17 +132,17 @@ pub enum NotOpened {
     Malformed,
     #[error("no memory could be locked for it")]
     Memory,
-    #[error("that YubiKey is none of its recipients")]
+    #[error("that YubiKey is not one of its recipients")]
     NoRecipient,
 }
 
-impl Contents {
-    /// Seals it to every recipient of its terms.
+impl SealedContents {
+    /// Seals the contents to every recipient of the terms.
     pub fn seal(&self) -> Result<Sealed, NotSealed> {
         let terms = self.terms.bytes();
         let mut key = Zeroizing::new([0; KEY]);
         random::fill(&mut *key)?;
-        let shares: Result<Vec<Share>, NotSealed> =
+        let shares: Result<Vec<SealedShare>, NotSealed> =
             self.terms.recipients.iter().map(|recipient| share(recipient, &key, &terms)).collect();
         let shares = shares?;
         let mut body = self.plaintext()?;
@@ -162,7 +162,7 @@ impl Contents {
         let inside = serde_json::to_vec(&inside).expect("texts and numbers are always JSON");
         let none: &[u8] = &[];
         let previous = self.previous.as_ref().map_or(none, LockedMemory::as_bytes);
-        let mut out = LockedMemory::with_capacity(2 + 2 * LONGEST_PIN + inside.len())?;
+        let mut out = LockedMemory::with_capacity(2 + 2 * LONGEST_SEALED_PIN + inside.len())?;
         for pin in [self.pin.as_bytes(), previous] {
             let length = u8::try_from(pin.len()).map_err(|_| NotSealed::Pin)?;
             if !out.append(&[length]) || !out.append(pin) {
@@ -180,7 +180,7 @@ impl Sealed {
     pub fn parse(text: &[u8]) -> Result<Self, NotOpened> {
         let sealed: Self = serde_json::from_slice(text).map_err(|_| NotOpened::Malformed)?;
         let whole = sealed.shares.len() == sealed.terms.recipients.len() && sealed.terms.v == 1;
-        // One spelling: no byte of the file can be changed unseen.
+        // Only one spelling is accepted, so that no byte of the file can be changed unseen.
         if whole && sealed.to_bytes() == text { Ok(sealed) } else { Err(NotOpened::Malformed) }
     }
 
@@ -188,14 +188,15 @@ impl Sealed {
         serde_json::to_vec(self).expect("texts and numbers are always JSON")
     }
 
-    /// The point that the key of this YubiKey has to agree with.
+    /// The point with which the key of this YubiKey must agree on a secret.
     pub fn point_for(&self, serial: u32) -> Result<[u8; POINT], NotOpened> {
         let point = decoded(&self.shares[self.place_of(serial)?].ephemeral)?;
         point.try_into().map_err(|_| NotOpened::Malformed)
     }
 
-    /// Opens it with what the key of this YubiKey and [`Self::point_for`] agreed on.
-    pub fn open(&self, serial: u32, agreed: &[u8; KEY]) -> Result<Contents, NotOpened> {
+    /// Opens the vault with the secret on which the key of this YubiKey and [`Self::point_for`]
+    /// agreed.
+    pub fn open(&self, serial: u32, agreed: &[u8; KEY]) -> Result<SealedContents, NotOpened> {
         let place = self.place_of(serial)?;
         let (share, recipient) = (&self.shares[place], &self.terms.recipients[place]);
         let terms = self.terms.bytes();
@@ -213,7 +214,7 @@ impl Sealed {
         self.read(plaintext.as_bytes())
     }
 
-    fn read(&self, plaintext: &[u8]) -> Result<Contents, NotOpened> {
+    fn read(&self, plaintext: &[u8]) -> Result<SealedContents, NotOpened> {
         let (pin, rest) = pin_of(plaintext)?;
         let (previous, rest) = pin_of(rest)?;
         let inside: Inside = serde_json::from_slice(rest).map_err(|_| NotOpened::Malformed)?;
@@ -221,7 +222,7 @@ impl Sealed {
             return Err(NotOpened::Changed);
         }
         let previous = (!previous.as_bytes().is_empty()).then_some(previous);
-        Ok(Contents { terms: inside.terms, pin, previous, spent: inside.spent })
+        Ok(SealedContents { terms: inside.terms, pin, previous, spent: inside.spent })
     }
 
     fn place_of(&self, serial: u32) -> Result<usize, NotOpened> {
@@ -234,17 +235,17 @@ impl Sealed {
 }
 
 impl Terms {
-    /// What everything sealed is bound to.
+    /// The bytes to which every sealed part is bound.
     fn bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("texts and numbers are always JSON")
     }
 
-    /// Hex SHA-256: names these terms in what approvers sign.
+    /// Hex SHA-256, which names these terms in the text that approvers sign.
     pub fn sha256(&self) -> String {
         data_encoding::HEXLOWER.encode(&Sha256::digest(self.bytes()))
     }
 
-    /// Those who may approve another agreement; one whose proof no longer holds is left out.
+    /// The approvers of a change. An approver whose proof no longer holds is left out.
     pub fn approvers(&self) -> Vec<Approver> {
         self.approvers.iter().filter_map(SealedApprover::as_approver).collect()
     }
@@ -274,12 +275,12 @@ impl SealedApprover {
             )),
         };
         let key = ssh_key::PublicKey::from_openssh(&self.public_key).ok()?;
-        // One approval is enough here, so that it does not matter whose other keys there are.
+        // One approval is enough here, so it does not matter if a person has several keys.
         Some(Approver { name: self.name.clone(), person: self.name.clone(), key, touch })
     }
 }
 
-fn share(recipient: &Recipient, key: &[u8; KEY], terms: &[u8]) -> Result<Share, NotSealed> {
+fn share(recipient: &Recipient, key: &[u8; KEY], terms: &[u8]) -> Result<SealedShare, NotSealed> {
     let no_key = || NotSealed::Key(recipient.name.clone());
     let der = BASE64.decode(recipient.public_key.as_bytes()).map_err(|_| no_key())?;
     let theirs = PublicKey::from_public_key_der(&der).map_err(|_| no_key())?;
@@ -290,10 +291,10 @@ fn share(recipient: &Recipient, key: &[u8; KEY], terms: &[u8]) -> Result<Share, 
     let mut wrapped = Zeroizing::new(key.to_vec());
     let tag = cipher(&wrapping).encrypt_in_place_detached(&Nonce::default(), terms, &mut wrapped);
     wrapped.extend_from_slice(&tag.map_err(|_| no_key())?);
-    Ok(Share { ephemeral: BASE64.encode(point.as_bytes()), key: BASE64.encode(&wrapped) })
+    Ok(SealedShare { ephemeral: BASE64.encode(point.as_bytes()), key: BASE64.encode(&wrapped) })
 }
 
-/// A random scalar; one in 2^32 of what the kernel gives is none, and the next is taken.
+/// A random scalar. One in 2^32 random values is not a scalar, and then the next one is taken.
 fn ephemeral() -> Result<SecretKey, std::io::Error> {
     let mut bytes = Zeroizing::new([0; KEY]);
     loop {
@@ -313,7 +314,7 @@ fn wrapping_key(agreed: &[u8], ephemeral: &[u8], recipient: &[u8]) -> Zeroizing<
 }
 
 /// The body is bound to the terms and to every share.
-fn bound_to(terms: &[u8], shares: &[Share]) -> Vec<u8> {
+fn bound_to(terms: &[u8], shares: &[SealedShare]) -> Vec<u8> {
     let shares = serde_json::to_vec(shares).expect("texts are always JSON");
     [&(terms.len() as u64).to_be_bytes(), terms, &shares].concat()
 }
@@ -322,7 +323,7 @@ fn cipher(key: &[u8; KEY]) -> ChaCha20Poly1305 {
     ChaCha20Poly1305::new(key.into())
 }
 
-/// `out` is as long as what is inside.
+/// Opens `sealed` into `out`, which must be as long as the contents.
 fn open_into(
     key: &[u8; KEY],
     bound: &[u8],
@@ -353,7 +354,7 @@ fn decoded(text: &str) -> Result<Vec<u8>, NotOpened> {
     BASE64.decode(text.as_bytes()).map_err(|_| NotOpened::Malformed)
 }
 
-/// A PIN of the kernel's randomness in hex: 192 bits, or 128 where the token takes no longer one.
+/// A random PIN from the kernel, in hex: 192 bits, or 128 bits if the token takes no longer PIN.
 pub fn random_pin(longest: usize) -> Result<LockedMemory, std::io::Error> {
     let mut bytes = Zeroizing::new([0; 24]);
     let bytes = if longest >= 48 { &mut bytes[..] } else { &mut bytes[..16] };

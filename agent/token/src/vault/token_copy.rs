@@ -1,6 +1,6 @@
-//! A copy of a software token's files for as long as it is logged in to: SoftHSM rewrites them in
-//! place at C_Login and at C_SetPIN, and a process that is killed there leaves them cut short.
-//! Whatever is left, the copy is whole.
+//! Keeps a copy of a software token's files during a login. SoftHSM rewrites the files in place at
+//! C_Login and at C_SetPIN, and a process that is killed then leaves them cut short. The copy stays
+//! whole.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -9,35 +9,38 @@ use std::path::{Path, PathBuf};
 
 use countersign_base::messages::settings::TokenSettings;
 use countersign_base::system::confine;
-use pkcs11_profiles::{Profile, Tier};
+use pkcs11_profiles::{ModuleTier, Profile};
 
-use super::place::Place;
+use super::directory::VaultDirectory;
 
-const WHOLE: &str = "token.copy";
-const UNFINISHED: &str = "token.copy.tmp";
+const FINISHED_TOKEN_COPY: &str = "token.copy";
+const UNFINISHED_TOKEN_COPY: &str = "token.copy.tmp";
 const DISCARDED: &str = "token.copy.old";
 
-/// The copy that a login is made under; none where the token is no directory of files.
+/// The copy of the token that is logged in to. There is none if the token is not a directory of
+/// files.
 #[derive(Debug)]
 pub(super) struct TokenCopy {
-    place: PathBuf,
+    directory: PathBuf,
     token: Option<PathBuf>,
 }
 
 impl TokenCopy {
-    /// Puts the token back where the last process left its copy, that is, did not come to its end.
-    /// To be called before the module is loaded.
+    /// Puts the token's files back if there is a copy: then the last process did not come to its
+    /// end. Call this before the module is loaded.
     pub(super) fn restore(
-        place: &Place,
+        directory: &VaultDirectory,
         settings: &TokenSettings,
         profile: &Profile,
         serial: &str,
     ) -> io::Result<Self> {
         let this = Self {
-            place: place.directory().to_owned(),
+            directory: directory.path().to_owned(),
             token: directory_of(settings, profile, serial),
         };
-        let (whole, Some(token)) = (this.place.join(WHOLE), &this.token) else { return Ok(this) };
+        let (whole, Some(token)) = (this.directory.join(FINISHED_TOKEN_COPY), &this.token) else {
+            return Ok(this);
+        };
         if whole.exists() {
             tracing::warn!(
                 token = settings.name,
@@ -49,29 +52,29 @@ impl TokenCopy {
         Ok(this)
     }
 
-    /// Makes the copy, if it takes one. Right before C_Login.
+    /// Makes the copy, if the token needs one. Call this right before C_Login.
     pub(super) fn make(&self) -> io::Result<()> {
         let Some(token) = &self.token else { return Ok(()) };
-        let unfinished = self.place.join(UNFINISHED);
+        let unfinished = self.directory.join(UNFINISHED_TOKEN_COPY);
         clear(&unfinished)?;
         DirBuilder::new().mode(0o700).create(&unfinished)?;
         copy_files(token, &unfinished)?;
-        fs::rename(&unfinished, self.place.join(WHOLE))?;
-        File::open(&self.place)?.sync_all()
+        fs::rename(&unfinished, self.directory.join(FINISHED_TOKEN_COPY))?;
+        File::open(&self.directory)?.sync_all()
     }
 
-    /// The token is whole: the copy goes.
+    /// Removes the copy, once the token's files are whole.
     pub(super) fn discard(&self) -> io::Result<()> {
         if self.token.is_none() {
             return Ok(());
         }
-        clear(&self.place.join(DISCARDED))?;
-        match fs::rename(self.place.join(WHOLE), self.place.join(DISCARDED)) {
+        clear(&self.directory.join(DISCARDED))?;
+        match fs::rename(self.directory.join(FINISHED_TOKEN_COPY), self.directory.join(DISCARDED)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             renamed => renamed?,
         }
-        File::open(&self.place)?.sync_all()?;
-        clear(&self.place.join(DISCARDED))
+        File::open(&self.directory)?.sync_all()?;
+        clear(&self.directory.join(DISCARDED))
     }
 }
 
@@ -84,7 +87,7 @@ fn clear(directory: &Path) -> io::Result<()> {
 
 /// SoftHSM's directory of a token: its name is a UUID that ends with the token's serial.
 fn directory_of(settings: &TokenSettings, profile: &Profile, serial: &str) -> Option<PathBuf> {
-    if profile.tier != Tier::Software || serial.is_empty() {
+    if profile.tier != ModuleTier::Software || serial.is_empty() {
         return None;
     }
     let candidates = confine::token_files(profile, settings).write;
@@ -110,8 +113,8 @@ fn copy_files(from: &Path, to: &Path) -> io::Result<()> {
     File::open(to)?.sync_all()
 }
 
-/// Makes `to` hold the files of `from` and no others, each whole at any moment; done again after a
-/// kill it ends the same.
+/// Makes `to` hold the files of `from` and no others. Each file is whole at any moment. After a
+/// kill this can be done again, with the same result.
 fn replace_files(from: &Path, to: &Path) -> io::Result<()> {
     const UNFINISHED_FILE: &str = ".countersign.tmp";
     for entry in fs::read_dir(from)? {

@@ -1,4 +1,5 @@
-//! The YubiKeys that open a vault, and the PIN of a token that stays open once it was touched for.
+//! Finds the YubiKey that opens a vault, and unseals the PIN of a token that stays open after one
+//! touch.
 
 use std::sync::Arc;
 
@@ -8,13 +9,13 @@ use countersign_base::messages::yubikey::Slot;
 use countersign_base::system::sys::LockedMemory;
 use countersign_base::system::terminal::Terminal;
 
-use super::place::{Place, Unread};
+use super::directory::{Unread, VaultDirectory};
 use super::sealed::Recipient;
 use crate::token::pin::{OpenSource, PinError};
 use crate::token::pin_attempts::SourceIdentity;
 use crate::yubikey::{self, CardPin, OnBlink, YubiKey};
 
-/// The YubiKey that is to be touched.
+/// The YubiKey that a person must touch.
 #[derive(Debug)]
 pub(super) struct Card {
     pub(super) yubikey: YubiKey,
@@ -36,7 +37,7 @@ pub(super) fn choose_card(
         let serial = unsealer.yubikey_serial()?;
         if !recipients.iter().any(|recipient| recipient.serial == serial) {
             missing.push(format!(
-                "{} is none of its recipients: countersign vault add",
+                "{} is not one of its recipients: countersign vault add",
                 unsealer.name
             ));
             continue;
@@ -52,21 +53,21 @@ pub(super) fn choose_card(
     Err(HostError::TokenAbsent(format!("no YubiKey that opens the vault ({})", missing.join("; "))))
 }
 
-/// Names the sealed PIN of a token that stays open in the record of attempts.
+/// The name, in the record of attempts, of the sealed PIN of a token that stays open.
 pub fn identity(settings: &TokenSettings) -> Result<SourceIdentity, HostError> {
-    let place = Place::of(&settings.state_dir, &settings.name);
-    let found = place.read().map_err(unread)?;
-    place
+    let directory = VaultDirectory::of(&settings.state_dir, &settings.name);
+    let found = directory.read().map_err(unread)?;
+    directory
         .identity(found.is_next, false)
         .map_err(|error| HostError::refused("the sealed file", &error))
 }
 
-/// The PIN of a token that stays open, by a touch; it stays what it is.
+/// Unseals the PIN of a token that stays open, with a touch. The PIN is not changed.
 pub fn unsealed_pin(
     settings: &TokenSettings,
     operator: Option<&Terminal<'_>>,
 ) -> Result<LockedMemory, HostError> {
-    let found = Place::of(&settings.state_dir, &settings.name).read().map_err(unread)?;
+    let found = VaultDirectory::of(&settings.state_dir, &settings.name).read().map_err(unread)?;
     if found.is_next {
         let name = &settings.name;
         let reason = format!(
@@ -94,14 +95,14 @@ pub fn card_pin(
 ) -> Result<Arc<CardPin>, HostError> {
     let unavailable = |error: PinError| HostError::PinUnavailable(error.to_string());
     let source = OpenSource::open(settings).map_err(unavailable)?;
-    yubikey::pin::may_be_tried(&settings.state_dir, &settings.name, &source.identity())?;
+    yubikey::card_pin::may_be_tried(&settings.state_dir, &settings.name, &source.identity())?;
     let pin = source.read(&settings.name, operator).map_err(unavailable)?;
     Ok(Arc::new(CardPin::new(pin, &settings.state_dir, &settings.name)))
 }
 
-/// Limits hold for the threads that come after: those of the YubiKey end first.
+/// Waits until the YubiKey's threads have ended. Limits apply only to threads that start later.
 pub fn yubikey_gone() {
-    yubikey::login::alone();
+    yubikey::card_login::alone();
 }
 
 pub(super) fn unread(error: Unread) -> HostError {

@@ -1,23 +1,24 @@
-//! The commands of the PIV applet that are used, and the answers to them (NIST SP 800-73-4, and
-//! Yubico's own).
+//! The commands of the PIV applet that the agent uses, and the answers to them (NIST SP 800-73-4,
+//! and Yubico's own).
 
 use countersign_base::messages::yubikey::Slot;
 use zeroize::Zeroizing;
 
-/// The longest piece of a command's data.
+/// Longest piece of a command's data, in bytes.
 const PIECE: usize = 255;
-/// More pieces follow.
+/// The class of a command of which more pieces follow.
 const CHAINED: u8 = 0x10;
 
 const PIV: [u8; 5] = [0xa0, 0, 0, 3, 8];
 const PIN: u8 = 0x80;
-/// The reference of the PIN, as metadata are asked for by.
+/// The reference of the PIN, by which its metadata are requested.
 pub(crate) const PIN_REFERENCE: u8 = PIN;
 /// The reference of the management key.
 pub(crate) const MANAGEMENT_KEY: u8 = 0x9b;
-const LONGEST_PIN: usize = 8;
+const LONGEST_CARD_PIN: usize = 8;
 const ATTESTATION_CERTIFICATE: [u8; 5] = [0x5c, 3, 0x5f, 0xff, 1];
-/// The object that PIV calls printed information, where management keys are kept behind the PIN.
+/// The object that PIV calls printed information. A management key can be kept in it behind the
+/// PIN.
 const PROTECTED_DATA: [u8; 5] = [0x5c, 3, 0x5f, 0xc1, 9];
 
 const DYNAMIC_AUTHENTICATION: u8 = 0x7c;
@@ -25,21 +26,21 @@ const RESPONSE: u8 = 0x82;
 const CHALLENGE: u8 = 0x81;
 const EXPONENTIATION: u8 = 0x85;
 
-/// A command; data that may be secret are wiped.
-pub(crate) struct Command {
+/// A command. Its data are wiped, because they may be secret.
+pub(crate) struct CommandApdu {
     instruction: u8,
     p1: u8,
     p2: u8,
     data: Zeroizing<Vec<u8>>,
 }
 
-/// What was answered, the pieces joined.
-pub(crate) struct Answered {
+/// The answer to a command, with its pieces joined.
+pub(crate) struct ResponseApdu {
     pub(crate) status: u16,
     pub(crate) data: Zeroizing<Vec<u8>>,
 }
 
-impl Command {
+impl CommandApdu {
     fn new(instruction: u8, p1: u8, p2: u8, data: &[u8]) -> Self {
         Self { instruction, p1, p2, data: Zeroizing::new(data.to_vec()) }
     }
@@ -72,13 +73,13 @@ impl Command {
         Self::new(0xcb, 0x3f, 0xff, &PROTECTED_DATA)
     }
 
-    /// `None` for a PIN of another length than 1 to 8: an empty one would only ask, and a longer
-    /// one is none.
+    /// Verifies a PIN. `None` if it does not have 1 to 8 bytes: an empty one would only ask for the
+    /// number of tries, and no PIN is longer.
     pub(crate) fn verify(pin: &[u8]) -> Option<Self> {
-        if !(1..=LONGEST_PIN).contains(&pin.len()) {
+        if !(1..=LONGEST_CARD_PIN).contains(&pin.len()) {
             return None;
         }
-        let mut command = Self::new(0x20, 0, PIN, &[0xff; LONGEST_PIN]);
+        let mut command = Self::new(0x20, 0, PIN, &[0xff; LONGEST_CARD_PIN]);
         command.data[..pin.len()].copy_from_slice(pin);
         Some(command)
     }
@@ -96,7 +97,7 @@ impl Command {
         Self::new(0x87, algorithm, slot.number(), &wrap(DYNAMIC_AUTHENTICATION, &asked))
     }
 
-    /// The command in pieces, each one as it is sent.
+    /// The pieces of the command, in the form in which they are sent.
     pub(crate) fn pieces(&self) -> impl Iterator<Item = Zeroizing<Vec<u8>>> {
         let count = self.data.len().div_ceil(PIECE).max(1);
         (0..count).map(move |index| {
@@ -113,7 +114,7 @@ impl Command {
     }
 }
 
-/// What a private key's operation gave.
+/// The result of an operation with a private key.
 pub(crate) fn dynamic_answer(answer: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let found = find(find(answer, DYNAMIC_AUTHENTICATION)?, RESPONSE)?;
     Some(Zeroizing::new(found.to_vec()))
@@ -131,7 +132,7 @@ fn wrap(tag: u8, value: &[u8]) -> Vec<u8> {
     field
 }
 
-/// The value of the first field with this tag of one byte; `None` where there is none, or the
+/// The value of the first field with this tag of one byte; `None` if there is no such field, or the
 /// fields make no sense.
 pub(crate) fn find(mut fields: &[u8], wanted: u8) -> Option<&[u8]> {
     while let [tag, rest @ ..] = fields {
@@ -175,9 +176,10 @@ mod tests {
 
     #[test]
     fn long_commands_go_in_pieces_and_a_pin_is_filled_up() {
-        // 255 bytes of message, at which the yubikey crate panics, and more than its buffer takes.
+        // The yubikey crate panics at a message of 255 bytes. Its buffer takes fewer bytes than the
+        // longest one here.
         for length in [0, 32, 245, 255, 256, 1500, 3000] {
-            let command = Command::sign(0xe0, Slot::AUTHENTICATION, &vec![7; length]);
+            let command = CommandApdu::sign(0xe0, Slot::AUTHENTICATION, &vec![7; length]);
             let pieces: Vec<_> = command.pieces().collect();
             let joined: Vec<u8> = pieces.iter().flat_map(|piece| piece[5..].to_vec()).collect();
             assert_eq!(joined, *command.data, "{length}");
@@ -188,10 +190,10 @@ mod tests {
                 assert!(last || piece[4] == 255);
             }
         }
-        let verify: Vec<_> = Command::verify(b"123456").expect("a PIN").pieces().collect();
+        let verify: Vec<_> = CommandApdu::verify(b"123456").expect("a PIN").pieces().collect();
         assert_eq!(verify.len(), 1);
         assert_eq!(verify[0][..], *b"\x00\x20\x00\x80\x08123456\xff\xff");
-        assert!(Command::verify(b"").is_none() && Command::verify(b"123456789").is_none());
-        assert_eq!(Command::version().pieces().next().expect("one")[..], [0, 0xfd, 0, 0]);
+        assert!(CommandApdu::verify(b"").is_none() && CommandApdu::verify(b"123456789").is_none());
+        assert_eq!(CommandApdu::version().pieces().next().expect("one")[..], [0, 0xfd, 0, 0]);
     }
 }

@@ -1,4 +1,4 @@
-//! What can go wrong with a YubiKey, each with what a person can do about it.
+//! The errors of a YubiKey, each with advice to a person.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use countersign_base::messages::token_host::HostError;
 use countersign_base::messages::yubikey::Slot;
 use countersign_core::algorithm::Algorithm;
 
-use super::slot::TouchPolicy;
+use super::slot::SlotTouchPolicy;
 
-/// Why an operation was not done. Whatever it is, no signature was made that anybody gets.
+/// Why an operation was not done. In no case does anybody get a signature.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum CardError {
     #[error("{0}")]
@@ -28,7 +28,7 @@ pub enum CardError {
     NoKey(Slot),
     #[error("pcscd does not answer: is it installed and running?")]
     NoService,
-    #[error("the YubiKey answered with what is not {0}")]
+    #[error("the YubiKey gave an answer that is not {0}")]
     Nonsense(&'static str),
     #[error("no YubiKey with serial {wanted} is plugged in{}", others(.found))]
     NoSuchYubiKey { wanted: u32, found: Vec<u32> },
@@ -46,7 +46,7 @@ pub enum CardError {
     PinWrong { left: Tries },
     #[error("pcscd reported {0}")]
     Pcsc(pcsc::Error),
-    #[error("the YubiKey was reset meanwhile, by another program or for want of power; ask again")]
+    #[error("the YubiKey was reset meanwhile, by another program or by a loss of power; ask again")]
     Reset,
     #[error("the YubiKey answered {status:04x} to {doing}")]
     Status { doing: &'static str, status: u16 },
@@ -57,12 +57,12 @@ pub enum CardError {
         "slot {slot} does not need a touch for each signature (touch policy {touch}, not always): \
          it is not used"
     )]
-    TouchUnproven { slot: Slot, touch: TouchPolicy },
+    TouchUnproven { slot: Slot, touch: SlotTouchPolicy },
     #[error("the YubiKey was unplugged; plug it in and ask again")]
     Unplugged,
 }
 
-/// How many wrong PINs are left.
+/// The number of wrong PINs that are left before the YubiKey locks its PIN.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Tries(pub u8);
 
@@ -87,7 +87,7 @@ impl From<pcsc::Error> for CardError {
     fn from(error: pcsc::Error) -> Self {
         use pcsc::Error as Pcsc;
         match error {
-            // A pcscd that ends while it is asked leaves one of these.
+            // If pcscd ends during a call, the call gives one of these errors.
             Pcsc::CommError | Pcsc::InvalidHandle | Pcsc::NoService | Pcsc::ServiceStopped => {
                 Self::NoService
             }
@@ -99,7 +99,7 @@ impl From<pcsc::Error> for CardError {
             | Pcsc::UnknownReader
             | Pcsc::UnpoweredCard
             | Pcsc::UnresponsiveCard => Self::Unplugged,
-            // In the middle of a reset it speaks no protocol yet.
+            // During a reset the card has no protocol yet.
             Pcsc::ProtoMismatch | Pcsc::ResetCard => Self::Reset,
             Pcsc::SharingViolation => Self::Held,
             other => Self::Pcsc(other),

@@ -1,4 +1,4 @@
-//! New keys in slots, and their attestations: what takes the management key.
+//! Makes new keys in slots, which takes the management key, and verifies their attestations.
 
 use std::io::Read as _;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use countersign_base::system::sys::LockedMemory;
 use countersign_base::system::terminal::{Echo, Terminal};
 use countersign_base::trusted_path::{self, Exposure};
 use countersign_core::attestation::{
-    self, Attestation, Chain, PinPolicy as Attested, Roots, TouchPolicy as Touch,
+    self, Attestation, CertificateChain, PinPolicy as Attested, Roots, TouchPolicy as Touch,
 };
 use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 use yubikey::piv::{self, AlgorithmId, SlotId};
@@ -21,10 +21,10 @@ use zeroize::Zeroizing;
 use super::{CardPin, ManagementKey, YubiKey};
 
 const LONGEST_ROOTS: u64 = 64 * 1024;
-/// Of an AES-256 management key in hex.
+/// Length of an AES-256 management key in hex.
 const LONGEST_MANAGEMENT_KEY: usize = 64;
 
-/// What the YubiKey says of the key in a slot, verified, and the certificates as PEM.
+/// The YubiKey's statement about the key in a slot, verified, and the certificates as PEM.
 pub fn attest(
     yubikey: &YubiKey,
     serial: u32,
@@ -34,7 +34,8 @@ pub fn attest(
     let unproven = |reason: String| EnrolError::TouchUnproven { slot: slot.to_string(), reason };
     let shown = yubikey.attest(slot).map_err(|error| unproven(error.to_string()))?;
     let certificates = [&shown.certificate[..], &shown.intermediate[..]];
-    let chain = Chain::from_der(certificates).map_err(|error| unproven(error.to_string()))?;
+    let chain =
+        CertificateChain::from_der(certificates).map_err(|error| unproven(error.to_string()))?;
     let attested =
         attestation::verify(&chain, roots).map_err(|error| unproven(error.to_string()))?;
     let held = yubikey.keys(vec![slot]).map_err(HostError::from)?.pop();
@@ -56,7 +57,8 @@ pub fn attest(
     }
 }
 
-/// Makes the key that unseals a vault: P-256, in slot 9d, PIN and touch each time.
+/// Makes the key that unseals a vault. It is a P-256 key in slot 9d, and each use takes PIN and
+/// touch.
 pub fn make_unsealing_key(yubikey: &YubiKey, pin: &Arc<CardPin>) -> Result<(), EnrolError> {
     let management = management_key(yubikey.management_key(pin).map_err(HostError::from)?, None)?;
     make(yubikey.serial(), Slot::KEY_MANAGEMENT, AlgorithmId::EccP256, &management)
@@ -87,8 +89,8 @@ fn pem(der: &[u8]) -> String {
     format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
 }
 
-/// The management key: that of the factory, the one that the YubiKey keeps behind its PIN, or one
-/// that is asked for.
+/// The management key: the factory's key, the key that the YubiKey keeps behind its PIN, or a key
+/// that the operator enters.
 pub(crate) fn management_key(
     found: ManagementKey,
     terminal: Option<&Terminal<'_>>,
@@ -124,7 +126,7 @@ pub(crate) fn management_key(
     key(&bytes)
 }
 
-/// As Yubico documents it, for both kinds of cipher.
+/// The factory's key as Yubico documents it, for both kinds of cipher.
 const FACTORY_MANAGEMENT_KEY: [u8; 24] =
     [1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8];
 
@@ -150,7 +152,8 @@ pub(crate) fn make(
                 piv::generate(&mut yubikey, slot, kind, PinPolicy::Always, TouchPolicy::Always);
             made.map(drop).map_err(failed("make the key"))
         });
-    // Ends the right to administer; a reset would take the card from other programs.
+    // This ends the right to administer. A reset would do that too, but would take the YubiKey from
+    // other programs.
     let _ = yubikey.deauthenticate();
     let _ = yubikey.disconnect(pcsc::Disposition::LeaveCard);
     made

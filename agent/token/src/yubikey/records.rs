@@ -1,9 +1,9 @@
-//! What is kept of the keys of a YubiKey: a file for each, written at enrolment, in the agent's
-//! state directory.
+//! The records of a YubiKey's keys: one file for each key in the agent's state directory, written
+//! at enrolment.
 //!
 //! PIV has no private data objects, and writing its public ones takes the management key. So the
-//! record that other tokens hold themselves lies here, with the attestation. Nothing in it is
-//! secret: without a touch it signs nothing.
+//! record, which other tokens hold themselves, is kept here, with the attestation. Nothing in it is
+//! secret: it signs nothing without a touch.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read as _, Write as _};
@@ -19,10 +19,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::token::public_key::PublicKey;
 
-const DIRECTORY: &str = "yubikeys";
-const EXTENSION: &str = ".json";
-/// Two certificates and a little more.
-const LONGEST: u64 = 64 * 1024;
+const YUBIKEYS_DIRECTORY: &str = "yubikeys";
+const YUBIKEY_RECORD_EXTENSION: &str = ".json";
+/// Longest record that is read, in bytes: two certificates and a little more.
+const LARGEST_YUBIKEY_RECORD: u64 = 64 * 1024;
 
 /// One key that was made in a slot.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -35,12 +35,12 @@ pub struct YubiKeyRecord {
     pub algorithm: Algorithm,
     /// SubjectPublicKeyInfo in DER as base64.
     pub public_key: String,
-    /// The id the exchange gave for the key; absent until it is activated.
+    /// The id that the exchange gave for the key; absent until the key is activated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<String>,
-    /// PEM: the slot's certificate and the attestation key's, to be verified by anybody.
+    /// The certificates of the slot and of the attestation key, PEM. Anybody can verify them.
     pub attestation: String,
-    /// Whose word the attestation is in the end.
+    /// The root that vouches for the attestation.
     pub attested_by: Root,
 }
 
@@ -73,7 +73,7 @@ pub struct YubiKeyRecords {
 }
 
 impl YubiKeyRecords {
-    /// Makes the directory where it is missing.
+    /// Opens the records, and makes the directory if it is missing.
     pub fn open(settings: &TokenSettings, serial: u32) -> Result<Self, HostError> {
         let directory = directory(settings);
         let made = DirBuilder::new().mode(0o700).recursive(true).create(&directory);
@@ -81,8 +81,8 @@ impl YubiKeyRecords {
         Ok(Self { directory, serial })
     }
 
-    /// All of them, by name. A file that is no record is an error, not a key less; one of another
-    /// YubiKey is left out.
+    /// All records, by name. A file that is not a record is an error, so that no key goes missing
+    /// silently. A record of another YubiKey is left out.
     pub fn all(&self) -> Result<Vec<YubiKeyRecord>, HostError> {
         let mut names = Vec::new();
         for entry in
@@ -90,7 +90,9 @@ impl YubiKeyRecords {
         {
             let name = entry.map_err(|error| unusable(&self.directory, &error))?.file_name();
             names.extend(
-                name.to_str().and_then(|name| name.strip_suffix(EXTENSION)).map(str::to_owned),
+                name.to_str()
+                    .and_then(|name| name.strip_suffix(YUBIKEY_RECORD_EXTENSION))
+                    .map(str::to_owned),
             );
         }
         names.sort();
@@ -102,7 +104,7 @@ impl YubiKeyRecords {
         Ok(self.all()?.into_iter().find(|record| record.name == name))
     }
 
-    /// Written whole, new or over the old one.
+    /// Writes a record whole, as a new file or over the old one.
     pub fn put(&self, record: &YubiKeyRecord) -> Result<(), HostError> {
         let path = self.path(&record.name);
         self.write(&path, record).map_err(|error| unusable(&path, &error))
@@ -115,13 +117,14 @@ impl YubiKeyRecords {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.directory.join(format!("{name}{EXTENSION}"))
+        self.directory.join(format!("{name}{YUBIKEY_RECORD_EXTENSION}"))
     }
 
     fn read(&self, name: &str) -> Result<YubiKeyRecord, HostError> {
         let path = self.path(name);
         let mut text = Vec::new();
-        let read = File::open(&path).and_then(|file| file.take(LONGEST).read_to_end(&mut text));
+        let read = File::open(&path)
+            .and_then(|file| file.take(LARGEST_YUBIKEY_RECORD).read_to_end(&mut text));
         read.map_err(|error| unusable(&path, &error))?;
         let record: YubiKeyRecord =
             serde_json::from_slice(&text).map_err(|error| unusable(&path, &error))?;
@@ -143,9 +146,9 @@ impl YubiKeyRecords {
     }
 }
 
-/// Where the records of a token are.
+/// The directory of a token's records.
 pub fn directory(settings: &TokenSettings) -> PathBuf {
-    settings.state_dir.join(DIRECTORY).join(&settings.name)
+    settings.state_dir.join(YUBIKEYS_DIRECTORY).join(&settings.name)
 }
 
 fn unusable(path: &Path, reason: &dyn std::fmt::Display) -> HostError {

@@ -1,11 +1,11 @@
-//! The slots of the PIV applet, and what it says of the keys in them.
+//! The keys in the slots of the PIV applet, as the applet describes them.
 
 use countersign_base::messages::yubikey::Slot;
 
 use super::apdu;
 use crate::token::public_key::PublicKey;
 
-/// The kinds of keys that are used.
+/// The kinds of keys that the agent uses.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum KeyKind {
     Ed25519,
@@ -14,7 +14,7 @@ pub enum KeyKind {
 }
 
 impl KeyKind {
-    /// As the applet numbers them.
+    /// The applet's number for this kind.
     pub const fn code(self) -> u8 {
         match self {
             Self::Ed25519 => 0xe0,
@@ -55,24 +55,24 @@ impl KeyKind {
     }
 }
 
-/// When the PIN is asked for.
+/// The uses of a key for which the PIN is needed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum PinPolicy {
+pub enum SlotPinPolicy {
     Always,
     Never,
     Once,
 }
 
-/// When a touch is asked for.
+/// The uses of a key for which a touch is needed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum TouchPolicy {
+pub enum SlotTouchPolicy {
     Always,
-    /// Not again for 15 s after a touch.
+    /// A touch is not needed again for 15 s.
     Cached,
     Never,
 }
 
-impl std::fmt::Display for TouchPolicy {
+impl std::fmt::Display for SlotTouchPolicy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Always => "always",
@@ -87,15 +87,15 @@ impl std::fmt::Display for TouchPolicy {
 pub struct SlotKey {
     pub slot: Slot,
     pub kind: KeyKind,
-    pub pin: PinPolicy,
-    pub touch: TouchPolicy,
-    /// Made in the YubiKey, not put into it.
+    pub pin: SlotPinPolicy,
+    pub touch: SlotTouchPolicy,
+    /// True if the key was made in the YubiKey, not imported into it.
     pub generated: bool,
     pub public_key: PublicKey,
 }
 
 impl SlotKey {
-    /// From the answer to GET METADATA; `None` where the key is of a kind that is not used, or the
+    /// Reads the answer to GET METADATA; `None` if the key is of a kind that is not used, or if the
     /// answer makes no sense.
     pub(crate) fn parse(slot: Slot, metadata: &[u8]) -> Option<Self> {
         let &[code] = apdu::find(metadata, 0x01)? else { return None };
@@ -105,15 +105,15 @@ impl SlotKey {
             slot,
             kind,
             pin: match pin {
-                1 => PinPolicy::Never,
-                2 => PinPolicy::Once,
-                3 => PinPolicy::Always,
+                1 => SlotPinPolicy::Never,
+                2 => SlotPinPolicy::Once,
+                3 => SlotPinPolicy::Always,
                 _ => return None,
             },
             touch: match touch {
-                1 => TouchPolicy::Never,
-                2 => TouchPolicy::Always,
-                3 => TouchPolicy::Cached,
+                1 => SlotTouchPolicy::Never,
+                2 => SlotTouchPolicy::Always,
+                3 => SlotTouchPolicy::Cached,
                 _ => return None,
             },
             generated: apdu::find(metadata, 0x03) == Some(&[1]),
@@ -146,7 +146,7 @@ mod tests {
         let key = SlotKey::parse(Slot::AUTHENTICATION, &ed25519(&[2, 2, 3, 2])).expect("whole");
         assert_eq!(
             (key.pin, key.touch, key.generated),
-            (PinPolicy::Always, TouchPolicy::Always, true)
+            (SlotPinPolicy::Always, SlotTouchPolicy::Always, true)
         );
         for policies in [&[][..], &[2, 1, 3], &[2, 2, 3, 0], &[2, 2, 0, 2], &[2, 2, 3, 4]] {
             assert!(

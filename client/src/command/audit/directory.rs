@@ -1,4 +1,4 @@
-//! The journal's segments as files of one directory.
+//! Reads the journal's segments from the files of one directory.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -8,7 +8,7 @@ use countersign::core::audit::{SegmentFile, SegmentName, Segments};
 
 use crate::failure::Failure;
 
-/// Where the journal stands below the agent's `state_dir`.
+/// The journal's directory below the agent's `state_dir`.
 const JOURNAL: &str = "journal";
 
 /// The directory that holds the segments.

@@ -1,11 +1,11 @@
-//! Journal records as people read them, also those of kinds this version does not know.
+//! Writes journal records as text for people, including kinds that this version does not know.
 
 use countersign::core::json::Value;
 
 use crate::output::{Output, plain};
 use crate::table::facts;
 
-/// Members that stand at the front of a line, or say nothing on one.
+/// Members that are at the front of the line already, or are left out of it.
 const NOT_ON_A_LINE: [&str; 7] =
     ["seq", "time_ms", "kind", "prev", "message_sha256", "params_sha256", "request_id"];
 
@@ -54,7 +54,8 @@ fn number(record: &Value, name: &str) -> Option<u64> {
     record.member(name)?.scalar()?.parse().ok()
 }
 
-/// A text, with quotes where it has spaces; a list of texts; nothing for what is nested deeper.
+/// A text, in quotes if it is empty or has blanks, or a list of texts. `None` if it is nested
+/// deeper.
 fn short(value: &Value) -> Option<String> {
     if let Some(text) = value.scalar() {
         let quoted = text.is_empty() || text.contains(char::is_whitespace);

@@ -1,10 +1,10 @@
-//! `audit verify`: the chain, from the files themselves.
+//! `audit verify`: checks the journal's chain from the files themselves.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use countersign::core::audit::{self, Problem, VerifyReport};
+use countersign::core::audit::{self, JournalProblem, VerifyReport};
 use countersign::core::chain::Hash;
 use countersign::core::wire::{LedgerEntry, RecordId, VERSION};
 use countersign::{Admin, Sockets};
@@ -16,14 +16,14 @@ use crate::failure::Failure;
 use crate::output::{Output, plain};
 
 #[derive(Args, Debug)]
-pub(crate) struct Arguments {
-    /// The agent's state_dir, or the journal's directory; without it a running agent is asked
+pub(crate) struct VerifyArguments {
+    /// The agent's state_dir, or the journal's directory; by default the running agent names it
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
     /// Start with the segment that holds this record
     #[arg(long, value_name = "SEQ")]
     from: Option<u64>,
-    /// A record that has to be there unchanged, as a signed request's answer named it
+    /// A record that must be there unchanged, as the answer to a signed request named it
     #[arg(long, value_name = "SEQ:HASH", value_parser = record_id)]
     record: Vec<RecordId>,
 }
@@ -47,7 +47,7 @@ struct NotSound {
 }
 
 pub(super) fn verify(
-    arguments: &Arguments,
+    arguments: &VerifyArguments,
     sockets: &Sockets,
     output: &Output,
 ) -> Result<Exit, Failure> {
@@ -56,13 +56,14 @@ pub(super) fn verify(
         Some(state_dir) => state_dir.clone(),
         None => {
             let ledger = journal_of_agent(sockets)?;
-            // Files cut off at a record's end look whole; the agent knows where the end was.
+            // Files that are cut off after a record look whole, but the agent knows the last
+            // record.
             expected.extend(ledger.last);
             PathBuf::from(ledger.directory)
         }
     };
     let journal = JournalDirectory::open(&directory)?;
-    let mut progress = Progress::new();
+    let mut progress = VerificationProgress::new();
     let report =
         audit::verify(&journal, arguments.from, &mut |done, total| progress.show(done, total));
     progress.clear();
@@ -88,8 +89,11 @@ fn show_verification(
     Ok(if sound { Exit::Done } else { Exit::Unavailable })
 }
 
-/// What is wrong where the journal does not hold that very record.
-fn missing(journal: &JournalDirectory, record: &RecordId) -> Result<Option<Problem>, Failure> {
+/// The problem, if the journal does not hold exactly this record.
+fn missing(
+    journal: &JournalDirectory,
+    record: &RecordId,
+) -> Result<Option<JournalProblem>, Failure> {
     let found = audit::show(journal, record.seq).map_err(|error| journal.unreadable(&error))?;
     let what = match found {
         Some(entry) if entry.hash.to_string() == record.hash => return Ok(None),
@@ -98,7 +102,7 @@ fn missing(journal: &JournalDirectory, record: &RecordId) -> Result<Option<Probl
         }
         None => format!("record {} is missing", record.seq),
     };
-    Ok(Some(Problem { segment: String::new(), line: 0, what }))
+    Ok(Some(JournalProblem { segment: String::new(), line: 0, what }))
 }
 
 fn record_id(text: &str) -> Result<RecordId, String> {
@@ -146,7 +150,7 @@ fn describe_verification(report: &VerifyReport, directory: &Path) -> String {
     }
     let mut text = format!("sound: {what}\n");
     if report.first_seq.is_some_and(|first| first > 1) {
-        text.push_str("older segments are gone: what they held cannot be verified\n");
+        text.push_str("older segments are gone: their records cannot be verified\n");
     }
     if let Some(hash) = report.last_hash {
         text.push_str(&format!("last hash {hash}\n"));
@@ -160,7 +164,7 @@ fn describe_verification(report: &VerifyReport, directory: &Path) -> String {
     text
 }
 
-fn describe_problem(problem: &Problem) -> String {
+fn describe_problem(problem: &JournalProblem) -> String {
     match (problem.segment.as_str(), problem.line) {
         ("", _) => problem.what.clone(),
         (segment, 0) => format!("{segment}: {}", problem.what),
@@ -168,13 +172,13 @@ fn describe_problem(problem: &Problem) -> String {
     }
 }
 
-/// How far a verification is, on standard error where that is a terminal.
-struct Progress {
+/// Shows the progress of a verification on standard error, if that is a terminal.
+struct VerificationProgress {
     terminal: bool,
     percent: Option<u64>,
 }
 
-impl Progress {
+impl VerificationProgress {
     fn new() -> Self {
         Self { terminal: io::stderr().is_terminal(), percent: None }
     }

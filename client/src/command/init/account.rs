@@ -10,7 +10,7 @@ use crate::failure::Failure;
 /// A user of this machine.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Account {
-    /// None where the machine has no name for it, as in many a container.
+    /// None if the machine has no name for this user, as in many containers.
     pub(super) name: Option<String>,
     pub(super) uid: u32,
     pub(super) gid: u32,
@@ -28,7 +28,7 @@ impl Account {
         look_up(name)
     }
 
-    /// The account of that name, made as a system user where it is missing.
+    /// The account of that name. A missing one is made as a system user.
     pub(super) fn system(name: &str) -> Result<Self, Failure> {
         if let Some(account) = Self::existing(name) {
             return Ok(account);
@@ -53,7 +53,7 @@ impl Account {
         })
     }
 
-    /// Runs the agent's program as this user, so that what it makes is this user's.
+    /// Runs the agent's program as this user, so that this user owns the files it makes.
     pub(super) fn run_agent_program<S: AsRef<OsStr>>(
         &self,
         arguments: impl IntoIterator<Item = S>,
@@ -67,7 +67,7 @@ impl Account {
     }
 }
 
-/// Asks the machine's own directory of users, which may be more than /etc/passwd.
+/// Looks a user up with getent, which may know more users than /etc/passwd.
 fn look_up(name_or_uid: &str) -> Option<Account> {
     let found = Command::new("getent")
         .args(["passwd", "--", name_or_uid])

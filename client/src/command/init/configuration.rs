@@ -5,14 +5,14 @@ use std::path::Path;
 use countersign::core::key::KeyName;
 
 use super::account::Account;
-use super::place::Place;
-use super::token::{ProfileKind, Token};
+use super::paths::InstallPaths;
+use super::token::{ChosenToken, ProfileKind};
 use crate::failure::Failure;
 
-/// The whole file, with a comment wherever a choice weakens something.
+/// The whole file. A comment explains each choice that weakens the protection.
 pub(super) fn text(
-    place: &Place,
-    token: &Token,
+    paths: &InstallPaths,
+    token: &ChosenToken,
     client: Option<&KeyName>,
     keys: &[KeyName],
     owner: &Account,
@@ -21,32 +21,32 @@ pub(super) fn text(
         "# Written by countersign init. countersign policy check FILE says whether a change is \
          sound.\n\n"
             .to_owned();
-    text.push_str(&agent(place, token)?);
-    text.push_str(&token_section(place, token)?);
-    text.push_str(&client_section(place, client, keys, owner)?);
+    text.push_str(&agent(paths, token)?);
+    text.push_str(&token_section(paths, token)?);
+    text.push_str(&client_section(paths, client, keys, owner)?);
     Ok(text)
 }
 
-fn agent(place: &Place, token: &Token) -> Result<String, Failure> {
+fn agent(paths: &InstallPaths, token: &ChosenToken) -> Result<String, Failure> {
     let mut text = format!(
         "[agent]\nstate_dir = {}\nsocket = {}\nadmin_socket = {}\n",
-        path(&place.state)?,
-        path(&place.socket())?,
-        path(&place.admin_socket())?
+        path(&paths.state)?,
+        path(&paths.socket())?,
+        path(&paths.admin_socket())?
     );
     if token.kind == ProfileKind::Software {
         text.push_str(
             "# A software token computes in this machine's memory and keeps its keys in files: for \
-             tests and trials. Whoever\n\
-             # is root, or copies the files and the PIN, has the secrets.\n\
+             tests and trials. Root\n\
+             # has the secrets, and so has anybody who copies the files and the PIN.\n\
              allow_software_tokens = true\n",
         );
     }
-    if !place.is_system() {
+    if !paths.is_system() {
         text.push_str(
             "# Clients run as the agent's own user: no isolation. Such a client can read the \
-             agent's files and do whatever the\n\
-             # operator can. For real money use countersign init --system, and one user for each \
+             agent's files and do everything that the\n\
+             # operator can do. For real money use countersign init --system and one user for each \
              bot.\n\
              allow_same_user = true\n",
         );
@@ -54,7 +54,7 @@ fn agent(place: &Place, token: &Token) -> Result<String, Failure> {
     Ok(text)
 }
 
-fn token_section(place: &Place, token: &Token) -> Result<String, Failure> {
+fn token_section(paths: &InstallPaths, token: &ChosenToken) -> Result<String, Failure> {
     let mut text = format!(
         "\n[token.{}]\nprofile = {}\nlabel = {}\n",
         token.name,
@@ -70,7 +70,7 @@ fn token_section(place: &Place, token: &Token) -> Result<String, Failure> {
                 path(&made.configuration)?
             ));
         }
-        None if place.is_system() => text.push_str(
+        None if paths.is_system() => text.push_str(
             "# systemd-creds encrypt --name=hsm-pin - /etc/credstore.encrypted/hsm-pin (the unit \
              loads it)\n\
              pin = { credential = \"hsm-pin\" }\n",
@@ -85,12 +85,12 @@ fn token_section(place: &Place, token: &Token) -> Result<String, Failure> {
 }
 
 fn client_section(
-    place: &Place,
+    paths: &InstallPaths,
     client: Option<&KeyName>,
     keys: &[KeyName],
     owner: &Account,
 ) -> Result<String, Failure> {
-    if place.is_system() && client.is_none() {
+    if paths.is_system() && client.is_none() {
         return Ok("\n# One client for each bot, by its user:\n# [client.mm-bot]\n# user = \
                    \"mm-bot\"\n\
              # keys = [\"binance-mm\"]\n# scopes = [\"read\", \"trade\"]\n# symbols = \
@@ -99,13 +99,13 @@ fn client_section(
     }
     let name = client.map_or("me", KeyName::as_str);
     let user = match &owner.name {
-        _ if place.is_system() => quoted(name)?,
+        _ if paths.is_system() => quoted(name)?,
         Some(user) => quoted(user)?,
-        None => owner.uid.to_string(), // in quotes it would be a name, which is looked up
+        None => owner.uid.to_string(), // without quotes: a text would be looked up as a name
     };
     let keys =
         keys.iter().map(|key| quoted(key.as_str())).collect::<Result<Vec<_>, _>>()?.join(", ");
-    // A name may hold a dot, which would make two of it.
+    // The name is in quotes: TOML would read an unquoted name with a dot as two names.
     Ok(format!(
         "\n[client.{}]\nuser = {user}\n# Enrol a key with countersign key add, then name it here \
          and reload the agent.\n\
@@ -137,17 +137,17 @@ mod tests {
     use super::*;
     use crate::command::init::token::MadeToken;
 
-    fn place() -> Place {
-        Place::choose(false, Some(Path::new("/x/a \"b\""))).expect("a directory")
+    fn paths() -> InstallPaths {
+        InstallPaths::choose(false, Some(Path::new("/x/a \"b\""))).expect("a directory")
     }
 
-    fn token(made: bool) -> Token {
+    fn token(made: bool) -> ChosenToken {
         let made = made.then(|| MadeToken {
             label: "l".into(),
             configuration: "/x/conf".into(),
             pin_file: "/x/pin".into(),
         });
-        Token {
+        ChosenToken {
             name: "trial".into(),
             profile: "softhsm".into(),
             label: "l".into(),
@@ -160,7 +160,7 @@ mod tests {
     fn a_trial_says_what_it_gives_up() {
         let owner = Account { name: Some("me".into()), uid: 1000, gid: 1000 };
         let keys = [KeyName::parse("binance-mm").expect("a name")];
-        let text = text(&place(), &token(true), None, &keys, &owner).expect("written");
+        let text = text(&paths(), &token(true), None, &keys, &owner).expect("written");
         for line in [
             r#"state_dir = "/x/a \"b\"/state""#,
             "allow_software_tokens = true",
@@ -183,7 +183,7 @@ mod tests {
     fn a_user_without_a_name_is_a_number_and_one_whose_name_is_a_number_is_a_name() {
         for (name, line) in [(None, "user = 1500"), (Some("1500".to_owned()), "user = \"1500\"")] {
             let owner = Account { name, uid: 1500, gid: 1500 };
-            let text = text(&place(), &token(true), None, &[], &owner).expect("written");
+            let text = text(&paths(), &token(true), None, &[], &owner).expect("written");
             assert!(
                 text.lines().any(|candidate| candidate == line),
                 "{line} is missing in\n{text}"

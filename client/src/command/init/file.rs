@@ -1,4 +1,4 @@
-//! Writing one file: whole or not at all, and never over another unless that is asked for.
+//! Writes one file, whole or not at all. Replaces another file only if asked to.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -9,24 +9,24 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::failure::Failure;
 
-/// What becomes of another file in the same place.
+/// The choice for another file of the same name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Existing {
     Keep,
-    /// It is kept beside the new one, with `.old` added to its name.
+    /// Keep the other file beside the new one, with `.old` added to its name.
     Replace,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[must_use]
-pub(super) enum Written {
-    /// Now, or before with the same text.
+pub(super) enum FileWritten {
+    /// The file was written now, or was there with the same text.
     Done,
-    /// Another text stands there.
+    /// A file with another text was there and was kept.
     KeptOther,
 }
 
-/// Makes a directory and those above it that are missing, each with `mode`.
+/// Makes a directory and the missing ones above it, each with `mode`.
 pub(super) fn make_directory(path: &Path, mode: u32) -> Result<(), Failure> {
     fs::DirBuilder::new()
         .recursive(true)
@@ -40,19 +40,19 @@ pub(super) fn write(
     text: &str,
     mode: u32,
     existing: Existing,
-) -> Result<Written, Failure> {
+) -> Result<FileWritten, Failure> {
     if fs::read(path).is_ok_and(|there| there == text.as_bytes()) {
-        return Ok(Written::Done);
+        return Ok(FileWritten::Done);
     }
     put(path, text, mode, existing)
         .map_err(|source| Failure::Write { path: path.to_owned(), source })
 }
 
-fn put(path: &Path, text: &str, mode: u32, existing: Existing) -> io::Result<Written> {
+fn put(path: &Path, text: &str, mode: u32, existing: Existing) -> io::Result<FileWritten> {
     let new = beside(path, &format!("new-{}", std::process::id()));
     let placed = fill(&new, text, mode).and_then(|()| place(&new, path, existing));
-    if !matches!(placed, Ok(Written::Done)) {
-        // What is left over is of no use; its place says why it could not be put where it belongs.
+    if !matches!(placed, Ok(FileWritten::Done)) {
+        // The new file is of no use now. The caller gets the reason, so a failure here is ignored.
         let _ = fs::remove_file(&new);
     }
     placed
@@ -61,24 +61,24 @@ fn put(path: &Path, text: &str, mode: u32, existing: Existing) -> io::Result<Wri
 fn fill(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     file.write_all(text.as_bytes())?;
-    // The mode of a new file is cut by the umask.
+    // The umask cuts the mode of a new file.
     file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))?;
     file.sync_all()
 }
 
-fn place(new: &Path, path: &Path, existing: Existing) -> io::Result<Written> {
+fn place(new: &Path, path: &Path, existing: Existing) -> io::Result<FileWritten> {
     if existing == Existing::Replace && path.exists() {
         fs::rename(path, beside(path, "old"))?;
     }
     match renameat_with(CWD, new, CWD, path, RenameFlags::NOREPLACE) {
         Ok(()) => {}
-        Err(rustix::io::Errno::EXIST) => return Ok(Written::KeptOther),
+        Err(rustix::io::Errno::EXIST) => return Ok(FileWritten::KeptOther),
         Err(error) => return Err(error.into()),
     }
     let directory =
         path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(directory)?.sync_all()?;
-    Ok(Written::Done)
+    Ok(FileWritten::Done)
 }
 
 fn beside(path: &Path, ending: &str) -> PathBuf {
@@ -99,12 +99,15 @@ mod tests {
         make_directory(&directory, 0o700).expect("new");
         let path = directory.join("agent.toml");
         let text = |path: &Path| fs::read_to_string(path).expect("there");
-        assert_eq!(write(&path, "a", 0o600, Existing::Keep).expect("written"), Written::Done);
+        assert_eq!(write(&path, "a", 0o600, Existing::Keep).expect("written"), FileWritten::Done);
         assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
-        assert_eq!(write(&path, "a", 0o600, Existing::Keep).expect("the same"), Written::Done);
-        assert_eq!(write(&path, "b", 0o600, Existing::Keep).expect("kept"), Written::KeptOther);
+        assert_eq!(write(&path, "a", 0o600, Existing::Keep).expect("the same"), FileWritten::Done);
+        assert_eq!(write(&path, "b", 0o600, Existing::Keep).expect("kept"), FileWritten::KeptOther);
         assert_eq!(text(&path), "a");
-        assert_eq!(write(&path, "b", 0o644, Existing::Replace).expect("replaced"), Written::Done);
+        assert_eq!(
+            write(&path, "b", 0o644, Existing::Replace).expect("replaced"),
+            FileWritten::Done
+        );
         assert_eq!(
             (text(&path), text(&directory.join("agent.toml.old"))),
             ("b".to_owned(), "a".to_owned())

@@ -1,11 +1,11 @@
-//! Asking the operator, or not where nobody is there.
+//! Asks the operator questions, or takes the defaults.
 
 use std::io::{self, IsTerminal, Write};
 
 use crate::failure::Failure;
 use crate::output::plain_lines;
 
-/// Whether and where questions are asked.
+/// Ask on the terminal, or take every default.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Questions {
     Ask,
@@ -23,7 +23,7 @@ impl Questions {
         }
     }
 
-    /// The operator's answer; empty where the default is wanted.
+    /// The operator's answer. It is empty if the operator wants the default.
     pub(super) fn ask(self, question: &str) -> Result<String, Failure> {
         if self == Self::TakeDefaults {
             return Ok(String::new());

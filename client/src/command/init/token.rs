@@ -1,4 +1,4 @@
-//! Which token the first set-up uses: one that is there, or a new SoftHSM token with random PINs.
+//! The token of the first set-up: one that is there, or a new SoftHSM token with random PINs.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::account::Account;
 use super::file::{self, Existing};
-use super::place::Place;
+use super::paths::InstallPaths;
 use super::question::Questions;
 use crate::agent_program;
 use crate::failure::Failure;
@@ -15,7 +15,7 @@ const SOFTHSM: &str = "softhsm";
 
 /// A token as `agent.toml` names it.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Token {
+pub(super) struct ChosenToken {
     pub(super) name: String,
     pub(super) profile: String,
     pub(super) label: String,
@@ -24,7 +24,7 @@ pub(super) struct Token {
     pub(super) made: Option<MadeToken>,
 }
 
-/// Where a profile's tokens compute.
+/// Hardware tokens compute in a device, software tokens in this machine's memory.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum ProfileKind {
@@ -32,38 +32,38 @@ pub(super) enum ProfileKind {
     Software,
 }
 
-/// What `countersign-agent init-token` made.
+/// The token that `countersign-agent init-token` made.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct MadeToken {
     pub(super) label: String,
-    /// What SOFTHSM2_CONF is to name.
+    /// The file that SOFTHSM2_CONF must name.
     pub(super) configuration: PathBuf,
     pub(super) pin_file: PathBuf,
 }
 
 /// A profile as `countersign-agent profiles --json` lists it.
 #[derive(Clone, Debug, Deserialize)]
-struct Profile {
+struct ListedProfile {
     name: String,
     title: String,
     tier: ProfileKind,
-    /// Absent where its module is not installed.
+    /// Absent if its module is not installed.
     library: Option<PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Profiles {
-    profiles: Vec<Profile>,
+    profiles: Vec<ListedProfile>,
 }
 
-/// What the operator wants.
+/// The token that the operator wants.
 #[derive(Clone, Debug)]
 pub(super) enum Choice {
     MakeSoftHsm,
     Use { profile: String, label: String, kind: ProfileKind },
 }
 
-impl Token {
+impl ChosenToken {
     pub(super) fn tier_in_words(&self) -> &'static str {
         match self.kind {
             ProfileKind::Hardware => {
@@ -81,13 +81,13 @@ impl Token {
 pub(super) fn choose(
     profile: Option<&str>,
     label: Option<&str>,
-    place: &Place,
+    paths: &InstallPaths,
     questions: &Questions,
 ) -> Result<Choice, Failure> {
     let listed = agent_program::run_for_json(["profiles", "--json"])?;
     let listed: Profiles =
         serde_json::from_str(&listed).map_err(|error| not_understood("profiles", &error))?;
-    let installed: Vec<Profile> =
+    let installed: Vec<ListedProfile> =
         listed.profiles.into_iter().filter(|profile| profile.library.is_some()).collect();
     let wanted = match profile {
         Some(name) => name.to_owned(),
@@ -107,14 +107,14 @@ pub(super) fn choose(
         let message = format!(
             "--label is missing: which {} token is to be used by {}?",
             profile.name,
-            place.config.display()
+            paths.config.display()
         );
         return Err(Failure::Usage(message));
     }
     Ok(Choice::Use { profile: profile.name, label, kind: profile.tier })
 }
 
-fn ask_which(installed: &[Profile], questions: Questions) -> Result<String, Failure> {
+fn ask_which(installed: &[ListedProfile], questions: Questions) -> Result<String, Failure> {
     let mut question = "PKCS#11 modules of this machine:\n".to_owned();
     for profile in installed {
         let library = profile.library.as_deref().unwrap_or(std::path::Path::new("")).display();
@@ -144,27 +144,31 @@ fn not_understood(what: &str, error: &serde_json::Error) -> Failure {
 }
 
 impl Choice {
-    pub(super) fn plan(&self, place: &Place) -> String {
+    pub(super) fn plan(&self, paths: &InstallPaths) -> String {
         match self {
             Self::MakeSoftHsm => {
                 format!(
                     "a new SoftHSM token with random PINs is made in {}",
-                    directory(place).display()
+                    directory(paths).display()
                 )
             }
             Self::Use { profile, label, .. } => format!("the {profile} token {label:?} is used"),
         }
     }
 
-    /// Makes the token where it has to be made. One that an earlier run made is used again.
-    pub(super) fn make(self, place: &Place, owner: &Account) -> Result<Token, Failure> {
+    /// Makes the token if it must be made. A token that an earlier run made is used again.
+    pub(super) fn make(
+        self,
+        paths: &InstallPaths,
+        owner: &Account,
+    ) -> Result<ChosenToken, Failure> {
         match self {
             Self::Use { profile, label, kind } => {
-                Ok(Token { name: "hsm".to_owned(), profile, label, kind, made: None })
+                Ok(ChosenToken { name: "hsm".to_owned(), profile, label, kind, made: None })
             }
             Self::MakeSoftHsm => {
-                let made = make_softhsm(place, owner)?;
-                Ok(Token {
+                let made = make_softhsm(paths, owner)?;
+                Ok(ChosenToken {
                     name: "trial".to_owned(),
                     profile: SOFTHSM.to_owned(),
                     label: made.label.clone(),
@@ -176,8 +180,8 @@ impl Choice {
     }
 }
 
-fn directory(place: &Place) -> PathBuf {
-    place.state.join("softhsm")
+fn directory(paths: &InstallPaths) -> PathBuf {
+    paths.state.join("softhsm")
 }
 
 fn next_after_no_token(directory: &Path, note: &Path) -> String {
@@ -194,20 +198,20 @@ fn next_after_no_token(directory: &Path, note: &Path) -> String {
     )
 }
 
-/// What was made is noted beside the configuration: a run that ended before the configuration was
-/// written is gone on with.
-fn make_softhsm(place: &Place, owner: &Account) -> Result<MadeToken, Failure> {
-    let note = place.config.with_file_name("token.json");
+/// Notes the new token beside the configuration. If a run ends before the configuration is written,
+/// the next run uses the same token.
+fn make_softhsm(paths: &InstallPaths, owner: &Account) -> Result<MadeToken, Failure> {
+    let note = paths.config.with_file_name("token.json");
     if let Ok(text) = std::fs::read_to_string(&note) {
         return serde_json::from_str(&text).map_err(|error| Failure::Configuration {
             message: format!("{} is damaged: {error}", note.display()),
             next: format!(
                 "if no key was enrolled yet, remove it and {} and run this again",
-                directory(place).display()
+                directory(paths).display()
             ),
         });
     }
-    let directory = directory(place);
+    let directory = directory(paths);
     let words = [
         "init-token".as_ref(),
         "--dir".as_ref(),
@@ -231,6 +235,6 @@ fn make_softhsm(place: &Place, owner: &Account) -> Result<MadeToken, Failure> {
         serde_json::from_str(&text).map_err(|error| not_understood("init-token", &error))?;
     let text =
         serde_json::to_string(&made).map_err(|error| not_understood("init-token", &error))?;
-    let _ = file::write(&note, &text, place.config_mode(), Existing::Keep)?;
+    let _ = file::write(&note, &text, paths.config_mode(), Existing::Keep)?;
     Ok(made)
 }

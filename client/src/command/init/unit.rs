@@ -2,19 +2,21 @@
 
 use std::path::Path;
 
-use super::place::Place;
+use super::paths::InstallPaths;
 use crate::agent_program;
 use crate::failure::Failure;
 
-const SYSTEM: &str = include_str!("../../../../packaging/systemd/system/countersign-agent.service");
+const SYSTEM_UNIT: &str =
+    include_str!("../../../../packaging/systemd/system/countersign-agent.service");
 const USER: &str = include_str!("../../../../packaging/systemd/user/countersign-agent.service");
 
-/// The whole unit, for the machine or for a user: the packaged one, started as it is here.
-pub(super) fn text(place: &Place) -> Result<String, Failure> {
+/// The text of the unit, for the machine or for a user: the packaged unit with the paths of this
+/// machine.
+pub(super) fn text(paths: &InstallPaths) -> Result<String, Failure> {
     let program = agent_program::find()?;
-    let start = format!("ExecStart={} run --config {}", word(&program)?, word(&place.config)?);
-    let template = if place.is_system() { SYSTEM } else { USER };
-    Ok(written(template, &start, place.has_runtime_directory()))
+    let start = format!("ExecStart={} run --config {}", word(&program)?, word(&paths.config)?);
+    let template = if paths.is_system() { SYSTEM_UNIT } else { USER };
+    Ok(written(template, &start, paths.has_runtime_directory()))
 }
 
 fn written(template: &str, start: &str, runtime_directory: bool) -> String {
@@ -54,7 +56,7 @@ mod tests {
 
     #[test]
     fn a_unit_is_the_packaged_one_but_for_its_start() {
-        for template in [SYSTEM, USER] {
+        for template in [SYSTEM_UNIT, USER] {
             let text = written(template, "ExecStart=\"/x\" run", true);
             let differ: Vec<_> = text
                 .lines()

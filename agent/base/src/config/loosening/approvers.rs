@@ -1,21 +1,23 @@
-//! Who may approve that might not, and whose approvals count as two that counted as one.
+//! Finds new approvers, approvers with another key, and two keys that count as two persons and
+//! counted as one person before.
 
-use countersign_core::legible::{Look, quoted, word};
+use countersign_core::legible::{LegibleName, quoted, word};
 use ssh_key::HashAlg;
 
 use super::sentences::{Sentences, path, section};
-use crate::config::approver::{Approver, ApproverProof};
+use crate::config::approver::{ApproverConfig, ApproverProof};
 use crate::config::configuration::Config;
 
 pub(super) fn compare(before: &Config, after: &Config, found: &mut Sentences) {
-    let known =
-        |approver: &Approver| before.approvers.iter().find(|known| known.name == approver.name);
+    let known = |approver: &ApproverConfig| {
+        before.approvers.iter().find(|known| known.name == approver.name)
+    };
     let all = || before.approvers.iter().chain(&after.approvers);
-    let looks: Vec<Look<'_>> = all().map(|one| Look::of(&one.name)).collect();
-    let persons: Vec<Look<'_>> =
-        all().flat_map(|one| [Look::of(&one.name), Look::of(&one.person)]).collect();
+    let looks: Vec<LegibleName<'_>> = all().map(|one| LegibleName::of(&one.name)).collect();
+    let persons: Vec<LegibleName<'_>> =
+        all().flat_map(|one| [LegibleName::of(&one.name), LegibleName::of(&one.person)]).collect();
     for (index, approver) in after.approvers.iter().enumerate() {
-        let Approver { name, person, proof } = approver;
+        let ApproverConfig { name, person, proof } = approver;
         let title = section("approver", name);
         match known(approver) {
             None => {
@@ -49,7 +51,7 @@ pub(super) fn compare(before: &Config, after: &Config, found: &mut Sentences) {
                 .add(format!("{title_of_other} and {title} count as two persons, {one} and {two}"));
         }
     }
-    // Without one nobody is asked about the next change.
+    // Without an approver nobody is asked about the next change.
     if after.policy.approvers.is_empty() && !before.policy.approvers.is_empty() {
         let names: Vec<String> =
             before.policy.approvers.iter().map(|one| section("approver", &one.name)).collect();
@@ -61,7 +63,7 @@ pub(super) fn compare(before: &Config, after: &Config, found: &mut Sentences) {
     }
 }
 
-/// Which key it is, by its fingerprint, and what proves its touch.
+/// The fingerprint of the key, and the proof that it takes a touch.
 fn key(proof: &ApproverProof) -> String {
     match proof {
         ApproverProof::Attested(attested) => {

@@ -1,10 +1,10 @@
-//! What clients may do that they might not.
+//! Finds rights that clients have now and did not have before.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use countersign_core::key::KeyName;
-use countersign_core::legible::{Look, word};
+use countersign_core::legible::{LegibleName, word};
 use countersign_core::policy::{Client, Rate, Release};
 use countersign_core::scope::{Scope, Scopes};
 
@@ -14,9 +14,10 @@ use crate::config::configuration::Config;
 
 pub(super) fn compare(before: &Config, after: &Config, found: &mut Sentences) {
     let all = || [before, after].into_iter().flat_map(|config| &config.policy.clients);
-    let looks: Vec<Look<'_>> = all().map(|client| Look::of(&client.name)).collect();
+    let looks: Vec<LegibleName<'_>> = all().map(|client| LegibleName::of(&client.name)).collect();
     let keys: BTreeSet<&KeyName> = all().flat_map(|client| &client.keys).collect();
-    let looks_of_keys: Vec<Look<'_>> = keys.into_iter().map(|key| Look::of(key.as_str())).collect();
+    let looks_of_keys: Vec<LegibleName<'_>> =
+        keys.into_iter().map(|key| LegibleName::of(key.as_str())).collect();
     for client in &after.policy.clients {
         let title = section("client", &client.name);
         let socket = |config: &Config| {
@@ -42,7 +43,7 @@ pub(super) fn compare(before: &Config, after: &Config, found: &mut Sentences) {
     }
 }
 
-/// All that a client may do.
+/// All rights of a client.
 fn fields(client: &Client, socket: String) -> [(&'static str, String); 9] {
     let Client { name: _, uid, keys, scopes, symbols, max_quantity, limits, rate, unbound } =
         client;
@@ -91,7 +92,8 @@ fn looser_symbols<T>(
     max_quantity: &BTreeMap<String, T>,
 ) -> Option<String> {
     match (&before.symbols, symbols) {
-        // A symbol without a quantity may be traded once it is in a list, and only then.
+        // Without a list, a client with `max_quantity` may only trade the symbols named there. In a
+        // list, a symbol without a quantity may be traded too.
         (None, Some(listed)) if !before.max_quantity.is_empty() => {
             let free: Vec<_> =
                 listed.iter().filter(|symbol| !max_quantity.contains_key(*symbol)).collect();
@@ -108,8 +110,9 @@ fn looser_symbols<T>(
     }
 }
 
-/// The same names, each with as narrow a bound. Without any there was no bound at all; a name more
-/// or less in a list changes what the others mean, so that is shown as well.
+/// Reports every bound that became wider. No bounds before means that there was no limit, so
+/// nothing can be wider. A name that was added or removed is reported as well, because it changes
+/// the meaning of the others.
 fn caps<T: Bound>(
     rule: &str,
     before: &BTreeMap<String, T>,
@@ -164,7 +167,7 @@ fn listed(symbols: Option<&BTreeSet<String>>) -> String {
     symbols.map_or_else(|| "any".to_owned(), |symbols| list(symbols, "none"))
 }
 
-/// As `agent.toml` has it.
+/// The word that `agent.toml` uses.
 fn release(release: Release) -> &'static str {
     match release {
         Release::Forward => "forward",

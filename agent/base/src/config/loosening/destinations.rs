@@ -1,15 +1,15 @@
-//! Where money may go that it might not.
+//! Finds places to which money may go now and could not go before.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use countersign_core::legible::{Look, in_fours, quoted, word};
+use countersign_core::legible::{LegibleName, in_fours, quoted, word};
 use countersign_core::policy::Destination;
 
 use super::sentences::{Sentences, maybe};
 
 pub(super) fn compare(before: &[Destination], after: &[Destination], found: &mut Sentences) {
     let all = || before.iter().chain(after);
-    let looks: Vec<Look<'_>> = all().map(|one| Look::of(&one.label)).collect();
+    let looks: Vec<LegibleName<'_>> = all().map(|one| LegibleName::of(&one.label)).collect();
     let addresses: BTreeMap<&str, Address<'_>> =
         all().map(|one| (&*one.address, Address::of(&one.address))).collect();
     for destination in after.iter().filter(|one| !before.contains(one)) {
@@ -39,7 +39,7 @@ fn place(one: &Destination) -> (&str, &str, &str, Option<&str>) {
     (&one.asset, &one.network, &one.address, one.memo.as_deref())
 }
 
-/// Each field as a person is shown it.
+/// Each field, as an approver is shown it.
 fn fields(destination: &Destination) -> [(&'static str, String); 4] {
     let Destination { label: _, asset, network, address, memo } = destination;
     [
@@ -63,7 +63,8 @@ fn moved(before: &Destination, after: &Destination) -> String {
     shown.collect::<Vec<_>>().join(", ")
 }
 
-/// A memo alone says whose the money is where many share an address.
+/// Warns of another destination with the same address. If many persons share an address, only the
+/// memo says who gets the money.
 fn warn_of_same_address<'a>(
     title: &str,
     destination: &Destination,
@@ -91,22 +92,22 @@ fn warn_of_same_address<'a>(
 struct Address<'a> {
     text: &'a str,
     letters: Vec<char>,
-    /// The first and the last letters, in one case; none of a short one.
+    /// The first and the last letters, in lower case; `None` for a short address.
     ends: Option<String>,
-    look: Look<'a>,
+    look: LegibleName<'a>,
 }
 
-/// So many letters that differ are overlooked.
+/// People may overlook a difference of this many letters.
 const FEW: usize = 2;
 
 impl<'a> Address<'a> {
     fn of(text: &'a str) -> Self {
         let letters: Vec<char> = text.chars().collect();
-        Self { text, ends: ends(&letters), letters, look: Look::of(text) }
+        Self { text, ends: ends(&letters), letters, look: LegibleName::of(text) }
     }
 
-    /// How it is like another: people compare the ends, and an address with the ends of another can
-    /// be made.
+    /// Says how this address looks like another, if it does. People compare only the ends, and an
+    /// attacker can make an address with the same ends.
     fn like(&self, other: &Self) -> Option<String> {
         let differing = differing(&self.letters, &other.letters);
         if (1..=FEW).contains(&differing.len()) && self.letters.len() > FEW {
@@ -122,13 +123,14 @@ impl<'a> Address<'a> {
 }
 
 fn ends(letters: &[char]) -> Option<String> {
-    const ENDS: usize = 4;
-    let (first, last) = (letters.first_chunk::<ENDS>()?, letters.last_chunk::<ENDS>()?);
+    const END_LETTERS: usize = 4;
+    let (first, last) =
+        (letters.first_chunk::<END_LETTERS>()?, letters.last_chunk::<END_LETTERS>()?);
     let ends = || first.iter().chain(last).map(char::to_ascii_lowercase).collect();
-    (letters.len() > 2 * ENDS).then(ends)
+    (letters.len() > 2 * END_LETTERS).then(ends)
 }
 
-/// Warns of an address that may be taken for another one.
+/// Warns of an address that a person may take for another one.
 fn warn_of_addresses(
     title: &str,
     address: &str,
@@ -144,8 +146,9 @@ fn warn_of_addresses(
     }
 }
 
-/// The letters of `own`, from 1 on, that differ, as far as they are few; where it has one more or
-/// less, the place of that one alone, if it is all.
+/// Places of the letters in which `own` differs from `other`, counted from 1. Only the first few
+/// are listed. If one of the two has one letter more and they agree in all others, it is the place
+/// of that letter.
 fn differing(own: &[char], other: &[char]) -> Vec<usize> {
     let mut differing = own
         .iter()

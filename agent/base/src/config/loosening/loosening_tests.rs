@@ -3,9 +3,10 @@ mod attacks;
 use std::path::Path;
 
 use crate::config::loosening::*;
-use crate::config::{Facts, parse};
+use crate::config::{SystemFacts, parse};
 
-const BASE: &str = r#"
+const BASE: &str = concat!(
+    r#"
 [agent]
 allow_software_tokens = true
 confinement = "required"
@@ -25,7 +26,9 @@ limit.USDT = { per_request = "10", per_day = "100" }
 rate = "10/s"
 unbound = "forward"
 [approver.alice]
-ssh_key = "sk-ssh-ed25519@openssh.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIIqI4910CfGV/VLbLTy6XXLKZwm/HZQSG/N0iAG0D29cAAAABHNzaDo="
+ssh_key = "sk-ssh-ed25519@openssh.com "#,
+    r#"AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIIqI4910CfGV/VLb"#,
+    r#"LTy6XXLKZwm/HZQSG/N0iAG0D29cAAAABHNzaDo="
 [[destination]]
 label = "cold"
 asset = "BTC"
@@ -35,14 +38,15 @@ address = "bc1qold"
 per_request = "1"
 per_day = "2"
 approvers = [{ above = "1", count = 1 }, { above = "2", count = 2 }]
-"#;
+"#,
+);
 
 fn config(text: &str) -> Config {
-    let facts = Facts { own_uid: 4000, ..Facts::of_this_process() };
+    let facts = SystemFacts { own_uid: 4000, ..SystemFacts::of_this_process() };
     parse(text, Path::new("/etc/agent.toml"), &facts).expect("sound")
 }
 
-/// What the change of one piece of text loosens.
+/// The sentences about the change of one piece of text.
 fn loosens(from: &str, to: &str) -> Vec<String> {
     assert!(BASE.contains(from), "{from}");
     loosened(&config(BASE), &config(&BASE.replacen(from, to, 1)), &in_use())
@@ -94,7 +98,8 @@ fn what_tightens_is_no_loosening() {
     assert_eq!(loosened(&config(BASE), &config(less), &BTreeSet::new()), Vec::<String>::new());
 }
 
-/// A change, and what an approver has to be told of it: each value stands in the sentences.
+/// Changes, each with the texts that an approver must be told. Every value must be in the
+/// sentences.
 const LOOSER: &[(&str, &str, &[&str])] = &[
     (
         "[agent]\n",
@@ -355,12 +360,11 @@ fn every_loosening_is_told_with_its_values_whatever_stands_before_it() {
     assert_eq!((told.len(), told[0].contains("[approver.alice]")), (1, true), "{told:?}");
 }
 
-/// Every field that the operator's page has is told where it is loosened, or is of no weight of its
-/// own.
+/// Every field on the operator's page has a case in which it is loosened, or is told in another
+/// way.
 #[test]
 fn every_field_of_the_configuration_has_a_case() {
-    // `attestation` and what beside it makes a key are told as the key; a list of fields is told by
-    // its names.
+    // `attestation` and the fields beside it are told as the approver's key.
     const TOLD_OTHERWISE: [&str; 4] =
         ["attestation", "ssh_key", "attestation_root", "allow_software_tokens"];
     let page = include_str!("../../../../../docs/configuration.md");
@@ -370,7 +374,7 @@ fn every_field_of_the_configuration_has_a_case() {
     {
         let start = page.find(&format!("## `[{section}]`")).expect("a section of the page");
         let text = page[start + 3..].split("\n## ").next().expect("text");
-        // The first cell of a row names one field or several; the sources of a PIN stand in braces.
+        // The first cell of a row names one or several fields. The sources of a PIN are in braces.
         let cells = text.lines().filter_map(|line| line.strip_prefix("| `")?.split('|').next());
         let named = cells
             .flat_map(|cell| cell.split('`').step_by(2))
@@ -457,10 +461,10 @@ fn every_field_of_a_profile_is_told() {
     let own = BASE.replacen("profile = \"softhsm\"", "profile = \"/etc/own.toml\"", 1);
     let with = |profile: &str| {
         let profile = profile.to_owned();
-        let facts = Facts {
+        let facts = SystemFacts {
             own_uid: 4000,
             profile_file: std::rc::Rc::new(move |_| Ok(profile.clone())),
-            ..Facts::of_this_process()
+            ..SystemFacts::of_this_process()
         };
         parse(own.clone(), Path::new("/etc/agent.toml"), &facts).expect("sound")
     };
@@ -505,12 +509,12 @@ fn labels_that_look_alike_are_pointed_out() {
         ("c\u{43e}ld", "LOOK TWICE, \"c\u{43e}ld\" (spelled \"c\\u{43e}ld\") looks like \"cold\""),
         (
             "co\u{200b}ld",
-            "LOOK TWICE, \"co\\u{200b}ld\" (spelled \"co\\u{200b}ld\") differs only in blanks, or \
-             in what is not seen, from \"cold\"",
+            "LOOK TWICE, \"co\\u{200b}ld\" (spelled \"co\\u{200b}ld\") differs only in blanks or \
+             unseen characters from \"cold\"",
         ),
         (
             "cold ",
-            "LOOK TWICE, \"cold\\u{20}\" differs only in blanks, or in what is not seen, from \
+            "LOOK TWICE, \"cold\\u{20}\" differs only in blanks or unseen characters from \
              \"cold\"",
         ),
         ("co  ld", "LOOK TWICE, \"co \\u{20}ld\" differs only in blanks"),
@@ -555,8 +559,8 @@ fn hostile_values_stay_in_their_quotes_and_are_whole() {
     }
 }
 
-const SPARE: &str = "sk-ssh-ed25519@openssh.com \
-    AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIAICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAAAABHNzaDo=";
+const SPARE: &str = "sk-ssh-ed25519@openssh.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIAICAg\
+    ICAgICAgICAgICAgICAgICAgICAgICAgICAgICAAAABHNzaDo=";
 
 #[test]
 fn two_keys_that_count_as_two_persons_loosen_and_as_one_tighten() {

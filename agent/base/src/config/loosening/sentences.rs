@@ -1,13 +1,14 @@
-//! Sentences of a loosening: one a section and field, with the values that a person has to judge.
+//! Collects the sentences about a loosening: one for each section and field, with the values that a
+//! person has to judge.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::path::Path;
 
-use countersign_core::legible::{Likeness, Look, quoted, word};
+use countersign_core::legible::{LegibleName, Likeness, quoted, word};
 use countersign_core::policy::Rate;
 
-/// What was found so far.
+/// The sentences that were collected so far.
 #[derive(Debug, Default)]
 pub(super) struct Sentences(Vec<String>);
 
@@ -16,12 +17,12 @@ impl Sentences {
         self.0.push(sentence);
     }
 
-    /// A field that says another thing than before.
+    /// Adds a field with another value than before.
     pub(super) fn change(&mut self, section: &str, field: &str, before: &str, after: &str) {
         self.add(format!("{section} {field}: from {before} to {after}"));
     }
 
-    /// A section that was not there, with all it says.
+    /// Adds a new section, with all its fields.
     pub(super) fn new_section<T: Display>(
         &mut self,
         section: &str,
@@ -33,18 +34,18 @@ impl Sentences {
         }
     }
 
-    /// Warns of a name that may be taken for another one.
+    /// Warns of a name that a person may take for another one.
     pub(super) fn warn_of_looks<'a>(
         &mut self,
         section: &str,
         name: &str,
-        others: impl Iterator<Item = &'a Look<'a>>,
+        others: impl Iterator<Item = &'a LegibleName<'a>>,
     ) {
-        let look = Look::of(name);
+        let look = LegibleName::of(name);
         let mut warned = BTreeSet::new();
         for other in others {
             let differ = match look.like(other) {
-                Some(Likeness::Blanks) => "differs only in blanks, or in what is not seen, from",
+                Some(Likeness::Blanks) => "differs only in blanks or unseen characters from",
                 Some(Likeness::Letters) => "looks like",
                 None => continue,
             };
@@ -67,7 +68,7 @@ impl Sentences {
     }
 }
 
-/// `[client.NAME]`.
+/// The title of a section, for example `[client.NAME]`.
 pub(super) fn section(kind: &str, name: &str) -> String {
     format!("[{kind}.{}]", word(name))
 }
@@ -84,7 +85,7 @@ pub(super) fn maybe(text: Option<&str>) -> String {
     text.map_or_else(|| "none".to_owned(), quoted)
 }
 
-/// `none` is what an empty list means; something that is called as what means all or nothing stands
+/// Lists the words; `none` stands for an empty list. A word that is itself `any` or `none` is put
 /// in quotes.
 pub(super) fn list<T: AsRef<str>>(words: impl IntoIterator<Item = T>, none: &str) -> String {
     let show = |one: &str| if ["any", "none"].contains(&one) { quoted(one) } else { word(one) };
@@ -92,7 +93,7 @@ pub(super) fn list<T: AsRef<str>>(words: impl IntoIterator<Item = T>, none: &str
     if words.is_empty() { none.to_owned() } else { words.join(", ") }
 }
 
-/// As `agent.toml` has it.
+/// The rate as `agent.toml` writes it.
 pub(super) fn rate(rate: Option<Rate>) -> String {
     match rate {
         None => "no limit".to_owned(),

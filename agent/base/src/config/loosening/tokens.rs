@@ -1,8 +1,9 @@
-//! Which token keys lie on, what is loaded for it, and where its PIN comes from.
+//! Finds changes of a token that holds keys, of the module that is loaded for it, and of the source
+//! of its PIN.
 
 use std::collections::BTreeSet;
 
-use countersign_core::legible::{Look, quoted, word};
+use countersign_core::legible::{LegibleName, quoted, word};
 use pkcs11_profiles::Profile;
 
 use super::sentences::{Sentences, list, maybe, maybe_path, path, section};
@@ -11,8 +12,8 @@ use crate::config::token::TokenConfig;
 use crate::messages::confinement::Demand;
 use crate::messages::settings::{PinSource, Reopen, SealedPin, TokenSettings};
 
-/// A token that holds keys is what it was, or is gone. Another one may be added, with a module that
-/// its profile knows: it holds no key yet.
+/// A token that was known may only stay as it is, or go. A new token loosens nothing if its profile
+/// knows the module: it holds no key yet.
 pub(super) fn compare(
     before: &Config,
     after: &Config,
@@ -20,7 +21,7 @@ pub(super) fn compare(
     found: &mut Sentences,
 ) {
     let names = before.tokens.iter().chain(&after.tokens).map(|token| &token.settings.name);
-    let looks: Vec<Look<'_>> = names.map(|name| Look::of(name)).collect();
+    let looks: Vec<LegibleName<'_>> = names.map(|name| LegibleName::of(name)).collect();
     for token in &after.tokens {
         let name = &token.settings.name;
         let title = section("token", name);
@@ -50,7 +51,7 @@ fn is_own_profile(token: &TokenConfig) -> bool {
 fn changed(title: &str, before: &TokenConfig, after: &TokenConfig, found: &mut Sentences) {
     let TokenConfig { settings: _, profile: after_profile, profile_text: _, tier } = after;
     let (mut known, now) = (apart(&before.settings), apart(&after.settings));
-    // A PIN that is sealed lies nowhere any more.
+    // A PIN that is sealed now is in no other place any more, so this loosens nothing.
     if now.is_sealed() && !known.is_sealed() {
         known.pin = now.pin.clone();
     }
@@ -69,7 +70,7 @@ fn changed(title: &str, before: &TokenConfig, after: &TokenConfig, found: &mut S
     }
 }
 
-/// Without what every token has from `[agent]`, which is compared there.
+/// The settings without those that every token has from `[agent]`, which are compared there.
 fn apart(settings: &TokenSettings) -> TokenSettings {
     let mut settings = settings.clone();
     settings.allow_software_tokens = false;
@@ -81,7 +82,7 @@ fn apart(settings: &TokenSettings) -> TokenSettings {
     settings
 }
 
-/// All that a section says, as a person is shown it.
+/// All fields of a section, as an approver is shown them.
 fn settings(settings: &TokenSettings) -> Vec<(String, String)> {
     let TokenSettings {
         name: _,
@@ -116,7 +117,7 @@ fn settings(settings: &TokenSettings) -> Vec<(String, String)> {
     fields.map(|(field, value)| (field.to_owned(), value)).into()
 }
 
-/// Where a PIN comes from; the PIN is not here.
+/// The source of a PIN, in words. The PIN is not known here.
 fn pin(source: &PinSource) -> String {
     match source {
         PinSource::Credential(name) => format!("credential {}", word(name)),
@@ -141,14 +142,14 @@ fn sealed(sealed: &SealedPin) -> String {
     format!("sealed by {} ({}), {reopens}", list(names, "none"), serials.join(", "))
 }
 
-/// What a profile file of the operator's says; an embedded profile is known by its name.
+/// The fields of the operator's own profile file. An embedded profile is known by its name.
 fn own_profile(token: &TokenConfig) -> Vec<(String, String)> {
     if is_own_profile(token) { profile(&token.profile) } else { Vec::new() }
 }
 
-/// Every field of a profile, as JSON whose texts are shown as all others are.
+/// Every field of a profile, as JSON. Its texts are quoted as all other texts are.
 fn profile(profile: &Profile) -> Vec<(String, String)> {
-    // texts, numbers, lists: always JSON
+    // A profile has texts, numbers and lists, which JSON can always hold.
     let value = serde_json::to_value(profile).unwrap_or_default();
     let fields = value.as_object().into_iter().flatten();
     fields.map(|(field, value)| (format!("profile's {field}"), json(value))).collect()

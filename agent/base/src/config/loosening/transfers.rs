@@ -1,14 +1,14 @@
-//! What may be moved that might not.
+//! Finds transfers that are allowed now and were not allowed before.
 
 use std::collections::BTreeMap;
 
 use countersign_core::decimal::Amount;
-use countersign_core::legible::Look;
+use countersign_core::legible::LegibleName;
 use countersign_core::policy::{ApproverStep, SpendLimit, TransferRule};
 
 use super::sentences::{Sentences, section};
 
-/// A bound that another one keeps or narrows.
+/// A bound that can be compared with a later one.
 pub(super) trait Bound {
     fn holds(&self, after: &Self) -> bool;
     fn show(&self) -> String;
@@ -51,8 +51,8 @@ pub(super) fn compare(
     after: &BTreeMap<String, TransferRule>,
     found: &mut Sentences,
 ) {
-    let looks: Vec<Look<'_>> =
-        before.keys().chain(after.keys()).map(|asset| Look::of(asset)).collect();
+    let looks: Vec<LegibleName<'_>> =
+        before.keys().chain(after.keys()).map(|asset| LegibleName::of(asset)).collect();
     for (asset, rule) in after {
         let title = section("transfer", asset);
         match before.get(asset) {

@@ -1,10 +1,9 @@
-//! Which system calls a process can make from now on, by seccomp: the front those of a list, the
-//! others all but a list.
+//! Limits the system calls of a process with seccomp. The front can make the calls of a list. Other
+//! processes can make all calls except those of a list.
 //!
 //! A refused call fails with EPERM and is logged by the kernel (`ausearch -m SECCOMP`, or the
-//! kernel's log without auditd). `clone3` fails with ENOSYS: its flags lie where a filter cannot
-//! see them, and the C library falls back on `clone`. Calls of another architecture end the
-//! process.
+//! kernel's log without auditd). `clone3` fails with ENOSYS, because a filter cannot see its flags;
+//! the C library then uses `clone`. Calls of another architecture end the process.
 
 mod front;
 mod refused;
@@ -18,33 +17,35 @@ use seccompiler::{
 };
 
 use super::ConfineError;
-use crate::messages::confinement::Limits;
+use crate::messages::confinement::ConfinementReport;
 use crate::system::sys;
 
-pub(super) const MISSING: &str = "calls: this kernel has no seccomp";
+pub(super) const NO_SECCOMP: &str = "calls: this kernel has no seccomp";
 
-/// Whose calls.
+/// The process whose calls are limited.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Calls {
-    /// No network, no program, no code, no other process: only what it takes to serve sockets and
-    /// write files.
+    /// The front: no network, no new program or code, no other process. Only the calls for serving
+    /// sockets and writing files are left.
     Front,
-    /// What a module of this reach needs once it is logged in.
+    /// A token host that is logged in: the calls that a module of this reach needs.
     Host(Reach),
-    /// Hosts before their login inherit this: they load modules, and may run pinentry.
+    /// The spawner, and the hosts before their login, which inherit its limits: they load modules,
+    /// and may run pinentry.
     Spawner,
 }
 
-/// By number of the call: rules of which one has to match, or none for always.
+/// Rules by the number of the call. One of a call's rules must match; a call without rules always
+/// matches.
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 impl Calls {
-    pub(super) fn enter(self, limits: &mut Limits) -> Result<(), ConfineError> {
+    pub(super) fn enter(self, limits: &mut ConfinementReport) -> Result<(), ConfineError> {
         let program = self.program().map_err(|error| ConfineError::Failed(error.into()))?;
         match sys::install_call_filter(&program) {
             Ok(()) => limits.on.push("calls (seccomp)".to_owned()),
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL)) => {
-                limits.missing.push(MISSING.to_owned());
+                limits.missing.push(NO_SECCOMP.to_owned());
             }
             Err(error) => return Err(ConfineError::Failed(error.into())),
         }
@@ -66,8 +67,8 @@ impl Calls {
     }
 }
 
-/// What the compiler of filters cannot say: `clone3` is not there, and on x86-64 neither are the
-/// calls of x32, which are the same ones under other numbers.
+/// A filter that the compiler of filters cannot make. In it `clone3` does not exist, and on x86-64
+/// neither do the calls of x32, which are the same calls under other numbers.
 fn without_other_tables() -> BpfProgram {
     const LOAD_NUMBER: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS; the number is at offset 0
     const JUMP_IF_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
@@ -88,7 +89,7 @@ fn without_other_tables() -> BpfProgram {
     program
 }
 
-/// A rule that matches where all conditions hold.
+/// A rule that matches if all conditions hold.
 fn all(
     conditions: Vec<Result<SeccompCondition, seccompiler::BackendError>>,
 ) -> Result<SeccompRule, seccompiler::BackendError> {
@@ -103,7 +104,7 @@ fn is_not(argument: u8, value: u64) -> Result<SeccompCondition, seccompiler::Bac
     SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, value)
 }
 
-/// Of the bits in `mask` exactly those of `value` are set.
+/// A condition: of the bits in `mask` exactly those of `value` are set.
 fn has_bits(
     argument: u8,
     mask: i32,

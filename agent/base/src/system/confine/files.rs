@@ -1,4 +1,4 @@
-//! Which files a process can reach from now on, by Landlock. What it has open already stays open.
+//! Limits the files that a process can reach, with Landlock. Files that are open already stay open.
 
 use std::path::PathBuf;
 
@@ -7,32 +7,36 @@ use landlock::{
     RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope, path_beneath_rules,
 };
 
-use crate::messages::confinement::Limits;
+use crate::messages::confinement::ConfinementReport;
 
-/// The newest rights that are used. An older kernel takes those it knows, and what it lacks is
-/// said.
+/// Newest version of Landlock whose rights are used. An older kernel uses the rights that it knows,
+/// and the missing ones are reported.
 const ABI_USED: ABI = ABI::V6;
-pub(super) const MISSING: &str =
+pub(super) const NO_LANDLOCK: &str =
     "files: this kernel has no Landlock, or it is not switched on (lsm=landlock,…)";
 
-/// Everything below these paths; what does not exist is left out.
+/// The files that a process can reach: everything below these paths. A path that does not exist is
+/// left out.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Files {
     pub read: Vec<PathBuf>,
-    /// Read as well; made, renamed and removed in it.
+    /// Paths below which files can be read, written, made, renamed and removed.
     pub write: Vec<PathBuf>,
-    /// TCP is left as it is: for tokens on a network.
+    /// True if TCP is not limited, for tokens on a network.
     pub network: bool,
 }
 
-/// Limits the files of this process, and its signals to itself and what it starts.
-pub(super) fn enter(files: Option<&Files>, limits: &mut Limits) -> Result<(), RulesetError> {
+/// Limits the files of this process, and allows signals only to itself and to its children.
+pub(super) fn enter(
+    files: Option<&Files>,
+    limits: &mut ConfinementReport,
+) -> Result<(), RulesetError> {
     let mut ruleset = Ruleset::default().scope(Scope::Signal)?;
     if files.is_some() {
         ruleset = ruleset.handle_access(AccessFs::from_all(ABI_USED))?;
     }
     if files.is_some_and(|files| !files.network) {
-        // No port is named anywhere: no TCP at all.
+        // No rule names a port, so there is no TCP at all.
         ruleset = ruleset.handle_access(AccessNet::from_all(ABI_USED))?;
     }
     let mut ruleset = ruleset.create()?;
@@ -56,12 +60,12 @@ pub(super) fn enter(files: Option<&Files>, limits: &mut Limits) -> Result<(), Ru
                 ABI_USED as i32
             ));
         }
-        RulesetStatus::NotEnforced => limits.missing.push(MISSING.to_owned()),
+        RulesetStatus::NotEnforced => limits.missing.push(NO_LANDLOCK.to_owned()),
     }
     Ok(())
 }
 
-/// Whether this kernel can do all of it.
+/// True if this kernel supports all of these limits.
 pub(super) fn is_available() -> bool {
     let ruleset = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
     ruleset
@@ -75,7 +79,7 @@ fn reading() -> BitFlags<AccessFs> {
     AccessFs::ReadFile | AccessFs::ReadDir
 }
 
-/// Everything but running programs and making devices.
+/// All rights except running programs and making devices.
 fn writing() -> BitFlags<AccessFs> {
     AccessFs::from_all(ABI_USED) & !(AccessFs::Execute | AccessFs::MakeBlock | AccessFs::MakeChar)
 }

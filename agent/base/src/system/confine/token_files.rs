@@ -1,4 +1,4 @@
-//! Which files the module of a token needs once it is logged in, from its profile and its
+//! Finds the files that a token's module needs once it is logged in, from its profile and its
 //! environment.
 
 use std::io::Read;
@@ -9,24 +9,25 @@ use pkcs11_profiles::{Profile, Reach};
 use super::Files;
 use crate::messages::settings::TokenSettings;
 
-/// Longer is no configuration that names directories.
+/// Longest part of a module's configuration that is searched for paths, in bytes.
 const LONGEST_CONFIGURATION: u64 = 64 * 1024;
 
-/// What every reach has: the kernel's randomness, and nowhere to write to.
+/// Devices for every reach: one that gives random bytes, and one that swallows all output.
 const DEVICES: [&str; 2] = ["/dev/null", "/dev/urandom"];
-/// What libraries read late: names of hosts, certificates, character sets, devices.
-const SYSTEM: [&str; 10] =
+/// Directories that libraries read late, for host names, certificates, character sets and devices.
+const SYSTEM_DIRECTORIES: [&str; 10] =
     ["/dev", "/etc", "/lib", "/lib64", "/opt", "/proc", "/run", "/sys", "/usr", "/var/lib"];
 /// Memory shared with a service.
 const SHARED_MEMORY: &str = "/dev/shm";
 
-/// The files of a token: for `own-files` its configuration and what that names, else the system's
-/// to read as well.
+/// The files of a token. For `own-files` these are its configuration and the paths that it names.
+/// For any other reach the system's directories can be read as well.
 pub fn token_files(profile: &Profile, settings: &TokenSettings) -> Files {
     let mut files = Files { network: profile.reach == Reach::Network, ..Files::default() };
     files.read.extend(DEVICES.map(PathBuf::from));
     files.write.push(DEVICES[0].into());
-    // The variable comes first where there is one: the module looks no further either.
+    // The first path that is there is used: the module looks no further either. A path of an
+    // environment variable comes first.
     let configuration = profile
         .configuration
         .iter()
@@ -39,7 +40,7 @@ pub fn token_files(profile: &Profile, settings: &TokenSettings) -> Files {
     }
     files.write.extend(profile.writes.iter().filter_map(|path| place(path, settings)));
     if profile.reach != Reach::OwnFiles {
-        files.read.extend(SYSTEM.map(PathBuf::from));
+        files.read.extend(SYSTEM_DIRECTORIES.map(PathBuf::from));
         files.read.extend(
             settings
                 .environment
@@ -64,22 +65,22 @@ fn place(path: &str, settings: &TokenSettings) -> Option<PathBuf> {
 
 fn text_of(path: &Path) -> String {
     let mut text = String::new();
-    // What cannot be read names no directory; the module says what it thinks of that itself.
+    // A file that cannot be read names no directory. The module itself reports the error.
     let _ = std::fs::File::open(path)
         .and_then(|file| file.take(LONGEST_CONFIGURATION).read_to_string(&mut text));
     text
 }
 
-/// The absolute paths in a text, whatever its syntax: what a token's configuration names is the
-/// token's own.
+/// All absolute paths in a text of any syntax. Every path in a token's configuration belongs to the
+/// token.
 fn absolute_paths(text: &str) -> Vec<PathBuf> {
     let lines = text.lines().filter(|line| !line.trim_start().starts_with(['#', ';']));
     let words = lines.flat_map(|line| line.split([' ', '\t', '=', '"', '\'', ',', ';']));
     words.filter(|word| word.starts_with('/')).map(PathBuf::from).collect()
 }
 
-/// A directory as it is; of a file the directory, since a database has files beside it. Never one
-/// of the roots.
+/// The path itself if it is a directory, else the directory of the file, because a database has
+/// files beside it. `None` for `/` and for a directory directly below it.
 fn directory_of(path: &Path) -> Option<PathBuf> {
     let directory = if path.is_dir() { path } else { path.parent()? };
     (directory.components().count() > 2 && directory.is_dir()).then(|| directory.to_owned())

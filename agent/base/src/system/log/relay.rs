@@ -1,9 +1,9 @@
-//! What stands between the agent's processes and the real standard error: a pipe that none of them
-//! waits for, and one thread of the first process, which may wait for ever.
+//! Carries log lines from the agent's processes to the real standard error: through a pipe that no
+//! process waits for, and a thread of the first process, which may wait for ever.
 //!
-//! The pipe's end that is written to has an open file description of its own, so that only it is
-//! non-blocking: the operator's terminal is shared with other programs. Modules that print to
-//! standard error are kept from blocking by it as well.
+//! Only the writing end of the pipe is non-blocking, because it has an open file description of its
+//! own. The operator's terminal stays as it is: other programs share it. A module that prints to
+//! standard error writes to the pipe too, so it does not block either.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::OnceLock;
@@ -17,29 +17,29 @@ use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use super::{LAST_WORDS, lines, notice};
 use crate::system::sys;
 
-/// What may pile up behind a reader that is slow.
-const ROOM: usize = 1024 * 1024;
+/// Most bytes that can wait in the pipe for a slow reader.
+const RELAY_ROOM: usize = 1024 * 1024;
 
 static RELAY: OnceLock<Relay> = OnceLock::new();
 
-/// Of this process, where it has one.
+/// The relay of this process, if it has one.
 #[derive(Debug)]
 struct Relay {
     source: OwnedFd,
     sink: OwnedFd,
     begun: AtomicBool,
-    /// True from before something is read until it is written.
+    /// True while bytes are between the pipe and the sink. It is set before they are read.
     busy: AtomicBool,
 }
 
-/// Makes standard error of this process, and of what it starts, a pipe that never blocks. Without
-/// [`begin`] nothing leaves it.
+/// Makes standard error of this process and its children a pipe that never blocks. Nothing leaves
+/// the pipe before [`begin`].
 pub fn install() -> std::io::Result<()> {
     let sink = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3)?;
     let (source, entry) = pipe_with(PipeFlags::CLOEXEC)?;
     rustix::io::ioctl_fionbio(&entry, true)?;
-    // The usual size does as well, where a user has too many pipes.
-    let _ = fcntl_setpipe_size(&entry, ROOM);
+    // If a user has too many pipes, the usual size is good enough.
+    let _ = fcntl_setpipe_size(&entry, RELAY_ROOM);
     let relay = Relay { source, sink, begun: AtomicBool::new(false), busy: AtomicBool::new(false) };
     if RELAY.set(relay).is_ok() {
         rustix::stdio::dup2_stderr(&entry)?;
@@ -48,19 +48,19 @@ pub fn install() -> std::io::Result<()> {
     Ok(())
 }
 
-/// Starts the thread that writes to the real standard error, where [`install`] was called. Not
-/// before a process has given up what it must give up alone.
+/// Starts the thread that writes to the real standard error, if [`install`] was called. Call this
+/// after the limits that a process must set while it has one thread.
 pub fn begin() {
     let Some(relay) = RELAY.get() else { return };
     if !relay.begun.swap(true, Ordering::SeqCst) {
-        // Without the thread the log is lost, and nothing else.
+        // If the thread cannot be started, only the log is lost.
         let _ = std::thread::Builder::new().name(THREAD.to_owned()).spawn(|| relay.carry());
     }
 }
 
 const THREAD: &str = "log";
 
-/// Waits until what was written has left, but not long: nobody may be reading.
+/// Waits until all lines have left the pipe, but at most [`LAST_WORDS`]: perhaps nobody reads them.
 pub fn settle() {
     let Some(relay) = RELAY.get() else { return };
     begin();
@@ -70,7 +70,8 @@ pub fn settle() {
     }
 }
 
-/// The process ends with a panic, and what it says would stay in the pipe.
+/// Makes a panic wait for the relay. The process ends with a panic, and its message would stay in
+/// the pipe.
 fn settle_before_a_panic_ends_it() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -83,13 +84,14 @@ fn settle_before_a_panic_ends_it() {
 
 impl Relay {
     fn holds_something(&self) -> bool {
-        // In this order: what is taken out of the pipe is on its way from before that.
+        // The order matters: `busy` is set before bytes are taken out of the pipe.
         !matches!(rustix::io::ioctl_fionread(&self.source), Ok(0))
             || self.busy.load(Ordering::SeqCst)
     }
 
     fn carry(&self) {
-        // A terminal that lets no program of its background write would stop the whole process.
+        // Without this, a terminal that lets no background program write would stop the whole
+        // process.
         sys::write_from_the_background();
         let mut sink = Sink { device: &self.sink, lost: 0, torn: false };
         let mut text = [0; 16 * 1024];
@@ -110,11 +112,11 @@ impl Relay {
     }
 }
 
-/// The real standard error, and what it did not take.
+/// The real standard error, and the number of lines that it did not take.
 struct Sink<'fd, Device> {
     device: &'fd Device,
     lost: u64,
-    /// It ends within a line.
+    /// True if the last written byte is inside a line.
     torn: bool,
 }
 
@@ -132,7 +134,7 @@ impl<Device: AsFd> Sink<'_, Device> {
         }
     }
 
-    /// On an error, what was left.
+    /// Writes all of the text. After an error it returns the part that was not written.
     fn write<'text>(&mut self, text: &'text [u8]) -> Result<(), &'text [u8]> {
         let mut rest = text;
         while !rest.is_empty() {
@@ -142,7 +144,7 @@ impl<Device: AsFd> Sink<'_, Device> {
                     self.torn = rest[written - 1] != b'\n';
                     rest = &rest[written..];
                 }
-                // Somebody else has made it non-blocking.
+                // Another program has made it non-blocking.
                 Err(Errno::AGAIN) if self.wait().is_ok() => {}
                 Err(Errno::INTR) => {}
                 Err(_) => return Err(rest),

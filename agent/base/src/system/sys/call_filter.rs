@@ -1,11 +1,11 @@
-//! Installs a filter of system calls with the kernel's log of what it refuses, which the compiler
-//! of filters cannot ask for.
+//! Installs a filter of system calls, and has the kernel log the refused ones. The compiler of
+//! filters cannot ask for that log.
 
 use std::io;
 
 use seccompiler::sock_filter;
 
-/// Limits the system calls of every thread of this process; there is no way back. Needs
+/// Limits the system calls of every thread of this process. This cannot be undone, and it needs
 /// no_new_privs.
 pub(crate) fn install_call_filter(program: &[sock_filter]) -> io::Result<()> {
     let program = libc::sock_fprog {

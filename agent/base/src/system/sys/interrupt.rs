@@ -1,13 +1,13 @@
-//! A signal that only ends what one thread waits in.
+//! Interrupts one thread: a signal ends only the system call in which the thread waits.
 
 use std::io;
 use std::os::unix::thread::JoinHandleExt;
 use std::thread::JoinHandle;
 
-/// Nobody else sends it to a thread, and a process that does not expect it ignores it.
+/// Nobody else sends this signal to a thread, and a process that does not expect it ignores it.
 const SIGNAL: libc::c_int = libc::SIGURG;
 
-/// To be called before [`interrupt`].
+/// Prepares this process for [`interrupt`]. Call this first.
 pub fn expect_interruptions() -> io::Result<()> {
     extern "C" fn nothing(_signal: libc::c_int) {}
     // SAFETY: an action of zeros is one without flags and with an empty mask, and the handler does
@@ -20,7 +20,7 @@ pub fn expect_interruptions() -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Ends the system call that this thread waits in, if it waits in one.
+/// Ends the system call in which this thread waits, if it waits in one.
 pub fn interrupt<T>(thread: &JoinHandle<T>) {
     // SAFETY: the handle has been neither joined nor dropped, so that the thread's number is still
     // its own.

@@ -1,4 +1,5 @@
-//! Memory for a PIN or secret: locked in RAM, out of core dumps and forks, wiped when dropped.
+//! Memory for a PIN or secret. It is locked in RAM, kept out of core dumps and forks, and wiped
+//! when dropped.
 
 use std::io;
 use std::ptr::NonNull;
@@ -18,7 +19,7 @@ pub struct LockedMemory {
 unsafe impl Send for LockedMemory {}
 
 impl LockedMemory {
-    /// Fails where the process may not lock that much memory (RLIMIT_MEMLOCK).
+    /// Fails if the process may not lock that much memory (RLIMIT_MEMLOCK).
     pub fn with_capacity(bytes: usize) -> io::Result<Self> {
         let page = rustix::param::page_size();
         let capacity = bytes.max(1).next_multiple_of(page);
@@ -61,7 +62,7 @@ impl LockedMemory {
         }
     }
 
-    /// Counts `bytes` of [`LockedMemory::spare`] as filled; more than there are is cut.
+    /// Counts `bytes` bytes of [`LockedMemory::spare`] as filled, at most all of them.
     pub fn advance(&mut self, bytes: usize) {
         self.filled = self.capacity.min(self.filled + bytes);
     }
@@ -72,7 +73,7 @@ impl LockedMemory {
         self.spare().zeroize();
     }
 
-    /// Appends, or returns false where it does not fit.
+    /// Appends the bytes, or returns false if they do not fit.
     #[must_use]
     pub fn append(&mut self, bytes: &[u8]) -> bool {
         let Some(target) = self.spare().get_mut(..bytes.len()) else { return false };

@@ -1,4 +1,5 @@
-//! Who is at the other end of a Unix socket, as a descriptor that outlives its process number.
+//! Finds the process at the other end of a Unix socket, as a descriptor. A process number can be
+//! used again for another process; the descriptor cannot.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};

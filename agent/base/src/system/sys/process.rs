@@ -7,7 +7,7 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use zeroize::Zeroize;
 
-/// An own copy of a descriptor this process was started with; the original is closed at the next
+/// A copy of a descriptor with which this process was started. The original is closed at the next
 /// exec.
 pub fn duplicate_descriptor(number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: both calls only look at the number; a closed or negative one is answered with EBADF.
@@ -22,11 +22,11 @@ pub fn duplicate_descriptor(number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
-/// Closes a descriptor this process was started with and does not use itself.
+/// Closes a descriptor with which this process was started and which it does not use.
 pub fn close_inherited(number: RawFd) {
-    // SAFETY: both calls only look at the number. All that we open is closed at exec, so what is
-    // not was given from outside and nothing of ours holds it; a closed number is answered with -1,
-    // which has that flag among others.
+    // SAFETY: both calls only look at the number. Every descriptor that we open is closed at exec.
+    // So a descriptor without that flag came from outside, and nothing of ours holds it. A closed
+    // number gives -1, in which that flag is set too.
     unsafe {
         if number > 2 && libc::fcntl(number, libc::F_GETFD) & libc::FD_CLOEXEC == 0 {
             libc::close(number);
@@ -34,16 +34,17 @@ pub fn close_inherited(number: RawFd) {
     }
 }
 
-/// Empties the environment, and wipes it where it lay at the start: it is shown in
-/// `/proc/PID/environ`. Fails where another thread could be reading it.
+/// Empties the environment, and wipes the memory that held it at the start, which
+/// `/proc/PID/environ` shows. Fails if another thread could be reading it.
 pub fn forget_environment() -> io::Result<()> {
     unsafe extern "C" {
         static mut environ: *mut *mut libc::c_char;
     }
     only_thread()?;
-    // SAFETY: this is the only thread. `environ` is null or leads to pointers up to a null one,
-    // each of a text that ends with a zero byte and lies in writable memory, by the kernel at the
-    // start or by the C library later; std copies what it hands out.
+    // SAFETY: this is the only thread. `environ` is null, or points to a list of pointers that ends
+    // with a null pointer. Each pointer leads to a text that ends with a zero byte. The text is in
+    // writable memory: the kernel put it there at the start, or the C library did later. std hands
+    // out copies only.
     unsafe {
         let mut entry = environ;
         while !entry.is_null() && !(*entry).is_null() {
@@ -57,7 +58,7 @@ pub fn forget_environment() -> io::Result<()> {
     Ok(())
 }
 
-/// Makes the environment exactly these pairs. Fails where another thread could be reading it.
+/// Makes the environment exactly these pairs. Fails if another thread could be reading it.
 pub fn replace_environment(pairs: &[(String, String)]) -> io::Result<()> {
     only_thread()?;
     let names: Vec<OsString> = std::env::vars_os().map(|(name, _)| name).collect();
@@ -76,8 +77,9 @@ pub fn replace_environment(pairs: &[(String, String)]) -> io::Result<()> {
 const TERMINATION_SIGNALS: [libc::c_int; 4] =
     [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
 
-/// From now on the signals that ask a process to end only interrupt what it waits in. Unlike
-/// signals that are blocked or ignored, these are as usual again in the programs it starts.
+/// From now on a signal that asks this process to end only interrupts the call in which it waits.
+/// In programs that it starts the signals work as usual, which they would not if they were blocked
+/// or ignored.
 pub fn outlive_termination_signals() -> io::Result<()> {
     extern "C" fn nothing(_signal: libc::c_int) {}
     for signal in TERMINATION_SIGNALS {
@@ -92,30 +94,29 @@ pub fn outlive_termination_signals() -> io::Result<()> {
             return Err(io::Error::last_os_error());
         }
     }
-    // A front that has just started keeps its hang-ups, and its spawner would with it.
+    // A front that has just started holds back its hang-ups, and its spawner inherits that.
     set_blocked(libc::SIG_UNBLOCK, &TERMINATION_SIGNALS);
     Ok(())
 }
 
-/// A hang-up that comes from now on waits for [`take_hang_ups`]. To be called while there is one
-/// thread.
+/// Holds back every hang-up until [`take_hang_ups`]. Call this while there is one thread.
 pub fn keep_hang_ups() {
     set_blocked(libc::SIG_BLOCK, &[libc::SIGHUP]);
 }
 
-/// What [`keep_hang_ups`] has kept comes now.
+/// Lets hang-ups arrive again, also one that [`keep_hang_ups`] has held back.
 pub fn take_hang_ups() {
     set_blocked(libc::SIG_UNBLOCK, &[libc::SIGHUP]);
 }
 
-/// This thread may write to its terminal from the background, where a terminal is set to stop the
-/// process for it.
+/// Lets this thread write to its terminal from the background, even if the terminal is set to stop
+/// a process that does so.
 pub fn write_from_the_background() {
     set_blocked(libc::SIG_BLOCK, &[libc::SIGTTOU]);
 }
 
-/// A file that reaches the size this process may give it is an error (EFBIG) from now on, no longer
-/// the process's end.
+/// From now on a file that reaches the size limit of this process is an error (EFBIG), no longer
+/// the end of the process.
 pub fn survive_file_size_limits() {
     // SAFETY: to ignore a signal runs no code of ours, and any signal but two can be ignored.
     unsafe {

@@ -1,11 +1,11 @@
-//! The bytes Binance wants signed, which are also the query or form: its endpoints differ in how
-//! values are written.
+//! Writes the bytes that Binance wants signed, which are also the query or form. Its endpoints
+//! differ in how they want values written.
 
 use percent_encoding::{AsciiSet, utf8_percent_encode};
 
-use super::{TABLE, WINDOW};
+use super::{TABLE, WINDOW_PARAMETER};
 use crate::draft::UNRESERVED;
-use crate::exchange::parameters::{Pairs, Place, holds, named, raw, scalar};
+use crate::exchange::parameters::{Pairs, ParameterPlace, holds, named, raw, scalar};
 use crate::exchange::table::Content;
 use crate::json::Value;
 use crate::refusal::Refusal;
@@ -28,8 +28,8 @@ pub(super) fn payload(request: &Request, stamp: &Stamp) -> Result<String, Refusa
     {
         writing.push(&mut pairs, request, name, value)?;
     }
-    if let Some(window) = stamp.receive_window_ms.filter(|_| !given(WINDOW)) {
-        pairs.push(WINDOW, window);
+    if let Some(window) = stamp.receive_window_ms.filter(|_| !given(WINDOW_PARAMETER)) {
+        pairs.push(WINDOW_PARAMETER, window);
     }
     for name in writing.lists() {
         if let Some(list) = request.params.get(name) {
@@ -39,17 +39,18 @@ pub(super) fn payload(request: &Request, stamp: &Stamp) -> Result<String, Refusa
     Ok(pairs.into_text())
 }
 
-/// How one endpoint wants its values written.
+/// The way in which an endpoint wants its values written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Writing {
-    /// As `Raw`, `batchOrders` as JSON text.
+    /// As `Raw`, but `batchOrders` as JSON text.
     Batch,
-    /// Lists of ids at the end, in escaped brackets; the symbol escaped, everything else as `Raw`.
+    /// Lists of ids stand at the end, in escaped brackets. The symbol is escaped, everything else
+    /// is as `Raw`.
     CancelBatch,
     Percent,
-    /// Unescaped where the exchange reads that as what it is, escaped where it does not.
+    /// Unescaped if the exchange then reads the value as it is meant, else escaped.
     Raw,
-    /// A list is its name repeated.
+    /// A list is written as its name repeated for each item.
     Repeat,
 }
 
@@ -113,8 +114,8 @@ impl Writing {
     }
 }
 
-/// The signed text is the one that is sent, so that a value is as it is only where it needs no
-/// escapes.
+/// Adds a value as it is if it needs no escapes, else escaped: the signed text is the text that is
+/// sent.
 fn push_as_read(pairs: &mut Pairs, request: &Request, name: &str, text: &str) {
     if holds(content(request, name), text) {
         pairs.push(name, text)
@@ -123,16 +124,16 @@ fn push_as_read(pairs: &mut Pairs, request: &Request, name: &str, text: &str) {
     }
 }
 
-/// A body may hold an instrument's name in any script; a query is escaped on its way, which its
-/// signature would not cover.
+/// A body may hold an instrument's name in any script. A query would be escaped on its way, and its
+/// signature would not cover the escapes.
 fn content(request: &Request, name: &str) -> Content {
-    let in_body = Place::of(request.method, ParamsIn::Form) != Place::Query;
+    let in_body = ParameterPlace::of(request.method, ParamsIn::Form) != ParameterPlace::Query;
     let is_instrument =
         name == "batchOrders" || TABLE.content(request, name) == Content::Instrument;
     if in_body && is_instrument { Content::Instrument } else { Content::Plain }
 }
 
-/// What `encodeURIComponent` escapes.
+/// The bytes that `encodeURIComponent` escapes.
 const COMPONENT: &AsciiSet =
     &UNRESERVED.remove(b'!').remove(b'\'').remove(b'(').remove(b')').remove(b'*');
 
@@ -149,7 +150,7 @@ fn push_list(pairs: &mut Pairs, name: &str, list: &Value) -> Result<(), Refusal>
         .iter()
         .map(|id| Ok(format!("{quote}{}{quote}", raw(name, scalar(name, id)?)?)))
         .collect();
-    // The API knows the list of client ids by one spelling.
+    // The API knows the list of client ids in one spelling only.
     let name = if name == "origClientOrderIdList" { "origclientorderidlist" } else { name };
     pairs.push(name, format_args!("%5B{}%5D", ids?.join("%2C")));
     Ok(())
@@ -202,7 +203,8 @@ mod tests {
         }
         let cancel = r#"{"orderidlist":["1","2"],"symbol":"币USDT","origClientOrderIdList":["a-b"],
             "recvWindow":9}"#;
-        let expected = "timestamp=7&symbol=%E5%B8%81USDT&recvWindow=9&orderidlist=%5B1%2C2%5D&origclientorderidlist=%5B%22a-b%22%5D";
+        let expected = "timestamp=7&symbol=%E5%B8%81USDT&recvWindow=9&orderidlist=%5B1%2C2%5D\
+                        &origclientorderidlist=%5B%22a-b%22%5D";
         assert_eq!(
             written(delete, "/dapi/v1/batchOrders", cancel).expect("a list of ids"),
             expected

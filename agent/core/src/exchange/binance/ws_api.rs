@@ -1,10 +1,9 @@
-//! Requests of Binance's WebSocket API: those of spot that have a method there, as a frame to send
-//! on that socket.
+//! Builds frames for Binance's WebSocket API, from the spot requests that have a method there.
 //!
 //! <https://developers.binance.com/docs/binance-spot-api-docs/web-socket-api/request-security>
 
-use super::{TABLE, WINDOW};
-use crate::draft::{Draft, Encoding, SIGNATURE, Template};
+use super::{TABLE, WINDOW_PARAMETER};
+use crate::draft::{Draft, Encoding, SIGNATURE_PLACEHOLDER, Template};
 use crate::exchange::parameters::{Pairs, named, raw_in, scalar, sorted};
 use crate::exchange::text::hex;
 use crate::json::Value;
@@ -13,7 +12,7 @@ use crate::refusal::Refusal;
 use crate::request::{Method, Request};
 use crate::stamp::Stamp;
 
-/// The socket; its requests are taken nowhere else.
+/// The address of the socket. No other host takes its requests.
 pub(super) fn socket(environment: Environment) -> &'static str {
     match environment {
         Environment::Production => "wss://ws-api.binance.com:443/ws-api/v3",
@@ -21,8 +20,9 @@ pub(super) fn socket(environment: Environment) -> &'static str {
     }
 }
 
-/// The same parameters as over REST, and what is signed of them is a query as well, so that it is
-/// judged alike: sorted by name, unescaped, with the id of the key among them.
+/// Drafts a frame with the same parameters as over REST. The signed text is a query too, so the
+/// request is judged alike. Its parameters are sorted by name and not escaped, and the id of the
+/// key is among them.
 pub(super) fn draft(request: &Request, key: &Key, stamp: &Stamp) -> Result<Draft, Refusal> {
     let row = (request.method, request.path.as_str());
     let known = METHODS.iter().find(|(method, path, _)| (*method, *path) == row);
@@ -35,16 +35,16 @@ pub(super) fn draft(request: &Request, key: &Key, stamp: &Stamp) -> Result<Draft
     let own = [
         ("apiKey", Some(key.api_key.as_str().into())),
         ("timestamp", Some(stamp.now_ms.into())),
-        (WINDOW, stamp.receive_window_ms.map(Value::from)),
+        (WINDOW_PARAMETER, stamp.receive_window_ms.map(Value::from)),
     ];
-    // Of these a client names the window alone; a vector may bring them all.
+    // Of these, a client may name only the window. A vector may bring them all.
     let missing = own.into_iter().filter(|(name, _)| request.params.get(name).is_none());
     params.extend(missing.filter_map(|(name, value)| Some((name.to_owned(), value?))));
     let mut signed = Pairs::empty();
     for (name, value) in sorted(&params) {
         signed.push(&name, raw_in(request, &TABLE, &name, scalar(&name, &value)?)?);
     }
-    params.push(("signature".to_owned(), SIGNATURE.into()));
+    params.push(("signature".to_owned(), SIGNATURE_PLACEHOLDER.into()));
     let frame = Value::object([
         ("id", hex(stamp.random).as_str().into()),
         ("method", (*method).into()),

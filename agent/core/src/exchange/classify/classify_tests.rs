@@ -1,5 +1,5 @@
-//! The rule by sets of numbered names agrees with the plain one: look at every row, compare every
-//! name.
+//! Tests that the rule by sets of numbered names agrees with the plain rule, which looks at every
+//! row and compares every name.
 
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -10,8 +10,8 @@ use crate::exchange::table::{Spelling, WHOLE_BODY};
 use crate::exchange::{ALL, named};
 use crate::request::Path;
 
-/// What a signature opens, by the plain rule: every row of the table whose names are all there
-/// counts for itself.
+/// Everything that a signature opens, by the plain rule: every row of the table whose names are all
+/// there counts for itself.
 fn plainly<'a>(exchange: &dyn Exchange, request: &'a Request) -> Classified<'a> {
     let table = exchange.table();
     let (own, endpoint) =
@@ -90,7 +90,7 @@ fn plainly<'a>(exchange: &dyn Exchange, request: &'a Request) -> Classified<'a> 
     classified
 }
 
-/// The rule by sets of names, of a request that may carry names of other rows.
+/// The rule by sets of names, for a request that may carry names of other rows.
 fn by_sets<'a>(exchange: &dyn Exchange, request: &'a Request) -> Classified<'a> {
     let (index, _) =
         exchange.table().find(request.method, request.path.as_str()).expect("a row of the table");
@@ -111,7 +111,7 @@ fn binding_of(exchange: &dyn Exchange, request: &Request) -> Binding {
     scheme_of(exchange, request).binding
 }
 
-/// Rows in the order of the request's names, each under its rarest name.
+/// The openings that fit, in the order of the request's names, each under its rarest name.
 fn opened_plainly(
     exchange: &dyn Exchange,
     request: &Request,
@@ -153,7 +153,7 @@ fn opened_plainly(
     opened
 }
 
-/// Refused before anything is counted.
+/// True if the agent refuses the request for its objects, before anything is counted.
 fn hides_objects(exchange: &dyn Exchange, request: &Request) -> bool {
     let table = exchange.table();
     let (own, _) = table.find(request.method, request.path.as_str()).expect("a row of the table");
@@ -172,14 +172,17 @@ const VALUES: &[&str] = &[
     "null",
     r#""""#,
     r#"[{"symbol":"BTCUSDT","side":"BUY","type":"LIMIT","quantity":"1","price":"2"}]"#,
-    r#""[{\"symbol\":\"BTCUSDT\",\"quantity\":\"1\",\"price\":\"2.50\"},{\"symbol\":\"BTCUSDT\",\"quantity\":\"1\",\"price\":\"2.50\"}]""#,
+    concat!(
+        r#""[{\"symbol\":\"BTCUSDT\",\"quantity\":\"1\",\"price\":\"2.50\"},"#,
+        r#"{\"symbol\":\"BTCUSDT\",\"quantity\":\"1\",\"price\":\"2.50\"}]""#,
+    ),
     r#"[{"instId":"BTC-USDT","sz":"1"},{"instId":"ETH-USDT","sz":"2"}]"#,
     r#""[{\"Symbol\":\"X\"}]""#,
     "[]",
 ];
 
-/// Names of a few rows of the table, some others of it, one that it does not know; each with any
-/// value.
+/// A request with the names of a few rows, some other names of the table and perhaps an unknown
+/// name, each with any value.
 fn request_of(exchange: &'static dyn Exchange) -> impl Strategy<Value = Request> {
     let table = exchange.table();
     let rows = prop::collection::vec(any::<Index>(), 1..4);
@@ -207,7 +210,7 @@ fn request_of(exchange: &'static dyn Exchange) -> impl Strategy<Value = Request>
     });
     (any::<Index>(), any::<Index>(), any::<bool>(), members).prop_map(
         move |(row, opening, of_opening, params)| {
-            // Most rows are reads; half of the requests are for one with a line of parameters.
+            // Most rows are reads, so half of the requests are for a row with a line of parameters.
             let with_line = of_opening
                 .then(|| table.endpoint(opening.get(table.openings())))
                 .filter(|row| !row.withheld);
@@ -224,7 +227,7 @@ fn request_of(exchange: &'static dyn Exchange) -> impl Strategy<Value = Request>
     )
 }
 
-/// A request to one of the exchanges there are, or to the one of tests.
+/// A request to any of the exchanges, or to the fake one of the tests.
 fn any_request() -> impl Strategy<Value = (&'static str, Request)> {
     let names = ALL.iter().map(|exchange| exchange.facts().name).chain(["fake"]);
     select(names.collect::<Vec<_>>()).prop_flat_map(|name| (Just(name), request_of(known(name))))
@@ -235,7 +238,10 @@ fn known(name: &str) -> &'static dyn Exchange {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2_000) })]
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(2_000)
+    })]
 
     #[test]
     fn sets_of_names_agree_with_the_plain_rule((name, request) in any_request()) {
@@ -249,7 +255,7 @@ proptest! {
         prop_assert_eq!(found.orders, expected.orders);
     }
 
-    /// What `policy explain` shows is what was counted.
+    /// `policy explain` shows the rows that were counted.
     #[test]
     fn neighbours_explain_the_effective_scopes((name, request) in any_request()) {
         let exchange = known(name);
@@ -260,7 +266,11 @@ proptest! {
         let cut = request.params.members().iter().any(|(name, _)| cut(name));
         prop_assume!(!cut || !scheme_of(exchange, &request).joined);
         let shown = neighbours(exchange, algorithm(exchange), &request);
-        let own = exchange.table().find(request.method, request.path.as_str()).expect("a row of the table").0;
+        let own = exchange
+            .table()
+            .find(request.method, request.path.as_str())
+            .expect("a row of the table")
+            .0;
         if binding_of(exchange, &request).path {
             return Ok(());
         }
@@ -282,8 +292,8 @@ fn asked(row: &str, params: &str) -> Request {
     }
 }
 
-/// Every name of a request stands in its own row, wherever it is: beside others, in a list, in an
-/// object, in JSON text.
+/// Every name of a request must stand in its own row, wherever it is: beside others, in a list, in
+/// an object, in JSON text.
 #[test]
 fn a_name_that_the_own_row_does_not_list_is_refused() {
     let fake = known("fake");
@@ -321,7 +331,7 @@ fn a_name_that_the_own_row_does_not_list_is_refused() {
     );
 }
 
-/// Nobody may ask for it, and a request with its parameters needs its scope all the same.
+/// No client may ask for a withheld row, but a request with its parameters still needs its scope.
 #[test]
 fn a_row_that_is_withheld_opens() {
     let fake = known("fake");
@@ -337,8 +347,8 @@ fn a_row_that_is_withheld_opens() {
 const SCOPES: &str = "DELETE /a trade\nDELETE /b trade\nPOST /a withdraw\n";
 const PARAMS: &str = "- DELETE /a id\n- DELETE /b id\nPOST /a id\n";
 
-/// Rows that need the same names are told once, unless a part of the request that is signed tells
-/// them apart.
+/// Rows that need the same names are given once, unless a signed part of the request tells them
+/// apart.
 #[test]
 fn rows_are_taken_together_only_where_no_signature_tells_them_apart() {
     let told = |method, path| {

@@ -1,16 +1,17 @@
-//! The orders that a request places, as its row reads them.
+//! Reads the orders that a request places, by the roles of its row.
 
 use std::borrow::Cow;
 
 use super::said;
 use crate::exchange::order::Order;
-use crate::exchange::table::{Opening, Role, Source, Spelling, Table, WHOLE_BODY};
+use crate::exchange::table::{Opening, Role, Spelling, Table, ValueSource, WHOLE_BODY};
 use crate::json::Value;
 use crate::request::{Params, Request};
 
 /// The orders that a request places at the endpoint it is for. A parameter that the row does not
-/// list may be another size, a further leg or another instrument, and so may a part of an order
-/// that stands beside a list of them: such an order is not read.
+/// list may be another size, a further leg or another instrument. So may a part of an order that
+/// stands beside the list of orders. In both cases the orders get a flaw, and no limit can judge
+/// them.
 pub(super) fn own_orders<'a>(
     table: &'static Table,
     index: usize,
@@ -41,10 +42,10 @@ pub(super) fn own_orders<'a>(
     Ok(read)
 }
 
-/// What each order of a list says itself, where it stands beside the list.
+/// A parameter that belongs into each order of a list, but stands beside the list.
 fn part_beside_list(opening: &Opening, request: &Request) -> Option<&'static str> {
     let list = opening.name_of(Role::List).filter(|name| *name != WHOLE_BODY)?;
-    let of_each = |(role, source): &(Role, Source)| {
+    let of_each = |(role, source): &(Role, ValueSource)| {
         let shared = matches!(role, Role::Common | Role::List | Role::Market);
         source
             .parameter()
@@ -53,8 +54,8 @@ fn part_beside_list(opening: &Opening, request: &Request) -> Option<&'static str
     opening.roles.iter().find_map(of_each)
 }
 
-/// Reads the orders a trade request places. A row that does not say where its orders stand, nor
-/// that it places none, cannot be read.
+/// Reads the orders that a trade request places. It fails if the row says neither where its orders
+/// stand nor that it places none.
 pub(super) fn orders<'a>(
     table: &Table,
     mut openings: impl Iterator<Item = &'static Opening> + Clone,
@@ -66,7 +67,7 @@ pub(super) fn orders<'a>(
         return if places_none {
             Ok(Vec::new())
         } else {
-            Err("what this endpoint trades cannot be read".to_owned())
+            Err("the orders of this endpoint cannot be read".to_owned())
         };
     };
     match opening.name_of(Role::List) {
@@ -87,7 +88,7 @@ pub(super) fn orders<'a>(
 
 const UNREADABLE: &str = "the list of orders cannot be read";
 
-/// The orders of a list, or a single order where the API takes one or a list of them.
+/// The orders of a list, or a single order if the API takes one instead of a list.
 fn listed<'a>(
     table: &Table,
     opening: &Opening,
@@ -96,8 +97,8 @@ fn listed<'a>(
 ) -> Result<Vec<Order<'a>>, String> {
     match list {
         Value::Array(items) => {
-            // The number of an order, where a list of orders to cancel is signed like one of orders
-            // to place.
+            // Skips order numbers. A list of orders to cancel is signed like a list of orders to
+            // place.
             let orders = items.iter().filter(|item| !is_number(item));
             orders.map(|item| item_of_list(table, opening, item, request)).collect()
         }
@@ -111,14 +112,15 @@ fn is_number(item: &Value) -> bool {
         .is_some_and(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// One order of a list. What applies to all of them stands beside the list, and then nowhere else.
+/// One order of a list. A value for all orders stands beside the list, and then no order may have
+/// its own.
 fn item_of_list<'a>(
     table: &Table,
     opening: &Opening,
     item: &'a Value,
     request: &'a Request,
 ) -> Result<Order<'a>, String> {
-    let members = item.members().ok_or("the list of orders holds what is no order")?;
+    let members = item.members().ok_or("the list of orders holds a value that is not an order")?;
     let misspelled =
         |(name, _): &&(String, Value)| matches!(table.spelling(name), Spelling::Other(_));
     if let Some((name, _)) = members.iter().find(misspelled) {
@@ -144,7 +146,7 @@ fn item_of_list<'a>(
 
 fn order<'a>(table: &Table, opening: &Opening, item: &'a Value, request: &'a Request) -> Order<'a> {
     let text = |role| said(table, opening, role, item, request).map(Cow::Borrowed);
-    let unread = |(_, source): &(Role, Source)| {
+    let unread = |(_, source): &(Role, ValueSource)| {
         let name = source.parameter()?;
         let unread = |value: &&Value| value.scalar().is_none() && **value != Value::Null;
         item.member(name).filter(unread).map(|_| format!("{name} is neither text nor number"))

@@ -1,5 +1,5 @@
-//! The names of a request: known, in their own spelling, and, where a signature leaves method or
-//! path open, of its own row.
+//! Checks the names of a request: they are spelled as the table spells them and, if the signature
+//! leaves method or path open, listed by the request's own row.
 
 use crate::exchange::order::begins_as_json;
 use crate::exchange::recipe::Exchange;
@@ -9,7 +9,8 @@ use crate::json::Value;
 use crate::refusal::Refusal;
 use crate::request::Params;
 
-/// The names of a request that the table knows; refuses what could be taken for one of them.
+/// The names of a request that the table knows. A name that could be taken for one of them is
+/// refused.
 pub(super) fn known_names(
     exchange: &dyn Exchange,
     scheme: &Scheme,
@@ -44,9 +45,9 @@ pub(super) fn known_names(
     Ok(names)
 }
 
-/// Where a signature leaves method or path open, the endpoints that no row knows take it as well: a
-/// request carries only names that its own row lists, so that it cannot have those that another one
-/// needs. The same holds of what stands in its lists, objects and JSON texts.
+/// If a signature leaves method or path open, endpoints that the table does not know may take it as
+/// well. So a request may carry only names that its own row lists: it then has no name that another
+/// endpoint needs. The same holds for names in its lists, objects and JSON texts.
 pub(super) fn check_names(
     exchange: &dyn Exchange,
     scheme: &Scheme,
@@ -57,10 +58,9 @@ pub(super) fn check_names(
     if scheme.binding.path && scheme.binding.method {
         return Ok(());
     }
-    let listing = Listing { exchange, row };
+    let listing = AllowedNames { exchange, row };
     let members = params.members();
-    // A name that the table does not know has no number, and the others are fewer than the
-    // parameters.
+    // A name that the table does not know has no number. Then `names` is shorter than `members`.
     let all_listed =
         names.len() == members.len() && names.iter().all(|name| exchange.table().lists(row, *name));
     if !all_listed && let Some((name, _)) = members.iter().find(|(name, _)| !listing.has(name)) {
@@ -77,18 +77,18 @@ pub(super) fn check_names(
 }
 
 /// The names that a request for one row may carry.
-struct Listing<'a> {
+struct AllowedNames<'a> {
     exchange: &'a dyn Exchange,
     row: usize,
 }
 
-impl Listing<'_> {
+impl AllowedNames<'_> {
     fn has(&self, name: &str) -> bool {
         let table = self.exchange.table();
         matches!(table.spelling(name), Spelling::Known(known) if table.lists(self.row, known))
     }
 
-    /// Whether the row takes an array as its body: what stands in one needs no name.
+    /// True if the row takes an array as its body. No name stands before such an array.
     fn takes_arrays(&self) -> bool {
         let mut own = self.exchange.table().openings_of(self.row);
         own.any(|opening| opening.name_of(Role::List) == Some(WHOLE_BODY))
@@ -99,7 +99,7 @@ impl Listing<'_> {
         Refusal::malformed(format!("{} {} does not take an array", row.method, row.path))
     }
 
-    /// Refuses names inside a value that the row does not list.
+    /// Refuses a name inside a value if the row does not list it.
     fn check(&self, value: &Value) -> Result<(), Refusal> {
         match value {
             Value::Array(items) => items.iter().try_for_each(|item| self.check(item)),
@@ -108,7 +108,7 @@ impl Listing<'_> {
             }),
             Value::String(text) if begins_as_json(text) => {
                 let inner = Value::parse(text).map_err(|_| {
-                    Refusal::malformed("a text begins as JSON does, and is none that can be judged")
+                    Refusal::malformed("a text begins as JSON does, but cannot be judged as JSON")
                 })?;
                 self.check(&inner)
             }
@@ -127,17 +127,16 @@ impl Listing<'_> {
             format!("the line \"{endpoint} {name}?\"")
         };
         Refusal::forbidden_parameter(format!(
-            "{endpoint} is not known to take the parameter {name:?}, with which its signature \
-             could be for an endpoint that nobody \
-             knows yet: {exchange} does not sign all of method and path. Where the endpoint takes \
-             it, {exchange}.params needs {needed}; \
-             where no endpoint can do harm by it, the line \"harmless {name} # SOURCE\""
+            "{endpoint} is not known to take the parameter {name:?}. With it, the signature could \
+             be for an endpoint that the table does not know: {exchange} does not sign all of \
+             method and path. If the endpoint takes it, {exchange}.params needs {needed}; if no \
+             endpoint can do harm by it, it needs the line \"harmless {name} # SOURCE\""
         ))
     }
 }
 
-/// The names of a request, and those that they could be cut into: `…&uid=9` is also the query `…&u`
-/// and the body `id=9`.
+/// The names of a request, and the names that the sender could cut out of them: `…&uid=9` is also
+/// the query `…&u` and the body `id=9`.
 pub(super) fn cut_apart(table: &Table, mut names: Vec<NameId>) -> Vec<NameId> {
     for at in 0..names.len() {
         let hidden = table.endings(names[at]).iter().filter(|name| !names.contains(name)).copied();

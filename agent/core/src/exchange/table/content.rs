@@ -1,22 +1,23 @@
-//! What values may hold where an exchange signs them unescaped, by the names of their parameters.
+//! Says which text a value may hold if it is signed unescaped, by the name of its parameter.
 
 use super::{Opening, Role};
 
-/// What a value that is signed unescaped may hold.
+/// The kinds of text that a value may hold if it is signed unescaped.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Content {
     /// The name of an asset or a symbol, in letters of any script.
     Instrument,
-    /// What the exchange itself gave out, to be sent back as it came: a page's cursor.
+    /// A text that the exchange itself gave out, to be sent back as it came, such as the cursor of
+    /// a page.
     Opaque,
-    /// Nothing that could end a parameter, or be read in two ways.
+    /// A text that cannot end its parameter and cannot be read in two ways.
     Plain,
 }
 
 /// A table's lines `opaque NAME # source` and `instrument NAME # source`, and the names that its
 /// roles call assets and symbols.
 #[derive(Debug)]
-pub(super) struct Contents {
+pub(super) struct ContentNames {
     opaque: Vec<&'static str>,
     instruments: Vec<&'static str>,
 }
@@ -24,12 +25,12 @@ pub(super) struct Contents {
 const OPAQUE: &str = "opaque ";
 const INSTRUMENT: &str = "instrument ";
 
-/// Whether a line of a `.params` file says what a value may hold, so that it is not a row.
+/// True if a line of a `.params` file says what a value may hold. Such a line is not a row.
 pub(super) fn says_content(line: &str) -> bool {
     line.starts_with(OPAQUE) || line.starts_with(INSTRUMENT)
 }
 
-impl Contents {
+impl ContentNames {
     /// # Panics
     /// On a line without exactly one name and a source: the files are part of the program.
     pub(super) fn parse(params: &'static str, openings: &[Opening]) -> Self {
@@ -47,8 +48,8 @@ impl Contents {
         Self { opaque: said(OPAQUE), instruments }
     }
 
-    /// `reads`: whether the request is for a row of scope read. What is not is judged by values
-    /// that say what they are.
+    /// `reads` is true if the request is for a row of scope read. No other request may hold an
+    /// opaque value, because the rules must be able to read it.
     pub(super) fn of(&self, name: &str, reads: bool) -> Content {
         if reads && self.opaque.contains(&name) {
             Content::Opaque

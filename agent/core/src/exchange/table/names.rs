@@ -12,12 +12,12 @@ impl NameId {
 
 /// A set of names that rows of one table require. It has no room for others, and leaves them out.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct NameSet([u64; WORDS]);
+pub struct NameSet([u64; NAME_SET_WORDS]);
 
-const WORDS: usize = 8;
+const NAME_SET_WORDS: usize = 8;
 
 impl NameSet {
-    pub const CAPACITY: usize = 64 * WORDS;
+    pub const CAPACITY: usize = 64 * NAME_SET_WORDS;
 
     pub fn insert(&mut self, name: NameId) {
         if let Some(word) = self.0.get_mut(name.index() / 64) {
@@ -30,7 +30,7 @@ impl NameSet {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0 == [0; WORDS]
+        self.0 == [0; NAME_SET_WORDS]
     }
 }
 
@@ -43,30 +43,30 @@ impl FromIterator<NameId> for NameSet {
     }
 }
 
-/// How a table knows a name.
+/// The way in which a table knows a name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Spelling {
     Known(NameId),
-    /// The table knows it in other case: so.
+    /// The table knows the name only in another letter case, which is this.
     Other(&'static str),
     Unknown,
 }
 
 /// Every name of a table, in the order they were added.
 #[derive(Debug)]
-pub(super) struct Names {
+pub(super) struct TableNames {
     spelled: Vec<&'static str>,
-    /// Names of one bucket have the same hash of their lower case. The names are compiled in:
-    /// nobody can choose them so that they fall into one bucket.
+    /// The names in a bucket have the same hash of their lower case. The names are compiled in, so
+    /// nobody can choose them to fill one bucket.
     buckets: Vec<Vec<NameId>>,
     /// For each first byte, the lengths of the names that begin with it, a bit each.
     lengths: [u64; 128],
 }
 
 const BUCKETS: usize = 512;
-const LONGEST: usize = 63;
+const LONGEST_TABLE_NAME: usize = 63;
 
-impl Names {
+impl TableNames {
     pub(super) fn new() -> Self {
         Self { spelled: Vec::new(), buckets: vec![Vec::new(); BUCKETS], lengths: [0; 128] }
     }
@@ -74,13 +74,16 @@ impl Names {
     /// The number of `name`, which may be known already.
     ///
     /// # Panics
-    /// On a name that is no plain name, and where a table holds more names than there are numbers:
-    /// the tables are part of the program.
+    /// On a name that is not plain, and if a table holds more names than there are numbers. The
+    /// tables are part of the program.
     pub(super) fn add(&mut self, name: &'static str) -> NameId {
         if let Spelling::Known(known) = self.find(name) {
             return known;
         }
-        assert!(name.is_ascii() && (1..=LONGEST).contains(&name.len()), "not a plain name: {name}");
+        assert!(
+            name.is_ascii() && (1..=LONGEST_TABLE_NAME).contains(&name.len()),
+            "not a plain name: {name}"
+        );
         assert!(self.spelled.len() < usize::from(u16::MAX), "more names than numbers");
         let added = NameId(self.spelled.len() as u16);
         self.spelled.push(name);
@@ -114,18 +117,18 @@ impl Names {
         other
     }
 
-    /// A known name that `name` ends in and is longer than.
+    /// A known name that `name` ends in. It is shorter than `name`.
     pub(super) fn ending(&self, name: &str) -> Option<&'static str> {
         self.endings(name).next().map(|known| self.spelled[known.index()])
     }
 
-    /// All of them, the longest first.
+    /// All such names, the longest first.
     pub(super) fn endings<'a>(&'a self, name: &'a str) -> impl Iterator<Item = NameId> + 'a {
         (1..name.len()).filter_map(|cut| {
             let rest = name.get(cut..)?;
             // Most endings are ruled out by their first byte and length.
             let lengths = self.lengths.get(usize::from(rest.as_bytes()[0]))?;
-            if rest.len() > LONGEST || lengths & (1 << rest.len()) == 0 {
+            if rest.len() > LONGEST_TABLE_NAME || lengths & (1 << rest.len()) == 0 {
                 return None;
             }
             match self.find(rest) {
@@ -135,7 +138,7 @@ impl Names {
         })
     }
 
-    /// Every name with its number.
+    /// Every name, at the index that is its number.
     pub(super) fn all(&self) -> &[&'static str] {
         &self.spelled
     }
@@ -152,8 +155,8 @@ fn bucket(name: &str) -> usize {
 mod tests {
     use super::*;
 
-    fn names() -> (Names, [NameId; 3]) {
-        let mut names = Names::new();
+    fn names() -> (TableNames, [NameId; 3]) {
+        let mut names = TableNames::new();
         let ids = ["symbol", "orderIdList", "orderidlist"].map(|name| names.add(name));
         (names, ids)
     }
@@ -184,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_set_contains_its_parts() {
-        let mut names = Names::new();
+        let mut names = TableNames::new();
         let many: Vec<_> =
             (0..NameSet::CAPACITY).map(|number| names.add(format!("n{number}").leak())).collect();
         let all: NameSet = many.iter().copied().collect();

@@ -1,33 +1,33 @@
-//! A scripted run, cut at every change it makes to the disk, by a kill and by power cuts that lose
-//! more or less.
+//! Cuts a scripted run at each change that it makes to the disk: by a kill, and by power cuts that
+//! lose more or less.
 
-use crate::ledger::simulated_disk::Loss;
 use crate::ledger::ledger_tests::*;
+use crate::ledger::simulated_disk::Loss;
 
-/// What has left the agent, and what was about to.
+/// The spends, requests and nonces that have left the agent, or were about to.
 #[derive(Clone, Debug, Default)]
 struct World {
     now_ms: u64,
     released: [Amount; 2],
     in_flight: [Amount; 2],
-    /// How many requests of each window have left, and were about to.
+    /// The number of requests of each window that have left, and that were about to.
     released_requests: [usize; 2],
     requests_in_flight: [usize; 2],
     nonces: Vec<u64>,
-    /// Spend that earlier power cuts made up: released by nobody, counted all the same.
+    /// Spends that earlier power cuts made up: nobody released them, and they count all the same.
     made_up: [Amount; 2],
 }
 
 const WINDOWS: [&str; 2] = [USDT, BTC];
 const CAPS: [&str; 2] = ["2000", "50"];
-/// The most that can be reserved and not spent: a twentieth of the cap, as rounded up, and less
-/// than one spend.
+/// The largest amount that can be reserved and not spent: a twentieth of the cap, rounded up, and
+/// less than one spend more.
 const BLOCKS: [&str; 2] = ["134.25", "5.1"];
 
 impl World {
     fn append(
         &mut self,
-        ledger: &mut Ledger,
+        ledger: &mut LedgerWriter,
         window: usize,
         asked: &str,
     ) -> Result<(), ReserveError> {
@@ -41,7 +41,7 @@ impl World {
         Ok(())
     }
 
-    /// The replies leave.
+    /// The replies leave the agent.
     fn release(&mut self) {
         for window in 0..2 {
             let in_flight = std::mem::take(&mut self.in_flight[window]);
@@ -50,7 +50,7 @@ impl World {
         }
     }
 
-    fn nonce(&mut self, ledger: &mut Ledger) -> Result<(), LedgerError> {
+    fn nonce(&mut self, ledger: &mut LedgerWriter) -> Result<(), LedgerError> {
         let kraken = KeyName::parse("kraken").expect("a name");
         let nonce = ledger.nonce(&kraken, NonceUnit::Milliseconds, self.now_ms)?;
         assert!(
@@ -94,8 +94,8 @@ impl World {
         Ok(())
     }
 
-    /// What is counted covers what left the agent, and no more than what may have left it.
-    fn check(&mut self, ledger: &Ledger, lost_power: bool, what: &str) {
+    /// Checks that the ledger counts all that left the agent, and no more than may have left it.
+    fn check(&mut self, ledger: &LedgerWriter, lost_power: bool, what: &str) {
         for (window, name) in WINDOWS.into_iter().enumerate() {
             let used = ledger.used(self.now_ms, name);
             let least = self.released[window].checked_add(self.made_up[window]).expect("small");
@@ -118,12 +118,12 @@ impl World {
         }
     }
 
-    /// What left the agent is on record: a withdrawal even after a power cut, all else after a
-    /// kill.
+    /// Checks that each request that left the agent is on record: a withdrawal even after a power
+    /// cut, all others after a kill.
     fn check_records(&mut self, disk: &SimulatedDisk, lost_power: bool, what: &str) {
         let recorded = entries(disk);
         for (window, scope) in [Scope::Trade, Scope::Withdraw].into_iter().enumerate() {
-            let of_scope = |entry: &&Entry| {
+            let of_scope = |entry: &&JournalEntry| {
                 matches!(
                     entry.record(),
                     Some(Record::Intent(intent)) if intent.scope == scope
@@ -137,12 +137,13 @@ impl World {
                     "{what}: {intents} intents of {scope}, {released} left"
                 );
             }
-            // What the cut took was promised to nobody; what it left may count for later ones.
+            // Requests that the cut took were promised to nobody. Requests that it left count in
+            // later checks.
             (self.released_requests[window], self.requests_in_flight[window]) = (intents, 0);
         }
     }
 
-    /// Opens what a crash left, checks it, and uses it.
+    /// Opens the journal that a crash left, checks it, and uses it.
     fn recover(&mut self, disk: &SimulatedDisk, boot_id: &str, lost_power: bool, what: &str) {
         let (mut ledger, report) =
             open(disk, boot_id, self.now_ms).unwrap_or_else(|error| panic!("{what}: {error}"));

@@ -1,4 +1,4 @@
-//! A torn end is repaired and said; damage anywhere else is refused.
+//! Tests that a torn end is repaired and reported, and that damage anywhere else is refused.
 
 use crate::ledger::ledger_tests::*;
 
@@ -18,7 +18,7 @@ fn journal() -> (SimulatedDisk, Vec<u8>) {
     (disk, bytes)
 }
 
-/// Where the last three lines start, and the end.
+/// The offsets at which the last three lines start, and the end of the last line.
 fn last_lines(bytes: &[u8]) -> [usize; 4] {
     let ends: Vec<_> = bytes
         .iter()
@@ -85,8 +85,8 @@ fn any_flipped_byte_before_the_last_line_is_refused() {
     }
 }
 
-/// The last line has no successor that names its hash: where a flip leaves it a record, only that
-/// can be told.
+/// No later line names the hash of the last line. So a flip that leaves a valid record cannot be
+/// noticed.
 #[test]
 fn any_flipped_byte_of_the_last_line_is_refused_or_repaired_or_leaves_a_record() {
     let (_, bytes) = journal();

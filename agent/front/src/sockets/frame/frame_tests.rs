@@ -1,4 +1,4 @@
-//! Frames cut in every way, hostile and well formed.
+//! Tests the cutting of frames, hostile and well formed.
 
 use ssh_agent_lib::proto::{Extension, Request, Unparsed};
 use ssh_encoding::Decode;
@@ -93,7 +93,7 @@ fn a_length_is_judged_before_anything_is_allocated_for_it() {
         let mut reader = FrameReader::default();
         reader.buffer().extend_from_slice(&length.to_be_bytes());
         assert_eq!(reader.next_frame().expect_err("refused"), error);
-        assert!(reader.buffer().capacity() < 2 * READ_AT_ONCE + LENGTH_FIELD);
+        assert!(reader.buffer().capacity() < 2 * FRAME_READ_SIZE + LENGTH_FIELD);
     }
 }
 

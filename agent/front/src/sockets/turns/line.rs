@@ -1,5 +1,5 @@
-//! The line of one client: those of its connections that wait for a turn, in the order in which
-//! they came.
+//! Keeps the line of one client: its messages that wait for a turn, in the order in which they
+//! came.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -7,35 +7,36 @@ use std::rc::Rc;
 use std::task::Waker;
 
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct ClientLine {
     pub(super) is_operators: bool,
-    /// By number: those whose bytes are counted already, and those whose are not.
+    /// Waiters by number. The bytes of those that go on are counted already; the bytes of those
+    /// that begin are not.
     going_on: RefCell<BTreeMap<u64, Rc<Waiter>>>,
     beginning: RefCell<BTreeMap<u64, Rc<Waiter>>>,
-    /// Bytes of all its connections.
+    /// Bytes that all connections of the client hold.
     pub(super) held: Cell<usize>,
-    /// In the round; `None` where it is in none.
+    /// Its number in the round; `None` if it is not in the round.
     pub(super) number: Cell<Option<u64>>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum State {
+pub(super) enum WaiterState {
     Called,
     Waiting,
 }
 
-/// One that waits.
+/// One message or request that waits for a turn.
 #[derive(Debug)]
 pub(super) struct Waiter {
     number: u64,
     pub(super) begins: bool,
-    /// The number its line had in the round when it was called.
+    /// The number that its line had in the round when this was called.
     pub(super) called_at: Cell<Option<u64>>,
-    state: Cell<State>,
+    state: Cell<WaiterState>,
     waker: RefCell<Option<Waker>>,
 }
 
-impl Line {
+impl ClientLine {
     pub(super) fn new(is_operators: bool) -> Self {
         Self {
             is_operators,
@@ -46,25 +47,25 @@ impl Line {
         }
     }
 
-    /// True where somebody waits who may go on now; nobody begins while `most` bytes are held.
+    /// True if a waiter may be called now. No message begins while `most` bytes are held.
     pub(super) fn may_be_called(&self, most: usize) -> bool {
         !self.going_on.borrow().is_empty()
             || (self.held.get() < most && !self.beginning.borrow().is_empty())
     }
 
-    /// Calls the next, in the round of which the line is taken out.
+    /// Calls the next waiter. The line must have been taken out of the round.
     pub(super) fn call(&self, most: usize) {
         let number = self.number.take();
         let next = self.next(most);
         if let Some(waiter) = next {
-            waiter.state.set(State::Called);
+            waiter.state.set(WaiterState::Called);
             waiter.called_at.set(number);
             waiter.waker.take().into_iter().for_each(Waker::wake);
         }
     }
 
-    /// Takes out the first that came. While `most` bytes are held, none of those who begin: the
-    /// others give bytes back.
+    /// Takes out the waiter that came first. While `most` bytes are held, only one that goes on:
+    /// those give bytes back.
     fn next(&self, most: usize) -> Option<Rc<Waiter>> {
         let (mut going_on, mut beginning) =
             (self.going_on.borrow_mut(), self.beginning.borrow_mut());
@@ -78,12 +79,12 @@ impl Line {
     }
 
     pub(super) fn push(&self, waiter: &Rc<Waiter>) {
-        waiter.state.set(State::Waiting);
+        waiter.state.set(WaiterState::Waiting);
         self.waiters(waiter).borrow_mut().insert(waiter.number, Rc::clone(waiter));
     }
 
     pub(super) fn leave(&self, waiter: &Waiter) {
-        if waiter.state.get() == State::Waiting {
+        if waiter.state.get() == WaiterState::Waiting {
             self.waiters(waiter).borrow_mut().remove(&waiter.number);
         }
     }
@@ -99,16 +100,16 @@ impl Waiter {
             number,
             begins,
             called_at: Cell::new(None),
-            state: Cell::new(State::Waiting),
+            state: Cell::new(WaiterState::Waiting),
             waker: RefCell::default(),
         }
     }
 
-    pub(super) fn state(&self) -> State {
+    pub(super) fn state(&self) -> WaiterState {
         self.state.get()
     }
 
-    /// Whom to wake when it is called.
+    /// Sets the task to wake when this is called.
     pub(super) fn wakes(&self, waker: &Waker) {
         let mut own = self.waker.borrow_mut();
         match &mut *own {

@@ -1,3 +1,5 @@
+//! Tests the order in which turns are given out.
+
 use std::future::Future;
 use std::pin::pin;
 
@@ -5,7 +7,7 @@ use crate::sockets::turns::*;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
-/// Work that takes longer than a round.
+/// Works for longer than a round.
 fn work() {
     let start = Instant::now();
     while start.elapsed() < MILLISECOND {}
@@ -15,7 +17,7 @@ fn client(name: &str) -> Party {
     Party::Client(name.to_owned())
 }
 
-/// Runs until nothing is left to run, with a runtime that says when its thread waited.
+/// Runs `test` with a runtime that tells when its thread waited.
 fn run(test: impl Future<Output = ()>) {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime =
@@ -23,8 +25,8 @@ fn run(test: impl Future<Output = ()>) {
     runtime.expect("a runtime").block_on(test);
 }
 
-/// As many connections of each party as said, each of which asks for `messages` turns in a row and
-/// works in each; the order in which they had them.
+/// Starts the given number of connections of each party. Each asks for `messages` turns in a row
+/// and works in each. Returns the parties in the order of their turns.
 async fn order(turns: &Rc<Turns>, parties: &[(Party, usize)], messages: usize) -> Vec<Party> {
     let had = Rc::new(RefCell::new(Vec::new()));
     let connections =
@@ -118,7 +120,7 @@ fn a_connection_full_of_messages_keeps_no_other_of_its_client_waiting() {
         let mut going_on = full.wait(false);
         let begins = other.wait(true);
         for _ in 0..2 {
-            if begins.waiter.state() == State::Called {
+            if begins.waiter.state() == WaiterState::Called {
                 return;
             }
             going_on.called().await;
@@ -177,7 +179,7 @@ fn who_goes_away_gives_up_the_turn() {
         let seats: Vec<_> = (0..10).map(|_| turns.seat(&client("bot"))).collect();
         let mut tickets: Vec<_> = seats.iter().map(|seat| seat.wait(true)).collect();
         let last = tickets.pop().expect("ten");
-        // Called or not, none of them comes.
+        // None of these takes its turn, called or not.
         assert!(
             pin!(tickets[0].called())
                 .as_mut()

@@ -1,4 +1,4 @@
-//! Secrets as exchanges write them, checked against other ways to compute the same.
+//! Tests secrets as exchanges write them, against other ways to compute the same result.
 
 use crate::enrol_child::material::*;
 

@@ -1,5 +1,5 @@
-//! Secrets in the forms in which exchanges, portals and tools give them out: each with what becomes
-//! of it.
+//! Tests secrets in the forms in which exchanges, portals and tools give them out, each with its
+//! outcome.
 
 use std::process::{Command, Stdio};
 
@@ -33,7 +33,7 @@ fn openssl(arguments: &str, input: &str) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// The only key that fits, in each form.
+/// Keys for one algorithm each, in every form.
 fn keys() -> Vec<(&'static str, Algorithm, String)> {
     let p256 = p256::SecretKey::from_slice(&[3; 32]).expect("a scalar");
     let sec1 = p256.to_sec1_pem(Default::default()).expect("encodes").to_string();
@@ -195,7 +195,7 @@ fn what_cannot_be_used_is_refused_with_what_it_is() {
             "PEM for a MAC alone",
             &[Algorithm::HmacSha256],
             rsa.clone(),
-            "wanted is one for hmac-sha256",
+            "but one for hmac-sha256 is wanted",
         ),
         ("nothing", &ALL, String::new(), "empty"),
     ] {
@@ -247,7 +247,7 @@ fn a_paste_is_whole_at_the_end_of_its_key() {
 
 #[test]
 fn an_ed25519_key_is_known_by_its_public_half_however_its_line_was_copied() {
-    // One whose base64 has both characters in which the alphabets differ.
+    // A key whose base64 has both characters in which the two alphabets differ.
     let text = (0..=u8::MAX)
         .map(|seed| ed25519_dalek::SigningKey::from_bytes(&[seed; 32]))
         .map(|key| BASE64.encode(&[key.to_bytes(), key.verifying_key().to_bytes()].concat()))

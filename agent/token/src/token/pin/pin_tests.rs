@@ -1,4 +1,4 @@
-//! Every kind of PIN source, and what is refused of each.
+//! Tests every kind of PIN source, and the values that each refuses.
 
 use std::fs::{self, Permissions};
 use std::io::Write;
@@ -56,7 +56,7 @@ fn empty_and_endless_pins_are_refused() {
         let path = private_file(directory.path(), content);
         assert!(matches!(read(PinSource::File(path)), Err(PinError::Empty)));
     }
-    for length in [LONGEST_PIN + 1, 1 << 20] {
+    for length in [LONGEST_ENTERED_PIN + 1, 1 << 20] {
         let path = private_file(directory.path(), &vec![b'1'; length]);
         assert!(matches!(read(PinSource::File(path)), Err(PinError::TooLong)));
     }

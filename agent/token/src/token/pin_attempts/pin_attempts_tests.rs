@@ -1,4 +1,4 @@
-//! Every state of the record, and every way an attempt can end.
+//! Tests every state of the record, and every way in which an attempt can end.
 
 use crate::token::pin_attempts::*;
 
@@ -19,7 +19,7 @@ fn all_flags() -> impl Iterator<Item = PinFlags> {
     })
 }
 
-fn all_records() -> impl Iterator<Item = Record> {
+fn all_records() -> impl Iterator<Item = RecordedAttempts> {
     let pending = [None, Some(source(1)), Some(source(2))];
     let refused = [vec![], vec![source(1)], vec![source(2)], vec![source(1), source(2)]];
     pending.into_iter().flat_map(move |pending| {
@@ -27,7 +27,7 @@ fn all_records() -> impl Iterator<Item = Record> {
             let pending = pending.clone();
             (0..3).flat_map(move |unclear| {
                 let (pending, refused) = (pending.clone(), refused.clone());
-                (0..6).map(move |number| Record {
+                (0..6).map(move |number| RecordedAttempts {
                     v: 1,
                     pending: pending.clone(),
                     unclear,
@@ -66,10 +66,10 @@ fn an_attempt_is_allowed_in_exactly_these_states() {
 
 #[test]
 fn the_reason_says_what_happened() {
-    let fresh = Record::default();
+    let fresh = RecordedAttempts::default();
     let mut refused = fresh.clone();
     refused.refuse(source(1));
-    let pending = Record { pending: Some(source(1)), ..fresh.clone() };
+    let pending = RecordedAttempts { pending: Some(source(1)), ..fresh.clone() };
     let mut twice = refused.clone();
     twice.refuse(source(2));
     for (record, flags, reason) in [
@@ -84,11 +84,10 @@ fn the_reason_says_what_happened() {
     assert_eq!(twice.verdict(&source(3), NO_TRY_SPENT), Verdict::Blocked(Reason::TooManyRefusals));
 }
 
-/// A token that counts the tries it was asked for; the host may be killed at any point of an
-/// attempt.
+/// A token that counts the tries. The host may be killed at any point of an attempt.
 struct Simulation {
     state: tempfile::TempDir,
-    /// Whether the token shows that a try was spent.
+    /// True if the token shows that a try was spent.
     shows_count: bool,
     attempts: u32,
 }
@@ -105,9 +104,9 @@ impl Simulation {
         Self { state: tempfile::tempdir().expect("a directory"), shows_count, attempts: 0 }
     }
 
-    fn start(&mut self, number: i32, outcome: Outcome, killed: Killed) -> Verdict {
+    fn start(&mut self, number: i32, outcome: LoginOutcome, killed: Killed) -> Verdict {
         let flags = PinFlags { count_low: self.shows_count && self.attempts > 0, ..NO_TRY_SPENT };
-        let mut record = TryRecord::open(self.state.path(), "hsm").expect("opens");
+        let mut record = PinAttempts::open(self.state.path(), "hsm").expect("opens");
         let verdict = record.verdict(&source(number), flags);
         if verdict == Verdict::Attempt {
             record.begin(&source(number), flags).expect("writes");
@@ -128,7 +127,7 @@ fn a_thousand_starts_with_a_wrong_pin_are_one_attempt() {
     for shows_count in [true, false] {
         let mut token = Simulation::new(shows_count);
         for _ in 0..1000 {
-            let _ = token.start(3, Outcome::Refused, Killed::Never);
+            let _ = token.start(3, LoginOutcome::Refused, Killed::Never);
         }
         assert_eq!(token.attempts, 1);
     }
@@ -144,7 +143,7 @@ fn being_killed_in_between_never_adds_more_than_one_attempt() {
     ] {
         let mut token = Simulation::new(shows_count);
         for _ in 0..50 {
-            let _ = token.start(3, Outcome::Refused, killed);
+            let _ = token.start(3, LoginOutcome::Refused, killed);
         }
         assert_eq!(token.attempts, most);
     }
@@ -153,21 +152,21 @@ fn being_killed_in_between_never_adds_more_than_one_attempt() {
 #[test]
 fn killed_before_the_login_leaves_one_more_attempt() {
     let mut token = Simulation::new(true);
-    let _ = token.start(3, Outcome::Accepted, Killed::AfterBegin);
-    assert_eq!(token.start(3, Outcome::Accepted, Killed::Never), Verdict::Attempt);
-    assert_eq!(token.start(3, Outcome::Accepted, Killed::Never), Verdict::Attempt);
+    let _ = token.start(3, LoginOutcome::Accepted, Killed::AfterBegin);
+    assert_eq!(token.start(3, LoginOutcome::Accepted, Killed::Never), Verdict::Attempt);
+    assert_eq!(token.start(3, LoginOutcome::Accepted, Killed::Never), Verdict::Attempt);
 }
 
 #[test]
 fn outcomes_that_do_not_judge_the_pin() {
     let mut token = Simulation::new(false);
     for _ in 0..20 {
-        let _ = token.start(3, Outcome::NotJudged, Killed::Never);
+        let _ = token.start(3, LoginOutcome::NotJudged, Killed::Never);
     }
     assert_eq!(token.attempts, 20, "an absent device spends no try");
     let mut token = Simulation::new(false);
     for _ in 0..20 {
-        let _ = token.start(3, Outcome::Unclear, Killed::Never);
+        let _ = token.start(3, LoginOutcome::Unclear, Killed::Never);
     }
     assert_eq!(token.attempts, 2, "an unclear error may have spent one");
 }
@@ -175,24 +174,24 @@ fn outcomes_that_do_not_judge_the_pin() {
 #[test]
 fn a_corrected_source_is_tried_and_success_clears_the_count_but_not_the_refused_pin() {
     let mut token = Simulation::new(false);
-    assert_eq!(token.start(1, Outcome::Refused, Killed::Never), Verdict::Attempt);
-    assert_eq!(token.start(2, Outcome::Accepted, Killed::Never), Verdict::Attempt);
+    assert_eq!(token.start(1, LoginOutcome::Refused, Killed::Never), Verdict::Attempt);
+    assert_eq!(token.start(2, LoginOutcome::Accepted, Killed::Never), Verdict::Attempt);
     assert_eq!(
-        token.start(1, Outcome::Accepted, Killed::Never),
+        token.start(1, LoginOutcome::Accepted, Killed::Never),
         Verdict::Blocked(Reason::RefusedBefore)
     );
-    assert_eq!(token.start(3, Outcome::Refused, Killed::Never), Verdict::Attempt);
-    assert_eq!(token.start(4, Outcome::Refused, Killed::Never), Verdict::Attempt);
+    assert_eq!(token.start(3, LoginOutcome::Refused, Killed::Never), Verdict::Attempt);
+    assert_eq!(token.start(4, LoginOutcome::Refused, Killed::Never), Verdict::Attempt);
     assert_eq!(
-        token.start(5, Outcome::Accepted, Killed::Never),
+        token.start(5, LoginOutcome::Accepted, Killed::Never),
         Verdict::Blocked(Reason::TooManyRefusals)
     );
     assert!(reset(token.state.path(), "hsm").expect("removable"));
     assert!(!reset(token.state.path(), "hsm").expect("nothing left"));
-    assert_eq!(token.start(1, Outcome::Accepted, Killed::Never), Verdict::Attempt);
+    assert_eq!(token.start(1, LoginOutcome::Accepted, Killed::Never), Verdict::Attempt);
 }
 
-/// The agent and a vault keep a record each for one YubiKey, which counts what both did.
+/// The agent and a vault each keep a record for one YubiKey, which counts the tries of both.
 #[test]
 fn of_two_records_one_tries_a_wrong_pin_until_a_person_allows_one_more() {
     let (agent, vault) =
@@ -200,49 +199,56 @@ fn of_two_records_one_tries_a_wrong_pin_until_a_person_allows_one_more() {
     let mut spent = 0;
     let mut attempt = |state: &Path, outcome| {
         let flags = PinFlags { count_low: spent > 0, exact: true, ..NO_TRY_SPENT };
-        let mut record = TryRecord::open(state, "yk").expect("opens");
+        let mut record = PinAttempts::open(state, "yk").expect("opens");
         let verdict = record.verdict(&source(1), flags);
         if verdict == Verdict::Attempt {
             record.begin(&source(1), flags).expect("writes");
             record.settle(outcome).expect("writes");
-            spent = if outcome == Outcome::Refused { spent + 1 } else { 0 };
+            spent = if outcome == LoginOutcome::Refused { spent + 1 } else { 0 };
         }
         verdict
     };
-    assert_eq!(attempt(vault.path(), Outcome::Accepted), Verdict::Attempt);
-    assert_eq!(attempt(agent.path(), Outcome::Refused), Verdict::Attempt);
-    assert_eq!(attempt(vault.path(), Outcome::Refused), Verdict::Blocked(Reason::Elsewhere));
+    assert_eq!(attempt(vault.path(), LoginOutcome::Accepted), Verdict::Attempt);
+    assert_eq!(attempt(agent.path(), LoginOutcome::Refused), Verdict::Attempt);
+    assert_eq!(attempt(vault.path(), LoginOutcome::Refused), Verdict::Blocked(Reason::Elsewhere));
     assert!(reset(vault.path(), "yk").expect("writable"));
-    assert_eq!(attempt(vault.path(), Outcome::Refused), Verdict::Attempt, "a person allowed it");
-    assert_eq!(attempt(vault.path(), Outcome::Refused), Verdict::Blocked(Reason::RefusedBefore));
+    assert_eq!(
+        attempt(vault.path(), LoginOutcome::Refused),
+        Verdict::Attempt,
+        "a person allowed it"
+    );
+    assert_eq!(
+        attempt(vault.path(), LoginOutcome::Refused),
+        Verdict::Blocked(Reason::RefusedBefore)
+    );
     assert!(reset(vault.path(), "yk").expect("writable"));
-    assert_eq!(attempt(vault.path(), Outcome::Accepted), Verdict::Attempt, "it was set right");
+    assert_eq!(attempt(vault.path(), LoginOutcome::Accepted), Verdict::Attempt, "it was set right");
     assert!(reset(agent.path(), "yk").expect("writable"));
-    assert_eq!(attempt(agent.path(), Outcome::Refused), Verdict::Attempt);
+    assert_eq!(attempt(agent.path(), LoginOutcome::Refused), Verdict::Attempt);
 }
 
 #[test]
 fn a_record_that_another_holds_is_not_waited_for_without_end() {
     let state = tempfile::tempdir().expect("a directory");
-    let held = TryRecord::open(state.path(), "hsm").expect("opens");
-    let busy = TryRecord::open_within(Duration::from_millis(50), state.path(), "hsm");
-    assert!(matches!(busy, Err(TryError::Busy { .. })), "{busy:?}");
+    let held = PinAttempts::open(state.path(), "hsm").expect("opens");
+    let busy = PinAttempts::open_within(Duration::from_millis(50), state.path(), "hsm");
+    assert!(matches!(busy, Err(PinAttemptsError::Busy { .. })), "{busy:?}");
     drop(held);
-    TryRecord::open_within(Duration::ZERO, state.path(), "hsm").expect("free");
+    PinAttempts::open_within(Duration::ZERO, state.path(), "hsm").expect("free");
 }
 
 #[test]
 fn a_damaged_record_stops_all_attempts() {
     let state = tempfile::tempdir().expect("a directory");
-    let mut record = TryRecord::open(state.path(), "hsm").expect("opens");
+    let mut record = PinAttempts::open(state.path(), "hsm").expect("opens");
     record.begin(&source(1), NO_TRY_SPENT).expect("writes");
     drop(record);
-    let path = state.path().join(DIRECTORY).join("hsm.json");
+    let path = state.path().join(PIN_ATTEMPTS_DIRECTORY).join("hsm.json");
     let whole = fs::read_to_string(&path).expect("written");
     for text in ["", "{}", &whole[..whole.len() - 1], &whole.replace("\"v\"", "\"w\"")] {
         fs::write(&path, text).expect("writable");
         assert!(
-            matches!(TryRecord::open(state.path(), "hsm"), Err(TryError::Damaged { .. })),
+            matches!(PinAttempts::open(state.path(), "hsm"), Err(PinAttemptsError::Damaged { .. })),
             "{text:?}"
         );
     }
@@ -261,10 +267,11 @@ fn a_corrected_file_is_a_new_source_and_the_record_holds_nothing_of_the_pin() {
         wrong,
         SourceIdentity::of_file(&path, &File::open(&path).expect("there")).expect("has metadata")
     );
-    let mut record = TryRecord::open(state.path(), "hsm").expect("opens");
+    let mut record = PinAttempts::open(state.path(), "hsm").expect("opens");
     record.begin(&wrong, NO_TRY_SPENT).expect("writes");
-    record.settle(Outcome::Refused).expect("writes");
-    let text = fs::read_to_string(state.path().join(DIRECTORY).join("hsm.json")).expect("written");
+    record.settle(LoginOutcome::Refused).expect("writes");
+    let text = fs::read_to_string(state.path().join(PIN_ATTEMPTS_DIRECTORY).join("hsm.json"))
+        .expect("written");
     assert!(!text.contains("918273645"), "{text}");
     assert_ne!(wrong, identity("91827364"));
 }

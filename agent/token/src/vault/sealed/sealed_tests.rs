@@ -1,4 +1,4 @@
-//! What opens a sealed vault, and what does not.
+//! Tests what opens a sealed vault, and what does not.
 
 use p256::pkcs8::EncodePublicKey;
 
@@ -25,7 +25,7 @@ impl Card {
         }
     }
 
-    fn open(&self, sealed: &Sealed) -> Result<Contents, NotOpened> {
+    fn open(&self, sealed: &Sealed) -> Result<SealedContents, NotOpened> {
         let point = PublicKey::from_sec1_bytes(&sealed.point_for(self.serial)?)
             .map_err(|_| NotOpened::Malformed)?;
         let agreed = ecdh::diffie_hellman(self.secret.to_nonzero_scalar(), point.as_affine());
@@ -39,7 +39,7 @@ fn locked(text: &str) -> LockedMemory {
     memory
 }
 
-fn contents(cards: &[&Card]) -> Contents {
+fn contents(cards: &[&Card]) -> SealedContents {
     let terms = Terms {
         v: 1,
         agent: "agent-1".to_owned(),
@@ -49,8 +49,13 @@ fn contents(cards: &[&Card]) -> Contents {
         recipients: cards.iter().map(|card| card.recipient()).collect(),
         approvers: Vec::new(),
     };
-    let spent = Mark { bytes: 7, sha256: "cd".repeat(32) };
-    Contents { terms, pin: locked("the new PIN"), previous: Some(locked("the old PIN")), spent }
+    let spent = SpentMark { bytes: 7, sha256: "cd".repeat(32) };
+    SealedContents {
+        terms,
+        pin: locked("the new PIN"),
+        previous: Some(locked("the old PIN")),
+        spent,
+    }
 }
 
 #[test]

@@ -1,16 +1,16 @@
-//! Values chosen so that a looser configuration is read as a harmless one: each is refused, or told
-//! unmistakably.
+//! Tests values that make a looser configuration look harmless. Each of them is refused, or told so
+//! that nobody can misread it.
 
 use Outcome::{Refused, Told};
 use countersign_core::legible::is_unseen;
 
 use crate::config::loosening::loosening_tests::*;
 
-/// What comes of such a value.
+/// The outcome of such a value.
 enum Outcome {
     /// The configuration is refused, and the error says this.
     Refused(&'static str),
-    /// These stand in its sentences.
+    /// The sentences about it contain these texts.
     Told(&'static [&'static str]),
 }
 
@@ -27,7 +27,7 @@ fn labelled(label: &str) -> String {
 }
 
 fn attacked(from: &str, to: &str) -> Result<Vec<String>, String> {
-    let facts = Facts { own_uid: 4000, ..Facts::of_this_process() };
+    let facts = SystemFacts { own_uid: 4000, ..SystemFacts::of_this_process() };
     assert!(BASE.contains(from), "{from}");
     let changed = parse(BASE.replacen(from, to, 1), Path::new("/etc/agent.toml"), &facts);
     changed
@@ -35,8 +35,7 @@ fn attacked(from: &str, to: &str) -> Result<Vec<String>, String> {
         .map_err(|error| error.to_string())
 }
 
-/// What a person could not tell from something else: nothing of it is left in a sentence, and what
-/// is not ASCII is spelled.
+/// Checks that no unseen character is in a sentence, and that characters outside ASCII are spelled.
 fn check_legible(sentence: &str) {
     assert!(!sentence.chars().any(is_unseen), "{sentence:?}");
     assert!(sentence.is_ascii() || sentence.contains("(spelled \""), "{sentence}");
@@ -85,23 +84,23 @@ fn labels_of_destinations() {
             labelled("co\u{200b}ld"),
             Told(&[
                 "\"co\\u{200b}ld\"",
-                "differs only in blanks, or in what is not seen, from \"cold\"",
+                "differs only in blanks or unseen characters from \"cold\"",
             ]),
         ),
-        (place, labelled("co\u{202e}ld"), Told(&["\"co\\u{202e}ld\"", "not seen, from \"cold\""])),
+        (place, labelled("co\u{202e}ld"), Told(&["\"co\\u{202e}ld\"", "characters from \"cold\""])),
         (
             place,
             labelled("\u{2066}cold\u{2069}"),
-            Told(&["\"\\u{2066}cold\\u{2069}\"", "not seen, from \"cold\""]),
+            Told(&["\"\\u{2066}cold\\u{2069}\"", "characters from \"cold\""]),
         ),
-        (place, labelled("cold\u{301}"), Told(&["\"cold\\u{301}\"", "not seen, from \"cold\""])),
+        (place, labelled("cold\u{301}"), Told(&["\"cold\\u{301}\"", "characters from \"cold\""])),
         (
             place,
             labelled("cold\u{1d159}"),
-            Told(&["\"cold\\u{1d159}\"", "not seen, from \"cold\""]),
+            Told(&["\"cold\\u{1d159}\"", "characters from \"cold\""]),
         ),
-        (place, labelled("cold "), Told(&["\"cold\\u{20}\"", "not seen, from \"cold\""])),
-        (place, labelled("cold\u{a0}"), Told(&["\"cold\\u{a0}\"", "not seen, from \"cold\""])),
+        (place, labelled("cold "), Told(&["\"cold\\u{20}\"", "characters from \"cold\""])),
+        (place, labelled("cold\u{a0}"), Told(&["\"cold\\u{a0}\"", "characters from \"cold\""])),
         (place, labelled("COLD"), Told(&["LOOK TWICE, \"COLD\" looks like \"cold\""])),
         (place, labelled("co1d"), Told(&["LOOK TWICE, \"co1d\" looks like \"cold\""])),
         (place, labelled("c\\u006Fld"), Refused("an earlier one has this place or label")),
@@ -457,10 +456,10 @@ fn symbols_assets_and_amounts() {
 fn what_a_profile_of_the_operators_own_says() {
     let own = BASE.replacen("profile = \"softhsm\"", "profile = \"/etc/own.toml\"", 1);
     let with = |profile: String| {
-        let facts = Facts {
+        let facts = SystemFacts {
             own_uid: 4000,
             profile_file: std::rc::Rc::new(move |_| Ok(profile.clone())),
-            ..Facts::of_this_process()
+            ..SystemFacts::of_this_process()
         };
         parse(own.clone(), Path::new("/etc/agent.toml"), &facts).expect("sound")
     };

@@ -1,4 +1,4 @@
-//! The calls of the front: everything else is refused.
+//! The system calls that the front can make. All others are refused.
 
 use std::collections::BTreeMap;
 
@@ -21,9 +21,9 @@ const FILES: &[i64] = &[
     c::SYS_writev,
 ];
 
-/// Of connections that are there; a new socket is judged by its kind.
+/// Calls for connections that exist. A new socket is allowed or refused by its kind.
 #[rustfmt::skip]
-const SOCKETS: &[i64] = &[
+const SOCKET_CALLS: &[i64] = &[
     c::SYS_accept4, c::SYS_bind, c::SYS_connect, c::SYS_getpeername, c::SYS_getsockname,
     c::SYS_getsockopt,
     c::SYS_listen, c::SYS_recvfrom, c::SYS_recvmsg, c::SYS_sendmsg, c::SYS_sendto,
@@ -50,7 +50,7 @@ const MEMORY: &[i64] = &[
     c::SYS_munmap,
 ];
 
-/// Of this process, its threads, and the spawner, which it waits for.
+/// Calls for this process, its threads, and the spawner, which it waits for.
 #[rustfmt::skip]
 const PROCESS: &[i64] = &[
     c::SYS_exit, c::SYS_exit_group, c::SYS_getegid, c::SYS_geteuid, c::SYS_getgid, c::SYS_getpid,
@@ -64,7 +64,7 @@ const PROCESS: &[i64] = &[
     c::SYS_wait4, c::SYS_waitid,
 ];
 
-/// Older forms of the above.
+/// Older forms of the calls above.
 #[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
 const OLDER: &[i64] = &[
@@ -76,14 +76,14 @@ const OLDER: &[i64] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const OLDER: &[i64] = &[];
 
-/// `fchmodat2`; the C library's headers may be older.
+/// Number of `fchmodat2`, which older headers of the C library do not have.
 const FCHMODAT2: i64 = 452;
 
-/// Where the clock lies that is read without a system call.
+/// Asks where the kernel put the clock that is read without a system call.
 const PR_GET_AUXV: u64 = 0x4155_5856;
 
 pub(super) fn allowed() -> Result<Rules, BackendError> {
-    let plain = [FILES, SOCKETS, WAITING, MEMORY, PROCESS, OLDER, &[FCHMODAT2]].concat();
+    let plain = [FILES, SOCKET_CALLS, WAITING, MEMORY, PROCESS, OLDER, &[FCHMODAT2]].concat();
     let mut rules: Rules = plain.into_iter().map(|call| (call, Vec::new())).collect();
     let own_process = u64::from(std::process::id());
     let judged: BTreeMap<i64, Vec<_>> = BTreeMap::from([
@@ -96,7 +96,7 @@ pub(super) fn allowed() -> Result<Rules, BackendError> {
                 .into_iter()
                 .collect(),
         ),
-        // No code but what was loaded at the start.
+        // No code except the code that was loaded at the start.
         (c::SYS_mmap, vec![all(vec![has_bits(2, c::PROT_EXEC, 0)])]),
         (c::SYS_mprotect, vec![all(vec![has_bits(2, c::PROT_EXEC, 0)])]),
         (
@@ -106,11 +106,12 @@ pub(super) fn allowed() -> Result<Rules, BackendError> {
                 .into_iter()
                 .collect(),
         ),
-        // Limits can be read and not set: without new ones, which the third argument points to.
+        // Limits can be read but not set: the third argument, which points to new limits, must be
+        // null.
         (c::SYS_prlimit64, vec![all(vec![no_pointer(2)])]),
         (c::SYS_socket, vec![all(vec![is(0, c::AF_UNIX as u64)])]),
         (c::SYS_socketpair, vec![all(vec![is(0, c::AF_UNIX as u64)])]),
-        // Its own end: what a panic raises.
+        // Only to itself: a panic ends the process with a signal.
         (c::SYS_tgkill, vec![all(vec![is(0, own_process)])]),
     ]);
     for (call, judged) in judged {

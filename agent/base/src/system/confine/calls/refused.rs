@@ -1,8 +1,8 @@
-//! What is refused to the spawner and to all it starts, and what to a process that has logged in to
-//! its token.
+//! The system calls that are refused to the spawner and its children, and those that are refused to
+//! a process after the login to its token.
 //!
-//! A list of what is refused, not of what is allowed: nobody knows all that the modules of eleven
-//! vendors call.
+//! These are lists of refused calls, not of allowed ones, because nobody knows all calls that the
+//! modules of eleven vendors make.
 
 use libc as c;
 use pkcs11_profiles::Reach;
@@ -10,7 +10,7 @@ use seccompiler::{BackendError, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition
 
 use super::{Rules, all, has_bits, is, is_not};
 
-/// Other processes, the kernel, the system's set-up: nothing that a token is for.
+/// Calls that change other processes, the kernel or the system's set-up. No token needs them.
 #[rustfmt::skip]
 const NEVER: &[i64] = &[
     c::SYS_acct, c::SYS_add_key, c::SYS_adjtimex, c::SYS_bpf, c::SYS_chroot, c::SYS_clock_adjtime,
@@ -34,7 +34,7 @@ const NEVER_HERE: &[i64] = &[c::SYS_ioperm, c::SYS_iopl, c::SYS_modify_ldt];
 #[cfg(not(target_arch = "x86_64"))]
 const NEVER_HERE: &[i64] = &[];
 
-/// Programs, processes of its own, other identities.
+/// Calls that start a program or a process, or take on another identity.
 #[rustfmt::skip]
 const NOT_LOGGED_IN: &[i64] = &[
     c::SYS_capset, c::SYS_execve, c::SYS_execveat, c::SYS_setfsgid, c::SYS_setfsuid, c::SYS_setgid,
@@ -53,10 +53,10 @@ const NAMESPACES: [i32; 7] = [
     c::CLONE_NEWUTS,
 ];
 
-/// Puts characters into a terminal as if they had been typed, or pastes them.
+/// Requests that put characters into a terminal as if they had been typed, or paste them.
 const TERMINAL_INPUT: [u64; 2] = [c::TIOCSTI, 0x541c /* TIOCLINUX */];
 
-/// Refused to the spawner and to whatever it starts.
+/// The calls refused to the spawner and to every process it starts.
 pub(super) fn always() -> Result<Rules, BackendError> {
     let mut rules: Rules =
         [NEVER, NEVER_HERE].concat().into_iter().map(|call| (call, Vec::new())).collect();
@@ -65,24 +65,24 @@ pub(super) fn always() -> Result<Rules, BackendError> {
     Ok(rules)
 }
 
-/// Refused once the module is loaded and logged in.
+/// The calls refused once the module is loaded and logged in.
 pub(super) fn once_logged_in(reach: Reach) -> Result<Rules, BackendError> {
     let mut rules = always()?;
     rules.extend(
         [NOT_LOGGED_IN, NOT_LOGGED_IN_HERE].concat().into_iter().map(|call| (call, Vec::new())),
     );
-    // Threads only, which have no namespaces of their own either.
+    // Only threads can be made. They cannot have namespaces of their own either.
     rules.insert(c::SYS_clone, vec![all(vec![has_bits(0, c::CLONE_THREAD, 0)])?]);
     for mapping in [c::SYS_mmap, c::SYS_mprotect, c::SYS_pkey_mprotect] {
         rules.insert(mapping, vec![all(vec![has_bits(2, c::PROT_EXEC, c::PROT_EXEC)])?]);
     }
     rules.insert(c::SYS_prctl, vec![all(vec![is(0, c::PR_SET_DUMPABLE as u64)])?]);
-    // Limits can be read; a new one is what the third argument points to.
+    // Limits can be read but not set: the third argument points to a new limit.
     rules.insert(c::SYS_prlimit64, vec![all(vec![is_pointer(2)])?]);
     let families: &[i32] = match reach {
         Reach::OwnFiles => &[],
         Reach::Services => &[c::AF_UNIX],
-        // A look-up of names asks the kernel for its addresses by netlink.
+        // The look-up of a host name asks the kernel for its addresses by netlink.
         Reach::Network => &[c::AF_UNIX, c::AF_INET, c::AF_INET6, c::AF_NETLINK],
     };
     let other = families.iter().map(|family| is_not(0, *family as u64)).collect::<Vec<_>>();

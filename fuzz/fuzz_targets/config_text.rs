@@ -1,0 +1,3 @@
+//! The text of agent.toml.
+#![no_main]
+countersign_fuzz::fuzz!(config_text);

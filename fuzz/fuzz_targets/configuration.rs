@@ -1,3 +1,0 @@
-//! The text of agent.toml.
-#![no_main]
-countersign_fuzz::fuzz!(configuration);

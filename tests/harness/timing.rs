@@ -26,6 +26,21 @@ pub(crate) fn timed(times: usize, mut act: impl FnMut()) -> Vec<Duration> {
         .collect()
 }
 
+/// The measurements, if a bar is missed.
+///
+/// The median of three counts: a machine that is shared with others is now and then slow for as
+/// long as one measurement takes. An agent that is slow by itself is slow in all of them. The
+/// second and the third are made only if the first misses the bar.
+pub(crate) fn missed<T>(measure: impl Fn() -> T, is_within: impl Fn(&T) -> bool) -> Option<[T; 3]> {
+    let first = measure();
+    if is_within(&first) {
+        return None;
+    }
+    let (second, third) = (measure(), measure());
+    let is_missed = !(is_within(&second) && is_within(&third));
+    is_missed.then_some([first, second, third])
+}
+
 /// Ends the load when it is dropped, also if an assertion fails.
 pub(crate) struct StopAtEnd<'a>(pub(crate) &'a AtomicBool);
 

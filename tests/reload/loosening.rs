@@ -267,7 +267,8 @@ fn what_does_not_fit_whole_is_not_proposed() {
     let warned = |agent: &Agent| {
         let warnings = agent.admin().status().expect("answered").warnings;
         warnings.iter().any(|warning| {
-            warning.contains("agent.toml is looser than what is in force: what it loosens")
+            warning
+                .contains("agent.toml is looser than what is in force: the list of what it loosens")
         })
     };
     agent.configure(BOT, &hidden);

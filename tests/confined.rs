@@ -2,3 +2,4 @@
 
 mod attempts;
 mod secrets;
+mod spawner;

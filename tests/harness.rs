@@ -1,5 +1,5 @@
-//! The helpers of the end-to-end tests. Of the tests only those stand here that another test starts
-//! as a process of its own.
+//! The helpers of the end-to-end tests. The only tests here are those that another test starts as a
+//! process of its own.
 
 pub(crate) mod agent;
 pub(crate) mod attacker;
@@ -10,6 +10,7 @@ pub(crate) mod flood;
 pub(crate) mod log_sink;
 pub(crate) mod machine;
 pub(crate) mod openssh_agent;
+pub(crate) mod other_users;
 pub(crate) mod person;
 pub(crate) mod process_memory;
 pub(crate) mod processes;

@@ -152,8 +152,8 @@ impl Process {
         }
     }
 
-    /// Waits for the children to end, because the front has closed its end of their connections,
-    /// and kills those that are left.
+    /// Waits for the children, which end by themselves because the front has closed its end of
+    /// their connections. Then kills those that are left.
     fn part(&mut self) {
         let end = Instant::now() + PARTING;
         while let Some(left) =

@@ -219,8 +219,8 @@ fn idle_socket(directory: &Path, number: usize) -> PathBuf {
     directory.join(format!("idle-{number}.sock"))
 }
 
-/// The socket of a client without limits on orders: Coinbase's token does not cover the parameters
-/// of an order.
+/// The socket of a client that has no limits on orders. Coinbase's token does not cover the
+/// parameters of an order, so a client with limits would be refused.
 fn coinbase_socket(directory: &Path) -> PathBuf {
     directory.join("coinbase.sock")
 }

@@ -13,8 +13,8 @@ use crate::process::{self, Process};
 pub(crate) trait Subject {
     fn name(&self) -> &str;
 
-    /// Every process that takes part, without the driver. It is asked before each turn, because
-    /// peers start helpers in between.
+    /// Every process that takes part, without the driver. The driver asks before each turn,
+    /// because peers start helpers in between.
     fn processes(&self) -> Vec<Process>;
 
     /// Works for `time`, and gives the latencies in nanoseconds.

@@ -23,8 +23,8 @@ impl Sockets {
         )
     }
 
-    /// The sockets, if the agent's was named. The operator's is `admin.sock` beside it. If only the
-    /// named socket exists, it is both.
+    /// The sockets of the agent whose agent socket was named. Its admin socket is `admin.sock`
+    /// beside that. If only the named socket exists, it is used as both.
     pub fn at(named: PathBuf) -> Self {
         let beside = beside(&named);
         let admin = if beside.exists() || !named.exists() { beside } else { named.clone() };

@@ -282,28 +282,6 @@ fn a_question_that_came_too_often_ends_no_wait() {
 }
 
 #[test]
-fn what_does_not_wait_is_approved_and_denied_alike() {
-    let fake = FakeAgent::start(|extension, _| {
-        let refused = r#"{"v":1,"error":{"code":"request.malformed",
-            "message":"no request of that id waits"}}"#;
-        Act::Json(if extension == "deny@countersign" {
-            refused.to_owned()
-        } else {
-            good(extension)
-        })
-    });
-    let program = Program::new(Some(fake.socket()));
-    for command in ["approve", "deny"] {
-        let ran = program.run(&[command, "nope", "--json"]);
-        assert_eq!(
-            (ran.exit, ran.error_code().as_str()),
-            (4, "approval.unknown"),
-            "{command}: {ran:?}"
-        );
-    }
-}
-
-#[test]
 fn an_agent_that_cannot_be_reached_is_said_with_what_to_do() {
     let program = Program::new(Some("/nowhere/agent.sock".into()));
     for words in [

@@ -44,7 +44,7 @@ fn a_touch_signs_one_withdrawal_and_stands_in_the_journal() {
     assert_eq!((reply.request_id.as_str(), reply.scope), (pending.id.as_str(), Scope::Withdraw));
     assert!(reply.body.as_deref().is_some_and(|body| body.contains(ADDRESS)), "{reply:?}");
     // One approval is for one signature: this one is used up.
-    assert_eq!(code(agent.admin().approve(&pending.id, "again")), Some(Code::RequestMalformed));
+    assert_eq!(code(agent.admin().approve(&pending.id, "again")), Err(Code::RequestMalformed));
     let journal = agent.journal();
     assert_eq!(journal.matches("\"kind\":\"approval\"").count(), 1);
     let segments = SegmentDir::new(Arc::new(Disk), &agent.state_dir());
@@ -71,18 +71,18 @@ fn what_does_not_approve_changes_nothing() {
     ] {
         assert_eq!(
             code(admin.approve(&first.id, &sshsig)),
-            Some(Code::ApprovalRequired),
+            Err(Code::ApprovalRequired),
             "{sshsig}"
         );
     }
     // Only one request of each key waits at a time.
-    assert_eq!(code(agent.client().sign(&withdrawal("0.1"))), Some(Code::PolicyRate));
+    assert_eq!(code(agent.client().sign(&withdrawal("0.1"))), Err(Code::PolicyRate));
     admin.deny(&first.id).expect("denied");
-    assert_eq!(code(result(&mut client, &first.id)), Some(Code::ApprovalDenied));
+    assert_eq!(code(result(&mut client, &first.id)), Err(Code::ApprovalDenied));
     // The approval of one request does not approve the next.
     let second = ask(&mut client, "0.5");
     let replayed = admin.approve(&second.id, &alice.approve(&statement, 1));
-    assert_eq!(code(replayed), Some(Code::ApprovalRequired));
+    assert_eq!(code(replayed), Err(Code::ApprovalRequired));
     assert_eq!(agent.journal().matches("\"kind\":\"approval\"").count(), 0);
     assert_eq!(agent.journal().matches("\"outcome\":\"signed\"").count(), 0);
 }
@@ -95,7 +95,7 @@ fn large_amounts_need_two_persons() {
     let pending = ask(&mut client, "1.5");
     assert_eq!(pending.approvals_needed, 2);
     approve(&agent, &alice, &pending.id).expect("the first");
-    assert_eq!(code(approve(&agent, &alice, &pending.id)), Some(Code::ApprovalRequired));
+    assert_eq!(code(approve(&agent, &alice, &pending.id)), Err(Code::ApprovalRequired));
     let still = client.result::<SignReply>(&pending.id, Duration::ZERO);
     let Err(Error::Waits(still)) = still else { panic!("{still:?}") };
     assert_eq!(still.pending.approvals, 1);
@@ -133,7 +133,7 @@ fn two_keys_of_one_person_are_not_two_persons() {
     assert_eq!(agent.journal().matches("\"person\":\"alice\"").count(), 1);
     // With two keys of one person, a request that takes two persons does not even wait.
     let agent = with_spare(&[&alice]);
-    assert_eq!(code(agent.client().sign(&withdrawal("1.5"))), Some(Code::ApprovalRequired));
+    assert_eq!(code(agent.client().sign(&withdrawal("1.5"))), Err(Code::ApprovalRequired));
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn what_a_slow_token_signs_too_late_is_signed_again_under_the_same_approval() {
     assert_ne!(hash(&records[2]), hash(&records[3]), "another stamp");
     assert!((begun_ms + 900..=now_ms()).contains(&reply.timestamp_ms), "stamped for the second");
     let (outcome, kinds, signatures, _) = sign("C_Sign sleep 900");
-    assert_eq!(code(outcome), Some(Code::TokenTooLate));
+    assert_eq!(code(outcome), Err(Code::TokenTooLate));
     assert_eq!((kinds.as_str(), signatures), ("intent approval thrown_away thrown_away result", 2));
     // Each of the two requests counts once.
     ask(&mut client, "1");

@@ -76,21 +76,21 @@ fn what_is_not_approved_ends_and_is_free_again() {
     let agent = agent_with(&[&alice, &bob], "approval_timeout_s = 1\n");
     let mut client = agent.client();
     let late = ask(&mut client, "1");
-    assert_eq!(code(result(&mut client, &late.id)), Some(Code::ApprovalExpired));
-    assert_eq!(code(agent.admin().approve(&late.id, "late")), Some(Code::RequestMalformed));
+    assert_eq!(code(result(&mut client, &late.id)), Err(Code::ApprovalExpired));
+    assert_eq!(code(agent.admin().approve(&late.id, "late")), Err(Code::RequestMalformed));
     let cancelled = ask(&mut client, "1");
     client.cancel(&cancelled.id).expect("cancelled");
-    assert_eq!(code(result(&mut client, &cancelled.id)), Some(Code::ApprovalCancelled));
+    assert_eq!(code(result(&mut client, &cancelled.id)), Err(Code::ApprovalCancelled));
     let left = ask(&mut client, "1");
     drop(client);
     agent.wait_until("the request of a client that is gone ends", |agent| {
         agent.admin().pending().is_ok_and(|reply| reply.pending.is_empty())
     });
     let mut client = agent.client();
-    assert_eq!(code(result(&mut client, &left.id)), Some(Code::ApprovalCancelled));
+    assert_eq!(code(result(&mut client, &left.id)), Err(Code::ApprovalCancelled));
     let locked = ask(&mut client, "1");
     agent.admin().lock().expect("locked");
-    assert_eq!(code(result(&mut client, &locked.id)), Some(Code::ApprovalCancelled));
+    assert_eq!(code(result(&mut client, &locked.id)), Err(Code::ApprovalCancelled));
     agent.admin().unlock().expect("asked for");
     let change = agent.admin().pending().expect("answered").changes.remove(0);
     agent.admin().approve(&change.id, &alice.approve(&change.statement, 1)).expect("unlocked");
@@ -117,7 +117,7 @@ fn who_does_not_ask_for_the_result_has_lost_interest() {
     assert!(begun.elapsed() > Duration::from_secs(32), "{:?}", begun.elapsed());
     let ended = result(&mut client, &asked.id).expect_err("it was given up");
     assert!(ended.to_string().contains("has not asked for the result"), "{ended}");
-    assert_eq!(code(Err::<SignReply, _>(ended)), Some(Code::ApprovalCancelled));
+    assert_eq!(code(Err::<SignReply, _>(ended)), Err(Code::ApprovalCancelled));
 }
 
 #[test]
@@ -127,11 +127,11 @@ fn a_key_asks_persons_thirty_times_within_an_hour() {
     for _ in 0..30 {
         let asked = ask(&mut client, "0.1");
         client.cancel(&asked.id).expect("cancelled");
-        assert_eq!(code(result(&mut client, &asked.id)), Some(Code::ApprovalCancelled));
+        assert_eq!(code(result(&mut client, &asked.id)), Err(Code::ApprovalCancelled));
     }
     let refused = client.sign(&withdrawal("0.1")).expect_err("too often");
     assert!(refused.to_string().contains("within an hour"), "{refused}");
-    assert_eq!(code(Err::<SignReply, _>(refused)), Some(Code::PolicyRate));
+    assert_eq!(code(Err::<SignReply, _>(refused)), Err(Code::PolicyRate));
     assert_eq!(agent.admin().pending().expect("answered").pending.len(), 0);
 }
 
@@ -144,11 +144,11 @@ fn half_the_limit_waits_and_the_rest_cannot_be_spent_twice() {
     approve(&agent, &alice, &first.id).expect("approved");
     result(&mut client, &first.id).expect("signed");
     let second = ask(&mut client, "1");
-    // If the agent is killed while it waits, the request counts and nothing is signed.
+    // If the agent is killed while a request waits, the request counts and nothing is signed.
     agent.stop(Signal::KILL);
     agent.restart();
     let mut client = agent.client();
-    assert_eq!(code(result(&mut client, &second.id)), Some(Code::RequestMalformed));
-    assert_eq!(code(client.sign(&withdrawal("0.1"))), Some(Code::PolicyLimit));
+    assert_eq!(code(result(&mut client, &second.id)), Err(Code::RequestMalformed));
+    assert_eq!(code(client.sign(&withdrawal("0.1"))), Err(Code::PolicyLimit));
     assert_eq!(agent.journal().matches("\"outcome\":\"signed\"").count(), 1);
 }

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -12,6 +11,7 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 
 use crate::harness::agent::{self, Agent, Launch};
+use crate::harness::other_users::{assert_cannot_be_looked_into, without_rights};
 use crate::harness::shim::Shim;
 use crate::harness::softhsm::SoftHsm;
 use crate::harness::token_process::RunningHost;
@@ -166,10 +166,10 @@ fn a_host_can_do_what_its_profile_says_and_nothing_else() {
 
 #[test]
 fn without_confinement_it_can_all_be_done_and_status_warns() {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("not root: the system itself refuses some of it");
-        return;
-    }
+    assert!(
+        rustix::process::geteuid().is_root(),
+        "the system itself refuses some of it to others: run the tests as root"
+    );
     attempts_of_host("own-files", Demand::Off).assert_unconfined();
     let (agent, attempts) = attempts_of_front("off");
     attempts.assert_unconfined();
@@ -183,7 +183,9 @@ fn without_confinement_it_can_all_be_done_and_status_warns() {
 
 #[test]
 fn every_process_shows_its_limits_and_nothing_of_its_environment() {
-    let (agent, _) = attempts_of_front("required");
+    let environment = vec![("SECRET".to_owned(), "not-for-children".to_owned())];
+    let launch = Launch { environment, wrapper: without_rights(), ..Launch::default() };
+    let agent = Agent::start_with(SoftHsm::new(), launch, agent::BOT, "");
     let mut processes = vec![agent.pid() as i32, agent.spawner().expect("a spawner")];
     processes.extend(agent.children());
     assert_eq!(processes.len(), 3);
@@ -206,8 +208,7 @@ fn every_process_shows_its_limits_and_nothing_of_its_environment() {
         let core =
             limits.lines().find(|line| line.starts_with("Max core file size")).expect("has one");
         assert_eq!(core.split_whitespace().collect::<Vec<_>>()[4..6], ["0", "0"]);
-        // The files of a process that is not dumpable belong to root.
-        assert_eq!(fs::metadata(format!("/proc/{process}/environ")).expect("there").uid(), 0);
+        assert_cannot_be_looked_into(process);
     }
 }
 

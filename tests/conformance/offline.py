@@ -37,8 +37,8 @@ MARKETS = {
 CURRENCIES = ("BTC", "ETH", "EUR", "KRW", "USD", "USDC", "USDT")
 NETWORKS = ("BTC", "ERC20", "ETH", "TRC20")
 NOW_MS = 1_700_000_000_123
-# Options that spare ccxt a question to the exchange before it builds a request: the kind of
-# account, and no price of its own.
+# With these options ccxt asks the exchange nothing before it builds a request: they say which kind
+# of account it is, and that a market order to buy needs no price.
 OPTIONS = (
     {"createMarketBuyOrderRequiresPrice": False, "enableUnifiedMargin": False,
      "enableUnifiedAccount": True, "unifiedMarginStatus": 6},

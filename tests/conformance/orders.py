@@ -55,7 +55,7 @@ def swap(name, quote="USDT", settle=None, settle_id=None):
     }  # fmt: skip
 
 
-# Exchanges with numbers of digits; the others have steps.
+# Precisions of exchanges that give numbers of digits. The others give steps.
 DIGITS = {"amount": 8, "price": 5}
 # ccxt's class, and markets as its `load_markets` would bring them. BitMEX and CoinEx are not in
 # this ccxt.

@@ -23,11 +23,11 @@ fn a_sync_that_fails_keeps_a_transfer_from_the_token() {
         let params = r#"{"type":"MAIN_UMFUTURE","asset":"BTC","amount":"0.1"}"#;
         agent::code(faulty.agent.sign("binance-mm", "POST", "/sapi/v1/asset/transfer", params))
     };
-    assert_eq!(transfer(), None);
+    assert_eq!(transfer(), Ok(()));
     faulty.plan(&format!("sync {}", Errno::IO.raw_os_error()));
-    assert_eq!(transfer(), Some(Code::LedgerUnavailable));
+    assert_eq!(transfer(), Err(Code::LedgerUnavailable));
     faulty.plan("");
-    assert_eq!([(); 5].map(|()| transfer()), [Some(Code::LedgerUnavailable); 5]);
+    assert_eq!([(); 5].map(|()| transfer()), [Err(Code::LedgerUnavailable); 5]);
     let results = faulty.agent.journal().matches("\"kind\":\"result\"").count();
     assert_eq!(results, 1, "only the first reached the token");
 }
@@ -37,16 +37,16 @@ fn a_disk_that_fails_ends_signing_until_a_restart_and_nothing_else() {
     let broken = Errno::IO.raw_os_error();
     for plan in [format!("write {broken}"), format!("sync {broken}")] {
         let mut faulty = FaultyFront::new(agent::BOT);
-        assert_eq!(faulty.read(), None);
+        assert_eq!(faulty.read(), Ok(()));
         faulty.plan(&plan);
         let failing = Instant::now();
         // A failed group sync is known 50 ms after the write.
-        while faulty.read().is_none() {
+        while faulty.read().is_ok() {
             assert!(failing.elapsed() < Duration::from_secs(1), "{plan}: goes on signing");
         }
         faulty.plan("");
         for _ in 0..20 {
-            assert_eq!(faulty.read(), Some(Code::LedgerUnavailable), "{plan}");
+            assert_eq!(faulty.read(), Err(Code::LedgerUnavailable), "{plan}");
         }
         let status = faulty.agent.admin().status().expect("status goes on");
         assert_eq!(status.ledger.expect("a ledger").state, "unavailable", "{plan}");
@@ -59,7 +59,7 @@ fn a_disk_that_fails_ends_signing_until_a_restart_and_nothing_else() {
         faulty.agent.stop(Signal::TERM);
         faulty.agent.begin();
         faulty.agent.wait_until("the agent is back", |agent| agent.tokens_are("healthy"));
-        assert_eq!(faulty.read(), None, "{plan}; log:\n{}", faulty.agent.log());
+        assert_eq!(faulty.read(), Ok(()), "{plan}; log:\n{}", faulty.agent.log());
         assert_verified(&faulty.agent.state_dir());
     }
 }
@@ -70,16 +70,16 @@ fn a_disk_without_room_ends_signing_until_there_is_some() {
     let faulty = FaultyFront::new(agent::BOT);
     for (cycle, call) in ["write", "sync", "write", "sync"].into_iter().enumerate() {
         for error in [Errno::NOSPC, Errno::DQUOT] {
-            assert_eq!(faulty.read(), None);
+            assert_eq!(faulty.read(), Ok(()));
             faulty.plan(&format!("{call} {}", error.raw_os_error()));
             let failing = Instant::now();
-            while faulty.read().is_none() {
+            while faulty.read().is_ok() {
                 assert!(
                     failing.elapsed() < Duration::from_secs(1),
                     "{call}, {error}: goes on signing"
                 );
             }
-            assert_eq!(faulty.read(), Some(Code::LedgerUnavailable), "{call}, {error}");
+            assert_eq!(faulty.read(), Err(Code::LedgerUnavailable), "{call}, {error}");
             assert!(
                 faulty.agent.admin().lock().is_ok(),
                 "{call}, {error}: locked; log:\n{}",
@@ -87,7 +87,7 @@ fn a_disk_without_room_ends_signing_until_there_is_some() {
             );
             faulty.plan("");
             faulty.agent.wait_until("unlocked", |agent| agent.admin().unlock().is_ok());
-            faulty.agent.wait_until("it signs again", |_| faulty.read().is_none());
+            faulty.agent.wait_until("it signs again", |_| faulty.read().is_ok());
             assert_verified(&faulty.agent.state_dir());
         }
         let locks = faulty.agent.journal().matches("\"kind\":\"locked\"").count();
@@ -112,13 +112,13 @@ fn a_lock_holds_on_a_disk_that_fails_and_says_what_is_missing() {
         );
         assert!(refused.message.contains("it is not on record"), "{}", refused.message);
         faulty.plan("");
-        assert_eq!(faulty.read(), Some(Code::LedgerUnavailable), "{error}");
+        assert_eq!(faulty.read(), Err(Code::LedgerUnavailable), "{error}");
         faulty.agent.stop(Signal::TERM);
         faulty.agent.begin();
         faulty.agent.wait_until("the agent is back", |agent| agent.tokens_are("healthy"));
-        assert_eq!(faulty.read(), Some(Code::AgentLocked), "{error}: also after a restart");
+        assert_eq!(faulty.read(), Err(Code::AgentLocked), "{error}: also after a restart");
         faulty.agent.admin().unlock().expect("unlocked");
-        assert_eq!(faulty.read(), None, "{error}");
+        assert_eq!(faulty.read(), Ok(()), "{error}");
         assert_verified(&faulty.agent.state_dir());
     }
 }

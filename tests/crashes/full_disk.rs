@@ -21,7 +21,7 @@ use crate::harness::timing::StopAtEnd;
 
 #[test]
 fn a_full_disk_ends_signing_and_room_brings_it_back_without_a_restart() {
-    let Some(namespace) = Namespace::new("size=2m") else { return };
+    let namespace = Namespace::new("size=2m");
     let (mut agent, state_dir) = started(&namespace);
     let (mut client, mut signed) = (agent.client(), Vec::new());
     let filler = state_dir.join("filler");
@@ -36,11 +36,7 @@ fn a_full_disk_ends_signing_and_room_brings_it_back_without_a_restart() {
             status.warnings
         );
         assert!(agent.admin().lock().is_ok(), "cycle {cycle}: locked on a full disk");
-        assert_eq!(
-            agent::code(read(&mut client)),
-            Some(Code::AgentLocked),
-            "a refusal is recorded"
-        );
+        assert_eq!(agent::code(read(&mut client)), Err(Code::AgentLocked), "a refusal is recorded");
         assert!(state_dir.join("locked").exists(), "also after a restart");
         fs::remove_file(&filler).expect("removed");
         agent.wait_until("the journal is written again", |agent| {
@@ -63,7 +59,7 @@ fn a_full_disk_ends_signing_and_room_brings_it_back_without_a_restart() {
     assert!(signed.len() > 4, "{}", signed.len());
     agent.begin();
     agent.wait_until("the agent starts on a full disk", |agent| agent.tokens_are("healthy"));
-    assert_eq!(agent::code(read(&mut agent.client())), Some(Code::LedgerUnavailable));
+    assert_eq!(agent::code(read(&mut agent.client())), Err(Code::LedgerUnavailable));
     fs::remove_file(&filler).expect("removed");
     agent.wait_until("it signs", |agent| read(&mut agent.client()).is_ok());
     assert_verified(&state_dir);
@@ -72,7 +68,7 @@ fn a_full_disk_ends_signing_and_room_brings_it_back_without_a_restart() {
 /// A disk can be full of names as well.
 #[test]
 fn a_disk_without_room_for_a_file_more_still_takes_a_lock() {
-    let Some(namespace) = Namespace::new("size=4m,nr_inodes=60") else { return };
+    let namespace = Namespace::new("size=4m,nr_inodes=60");
     let (agent, state_dir) = started(&namespace);
     let mut made = Vec::new();
     loop {
@@ -83,7 +79,7 @@ fn a_disk_without_room_for_a_file_more_still_takes_a_lock() {
         }
     }
     assert!(agent.admin().lock().is_ok(), "{}", agent.log());
-    assert_eq!(agent::code(read(&mut agent.client())), Some(Code::AgentLocked));
+    assert_eq!(agent::code(read(&mut agent.client())), Err(Code::AgentLocked));
     assert!(state_dir.join("locked").exists());
     made.into_iter().for_each(|path| fs::remove_file(path).expect("removed"));
     agent.wait_until("unlocked", |agent| agent.admin().unlock().is_ok());
@@ -95,7 +91,7 @@ fn a_disk_without_room_for_a_file_more_still_takes_a_lock() {
 /// cannot keep changes nothing.
 #[test]
 fn a_reload_on_a_full_disk_is_all_or_nothing() {
-    let Some(namespace) = Namespace::new("size=2m") else { return };
+    let namespace = Namespace::new("size=2m");
     let (mut agent, state_dir) = started(&namespace);
     let filler = state_dir.join("filler");
     let with_socket = |name: &str, comments: usize| {
@@ -147,7 +143,7 @@ fn reload(agent: &Agent) -> Result<admin::DoneReply, Error> {
 
 #[test]
 fn an_agent_that_was_killed_starts_on_a_disk_that_is_full_since() {
-    let Some(namespace) = Namespace::new("size=2m") else { return };
+    let namespace = Namespace::new("size=2m");
     let (mut agent, state_dir) = started(&namespace);
     let signed = read(&mut agent.client()).expect("signed").request_id;
     agent.stop(Signal::KILL);
@@ -170,7 +166,7 @@ fn an_agent_that_was_killed_starts_on_a_disk_that_is_full_since() {
 
 #[test]
 fn retention_keeps_up_with_a_client_without_a_rate_on_a_small_disk() {
-    let Some(namespace) = Namespace::new("size=4m") else { return };
+    let namespace = Namespace::new("size=4m");
     let (agent, state_dir) = started(&namespace);
     let calls = vec![call("binance-mm", "GET", "/api/v3/account", "{}"); 50];
     let mut client = agent.client();
@@ -192,7 +188,7 @@ fn retention_keeps_up_with_a_client_without_a_rate_on_a_small_disk() {
 /// client does not notice.
 #[test]
 fn below_the_floor_the_client_that_writes_most_is_slowed_and_then_refused() {
-    let Some(namespace) = Namespace::new("size=16m") else { return };
+    let namespace = Namespace::new("size=16m");
     let uid = rustix::process::getuid().as_raw();
     let quiet = format!(
         "\n[client.quiet]\nuser = {uid}\nkeys = [\"binance-mm\"]\nscopes = [\"read\"]\nsocket = \

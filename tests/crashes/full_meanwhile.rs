@@ -28,7 +28,7 @@ fn is_healthy(agent: &Agent) -> bool {
 /// token. The same enrolment works when there is room.
 #[test]
 fn an_enrolment_on_a_full_disk_leaves_nothing_behind() {
-    let Some(namespace) = Namespace::new("size=2m") else { return };
+    let namespace = Namespace::new("size=2m");
     let (mut agent, state_dir) = started(&namespace);
     let filler = state_dir.join("filler");
     for (name, known) in [("okx", true), ("kraken", false)] {
@@ -39,7 +39,7 @@ fn an_enrolment_on_a_full_disk_leaves_nothing_behind() {
         let add = |agent: &Agent| agent.add(name, "binance", API_KEY, SECRET, None);
         let refused = agent::code(add(&agent));
         let expected = if known { Code::LedgerUnavailable } else { Code::TokenUnavailable };
-        assert_eq!(refused, Some(expected), "{name}; known: {known}");
+        assert_eq!(refused, Err(expected), "{name}; known: {known}");
         fs::remove_file(&filler).expect("removed");
         agent.wait_until("there is room", is_healthy);
         add(&agent)
@@ -64,7 +64,7 @@ fn agent_journal(state_dir: &Path) -> String {
 
 #[test]
 fn an_approval_on_a_full_disk_approves_nothing_until_there_is_room() {
-    let Some(namespace) = Namespace::new("size=2m") else { return };
+    let namespace = Namespace::new("size=2m");
     let alice = Person::new("alice", 1);
     let agent = agent_on(SoftHsm::new(), namespace.launch(), &keys_of(&[&alice]), "");
     let state_dir = namespace.state_dir(&agent);
@@ -77,7 +77,7 @@ fn an_approval_on_a_full_disk_approves_nothing_until_there_is_room() {
         }
         let approved = approve(&agent, &alice, &pending.id);
         if known {
-            assert_eq!(agent::code(approved), Some(Code::LedgerUnavailable));
+            assert_eq!(agent::code(approved), Err(Code::LedgerUnavailable));
             let waits = client.result::<SignReply>(&pending.id, Duration::from_millis(200));
             assert!(matches!(waits, Err(Error::Waits(_))), "{waits:?}");
         } else {
@@ -102,7 +102,7 @@ fn an_approval_on_a_full_disk_approves_nothing_until_there_is_room() {
 /// its end.
 #[test]
 fn a_disk_that_becomes_full_at_a_rotation_still_takes_a_lock() {
-    let Some(namespace) = Namespace::new("size=2m") else { return };
+    let namespace = Namespace::new("size=2m");
     let (agent, state_dir) = started(&namespace);
     let (mut client, filler) = (agent.client(), state_dir.join("filler"));
     let newest = || {

@@ -45,7 +45,7 @@ fn use_up_share(agent: &Agent) {
 /// turn.
 #[test]
 fn what_had_to_wait_for_room_waits_for_its_turn_as_well() {
-    let Some(namespace) = Namespace::new("size=16m") else { return };
+    let namespace = Namespace::new("size=16m");
     raise_descriptors();
     let agent = Agent::start_with(SoftHsm::new(), namespace.launch(), agent::BOT, "");
     agent.add("binance-mm", "binance", API_KEY, SECRET, None).expect("enrolled");
@@ -85,7 +85,7 @@ fn what_had_to_wait_for_room_waits_for_its_turn_as_well() {
 /// A client without a rate and with many connections fills the whole disk several times over.
 #[test]
 fn retention_keeps_up_while_others_sign_and_the_operator_locks() {
-    let Some(namespace) = Namespace::new("size=4m") else { return };
+    let namespace = Namespace::new("size=4m");
     let uid = rustix::process::getuid().as_raw();
     let quiet = format!(
         "\n[client.quiet]\nuser = {uid}\nkeys = [\"binance-mm\"]\nscopes = [\"read\"]\nsocket = \

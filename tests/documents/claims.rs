@@ -16,8 +16,8 @@ const CLAIMS: [(&str, &str); 10] = [
     ),
     (
         "one_touch_is_one_signature_and_old_copies_are_worth_nothing",
-        "One touch signs one request, as it was approved, and never again, even if older files are \
-         put back.",
+        "One touch signs one request, as it was approved, and never again, even if older files of \
+         the vault's own directory are put back.",
     ),
     (
         "a_library_in_the_agents_environment_is_in_no_process_that_it_starts",

@@ -332,10 +332,14 @@ pub(crate) fn call(key: &str, method: &str, path: &str, params: &str) -> SignCal
 pub(crate) const ORDER: &str = r#"{"symbol":"BTCUSDT","side":"BUY","type":"LIMIT",
     "timeInForce":"GTC","quantity":"0.01","price":"30000"}"#;
 
-/// The code with which a request was refused.
-pub(crate) fn code<T: std::fmt::Debug>(outcome: Result<T, Error>) -> Option<Code> {
+/// `Ok` for an answer, else the code of the refusal. The test fails on every other outcome: a
+/// broken connection, a timeout, a request that waits, an unknown code.
+pub(crate) fn code<T: std::fmt::Debug>(outcome: Result<T, Error>) -> Result<(), Code> {
     match outcome {
-        Err(Error::Refused(refused)) => refused.known_code(),
-        _ => None,
+        Ok(_) => Ok(()),
+        Err(Error::Refused(refused)) => {
+            Err(refused.known_code().unwrap_or_else(|| panic!("an unknown code: {refused:?}")))
+        }
+        Err(other) => panic!("neither an answer nor a refusal: {other:?}"),
     }
 }

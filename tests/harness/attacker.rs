@@ -23,8 +23,16 @@ pub(crate) type Act = fn(&mut Hostile);
 /// An attack that goes on until it is dropped.
 pub(crate) struct Attacker {
     stop: Arc<AtomicBool>,
-    opened: Arc<AtomicU64>,
+    done: Done,
     thread: Option<thread::JoinHandle<()>>,
+}
+
+/// The deeds of an attacker so far, on all its connections.
+#[derive(Clone, Default)]
+struct Done {
+    opened: Arc<AtomicU64>,
+    /// Those of an attack that were not refused: writes, passed descriptors, ends.
+    steps: Arc<AtomicU64>,
 }
 
 /// One connection of an attacker.
@@ -33,17 +41,16 @@ pub(crate) struct Hostile {
     stream: Option<ByteClient>,
     /// The number of bytes written on this connection.
     pub(crate) written: usize,
-    opened: Arc<AtomicU64>,
+    done: Done,
 }
 
 impl Attacker {
     /// Returns when every connection has had its share of the attack.
     pub(crate) fn start(socket: &Path, uid: Option<u32>, connections: usize, act: Act) -> Self {
-        let (stop, opened) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stop, done) = (Arc::new(AtomicBool::new(false)), Done::default());
         let (begun, has_begun) = std::sync::mpsc::channel();
         let thread = {
-            let (socket, stop, opened) =
-                (socket.to_owned(), Arc::clone(&stop), Arc::clone(&opened));
+            let (socket, stop, done) = (socket.to_owned(), Arc::clone(&stop), done.clone());
             thread::spawn(move || {
                 rustix::process::nice(19).expect("nobody needs a right to be nice");
                 if let Some(uid) = uid.map(Uid::from_raw) {
@@ -51,7 +58,7 @@ impl Attacker {
                     rustix::thread::set_thread_res_uid(uid, uid, uid).expect("root may");
                 }
                 let mut connections: Vec<_> =
-                    (0..connections).map(|_| Hostile::new(&socket, Arc::clone(&opened))).collect();
+                    (0..connections).map(|_| Hostile::new(&socket, done.clone())).collect();
                 for round in 1.. {
                     if stop.load(Ordering::Relaxed) {
                         return;
@@ -68,12 +75,17 @@ impl Attacker {
             })
         };
         has_begun.recv().expect("it attacks");
-        Self { stop, opened, thread: Some(thread) }
+        Self { stop, done, thread: Some(thread) }
     }
 
     /// The number of connections that it has opened so far.
     pub(crate) fn opened(&self) -> u64 {
-        self.opened.load(Ordering::Relaxed)
+        self.done.opened.load(Ordering::Relaxed)
+    }
+
+    /// The number of steps of the attack so far that were not refused.
+    pub(crate) fn steps(&self) -> u64 {
+        self.done.steps.load(Ordering::Relaxed)
     }
 }
 
@@ -109,8 +121,8 @@ fn open_again(connections: &mut [Hostile]) {
 }
 
 impl Hostile {
-    fn new(socket: &Path, opened: Arc<AtomicU64>) -> Self {
-        Self { socket: socket.to_owned(), stream: None, written: 0, opened }
+    fn new(socket: &Path, done: Done) -> Self {
+        Self { socket: socket.to_owned(), stream: None, written: 0, done }
     }
 
     fn open(&mut self) {
@@ -121,7 +133,7 @@ impl Hostile {
         if connect(&socket, &address).is_ok() {
             self.stream = Some(ByteClient(socket.into()));
             self.written = 0;
-            self.opened.fetch_add(1, Ordering::Relaxed);
+            self.done.opened.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -135,6 +147,15 @@ impl Hostile {
 
     pub(crate) fn close(&mut self) {
         self.stream = None;
+    }
+
+    pub(crate) fn leave(&mut self) {
+        self.close();
+        self.count(true);
+    }
+
+    fn count(&self, is_done: bool) {
+        self.done.steps.fetch_add(u64::from(is_done), Ordering::Relaxed);
     }
 
     /// Writes the message again and again, as long as there is room.
@@ -155,6 +176,7 @@ impl Hostile {
     fn some(&mut self, bytes: &[u8]) -> bool {
         let written = self.stream().write(bytes).unwrap_or(0);
         self.written += written;
+        self.count(written > 0);
         written > 0
     }
 
@@ -164,9 +186,10 @@ impl Hostile {
     }
 
     pub(crate) fn finish_writing(&mut self) {
-        let _ = self.stream().shutdown(std::net::Shutdown::Write);
+        self.count(self.stream().shutdown(std::net::Shutdown::Write).is_ok());
     }
 
+    /// Not every kernel has these.
     pub(crate) fn urgent_byte(&mut self) {
         let _ = rustix::net::send(self.stream(), b"!", SendFlags::OOB);
     }
@@ -176,9 +199,10 @@ impl Hostile {
         let rest = &message[self.written % message.len()..];
         let null = std::fs::File::open("/dev/null").expect("there is always one");
         let passed = vec![null.as_fd(); count];
-        self.written += self
-            .client()
-            .pass(&rest[..rest.len().min(most)], &passed, SendFlags::empty())
-            .unwrap_or(0);
+        let written =
+            self.client().pass(&rest[..rest.len().min(most)], &passed, SendFlags::empty());
+        let written = written.unwrap_or(0);
+        self.written += written;
+        self.count(written > 0);
     }
 }

@@ -1,5 +1,5 @@
-//! A token host that answers, hangs, dies or talks nonsense, and the front's supervisor of it. Host
-//! and spawner are this test program, started again.
+//! A token host for tests that answers, hangs, dies or sends nonsense, and the front's supervisor
+//! for it. This test program is started again as the host, and again as the spawner.
 
 use std::ffi::OsString;
 use std::io::{Read, Write};

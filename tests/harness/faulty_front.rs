@@ -50,7 +50,7 @@ impl FaultyFront {
         write_plan(&self.directory.path().join("plan"), plan);
     }
 
-    pub(crate) fn read(&self) -> Option<Code> {
+    pub(crate) fn read(&self) -> Result<(), Code> {
         agent::code(self.agent.sign("binance-mm", "GET", "/api/v3/account", "{}"))
     }
 }

@@ -61,7 +61,7 @@ impl Flood {
             thread::spawn(move || {
                 rustix::process::nice(19).expect("nobody needs a right to be nice");
                 if let Some(uid) = uid.map(Uid::from_raw) {
-                    // The uid of this thread alone.
+                    // This sets the uid of this thread only, not of the process.
                     rustix::thread::set_thread_res_uid(uid, uid, uid).expect("root may");
                 }
                 let mut connections: Vec<_> =

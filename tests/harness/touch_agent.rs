@@ -51,8 +51,7 @@ impl TouchAgent {
         let mut this = Self::start(firmware, rest);
         let made =
             this.generate(algorithm, &[Scope::Read, Scope::Withdraw], None, false).expect("made");
-        this.public_key =
-            made.public_key.and_then(|pem| PublicKey::from_der(algorithm, &der(&pem)));
+        this.public_key = Some(public_key_of(algorithm, &made));
         this.activate();
         this
     }
@@ -92,7 +91,7 @@ impl TouchAgent {
 
     /// Checks that the key that was made has signed the request as it is sent.
     pub(crate) fn verify(&self, reply: &SignReply) {
-        let Some(public_key) = &self.public_key else { return };
+        let public_key = self.public_key.as_ref().expect("`cold` was made");
         let query = reply.url.split_once('?').expect("a query").1;
         let (message, signature) = query.split_once("&signature=").expect("a signature at the end");
         let signature = signature.replace("%2B", "+").replace("%2F", "/").replace("%3D", "=");
@@ -134,6 +133,11 @@ pub(crate) fn inside(desk: &Desk) -> Vec<String> {
 pub(crate) fn cold_key(algorithm: Algorithm, scopes: &[Scope]) -> NewKey {
     let new = NewKey::plain("cold", "binance", "yk", scopes.iter().copied().collect());
     NewKey { algorithm: Some(algorithm), ..new }
+}
+
+pub(crate) fn public_key_of(algorithm: Algorithm, made: &DoneReply) -> PublicKey {
+    let pem = made.public_key.as_ref().expect("a made key has a public key");
+    PublicKey::from_der(algorithm, &der(pem)).expect("of this algorithm")
 }
 
 pub(crate) fn der(pem: &str) -> Vec<u8> {

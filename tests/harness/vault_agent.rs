@@ -124,8 +124,7 @@ impl VaultAgent {
         let this = self;
         this.fingers(true);
         this.add("binance-wd", "binance", SECRET, None).expect("enrolled");
-        this.add("okx-wd", "okx", "22582BD0CFF14C41EDBF1AB98506286D", Some("p4ss!w0rd"))
-            .expect("enrolled");
+        this.add("okx-wd", "okx", OKX_SECRET, Some("p4ss!w0rd")).expect("enrolled");
         this.add("kraken-wd", "kraken", KRAKEN_SECRET, None).expect("enrolled");
         this
     }
@@ -261,6 +260,8 @@ impl VaultAgent {
         });
     }
 }
+
+pub(crate) const OKX_SECRET: &str = "22582BD0CFF14C41EDBF1AB98506286D";
 
 /// 64 bytes in base64, as Kraken gives them.
 pub(crate) const KRAKEN_SECRET: &str =

@@ -58,7 +58,7 @@ const ATTACKS: &[(&str, Act)] = &[
     ("half a frame, half closed", |peer| { peer.once(&ORDER[..20_000]); peer.finish_writing() }),
     ("lists, half closed, never read", |peer| { peer.once(&LISTS); peer.finish_writing() }),
     ("signatures, half closed, never read", |peer| { peer.once(&READS); peer.finish_writing() }),
-    ("connects and leaves", |peer| peer.close()),
+    ("connects and leaves", |peer| peer.leave()),
     ("connects and leaves behind a byte", |peer| { peer.one_byte(&STATUS); peer.close() }),
     ("connects and leaves behind signatures", |peer| { peer.once(&READS); peer.close() }),
     ("connects and leaves behind lists", |peer| { peer.once(&LISTS); peer.close() }),
@@ -213,6 +213,7 @@ fn beside(
     let attackers = attack(None);
     let felt = town.felt(&mut operator);
     let opened: u64 = attackers.iter().map(Attacker::opened).sum();
+    assert!(attackers.iter().all(|attacker| attacker.steps() > 0), "{name}: an attack is made");
     drop(attackers);
     town.assert_is_as_before(before);
     let (resident, load) = (town.resident(), load());
@@ -230,6 +231,21 @@ fn missed_beside(
 ) -> Option<String> {
     let felt = missed(|| beside(town, echo, name, &attack), |felt| felt.is_within(bar));
     felt.map(|felt| format!("{name}: {felt:?}"))
+}
+
+/// An attack that is refused at its first step would show nothing.
+#[test]
+fn every_attack_is_one() {
+    raise_descriptors();
+    let town = Town::new();
+    let operators = town.agent.sockets().admin;
+    fs::set_permissions(operators, fs::Permissions::from_mode(0o666)).expect("ours");
+    for (name, act) in ATTACKS {
+        for by in By::all() {
+            let attacker = town.attack(*by, 0, 16, *act);
+            town.agent.wait_until(&format!("{name}, by {by:?}"), |_| attacker.steps() > 0);
+        }
+    }
 }
 
 #[test]
@@ -266,8 +282,8 @@ fn eight_peers_each_with_another_attack_are_hardly_felt() {
         let attack = |echo: Option<&Echo>| -> Vec<Attacker> {
             (0..HOSTILE)
                 .map(|uid| {
-                    // Each mixture has eight other attacks, and another kind of peer makes each of
-                    // them.
+                    // Each mixture has the next eight of the attacks. The kind of peer that makes
+                    // an attack changes too.
                     let number = mixture * HOSTILE + uid;
                     let (act, by) =
                         (ATTACKS[number * 7 % ATTACKS.len()].1, all[number % all.len()]);

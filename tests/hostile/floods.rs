@@ -86,6 +86,7 @@ fn felt(
     drop(attackers);
     let attackers = flood(None);
     let (quiet, lock) = (town.quiet(requests), town.lock());
+    assert!(attackers.iter().all(|flood| flood.answered() > 0), "{name}: a flood is answered");
     let answered: u64 = attackers.iter().map(Flood::answered).sum();
     drop(attackers);
     eprintln!(
@@ -176,7 +177,10 @@ fn those_who_follow_the_journal_keep_nobody_from_locking() {
         };
         let felt = missed(felt, is_within(BESIDE_EIGHT));
         assert!(felt.is_none(), "p99 and lock {felt:?}");
+        // There is nothing behind the last number, and the answer comes after a minute.
+        assert!(after == u64::MAX || following.answered() > 0, "records after {after}");
     }
+    assert!(signing.answered() > 0, "the journal grows");
     town.assert_no_host_was_restarted();
 }
 

@@ -63,7 +63,7 @@ impl Locking {
         Self { agent, shim, module, directory }
     }
 
-    /// Runs OpenSC's tool, which is not ours, on this token.
+    /// Runs OpenSC's pkcs11-tool on this token.
     fn tool(&self, words: &[&str]) -> Output {
         Self::tool_of(&self.module, self.directory.path(), words)
     }

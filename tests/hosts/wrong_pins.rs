@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use countersign_base::messages::settings::PinSource;
 use countersign_base::messages::token_host::HostError;
-use countersign_token::token::pin_attempts as pin_try;
+use countersign_token::token::pin_attempts;
 use rustix::process::Signal;
 
 use crate::harness::agent::{Agent, BOT};
@@ -81,7 +81,7 @@ fn a_file_rewritten_with_wrong_pins_is_tried_twice_at_most() {
         }
     }
     assert_eq!(refused, 2);
-    assert!(pin_try::reset(&token.state_dir(), "hsm").expect("removable"));
+    assert!(pin_attempts::reset(&token.state_dir(), "hsm").expect("removable"));
     RunningHost::ready(&token.settings()).0.stop();
 }
 

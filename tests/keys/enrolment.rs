@@ -2,11 +2,12 @@
 //! not.
 
 use countersign_base::messages::enrol_child::{
-    CustodyTier, EnrolError, EnrolReply, EnrolRequest, SecretEncoding,
+    EnrolError, EnrolReply, EnrolRequest, SecretEncoding,
 };
 use countersign_base::messages::token_host::{Bytes, FromHost, ToHost};
 use countersign_core::algorithm::Algorithm;
 use countersign_core::exchange::PassphraseKind;
+use countersign_core::key::Tier;
 use data_encoding::BASE64;
 use p256::ecdsa::signature::Verifier;
 use p256::pkcs8::DecodePublicKey;
@@ -223,9 +224,9 @@ fn a_key_born_on_hardware_has_the_tier_device_and_an_imported_one_the_tier_impor
         modulus_bits: None,
         slot: Default::default(),
     };
-    assert_eq!(done(enrol(&settings, &generate, "").reply).tier, CustodyTier::Device);
+    assert_eq!(done(enrol(&settings, &generate, "").reply).tier, Tier::Device);
     let imported = add(&settings, "imported", Algorithm::HmacSha256, SecretEncoding::Ascii, SECRET);
-    assert_eq!(imported.tier, CustodyTier::Imported);
+    assert_eq!(imported.tier, Tier::Imported);
 }
 
 #[test]

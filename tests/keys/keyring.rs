@@ -28,9 +28,9 @@ fn a_key_is_listed_shown_with_its_tier_and_removed() {
     agent.admin().register(&remove).expect("removed");
     assert_eq!(
         code(agent.sign("binance-mm", "GET", "/api/v3/account", "{}")),
-        Some(Code::KeyUnknown)
+        Err(Code::KeyUnknown)
     );
-    assert_eq!(code(agent.admin().register(&remove)), Some(Code::KeyUnknown));
+    assert_eq!(code(agent.admin().register(&remove)), Err(Code::KeyUnknown));
     agent.add("binance-mm", "binance", API_KEY, SECRET, None).expect("the name is free again");
     assert!(agent.sign("binance-mm", "GET", "/api/v3/account", "{}").is_ok());
 }
@@ -76,7 +76,7 @@ fn what_is_wrong_is_refused_and_changes_nothing() {
         let error = agent.add(name, exchange, api_key, secret, passphrase).expect_err(expected);
         let text = error.to_string();
         assert!(text.contains(expected), "{expected}: {text}");
-        assert_eq!(code::<()>(Err(error)), Some(Code::RequestMalformed), "{expected}");
+        assert_eq!(code::<()>(Err(error)), Err(Code::RequestMalformed), "{expected}");
         assert!(
             secret.is_empty() || secret == "b" || !text.contains(secret),
             "the secret is in the error"

@@ -26,24 +26,24 @@ impl Watched {
         Self(FaultyFront::with_rest(LIMITED, &rest))
     }
 
-    fn ask(&self, path: &str, params: &str) -> Option<Code> {
+    fn ask(&self, path: &str, params: &str) -> Result<(), Code> {
         agent::code(self.0.agent.sign("binance-mm", "POST", path, params))
     }
 
     /// An order of 300 USDT: three fit into the day's 1000.
-    fn order(&self) -> Option<Code> {
+    fn order(&self) -> Result<(), Code> {
         self.ask("/api/v3/order", agent::ORDER)
     }
 
     /// A transfer of 0.4 BTC: two fit into a day, and no person has to approve them.
-    fn transfer(&self) -> Option<Code> {
+    fn transfer(&self) -> Result<(), Code> {
         self.ask(
             "/sapi/v1/asset/transfer",
             r#"{"type":"MAIN_UMFUTURE","asset":"BTC","amount":"0.4"}"#,
         )
     }
 
-    fn withdrawal(&self) -> Option<Code> {
+    fn withdrawal(&self) -> Result<(), Code> {
         let params =
             format!(r#"{{"coin":"BTC","network":"BTC","address":"{ADDRESS}","amount":"0.1"}}"#);
         self.ask("/sapi/v1/capital/withdraw/apply", &params)
@@ -57,9 +57,9 @@ impl Watched {
     /// Checks that with this clock nothing moves money and the day's limit stays spent.
     fn assert_doubted(&self, plan: &str, said: &str) {
         self.0.plan(plan);
-        assert_eq!(self.order(), Some(Code::PolicyLimit), "{plan}");
-        assert_eq!(self.transfer(), Some(Code::ClockUntrusted), "{plan}");
-        assert_eq!(self.withdrawal(), Some(Code::ClockUntrusted), "{plan}");
+        assert_eq!(self.order(), Err(Code::PolicyLimit), "{plan}");
+        assert_eq!(self.transfer(), Err(Code::ClockUntrusted), "{plan}");
+        assert_eq!(self.withdrawal(), Err(Code::ClockUntrusted), "{plan}");
         let account = self.0.agent.sign("binance-mm", "GET", "/api/v3/account", "{}");
         assert!(account.is_ok(), "{plan}: a request that moves nothing is signed: {account:?}");
         let warnings = self.warnings();
@@ -67,11 +67,15 @@ impl Watched {
     }
 }
 
+fn doubted(journal: &str) -> usize {
+    journal.matches("\"code\":\"clock.untrusted\"").count()
+}
+
 #[test]
 fn while_a_clock_is_wrong_limits_hold_and_nothing_moves_money_until_it_is_right() {
     let watched = Watched::new();
-    assert_eq!([(); 3].map(|()| watched.order()), [None; 3]);
-    assert_eq!(watched.transfer(), None);
+    assert_eq!([(); 3].map(|()| watched.order()), [Ok(()); 3]);
+    assert_eq!(watched.transfer(), Ok(()));
     assert_eq!(watched.warnings(), [""; 0], "a good clock");
     for (plan, said) in [
         ("clock 3600", "set ahead by 3"),
@@ -79,21 +83,23 @@ fn while_a_clock_is_wrong_limits_hold_and_nothing_moves_money_until_it_is_right(
         ("clock 91000", "set ahead by 9"),
     ] {
         let intents = watched.0.agent.journal().matches("\"scope\":\"transfer\"").count();
+        let doubts = doubted(&watched.0.agent.journal());
         watched.assert_doubted(plan, said);
         let journal = watched.0.agent.journal();
         assert_eq!(journal.matches("\"scope\":\"transfer\"").count(), intents, "{plan}: an intent");
-        assert!(journal.contains("\"code\":\"clock.untrusted\""), "{plan}");
+        // The transfer and the withdrawal, each on record.
+        assert_eq!(doubted(&journal), doubts + 2, "{plan}: refusals on record");
         watched.0.plan("");
         assert_eq!(watched.warnings(), [""; 0], "{plan}, and right again");
-        assert_eq!(watched.order(), Some(Code::PolicyLimit), "{plan}, and right again");
-        assert_eq!(watched.withdrawal(), Some(Code::ApprovalRequired), "{plan}, and right again");
+        assert_eq!(watched.order(), Err(Code::PolicyLimit), "{plan}, and right again");
+        assert_eq!(watched.withdrawal(), Err(Code::ApprovalRequired), "{plan}, and right again");
     }
-    assert_eq!(watched.transfer(), None, "0.8 of 1: what the clock refused was not counted");
-    assert_eq!(watched.transfer(), Some(Code::PolicyLimit));
+    assert_eq!(watched.transfer(), Ok(()), "0.8 of 1: what the clock refused was not counted");
+    assert_eq!(watched.transfer(), Err(Code::PolicyLimit));
     watched.0.plan("clock 3");
     assert_eq!(
         watched.withdrawal(),
-        Some(Code::ApprovalRequired),
+        Err(Code::ApprovalRequired),
         "seconds are what daemons set at once"
     );
     assert_eq!(watched.warnings(), [""; 0]);
@@ -102,15 +108,15 @@ fn while_a_clock_is_wrong_limits_hold_and_nothing_moves_money_until_it_is_right(
 #[test]
 fn a_start_with_a_clock_behind_the_record_is_doubted_until_the_clock_has_passed_it() {
     let mut watched = Watched::new();
-    assert_eq!([(); 3].map(|()| watched.order()), [None; 3]);
+    assert_eq!([(); 3].map(|()| watched.order()), [Ok(()); 3]);
     watched.0.agent.stop(Signal::KILL);
     watched.0.plan("clock -3600");
     watched.0.agent.begin();
     watched.0.agent.wait_until("the agent is back", |agent| agent.tokens_are("healthy"));
     watched.assert_doubted("clock -3600", "behind the latest time on record");
     watched.0.plan("");
-    assert_eq!(watched.withdrawal(), Some(Code::ApprovalRequired), "right again");
-    assert_eq!(watched.order(), Some(Code::PolicyLimit));
+    assert_eq!(watched.withdrawal(), Err(Code::ApprovalRequired), "right again");
+    assert_eq!(watched.order(), Err(Code::PolicyLimit));
     assert_eq!(watched.warnings(), [""; 0]);
 }
 
@@ -120,10 +126,10 @@ fn a_start_with_a_clock_behind_the_record_is_doubted_until_the_clock_has_passed_
 fn a_restart_takes_the_clock_for_right() {
     let mut watched = Watched::new();
     watched.0.plan("clock 3600");
-    assert_eq!(watched.transfer(), Some(Code::ClockUntrusted));
+    assert_eq!(watched.transfer(), Err(Code::ClockUntrusted));
     watched.0.agent.stop(Signal::TERM);
     watched.0.agent.begin();
     watched.0.agent.wait_until("the agent is back", |agent| agent.tokens_are("healthy"));
-    assert_eq!(watched.transfer(), None);
+    assert_eq!(watched.transfer(), Ok(()));
     assert_eq!(watched.warnings(), [""; 0]);
 }

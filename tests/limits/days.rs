@@ -30,7 +30,7 @@ fn a_days_limit_holds_over_connections_and_restarts() {
         agent.restart();
         assert_eq!(
             code(agent.sign("binance-mm", "POST", "/api/v3/order", ORDER)),
-            Some(Code::PolicyLimit)
+            Err(Code::PolicyLimit)
         );
     }
     let small = ORDER.replace("0.01", "0.001");
@@ -49,7 +49,7 @@ fn what_the_token_was_never_asked_for_costs_nothing_of_the_limit() {
     agent.wait_until("the token is down", |agent| agent.tokens_are("down"));
     for _ in 0..5 {
         let order = agent.sign("binance-mm", "POST", "/api/v3/order", ORDER);
-        assert_eq!(code(order), Some(Code::TokenUnavailable));
+        assert_eq!(code(order), Err(Code::TokenUnavailable));
     }
     fs::rename(&away, &tokens).expect("moved back");
     agent.wait_until("the token is healthy", |agent| agent.tokens_are("healthy"));
@@ -58,6 +58,6 @@ fn what_the_token_was_never_asked_for_costs_nothing_of_the_limit() {
     }
     assert_eq!(
         code(agent.sign("binance-mm", "POST", "/api/v3/order", ORDER)),
-        Some(Code::PolicyLimit)
+        Err(Code::PolicyLimit)
     );
 }

@@ -1,4 +1,4 @@
-//! A rate counts every request that a client sends, and never keeps it from taking one back.
+//! A rate counts every request that a client sends, but the client may always take a request back.
 
 use countersign_core::refusal::Code;
 
@@ -14,7 +14,7 @@ fn a_rate_is_kept() {
     let replies = agent.client().sign_all(&calls).expect("answers");
     let (signed, refused): (Vec<_>, Vec<_>) = replies.into_iter().partition(Result::is_ok);
     assert_eq!(signed.len(), 5);
-    assert!(refused.into_iter().all(|reply| code(reply) == Some(Code::PolicyRate)));
+    assert!(refused.into_iter().all(|reply| code(reply) == Err(Code::PolicyRate)));
 }
 
 /// A request counts before the agent reads it: malformed requests cannot make the agent work for
@@ -26,7 +26,7 @@ fn what_cannot_be_parsed_counts_against_the_rate_too() {
             "sign@countersign",
             r#"{"v":1,"key":"binance-mm","method":"GET","path":"/api/v3/account","params":{}}"#,
         ),
-        ("session@countersign", r#"{"v":1,"key":"binance-mm","session":"ws"}"#),
+        ("session@countersign", r#"{"v":1,"key":"binance-mm","purpose":"ws"}"#),
     ] {
         let agent =
             Agent::with_binance("keys = [\"binance-mm\"]\nscopes = [\"read\"]\nrate = \"5/min\"\n");

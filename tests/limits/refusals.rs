@@ -10,6 +10,7 @@ use countersign_core::wire::admin::ExplainRequest;
 use rustix::process::Signal;
 
 use crate::harness::agent::{API_KEY, Agent, BOT, SECRET, code};
+use crate::harness::byte_client::ByteClient;
 
 const WITHDRAWAL: &str = r#"{"coin":"BTC","network":"BTC",
     "address":"bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq","amount":"1"}"#;
@@ -42,7 +43,7 @@ fn refusals_have_their_code_and_their_record() {
             "{path}"
         );
     }
-    assert_eq!(code(agent.sign("none", "GET", "/api/v3/account", "{}")), Some(Code::KeyUnknown));
+    assert_eq!(code(agent.sign("none", "GET", "/api/v3/account", "{}")), Err(Code::KeyUnknown));
 }
 
 #[test]
@@ -59,11 +60,11 @@ fn a_withdrawal_within_all_limits_still_waits_for_a_person() {
     let withdraw = |params: &str| {
         code(agent.sign("binance-mm", "POST", "/sapi/v1/capital/withdraw/apply", params))
     };
-    assert_eq!(withdraw(WITHDRAWAL), Some(Code::ApprovalRequired));
-    assert_eq!(withdraw(&WITHDRAWAL.replace("\"1\"", "\"3\"")), Some(Code::PolicyLimit));
+    assert_eq!(withdraw(WITHDRAWAL), Err(Code::ApprovalRequired));
+    assert_eq!(withdraw(&WITHDRAWAL.replace("\"1\"", "\"3\"")), Err(Code::PolicyLimit));
     assert_eq!(
         withdraw(&WITHDRAWAL.replace("network\":\"BTC", "network\":\"BSC")),
-        Some(Code::PolicyDestination)
+        Err(Code::PolicyDestination)
     );
 }
 
@@ -119,7 +120,52 @@ fn a_key_of_an_exchange_that_the_agent_does_not_know_is_a_fault_of_the_agent() {
         params_in: None,
         host: None,
     };
-    assert_eq!(code(agent.admin().explain(&request)), Some(Code::Internal));
+    assert_eq!(code(agent.admin().explain(&request)), Err(Code::Internal));
     let signed = agent.sign("binance-mm", "GET", "/api/v3/account", "{}");
-    assert_eq!(code(signed), Some(Code::TokenUnavailable), "nothing is signed");
+    assert_eq!(code(signed), Err(Code::TokenUnavailable), "nothing is signed");
+}
+
+/// A payload that is not of the exact form, for each kind of fault that the page names.
+#[test]
+fn each_kind_of_malformed_request_has_the_code_of_malformed_ones() {
+    let agent = Agent::with_binance(BOT);
+    let mut client = ByteClient::connect(&agent.path().join("agent.sock"));
+    let of = |method: &str, rest: &str| {
+        format!(
+            r#"{{"v":1,"key":"binance-mm","method":"{method}","path":"/api/v3/account"{rest}}}"#
+        )
+    };
+    for (fault, payload) in [
+        ("JSON", of("GET", ",")),
+        ("JSON", "not JSON".to_owned()),
+        ("field", of("GET", r#","extra":1"#)),
+        ("field", r#"{"v":1,"key":"binance-mm","method":"GET"}"#.to_owned()),
+        ("method", of("get", "")),
+        ("method", of("TRACE", "")),
+        ("path", of("GET", "").replace("account", "../account")),
+        ("number", of("GET", r#","params":{"limit":01}"#)),
+        ("number", of("GET", r#","params":{"limit":+1}"#)),
+        ("number", of("GET", r#","params":{"limit":NaN}"#)),
+    ] {
+        let answer = client.ask("sign@countersign", &payload);
+        assert!(answer.contains(r#""code":"request.malformed""#), "{fault} {payload}: {answer}");
+    }
+    let good = client.ask("sign@countersign", &of("GET", ""));
+    assert!(!good.contains(r#""error""#), "{good}");
+}
+
+/// A quantity above `max_quantity` is refused, and one that is not above it is signed.
+#[test]
+fn an_order_above_its_largest_quantity_is_refused_and_recorded() {
+    let agent = Agent::with_binance(&format!("{BOT}max_quantity = {{ BTCUSDT = \"0.01\" }}\n"));
+    let order = |quantity: &str| {
+        let order = format!(
+            r#"{{"symbol":"BTCUSDT","side":"BUY","type":"LIMIT","timeInForce":"GTC",
+                "quantity":"{quantity}","price":"30000"}}"#
+        );
+        code(agent.sign("binance-mm", "POST", "/api/v3/order", &order))
+    };
+    assert_eq!(order("0.011"), Err(Code::PolicyLimit));
+    assert!(agent.journal().contains(r#""code":"policy.limit""#), "{}", agent.journal());
+    assert_eq!(order("0.01"), Ok(()));
 }

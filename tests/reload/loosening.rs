@@ -61,13 +61,13 @@ fn loosens(change: &ChangeEntry) -> Vec<String> {
     }
 }
 
-fn signs(agent: &Agent) -> Option<Code> {
+fn signs(agent: &Agent) -> Result<(), Code> {
     let order = r#"{"symbol":"BTCUSDT","side":"BUY","type":"LIMIT","quantity":"0.01",
         "price":"30000","timeInForce":"GTC"}"#;
     code(agent.client().sign(&call("binance-mm", "POST", "/api/v3/order", order)))
 }
 
-fn transfers(agent: &Agent) -> Option<Code> {
+fn transfers(agent: &Agent) -> Result<(), Code> {
     let params = r#"{"type":"MAIN_UMFUTURE","asset":"BTC","amount":"0.1"}"#;
     code(agent.client().sign(&call("binance-mm", "POST", "/sapi/v1/asset/transfer", params)))
 }
@@ -81,15 +81,15 @@ fn audited(agent: &Agent) {
 fn unlocking_takes_an_approvers_touch_and_locking_takes_none() {
     let (alice, mallory) = (Person::new("alice", 1), Person::new("mallory", 3));
     let mut agent = agent_of(&alice);
-    assert_eq!(signs(&agent), None);
+    assert_eq!(signs(&agent), Ok(()));
     agent.admin().lock().expect("locked");
     let asked = agent.admin().unlock().expect("answered").pending.expect("it waits");
-    assert_eq!(signs(&agent), Some(Code::AgentLocked));
+    assert_eq!(signs(&agent), Err(Code::AgentLocked));
     // A lock survives the restart, a request to unlock does not.
     agent.restart();
-    assert_eq!(signs(&agent), Some(Code::AgentLocked));
+    assert_eq!(signs(&agent), Err(Code::AgentLocked));
     assert!(change(&agent).is_none());
-    assert_eq!(code(agent.admin().approve(&asked.id, "late")), Some(Code::RequestMalformed));
+    assert_eq!(code(agent.admin().approve(&asked.id, "late")), Err(Code::RequestMalformed));
     agent.admin().unlock().expect("answered");
     let waits = change(&agent).expect("it waits");
     assert_eq!(
@@ -107,20 +107,20 @@ fn unlocking_takes_an_approvers_touch_and_locking_takes_none() {
     ] {
         assert_eq!(
             code(agent.admin().approve(&waits.id, &sshsig)),
-            Some(Code::ApprovalRequired),
+            Err(Code::ApprovalRequired),
             "{sshsig}"
         );
-        assert_eq!(signs(&agent), Some(Code::AgentLocked));
+        assert_eq!(signs(&agent), Err(Code::AgentLocked));
     }
     let signature = alice.approve(&waits.statement, 1);
     let done = agent.admin().approve(&waits.id, &signature).expect("approved");
     assert_eq!(done.done, "approved by alice: unlocked");
-    assert_eq!(signs(&agent), None);
+    assert_eq!(signs(&agent), Ok(()));
     // One signature unlocks once.
     agent.admin().lock().expect("locked");
     agent.admin().unlock().expect("answered");
     let again = change(&agent).expect("it waits");
-    assert_eq!(code(agent.admin().approve(&again.id, &signature)), Some(Code::ApprovalRequired));
+    assert_eq!(code(agent.admin().approve(&again.id, &signature)), Err(Code::ApprovalRequired));
     // Locking once more takes back the request to unlock.
     agent.admin().lock().expect("locked");
     assert!(change(&agent).is_none());
@@ -151,7 +151,7 @@ fn a_looser_configuration_waits_and_a_tighter_one_does_not() {
     assert_eq!(told.len(), 5, "{told:?}");
     let Subject::Configuration { diff, .. } = &waits.statement.subject else { panic!("{waits:?}") };
     assert!(diff.contains("-per_day = \"1\"\n+per_day = \"3\"\n"), "{diff}");
-    assert_eq!(transfers(&agent), Some(Code::PolicyScope));
+    assert_eq!(transfers(&agent), Err(Code::PolicyScope));
     assert!(
         agent
             .admin()
@@ -162,8 +162,16 @@ fn a_looser_configuration_waits_and_a_tighter_one_does_not() {
             .any(|warning| warning.contains(&waits.id))
     );
     // Neither a signal nor a restart gets around the approval.
+    agent.configure(WIDER, &rest("4", &[&alice, &Person::new("bob", 2)]));
+    agent.signal(Signal::HUP);
+    agent.wait_until("the signal asks for an approval", |agent| {
+        change(agent).is_some_and(|change| {
+            loosens(&change).contains(&"[transfer.BTC] per_day: from 1 to 4".to_owned())
+        })
+    });
+    assert_eq!(transfers(&agent), Err(Code::PolicyScope));
     agent.restart();
-    assert_eq!(transfers(&agent), Some(Code::PolicyScope));
+    assert_eq!(transfers(&agent), Err(Code::PolicyScope));
     let waits = change(&agent).expect("found at the start");
     let done =
         agent.admin().approve(&waits.id, &alice.approve(&waits.statement, 1)).expect("approved");
@@ -172,10 +180,10 @@ fn a_looser_configuration_waits_and_a_tighter_one_does_not() {
         "{}",
         done.done
     );
-    assert_eq!(transfers(&agent), None);
+    assert_eq!(transfers(&agent), Ok(()));
     agent.restart();
     assert!(change(&agent).is_none());
-    assert_eq!(transfers(&agent), None);
+    assert_eq!(transfers(&agent), Ok(()));
     audited(&agent);
 }
 
@@ -193,13 +201,13 @@ fn nobody_is_left_unasked() {
     assert!(reload(&agent).pending.is_none());
     assert_eq!(
         code(agent.admin().approve(&first.id, &alice.approve(&first.statement, 1))),
-        Some(Code::RequestMalformed)
+        Err(Code::RequestMalformed)
     );
     agent.configure(WIDER, &rest("1", &[&alice]));
     let denied = reload(&agent).pending.expect("it waits");
     agent.admin().deny(&denied.id).expect("denied");
     assert!(change(&agent).is_none());
-    assert_eq!(transfers(&agent), Some(Code::PolicyScope));
+    assert_eq!(transfers(&agent), Err(Code::PolicyScope));
     // If the accepted configuration cannot be read any more, the agent takes no other.
     agent.stop(Signal::TERM);
     let accepted = agent.state_dir().join("accepted.toml");

@@ -1,8 +1,9 @@
 //! Keys of every algorithm are imported, read back and compared with software. The token itself
 //! gives no secret.
 
-use countersign_base::messages::enrol_child::{CustodyTier, SecretEncoding};
+use countersign_base::messages::enrol_child::SecretEncoding;
 use countersign_core::algorithm::Algorithm;
+use countersign_core::key::Tier;
 use data_encoding::BASE64;
 use ed25519_dalek::pkcs8::EncodePrivateKey;
 use hmac::{Hmac, Mac};
@@ -40,7 +41,7 @@ fn macs_with_secrets_of_every_length_are_those_of_software() {
             let name = format!("{algorithm}.{length}");
             let secret = "k".repeat(length);
             let facts = add(&token.settings(), &name, algorithm, SecretEncoding::Ascii, &secret);
-            assert_eq!(facts.tier, CustodyTier::Software);
+            assert_eq!(facts.tier, Tier::Software);
             assert!(facts.allowed_mechanism_bound && facts.active);
             secrets.push((name, algorithm, secret));
         }

@@ -55,7 +55,7 @@ fn a_binance_order_is_a_frame_for_who_may_log_in() {
         agent.client().sign(&call)
     };
     let agent = Agent::with_binance(BOT);
-    assert_eq!(code(frame(&agent)), Some(Code::PolicyEffectiveScope));
+    assert_eq!(code(frame(&agent)), Err(Code::PolicyEffectiveScope));
     drop(agent);
     let agent = Agent::with_binance(&BOT.replace("\"trade\"", "\"trade\", \"session\""));
     let reply = frame(&agent).expect("signed");
@@ -105,7 +105,7 @@ fn an_okx_request_carries_its_passphrase() {
     assert!(!everything.contains("phrase"), "a passphrase was written down");
     assert_eq!(
         code(agent.client().session("okx", "ws")),
-        Some(Code::PolicyScope),
+        Err(Code::PolicyScope),
         "a session is a scope of its own"
     );
 }
@@ -151,7 +151,7 @@ fn a_key_born_on_the_token_signs_once_its_id_is_known() {
             agent.admin().register(&generate).expect("generated").public_key.expect("a public key");
         assert_eq!(
             code(agent.sign(name, "GET", "/api/v3/account", "{}")),
-            Some(Code::TokenUnavailable)
+            Err(Code::TokenUnavailable)
         );
         let activate =
             Register::Activate { v: 1, name: name.to_owned(), api_key: "the-id".to_owned() };
@@ -201,7 +201,7 @@ fn pipelined_requests_are_answered_in_order() {
     for (number, reply) in agent.client().sign_all(&calls).expect("answers").into_iter().enumerate()
     {
         match number % 3 {
-            0 => assert_eq!(code(reply), Some(Code::RequestUnknownEndpoint)),
+            0 => assert_eq!(code(reply), Err(Code::RequestUnknownEndpoint)),
             _ => assert!(reply.expect("signed").url.contains(&format!("&orderId={number}&"))),
         }
     }

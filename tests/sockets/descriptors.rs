@@ -1,5 +1,5 @@
-//! Descriptors that peers pass: one of the operator's reaches its request. All others are closed,
-//! and no other peer waits for that.
+//! Descriptors that peers pass. One that the operator passes reaches the request that it came with.
+//! All others are closed, and no other peer waits for that.
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};

@@ -60,7 +60,7 @@ fn a_second_agent_is_refused() {
 }
 
 #[test]
-fn a_reload_is_all_or_nothing() {
+fn a_reload_opens_all_its_sockets_or_none() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = |name: &str| directory.path().join(name);
     in_runtime(async {

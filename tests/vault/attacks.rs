@@ -15,10 +15,11 @@ use countersign_core::wire::admin::PendingEntry;
 
 use super::leaks::Leak;
 use crate::harness::agent::SECRET;
+use crate::harness::other_users::{assert_cannot_be_looked_into, without_rights};
 use crate::harness::person::Person;
 use crate::harness::process_memory::{holds, memory};
 use crate::harness::softhsm::AGENT;
-use crate::harness::vault_agent::{ADDRESS, SPARE, VaultAgent, binance};
+use crate::harness::vault_agent::{ADDRESS, KRAKEN_SECRET, OKX_SECRET, SPARE, VaultAgent, binance};
 
 /// The answer of a vault host to the attacker.
 #[derive(Debug)]
@@ -65,7 +66,9 @@ impl Attack {
     /// Starts a vault host as the spawner would, with this environment, and asks.
     pub(super) fn ask(&self, request: &VaultRequest, environment: &[(&str, &str)]) -> Said {
         let (mut ours, theirs) = UnixStream::pair().expect("a pair");
-        let mut command = self.victim.desk.rig.command(AGENT);
+        let program = [without_rights(), vec![AGENT.to_owned()]].concat();
+        let mut command = self.victim.desk.rig.command(&program[0]);
+        command.args(&program[1..]);
         command.args(["vault-host", "--config"]).arg(self.victim.agent.config_file());
         command
             .env_clear()
@@ -230,7 +233,7 @@ fn one_touch_is_one_signature_and_old_copies_are_worth_nothing() {
         attack.request(&statement, &[&attack.sshsig])
     };
     attack.refused(&renamed, "does not approve it");
-    // The older record in its place: the vault notices.
+    // The attacker puts back the older record of spent approvals. The vault notices.
     match spent {
         Ok(before) => fs::write(directory.join("spent"), before).expect("written"),
         Err(_) => fs::remove_file(directory.join("spent")).expect("removed"),
@@ -239,7 +242,7 @@ fn one_touch_is_one_signature_and_old_copies_are_worth_nothing() {
     let Said::Refused(reason) = attack.ask(&original, &[]) else { panic!("signed twice") };
     assert!(reason.contains("older than the vault"), "{reason}");
     assert_eq!(attack.victim.shim.calls("C_Login"), logins);
-    // The older sealed file as well: its PIN is no longer the token's.
+    // The attacker puts back the older sealed file too. Its PIN is no longer the token's.
     let signatures = attack.victim.shim.calls("C_Sign");
     fs::write(directory.join("sealed"), sealed).expect("written");
     assert!(matches!(attack.ask(&original, &[]), Said::Refused(_)));
@@ -318,10 +321,22 @@ fn a_stolen_touch_on_a_token_that_does_not_rotate_is_worth_the_pin_for_ever() {
 #[test]
 fn no_process_that_stays_holds_what_was_used() {
     let victim = VaultAgent::with_keys();
+    victim.wait_until_closed();
+    let used = victim.stolen_pin("vault");
     let (key, path, params) = binance("0.1");
     victim.withdraw(key, path, &params).expect("signed");
     victim.wait_until_closed();
-    let pin = victim.stolen_pin("vault"); // the one that is valid now
+    let next = victim.stolen_pin("vault"); // the one that is valid now
+    assert_ne!(used, next);
+    let kraken = data_encoding::BASE64.decode(KRAKEN_SECRET.as_bytes()).expect("base64");
+    let secrets = [
+        ("the PIN that opened the vault", used.as_bytes()),
+        ("the next PIN", next.as_bytes()),
+        ("Binance's secret", SECRET.as_bytes()),
+        ("OKX's secret", OKX_SECRET.as_bytes()),
+        ("Kraken's secret", &kraken),
+        ("Kraken's secret in base64", KRAKEN_SECRET.as_bytes()),
+    ];
     let processes = [
         vec![victim.agent.pid() as i32],
         victim.agent.spawner().into_iter().collect(),
@@ -333,7 +348,7 @@ fn no_process_that_stays_holds_what_was_used() {
     for pid in processes {
         let memory = memory(pid as u32);
         seen |= holds(&memory, b"binance-wd");
-        for (what, bytes) in [("the secret", SECRET.as_bytes()), ("the PIN", pin.as_bytes())] {
+        for (what, bytes) in secrets {
             assert!(!holds(&memory, bytes), "process {pid} holds {what}");
         }
     }
@@ -358,9 +373,7 @@ fn a_vault_host_cannot_be_looked_into_and_leaves_no_core() {
             let core =
                 limits.lines().find(|line| line.starts_with("Max core file size")).expect("there");
             assert!(core.split_whitespace().filter(|word| *word == "0").count() == 2, "{core}");
-            // It is not dumpable: its memory belongs to root, whatever uid it has.
-            use std::os::unix::fs::MetadataExt as _;
-            assert_eq!(fs::metadata(format!("/proc/{pid}/mem")).expect("there").uid(), 0);
+            assert_cannot_be_looked_into(pid);
         }
         assert!(matches!(asking.join().expect("no panic"), Said::Refused(_)));
     });

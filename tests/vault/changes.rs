@@ -125,7 +125,7 @@ fn a_lost_yubikey_is_removed_by_the_other_with_an_approval() {
     let rotated = this.command(&["rotate", "vault"]);
     assert!(!rotated.status.success(), "{}", said(&rotated));
     fs::write(this.directory().join("sealed"), current).expect("written");
-    // The YubiKey was found again.
+    // The owner has found the YubiKey again, and adds it once more.
     let shown = changed(&this, &this.alice, &["add", "vault", "yk"]).expect("added");
     assert_eq!(shown["recipients"].as_array().map(Vec::len), Some(2), "{shown}");
     let drilled = this.command(&["drill", "vault", "yk"]);

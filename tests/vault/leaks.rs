@@ -1,5 +1,5 @@
-//! A library of the attacker's that leaks the data of the process that loads it. The tests show the
-//! processes that load it, and the worth of the data.
+//! A library of the attacker's that leaks the data of the process that loads it. The tests show
+//! which processes load it, and what the data is worth.
 
 use std::fs;
 use std::path::PathBuf;

@@ -237,7 +237,7 @@ fn a_log_that_nobody_reads_holds_up_no_process_of_a_vault() {
     log.spoil();
     this.agent.log_to(log.agents.try_clone().expect("copied"));
     this.agent.restart();
-    // The enrol child and the vault host both wait for a touch and write so to the log.
+    // The enrol child and the vault host wait for a touch, and each writes that to the log.
     this.fingers(true);
     this.add("binance-wd", "binance", SECRET, None).expect("enrolled");
     let mut client = this.agent.client();

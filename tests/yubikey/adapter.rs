@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use countersign_base::messages::yubikey::Slot;
 use countersign_core::algorithm::Algorithm;
-use countersign_token::yubikey::error::Tries;
+use countersign_token::yubikey::error::AttemptsLeft;
 use countersign_token::yubikey::{CardError, SlotTouchPolicy as Touch, YubiKey};
 use virtual_yubikey::Firmware;
 use yubikey::piv::AlgorithmId;
@@ -151,7 +151,7 @@ fn a_wrong_pin_is_tried_once_whatever_comes() {
     let (yubikey, wrong) = (desk.yubikey(), desk.pin("000000", 1));
     desk.inside(|| {
         let error = yubikey.check_pin(&wrong).expect_err("wrong");
-        assert_eq!(error, CardError::PinWrong { left: Tries(2) });
+        assert_eq!(error, CardError::PinWrong { left: AttemptsLeft(2) });
         for _ in 0..5 {
             let again = yubikey.sign(SLOT, P256, b"m", &desk.pin("000000", 1), Box::new(|| ()));
             assert!(matches!(again, Err(CardError::PinBlocked(_))), "{again:?}");

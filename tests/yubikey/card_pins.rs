@@ -7,14 +7,15 @@ use countersign::Error;
 use countersign_core::algorithm::Algorithm;
 use countersign_core::scope::Scope;
 use countersign_core::wire::admin::{DoneReply, Register};
-use countersign_token::token::public_key::PublicKey;
 use rustix::process::Signal;
 use virtual_yubikey::Firmware;
 
 use crate::harness::agent::{Agent, Launch};
 use crate::harness::softhsm::SoftHsm;
 use crate::harness::timing::repetitions;
-use crate::harness::touch_agent::{BOT, TouchAgent, cold_key, der, inside, token_with, write_pin};
+use crate::harness::touch_agent::{
+    BOT, TouchAgent, cold_key, inside, public_key_of, token_with, write_pin,
+};
 use crate::harness::typist::Typist;
 use crate::harness::yubikey_desk::{Desk, PIN};
 
@@ -56,8 +57,7 @@ fn it_is_asked_for_at_the_agents_terminal_and_at_the_operators() {
     assert!(at_start.was_asked());
     let made = this.generate_at(at_generation.device()).expect("made");
     assert!(at_generation.was_asked());
-    this.public_key =
-        made.public_key.and_then(|pem| PublicKey::from_der(Algorithm::Ed25519, &der(&pem)));
+    this.public_key = Some(public_key_of(Algorithm::Ed25519, &made));
     let activate =
         Register::Activate { v: 1, name: "cold".to_owned(), api_key: "theid".to_owned() };
     this.agent.admin().add(&activate, at_activation.device()).expect("active");

@@ -93,7 +93,7 @@ impl TouchAgent {
         assert!(error.contains(fault.says()), "{fault:?} at {step:?}: {error}");
         self.blinks_no_more();
         assert!(!card.press(), "a late press reaches nothing");
-        // The card ends its work of before the fault when it is mended.
+        // When the fault is mended, the card finishes the work that it had begun.
         self.mend(fault);
         let made = self.desk.card.status().counts.signatures - signatures;
         assert_eq!(made, u64::from(fault.leaves_a_signature(step)), "{fault:?} at {step:?}");

@@ -59,7 +59,7 @@ fn an_approved_withdrawal_is_one_blink_and_none_is_signed_without_a_press() {
     let this = TouchAgent::with_cold_key(Firmware::V5_7_1, Algorithm::Ed25519, &rest);
     let (card, mut client) = (&this.desk.card, this.agent.client());
 
-    // Approved, and nobody presses.
+    // The withdrawal is approved, and nobody touches the YubiKey.
     card.set_timeout(Duration::from_secs(1));
     let unpressed = ask(&mut client);
     approve(&this, &alice, &unpressed);
@@ -68,15 +68,15 @@ fn an_approved_withdrawal_is_one_blink_and_none_is_signed_without_a_press() {
     assert!(matches!(refused, Error::Refused(_)), "{refused}");
     assert_eq!(card.status().counts.signatures, 0);
 
-    // Not approved, and somebody presses.
+    // The withdrawal is not approved, and somebody touches the YubiKey.
     card.set_auto(true);
     let (denied, before) = (ask(&mut client), card.status().blinks);
     std::thread::sleep(Duration::from_millis(500));
     this.agent.admin().deny(&denied).expect("denied");
-    assert_eq!(code(outcome(&mut client, &denied)), Some(Code::ApprovalDenied));
+    assert_eq!(code(outcome(&mut client, &denied)), Err(Code::ApprovalDenied));
     assert_eq!((card.status().blinks, card.status().counts.signatures), (before, 0));
 
-    // Both.
+    // The withdrawal is approved, and somebody touches the YubiKey.
     card.set_auto(false);
     card.set_timeout(LONG);
     let pressed = ask(&mut client);

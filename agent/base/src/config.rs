@@ -119,7 +119,7 @@ fn sha256(text: &str, approvers: &[approval::Approver], tokens: &[TokenConfig]) 
     });
     let proofs = attested.flat_map(|attested| {
         [
-            ("attestation", attested.chain()),
+            ("attestation", attested.certificates()),
             ("attestation_root", attested.other_root().unwrap_or_default()),
         ]
     });

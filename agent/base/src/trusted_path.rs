@@ -132,7 +132,7 @@ fn walk(path: &Path, kind: PathKind) -> Result<OwnedFd, TrustError> {
     }
 }
 
-/// Puts the link's target before the components that are still ahead.
+/// Puts the link's target in front of the components that the walk has not reached yet.
 fn follow(
     way: &mut Way,
     name: &OsStr,

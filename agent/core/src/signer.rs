@@ -292,13 +292,13 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
 
     /// The time within which the exchange takes a request that is stamped now. The request may ask
     /// for its length; otherwise it has the recipe's default length.
-    fn window(&self, exchange: &dyn Exchange, asked: &SignRequest) -> AcceptanceWindow {
+    fn window(&self, exchange: &dyn Exchange, asked: &SignRequest) -> ReceiveWindow {
         let Some(window) = exchange.facts().receive_window else {
-            return AcceptanceWindow::default();
+            return ReceiveWindow::default();
         };
         let own = asked.request.params.get(window.name).and_then(|own| own.scalar()?.parse().ok());
         let length_ms = own.unwrap_or(window.default_ms);
-        AcceptanceWindow { length_ms, ends_ms: Some(self.clock.since_boot_ms() + length_ms) }
+        ReceiveWindow { length_ms, ends_ms: Some(self.clock.since_boot_ms() + length_ms) }
     }
 
     /// Step 8: the token consumes the grant.
@@ -477,7 +477,7 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
 #[derive(Debug)]
 struct Stamped {
     draft: Draft,
-    window: AcceptanceWindow,
+    window: ReceiveWindow,
     /// Reserved for this request, if the exchange wants a nonce.
     nonce: u64,
 }
@@ -485,13 +485,13 @@ struct Stamped {
 /// The time within which an exchange takes a signature. It does not end if no limit of the exchange
 /// is known.
 #[derive(Clone, Copy, Debug, Default)]
-struct AcceptanceWindow {
+struct ReceiveWindow {
     length_ms: u64,
     /// In milliseconds since the machine started.
     ends_ms: Option<u64>,
 }
 
-impl AcceptanceWindow {
+impl ReceiveWindow {
     /// The same window for a request that was stamped at another moment.
     fn stamped_at(self, since_boot_ms: u64) -> Self {
         Self { ends_ms: self.ends_ms.map(|_| since_boot_ms + self.length_ms), ..self }

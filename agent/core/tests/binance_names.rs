@@ -209,8 +209,8 @@ fn reads_whose_names_fit_what_moves_money_or_keys_are_known() {
     assert_eq!(found, known);
 }
 
-/// The sender of a request may cut its text within a name, so that the end of the name is left. No
-/// row may list names whose ends open something that the whole names do not.
+/// A caller can cut the signed text in the middle of a name, so that only the end of the name is
+/// sent. So no row may list names whose ends open an endpoint that the whole names do not open.
 #[test]
 fn ends_of_names_open_nothing() {
     let table = binance().table();

@@ -255,11 +255,12 @@ fn every_row_is_written_with_nothing_of_others() {
 
 /// Exchanges on which the agent's time, expiry or nonce follows a client's value or path without a
 /// separator. Digits can then be moved from one to the other. The threat model says what an
-/// attacker gains by that. (Kraken Futures' message is a digest.)
+/// attacker gains by that, and borders.rs tests it on every row. (Kraken Futures' message is a
+/// digest. It belongs to them as well.)
 const RUN_ON: &[&str] = &["bitfinex", "bitmex", "coinex", "cryptocom", "phemex"];
 
 #[test]
-fn no_number_of_the_agents_runs_on() {
+fn the_agents_numbers_run_on_at_these_exchanges_only() {
     let digits = |text: &str| {
         let runs = text.split(|byte: char| !byte.is_ascii_digit()).filter(|run| run.len() > 9);
         runs.map(str::to_owned).collect::<Vec<_>>()

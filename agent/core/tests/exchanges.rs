@@ -1,5 +1,8 @@
 //! Tests rules that hold for every exchange, and cases that the table of each must catch.
 
+mod asked;
+
+use asked::replaced;
 use countersign_core::algorithm::Algorithm;
 use countersign_core::decimal::Amount;
 use countersign_core::exchange::classify::{Classified, check_managed, classify};
@@ -135,20 +138,23 @@ fn every_row_says_what_it_needs() {
 /// instead. Such a row never moves money if a name could tell it apart.
 #[test]
 fn where_the_path_is_unbound_rows_are_found_by_a_name_or_listed() {
-    // The first two move assets between the wallets of one account, and their only name is the
-    // asset's, which 43 reads carry. The third stops a withdrawal on Upbit by its UUID, with the
-    // token of a read of an order with this UUID: no order has it. The fourth finishes a sale to
-    // another user on Bybit by its number, as an order is cancelled; it needs a right of the key
-    // for P2P. The fifth closes a position of the old API by parameters that orders carry. The
-    // sixth resets its protection of market makers by an asset alone. The last, of MEXC's old API,
-    // needs a symbol alone, as many reads of contracts do.
     let exceptions = [
+        // Binance. Moves an asset between the wallets of one account. It needs only the asset's
+        // name, which 43 reads carry too.
         "/papi/v1/asset-collection",
+        // Binance. The same.
         "/sapi/v1/portfolio/asset-collection",
+        // Upbit. Stops a withdrawal by its UUID. The token for a read of an order with this UUID
+        // would do that too, but no order has the UUID of a withdrawal.
         "/v1/withdraws/coin",
+        // Bybit. Finishes a sale to another user by its order number, which is also the parameter
+        // that cancels an order. The key needs a right for P2P.
         "/v5/p2p/order/finish",
+        // Bybit's old API. Closes a position by parameters that orders carry too.
         "/contract/v3/private/copytrading/position/close",
+        // Bybit's old API. Resets the protection of market makers by an asset alone.
         "/option/usdc/openapi/private/v1/mmp-reset",
+        // MEXC's old API. Needs only a symbol, as many reads of contracts do.
         "/open/api/v2/order/cancel_by_symbol",
     ];
     for exchange in ALL {
@@ -702,7 +708,7 @@ fn limits_hold_against_lists_attachments_and_sessions() {
     assert!(binance(&batch(one)));
     assert!(!binance(&batch(&format!("{one},{one}"))), "the same order twice is two orders");
     assert!(
-        !binance(&batch(&one.replace(r#"\"quantity"#, r#"\"Quantity\":\"99\",\"quantity"#))),
+        !binance(&batch(&replaced(one, r#"\"quantity"#, r#"\"Quantity\":\"99\",\"quantity"#))),
         "one spelling"
     );
     let closing = concat!(
@@ -716,7 +722,7 @@ fn limits_hold_against_lists_attachments_and_sessions() {
     let item = r#"{"ordertype":"limit","type":"buy","volume":"0.1","price":"10"}"#;
     assert!(kraken(add, &format!(r#"{{"pair":"XBTUSD","orders":[{item}]}}"#)));
     assert!(!kraken(add, &format!(r#"{{"pair":"XDGUSD","orders":[{item}]}}"#)));
-    let own_pair = item.replace("{", r#"{"pair":"XBTUSD","#);
+    let own_pair = replaced(item, "{", r#"{"pair":"XBTUSD","#);
     assert!(
         !kraken(add, &format!(r#"{{"pair":"XDGUSD","orders":[{own_pair}]}}"#)),
         "the outer pair is what counts"
@@ -777,8 +783,8 @@ fn a_session_that_is_a_token_is_the_request_for_it() {
     }
 }
 
-/// The token of a login on Upbit is that of any request without parameters. One of these cancels
-/// open orders.
+/// On Upbit the token of a login is also that of every request without parameters. One of these
+/// requests cancels open orders.
 #[test]
 fn a_login_to_upbit_needs_what_its_token_opens() {
     let upbit = named("upbit").expect("in the registry");

@@ -268,7 +268,8 @@ fn a_name_that_no_line_has_is_explained() {
     }
 }
 
-/// A key that cannot delete itself reads without parameters; one that can does not.
+/// A read without parameters is signed for a key that can neither move money nor change keys, and
+/// refused for a key that can.
 #[test]
 fn a_read_without_parameters_is_refused_where_its_text_moves_money_or_keys_and_the_key_may() {
     let row = ("bybit", HmacSha256, "GET /v5/account/info", "{}", METHOD_AND_PATH, None);
@@ -294,7 +295,8 @@ fn a_read_without_parameters_is_refused_where_its_text_moves_money_or_keys_and_t
         );
         assert!(reply.message.is_some_and(|message| message.contains("without parameters")));
     }
-    // On MEXC, the text without parameters closes positions of contracts, but moves nothing out.
+    // On MEXC the empty text is also that of the request that closes all positions. No money
+    // leaves.
     let mexc =
         ("mexc", HmacSha256, "GET /api/v1/private/account/assets", "{}", METHOD_AND_PATH, None);
     assert_eq!(explained(&mexc).decision, "allow");

@@ -111,9 +111,9 @@ fn members(params: &str) -> Vec<(String, String)> {
 fn paths(path: &str) -> Vec<String> {
     let last = path.rfind('/').unwrap_or_default();
     let (front, back) = path.split_at(last);
-    let segment = back.trim_start_matches('/');
-    let Some(first) = segment.chars().next() else { return Vec::new() };
-    let rest = &segment[first.len_utf8()..];
+    let part = back.trim_start_matches('/');
+    let Some(first) = part.chars().next() else { return Vec::new() };
+    let rest = &part[first.len_utf8()..];
     let confusable = |from: char, to: char| path.replacen(from, &to.to_string(), 1);
     let mut other = vec![
         format!("{path}/"),
@@ -141,18 +141,18 @@ fn paths(path: &str) -> Vec<String> {
         format!("//{}", path.trim_start_matches('/')),
         path.trim_start_matches('/').to_owned(),
         format!("https://example.com{path}"),
-        format!("{front}//{segment}"),
-        format!("{front}/./{segment}"),
-        format!("{front}/x/../{segment}"),
-        format!("{front}/%2e%2e/{segment}"),
-        format!("{front}\\{segment}"),
-        format!("{front}%2f{segment}"),
-        format!("{front}%2F{segment}"),
+        format!("{front}//{part}"),
+        format!("{front}/./{part}"),
+        format!("{front}/x/../{part}"),
+        format!("{front}/%2e%2e/{part}"),
+        format!("{front}\\{part}"),
+        format!("{front}%2f{part}"),
+        format!("{front}%2F{part}"),
         format!("{front}/%{:02x}{rest}", u32::from(first)),
         format!("{front}/%25{:02x}{rest}", u32::from(first)),
-        format!("{front}/{segment}%{:02x}", b'/'),
+        format!("{front}/{part}%{:02x}", b'/'),
         path.to_uppercase(),
-        format!("{front}/{}", segment.to_uppercase()),
+        format!("{front}/{}", part.to_uppercase()),
         format!("{front}/{}{rest}", first.to_uppercase()),
         confusable('a', '\u{430}'),
         confusable('e', '\u{435}'),
@@ -301,7 +301,8 @@ fn no_path_is_taken_in_another_spelling() {
             let plain = Asked::of(name, row);
             for path in paths(&plain.path) {
                 let other = Asked { path, ..plain.clone() };
-                // The path is the same row with another name in its place, or another row.
+                // The changed path may still be a row: the same row with another word for {name},
+                // or another row.
                 let is_row = exchange.table().find(row.method, &other.path).is_some();
                 if !is_row && !other.is_refused() {
                     leaks.push(other.line());
@@ -382,8 +383,8 @@ fn no_client_brings_what_a_signature_depends_on() {
     assert!(leaks.is_empty(), "{} are signed:\n{}", leaks.len(), leaks.join("\n"));
 }
 
-/// Parameters that would open money or keys on an exchange that leaves the path unsigned, by the
-/// exchanges' pages: exchange, method class, scope that they need, parameters.
+/// Parameters that would move money or change keys on an exchange that leaves the path unsigned, as
+/// the exchanges' pages say: exchange, class of methods, scope that they need, parameters.
 const SMUGGLED: &[(&str, &str, &str, &str)] = &[
     ("binance", "", "withdraw", r#"{"coin":"USDT","address":"x","amount":"9"}"#),
     (

@@ -35,8 +35,8 @@ fn parsed(params: &str) -> Value {
     Value::parse(params).expect("JSON")
 }
 
-/// A read is refused with the parameters of orders and bots, of endpoints that were once in no
-/// table.
+/// A read is refused if it has the parameters of orders or bots. The endpoints that take these were
+/// once in no table.
 #[test]
 fn a_read_does_not_carry_the_names_of_what_is_none() {
     for (exchange, row, params) in [

@@ -98,7 +98,7 @@ fn rule(exchange: &dyn Exchange, index: usize, row: &Endpoint, binding: Binding)
     }
 }
 
-/// The names that make a payload fit. A residual set is listed but not counted.
+/// The names that make a payload fit. A residual row is shown, but adds no scope.
 fn names(opening: &Opening) -> String {
     let names =
         if opening.required.is_empty() { "(none)".to_owned() } else { opening.required.join("+") };

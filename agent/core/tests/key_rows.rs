@@ -4,7 +4,7 @@
 use countersign_core::exchange::ALL;
 use countersign_core::scope::Scope;
 
-/// A segment of a path with one of these words speaks of keys, tokens, vouchers or codes.
+/// A part of a path with one of these words speaks of keys, tokens, vouchers or codes.
 const WORDS: [&str; 14] = [
     "bullet",
     "code",
@@ -141,9 +141,9 @@ fn is_path(path: &str, listed: &str) -> bool {
 }
 
 fn speaks_of_keys(path: &str) -> bool {
-    let mut segments = path.split('/').filter(|segment| !segment.starts_with('{')).map(letters);
+    let mut parts = path.split('/').filter(|part| !part.starts_with('{')).map(letters);
     let whole = letters(path);
-    segments.any(|segment| WORDS.iter().any(|word| segment.contains(word)))
+    parts.any(|part| WORDS.iter().any(|word| part.contains(word)))
         || PHRASES.iter().any(|phrase| whole.contains(phrase))
 }
 

@@ -86,11 +86,11 @@ fn order(
             Value::Object(beside)
         }
     };
-    let segment = |(index, part): (usize, &str)| {
-        let role = opening.roles.iter().find(|(_, source)| *source == ValueSource::Segment(index));
+    let filled = |(index, part): (usize, &str)| {
+        let role = opening.roles.iter().find(|(_, source)| *source == ValueSource::PathPart(index));
         role.map_or_else(|| part.replace(['{', '}'], ""), |(role, _)| value(*role).to_owned())
     };
-    let path: Vec<_> = row.path.split('/').enumerate().map(segment).collect();
+    let path: Vec<_> = row.path.split('/').enumerate().map(filled).collect();
     request(row.method, &path.join("/"), params).expect("a row's names are plain")
 }
 

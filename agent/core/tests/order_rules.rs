@@ -169,18 +169,18 @@ impl Row {
                 Value::Object(beside)
             }
         };
-        let segment = |(index, part): (usize, &str)| {
+        let filled = |(index, part): (usize, &str)| {
             let role = self
                 .opening
                 .roles
                 .iter()
-                .find(|(_, source)| *source == ValueSource::Segment(index));
+                .find(|(_, source)| *source == ValueSource::PathPart(index));
             role.map_or_else(
                 || part.replace(['{', '}'], ""),
                 |(role, _)| self.value(*role).to_owned(),
             )
         };
-        let path: Vec<_> = self.endpoint.path.split('/').enumerate().map(segment).collect();
+        let path: Vec<_> = self.endpoint.path.split('/').enumerate().map(filled).collect();
         request(self.endpoint.method, &path.join("/"), params).expect("a row's names are plain")
     }
 

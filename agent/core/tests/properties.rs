@@ -116,7 +116,7 @@ proptest! {
         let (Some(more), Some(fewer_request)) = (asked(more), asked(fewer.clone())) else {
             return Ok(());
         };
-        // A refused request opens the least.
+        // A request that is refused opens nothing. Only two that are signed are compared.
         if let (Some(opened), Some(before)) =
             (opens(exchange, key, &more), opens(exchange, key, &fewer_request))
         {
@@ -168,7 +168,7 @@ proptest! {
         let Some(request) = request(row.method, &other, Value::Object(Vec::new())) else {
             return Ok(());
         };
-        // The path may be another row, or another name in a place of the same row.
+        // The changed path may be another row, or the same row with another word for {name}.
         let found = exchange.table().find(row.method, &other);
         let fits = |pattern: &str| {
             let (pattern, path) = (pattern.split('/'), other.split('/'));

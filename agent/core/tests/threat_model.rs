@@ -182,8 +182,8 @@ fn within_limits(
     }
 }
 
-/// The sender may exchange the body after the signature. A body that is within the limits says
-/// nothing of the body that is sent.
+/// The client can replace the body after the signature. So a body within the limits proves nothing
+/// about the body that is sent.
 #[test]
 fn where_the_body_is_not_signed_no_order_and_no_transfer_is_within_a_limit() {
     use Algorithm::{EcdsaP256Sha256, Ed25519, HmacSha256};

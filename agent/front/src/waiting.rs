@@ -2,8 +2,8 @@
 
 pub mod approvals;
 pub mod budgets;
+pub mod caller_processes;
 pub mod keys_in_change;
 pub mod pending;
-pub mod process_chain;
 pub mod reload;
 pub mod token_places;

@@ -112,8 +112,8 @@ fn in_vault(
 ) -> Result<EnrolReply, EnrolError> {
     let refused =
         |error: crate::vault::spent_approvals::NotSpent| HostError::Refused(error.to_string());
-    // A module that the front names would see the PIN. So the module is the one in the file for
-    // which the vault was sealed.
+    // If the front could name the module, it could name one that steals the PIN. So the module is
+    // the one in the file for which the vault was sealed.
     let config = config::load_with(config.0, config.1)
         .map_err(|error| HostError::Refused(format!("agent.toml: {error}")))?;
     let token =

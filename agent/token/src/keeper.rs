@@ -2,7 +2,7 @@
 //! the token at night without a person.
 //!
 //! When the first host asks for the PIN, a person must touch a YubiKey. From then on this process
-//! has the PIN in locked memory, and the door at which the spawner hands it connections to hosts.
+//! has the PIN in locked memory, and the socket by which the spawner hands it connections to hosts.
 //! It has no file, no program and no other socket. The front has no end of those connections. The
 //! keeper ends when the agent ends, or when a host asks for a PIN other than the one that the touch
 //! opened.

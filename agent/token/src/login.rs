@@ -28,9 +28,9 @@ pub enum PinKeeper {
 /// Reads the PIN, loads the module and logs in. After that the process is confined.
 ///
 /// The environment is replaced and the module is loaded only after the PIN was read: asking for the
-/// PIN may start pinentry, and after C_Initialize the process must not fork. The record is locked
-/// from before the search until after C_Login, so that two of our processes do not log in to one
-/// token at the same moment.
+/// PIN may start pinentry, and after C_Initialize the process must not fork. The record of PIN
+/// attempts is locked before the search for the token and until after C_Login, so that two of our
+/// processes do not log in to one token at the same moment.
 pub fn log_in(
     settings: &TokenSettings,
     front_writes: &[PathBuf],

@@ -29,7 +29,7 @@ use crate::token::fault::Fault;
 use crate::token_host::catalogue::Catalogue;
 use crate::token_host::self_test::SelfTest;
 use crate::token_host::signer::{SigningSession, sign};
-use crate::token_host::workers::{WorkerJob, Workers};
+use crate::token_host::workers::{SignatureJob, Workers};
 
 /// The way in which a host ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -94,9 +94,10 @@ fn serve(
     host.serve(stream, frames)
 }
 
-/// Longest wait of an answer for the next one, to go with it in one write. A slow token may take
-/// longer for all requests of one read than the front waits for one of them. And a front with a CPU
-/// of its own finishes the first answers while the last requests are signed.
+/// Longest time that an answer waits for the next one, so that both go in one write. It does not
+/// wait for the answers to all requests of one read: a slow token may take longer for them than the
+/// front waits for one of them. And a front with a CPU of its own works on the first answers while
+/// the last requests are signed.
 const COLLECTING: Duration = Duration::from_micros(200);
 
 struct TokenHost {
@@ -197,7 +198,7 @@ impl TokenHost {
             });
         }
         if self.workers.take(algorithm) {
-            return self.workers.send(WorkerJob {
+            return self.workers.send(SignatureJob {
                 id,
                 key: key.clone(),
                 message: message.to_vec(),

@@ -17,8 +17,8 @@ from ._errors import Unavailable
 # Largest number of threads that ask at a time, in one process. More questions wait for a free
 # thread. The wait counts against the question's timeout.
 MOST = 32
-# Largest number of given-up questions that make room for others while they have no answer. Any more
-# of them count as threads that ask.
+# Largest number of threads that are left out of MOST because nobody waits for their answers any
+# more. Further threads of that kind count as threads that ask.
 MOST_GIVEN_UP = 32
 # Seconds that an idle thread waits for the next question.
 IDLE = 5.0
@@ -35,8 +35,8 @@ class Call:
         self._made = time.monotonic()
         self.future = self._loop.create_future()
         self.given_up = False
-        # Set once a thread has the call: the threads it belongs to, True if it counts as one of the
-        # few, and True if it counts as given up.
+        # Set once a thread has the call: the threads it belongs to, True if it counts as one of
+        # MOST, and True if it counts as one of MOST_GIVEN_UP.
         self.threads, self.counted, self.lingers = None, False, False
         # The seconds that it waited for a thread.
         self.waited = 0.0

@@ -24,8 +24,8 @@ class Venue(NamedTuple):
     api_key: str = STAND_IN
     # A function of method and path: True if ccxt writes the parameters of that request unescaped.
     unescaped: object = None
-    # True if the exchange wants them escaped all the same. A value that needs escaping is then not
-    # sent.
+    # True if ccxt writes them unescaped but the exchange wants them escaped. A value that needs
+    # escaping is then not sent.
     escaped_only: bool = False
 
 

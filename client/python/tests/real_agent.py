@@ -54,6 +54,12 @@ KEYS = {
 }
 
 
+def replaced(text, old, new):
+    """The text with `old` replaced, which has to be in it exactly once."""
+    assert text.count(old) == 1, f"{old!r} is in it {text.count(old)} times"
+    return text.replace(old, new)
+
+
 class RealAgent:
     """A running agent whose only client is this user. It listens at `socket`."""
 
@@ -96,8 +102,7 @@ class RealAgent:
             ('\nscopes = ["read", "trade"]\n', f"\nscopes = {json.dumps(self._scopes)}\n"),
             ('\nrate = "50/s"\n', '\nrate = "100000/s"\n'),
         ):
-            assert text.count(granted) == 1, f"not one client with {granted}"
-            text = text.replace(granted, wanted)
+            text = replaced(text, granted, wanted)
         configuration.write_text(text)
 
     def _enrol(self, name, key, token):

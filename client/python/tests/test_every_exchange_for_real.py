@@ -193,7 +193,12 @@ def without_signature(request):
 def before_a_number(query):
     """The same query, with a last parameter that stays the same if digits follow it."""
     pairs = query.split("&")
-    ends = ("symbol", "unit", "currency", "side", "orderId", "order_id", "cliOrdId")
+    ends = (
+        *("symbol", "unit", "currency", "side", "orderId", "order_id", "cliOrdId"),
+        *("clientOrderId", "contractType", "contract", "acceptLong", "acceptShort", "enabled"),
+        *("timeFrame", "fromAccount", "sourceWallet", "pnlPreference", "strategy"),
+        *("tradingEnabled", "id", "timeout", "maxLeverage"),
+    )
     found = (pair for end in ends for pair in pairs if pair.partition("=")[0] == end)
     last = next(found, pairs[-1])
     pairs.remove(last)

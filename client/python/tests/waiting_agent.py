@@ -4,7 +4,7 @@ import json
 import threading
 import time
 
-from .real_agent import KEYS, RealAgent
+from .real_agent import KEYS, RealAgent, replaced
 
 ADDRESS = "bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq"
 # The key of nobody: no private key belongs to it.
@@ -34,7 +34,9 @@ class WaitingAgent(RealAgent):
     def _grant(self):
         super()._grant()
         configuration = self.directory / "agent.toml"
-        text = configuration.read_text().replace("\nscopes = ", f"\n{self._limits}scopes = ", 1)
+        text = replaced(
+            configuration.read_text(), "\nscopes = ", f"\n{self._limits}scopes = "
+        )
         configuration.write_text(
             text
             + "".join(map(_policy, self._destinations))

@@ -1,5 +1,5 @@
-//! Answers of a token host. A PKCS#11 module runs in its process, so that the front believes none
-//! of them.
+//! Answers of a token host. A PKCS#11 module runs in the host's process, so the front trusts none
+//! of its answers.
 
 use countersign_base::messages::confinement::ConfinementReport;
 use countersign_base::messages::frame::{Frames, MessageFrameError, encode};

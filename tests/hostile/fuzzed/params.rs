@@ -111,7 +111,7 @@ fn check_fewer(exchange: &dyn Exchange, request: &Request, whole: &Classified<'_
 }
 
 /// Checks that the request as sent has the parameters that were judged and those of the agent, with
-/// their values, and that it is what is signed.
+/// their values, and that the signed bytes are the bytes sent.
 fn check_draft(exchange: &dyn Exchange, draft: &Draft, request: &Request, host: &str) {
     let sent = draft
         .clone()

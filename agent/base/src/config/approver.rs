@@ -197,10 +197,10 @@ fn prove(
     root: Option<&Path>,
     facts: &SystemFacts,
 ) -> Result<AttestedKey, String> {
-    let chain = (facts.attestation_file)(attestation)?;
+    let certificates = (facts.attestation_file)(attestation)?;
     let root = root.map(|root| (facts.attestation_file)(root)).transpose()?;
     let attested =
-        AttestedKey::prove(&chain, root.as_deref()).map_err(|reason| reason.to_string())?;
+        AttestedKey::prove(&certificates, root.as_deref()).map_err(|reason| reason.to_string())?;
     if key.is_some_and(|key| key.key_data() != attested.key().key_data()) {
         return Err("ssh_key is not the attested key".to_owned());
     }

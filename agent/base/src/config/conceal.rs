@@ -43,7 +43,7 @@ pub(super) fn values_of_secrets(text: &str) -> Vec<Range<usize>> {
     hidden
 }
 
-/// The sign that closes a value, if the value begins on this line and does not end on it.
+/// If a value begins on this line and goes on in the next, the text that ends the value.
 fn closing(line: &str) -> Option<&'static str> {
     let pairs = [("\"\"\"", "\"\"\""), ("'''", "'''"), ("{", "}"), ("[", "]")];
     let (opening, closing) = pairs.into_iter().find(|(opening, _)| line.contains(opening))?;

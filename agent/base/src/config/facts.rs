@@ -56,13 +56,13 @@ impl SystemFacts {
     }
 }
 
-/// Longest chain of certificates that is read, in bytes.
-const LONGEST_CHAIN: u64 = 64 * 1024;
+/// Longest file of certificates that is read, in bytes.
+const LONGEST_CERTIFICATES: u64 = 64 * 1024;
 
 fn read_certificates(path: &Path) -> std::io::Result<String> {
     let file = trusted_path::open(path, Exposure::Public).map_err(std::io::Error::other)?;
     let mut text = String::new();
-    file.take(LONGEST_CHAIN).read_to_string(&mut text)?;
+    file.take(LONGEST_CERTIFICATES).read_to_string(&mut text)?;
     Ok(text)
 }
 

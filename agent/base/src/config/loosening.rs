@@ -1,4 +1,4 @@
-//! Finds everything that another configuration allows and the one in force does not, and says it in
+//! Finds everything that a new configuration allows and the one in force does not. Tells it in
 //! sentences with the values.
 //!
 //! The code knows the differences that tighten, not those that loosen. A difference that is not

@@ -7,6 +7,7 @@
 use countersign_core::algorithm::Algorithm;
 use countersign_core::attestation::Root;
 use countersign_core::exchange::PassphraseKind;
+use countersign_core::key::Tier;
 use countersign_core::vault::EnrolledFor;
 use serde::{Deserialize, Serialize};
 
@@ -67,18 +68,6 @@ pub enum SecretEncoding {
     Base64,
 }
 
-/// Says if a key was made in hardware, came from outside, or is in software.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum CustodyTier {
-    /// Made in hardware; never left it.
-    Device,
-    /// Was outside once; cannot leave the hardware now.
-    Imported,
-    /// On a software token, for tests and trials.
-    Software,
-}
-
 /// Facts about a key, as read back from the token.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct KeyFacts {
@@ -86,7 +75,7 @@ pub struct KeyFacts {
     pub algorithm: Algorithm,
     /// CKA_ID in hex.
     pub cka_id: String,
-    pub tier: CustodyTier,
+    pub tier: Tier,
     /// SubjectPublicKeyInfo in DER, for asymmetric keys.
     pub public_key_der: Option<Vec<u8>>,
     /// True if the token itself refuses every other mechanism for this key.

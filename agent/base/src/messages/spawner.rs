@@ -47,8 +47,8 @@ pub enum ToSpawner {
 /// The messages of the spawner to a keeper.
 #[derive(Debug, Deserialize, Serialize)]
 pub enum ToKeeper {
-    /// A host may ask for the PIN. The descriptor beside this message is the keeper's end of the
-    /// connection to that host.
+    /// A host may ask this keeper for the PIN. The descriptor beside this message is the keeper's
+    /// end of the connection to that host.
     Visit,
 }
 

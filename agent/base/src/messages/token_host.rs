@@ -178,7 +178,8 @@ impl HostError {
         Self::refused("this process cannot be protected", &error)
     }
 
-    /// True if a new start of the host would only end in the same error, or would spend a PIN try.
+    /// True if a new start of the host would only end in the same error, or would spend an attempt
+    /// at the PIN.
     pub const fn is_final(&self) -> bool {
         matches!(
             self,

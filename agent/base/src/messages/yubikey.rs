@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Longest wait for a YubiKey that another program uses, or another process of ours. Ours use it no
-/// longer than this, except during the wait for a touch.
+/// Longest wait for a YubiKey that another program or another process of ours uses. A process of
+/// ours uses it no longer than this, except while it waits for a touch.
 pub const BUSY_DEADLINE: Duration = Duration::from_secs(3);
 /// Time that a YubiKey waits for a touch.
 pub const TOUCH_TIMEOUT: Duration = Duration::from_secs(15);

@@ -227,29 +227,114 @@ fn what_is_no_approval_is_told_apart() {
     }
 }
 
+/// One statement of each kind, with every field that the kind can have.
+fn statements() -> Vec<Statement> {
+    let full = || {
+        let mut full = statement("r-1");
+        let Subject::Request { algorithm, params_in, transfers, .. } = &mut full.subject else {
+            panic!("a request")
+        };
+        *algorithm = Some(crate::algorithm::Algorithm::Ed25519);
+        *params_in = Some(crate::request::ParamsIn::Query);
+        let transfer = &mut transfers[0];
+        for field in [&mut transfer.memo, &mut transfer.from, &mut transfer.to] {
+            *field = Some("7".to_owned());
+        }
+        full
+    };
+    let (text, some) = (str::to_owned, |text: &str| vec![text.to_owned()]);
+    let subjects = [
+        full().subject,
+        Subject::Session {
+            client: text("bot"),
+            key: KeyName::parse("binance-wd").expect("a name"),
+            exchange: text("binance"),
+            environment: Environment::Production,
+            session: text("ws"),
+            effective_scopes: [Scope::Session].into_iter().collect(),
+        },
+        Subject::Unlock,
+        Subject::Configuration {
+            from_sha256: text("00"),
+            to_sha256: text("11"),
+            loosens: some("looser"),
+            diff: text("+looser"),
+        },
+        Subject::Vault {
+            token: text("vault"),
+            recipients: vec![(text("yk"), 11)],
+            policy_sha256: text("00"),
+            terms_sha256: text("11"),
+            loosens: some("looser"),
+            diff: text("+looser"),
+        },
+    ];
+    let of = |subject: Subject| Statement { purpose: subject.purpose(), subject, ..full() };
+    subjects.map(of).into()
+}
+
+/// The paths to all values of a JSON text that hold no other values.
+fn leaves(value: &serde_json::Value, path: &str) -> Vec<String> {
+    let inner: Vec<_> = match value {
+        serde_json::Value::Array(items) => {
+            items.iter().enumerate().map(|(at, item)| (at.to_string(), item)).collect()
+        }
+        serde_json::Value::Object(members) => {
+            members.iter().map(|(name, member)| (name.clone(), member)).collect()
+        }
+        _ => return vec![path.to_owned()],
+    };
+    assert!(!inner.is_empty(), "{path} holds nothing that could be changed");
+    inner.iter().flat_map(|(name, value)| leaves(value, &format!("{path}/{name}"))).collect()
+}
+
+/// The values that may stand in the place of this one. One of them fits its field.
+fn other_values(value: &serde_json::Value) -> Vec<serde_json::Value> {
+    const WORDS: [&str; 6] = ["testnet", "hmac-sha256", "form", "trade", "0.6", "another"];
+    match value {
+        serde_json::Value::Number(number) => vec![(number.as_u64().expect("whole") + 1).into()],
+        _ => WORDS.into_iter().map(Into::into).collect(),
+    }
+}
+
+/// Takes every field that there is from the bytes of the statements. So a new field has a case too.
 #[test]
 fn every_field_is_part_of_what_is_signed() {
-    let (alice, original) = (Fido::new(1), statement("r-1"));
-    let sshsig = alice.approve(&original);
-    let text = String::from_utf8(original.bytes()).expect("JSON");
-    for (from, to) in [
-        ("agent-1", "agent-2"),
-        ("r-1", "r-2"),
-        ("1700000120000", "1700000120001"),
-        ("abab", "abac"),
-        ("binance-wd", "binance-we"),
-        ("bc1qexample", "bc1qother"),
-        ("\"0.5\"", "\"0.6\""),
-        ("POST", "PUT"),
-        ("withdraw\"]", "transfer\"]"),
-        ("\"network\":\"BTC\"", "\"network\":\"BSC\""),
-        ("\"memo\":null", "\"memo\":\"7\""),
-    ] {
-        assert!(text.contains(from), "{from}");
-        let changed = Statement::parse(&text.replacen(from, to, 1)).expect(to);
-        let judged = Collected::new(changed, 1).judge(&[alice.approver("alice")], &sshsig);
-        assert_eq!(judged, Err(NotAnApproval::Wrong), "{to}");
+    let alice = Fido::new(1);
+    let mut changed = Vec::new();
+    for original in statements() {
+        let sshsig = alice.approve(&original);
+        let judge = |statement: Statement| {
+            Collected::new(statement, 1).judge(&[alice.approver("alice")], &sshsig)
+        };
+        assert!(judge(original.clone()).is_ok());
+        let json: serde_json::Value = serde_json::from_slice(&original.bytes()).expect("JSON");
+        for path in leaves(&json, "") {
+            // Purpose and kind are the two that no other value fits. They are words of their own.
+            if ["/purpose", "/subject/kind"].contains(&path.as_str()) {
+                continue;
+            }
+            let value = json.pointer(&path).expect("a leaf");
+            let other = other_values(value).into_iter().find_map(|other| {
+                let mut json = json.clone();
+                *json.pointer_mut(&path).expect("a leaf") = other;
+                serde_json::from_value::<Statement>(json).ok().filter(|other| *other != original)
+            });
+            let other = other.unwrap_or_else(|| panic!("no other value fits {path}"));
+            assert_eq!(judge(other), Err(NotAnApproval::Wrong), "{path}");
+            changed.push(path);
+        }
+        let other_purpose = match original.purpose {
+            Purpose::Approval => Purpose::Change,
+            Purpose::Change => Purpose::Approval,
+        };
+        let other = Statement { purpose: other_purpose, ..original.clone() };
+        assert_eq!(judge(other), Err(NotAnApproval::Wrong), "the purpose");
     }
+    for path in ["client", "key", "exchange", "environment", "host", "method", "path", "params"] {
+        assert!(changed.contains(&format!("/subject/{path}")), "{path}");
+    }
+    assert!(changed.len() > 45, "{}", changed.len());
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::attestation::{
 pub struct AttestedKey {
     key: PublicKey,
     attestation: Attestation,
-    chain: String,
+    certificates: String,
     other_root: Option<String>,
 }
 
@@ -30,21 +30,21 @@ pub enum Unproven {
 }
 
 impl AttestedKey {
-    /// Verifies the attestation of a key. `chain` and `other_root` are PEM. Without `other_root`
-    /// the chain has to end at one of Yubico's roots.
-    pub fn prove(chain: &str, other_root: Option<&str>) -> Result<Self, Unproven> {
+    /// Verifies the attestation of a key. `certificates` and `other_root` are PEM. Without
+    /// `other_root` the certificates have to lead to one of Yubico's roots.
+    pub fn prove(certificates: &str, other_root: Option<&str>) -> Result<Self, Unproven> {
         let mut roots = Roots::yubico();
         if let Some(root) = other_root {
             roots = roots.and_others(root)?;
         }
-        let attestation = attestation::verify(&CertificateChain::from_pem(chain)?, &roots)?;
+        let attestation = attestation::verify(&CertificateChain::from_pem(certificates)?, &roots)?;
         if attestation.touch_policy != TouchPolicy::Always {
             return Err(Unproven::Touch(attestation.touch_policy));
         }
         let key = attestation.ssh_key().ok_or(Unproven::Kind)?.into();
         // A root that was not needed is not kept.
         let other_root = other_root.filter(|_| attestation.root == Root::Other).map(str::to_owned);
-        Ok(Self { key, attestation, chain: chain.to_owned(), other_root })
+        Ok(Self { key, attestation, certificates: certificates.to_owned(), other_root })
     }
 
     pub fn key(&self) -> &PublicKey {
@@ -55,12 +55,13 @@ impl AttestedKey {
         &self.attestation
     }
 
-    /// PEM.
-    pub fn chain(&self) -> &str {
-        &self.chain
+    /// The certificates that prove it: PEM, the slot's first.
+    pub fn certificates(&self) -> &str {
+        &self.certificates
     }
 
-    /// The root named for this key, if the chain ends at that root and not at one of Yubico's; PEM.
+    /// The root named for this key, if the certificates lead to that root and not to one of
+    /// Yubico's; PEM.
     pub fn other_root(&self) -> Option<&str> {
         self.other_root.as_deref()
     }

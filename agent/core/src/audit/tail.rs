@@ -5,18 +5,18 @@ use std::io::{self, BufReader, Read};
 use super::{JournalEntry, JournalLine, SegmentFile, SegmentName, Segments, index_of, read_line};
 use crate::chain::Head;
 
-/// A place in a journal. The records after it are read next.
+/// A position in a journal. The records after it are read next.
 #[derive(Clone, Debug)]
 pub struct Tail {
     after: u64,
     /// The segment being read, and the number of its bytes that are done.
-    place: Option<(SegmentName, u64)>,
+    position: Option<(SegmentName, u64)>,
 }
 
 impl Tail {
     /// Starts after the record with number `seq`; 0 reads all records.
     pub const fn after(seq: u64) -> Self {
-        Self { after: seq, place: None }
+        Self { after: seq, position: None }
     }
 
     /// The number of the last record that was read, or at first the number given to
@@ -41,9 +41,9 @@ impl Tail {
             let mut reader = BufReader::new(segments.open(name, offset)?);
             while entries.len() < limit && read_line(&mut reader, &mut line)? == JournalLine::Whole
             {
-                self.place = Some((
+                self.position = Some((
                     name,
-                    self.place.map_or(offset, |place| place.1) + line.len() as u64 + 1,
+                    self.position.map_or(offset, |position| position.1) + line.len() as u64 + 1,
                 ));
                 let entry = JournalEntry::parse(std::mem::take(&mut line))
                     .ok()
@@ -56,7 +56,7 @@ impl Tail {
                 else {
                     break;
                 };
-                self.place = Some((next, 0));
+                self.position = Some((next, 0));
             }
         }
         Ok(entries)
@@ -68,12 +68,12 @@ impl Tail {
         files: &[SegmentFile],
     ) -> io::Result<Option<(SegmentName, u64)>> {
         let oldest = files.first().map(|file| file.name);
-        self.place = match self.place {
+        self.position = match self.position {
             // Retention removed the segment that was being read.
             Some((name, _)) if oldest.is_some_and(|oldest| oldest > name) => {
                 oldest.map(|oldest| (oldest, 0))
             }
-            Some(place) => Some(place),
+            Some(position) => Some(position),
             None if files.is_empty() => None,
             None => {
                 let next = self.after.saturating_add(1);
@@ -81,7 +81,7 @@ impl Tail {
                 Some((file.name, offset_before(segments, file, next)?))
             }
         };
-        Ok(self.place)
+        Ok(self.position)
     }
 }
 

@@ -9,7 +9,7 @@ mod ws_api;
 
 use std::sync::LazyLock;
 
-use super::facts::{Facts, Hosts, ReceiveWindow};
+use super::facts::{Facts, Hosts, WindowParameter};
 use super::login::SessionLogin;
 use super::order::Order;
 use super::order_facts::{Mark, OrderFacts, Whole};
@@ -51,7 +51,7 @@ static FACTS: Facts = Facts {
         testnet("/eapi/", &["testnet.binancefuture.com"]),
     ],
     managed: &["apiKey"],
-    receive_window: Some(ReceiveWindow { name: WINDOW_PARAMETER, default_ms: 10_000 }),
+    receive_window: Some(WindowParameter { name: WINDOW_PARAMETER, default_ms: 10_000 }),
     orders: OrderFacts {
         priced: &[
             "",

@@ -33,9 +33,8 @@ pub struct Classified<'a> {
     pub orders: Result<Vec<Order<'a>>, String>,
     /// The parts of the request that the signature covers.
     pub binding: Binding,
-    /// The scopes of endpoints that take the same signature because a request without parameters
-    /// signs an empty text, whatever its method. The agent cannot tell these requests apart, and
-    /// does not count them.
+    /// The scopes of endpoints that would take this signature only because every request without
+    /// parameters signs an empty text. They are not in `effective`.
     pub empty_text: Scopes,
 }
 
@@ -397,7 +396,7 @@ fn opened<'a>(
     named.chain(nameless).filter(move |opening| reachable(table.endpoint(opening), own, binding))
 }
 
-/// True if the caller may send a request that was signed for `own` to `endpoint` as well.
+/// True if the exchange would also accept at `endpoint` a request signed for `own`.
 fn reachable(endpoint: &Endpoint, own: &Endpoint, binding: Binding) -> bool {
     endpoint.group == own.group && binding.takes_for(own.method, endpoint.method)
 }
@@ -456,7 +455,7 @@ fn fitting<'a>(
     openings.find(|opening| opening.required.iter().all(has)).or(first)
 }
 
-/// The value of one role: a fixed text, a parameter of `item`, or a segment of the path.
+/// The value of one role: a fixed text, a parameter of `item`, or a part of the path.
 fn said<'a>(
     table: &Table,
     opening: &Opening,
@@ -467,7 +466,7 @@ fn said<'a>(
     match opening.source_of(role)? {
         ValueSource::Fixed(text) => Some(text),
         ValueSource::Parameter(name) => item.member(name)?.scalar(),
-        ValueSource::Segment(index) => {
+        ValueSource::PathPart(index) => {
             let path = request.path.as_str();
             if table.serves(opening, path) { path.split('/').nth(index) } else { None }
         }

@@ -26,7 +26,7 @@ const SET_EVERYWHERE: &[&str] =
 
 /// A parameter that bounds how long the exchange accepts the request.
 #[derive(Clone, Copy, Debug)]
-pub struct ReceiveWindow {
+pub struct WindowParameter {
     pub name: &'static str,
     pub default_ms: u64,
 }
@@ -55,7 +55,7 @@ pub struct Facts {
     /// Names that the agent sets on other exchanges, but that some endpoint here uses for a
     /// parameter of its own. A client may send them.
     pub taken: &'static [&'static str],
-    pub receive_window: Option<ReceiveWindow>,
+    pub receive_window: Option<WindowParameter>,
     /// The facts that limits need about its orders.
     pub orders: OrderFacts,
     /// The scopes that any session gives the client without further signatures.

@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 
-use super::facts::{Facts, Hosts, ReceiveWindow};
+use super::facts::{Facts, Hosts, WindowParameter};
 use super::order::Order;
 use super::order_facts::OrderFacts;
 use super::recipe::Exchange;
@@ -57,7 +57,7 @@ static FACTS: Facts = Facts {
         hosts: &["fake.example", "alt.example"],
     }],
     managed: &["timestamp", "signature"],
-    receive_window: Some(ReceiveWindow { name: "recvWindow", default_ms: 5_000 }),
+    receive_window: Some(WindowParameter { name: "recvWindow", default_ms: 5_000 }),
     orders: OrderFacts { priced: &[""], ..OrderFacts::UNKNOWN },
     ..Facts::PLAIN
 };

@@ -41,7 +41,7 @@ static FACTS: Facts = Facts {
         },
     ],
     managed: &["request"],
-    // The time at which a list begins.
+    // Here it is a parameter of a read: the time at which a list begins.
     taken: &["timestamp"],
     orders: OrderFacts {
         priced: &["exchange limit"],
@@ -82,7 +82,7 @@ impl Exchange for Gemini {
         let nonce = Value::String(stamp.nonce.to_string());
         let payload = payload(request.path.as_str(), nonce, named(request)?);
         let url = format!("https://{host}{}", request.path);
-        // The exchange reads the payload alone.
+        // The exchange reads only the header with the payload, not the body.
         let body = (request.method != Method::Get).then(|| request.params.value().to_json());
         Ok(Draft::new(request, key, stamp, payload.clone(), Encoding::Hex, url)
             .header("Content-Type", "text/plain")

@@ -21,6 +21,7 @@ use crate::json::Value;
 use crate::key::{Environment, Key, NonceUnit};
 use crate::refusal::Refusal;
 use crate::request::{ParamsIn, Request};
+use crate::scope::Scope;
 use crate::stamp::Stamp;
 
 #[derive(Debug)]
@@ -88,7 +89,11 @@ impl Exchange for KrakenFutures {
         // Without a nonce a signature would be valid for ever. Only the cases of the vectors have
         // none.
         let nonce = (stamp.nonce > 0).then(|| stamp.nonce.to_string());
-        let ordered = nonce.as_ref().map(|_| before_a_number(params));
+        let ordered = match place {
+            ParameterPlace::Query if nonce.is_some() => Some(before_the_nonce(request, params)?),
+            // A body is JSON, which ends with a bracket.
+            ParameterPlace::Body(_) | ParameterPlace::Query => None,
+        };
         let params = ordered.as_deref().unwrap_or(params);
         let data = match place {
             ParameterPlace::Body(_) => {
@@ -147,22 +152,69 @@ impl Exchange for KrakenFutures {
     }
 }
 
-/// Parameters whose values do not become other valid values by digits at their end. If a request
-/// has one of them, it stands last.
-const LAST_PARAMETERS: &[&str] =
-    &["symbol", "unit", "currency", "side", "orderId", "order_id", "cliOrdId"];
+/// Parameters that may stand right before the nonce, the best ones first. More or fewer digits at
+/// the end of their values change no size, amount, price, asset or address. `id`, `timeout` and
+/// `maxLeverage` are numbers, but no limit counts them, and each is the only one of its request.
+const LAST_PARAMETERS: &[&str] = &[
+    "symbol",
+    "unit",
+    "currency",
+    "side",
+    "orderId",
+    "order_id",
+    "cliOrdId",
+    "clientOrderId",
+    "contractType",
+    "contract",
+    "acceptLong",
+    "acceptShort",
+    "enabled",
+    "timeFrame",
+    "fromAccount",
+    "sourceWallet",
+    "pnlPreference",
+    "strategy",
+    "tradingEnabled",
+    "id",
+    "timeout",
+    "maxLeverage",
+];
 
-/// Orders the parameters so that, if possible, no size or amount stands last. The nonce follows
-/// without a separator, and its digits could make a size or an amount larger.
-fn before_a_number(params: &[(String, Value)]) -> Vec<(String, Value)> {
+/// Those of them that would be another asset or account if digits were cut off (`LUNA2`, `LUNA`).
+const NAMES_WITHOUT_DIGITS: &[&str] = &["unit", "currency", "fromAccount", "sourceWallet"];
+
+/// Orders the parameters so that no size and no amount stands last. The nonce follows without a
+/// separator, so that the sender of a request may move digits between the two. A request for which
+/// there is no such order is refused, unless it reads.
+fn before_the_nonce(
+    request: &Request,
+    params: &[(String, Value)],
+) -> Result<Vec<(String, Value)>, Refusal> {
     let mut ordered = params.to_vec();
-    if let Some(place) =
-        LAST_PARAMETERS.iter().find_map(|end| ordered.iter().position(|(name, _)| name == end))
-    {
+    let fits = |end: &str, (name, value): &(String, Value)| {
+        name == end && !(NAMES_WITHOUT_DIGITS.contains(&end) && ends_in_a_digit(value))
+    };
+    let place = LAST_PARAMETERS
+        .iter()
+        .find_map(|end| ordered.iter().position(|parameter| fits(end, parameter)));
+    if let Some(place) = place {
         let last = ordered.remove(place);
         ordered.push(last);
+        return Ok(ordered);
     }
-    ordered
+    let row = TABLE.find(request.method, request.path.as_str());
+    let reads = row.is_some_and(|(_, row)| row.scope == Scope::Read);
+    if ordered.is_empty() || reads {
+        return Ok(ordered);
+    }
+    Err(Refusal::malformed(
+        "none of its parameters can stand before the nonce: add the symbol, the asset or the id \
+         that it is about; an asset or account may not end in a digit",
+    ))
+}
+
+fn ends_in_a_digit(value: &Value) -> bool {
+    value.scalar().is_none_or(|text| text.ends_with(|last: char| last.is_ascii_digit()))
 }
 
 #[cfg(test)]
@@ -171,7 +223,6 @@ mod tests {
     use crate::exchange::classify::classify;
     use crate::key::{KeyName, Tier};
     use crate::request::{Method, Params, Path};
-    use crate::scope::Scope;
 
     fn signed_query(nonce: u64, method: Method, path: &str, params: &str) -> String {
         let params = Params::new(Value::parse(params).expect("JSON")).expect("plain names");

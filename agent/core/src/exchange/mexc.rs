@@ -6,7 +6,7 @@
 
 use std::sync::LazyLock;
 
-use super::facts::{Facts, Hosts, ReceiveWindow};
+use super::facts::{Facts, Hosts, WindowParameter};
 use super::login::SessionLogin;
 use super::order::Order;
 use super::order_facts::{Mark, OrderFacts, Whole};
@@ -47,7 +47,7 @@ static FACTS: Facts = Facts {
             hosts: &["api.mexc.com", "contract.mexc.com"],
         },
     ],
-    receive_window: Some(ReceiveWindow { name: WINDOW_PARAMETER, default_ms: 5_000 }),
+    receive_window: Some(WindowParameter { name: WINDOW_PARAMETER, default_ms: 5_000 }),
     orders: OrderFacts {
         priced: &["FILL_OR_KILL", "IMMEDIATE_OR_CANCEL", "LIMIT", "LIMIT_MAKER"],
         unpriced: &["1", "2", "3", "4", "5", "6", "MARKET"],

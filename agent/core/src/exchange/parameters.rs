@@ -250,8 +250,8 @@ pub fn raw<'a>(name: &str, text: impl Into<Cow<'a, str>>) -> Result<Cow<'a, str>
     if holds(Content::Plain, &text) { Ok(text) } else { Err(not_raw(Content::Plain, name)) }
 }
 
-/// The same, but the table may allow the value of this name to hold more. Most values need no look
-/// at the table.
+/// The same as [`raw`], but the table may allow more characters in the value of this name. The
+/// table is looked at only if the value holds one of them.
 pub fn raw_in<'a>(
     request: &Request,
     table: &Table,

@@ -83,7 +83,13 @@ impl Exchange for Phemex {
         };
         place.check(request)?;
         let in_query = (place == ParameterPlace::Query || both) && !request.params.is_empty();
-        let query = if in_query { query_repeated(named(request)?)? } else { String::new() };
+        let query = if !in_query {
+            String::new()
+        } else if request.path.as_str().ends_with("/create") {
+            query_repeated(&symbol_last(named(request)?)?)?
+        } else {
+            query_repeated(named(request)?)?
+        };
         // A text with separators after the path could be read as a query with an expiry of the
         // client's own.
         let body = (request.method == Method::Post)
@@ -131,4 +137,23 @@ impl Exchange for Phemex {
     fn quote_asset<'a>(&self, _order: &'a Order<'_>) -> Result<&'a str, &'static str> {
         Err("its numbers are scaled, or of a contract")
     }
+}
+
+/// Puts the symbol of a new order last. The expiry follows without a separator. If the last value
+/// ended in a digit, the sender could move digits to the expiry, and so place a smaller order again
+/// and again.
+fn symbol_last(params: &[(String, Value)]) -> Result<Vec<(String, Value)>, Refusal> {
+    let (last, mut ordered): (Vec<_>, Vec<_>) =
+        params.iter().cloned().partition(|(name, _)| name == "symbol");
+    let cannot_be_cut = |(_, value): &(String, Value)| {
+        value.scalar().is_some_and(|text| !text.ends_with(|last: char| last.is_ascii_digit()))
+    };
+    if !last.last().is_some_and(cannot_be_cut) {
+        return Err(Refusal::malformed(
+            "a new order in a query names its symbol, and the symbol does not end in a digit: the \
+             expiry is signed right after it",
+        ));
+    }
+    ordered.extend(last);
+    Ok(ordered)
 }

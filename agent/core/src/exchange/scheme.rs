@@ -64,8 +64,8 @@ pub struct Scheme {
     /// The exchange verifies query and body as one text without a separator, so that the sender may
     /// cut it anywhere.
     pub joined: bool,
-    /// The query follows the path without a separator. So the end of a path could be sent as the
-    /// beginning of its query.
+    /// The signed text has no separator between path and query. So a caller could send the end of
+    /// the signed path as the beginning of the query.
     pub runs_on: bool,
     /// Bodies are JSON and are signed as they are sent. A parameter may be an object if a row is
     /// known to take it.

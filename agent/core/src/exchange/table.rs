@@ -16,7 +16,7 @@ use crate::json::Value;
 use crate::request::{Method, Params, Request};
 use crate::scope::Scope;
 
-/// One endpoint, with its exact method and path. `{name}` stands for one segment of the path.
+/// One endpoint, with its exact method and path. `{name}` stands for one part of the path.
 #[derive(Debug)]
 pub struct Endpoint {
     pub method: Method,
@@ -89,15 +89,15 @@ pub enum ValueSource {
     /// None: the value is always this text, `side='buy'`.
     Fixed(&'static str),
     Parameter(&'static str),
-    /// In this segment of the path, `symbol={pair}`.
-    Segment(usize),
+    /// In this part of the path, `symbol={pair}`. The parts stand between the slashes.
+    PathPart(usize),
 }
 
 impl ValueSource {
     pub fn parameter(self) -> Option<&'static str> {
         match self {
             Self::Parameter(name) => Some(name),
-            Self::Fixed(_) | Self::Segment(_) => None,
+            Self::Fixed(_) | Self::PathPart(_) => None,
         }
     }
 
@@ -106,7 +106,7 @@ impl ValueSource {
             return text.strip_suffix('\'').map(Self::Fixed);
         }
         if word.starts_with('{') {
-            return path.split('/').position(|segment| segment == word).map(Self::Segment);
+            return path.split('/').position(|part| part == word).map(Self::PathPart);
         }
         Some(Self::Parameter(word))
     }
@@ -200,7 +200,7 @@ pub struct Table {
     /// For each name: the other names that it ends in.
     endings: Vec<Vec<NameId>>,
     exact: HashMap<(Method, &'static str), usize>,
-    /// Endpoints with `{name}` segments, by method and number of segments.
+    /// Endpoints with `{name}` in their paths, by method and number of parts.
     patterns: HashMap<(Method, usize), Vec<usize>>,
     /// By endpoint.
     openings_of: Vec<Vec<usize>>,
@@ -219,7 +219,7 @@ impl Table {
     ///
     /// A `.params` line is `METHOD PATH name role=name name? role=name?`: the names that a request
     /// needs, and their roles. A name with `?` is optional. `type=name?limit` means the type limit
-    /// if a request names none. `role={segment}` is read from the path, and `role='text'` is always
+    /// if a request names none. `role={name}` is read from the path, and `role='text'` is always
     /// this text. A leading `~` marks a residual row. A leading `-` marks a row of scope trade that
     /// places no order. `{}` among the names marks a row that takes a request without parameters.
     /// `harmless NAME # source and reason` lists a name that any row may carry.
@@ -468,8 +468,8 @@ impl Table {
     fn index(&mut self) {
         for (index, endpoint) in self.endpoints.iter().enumerate() {
             if endpoint.path.contains('{') {
-                let segments = endpoint.path.split('/').count();
-                self.patterns.entry((endpoint.method, segments)).or_default().push(index);
+                let parts = endpoint.path.split('/').count();
+                self.patterns.entry((endpoint.method, parts)).or_default().push(index);
             }
         }
         let id = |name: &str| self.names.number(name).index();
@@ -591,8 +591,8 @@ fn parse_opening(
             }
             None => (name, false),
         };
-        let source =
-            ValueSource::parse(name, path).unwrap_or_else(|| panic!("no such segment: {line}"));
+        let source = ValueSource::parse(name, path)
+            .unwrap_or_else(|| panic!("no such part of the path: {line}"));
         match role {
             Some(role) => {
                 let role = Role::parse(role).unwrap_or_else(|| panic!("unknown role: {line}"));
@@ -649,7 +649,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_exact_and_patterns_match_one_segment() {
+    fn rows_are_exact_and_patterns_match_one_part() {
         let table = table();
         let scope = |method, path| table.find(method, path).map(|(_, endpoint)| endpoint.scope);
         assert_eq!(scope(Method::Get, "/v/orders"), Some(Scope::Read));

@@ -112,7 +112,7 @@ fn check_size(exchange: &dyn Exchange, order: &Order<'_>) -> Result<(), String> 
     let kind = order.kind.as_deref().unwrap_or_default();
     let known =
         [facts.priced, facts.unpriced, facts.quoted].iter().any(|types| types.contains(&kind));
-    // An order must have a type if its row names types, and none otherwise.
+    // If its row names types, an order must have one of them. Otherwise it must have none.
     if order.typed == kind.is_empty() || order.typed && !known {
         return Err(format!("{kind:?} is not one of the order types that are known"));
     }
@@ -127,7 +127,7 @@ fn quantity(exchange: &dyn Exchange, order: &Order<'_>) -> Result<Amount, String
 
 fn above_zero(what: &str, text: &str) -> Result<Amount, String> {
     let amount = number(what, text)?;
-    // Some exchanges take zero for everything that there is.
+    // Some exchanges take a zero to mean everything that there is.
     if amount.is_zero() { Err(format!("{what} is zero")) } else { Ok(amount) }
 }
 

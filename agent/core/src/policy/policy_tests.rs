@@ -62,7 +62,7 @@ fn scopes_are_a_set_and_all_effective_ones_are_needed() {
         (&[Read, Trade], ORDER, Ok(())),
         (&[Trade], ORDER, Ok(())),
         (&[Read], ORDER, Err(Code::PolicyScope)),
-        // The signature of reading an order is the signature of cancelling it.
+        // Reading and cancelling an order have the same signature.
         (&[Read], r#"GET /order {"symbol":"BTCUSDT"}"#, Err(Code::PolicyEffectiveScope)),
         (&[Read, Trade], r#"GET /order {"symbol":"BTCUSDT"}"#, Ok(())),
         (

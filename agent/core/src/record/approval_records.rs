@@ -25,7 +25,7 @@ pub struct Approval<'a> {
     /// The certificates that prove the touch of an attested key: PEM, the slot's first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attestation: Option<Text<'a>>,
-    /// The root they lead to, if it is not Yubico's; PEM.
+    /// The root of the certificates above, in PEM, unless it is Yubico's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attestation_root: Option<Text<'a>>,
     /// The bytes that were signed: see [`Statement`].
@@ -53,7 +53,7 @@ impl<'a> Approval<'a> {
             person: (approval.person != approval.approver).then(|| approval.person.as_str().into()),
             public_key: approval.public_key.as_str().into(),
             touch: approval.touch.proof(),
-            attestation: attested.map(|attested| attested.chain().into()),
+            attestation: attested.map(|attested| attested.certificates().into()),
             attestation_root: attested.and_then(|attested| attested.other_root()).map(Into::into),
             statement: String::from_utf8_lossy(&statement.bytes()).into_owned().into(),
             sshsig: approval.sshsig.as_str().into(),

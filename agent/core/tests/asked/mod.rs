@@ -72,3 +72,9 @@ pub(crate) fn filled(path: &str) -> String {
 pub(crate) fn algorithms(exchange: &dyn Exchange) -> impl Iterator<Item = Algorithm> {
     exchange.facts().algorithms.iter().copied()
 }
+
+/// A text with `from` replaced, which has to be in it.
+pub(crate) fn replaced(text: &str, from: &str, to: &str) -> String {
+    assert!(text.contains(from), "{from:?} is not in {text}");
+    text.replace(from, to)
+}

@@ -1,7 +1,9 @@
 //! Tests the orders of Kraken spot and futures:
 //! <https://docs.kraken.com/api/docs/rest-api/add-order>, and python-kraken-sdk 3.5.1.
 
-use crate::{At, NONE, quoted, with};
+use countersign_core::refusal::Code;
+
+use crate::{At, NONE, quoted, replaced, with};
 
 const SPOT: At = At("kraken", "POST /0/private/AddOrder");
 const LIMIT: &str =
@@ -35,7 +37,7 @@ fn flags_that_nobody_knows_leave_no_unit() {
         let flags = format!(r#""oflags":"{flags}""#);
         SPOT.knows_nothing(&[
             &with(LIMIT, &flags),
-            &with(&LIMIT.replace("limit", "market"), &flags),
+            &with(&replaced(LIMIT, "limit", "market"), &flags),
         ]);
     }
     SPOT.knows_nothing(&[&with(LIMIT, r#""oflags":["viqc"]"#), &with(LIMIT, r#""oflags":1"#)]);
@@ -48,16 +50,19 @@ fn flags_that_nobody_knows_leave_no_unit() {
 fn a_close_is_an_order_of_its_own() {
     for close in [
         r#""close":{"ordertype":"limit","price":"90000"}"#,
-        r#""close[ordertype]":"limit""#,
-        r#""close[price]":"90000","close[ordertype]":"limit""#,
         r#""close":"{\"ordertype\":\"limit\"}""#,
     ] {
         SPOT.knows_nothing(&[&with(LIMIT, close)]);
     }
+    for close in
+        [r#""close[ordertype]":"limit""#, r#""close[price]":"90000","close[ordertype]":"limit""#]
+    {
+        SPOT.refuses(Code::RequestMalformed, &[&with(LIMIT, close)]);
+    }
     SPOT.knows_nothing(&[
-        &LIMIT.replace("limit", "settle-position"),
-        &LIMIT.replace(r#""2""#, r#""0""#),
-        &LIMIT.replace(r#""2""#, r#""0.0""#),
+        &replaced(LIMIT, "limit", "settle-position"),
+        &replaced(LIMIT, r#""2""#, r#""0""#),
+        &replaced(LIMIT, r#""2""#, r#""0.0""#),
     ]);
 }
 
@@ -66,12 +71,12 @@ fn margin_and_reference_change_no_size_and_relative_prices_are_none() {
     SPOT.counts(&[
         (&with(LIMIT, r#""leverage":"5","userref":7,"displayvol":"0.1""#), "2", "6 USD"),
         (&with(LIMIT, r#""userref":"[7]""#), NONE, NONE),
-        (&LIMIT.replace(r#""3""#, r#""+3""#), "2", NONE),
-        (&LIMIT.replace(r#""3""#, r#""3%""#), "2", NONE),
-        (&LIMIT.replace(r#""3""#, r##""#3""##), "2", NONE),
-        (&LIMIT.replace("limit", "stop-loss-limit"), "2", NONE),
-        (&LIMIT.replace("limit", "Limit"), NONE, NONE),
-        (&LIMIT.replace("limit", "l"), NONE, NONE),
+        (&replaced(LIMIT, r#""3""#, r#""+3""#), "2", NONE),
+        (&replaced(LIMIT, r#""3""#, r#""3%""#), "2", NONE),
+        (&replaced(LIMIT, r#""3""#, r##""#3""##), "2", NONE),
+        (&replaced(LIMIT, "limit", "stop-loss-limit"), "2", NONE),
+        (&replaced(LIMIT, "limit", "Limit"), NONE, NONE),
+        (&replaced(LIMIT, "limit", "l"), NONE, NONE),
     ]);
 }
 
@@ -91,12 +96,21 @@ fn a_batch_counts_what_it_sends_as_a_list_and_as_text() {
         (&format!(r#"{{"batchOrder":{list}}}"#), "2+2", "-+-"),
         (&format!(r#"{{"batchOrder":{}}}"#, quoted(&list)), "2+2", "-+-"),
     ]);
-    FUTURES.knows_nothing(&[
-        &format!(r#"{{"json":{}}}"#, quoted(&format!(r#"{{"batchOrder":{list}}}"#))),
-        &format!(r#"{{"batchOrder":{}}}"#, quoted(&format!("\u{feff}{list}"))),
-        &format!(r#"{{"batchOrder":[{}]}}"#, with(&sent, r#""Size":1000"#)),
-        &format!(r#"{{"batchOrder":[{}]}}"#, with(&sent, r#""unfilledSize":1000"#)),
-    ]);
+    let batch = |more: &str| format!(r#"{{"batchOrder":[{}]}}"#, with(&sent, more));
+    FUTURES.refuses(
+        Code::RequestForbiddenParameter,
+        &[
+            &format!(r#"{{"json":{}}}"#, quoted(&format!(r#"{{"batchOrder":{list}}}"#))),
+            &batch(r#""unfilledSize":1000"#),
+        ],
+    );
+    FUTURES.refuses(
+        Code::RequestMalformed,
+        &[
+            &format!(r#"{{"batchOrder":{}}}"#, quoted(&format!("\u{feff}{list}"))),
+            &batch(r#""Size":1000"#),
+        ],
+    );
 }
 
 #[test]

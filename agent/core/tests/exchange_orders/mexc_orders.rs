@@ -1,6 +1,8 @@
 //! Tests the orders of MEXC: <https://www.mexc.com/api-docs/futures/account-and-trading-endpoints>,
 //! and pymexc 1.3.1.
 
+use countersign_core::refusal::Code;
+
 use crate::{At, NONE, with};
 
 const CONTRACTS: At = At("mexc", "POST /api/v1/private/order/create");
@@ -50,8 +52,9 @@ fn a_contract_is_counted_in_contracts() {
     CONTRACTS.knows_nothing(&[
         r#"{"symbol":"BTC_USDT","side":1,"type":1,"vol":[2],"price":3}"#,
         r#"{"symbol":"BTC_USDT","side":1,"type":1,"vol":"1e3","price":3}"#,
-        r#"{"symbol":"BTC_USDT","side":1,"type":1,"vol":2,"quantity":1000,"price":3}"#,
     ]);
+    let foreign = r#"{"symbol":"BTC_USDT","side":1,"type":1,"vol":2,"quantity":1000,"price":3}"#;
+    CONTRACTS.refuses(Code::RequestForbiddenParameter, &[foreign]);
 }
 
 #[test]
@@ -65,7 +68,8 @@ fn each_order_of_a_batch_counts() {
         (&of(&[CONTRACT, CONTRACT]), "2+2+-+-", "-+-+-+-"),
         (&of(&[CONTRACT, &all]), "2+-+-+-", "-+-+-+-"),
     ]);
-    batch.knows_nothing(&[&of(&[CONTRACT, &other]), &of(&[CONTRACT, "[]"]), &of(&[r#""x""#])]);
+    batch.knows_nothing(&[&of(&[CONTRACT, "[]"]), &of(&[r#""x""#])]);
+    batch.refuses(Code::RequestMalformed, &[&of(&[CONTRACT, &other])]);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Tests the orders of Upbit, Gemini, Crypto.com and WhiteBIT.
 
-use crate::{At, NONE, quoted, with};
+use countersign_core::refusal::Code;
+
+use crate::{At, NONE, quoted, replaced, with};
 
 /// <https://docs.upbit.com/kr/reference/new-order>
 #[test]
@@ -32,8 +34,10 @@ fn upbit_has_one_price_for_three_meanings() {
     ]);
     At("upbit", "POST /v1/orders/test").counts(&[(&order("price", price), NONE, "3 KRW")]);
     let renewed = r#"{"prev_order_uuid":"a","new_ord_type":"limit","new_volume":"1000",
-        "new_price":"1","market":"KRW-BTC"}"#;
-    At("upbit", "POST /v1/orders/cancel_and_new").knows_nothing(&[renewed]);
+        "new_price":"1"}"#;
+    let at = At("upbit", "POST /v1/orders/cancel_and_new");
+    at.knows_nothing(&[renewed]);
+    at.refuses(Code::RequestForbiddenParameter, &[&with(renewed, r#""market":"KRW-BTC""#)]);
 }
 
 /// <https://docs.gemini.com/rest/orders#create-new-order>
@@ -43,10 +47,10 @@ fn gemini_lists_the_options_that_change_neither_size_nor_price() {
         r#"{"symbol":"btcusd","amount":"2","price":"3","side":"buy","type":"exchange limit"}"#;
     let at = At("gemini", "POST /v1/order/new");
     at.counts(&[
-        (&order.replace("btcusd", "btcgusd"), "2", "6 gusd"),
-        (&order.replace("btcusd", "paxgusd"), "2", "6 usd"),
-        (&order.replace("btcusd", "btcgusdperp"), "2", NONE),
-        (&order.replace("btcusd", "BTCUSD"), "2", NONE),
+        (&replaced(order, "btcusd", "btcgusd"), "2", "6 gusd"),
+        (&replaced(order, "btcusd", "paxgusd"), "2", "6 usd"),
+        (&replaced(order, "btcusd", "btcgusdperp"), "2", NONE),
+        (&replaced(order, "btcusd", "BTCUSD"), "2", NONE),
     ]);
     at.counts(&[(order, "2", "6 usd"), (&with(order, r#""options":[]"#), "2", "6 usd")]);
     for option in ["maker-or-cancel", "immediate-or-cancel", "fill-or-kill"] {
@@ -72,11 +76,11 @@ fn gemini_lists_the_options_that_change_neither_size_nor_price() {
     }
     at.counts(&[
         (
-            &with(&order.replace("exchange limit", "exchange stop limit"), r#""stop_price":"1""#),
+            &with(&replaced(order, "exchange limit", "exchange stop limit"), r#""stop_price":"1""#),
             "2",
             NONE,
         ),
-        (&order.replace("exchange limit", "exchange market"), "2", NONE),
+        (&replaced(order, "exchange limit", "exchange market"), "2", NONE),
         (&with(order, r#""total_spend":"1000""#), NONE, NONE),
         (&with(order, r#""min_amount":"1""#), NONE, NONE),
     ]);
@@ -157,10 +161,11 @@ fn an_amount_of_whitebit_is_what_a_market_order_costs_where_it_buys() {
         ("POST /api/v4/order/collateral/oco", r#""price":"3","stop_limit_price":[10]"#, NONE),
         ("POST /api/v4/order/modify", r#""orderId":7,"price":"3""#, "6 USDT"),
     ] {
-        let (size, counted) = At("whitebit", path).counted(&order("buy", more).replace(
+        let counted = At("whitebit", path).counted(&order("buy", more).replace(
             r#""side":"buy","#,
             if path.ends_with("modify") { "" } else { r#""side":"buy","# },
         ));
+        let (size, counted) = counted.expect(path);
         assert_eq!(counted, worth, "{path} {more}");
         assert!(size == "2" || more.contains('['), "{path} {more}: {size}");
     }

@@ -1,6 +1,6 @@
 //! Tests the orders of WOO: <https://docs.woox.io/#send-algo-order>.
 
-use crate::{At, NONE, quoted, with};
+use crate::{At, NONE, quoted, replaced, with};
 
 const ALGO: At = At("woo", "POST /v3/trade/algoOrder");
 const LIMIT: &str = r#"{"symbol":"SPOT_BTC_USDT","side":"BUY","type":"LIMIT","quantity":"2",
@@ -24,7 +24,10 @@ fn a_stop_keeps_to_its_price_and_no_other_algo_order_does() {
     ]);
     let market = r#"{"symbol":"SPOT_BTC_USDT","side":"BUY","type":"MARKET","quantity":"2",
         "price":"3","algoType":"STOP"}"#;
-    ALGO.counts(&[(market, "2", NONE), (&market.replace("MARKET", "CLOSE_POSITION"), NONE, NONE)]);
+    ALGO.counts(&[
+        (market, "2", NONE),
+        (&replaced(market, "MARKET", "CLOSE_POSITION"), NONE, NONE),
+    ]);
 }
 
 #[test]

@@ -60,7 +60,8 @@ impl Front {
                     Err(refusal) => ResultReply::Refused(ErrorReply::new(&refusal, Some(asked.id))),
                 });
             }
-            // A token that begins to blink does not wake this task, so it looks again.
+            // A token that begins to blink does not wake this task. So the task looks from time to
+            // time.
             let look = deadline.min(Instant::now() + BLINK_CHECK_INTERVAL);
             let _ = tokio::time::timeout_at(look, changed).await;
             let progress = self.how_far(&pending);
@@ -128,7 +129,7 @@ impl Front {
                 asked.id
             )));
         }
-        // A change needs one signature, and the signature counts only once.
+        // One approval is enough for a change. It is removed, because it counts only once.
         self.approvals.remove(&pending.id);
         let made = self.make_change(&pending.effect, uid).await;
         made.map(|sentence| done(format!("approved by {approver}: {sentence}")))

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use countersign_base::config::Config;
 use countersign_base::messages::enrol_child::{
-    CustodyTier, EnrolError, EnrolReply, EnrolRequest, KeyFacts, SecretEncoding, SlotChoice,
+    EnrolError, EnrolReply, EnrolRequest, KeyFacts, SecretEncoding, SlotChoice,
 };
 use countersign_base::messages::settings::TokenSettings;
 use countersign_base::messages::yubikey::Slot;
@@ -243,7 +243,7 @@ impl<'a> KeyChanges<'a> {
             algorithm: facts.algorithm,
             cka_id: CkaId(HEXLOWER.decode(facts.cka_id.as_bytes()).unwrap_or_default()),
             scopes: plan.scopes,
-            tier: tier(facts.tier),
+            tier: facts.tier,
             rung: match facts.touch_attested_by {
                 Some(_) => Rung::One,
                 None if plan.token.is_vault() => Rung::Two,
@@ -501,14 +501,6 @@ fn check_rung(scopes: Scopes, tier: Tier, token: &TokenSettings) -> Result<(), R
         );
     }
     Ok(())
-}
-
-const fn tier(tier: CustodyTier) -> Tier {
-    match tier {
-        CustodyTier::Device => Tier::Device,
-        CustodyTier::Imported => Tier::Imported,
-        CustodyTier::Software => Tier::Software,
-    }
 }
 
 /// The refusal for an answer that does not fit the question. The child's own refusals never get

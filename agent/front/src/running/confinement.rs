@@ -17,8 +17,8 @@ use crate::front::Front;
 use crate::ledger::storage::{Disk, Storage};
 use crate::sockets::server;
 
-/// Files of the system that the front reads: the id of the boot, and the uid that stands for no
-/// uid.
+/// Files of the system that the front reads: the id of the boot, and the uid that the kernel shows
+/// for every uid that it cannot map.
 const SYSTEM_FILES: [&str; 2] = ["/proc/sys/kernel/random/boot_id", "/proc/sys/kernel/overflowuid"];
 
 /// Names and parents of processes are read here, to show approvers which programs ask. Another

@@ -76,7 +76,7 @@ impl GivenSockets {
         for (name, given) in &self.0 {
             let endpoint = endpoints.iter().find(|endpoint| name_of(&endpoint.kind) == *name);
             let endpoint = endpoint.ok_or_else(|| GivenError::Unknown(name.clone()))?;
-            if !is_same_place(&given.path, &endpoint.path) {
+            if !is_same_path(&given.path, &endpoint.path) {
                 let (name, given, configured) =
                     (name.clone(), given.path.clone(), endpoint.path.clone());
                 return Err(GivenError::OtherPath { name, given, configured }.into());
@@ -90,7 +90,7 @@ impl GivenSockets {
     pub fn take(&mut self, endpoint: &ListenerConfig) -> Result<Option<UnixListener>, SocketError> {
         let Some(given) = self.0.get_mut(&name_of(&endpoint.kind)) else { return Ok(None) };
         let Some(listener) = given.listener.take() else { return Ok(None) };
-        let mode = socket::check_place_of_socket(&endpoint.path)?;
+        let mode = socket::check_socket_path(&endpoint.path)?;
         if endpoint.kind == ListenerKind::Admin && mode & 0o077 != 0 {
             return Err(GivenError::Exposed(endpoint.path.clone()).into());
         }
@@ -119,8 +119,8 @@ fn name_of(kind: &ListenerKind) -> String {
     }
 }
 
-/// True if both paths lead to the same place, as `/var/run` and `/run` do.
-fn is_same_place(one: &Path, other: &Path) -> bool {
+/// True if both paths lead to the same file, as `/var/run` and `/run` do.
+fn is_same_path(one: &Path, other: &Path) -> bool {
     let directory = |path: &Path| path.parent()?.canonicalize().ok();
     one == other
         || (one.file_name() == other.file_name()
@@ -238,8 +238,8 @@ mod tests {
         let (real, other) = (directory.path().join("run"), directory.path().join("var-run"));
         std::fs::create_dir(&real).expect("made");
         std::os::unix::fs::symlink(&real, &other).expect("linked");
-        assert!(is_same_place(&real.join("a.sock"), &other.join("a.sock")));
-        assert!(!is_same_place(&real.join("a.sock"), &other.join("b.sock")));
-        assert!(!is_same_place(Path::new("/nowhere/a.sock"), Path::new("/nowhere/else/a.sock")));
+        assert!(is_same_path(&real.join("a.sock"), &other.join("a.sock")));
+        assert!(!is_same_path(&real.join("a.sock"), &other.join("b.sock")));
+        assert!(!is_same_path(Path::new("/nowhere/a.sock"), Path::new("/nowhere/else/a.sock")));
     }
 }

@@ -65,7 +65,7 @@ pub enum SocketError {
 }
 
 impl SocketError {
-    /// True if every start will fail until a person repairs the place of the socket.
+    /// True if every start will fail until a person repairs the socket's directory.
     pub const fn is_configuration(&self) -> bool {
         match self {
             Self::Directory(_) | Self::Given(_) | Self::Occupied(_) | Self::Path(_) => true,
@@ -130,7 +130,7 @@ fn socket_mode(kind: &ListenerKind) -> Mode {
     }
 }
 
-/// The place for a socket: a checked directory and a name in it.
+/// The path for a socket: a checked directory and a name in it.
 struct SocketPath<'a> {
     path: &'a Path,
     directory: OwnedFd,
@@ -265,9 +265,9 @@ fn check_directories(real: &Path) -> Result<(), SocketError> {
     Ok(())
 }
 
-/// The mode of a socket's file that another program made. The file has to be in a place where no
-/// other user can replace it.
-pub(crate) fn check_place_of_socket(path: &Path) -> Result<u32, SocketError> {
+/// The mode of a socket's file that another program made. The file has to be in a directory in
+/// which no other user can replace it.
+pub(crate) fn check_socket_path(path: &Path) -> Result<u32, SocketError> {
     let parent = path.parent().ok_or_else(|| SocketError::Path(path.to_owned()))?;
     check_directories(&parent.canonicalize().map_err(failed("find", parent))?)?;
     let found = std::fs::symlink_metadata(path).map_err(failed("look at", path))?;

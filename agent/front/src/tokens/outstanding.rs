@@ -43,9 +43,9 @@ struct Lane {
 }
 
 impl Lane {
-    /// The time from which this lane counts as hanging. Either its oldest request is past the
-    /// deadline and nothing was answered for that long, or that request was overtaken for four
-    /// times that long.
+    /// The time from which this lane counts as hanging: when its oldest request has waited for the
+    /// deadline, and nothing was answered for as long. If later requests are answered meanwhile, it
+    /// counts as hanging when its oldest request has waited for four deadlines.
     fn stuck_at(&self, deadline: Duration) -> Option<Instant> {
         let (_, (oldest, _)) = self.waiting.first_key_value()?;
         let quiet_since = self.last_answer.map_or(*oldest, |last| last.max(*oldest));

@@ -33,7 +33,8 @@ impl Budgets {
         self.rates.borrow_mut().take_unjudged(client, since_boot_ms)
     }
 
-    /// Forgets all shares, since removed clients need none. The others get new ones.
+    /// Forgets all shares, because a reload may have removed clients. Each client gets a new share
+    /// with its next request.
     pub(crate) fn forget_shares(&self) {
         self.token_places.forget();
     }

@@ -13,7 +13,7 @@ use countersign_core::wire::{FinishedReply, PendingRequest};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::process_chain::process_chain;
+use super::caller_processes::caller_processes;
 use crate::sockets::peer::Peer;
 
 /// The origin of a client's connections: its uid and the socket.
@@ -91,7 +91,7 @@ impl Pending {
         let request = ClientRequest {
             client: waiting.caller.client.clone(),
             origin: origin(peer),
-            processes: process_chain(waiting.caller.pid),
+            processes: caller_processes(waiting.caller.pid),
             state: RefCell::new(RequestState::Waiting(waiting)),
             ending: RefCell::default(),
             changed: Notify::new(),

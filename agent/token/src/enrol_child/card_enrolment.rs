@@ -1,14 +1,13 @@
 //! The operations on the keys of a YubiKey. A key is made in a slot, and counts once its
 //! attestation was verified. No key is imported.
 
-use countersign_base::messages::enrol_child::{
-    CustodyTier, EnrolError, EnrolReply, KeyFacts, SlotChoice,
-};
+use countersign_base::messages::enrol_child::{EnrolError, EnrolReply, KeyFacts, SlotChoice};
 use countersign_base::messages::token_host::HostError;
 use countersign_base::messages::yubikey::Slot;
 use countersign_base::system::terminal::Terminal;
 use countersign_core::algorithm::Algorithm;
 use countersign_core::attestation::{Attestation, Roots};
+use countersign_core::key::Tier;
 use data_encoding::{BASE64, HEXLOWER};
 use sha2::{Digest, Sha256};
 use yubikey::piv::AlgorithmId;
@@ -172,7 +171,7 @@ fn facts(record: &YubiKeyRecord) -> KeyFacts {
         name: record.name.clone(),
         algorithm: record.algorithm,
         cka_id: HEXLOWER.encode(&Sha256::digest(&public_key)[..ID_LENGTH]),
-        tier: CustodyTier::Device,
+        tier: Tier::Device,
         public_key_der: Some(public_key),
         allowed_mechanism_bound: true, // a PIV key has only one use
         has_passphrase: false,

@@ -1,9 +1,10 @@
 //! The operations on the keys of a token that is logged in. A key counts only once its record is
 //! written, and a key that fails its proof is destroyed again.
 
-use countersign_base::messages::enrol_child::{CustodyTier, EnrolError, EnrolReply, KeyFacts};
+use countersign_base::messages::enrol_child::{EnrolError, EnrolReply, KeyFacts};
 use countersign_base::messages::token_host::HostError;
 use countersign_core::algorithm::Algorithm;
+use countersign_core::key::Tier;
 use countersign_core::vault::EnrolledFor;
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, ObjectClass, ObjectHandle};
@@ -265,9 +266,9 @@ impl<'name> Enrolment<'name> {
     ) -> Result<KeyFacts, EnrolError> {
         let protection = Protection::of(&self.session, key)?;
         let tier = match self.login.token.profile().tier {
-            ModuleTier::Software => CustodyTier::Software,
-            ModuleTier::Hardware if protection.was_born_inside() => CustodyTier::Device,
-            ModuleTier::Hardware => CustodyTier::Imported,
+            ModuleTier::Software => Tier::Software,
+            ModuleTier::Hardware if protection.was_born_inside() => Tier::Device,
+            ModuleTier::Hardware => Tier::Imported,
         };
         Ok(KeyFacts {
             name: self.name.to_owned(),

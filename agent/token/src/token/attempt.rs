@@ -83,7 +83,7 @@ fn cure_of(reason: Reason, settings: &TokenSettings) -> String {
     format!("{reason}; {cure}")
 }
 
-/// The agent never spends the last try, even if a person has cleared the record.
+/// The agent never spends the last attempt, even if a person has cleared the record.
 const FINAL_TRY_CURE: &str = "log in once with the right PIN by another tool, such as pkcs11-tool \
                               --login, which clears the \
                               token's count; then reload the agent";

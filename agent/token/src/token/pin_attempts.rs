@@ -53,12 +53,12 @@ impl SourceIdentity {
 /// The token's report about wrong PINs so far (C_GetTokenInfo).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct PinFlags {
-    /// At least one try was spent since the last right PIN.
+    /// At least one attempt was spent since the last right PIN.
     pub count_low: bool,
     /// The next wrong PIN locks the token.
     pub final_try: bool,
     pub locked: bool,
-    /// The token counts each try: if `count_low` is not set, no try was spent.
+    /// The token counts each attempt: if `count_low` is not set, none was spent.
     pub exact: bool,
 }
 

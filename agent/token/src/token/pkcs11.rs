@@ -132,8 +132,8 @@ fn initialize(context: &Pkcs11) -> Result<(), Error> {
     }
 }
 
-/// Looks for the token a bounded number of times. Nothing else is tried twice, and this only at the
-/// start.
+/// Looks for the token at most [`SEARCHES`] times. This is the only call that is repeated, and only
+/// when the process starts.
 fn search(context: &Pkcs11, settings: &TokenSettings) -> Result<(Slot, TokenInfo), HostError> {
     for _ in 1..SEARCHES {
         match search_once(context, settings) {
@@ -151,8 +151,8 @@ fn search(context: &Pkcs11, settings: &TokenSettings) -> Result<(Slot, TokenInfo
 fn search_once(context: &Pkcs11, settings: &TokenSettings) -> Result<(Slot, TokenInfo), HostError> {
     let mut found = None;
     for slot in context.get_slots_with_token().map_err(Fault::from)? {
-        // A slot that cannot describe itself now may be another token's; ours is then reported as
-        // absent.
+        // A slot that cannot describe its token is left out: it may hold another token. If it holds
+        // ours, ours is reported as absent.
         let Ok(info) = context.get_token_info(slot) else { continue };
         if !info.token_initialized() || !matches(&info, settings) {
             continue;

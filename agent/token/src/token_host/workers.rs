@@ -18,24 +18,24 @@ use super::signer::{SigningSession, sign};
 use crate::token::fault::Fault;
 use crate::token::pkcs11::Pkcs11Token;
 
-/// One request for a worker.
+/// One signature for a worker to make.
 #[derive(Debug)]
-pub(crate) struct WorkerJob {
+pub(crate) struct SignatureJob {
     pub(crate) id: u64,
     pub(crate) key: Arc<SigningKey>,
     pub(crate) message: Vec<u8>,
 }
 
 #[derive(Debug)]
-enum WorkerOrder {
+enum WorkerJob {
     KeepAlive,
-    Sign(WorkerJob),
+    Sign(SignatureJob),
 }
 
-/// The threads. When this is dropped, they finish the orders they have.
+/// The threads that sign. When this is dropped, they finish the jobs they have.
 #[derive(Debug)]
 pub(crate) struct Workers {
-    orders: Option<Sender<WorkerOrder>>,
+    jobs: Option<Sender<WorkerJob>>,
     threads: Vec<JoinHandle<()>>,
     writer: AnswerWriter,
     /// True if MACs go to the threads too, because a signature is a round trip over a network.
@@ -54,14 +54,14 @@ impl Workers {
         let failed =
             |error: io::Error| HostError::Token(format!("no thread to sign with: {error}"));
         let writer: AnswerWriter = Arc::new(Mutex::new(stream.try_clone().map_err(failed)?));
-        let (orders, received) = channel();
+        let (jobs, received) = channel();
         let received = Arc::new(Mutex::new(received));
         let gave_up = GaveUp::default();
         let mut threads = Vec::new();
         for number in 0..token.profile().workers {
             let worker = Worker {
                 signer: SigningSession::open(token.clone())?,
-                orders: received.clone(),
+                jobs: received.clone(),
                 writer: writer.clone(),
                 gave_up: gave_up.clone(),
             };
@@ -69,7 +69,7 @@ impl Workers {
             threads.push(builder.spawn(move || worker.run()).map_err(failed)?);
         }
         Ok(Self {
-            orders: Some(orders),
+            jobs: Some(jobs),
             threads,
             writer,
             takes_macs: token.profile().workers > 1,
@@ -82,13 +82,13 @@ impl Workers {
         self.takes_macs || !algorithm.is_hmac()
     }
 
-    pub(crate) fn send(&self, job: WorkerJob) -> Result<(), HostError> {
-        self.order(WorkerOrder::Sign(job))
+    pub(crate) fn send(&self, job: SignatureJob) -> Result<(), HostError> {
+        self.give(WorkerJob::Sign(job))
     }
 
     /// Has every thread use its session once.
     pub(crate) fn keep_alive(&self) -> Result<(), HostError> {
-        self.threads.iter().try_for_each(|_| self.order(WorkerOrder::KeepAlive))
+        self.threads.iter().try_for_each(|_| self.give(WorkerJob::KeepAlive))
     }
 
     /// Writes whole frames.
@@ -101,18 +101,18 @@ impl Workers {
         locked(&self.gave_up).clone()
     }
 
-    /// Waits until the threads have finished all their orders.
+    /// Waits until the threads have finished all their jobs.
     pub(crate) fn finish(&mut self) {
-        self.orders = None;
+        self.jobs = None;
         for thread in self.threads.drain(..) {
             // A worker that panicked has nothing more to finish.
             let _ = thread.join();
         }
     }
 
-    fn order(&self, order: WorkerOrder) -> Result<(), HostError> {
+    fn give(&self, job: WorkerJob) -> Result<(), HostError> {
         let gone = || HostError::Token("signing threads that have ended".to_owned());
-        self.orders.as_ref().ok_or_else(gone)?.send(order).map_err(|_| gone())
+        self.jobs.as_ref().ok_or_else(gone)?.send(job).map_err(|_| gone())
     }
 }
 
@@ -124,7 +124,7 @@ impl Drop for Workers {
 
 struct Worker {
     signer: SigningSession,
-    orders: Arc<Mutex<Receiver<WorkerOrder>>>,
+    jobs: Arc<Mutex<Receiver<WorkerJob>>>,
     writer: AnswerWriter,
     gave_up: GaveUp,
 }
@@ -132,18 +132,18 @@ struct Worker {
 impl Worker {
     fn run(mut self) {
         loop {
-            // Taking an order releases the lock before it is carried out.
-            let order = locked(&self.orders).recv();
-            let Ok(order) = order else { return };
-            if let Err(error) = self.carry_out(order) {
+            // The lock is released as soon as the job is taken, before the job is carried out.
+            let job = locked(&self.jobs).recv();
+            let Ok(job) = job else { return };
+            if let Err(error) = self.carry_out(job) {
                 self.give_up(error);
                 return;
             }
         }
     }
 
-    fn carry_out(&mut self, order: WorkerOrder) -> Result<(), HostError> {
-        let WorkerOrder::Sign(WorkerJob { id, key, message }) = order else {
+    fn carry_out(&mut self, job: WorkerJob) -> Result<(), HostError> {
+        let WorkerJob::Sign(SignatureJob { id, key, message }) = job else {
             return self.signer.keep_alive().map_err(|fault| fault.error);
         };
         match sign(&mut self.signer, id, &key, &message) {

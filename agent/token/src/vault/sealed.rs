@@ -190,15 +190,15 @@ impl Sealed {
 
     /// The point with which the key of this YubiKey must agree on a secret.
     pub fn point_for(&self, serial: u32) -> Result<[u8; POINT], NotOpened> {
-        let point = decoded(&self.shares[self.place_of(serial)?].ephemeral)?;
+        let point = decoded(&self.shares[self.position_of(serial)?].ephemeral)?;
         point.try_into().map_err(|_| NotOpened::Malformed)
     }
 
     /// Opens the vault with the secret on which the key of this YubiKey and [`Self::point_for`]
     /// agreed.
     pub fn open(&self, serial: u32, agreed: &[u8; KEY]) -> Result<SealedContents, NotOpened> {
-        let place = self.place_of(serial)?;
-        let (share, recipient) = (&self.shares[place], &self.terms.recipients[place]);
+        let position = self.position_of(serial)?;
+        let (share, recipient) = (&self.shares[position], &self.terms.recipients[position]);
         let terms = self.terms.bytes();
         let wrapped = decoded(&share.key)?;
         let mut key = Zeroizing::new([0; KEY]);
@@ -225,7 +225,7 @@ impl Sealed {
         Ok(SealedContents { terms: inside.terms, pin, previous, spent: inside.spent })
     }
 
-    fn place_of(&self, serial: u32) -> Result<usize, NotOpened> {
+    fn position_of(&self, serial: u32) -> Result<usize, NotOpened> {
         self.terms
             .recipients
             .iter()
@@ -260,7 +260,7 @@ impl SealedApprover {
         Some(Self {
             name: approver.name.clone(),
             public_key: approver.key.to_openssh().ok()?,
-            attestation: attested.map(|attested| attested.chain().to_owned()),
+            attestation: attested.map(|attested| attested.certificates().to_owned()),
             attestation_root: attested
                 .and_then(|attested| attested.other_root())
                 .map(str::to_owned),
@@ -270,8 +270,8 @@ impl SealedApprover {
     fn as_approver(&self) -> Option<Approver> {
         let touch = match &self.attestation {
             None => Touch::InSignature,
-            Some(chain) => Touch::Attested(Box::new(
-                AttestedKey::prove(chain, self.attestation_root.as_deref()).ok()?,
+            Some(certificates) => Touch::Attested(Box::new(
+                AttestedKey::prove(certificates, self.attestation_root.as_deref()).ok()?,
             )),
         };
         let key = ssh_key::PublicKey::from_openssh(&self.public_key).ok()?;

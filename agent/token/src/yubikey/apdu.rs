@@ -74,7 +74,7 @@ impl CommandApdu {
     }
 
     /// Verifies a PIN. `None` if it does not have 1 to 8 bytes: an empty one would only ask for the
-    /// number of tries, and no PIN is longer.
+    /// number of attempts, and no PIN is longer.
     pub(crate) fn verify(pin: &[u8]) -> Option<Self> {
         if !(1..=LONGEST_CARD_PIN).contains(&pin.len()) {
             return None;

@@ -8,7 +8,7 @@ use countersign_core::shell;
 
 use super::apdu::{CommandApdu, PIN_REFERENCE, ResponseApdu, find};
 use super::connection::OpenCard;
-use super::error::{CardError, Tries};
+use super::error::{AttemptsLeft, CardError};
 use crate::token::pin::Pin;
 use crate::token::pin_attempts::{
     LoginOutcome, PinAttempts, PinAttemptsError, PinFlags, Reason, SourceIdentity, Verdict,
@@ -16,7 +16,7 @@ use crate::token::pin_attempts::{
 
 const GOOD: u16 = 0x9000;
 const BLOCKED: u16 = 0x6983;
-/// The status for a wrong PIN. Its last four bits are the number of tries that are left.
+/// The status for a wrong PIN. Its last four bits are the number of attempts that are left.
 const WRONG: u16 = 0x63c0;
 
 /// A PIN in locked memory. Its attempts are recorded for `token` in `state_dir`.
@@ -68,7 +68,7 @@ impl CardPin {
             GOOD => Ok(()),
             BLOCKED => Err(CardError::PinLocked),
             status if status & 0xfff0 == WRONG => {
-                Err(CardError::PinWrong { left: Tries((status & 0xf) as u8) })
+                Err(CardError::PinWrong { left: AttemptsLeft((status & 0xf) as u8) })
             }
             status => Err(CardError::Status { doing: "VERIFY", status }),
         }
@@ -114,8 +114,8 @@ fn blocked(error: PinAttemptsError) -> CardError {
 }
 
 impl OpenCard<'_> {
-    /// The tries that were spent since the last right PIN. A YubiKey counts them exactly, and can
-    /// be asked.
+    /// The attempts that were spent since the last right PIN. A YubiKey counts them exactly, and
+    /// can be asked.
     fn pin_flags(&self) -> Result<PinFlags, CardError> {
         let metadata = self.expect("the PIN's metadata", &CommandApdu::metadata(PIN_REFERENCE))?;
         let Some(&[limit, left]) = find(&metadata, 0x06) else {

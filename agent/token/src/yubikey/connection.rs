@@ -23,7 +23,7 @@ use super::slot::SlotKey;
 use super::{LastReader, ManagementKey, VERIFIED, YubiKeyFacts, YubiKeyShared};
 
 /// Oldest firmware that is used. It was the first one with metadata, which show touch policies and
-/// count tries.
+/// count attempts.
 const OLDEST_FIRMWARE: [u8; 3] = [5, 3, 0];
 /// Longest answer to one piece of a command, in bytes: 256 and a status.
 const LONGEST_RESPONSE: usize = 258;

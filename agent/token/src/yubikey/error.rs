@@ -43,7 +43,7 @@ pub enum CardError {
     )]
     PinLocked,
     #[error("the YubiKey refused the PIN; {left} left before it locks; it is not tried again")]
-    PinWrong { left: Tries },
+    PinWrong { left: AttemptsLeft },
     #[error("pcscd reported {0}")]
     Pcsc(pcsc::Error),
     #[error("the YubiKey was reset meanwhile, by another program or by a loss of power; ask again")]
@@ -64,9 +64,9 @@ pub enum CardError {
 
 /// The number of wrong PINs that are left before the YubiKey locks its PIN.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Tries(pub u8);
+pub struct AttemptsLeft(pub u8);
 
-impl std::fmt::Display for Tries {
+impl std::fmt::Display for AttemptsLeft {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let noun = if self.0 == 1 { "try" } else { "tries" };
         write!(f, "{} {noun}", self.0)
@@ -128,7 +128,7 @@ mod tests {
     fn a_person_is_told_what_to_do() {
         let absent = CardError::NoSuchYubiKey { wanted: 7, found: vec![1, 2] };
         assert_eq!(absent.to_string(), "no YubiKey with serial 7 is plugged in; there is 1, 2");
-        let wrong = CardError::PinWrong { left: Tries(1) };
+        let wrong = CardError::PinWrong { left: AttemptsLeft(1) };
         assert_eq!(
             wrong.to_string(),
             "the YubiKey refused the PIN; 1 try left before it locks; it is not tried again"

@@ -91,13 +91,13 @@ fn counted(sentences: usize) -> String {
 fn asker(entry: &PendingEntry) -> String {
     let caller = &entry.caller;
     let pid = caller.pid.map(|pid| format!(", pid {pid}")).unwrap_or_default();
-    let chain = match caller.processes.as_slice() {
+    let processes = match caller.processes.as_slice() {
         [] => String::new(),
         processes => {
             format!(": {}", processes.iter().map(|name| word(name)).collect::<Vec<_>>().join(" < "))
         }
     };
-    format!("{}, uid {}{pid}{chain}", word(&caller.client), caller.uid)
+    format!("{}, uid {}{pid}{processes}", word(&caller.client), caller.uid)
 }
 
 fn subject(entry: &PendingEntry) -> Vec<(&'static str, String)> {

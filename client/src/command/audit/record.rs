@@ -5,7 +5,7 @@ use countersign::core::json::Value;
 use crate::output::{Output, plain};
 use crate::table::facts;
 
-/// Members that are at the front of the line already, or are left out of it.
+/// Members that the line shows at its front, or does not show.
 const NOT_ON_A_LINE: [&str; 7] =
     ["seq", "time_ms", "kind", "prev", "message_sha256", "params_sha256", "request_id"];
 

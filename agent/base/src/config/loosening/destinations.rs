@@ -15,8 +15,9 @@ pub(super) fn compare(before: &[Destination], after: &[Destination], found: &mut
     for destination in after.iter().filter(|one| !before.contains(one)) {
         let title = format!("[[destination]] {}", quoted(&destination.label));
         let of_label = before.iter().find(|known| known.label == destination.label);
-        let of_place = before.iter().find(|known| place(known) == place(destination));
-        match (of_label, of_place) {
+        let of_address =
+            before.iter().find(|known| money_goes_to(known) == money_goes_to(destination));
+        match (of_label, of_address) {
             (Some(known), _) => {
                 found.add(format!("{title} is another place: {}", moved(known, destination)))
             }
@@ -35,7 +36,7 @@ pub(super) fn compare(before: &[Destination], after: &[Destination], found: &mut
     }
 }
 
-fn place(one: &Destination) -> (&str, &str, &str, Option<&str>) {
+fn money_goes_to(one: &Destination) -> (&str, &str, &str, Option<&str>) {
     (&one.asset, &one.network, &one.address, one.memo.as_deref())
 }
 
@@ -106,7 +107,7 @@ impl<'a> Address<'a> {
         Self { text, ends: ends(&letters), letters, look: LegibleName::of(text) }
     }
 
-    /// Says how this address looks like another, if it does. People compare only the ends, and an
+    /// If this address looks like the other, says in what way. People compare only the ends, and an
     /// attacker can make an address with the same ends.
     fn like(&self, other: &Self) -> Option<String> {
         let differing = differing(&self.letters, &other.letters);

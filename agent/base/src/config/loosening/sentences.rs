@@ -17,7 +17,7 @@ impl Sentences {
         self.0.push(sentence);
     }
 
-    /// Adds a field with another value than before.
+    /// Adds the sentence that a field has changed from one value to another.
     pub(super) fn change(&mut self, section: &str, field: &str, before: &str, after: &str) {
         self.add(format!("{section} {field}: from {before} to {after}"));
     }

@@ -142,7 +142,8 @@ fn sealed(sealed: &SealedPin) -> String {
     format!("sealed by {} ({}), {reopens}", list(names, "none"), serials.join(", "))
 }
 
-/// The fields of the operator's own profile file. An embedded profile is known by its name.
+/// The fields of a profile that the operator wrote. None for an embedded profile, because its name
+/// says which one it is.
 fn own_profile(token: &TokenConfig) -> Vec<(String, String)> {
     if is_own_profile(token) { profile(&token.profile) } else { Vec::new() }
 }

@@ -31,14 +31,14 @@ pub fn token_files(profile: &Profile, settings: &TokenSettings) -> Files {
     let configuration = profile
         .configuration
         .iter()
-        .filter_map(|path| place(path, settings))
+        .filter_map(|path| expanded(path, settings))
         .find(|path| path.exists());
     if let Some(configuration) = configuration {
         let named = absolute_paths(&text_of(&configuration));
         files.write.extend(named.iter().filter_map(|path| directory_of(path)));
         files.read.push(configuration);
     }
-    files.write.extend(profile.writes.iter().filter_map(|path| place(path, settings)));
+    files.write.extend(profile.writes.iter().filter_map(|path| expanded(path, settings)));
     if profile.reach != Reach::OwnFiles {
         files.read.extend(SYSTEM_DIRECTORIES.map(PathBuf::from));
         files.read.extend(
@@ -55,7 +55,7 @@ pub fn token_files(profile: &Profile, settings: &TokenSettings) -> Files {
 }
 
 /// A path of a profile; `$NAME` stands for a variable of the token's environment.
-fn place(path: &str, settings: &TokenSettings) -> Option<PathBuf> {
+fn expanded(path: &str, settings: &TokenSettings) -> Option<PathBuf> {
     let path = match path.strip_prefix('$') {
         None => path,
         Some(name) => &settings.environment.iter().find(|(variable, _)| variable == name)?.1,

@@ -94,7 +94,7 @@ pub fn outlive_termination_signals() -> io::Result<()> {
             return Err(io::Error::last_os_error());
         }
     }
-    // A front that has just started holds back its hang-ups, and its spawner inherits that.
+    // A front that has just started blocks its hang-ups (SIGHUP), and its spawner inherits that.
     set_blocked(libc::SIG_UNBLOCK, &TERMINATION_SIGNALS);
     Ok(())
 }

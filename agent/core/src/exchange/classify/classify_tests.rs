@@ -331,7 +331,8 @@ fn a_name_that_the_own_row_does_not_list_is_refused() {
     );
 }
 
-/// No client may ask for a withheld row, but a request with its parameters still needs its scope.
+/// No client may ask for a withheld row. But a request whose signature that row would take needs
+/// the scope of that row too.
 #[test]
 fn a_row_that_is_withheld_opens() {
     let fake = known("fake");

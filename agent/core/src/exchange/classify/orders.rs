@@ -112,8 +112,8 @@ fn is_number(item: &Value) -> bool {
         .is_some_and(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// One order of a list. A value for all orders stands beside the list, and then no order may have
-/// its own.
+/// One order of a list. If a value stands beside the list, it holds for all orders, and no order
+/// may repeat it.
 fn item_of_list<'a>(
     table: &Table,
     opening: &Opening,

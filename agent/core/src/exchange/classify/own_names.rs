@@ -88,7 +88,8 @@ impl AllowedNames<'_> {
         matches!(table.spelling(name), Spelling::Known(known) if table.lists(self.row, known))
     }
 
-    /// True if the row takes an array as its body. No name stands before such an array.
+    /// True if the row takes an array as its body. Such an array has no parameter
+    /// name.
     fn takes_arrays(&self) -> bool {
         let mut own = self.exchange.table().openings_of(self.row);
         own.any(|opening| opening.name_of(Role::List) == Some(WHOLE_BODY))

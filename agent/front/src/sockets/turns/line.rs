@@ -9,8 +9,8 @@ use std::task::Waker;
 #[derive(Debug)]
 pub(super) struct ClientLine {
     pub(super) is_operators: bool,
-    /// Waiters by number. The bytes of those that go on are counted already; the bytes of those
-    /// that begin are not.
+    /// Waiters by number. If a waiter's request is under way (`going_on`), its bytes are counted
+    /// already. The bytes of a message that begins are not counted yet.
     going_on: RefCell<BTreeMap<u64, Rc<Waiter>>>,
     beginning: RefCell<BTreeMap<u64, Rc<Waiter>>>,
     /// Bytes that all connections of the client hold.
@@ -64,8 +64,8 @@ impl ClientLine {
         }
     }
 
-    /// Takes out the waiter that came first. While `most` bytes are held, only one that goes on:
-    /// those give bytes back.
+    /// Takes out the waiter that came first. If the client holds `most` bytes, only a waiter whose
+    /// request is under way is taken: it frees bytes.
     fn next(&self, most: usize) -> Option<Rc<Waiter>> {
         let (mut going_on, mut beginning) =
             (self.going_on.borrow_mut(), self.beginning.borrow_mut());

@@ -2,7 +2,7 @@
 
 /// Names of a process and of the processes that started it, as far as they can be read. The process
 /// may be gone, and another one may have its pid.
-pub(crate) fn process_chain(pid: Option<u32>) -> Vec<String> {
+pub(crate) fn caller_processes(pid: Option<u32>) -> Vec<String> {
     const MOST_PROCESSES: usize = 8;
     let parent = |process: &Option<(String, u32)>| {
         process.as_ref().and_then(|(_, parent)| process_of(*parent))
@@ -32,10 +32,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_chain_begins_with_the_process_itself() {
-        let chain = process_chain(Some(std::process::id()));
-        assert!(chain.len() > 1, "{chain:?}");
-        assert_eq!(process_chain(None), Vec::<String>::new());
-        assert_eq!(process_chain(Some(u32::MAX)), Vec::<String>::new());
+    fn the_list_begins_with_the_process_itself() {
+        let names = caller_processes(Some(std::process::id()));
+        assert!(names.len() > 1, "{names:?}");
+        assert_eq!(caller_processes(None), Vec::<String>::new());
+        assert_eq!(caller_processes(Some(u32::MAX)), Vec::<String>::new());
     }
 }

@@ -94,14 +94,16 @@ impl Fleet {
         for echo in echo::echoes(self.directory.path(), sizes, &mut self.servers)? {
             self.add(echo);
         }
-        self.add_without_work(WITHOUT_WORK, "bare", sizes)?;
+        let without_work = self.start_without_work(WITHOUT_WORK, "bare", sizes)?;
+        self.add(without_work);
         self.add_builds(|build| build.load(1, 1))?;
         self.add_p11_kit()?;
         match &run.python {
             Some(python) => self.add(peers::ccxt(python, self.directory.path())?),
             None => self.left_out.push("ccxt"),
         }
-        self.add_without_work(WITHOUT_WORK_PACED, "bare-paced", sizes)?;
+        let without_work = self.start_without_work(WITHOUT_WORK_PACED, "bare-paced", sizes)?;
+        self.add(without_work.paced());
         self.add_builds(Build::paced)
     }
 
@@ -147,17 +149,14 @@ impl Fleet {
         Ok(())
     }
 
-    fn add_without_work(
+    fn start_without_work(
         &mut self,
         name: &str,
         label: &str,
         sizes: (usize, usize),
-    ) -> anyhow::Result<()> {
-        let path = self.directory.path();
-        let load =
-            without_work::start(name, &self.program, (path, label), sizes, &mut self.servers)?;
-        self.add(if name == WITHOUT_WORK_PACED { load.paced() } else { load });
-        Ok(())
+    ) -> anyhow::Result<Load> {
+        let place = (self.directory.path(), label);
+        without_work::start(name, &self.program, place, sizes, &mut self.servers)
     }
 
     fn add_p11_kit(&mut self) -> anyhow::Result<()> {

@@ -24,7 +24,9 @@ build: install-deps
 demo:
 	@scripts/demo
 
-# Half a minute once it is built. `make bench BENCH=--long` takes ten minutes.
+# Half a minute once it is built, and up to three times that on a disturbed machine. `make bench
+# BENCH=--long` takes ten minutes. `make bench BENCH='--beside old=/path/to/countersign-agent'`
+# measures another build in turns with this one, and may have more than one `--beside`.
 bench:
 	@scripts/install-deps bench
 	@$(progress) 'Building' '$(built)' cargo build --release --locked

@@ -1,42 +1,63 @@
-//! Starts everything that is measured.
+//! Starts everything that is measured. Rows that are compared come right after one another.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Context;
-
-use crate::Run;
 use crate::agent::Agent;
-use crate::echo::INNER;
-use crate::load::{Load, frame};
+use crate::load::Load;
 use crate::measure::Subject;
 use crate::peers::{self, Server};
-use crate::process::Process;
-use crate::worker::TokenKey;
+use crate::worker::{Pair, TokenKey};
+use crate::{Beside, Run, echo, without_work};
 
 /// Subjects are dropped before the servers they talk to, and servers before their directory.
 pub(crate) struct Fleet {
     pub(crate) subjects: Vec<Box<dyn Subject>>,
-    pub(crate) agent: Agent,
+    /// The agent that is measured, and then the builds beside it.
+    builds: Vec<Build>,
     /// Peers that this machine does not have.
     pub(crate) left_out: Vec<&'static str>,
-    _other: Option<Agent>,
-    _servers: Vec<Server>,
-    _directory: tempfile::TempDir,
+    servers: Vec<Server>,
+    program: PathBuf,
+    directory: tempfile::TempDir,
+}
+
+struct Build {
+    /// Rows are named after it.
+    name: String,
+    agent: Agent,
 }
 
 /// Names that bars refer to.
 pub(crate) const TOKEN_COPY: &str = "raw token, HMAC, working copy";
-pub(crate) const TOKEN_OBJECT: &str = "raw token, HMAC, token object";
+pub(crate) const TWO_TOKENS: &str = "raw token, HMAC, working copy, two at once";
 pub(crate) const ONE_HOP: &str = "socket echo, one hop";
-pub(crate) const TWO_HOPS: &str = "socket echo, two hops";
+pub(crate) const WITHOUT_WORK: &str = "agent without work, 1 × 1";
+pub(crate) const WITHOUT_WORK_PACED: &str = "agent without work, paced, 1 × 1";
 pub(crate) const P256: &str = "agent, P-256, 1 × 1";
-const CLIENTS_AND_DEPTHS: [(usize, usize); 6] = [(1, 1), (1, 8), (4, 1), (4, 8), (16, 1), (16, 8)];
+pub(crate) const ED25519: &str = "agent, Ed25519, 1 × 1";
+const AGENT: &str = "agent";
+const CLIENTS_AND_DEPTHS: [(usize, usize); 4] = [(1, 8), (4, 1), (4, 8), (16, 1)];
 
 pub(crate) fn agent_name(clients: usize, depth: usize) -> String {
-    format!("agent, {clients} × {depth}")
+    row_name(AGENT, clients, depth)
+}
+
+pub(crate) fn paced_name() -> String {
+    paced_row_name(AGENT)
+}
+
+fn beside_name(name: &str) -> String {
+    format!("{name} {AGENT}")
+}
+
+fn row_name(build: &str, clients: usize, depth: usize) -> String {
+    format!("{build}, {clients} × {depth}")
+}
+
+fn paced_row_name(build: &str) -> String {
+    format!("{build}, paced, 1 × 1")
 }
 
 impl Fleet {
@@ -46,118 +67,133 @@ impl Fleet {
             None => std::env::current_exe()?.with_file_name("countersign-agent"),
         };
         let directory = tempfile::Builder::new().prefix("countersign-bench").tempdir()?;
-        let path = directory.path();
-        let agent = Agent::start(&program, path)?;
-        agent.generate_keys()?;
-        let first = agent.load(&agent_name(1, 1), "hmac", 1, 1)?;
-        let sizes = first.sizes();
-        let (mut servers, mut left_out) = (Vec::new(), Vec::new());
-        let mut subjects: Vec<Box<dyn Subject>> = vec![
-            Box::new(peers::raw_token(TOKEN_COPY, &program, path, TokenKey::Copy)?),
-            Box::new(peers::raw_token(TOKEN_OBJECT, &program, path, TokenKey::Object)?),
-            Box::new(peers::raw_token("raw token, P-256", &program, path, TokenKey::P256)?),
-        ];
-        for echo in echoes(path.to_owned(), sizes, &mut servers)? {
-            subjects.push(Box::new(echo));
-        }
-        subjects.push(Box::new(first));
-        for (clients, depth) in CLIENTS_AND_DEPTHS.into_iter().skip(1) {
-            subjects.push(Box::new(agent.load(
-                &agent_name(clients, depth),
-                "hmac",
-                clients,
-                depth,
-            )?));
-        }
-        subjects.push(Box::new(agent.load("agent, Ed25519, 1 × 1", "ed25519", 1, 1)?));
-        subjects.push(Box::new(agent.coinbase_load(P256)?));
-        if Command::new("p11-kit").arg("--version").output().is_ok()
-            && peers::p11_kit_client().is_some()
-        {
-            let (server, worker) = peers::p11_kit(&program, path)?;
-            servers.push(server);
-            subjects.push(Box::new(worker));
-        } else {
-            left_out.push("p11-kit server");
-        }
-        let (server, loads) = peers::ssh_agent(&program, path)?;
-        servers.push(server);
-        loads.into_iter().for_each(|load| subjects.push(Box::new(load)));
-        if let Some(python) = &run.python {
-            subjects.push(Box::new(peers::ccxt(python, path)?));
-        } else {
-            left_out.push("ccxt");
-        }
-        let other = run
-            .beside
-            .as_deref()
-            .map(|program| other_agent(program, path, &mut subjects))
-            .transpose()?;
-        subjects.retain(|subject| run.wants(subject.name()));
-        Ok(Self {
-            subjects,
-            agent,
-            left_out,
-            _other: other,
-            _servers: servers,
-            _directory: directory,
-        })
-    }
-}
-
-/// Starts another build of the agent, for the rows of HMAC. Each of its rows comes right after the
-/// first agent's row, so that both are measured alike.
-fn other_agent(
-    program: &Path,
-    directory: &Path,
-    subjects: &mut Vec<Box<dyn Subject>>,
-) -> anyhow::Result<Agent> {
-    let directory = directory.join("other");
-    fs::create_dir(&directory)?;
-    let other = Agent::start(program, &directory)?;
-    for (clients, depth) in CLIENTS_AND_DEPTHS {
-        let name = agent_name(clients, depth);
-        let place =
-            subjects.iter().position(|subject| subject.name() == name).context("just added")?;
-        let load = other.load(&format!("other {name}"), "hmac", clients, depth)?;
-        subjects.insert(place + 1, Box::new(load));
-    }
-    Ok(other)
-}
-
-/// Starts the socket echoes. One hop is from the client to an echo and back; two hops are from the
-/// client to a relay, from there to an echo, and back.
-fn echoes(
-    directory: PathBuf,
-    sizes: (usize, usize),
-    servers: &mut Vec<Server>,
-) -> anyhow::Result<Vec<Load>> {
-    let (one, last, relay) =
-        (directory.join("one"), directory.join("last"), directory.join("relay"));
-    let outer = (sizes.0 + 4, sizes.1 + 4);
-    let mut start =
-        |socket: &PathBuf, (request, answer): (usize, usize), next: Option<&PathBuf>| {
-            let mut command = Command::new(std::env::current_exe()?);
-            command.arg("echo").arg("--socket").arg(socket);
-            command.args(["--request", &request.to_string(), "--answer", &answer.to_string()]);
-            command.args(next.iter().flat_map(|next| [OsStr::new("--next"), next.as_os_str()]));
-            servers.push(Server::start(&mut command, socket)?);
-            servers.last().map(|server| server.process("echo")).context("just started")
+        let mut fleet = Self {
+            subjects: Vec::new(),
+            builds: builds(&program, run, directory.path())?,
+            left_out: Vec::new(),
+            servers: Vec::new(),
+            program,
+            directory,
         };
-    let one_process = start(&one, outer, None)?;
-    let last_process = start(&last, INNER, None)?;
-    let relay_process = Process { role: "relay", ..start(&relay, outer, Some(&last))? };
-    let request = frame(0, &[&vec![0; sizes.0 - 1]]);
-    let two = move || vec![relay_process.clone(), last_process.clone()];
-    Ok(vec![
-        Load::new(
-            ONE_HOP,
-            &one,
-            (1, 1),
-            request.clone(),
-            move || vec![one_process.clone()],
-            |_| true,
-        )?,
-        Load::new(TWO_HOPS, &relay, (1, 1), request, two, |_| true)?,
-    ])
+        fleet.agent().generate_keys()?;
+        fleet.add_one_client(run)?;
+        fleet.add_many_clients()?;
+        fleet.add_public_keys()?;
+        fleet.subjects.retain(|subject| run.wants(subject.name()));
+        Ok(fleet)
+    }
+
+    pub(crate) fn agent(&self) -> &Agent {
+        &self.builds[0].agent
+    }
+
+    /// The floor, the agent and its peers with one client, and then the same with pauses.
+    fn add_one_client(&mut self, run: &Run) -> anyhow::Result<()> {
+        let sizes = self.agent().load("sizes", "hmac", 1, 1)?.sizes();
+        self.add_raw_token(TOKEN_COPY, "raw-copy", TokenKey::Copy)?;
+        for echo in echo::echoes(self.directory.path(), sizes, &mut self.servers)? {
+            self.add(echo);
+        }
+        let without_work = self.start_without_work(WITHOUT_WORK, "bare", sizes)?;
+        self.add(without_work);
+        self.add_builds(|build| build.load(1, 1))?;
+        self.add_p11_kit()?;
+        match &run.python {
+            Some(python) => self.add(peers::ccxt(python, self.directory.path())?),
+            None => self.left_out.push("ccxt"),
+        }
+        let without_work = self.start_without_work(WITHOUT_WORK_PACED, "bare-paced", sizes)?;
+        self.add(without_work.paced());
+        self.add_builds(Build::paced)
+    }
+
+    fn add_many_clients(&mut self) -> anyhow::Result<()> {
+        let token = |label| {
+            let (program, path) = (&self.program, self.directory.path());
+            peers::raw_token(TWO_TOKENS, program, path, (label, TokenKey::Copy))
+        };
+        let workers = [token("raw-one")?, token("raw-two")?];
+        self.add(Pair { name: TWO_TOKENS, workers });
+        self.add_builds(|build| build.load(16, 8))?;
+        CLIENTS_AND_DEPTHS
+            .into_iter()
+            .try_for_each(|(clients, depth)| self.add_builds(|build| build.load(clients, depth)))
+    }
+
+    fn add_public_keys(&mut self) -> anyhow::Result<()> {
+        self.add_raw_token("raw token, HMAC, token object", "raw-object", TokenKey::Object)?;
+        self.add_raw_token("raw token, P-256", "raw-p256", TokenKey::P256)?;
+        self.add(self.agent().coinbase_load(P256)?);
+        let (server, loads) = peers::ssh_agent(&self.program, self.directory.path())?;
+        self.servers.push(server);
+        loads.into_iter().for_each(|load| self.add(load));
+        self.add(self.agent().load(ED25519, "ed25519", 1, 1)?);
+        Ok(())
+    }
+
+    fn add(&mut self, subject: impl Subject + 'static) {
+        self.subjects.push(Box::new(subject));
+    }
+
+    /// Adds the same row of every build.
+    fn add_builds(&mut self, load: impl Fn(&Build) -> anyhow::Result<Load>) -> anyhow::Result<()> {
+        for build in &self.builds {
+            self.subjects.push(Box::new(load(build)?));
+        }
+        Ok(())
+    }
+
+    fn add_raw_token(&mut self, name: &str, label: &str, key: TokenKey) -> anyhow::Result<()> {
+        let path = self.directory.path();
+        self.add(peers::raw_token(name, &self.program, path, (label, key))?);
+        Ok(())
+    }
+
+    fn start_without_work(
+        &mut self,
+        name: &str,
+        label: &str,
+        sizes: (usize, usize),
+    ) -> anyhow::Result<Load> {
+        let place = (self.directory.path(), label);
+        without_work::start(name, &self.program, place, sizes, &mut self.servers)
+    }
+
+    fn add_p11_kit(&mut self) -> anyhow::Result<()> {
+        if Command::new("p11-kit").arg("--version").output().is_err()
+            || peers::p11_kit_client().is_none()
+        {
+            self.left_out.push("p11-kit server");
+            return Ok(());
+        }
+        let (server, worker) = peers::p11_kit(&self.program, self.directory.path())?;
+        self.servers.push(server);
+        self.add(worker);
+        Ok(())
+    }
+}
+
+impl Build {
+    fn start(name: String, program: &Path, directory: &Path) -> anyhow::Result<Self> {
+        Ok(Self { name, agent: Agent::start(program, directory)? })
+    }
+
+    fn load(&self, clients: usize, depth: usize) -> anyhow::Result<Load> {
+        self.agent.load(&row_name(&self.name, clients, depth), "hmac", clients, depth)
+    }
+
+    fn paced(&self) -> anyhow::Result<Load> {
+        Ok(self.agent.load(&paced_row_name(&self.name), "hmac", 1, 1)?.paced())
+    }
+}
+
+/// Starts the agent, and the builds beside it in directories of their own.
+fn builds(program: &Path, run: &Run, directory: &Path) -> anyhow::Result<Vec<Build>> {
+    let mut builds = vec![Build::start(AGENT.to_owned(), program, directory)?];
+    for Beside { name, program } in &run.beside {
+        let directory = directory.join(format!("beside-{}", builds.len()));
+        fs::create_dir(&directory)?;
+        builds.push(Build::start(beside_name(name), program, &directory)?);
+    }
+    Ok(builds)
 }

@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use crate::measure::{Subject, histogram};
 use crate::process::Process;
 
-const LENGTH_FIELD: usize = 4;
+pub(crate) const LENGTH_FIELD: usize = 4;
 
 /// A frame of the agent protocol.
 pub(crate) fn frame(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
@@ -38,6 +38,8 @@ pub(crate) struct Load {
     connections: Vec<Connection>,
     depth: usize,
     request: Vec<u8>,
+    /// Between an answer and the next request.
+    pause: Duration,
     /// Type and length of the first answer; others have that type and nearly that length.
     answer: (u8, usize),
 }
@@ -74,7 +76,13 @@ impl Load {
         let first = connections[0].call(&request).with_context(|| format!("{name}: no answer"))?;
         ensure!(good(&first), "{name}: answered {}", String::from_utf8_lossy(&first));
         let answer = (first[0], first.len());
-        Ok(Self { name, processes: Box::new(processes), connections, depth, request, answer })
+        let (processes, pause) = (Box::new(processes), Duration::ZERO);
+        Ok(Self { name, processes, connections, depth, request, pause, answer })
+    }
+
+    /// Sleeps before each request but the first, as a bot does that waits for prices.
+    pub(crate) fn paced(self) -> Self {
+        Self { pause: Duration::from_micros(300), ..self }
     }
 
     /// Bytes of a request and of an answer, without their length fields.
@@ -112,7 +120,13 @@ impl Load {
             answered += 1;
             Ok(())
         })?;
-        if more { connection.send(&self.request, answered) } else { Ok(()) }
+        if !more {
+            return Ok(());
+        }
+        if !self.pause.is_zero() {
+            std::thread::sleep(self.pause);
+        }
+        connection.send(&self.request, answered)
     }
 
     /// The connections that have something to read.

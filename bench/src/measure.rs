@@ -2,12 +2,13 @@
 //! the CPU.
 
 use std::collections::BTreeMap;
-use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
+use crate::calibration::{Calibration, DISTURBED};
 use crate::process::{self, Process};
+use crate::ratio::{Point, Series};
 
 /// Something that can be asked to work for a while.
 pub(crate) trait Subject {
@@ -31,7 +32,7 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    pub(crate) const SHORT: Self = Self { rounds: 5, turn: Duration::from_millis(120), again: 2 };
+    pub(crate) const SHORT: Self = Self { rounds: 5, turn: Duration::from_millis(90), again: 2 };
     pub(crate) const LONG: Self = Self { rounds: 12, turn: Duration::from_millis(600), again: 3 };
 }
 
@@ -44,17 +45,24 @@ pub(crate) struct Figure {
     pub(crate) time: Duration,
     /// Nanoseconds of CPU by role.
     pub(crate) cpu_ns: BTreeMap<&'static str, u64>,
-    pub(crate) turns: u32,
-    /// Turns that were disturbed in all their repetitions.
-    pub(crate) disturbed: u32,
+    pub(crate) rounds: Vec<Round>,
+}
+
+/// The turn that counts in a round.
+#[derive(Debug)]
+pub(crate) struct Round {
+    p50_us: f64,
+    per_second: f64,
+    /// It was disturbed in all its repetitions.
+    disturbed: bool,
 }
 
 struct Turn {
     latencies: Histogram<u64>,
     time: Duration,
     cpu_ns: Vec<(&'static str, u64)>,
-    /// The larger of two numbers: the time of the calibration loops around the turn, divided by
-    /// that of the fastest loop; and one plus the share of the CPUs that other processes took
+    /// The larger of two numbers: the slowdown that calibration saw before or after the turn; and
+    /// one plus the share of the CPUs that other processes took
     /// during the turn.
     slowdown: f64,
 }
@@ -62,8 +70,6 @@ struct Turn {
 const PINNED_TO: usize = 0;
 /// The kernel counts the time of all CPUs in steps of this length.
 const TICK_NS: u64 = 10_000_000;
-/// A turn with a larger slowdown is disturbed: the CPU was not ours alone.
-const DISTURBED: f64 = 1.15;
 
 /// A new histogram of nanoseconds: three digits, up to a minute.
 pub(crate) fn histogram() -> Histogram<u64> {
@@ -144,23 +150,25 @@ impl Figure {
             latencies: histogram(),
             time: Duration::ZERO,
             cpu_ns: BTreeMap::new(),
-            turns: 0,
-            disturbed: 0,
+            rounds: Vec::new(),
         }
     }
 
     fn add(&mut self, turn: Turn) {
+        self.rounds.push(Round {
+            p50_us: microseconds(&turn.latencies, 0.5),
+            per_second: turn.latencies.len() as f64 / turn.time.as_secs_f64(),
+            disturbed: turn.slowdown > DISTURBED,
+        });
         self.latencies += turn.latencies;
         self.time += turn.time;
         for (role, spent) in turn.cpu_ns {
             *self.cpu_ns.entry(role).or_default() += spent;
         }
-        self.turns += 1;
-        self.disturbed += u32::from(turn.slowdown > DISTURBED);
     }
 
     pub(crate) fn microseconds(&self, quantile: f64) -> f64 {
-        self.latencies.value_at_quantile(quantile) as f64 / 1000.0
+        microseconds(&self.latencies, quantile)
     }
 
     pub(crate) fn per_second(&self) -> f64 {
@@ -172,31 +180,26 @@ impl Figure {
         let requests = self.latencies.len().max(1) as f64;
         self.cpu_ns.iter().map(|(role, spent)| (*role, *spent as f64 / 1000.0 / requests)).collect()
     }
-}
 
-/// A loop that always takes the same time on a CPU that is ours alone.
-struct Calibration {
-    fastest: Duration,
-}
-
-impl Calibration {
-    fn new() -> Self {
-        let mut calibration = Self { fastest: Duration::MAX };
-        for _ in 0..100 {
-            calibration.run();
-        }
-        calibration
+    /// Rounds whose turn stayed disturbed.
+    pub(crate) fn disturbed(&self) -> usize {
+        self.rounds.iter().filter(|round| round.disturbed).count()
     }
 
-    /// Runs the loop, and gives its time divided by the fastest time so far.
-    fn run(&mut self) -> f64 {
-        let start = Instant::now();
-        let mut state = 1_u64;
-        for step in 0..1_500_000_u64 {
-            state = black_box(state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(step));
-        }
-        let took = start.elapsed();
-        self.fastest = self.fastest.min(took);
-        took.as_secs_f64() / self.fastest.as_secs_f64()
+    pub(crate) fn p50s(&self) -> Series {
+        self.series(|round| round.p50_us)
     }
+
+    pub(crate) fn rates(&self) -> Series {
+        self.series(|round| round.per_second)
+    }
+
+    fn series(&self, value: fn(&Round) -> f64) -> Series {
+        let point = |round: &Round| Point { value: value(round), disturbed: round.disturbed };
+        Series::new(self.rounds.iter().map(point))
+    }
+}
+
+fn microseconds(latencies: &Histogram<u64>, quantile: f64) -> f64 {
+    latencies.value_at_quantile(quantile) as f64 / 1000.0
 }

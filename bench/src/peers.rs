@@ -50,16 +50,27 @@ impl Drop for Server {
     }
 }
 
-/// This program as a worker on a token.
-pub(crate) fn token_worker(
-    worker: &TokenWorker,
-    environment: (&str, &str),
-) -> anyhow::Result<Command> {
+/// This program with a key on a token: as a worker, or as a signing host.
+fn with_key(role: &str, key: &TokenWorker, environment: (&str, &str)) -> anyhow::Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.arg("worker").arg("--module").arg(&worker.module).arg("--label").arg(&worker.label);
-    command.arg("--pin-file").arg(&worker.pin_file);
-    command.args(["--key", worker.key.name()]).env_clear().env(environment.0, environment.1);
+    command.arg(role).arg("--module").arg(&key.module).arg("--label").arg(&key.label);
+    command.arg("--pin-file").arg(&key.pin_file);
+    command.args(["--key", key.key.name()]).env_clear().env(environment.0, environment.1);
     Ok(command)
+}
+
+/// The same on a SoftHSM token of its own.
+pub(crate) fn with_own_token(
+    role: &str,
+    program: &Path,
+    directory: &Path,
+    (label, key): (&str, TokenKey),
+) -> anyhow::Result<Command> {
+    let token = SoftHsm::new(program, directory, label)?;
+    let configuration = token.environment();
+    let SoftHsm { module, label, pin_file, .. } = token;
+    let key = TokenWorker { module, label, pin_file, key };
+    with_key(role, &key, ("SOFTHSM2_CONF", &configuration))
 }
 
 /// A worker on a SoftHSM token of its own.
@@ -67,14 +78,9 @@ pub(crate) fn raw_token(
     name: &str,
     program: &Path,
     directory: &Path,
-    key: TokenKey,
+    token: (&str, TokenKey),
 ) -> anyhow::Result<Worker> {
-    let label = format!("raw-{}", key.name());
-    let token = SoftHsm::new(program, directory, &label)?;
-    let configuration = token.environment();
-    let SoftHsm { module, label, pin_file, .. } = token;
-    let worker = TokenWorker { module, label, pin_file, key };
-    Worker::start(name, token_worker(&worker, ("SOFTHSM2_CONF", &configuration))?, None)
+    Worker::start(name, with_own_token("worker", program, directory, token)?, None)
 }
 
 /// p11-kit's module that talks to its server. It is in a folder of `/usr/lib` for one architecture,
@@ -106,7 +112,7 @@ pub(crate) fn p11_kit(program: &Path, directory: &Path) -> anyhow::Result<(Serve
         key: TokenKey::Verified,
     };
     let address = format!("unix:path={}", socket.display());
-    let command = token_worker(&worker, ("P11_KIT_SERVER_ADDRESS", &address))?;
+    let command = with_key("worker", &worker, ("P11_KIT_SERVER_ADDRESS", &address))?;
     let worker = Worker::start("p11-kit server, HMAC", command, Some(server.process("server")))?;
     Ok((server, worker))
 }

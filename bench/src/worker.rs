@@ -60,6 +60,48 @@ impl Worker {
         worker.servers.extend(helpers);
         Ok(worker)
     }
+
+    fn order(&mut self, time: Duration) -> anyhow::Result<()> {
+        Ok(writeln!(self.orders, "{}", time.as_millis())?)
+    }
+
+    fn answer(&mut self) -> anyhow::Result<Histogram<u64>> {
+        let mut line = String::new();
+        self.answers.read_line(&mut line)?;
+        ensure!(!line.is_empty(), "{} has ended", self.name);
+        let mut latencies = histogram();
+        for pair in line.split_whitespace() {
+            let (nanoseconds, count) = pair.split_once(':').context("no pair")?;
+            latencies.saturating_record_n(nanoseconds.parse()?, count.parse()?);
+        }
+        Ok(latencies)
+    }
+}
+
+/// Two workers that work at the same time, so that each has a busy CPU beside it.
+#[derive(Debug)]
+pub(crate) struct Pair {
+    pub(crate) name: &'static str,
+    pub(crate) workers: [Worker; 2],
+}
+
+impl Subject for Pair {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn processes(&self) -> Vec<Process> {
+        self.workers.iter().flat_map(Worker::processes).collect()
+    }
+
+    fn work(&mut self, time: Duration) -> anyhow::Result<Histogram<u64>> {
+        self.workers.iter_mut().try_for_each(|worker| worker.order(time))?;
+        let mut latencies = histogram();
+        for worker in &mut self.workers {
+            latencies += worker.answer()?;
+        }
+        Ok(latencies)
+    }
 }
 
 impl Subject for Worker {
@@ -74,16 +116,8 @@ impl Subject for Worker {
     }
 
     fn work(&mut self, time: Duration) -> anyhow::Result<Histogram<u64>> {
-        writeln!(self.orders, "{}", time.as_millis())?;
-        let mut line = String::new();
-        self.answers.read_line(&mut line)?;
-        ensure!(!line.is_empty(), "{} has ended", self.name);
-        let mut latencies = histogram();
-        for pair in line.split_whitespace() {
-            let (nanoseconds, count) = pair.split_once(':').context("no pair")?;
-            latencies.saturating_record_n(nanoseconds.parse()?, count.parse()?);
-        }
-        Ok(latencies)
+        self.order(time)?;
+        self.answer()
     }
 }
 
@@ -137,32 +171,57 @@ impl TokenKey {
     }
 }
 
+/// A key on a token, and a session in which it is used.
+pub(crate) struct KeyInUse {
+    kind: TokenKey,
+    key: ObjectHandle,
+    signer: SigningSession,
+    message: Vec<u8>,
+    /// Absent if the key signs.
+    verified: Option<Vec<u8>>,
+    /// Keeps the login and the working copy.
+    keeper: Session,
+}
+
 impl TokenWorker {
     pub(crate) fn run(self) -> anyhow::Result<()> {
+        let mut key = self.key_in_use()?;
+        answer_orders(|| key.use_once())
+    }
+
+    /// Logs in, and finds or makes the key.
+    pub(crate) fn key_in_use(self) -> anyhow::Result<KeyInUse> {
+        let kind = self.key;
         let pin = AuthPin::from(fs::read_to_string(&self.pin_file)?.trim_end().to_owned());
         let settings = softhsm::settings(self.module, self.label, self.pin_file);
         let token = Arc::new(Pkcs11Token::find(&settings, settings.checked_profile()?)?);
         let keeper = token.open_session().map_err(|fault| fault.error)?;
         keeper.login(UserType::User, Some(&pin))?;
-        let key = find_or_make(
-            &keeper,
-            &token.open_writing_session().map_err(|fault| fault.error)?,
-            self.key,
-        )?;
-        let mut signer = SigningSession::open(token).map_err(|fault| fault.error)?;
-        let (mechanism, message) = match self.key {
-            TokenKey::P256 => (MechanismType::ECDSA, vec![7; 32]),
-            _ => (MechanismType::SHA256_HMAC, vec![7; 200]),
+        let writing = token.open_writing_session().map_err(|fault| fault.error)?;
+        let key = find_or_make(&keeper, &writing, kind)?;
+        let signer = SigningSession::open(token).map_err(|fault| fault.error)?;
+        let message = vec![7; if kind == TokenKey::P256 { 32 } else { 200 }];
+        let verified = match kind {
+            TokenKey::Verified => Some(keeper.sign(&Mechanism::Sha256Hmac, key, &message)?),
+            _ => None,
         };
-        if self.key == TokenKey::Verified {
-            let mac = keeper.sign(&Mechanism::Sha256Hmac, key, &message)?;
-            return answer_orders(|| {
-                Ok(keeper.verify(&Mechanism::Sha256Hmac, key, &message, &mac)?)
-            });
+        Ok(KeyInUse { kind, key, signer, message, verified, keeper })
+    }
+}
+
+impl KeyInUse {
+    /// Signs or verifies once.
+    pub(crate) fn use_once(&mut self) -> anyhow::Result<()> {
+        let Self { key, message, .. } = self;
+        if let Some(mac) = &self.verified {
+            return Ok(self.keeper.verify(&Mechanism::Sha256Hmac, *key, message, mac)?);
         }
-        answer_orders(|| {
-            Ok(signer.sign_raw(mechanism, key, &message).map(drop).map_err(|fault| fault.error)?)
-        })
+        let mechanism = match self.kind {
+            TokenKey::P256 => MechanismType::ECDSA,
+            _ => MechanismType::SHA256_HMAC,
+        };
+        self.signer.sign_raw(mechanism, *key, message).map_err(|fault| fault.error)?;
+        Ok(())
     }
 }
 

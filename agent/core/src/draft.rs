@@ -5,11 +5,12 @@ use std::borrow::Cow;
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
+use smallvec::SmallVec;
 
 use crate::algorithm::Algorithm;
 use crate::json::{self, Value};
 use crate::key::Key;
-use crate::refusal::Refusal;
+use crate::refusal::{Code, Refusal};
 use crate::request::{Method, Request};
 use crate::stamp::Stamp;
 
@@ -50,17 +51,45 @@ pub enum Piece {
     SignaturePercentEncoded,
 }
 
+impl Piece {
+    fn text<'a>(
+        self,
+        signature: &'a str,
+        passphrase: Option<&'a SecretString>,
+    ) -> Result<Cow<'a, str>, Refusal> {
+        let passphrase = || match passphrase {
+            Some(passphrase) => Ok(passphrase.expose_secret()),
+            None => Err(Refusal::new(
+                Code::Internal,
+                "this exchange needs a passphrase and the key has none",
+            )),
+        };
+        Ok(match self {
+            Self::Passphrase => passphrase()?.into(),
+            Self::PassphraseInJson => {
+                let mut quoted = String::new();
+                json::write_string(&mut quoted, passphrase()?);
+                quoted.pop();
+                quoted.remove(0);
+                quoted.into()
+            }
+            Self::Signature => signature.into(),
+            Self::SignaturePercentEncoded => percent(signature).into(),
+        })
+    }
+}
+
 /// Text with places for the signature and the passphrase.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Template {
     text: Cow<'static, str>,
     /// Each piece with the byte of the text before which it goes, in order.
-    places: Vec<(usize, Piece)>,
+    places: SmallVec<[(usize, Piece); 2]>,
 }
 
 impl Template {
     pub fn text(text: impl Into<Cow<'static, str>>) -> Self {
-        Self { text: text.into(), places: Vec::new() }
+        Self { text: text.into(), places: SmallVec::new() }
     }
 
     pub fn signature() -> Self {
@@ -97,36 +126,12 @@ impl Template {
     }
 
     fn fill(self, signature: &str, passphrase: Option<&SecretString>) -> Result<String, Refusal> {
-        if self.places.is_empty() {
-            return Ok(self.text.into_owned());
+        let mut text = self.text.into_owned();
+        // From the last to the first, so that each place is still right when its turn comes.
+        for (place, piece) in self.places.into_iter().rev() {
+            text.insert_str(place, &piece.text(signature, passphrase)?);
         }
-        let missing = || {
-            Refusal::new(
-                crate::refusal::Code::Internal,
-                "this exchange needs a passphrase and the key has none",
-            )
-        };
-        let mut out = String::with_capacity(self.text.len() + 2 * signature.len());
-        let mut filled = 0;
-        for (place, piece) in self.places {
-            out.push_str(&self.text[filled..place]);
-            filled = place;
-            match piece {
-                Piece::Passphrase => out.push_str(passphrase.ok_or_else(missing)?.expose_secret()),
-                Piece::PassphraseInJson => {
-                    let mut quoted = String::new();
-                    json::write_string(
-                        &mut quoted,
-                        passphrase.ok_or_else(missing)?.expose_secret(),
-                    );
-                    out.push_str(&quoted[1..quoted.len() - 1]);
-                }
-                Piece::Signature => out.push_str(signature),
-                Piece::SignaturePercentEncoded => out.extend(percent(signature)),
-            }
-        }
-        out.push_str(&self.text[filled..]);
-        Ok(out)
+        Ok(text)
     }
 }
 

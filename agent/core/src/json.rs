@@ -217,14 +217,18 @@ pub(crate) fn twice<'a>(
 /// Writes a JSON string: quotes, backslash and control characters escaped, everything else as it
 /// is.
 pub fn write_string(out: &mut String, text: &str) {
-    let plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
-    if text.bytes().all(plain) {
+    if needs_no_escape(text) {
         out.push('"');
         out.push_str(text);
         out.push('"');
     } else {
         out.push_str(&serde_json::to_string(text).expect("a string always serialises"));
     }
+}
+
+/// True if a JSON string can hold the text as it is.
+pub(crate) fn needs_no_escape(text: &str) -> bool {
+    text.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\')
 }
 
 fn write_list<T>(

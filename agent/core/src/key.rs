@@ -1,13 +1,15 @@
 //! One exchange API key as the rules see it: everything but the secret.
 
-use serde::{Deserialize, Deserializer, Serialize};
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{algorithm::Algorithm, scope::Scopes};
 
-/// The operator's name for a key: `[a-z0-9][a-z0-9._-]{0,63}`.
-#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
-#[serde(transparent)]
-pub struct KeyName(String);
+/// The operator's name for a key: `[a-z0-9][a-z0-9._-]{0,63}`. It is shared, because every grant
+/// holds one.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct KeyName(Arc<str>);
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("a name is 1 to 64 of a-z, 0-9, '.', '_', '-', and starts with a letter or digit")]
@@ -18,7 +20,7 @@ impl KeyName {
         let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
         let first = text.bytes().next().is_some_and(plain);
         let rest = text.bytes().all(|byte| plain(byte) || matches!(byte, b'.' | b'_' | b'-'));
-        if first && rest && text.len() <= 64 { Ok(Self(text.to_owned())) } else { Err(NotAName) }
+        if first && rest && text.len() <= 64 { Ok(Self(text.into())) } else { Err(NotAName) }
     }
 
     pub fn as_str(&self) -> &str {
@@ -35,6 +37,12 @@ impl std::fmt::Display for KeyName {
 impl std::borrow::Borrow<str> for KeyName {
     fn borrow(&self) -> &str {
         &self.0
+    }
+}
+
+impl Serialize for KeyName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
     }
 }
 

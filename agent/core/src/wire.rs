@@ -2,6 +2,7 @@
 //! version.
 
 pub mod admin;
+mod reply_writer;
 pub mod ssh_agent;
 
 use std::borrow::Cow;

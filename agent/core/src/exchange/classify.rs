@@ -7,6 +7,8 @@ mod own_names;
 use orders::{orders, own_orders};
 use own_names::{check_names, cut_apart, known_names};
 
+use smallvec::SmallVec;
+
 use crate::algorithm::Algorithm;
 use crate::decimal::Amount;
 use crate::exchange::login::SessionLogin;
@@ -37,6 +39,12 @@ pub struct Classified<'a> {
     /// parameters signs an empty text. They are not in `effective`.
     pub empty_text: Scopes,
 }
+
+/// The known names of a request. An order has fewer.
+type NameIds = SmallVec<[NameId; 24]>;
+
+/// The numbers of the readings that are counted already.
+type Readings = SmallVec<[usize; 8]>;
 
 /// Refuses parameters that only the agent may set: timestamps, nonces, signatures, and a receive
 /// window above `cap_ms`.
@@ -128,7 +136,7 @@ fn judge<'a>(
         binding: covered(binding, request),
         empty_text: empty_text(table, endpoint, binding, request),
     };
-    let mut read = Vec::new();
+    let mut read = Readings::new();
     if endpoint.scope == Scope::Trade {
         read.extend(
             own.clone().find(|opening| opening.says_orders()).map(|opening| opening.reading),
@@ -201,7 +209,7 @@ impl<'a> Classified<'a> {
         opening: &'static Opening,
         own: bool,
         request: &'a Request,
-        read: &mut Vec<usize>,
+        read: &mut Readings,
     ) {
         let neighbour = table.endpoint(opening);
         // Staking or a loan asks only for an asset and an amount. A client that may send that
@@ -278,7 +286,7 @@ impl<'a> Classified<'a> {
             }
             (Err(_), _) => return,
         };
-        let mut unmatched: Vec<usize> = (0..orders.len()).collect();
+        let mut unmatched: SmallVec<[usize; 8]> = (0..orders.len()).collect();
         for order in more {
             let same = |index: &usize| {
                 orders[*index].same_size(&order) || order.same_size(&orders[*index])

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use smallvec::SmallVec;
+
 use super::{Client, Denied, Policy, Spend, SpendLimit};
 use crate::decimal::Amount;
 use crate::exchange::classify::Classified;
@@ -16,6 +18,9 @@ use crate::transfer::Transfer;
 /// The beginning of a transfer window's name. Such a window counts the transfers and withdrawals of
 /// one asset, for all clients together.
 pub const TRANSFERS: &str = "transfer/";
+
+/// The worth of a request's orders by asset. Nearly all are worth one asset.
+type Totals<'a> = SmallVec<[(&'a str, Amount); 1]>;
 
 /// Checks symbols, quantities and notional of every order that a request places; returns the
 /// amounts to count.
@@ -32,7 +37,7 @@ pub(super) fn orders(
     let unreadable =
         |reason| denied("symbols")(format!("this client has limits on orders, and {reason}"));
     let orders = classified.orders.as_ref().map_err(unreadable)?;
-    let mut totals: Vec<(&str, Amount)> = Vec::new();
+    let mut totals = Totals::new();
     for order in orders {
         check_symbol(client, exchange, order).map_err(denied("symbols"))?;
         if !order.sized {
@@ -191,10 +196,7 @@ fn notional<'a>(
     }
 }
 
-fn add<'a>(
-    totals: &mut Vec<(&'a str, Amount)>,
-    (asset, amount): (&'a str, Amount),
-) -> Result<(), String> {
+fn add<'a>(totals: &mut Totals<'a>, (asset, amount): (&'a str, Amount)) -> Result<(), String> {
     let too_long = || "the sum of the orders has too many digits".to_owned();
     match totals.iter_mut().find(|(known, _)| *known == asset) {
         Some((_, total)) => *total = total.checked_add(amount).ok_or_else(too_long)?,

@@ -9,7 +9,6 @@ use countersign_core::ports::{Caller, Clock, Ledger, RefusedRequest};
 use countersign_core::refusal::{Code, Refusal};
 use countersign_core::signer::{Answered, Progress};
 use countersign_core::wire::{self, AGENT_EXTENSIONS, ErrorReply, KeysReply, VERSION};
-use serde::Serialize;
 
 use super::answer::{json, plain, reply};
 use super::status::{identities_of, key_entry};
@@ -124,10 +123,12 @@ impl Front {
         let signer = self.signer(&config.policy, client, &caller);
         match name {
             wire::SIGN => {
-                self.progress(name, peer, &config, signer.sign(&self.keyring, payload).await)
+                let answered = signer.sign(&self.keyring, payload).await;
+                self.progress(name, peer, &config, answered, Answer::signed)
             }
             wire::SESSION => {
-                self.progress(name, peer, &config, signer.session(&self.keyring, payload).await)
+                let answered = signer.session(&self.keyring, payload).await;
+                self.progress(name, peer, &config, answered, Answer::json)
             }
             wire::RESULT => reply(name, self.result(client, payload).await),
             wire::CANCEL => reply(name, self.cancel(client, payload)),
@@ -149,16 +150,18 @@ impl Front {
         }
     }
 
-    /// Answers with the signature, or with the id of a request that waits for persons.
-    fn progress<T: Serialize>(
+    /// Answers with the signature, as `finished` writes it, or with the id of a request that waits
+    /// for persons.
+    fn progress<T>(
         self: &Rc<Self>,
         name: &str,
         peer: &Peer,
         config: &Rc<Config>,
         answered: Answered<Progress<T>>,
+        finished: impl FnOnce(&str, &T) -> Answer,
     ) -> Answer {
         match answered.outcome {
-            Ok(Progress::Finished(reply)) => json(name, &reply),
+            Ok(Progress::Finished(reply)) => finished(name, &reply),
             Ok(Progress::Waiting(waiting)) => json(name, &self.open(peer, config, waiting)),
             Err(refusal) => json(name, &ErrorReply::new(&refusal, Some(answered.request_id))),
         }

@@ -7,10 +7,10 @@
 
 use std::os::fd::OwnedFd;
 
-use countersign_core::wire::MAX_PAYLOAD;
 use countersign_core::wire::ssh_agent::{
     EXTENSION, EXTENSION_RESPONSE, FAILURE, LENGTH_FIELD, MAX_FRAME, REQUEST_IDENTITIES,
 };
+use countersign_core::wire::{MAX_PAYLOAD, SignReply};
 use serde::Serialize;
 use ssh_agent_lib::proto::{Identity, Response};
 use ssh_encoding::Encode;
@@ -218,6 +218,14 @@ impl Answer {
     /// The same as [`Self::extension`], with a payload that is written as JSON.
     pub fn json(name: &str, payload: &impl Serialize) -> Self {
         Self::with_payload(name, |frame| serde_json::to_writer(frame, payload))
+    }
+
+    /// The same as [`Self::json`], for the reply to a signed request.
+    pub fn signed(name: &str, reply: &SignReply) -> Self {
+        Self::with_payload(name, |frame| {
+            reply.write_json(frame);
+            Ok(())
+        })
     }
 
     /// `EXTENSION_RESPONSE` with an error that has no request id, because no request was

@@ -1,6 +1,7 @@
 //! Checks the names of a request: they are spelled as the table spells them and, if the signature
 //! leaves method or path open, listed by the request's own row.
 
+use super::NameIds;
 use crate::exchange::order::begins_as_json;
 use crate::exchange::recipe::Exchange;
 use crate::exchange::scheme::Scheme;
@@ -15,9 +16,9 @@ pub(super) fn known_names(
     exchange: &dyn Exchange,
     scheme: &Scheme,
     params: &Params,
-) -> Result<Vec<NameId>, Refusal> {
+) -> Result<NameIds, Refusal> {
     let table = exchange.table();
-    let mut names = Vec::with_capacity(params.members().len());
+    let mut names = NameIds::new();
     for (name, _) in params.members() {
         let hidden = match table.spelling(name) {
             Spelling::Known(known) => {
@@ -138,11 +139,13 @@ impl AllowedNames<'_> {
 
 /// The names of a request, and the names that the sender could cut out of them: `…&uid=9` is also
 /// the query `…&u` and the body `id=9`.
-pub(super) fn cut_apart(table: &Table, mut names: Vec<NameId>) -> Vec<NameId> {
+pub(super) fn cut_apart(table: &Table, mut names: NameIds) -> NameIds {
     for at in 0..names.len() {
-        let hidden = table.endings(names[at]).iter().filter(|name| !names.contains(name)).copied();
-        let hidden: Vec<_> = hidden.collect();
-        names.extend(hidden);
+        for hidden in table.endings(names[at]) {
+            if !names.contains(hidden) {
+                names.push(*hidden);
+            }
+        }
     }
     names
 }

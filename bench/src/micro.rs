@@ -18,7 +18,7 @@ use countersign_core::key::{Environment, Key, KeyName, NonceUnit, Tier};
 use countersign_core::policy::{
     Client, Decision, Policy, RECEIVE_WINDOW_CAP_MS, Release, SpendLimit,
 };
-use countersign_core::record::{self, Outcome, Record, RequestResult};
+use countersign_core::record::{self, Record, SignedAtOnce};
 use countersign_core::refusal::Refusal;
 use countersign_core::request::Request;
 use countersign_core::scope::Scope;
@@ -180,7 +180,7 @@ impl Order {
         self.exchange.draft(&asked.request, &self.key, host, &stamp).ok()
     }
 
-    /// Writes the two lines of the journal, hashes included.
+    /// Writes the line of the journal, hashes included.
     fn record(&self, asked: &SignRequest, classified: &Classified<'_>) -> bool {
         let request = &asked.request;
         let intent = record::Intent {
@@ -200,16 +200,9 @@ impl Order {
             transfers: classified.transfers.as_slice().into(),
             spends: Vec::new().into(),
         };
-        let result = RequestResult {
-            request_id: REQUEST_ID.into(),
-            outcome: Outcome::Signed,
-            message_sha256: Some(HASH.into()),
-            error: None,
-        };
-        let (mut chain, mut lines) = (Chain::GENESIS, Vec::with_capacity(1024));
-        let mut write =
-            |record: &Record<'_>| chain.write(&mut lines, 1_700_000_000_000, record).is_ok();
-        write(&Record::Intent(Box::new(intent))) && write(&Record::Result(result))
+        let record = Record::Signed(Box::new(SignedAtOnce { intent, message_sha256: HASH.into() }));
+        let (mut chain, mut line) = (Chain::GENESIS, Vec::with_capacity(1024));
+        chain.write(&mut line, 1_700_000_000_000, &record).is_ok()
     }
 
     fn reply(&self, asked: &SignRequest, classified: &Classified<'_>) -> bool {

@@ -27,6 +27,11 @@ impl Journal {
                     journal.orders += usize::from(record["path"] == "/api/v3/order");
                     journal.intents.insert(id());
                 }
+                Some("signed") => {
+                    journal.orders += usize::from(record["path"] == "/api/v3/order");
+                    journal.intents.insert(id());
+                    journal.signed.insert(id());
+                }
                 Some("result") if record["outcome"] == "signed" => {
                     journal.signed.insert(id());
                 }

@@ -36,14 +36,13 @@ fn a_binance_order_is_signed_and_recorded() {
     assert!(reply.headers.contains(&("X-MBX-APIKEY".to_owned(), API_KEY.to_owned())));
     assert_eq!(reply.effective_scopes, [Scope::Trade].into_iter().collect());
     let journal = agent.journal();
-    let line = |kind: &str| {
-        let wanted = format!("\"kind\":\"{kind}\",\"request_id\":\"{}\"", reply.request_id);
-        journal.lines().position(|line| line.contains(&wanted))
+    let of_request = |line: &&str| line.contains(&reply.request_id);
+    let [signed] = journal.lines().filter(of_request).collect::<Vec<_>>()[..] else {
+        panic!("one record of the request: {journal}")
     };
-    assert!(line("intent").expect("an intent") < line("result").expect("a result"));
-    let result = journal.lines().nth(line("result").expect("a result")).expect("a line");
-    assert!(result.contains(&HEXLOWER.encode(&Sha256::digest(payload.as_bytes()))));
-    assert_eq!(reply.record.hash, HEXLOWER.encode(&Sha256::digest(result.as_bytes())));
+    assert!(signed.contains("\"kind\":\"signed\"") && signed.contains("BTCUSDT"), "{signed}");
+    assert!(signed.contains(&HEXLOWER.encode(&Sha256::digest(payload.as_bytes()))));
+    assert_eq!(reply.record.hash, HEXLOWER.encode(&Sha256::digest(signed.as_bytes())));
 }
 
 /// The same order as a frame of the WebSocket API, for a client that may log in there as well.
@@ -224,6 +223,6 @@ fn events_are_the_journal() {
     });
     assert_eq!(
         later.records.first().and_then(|record| record.member("kind")?.scalar()),
-        Some("intent")
+        Some("signed")
     );
 }

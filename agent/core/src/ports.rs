@@ -1,5 +1,7 @@
 //! The ports to the outside world, on one screen. The rules need them, and adapters implement them.
 
+use std::cell::Cell;
+
 use secrecy::SecretString;
 
 use crate::algorithm::Algorithm;
@@ -134,6 +136,32 @@ pub enum Asked<'a> {
     Session { purpose: &'a str },
 }
 
+/// A request that was counted, and whose end has to be recorded.
+#[derive(Debug)]
+pub struct Begun<'a> {
+    pub request_id: &'a str,
+    pub key: &'a Key,
+    unrecorded: Cell<Option<SigningIntent<'a>>>,
+}
+
+impl<'a> Begun<'a> {
+    /// A request whose intent is on record.
+    pub fn recorded(request_id: &'a str, key: &'a Key) -> Self {
+        Self { request_id, key, unrecorded: Cell::new(None) }
+    }
+
+    /// A request whose intent is recorded together with its end.
+    pub fn unrecorded(intent: SigningIntent<'a>) -> Self {
+        let SigningIntent { request_id, key, .. } = intent;
+        Self { request_id, key, unrecorded: Cell::new(Some(intent)) }
+    }
+
+    /// The intent that still has to be recorded. It is given out once.
+    pub fn take_unrecorded(&self) -> Option<SigningIntent<'a>> {
+        self.unrecorded.take()
+    }
+}
+
 /// A request that gets no signature.
 #[derive(Clone, Copy, Debug)]
 pub struct RefusedRequest<'a> {
@@ -145,13 +173,17 @@ pub struct RefusedRequest<'a> {
     pub refusal: &'a Refusal,
 }
 
-/// The place that a record must have reached, before the token is asked or before the answer
+/// The place that an intent must have reached, before the token is asked or before the answer
 /// leaves.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Durability {
     /// On the disk before the token is asked: a power cut does not lose it.
     Synced,
-    /// Handed to the kernel with its result, before the answer leaves; on the disk within 50 ms.
+    /// Kept in memory until there is a signature. One record of both is handed to the kernel before
+    /// the answer leaves; it is on the disk within 50 ms.
+    WithSignature,
+    /// Recorded by itself, and handed to the kernel before the answer leaves; on the disk within 50
+    /// ms.
     Written,
 }
 
@@ -163,23 +195,26 @@ pub enum Durability {
 /// [`Ledger::written`] has returned. The records are then as durable as their [`Durability`] says.
 #[expect(async_fn_in_trait, reason = "one IO thread; no future crosses threads")]
 pub trait Ledger {
-    /// Counts the spends of an intent and records it: all or nothing. Refuses with `policy.limit`
-    /// if a cap would be passed. Refuses with `policy.rate` if the disk is nearly full and the
-    /// client writes too much.
-    fn intend(&self, intent: &SigningIntent<'_>, durability: Durability) -> Result<(), Refusal>;
+    /// Counts the spends of an intent, and records it as far as its durability wants that now: all
+    /// or nothing. Refuses with `policy.limit` if a cap would be passed. Refuses with `policy.rate`
+    /// if the disk is nearly full and the client writes too much.
+    fn intend<'a>(
+        &self,
+        intent: SigningIntent<'a>,
+        durability: Durability,
+    ) -> Result<Begun<'a>, Refusal>;
     /// The next nonce of a key. It only grows, even after a crash.
     fn nonce(&self, key: &Key) -> Result<u64, Refusal>;
     /// Records that `message` was signed.
-    fn signed(&self, request_id: &str, key: &Key, message: &[u8]) -> Result<RecordId, Refusal>;
+    fn signed(&self, begun: &Begun<'_>, message: &[u8]) -> Result<RecordId, Refusal>;
     /// Records that a signature over `message` is thrown away: it came too late for its exchange,
     /// or the agent was locked meanwhile.
-    fn thrown_away(&self, request_id: &str, key: &Key, message: &[u8]) -> Result<(), Refusal>;
-    /// Records that an intent got no signature. `returned` are the amounts counted for it that are
+    fn thrown_away(&self, begun: &Begun<'_>, message: &[u8]) -> Result<(), Refusal>;
+    /// Records that a request got no signature. `returned` are the amounts counted for it that are
     /// free again; there are none once the token was asked.
     fn failed(
         &self,
-        request_id: &str,
-        key: &Key,
+        begun: &Begun<'_>,
         refusal: &Refusal,
         returned: &[Spend],
     ) -> Result<(), Refusal>;

@@ -42,6 +42,7 @@ pub enum Record<'a> {
     Returned(Returned<'a>),
     Rotated(Rotated<'a>),
     Segment(Box<SegmentHeader<'a>>),
+    Signed(Box<SignedAtOnce<'a>>),
     /// A signature was made, and handed to nobody. Another may follow for the same intent.
     ThrownAway(ThrownAway<'a>),
     Token(TokenChange<'a>),
@@ -162,7 +163,17 @@ pub struct Intent<'a> {
     pub spends: Cow<'a, [Spend]>,
 }
 
-/// The end of an intent.
+/// A request that was signed at once: intent and result in one record.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct SignedAtOnce<'a> {
+    #[serde(borrow, flatten)]
+    pub intent: Intent<'a>,
+    /// Hex SHA-256 of the message that was signed.
+    #[serde(borrow)]
+    pub message_sha256: Text<'a>,
+}
+
+/// The end of an intent that has a record of its own.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct RequestResult<'a> {
     #[serde(borrow)]
@@ -313,6 +324,16 @@ fn is_zero(number: &u64) -> bool {
 }
 
 impl<'a> Record<'a> {
+    /// The request of an intent or of a signature that was made at once. This record counts its
+    /// spends.
+    pub fn intent(&self) -> Option<&Intent<'a>> {
+        match self {
+            Self::Intent(intent) => Some(intent),
+            Self::Signed(signed) => Some(&signed.intent),
+            _ => None,
+        }
+    }
+
     /// Reads the body of a line by its kind; `None` for a kind this version does not know.
     ///
     /// It ignores fields that it does not know, because a newer agent may have written more.
@@ -338,6 +359,7 @@ impl<'a> Record<'a> {
             "returned" => Self::Returned(body(line)?),
             "rotated" => Self::Rotated(body(line)?),
             "segment" => Self::Segment(body(line)?),
+            "signed" => Self::Signed(body(line)?),
             "thrown_away" => Self::ThrownAway(body(line)?),
             "token" => Self::Token(body(line)?),
             "unlocked" => Self::Unlocked(body(line)?),
@@ -366,27 +388,28 @@ pub(crate) mod samples {
             amount: amount("0.10"),
             cap: amount("200000"),
         };
+        let intent = Intent {
+            request_id: "0192".into(),
+            client: "bot".into(),
+            uid: 1001,
+            key: "binance-mm".into(),
+            exchange: "binance".into(),
+            method: "POST".into(),
+            path: "/api/v3/order".into(),
+            host: Some("api.binance.com".into()),
+            scope: Scope::Trade,
+            effective_scopes: [Scope::Read, Scope::Trade].into_iter().collect(),
+            params: Some("{\"symbol\":\"BTC\u{2028}\nUSDT\"}".into()),
+            params_sha256: None,
+            reason: Some("rebalance".into()),
+            transfers: Cow::Owned(Vec::new()),
+            spends: Cow::Owned(vec![spend.clone()]),
+        };
         vec![
             Record::Approval(Box::new(crate::approval::approval_tests::record())),
             Record::Closed(Closed {}),
             Record::ConfigLoaded(ConfigLoaded { sha256: "00".into(), summary: "2 clients".into() }),
-            Record::Intent(Box::new(Intent {
-                request_id: "0192".into(),
-                client: "bot".into(),
-                uid: 1001,
-                key: "binance-mm".into(),
-                exchange: "binance".into(),
-                method: "POST".into(),
-                path: "/api/v3/order".into(),
-                host: Some("api.binance.com".into()),
-                scope: Scope::Trade,
-                effective_scopes: [Scope::Read, Scope::Trade].into_iter().collect(),
-                params: Some("{\"symbol\":\"BTC\u{2028}\nUSDT\"}".into()),
-                params_sha256: None,
-                reason: Some("rebalance".into()),
-                transfers: Cow::Owned(Vec::new()),
-                spends: Cow::Owned(vec![spend.clone()]),
-            })),
+            Record::Intent(Box::new(intent.clone())),
             Record::KeyActivated(key.clone()),
             Record::KeyAdded(key.clone()),
             Record::KeyGenerated(key.clone()),
@@ -455,6 +478,7 @@ pub(crate) mod samples {
                     nonces: Vec::new(),
                 },
             })),
+            Record::Signed(Box::new(SignedAtOnce { intent, message_sha256: "ab".into() })),
             Record::ThrownAway(ThrownAway {
                 request_id: "0192".into(),
                 message_sha256: "ab".into(),
@@ -480,7 +504,7 @@ mod tests {
             assert_eq!(read.as_ref(), Some(&record), "{line}");
             kinds.insert(kind);
         }
-        assert_eq!(kinds.len(), 20, "a kind has no sample");
+        assert_eq!(kinds.len(), 21, "a kind has no sample");
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::key::Key;
 use crate::policy::rate::Rates;
 use crate::policy::{self, Client, Decision, Grant, Policy, RECEIVE_WINDOW_CAP_MS, Spend};
 use crate::ports::{
-    Approvals, Asked, Caller, Clock, Durability, Ledger, RefusedRequest, Signature, Signed,
+    Approvals, Asked, Begun, Caller, Clock, Durability, Ledger, RefusedRequest, Signature, Signed,
     SigningIntent, Token, WaitingPlace,
 };
 use crate::refusal::{Code, Refusal};
@@ -79,14 +79,18 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
             Err(refusal) => return self.refuse(request_id, "", "", refusal).await,
         };
         let PreparedRequest { key, classified, permit, stamped, host } =
-            match self.prepare(keys, &asked, &request_id) {
+            match self.prepare(keys, &asked) {
                 Ok(prepared) => prepared,
-                Err(refusal) => {
-                    let endpoint = format!("{} {}", asked.request.method, asked.request.path);
-                    return self.refuse(request_id, asked.key.as_str(), &endpoint, refusal).await;
-                }
+                Err(refusal) => return self.refuse_request(request_id, &asked, refusal).await,
             };
         let Permit { grant, spends, ask } = permit;
+        let what = Asked::Request { request: &asked, classified: &classified };
+        let intent = self.intent(&request_id, &key, what, classified.effective, &spends);
+        let durability = durability(classified.effective, ask.is_none());
+        let begun = match self.begin(intent, durability) {
+            Ok(begun) => begun,
+            Err(refusal) => return self.refuse_request(request_id, &asked, refusal).await,
+        };
         if let Some(ask) = ask {
             let subject = self.request_subject(&key, host, &asked, &classified);
             let (scope, effective) = (classified.scope, classified.effective);
@@ -94,7 +98,7 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
             return self.wait(request_id, subject, Held { key, grant, spends, what }, ask).await;
         }
         let scopes = (classified.scope, classified.effective);
-        let outcome = self.finish_request(&request_id, &key, grant, &asked, stamped, scopes).await;
+        let outcome = self.finish_request(&begun, grant, &asked, stamped, scopes).await;
         Answered { request_id, outcome: outcome.map(Progress::Finished) }
     }
 
@@ -122,12 +126,12 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
             let what = What::Session { login };
             return self.wait(request_id, subject, Held { key, grant, spends, what }, ask).await;
         }
-        let outcome =
-            self.finish_session(&request_id, &key, grant, draft, (exchange, &login)).await;
+        let begun = Begun::recorded(&request_id, &key);
+        let outcome = self.finish_session(&begun, grant, draft, (exchange, &login)).await;
         Answered { request_id, outcome: outcome.map(Progress::Finished) }
     }
 
-    /// Steps 2 to 7: find the key, classify, decide, draft, count, record the intent.
+    /// Steps 2 to 5: find the key, classify, decide, draft.
     ///
     /// The draft comes before the count, so that a request which the recipe refuses adds nothing to
     /// a limit.
@@ -135,7 +139,6 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         &self,
         keys: &impl KeyLookup,
         asked: &'a SignRequest,
-        request_id: &str,
     ) -> Result<PreparedRequest<'a>, Refusal> {
         self.unlocked()?;
         let (key, exchange) = self.find(keys, asked.key.as_str())?;
@@ -148,8 +151,6 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
             can_be_read(&asked.request.params)?;
         }
         let stamped = self.stamped(&key, exchange, host, asked)?;
-        let what = Asked::Request { request: asked, classified: &classified };
-        self.record_intent(request_id, &key, what, classified.effective, &permit.spends)?;
         Ok(PreparedRequest { key, classified, permit, stamped, host })
     }
 
@@ -172,7 +173,8 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         let permit = self.permitted(&key, decision, effective)?;
         let draft = exchange.session(&key, &login, &self.stamp(&key, exchange)?)?;
         let what = Asked::Session { purpose: &login.to_string() };
-        self.record_intent(request_id, &key, what, effective, &permit.spends)?;
+        let intent = self.intent(request_id, &key, what, effective, &permit.spends);
+        self.begin(intent, durability(effective, false))?;
         Ok(PreparedSession { key, exchange, permit, draft, login })
     }
 
@@ -241,7 +243,7 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
 
     fn trusted_clock(&self, effective: Scopes) -> Result<(), Refusal> {
         match self.clock.doubt() {
-            Some(doubt) if durability(effective) == Durability::Synced => {
+            Some(doubt) if moves_money_or_keys(effective) => {
                 Err(Refusal::new(Code::ClockUntrusted, doubt))
             }
             _ => Ok(()),
@@ -261,20 +263,26 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         })
     }
 
-    /// Steps 6 and 7: counts the limits and records the intent, before any token is asked. It does
-    /// neither if the token cannot be asked.
-    fn record_intent(
-        &self,
-        request_id: &str,
-        key: &Key,
-        asked: Asked<'_>,
+    fn intent<'a>(
+        &'a self,
+        request_id: &'a str,
+        key: &'a Key,
+        asked: Asked<'a>,
         effective: Scopes,
-        spends: &[Spend],
-    ) -> Result<(), Refusal> {
-        self.token.ready(key)?;
-        let intent =
-            SigningIntent { request_id, caller: self.caller, key, asked, effective, spends };
-        self.ledger.intend(&intent, durability(effective))
+        spends: &'a [Spend],
+    ) -> SigningIntent<'a> {
+        SigningIntent { request_id, caller: self.caller, key, asked, effective, spends }
+    }
+
+    /// Steps 6 and 7: counts the limits and has the ledger take the intent, before any token is
+    /// asked. It does neither if the token cannot be asked.
+    fn begin<'a>(
+        &self,
+        intent: SigningIntent<'a>,
+        durability: Durability,
+    ) -> Result<Begun<'a>, Refusal> {
+        self.token.ready(intent.key)?;
+        self.ledger.intend(intent, durability)
     }
 
     /// Stamps the request with this moment, and drafts it.
@@ -315,16 +323,11 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
 
     /// Throws away a signature that was made after `lock`. A token may take long, above all one
     /// that waits for a touch.
-    fn not_locked_meanwhile(
-        &self,
-        request_id: &str,
-        key: &Key,
-        message: &[u8],
-    ) -> Result<(), Refusal> {
+    fn not_locked_meanwhile(&self, begun: &Begun<'_>, message: &[u8]) -> Result<(), Refusal> {
         if !self.locked.get() {
             return Ok(());
         }
-        self.ledger.thrown_away(request_id, key, message)?;
+        self.ledger.thrown_away(begun, message)?;
         Err(Refusal::new(
             Code::AgentLocked,
             "the agent was locked while the token signed: the signature was thrown away",
@@ -339,12 +342,12 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
     /// take, and it can ask again.
     async fn sign_in_time(
         &self,
-        request_id: &str,
-        key: &Key,
+        begun: &Begun<'_>,
         mut grant: Grant,
         asked: &SignRequest,
         mut stamped: Stamped,
     ) -> Result<(Draft, Signature), Refusal> {
+        let key = begun.key;
         let takes_touch = self.token.takes_touch(key);
         let tries = if grant.evidence().is_some() && !takes_touch { 2 } else { 1 };
         for attempt in 1..=tries {
@@ -356,11 +359,11 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
                 drafted.map_or(window, |drafted| window.stamped_at(drafted.stamped_since_boot_ms));
             // A vault stamps after the touch.
             let touched_late = takes_touch && drafted.is_none();
-            self.not_locked_meanwhile(request_id, key, message)?;
+            self.not_locked_meanwhile(begun, message)?;
             if window.holds(self.clock.since_boot_ms()) {
                 return Ok((draft, signed.signature));
             }
-            self.ledger.thrown_away(request_id, key, message)?;
+            self.ledger.thrown_away(begun, message)?;
             grant = signed.throw_away();
             if attempt == tries {
                 return Err(window.missed(touched_late));
@@ -376,22 +379,22 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         Err(Refusal::new(Code::Internal, "no signature was asked for"))
     }
 
-    /// Step 9: records the result. The reply may leave once intent and result are written. The
-    /// message of `signed` is the agent's; if the token drafted one itself, that one is recorded.
+    /// Step 9: records the result, and the intent too if that is not on record yet. The reply may
+    /// leave once both are written. The message of `signed` is the agent's; if the token drafted
+    /// one itself, that one is recorded.
     async fn record_result(
         &self,
-        request_id: &str,
-        key: &Key,
+        begun: &Begun<'_>,
         signed: Result<(&[u8], &Signature), Refusal>,
     ) -> Result<RecordId, Refusal> {
         let outcome = match signed {
             Ok((message, signature)) => {
                 let message =
                     signature.drafted.as_ref().map_or(message, |drafted| &drafted.message);
-                Ok(self.ledger.signed(request_id, key, message)?)
+                Ok(self.ledger.signed(begun, message)?)
             }
             Err(refusal) => {
-                self.ledger.failed(request_id, key, &refusal, &[])?;
+                self.ledger.failed(begun, &refusal, &[])?;
                 Err(refusal)
             }
         };
@@ -401,53 +404,62 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
 
     async fn finish_request(
         &self,
-        request_id: &str,
-        key: &Key,
+        begun: &Begun<'_>,
         grant: Grant,
         asked: &SignRequest,
         stamped: Stamped,
         (scope, effective): (Scope, Scopes),
     ) -> Result<SignReply, Refusal> {
-        let signed = self.sign_in_time(request_id, key, grant, asked, stamped).await;
+        let signed = self.sign_in_time(begun, grant, asked, stamped).await;
         let result = signed
             .as_ref()
             .map(|(draft, signature)| (&draft.message[..], signature))
             .map_err(Clone::clone);
-        let record = self.record_result(request_id, key, result).await?;
+        let record = self.record_result(begun, result).await?;
         let (draft, signature) = signed?;
         let finished = match signature.drafted {
             Some(drafted) => drafted.finished,
             None => draft.finish(&signature.bytes, signature.passphrase.as_ref())?,
         };
-        Ok(SignReply::new(request_id.to_owned(), scope, effective, finished, record))
+        Ok(SignReply::new(begun.request_id.to_owned(), scope, effective, finished, record))
     }
 
     async fn finish_session(
         &self,
-        request_id: &str,
-        key: &Key,
+        begun: &Begun<'_>,
         grant: Grant,
         draft: SessionDraft,
         (exchange, login): (&dyn Exchange, &SessionLogin),
     ) -> Result<SessionReply, Refusal> {
         // The exchange judges the time of a login, and another login costs nothing but a touch. So
         // a late signature is not thrown away here.
+        let key = begun.key;
         let signed = self.ask_token(grant, key, draft.algorithm, &draft.message).await;
         let signed = signed.and_then(|signed| {
-            self.not_locked_meanwhile(request_id, key, &draft.message)?;
+            self.not_locked_meanwhile(begun, &draft.message)?;
             Ok(signed)
         });
         let result = signed
             .as_ref()
             .map(|signed| (&draft.message[..], &signed.signature))
             .map_err(Clone::clone);
-        let record = self.record_result(request_id, key, result).await?;
+        let record = self.record_result(begun, result).await?;
         let signature = signed?.signature;
         let finished = draft.finish(&signature.bytes, signature.passphrase.as_ref())?;
         let grants = exchange.session_grants(key.algorithm, login);
         let (effective, grants) =
             (exchange.session_scopes(grants), grants.iter().copied().collect::<Scopes>());
-        Ok(SessionReply::new(request_id.to_owned(), effective, grants, finished, record))
+        Ok(SessionReply::new(begun.request_id.to_owned(), effective, grants, finished, record))
+    }
+
+    async fn refuse_request<R>(
+        &self,
+        request_id: String,
+        asked: &SignRequest,
+        refusal: Refusal,
+    ) -> Answered<R> {
+        let endpoint = format!("{} {}", asked.request.method, asked.request.path);
+        self.refuse(request_id, asked.key.as_str(), &endpoint, refusal).await
     }
 
     async fn refuse<R>(
@@ -520,8 +532,8 @@ impl ReceiveWindow {
     }
 }
 
-/// A request that is counted and recorded as an intent. It may be signed now, or once persons
-/// approved it.
+/// A request that policy allows, and its draft. Once it is counted, it may be signed now, or when
+/// persons approved it.
 struct PreparedRequest<'a> {
     key: Rc<Key>,
     classified: Classified<'a>,
@@ -531,12 +543,19 @@ struct PreparedRequest<'a> {
 }
 
 /// The intent of a request that moves money or keys has to be on the disk before the token is
-/// asked.
-fn durability(effective: Scopes) -> Durability {
-    let moves = [Scope::Transfer, Scope::Withdraw, Scope::Admin]
+/// asked. Another request that is signed at once has one record.
+fn durability(effective: Scopes, at_once: bool) -> Durability {
+    match at_once {
+        _ if moves_money_or_keys(effective) => Durability::Synced,
+        true => Durability::WithSignature,
+        false => Durability::Written,
+    }
+}
+
+fn moves_money_or_keys(effective: Scopes) -> bool {
+    [Scope::Transfer, Scope::Withdraw, Scope::Admin]
         .into_iter()
-        .any(|scope| effective.contains(scope));
-    if moves { Durability::Synced } else { Durability::Written }
+        .any(|scope| effective.contains(scope))
 }
 
 struct PreparedSession {

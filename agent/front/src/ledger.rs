@@ -48,7 +48,7 @@ pub use recovery::Torn;
 pub use writers::Crowded;
 
 use ballast::Ballast;
-use full::{AppendReach, Stopped};
+use full::{AppendReach, Stopped, WhenFull, when_full};
 use journal::Journal;
 use recovery::{Recovered, recover};
 use refusals::{Floods, Recording, shortened};
@@ -56,7 +56,7 @@ use segment::SegmentDir;
 use state::LedgerState;
 use storage::{Space, Storage};
 use windows::WindowError;
-use writers::Writers;
+use writers::{RESULT_BYTES, USUAL_RECORD, Writers};
 
 /// Why the ledger could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -287,12 +287,21 @@ impl LedgerWriter {
     /// This counts the spends of an intent without looking at their caps: [`LedgerWriter::intend`]
     /// judges them first.
     pub fn append(&mut self, time_ms: u64, record: &Record<'_>) -> Result<Link, LedgerError> {
-        self.may_append(record)?;
+        self.append_when(time_ms, record, when_full(record))
+    }
+
+    fn append_when(
+        &mut self,
+        time_ms: u64,
+        record: &Record<'_>,
+        when_full: WhenFull,
+    ) -> Result<Link, LedgerError> {
+        self.may_append(record, when_full)?;
         if !self.is_full() {
             let rotated = self.journal.rotate_where_due(time_ms, &mut self.state, &self.options);
             // If a new segment finds no room, a record that ends or refuses something is appended
             // all the same.
-            self.judged(rotated).or_else(|_| self.may_append(record))?;
+            self.judged(rotated).or_else(|_| self.may_append(record, when_full))?;
         }
         let appended = self.journal.put(time_ms, record, &mut self.state);
         self.judged(appended)
@@ -301,15 +310,50 @@ impl LedgerWriter {
     /// Judges the spends of an intent, reserves for them on the disk, counts them and appends the
     /// intent. It does all of this or nothing.
     pub fn intend(&mut self, time_ms: u64, intent: Intent<'_>) -> Result<Link, ReserveError> {
-        let now_ms = self.state.time_ms(time_ms);
-        self.look_at_space(now_ms);
-        self.writers.admit(&intent.client, now_ms)?;
-        self.reserve(time_ms, &intent.spends)?;
+        self.admit(time_ms, &intent.client, &intent.spends)?;
         let (client, before) = (intent.client.clone().into_owned(), self.journal.pending());
         let link = self.append(time_ms, &Record::Intent(Box::new(intent)))?;
         let bytes = self.journal.pending().saturating_sub(before) as u64;
-        self.writers.wrote(&client, bytes, now_ms);
+        self.writers.wrote(&client, bytes + RESULT_BYTES, self.latest_ms());
         Ok(link)
+    }
+
+    /// Judges the spends of a request, reserves for them on the disk and holds them against their
+    /// limits. [`LedgerWriter::append_held`] records the request once it ends.
+    pub fn hold(
+        &mut self,
+        time_ms: u64,
+        client: &str,
+        spends: &[Spend],
+    ) -> Result<(), ReserveError> {
+        self.admit(time_ms, client, spends)?;
+        self.state.windows.hold(spends);
+        self.writers.wrote(client, USUAL_RECORD, self.state.time_ms(time_ms));
+        Ok(())
+    }
+
+    /// Appends the record of a request whose spends are held: its signature, or its intent if it
+    /// got none. The spends are counted by the record, or free again if it finds no place. On a
+    /// full disk it is kept like all that ends.
+    pub fn append_held(&mut self, time_ms: u64, record: &Record<'_>) -> Result<Link, LedgerError> {
+        let Some(held) = record.intent() else { return self.append(time_ms, record) };
+        self.state.windows.release(&held.spends);
+        let before = self.journal.pending();
+        let link = self.append_when(time_ms, record, WhenFull::Keep)?;
+        let bytes = self.journal.pending().saturating_sub(before) as u64;
+        if bytes > USUAL_RECORD {
+            self.writers.wrote(&held.client, bytes - USUAL_RECORD, self.latest_ms());
+        }
+        Ok(link)
+    }
+
+    /// Refuses a request that its client may not write now, or whose spends would pass a limit.
+    /// Reserves for the spends on the disk.
+    fn admit(&mut self, time_ms: u64, client: &str, spends: &[Spend]) -> Result<(), ReserveError> {
+        let now_ms = self.state.time_ms(time_ms);
+        self.look_at_space(now_ms);
+        self.writers.admit(client, now_ms)?;
+        self.reserve(time_ms, spends)
     }
 
     /// The time that the next request of a client waits before anything is done for it. It waits if
@@ -329,8 +373,7 @@ impl LedgerWriter {
         segments.storage.space(&segments.dir).ok()
     }
 
-    /// Judges `spends` and reserves for them on the disk. They are counted only when their intent
-    /// is appended.
+    /// Judges `spends` and reserves for them on the disk. They are neither held nor counted yet.
     fn reserve(&mut self, now_ms: u64, spends: &[Spend]) -> Result<(), ReserveError> {
         self.available()?;
         let blocks = self.state.windows.admit(self.state.time_ms(now_ms), spends)?;

@@ -125,32 +125,44 @@ impl Token for World {
 }
 
 impl Ledger for World {
-    fn intend(&self, intent: &SigningIntent<'_>, durability: Durability) -> Result<(), Refusal> {
+    fn intend<'a>(
+        &self,
+        intent: SigningIntent<'a>,
+        durability: Durability,
+    ) -> Result<Begun<'a>, Refusal> {
         assert!(matches!(intent.asked, Asked::Request { .. }));
         self.used.set(self.used.get() + intent.spends.len() as u32);
         if self.used.get() > 1 {
             return Err(Refusal::new(Code::PolicyLimit, "the day is spent"));
         }
-        self.step(if durability == Durability::Synced { "intent synced" } else { "intent" })
+        match durability {
+            Durability::Synced => self.step("intent synced")?,
+            Durability::WithSignature => {
+                self.step("count")?;
+                return Ok(Begun::unrecorded(intent));
+            }
+            Durability::Written => self.step("intent")?,
+        }
+        Ok(Begun::recorded(intent.request_id, intent.key))
     }
     fn nonce(&self, _: &Key) -> Result<u64, Refusal> {
         self.step("nonce").map(|()| 1)
     }
-    fn signed(&self, _: &str, _: &Key, message: &[u8]) -> Result<RecordId, Refusal> {
+    fn signed(&self, _: &Begun<'_>, message: &[u8]) -> Result<RecordId, Refusal> {
         assert!(
             message.starts_with(self.now_ms().to_string().as_bytes()),
             "stamped when it was signed"
         );
         self.step("signed").map(|()| RecordId { seq: 1, hash: "00".to_owned() })
     }
-    fn thrown_away(&self, _: &str, _: &Key, message: &[u8]) -> Result<(), Refusal> {
+    fn thrown_away(&self, _: &Begun<'_>, message: &[u8]) -> Result<(), Refusal> {
         let stamped_ms: u64 =
             str::from_utf8(&message[..13]).expect("a stamp").parse().expect("a stamp");
         let wait_ms = if self.locks_meanwhile.get() { 0 } else { 100_000 };
         assert_eq!(stamped_ms + wait_ms, self.now_ms());
         self.step("thrown away")
     }
-    fn failed(&self, _: &str, _: &Key, _: &Refusal, returned: &[Spend]) -> Result<(), Refusal> {
+    fn failed(&self, _: &Begun<'_>, _: &Refusal, returned: &[Spend]) -> Result<(), Refusal> {
         self.used.set(self.used.get() - returned.len() as u32);
         self.step("failed")
     }
@@ -243,10 +255,10 @@ fn what_a_token_signs_after_lock_is_thrown_away() {
 }
 
 #[test]
-fn the_intent_is_recorded_before_the_token_is_asked_and_both_are_written_before_the_reply() {
+fn a_request_is_counted_before_the_token_is_asked_and_written_before_the_reply() {
     let (reply, steps) = sign(&World::default(), false, ORDER);
     let reply = reply.expect("allowed");
-    assert_eq!(steps, ["intent", "may ask", "token", "signed", "written"]);
+    assert_eq!(steps, ["count", "may ask", "token", "signed", "written"]);
     assert_eq!(reply.headers, [("Signature".to_owned(), "3137".to_owned())]);
     assert_eq!((reply.scope, reply.record.seq), (Scope::Trade, 1));
 }
@@ -339,7 +351,7 @@ fn a_token_that_fails_is_recorded_as_such() {
     world.broken_token.set(true);
     let (reply, steps) = sign(&world, false, ORDER);
     assert_eq!(reply.err(), Some(Code::TokenUnavailable));
-    assert_eq!(steps, ["intent", "may ask", "token", "failed", "written"]);
+    assert_eq!(steps, ["count", "may ask", "token", "failed", "written"]);
 }
 
 #[test]
@@ -350,7 +362,7 @@ fn what_comes_too_late_for_the_exchange_is_thrown_away() {
         world.slow.set(1);
         let (reply, steps) = sign(&world, false, ORDER);
         assert_eq!(reply.err(), Some(Code::TokenTooLate));
-        assert_eq!(steps, ["intent", "may ask", "token", "thrown away", "failed", "written"]);
+        assert_eq!(steps, ["count", "may ask", "token", "thrown away", "failed", "written"]);
     }
 }
 
@@ -381,7 +393,7 @@ fn a_token_that_cannot_be_asked_costs_nothing_of_a_limit() {
 #[test]
 fn without_a_ledger_nothing_is_signed_and_nothing_released() {
     let steps = [
-        ("intent", false),
+        ("count", false),
         ("may ask", false),
         ("signed", true),
         ("written", true),

@@ -11,7 +11,7 @@ use crate::exchange::login::SessionLogin;
 use crate::exchange::recipe::Exchange;
 use crate::key::Key;
 use crate::policy::{Grant, Spend};
-use crate::ports::{Approvals, Caller, Clock, Ledger, Token, WaitingPlace};
+use crate::ports::{Approvals, Begun, Caller, Clock, Ledger, Token, WaitingPlace};
 use crate::refusal::{Code, Refusal};
 use crate::scope::{Scope, Scopes};
 use crate::wire::{FinishedReply, SignRequest};
@@ -104,7 +104,8 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         spends: &[Spend],
         refusal: Refusal,
     ) -> Refusal {
-        let recorded = match self.ledger.failed(request_id, key, &refusal, spends) {
+        let recorded = match self.ledger.failed(&Begun::recorded(request_id, key), &refusal, spends)
+        {
             Ok(()) => self.ledger.written().await,
             Err(fault) => Err(fault),
         };
@@ -162,16 +163,16 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         approved: Approved,
     ) -> Result<FinishedReply, Refusal> {
         let Held { key, grant, spends, what } = held;
+        let begun = Begun::recorded(request_id, &key);
         match self.redraft(&key, &what) {
             Err(refusal) => Err(self.drop_intent(request_id, &key, &spends, refusal).await),
             Ok(Redrafted::Request(stamped, asked, scopes)) => {
                 let grant = grant.with(approved, stamped.nonce);
-                let reply =
-                    self.finish_request(request_id, &key, grant, asked, stamped, scopes).await;
+                let reply = self.finish_request(&begun, grant, asked, stamped, scopes).await;
                 reply.map(FinishedReply::Request)
             }
             Ok(Redrafted::Session(draft, exchange, login)) => self
-                .finish_session(request_id, &key, grant, draft, (exchange, login))
+                .finish_session(&begun, grant, draft, (exchange, login))
                 .await
                 .map(FinishedReply::Session),
         }

@@ -57,9 +57,16 @@ pub(super) enum AppendReach {
     Disk,
 }
 
-/// While the disk is full, a record that begins something is refused. A record that refuses or ends
-/// something is kept.
-fn is_recorded_when_full(record: &Record<'_>) -> bool {
+/// The fate of a record while the disk is full.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum WhenFull {
+    /// It refuses or ends something.
+    Keep,
+    /// It begins something.
+    Refuse,
+}
+
+pub(super) fn when_full(record: &Record<'_>) -> WhenFull {
     match record {
         Record::Closed(_)
         | Record::ConfigLoaded(_)
@@ -70,8 +77,9 @@ fn is_recorded_when_full(record: &Record<'_>) -> bool {
         | Record::Result(_)
         | Record::Returned(_)
         | Record::Rotated(_)
+        | Record::Signed(_)
         | Record::ThrownAway(_)
-        | Record::Token(_) => true,
+        | Record::Token(_) => WhenFull::Keep,
         Record::Approval(_)
         | Record::Intent(_)
         | Record::KeyActivated(_)
@@ -80,7 +88,7 @@ fn is_recorded_when_full(record: &Record<'_>) -> bool {
         | Record::KeyRemoved(_)
         | Record::Reserve(_)
         | Record::Segment(_)
-        | Record::Unlocked(_) => false,
+        | Record::Unlocked(_) => WhenFull::Refuse,
     }
 }
 
@@ -117,8 +125,12 @@ impl LedgerWriter {
         }
     }
 
-    pub(super) fn may_append(&mut self, record: &Record<'_>) -> Result<(), LedgerError> {
-        if !is_recorded_when_full(record) {
+    pub(super) fn may_append(
+        &mut self,
+        record: &Record<'_>,
+        when_full: WhenFull,
+    ) -> Result<(), LedgerError> {
+        if when_full == WhenFull::Refuse {
             return self.available();
         }
         self.writable()?;

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use countersign_core::audit::{self, JournalEntry, Segments, Tail};
-use countersign_core::record::{Outcome, RequestResult};
+use countersign_core::record::{Outcome, RequestResult, SignedAtOnce};
 use countersign_core::scope::{Scope, Scopes};
 
 use super::simulated_disk::SimulatedDisk;
@@ -77,6 +77,11 @@ fn intent(scope: Scope, spends: Vec<Spend>) -> Intent<'static> {
         transfers: Vec::new().into(),
         spends: spends.into(),
     }
+}
+
+fn signed(spends: Vec<Spend>) -> Record<'static> {
+    let (intent, message_sha256) = (intent(Scope::Trade, spends), "ab".into());
+    Record::Signed(Box::new(SignedAtOnce { intent, message_sha256 }))
 }
 
 fn result() -> Record<'static> {

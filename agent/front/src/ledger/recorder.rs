@@ -16,8 +16,10 @@ use countersign_core::decimal::Amount;
 use countersign_core::json::Value;
 use countersign_core::key::{Key, KeyName};
 use countersign_core::policy::Spend;
-use countersign_core::ports::{self, Asked, Clock, Durability};
-use countersign_core::record::{self, Outcome, Record, RequestResult, Returned, ThrownAway};
+use countersign_core::ports::{self, Asked, Begun, Clock, Durability, SigningIntent};
+use countersign_core::record::{
+    self, Outcome, Record, RequestResult, Returned, SignedAtOnce, ThrownAway,
+};
 use countersign_core::refusal::{Code, Refusal};
 use countersign_core::scope::{Scope, Scopes};
 use countersign_core::wire::RecordId;
@@ -116,8 +118,11 @@ impl Recorder {
             if page.is_empty() {
                 return Ok(());
             }
-            for entry in page.iter().filter(|entry| entry.kind == "intent") {
-                let Some(Record::Intent(intent)) = entry.record() else { continue };
+            let requests =
+                page.iter().filter(|entry| matches!(entry.kind.as_str(), "intent" | "signed"));
+            for entry in requests {
+                let record = entry.record();
+                let Some(intent) = record.as_ref().and_then(Record::intent) else { continue };
                 let Ok(key) = KeyName::parse(&intent.key) else { continue };
                 self.last_used_ms.borrow_mut().insert(key, entry.time_ms);
             }
@@ -303,6 +308,21 @@ impl Recorder {
         Ok(link)
     }
 
+    /// Appends the record of a request that ends and was not recorded so far.
+    fn append_held(&self, record: &Record<'_>) -> Result<Link, Refusal> {
+        let now_ms = self.clock.ledger_ms();
+        let link = self.with(|ledger| ledger.append_held(now_ms, record))?;
+        self.appended(link);
+        Ok(link)
+    }
+
+    /// Records the intent of a request that ends without its signature, if it is not on record.
+    fn append_unrecorded(&self, begun: &Begun<'_>) -> Result<(), Refusal> {
+        let Some(intent) = begun.take_unrecorded() else { return Ok(()) };
+        let params = RecordedParams::of(&intent);
+        self.append_held(&Record::Intent(Box::new(intent_record(&intent, &params)))).map(drop)
+    }
+
     fn appended(&self, link: Link) {
         self.last.set(Some(link));
         self.unwritten.set(true);
@@ -365,17 +385,25 @@ impl From<ReserveError> for Refusal {
 }
 
 impl ports::Ledger for Recorder {
-    fn intend(
+    fn intend<'a>(
         &self,
-        intent: &ports::SigningIntent<'_>,
+        intent: SigningIntent<'a>,
         durability: Durability,
-    ) -> Result<(), Refusal> {
-        let params = RecordedParams::of(intent);
-        let record = intent_record(intent, &params);
+    ) -> Result<Begun<'a>, Refusal> {
         let now_ms = self.clock.ledger_ms();
+        if durability == Durability::WithSignature && !self.synced_always {
+            let client = &intent.caller.client;
+            self.with(|ledger| ledger.hold(now_ms, client, intent.spends))?;
+            return Ok(Begun::unrecorded(intent));
+        }
+        let params = RecordedParams::of(&intent);
+        let record = intent_record(&intent, &params);
         let link = self.with(|ledger| ledger.intend(now_ms, record))?;
         self.appended(link);
-        if durability == Durability::Synced { self.sync() } else { Ok(()) }
+        if durability == Durability::Synced {
+            self.sync()?;
+        }
+        Ok(Begun::recorded(intent.request_id, intent.key))
     }
 
     fn nonce(&self, key: &Key) -> Result<u64, Refusal> {
@@ -383,36 +411,47 @@ impl ports::Ledger for Recorder {
         self.with(|ledger| ledger.nonce(&key.name, key.nonce_unit, now_ms))
     }
 
-    fn signed(&self, request_id: &str, key: &Key, message: &[u8]) -> Result<RecordId, Refusal> {
-        self.used(&key.name);
-        let message_sha256 = Some(sha256(message).into());
-        let request_id = request_id.into();
-        let result =
-            RequestResult { request_id, outcome: Outcome::Signed, message_sha256, error: None };
-        self.append(&Record::Result(result)).map(RecordId::from)
+    fn signed(&self, begun: &Begun<'_>, message: &[u8]) -> Result<RecordId, Refusal> {
+        self.used(&begun.key.name);
+        let message_sha256 = sha256(message).into();
+        let link = match begun.take_unrecorded() {
+            Some(intent) => {
+                let params = RecordedParams::of(&intent);
+                let intent = intent_record(&intent, &params);
+                self.append_held(&Record::Signed(Box::new(SignedAtOnce { intent, message_sha256 })))
+            }
+            None => self.append(&Record::Result(RequestResult {
+                request_id: begun.request_id.into(),
+                outcome: Outcome::Signed,
+                message_sha256: Some(message_sha256),
+                error: None,
+            })),
+        };
+        link.map(RecordId::from)
     }
 
-    fn thrown_away(&self, request_id: &str, key: &Key, message: &[u8]) -> Result<(), Refusal> {
-        self.used(&key.name);
-        let (request_id, message_sha256) = (request_id.into(), sha256(message).into());
+    fn thrown_away(&self, begun: &Begun<'_>, message: &[u8]) -> Result<(), Refusal> {
+        self.used(&begun.key.name);
+        self.append_unrecorded(begun)?;
+        let (request_id, message_sha256) = (begun.request_id.into(), sha256(message).into());
         self.append(&Record::ThrownAway(ThrownAway { request_id, message_sha256 })).map(drop)
     }
 
     fn failed(
         &self,
-        request_id: &str,
-        _key: &Key,
+        begun: &Begun<'_>,
         refusal: &Refusal,
         returned: &[Spend],
     ) -> Result<(), Refusal> {
+        self.append_unrecorded(begun)?;
         if !returned.is_empty() {
             self.append(&Record::Returned(Returned {
-                request_id: request_id.into(),
+                request_id: begun.request_id.into(),
                 spends: returned.into(),
             }))?;
         }
         let error = Some(refusal.code.name().into());
-        let request_id = request_id.into();
+        let request_id = begun.request_id.into();
         let result =
             RequestResult { request_id, outcome: Outcome::Failed, message_sha256: None, error };
         self.append(&Record::Result(result)).map(drop)
@@ -471,7 +510,7 @@ struct RecordedParams {
 }
 
 impl RecordedParams {
-    fn of(intent: &ports::SigningIntent<'_>) -> Self {
+    fn of(intent: &SigningIntent<'_>) -> Self {
         let Asked::Request { request, .. } = intent.asked else { return Self::default() };
         if request.request.params.is_empty() {
             return Self::default();
@@ -485,7 +524,7 @@ impl RecordedParams {
 }
 
 fn intent_record<'a>(
-    intent: &'a ports::SigningIntent<'a>,
+    intent: &'a SigningIntent<'a>,
     params: &'a RecordedParams,
 ) -> record::Intent<'a> {
     let (method, path, host, scope, reason, transfers) = match intent.asked {

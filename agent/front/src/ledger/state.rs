@@ -24,7 +24,10 @@ impl LedgerState {
 
     /// True for the kinds of records that change the state. A restart need not read the others.
     pub(super) fn concerns(kind: &str) -> bool {
-        matches!(kind, "closed" | "intent" | "opened" | "reserve" | "returned" | "segment")
+        matches!(
+            kind,
+            "closed" | "intent" | "opened" | "reserve" | "returned" | "segment" | "signed"
+        )
     }
 
     /// Notes the time of a record.
@@ -34,15 +37,13 @@ impl LedgerState {
 
     pub(super) fn apply(&mut self, time_ms: u64, record: &Record<'_>) {
         self.see(time_ms);
+        for spend in record.intent().iter().flat_map(|intent| intent.spends.iter()) {
+            self.windows.count(self.time_ms, &spend.window, spend.amount);
+        }
         match record {
             Record::Closed(_) => {
                 self.closed = true;
                 self.windows.release_reserved();
-            }
-            Record::Intent(intent) => {
-                for spend in intent.spends.iter() {
-                    self.windows.count(self.time_ms, &spend.window, spend.amount);
-                }
             }
             Record::Opened(opened) => {
                 if opened.carried == CarriedState::Reserved {

@@ -5,6 +5,9 @@
 //! hours old. Before a spend is counted, a block that covers it is reserved on the disk; the unused
 //! rest of the blocks is the `headroom`. A power cut may lose the last intents, so after one the
 //! headroom counts as spent.
+//!
+//! A spend whose record comes only with its signature is held until then: in memory it takes up the
+//! limit and the headroom, and no segment carries it.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -63,12 +66,15 @@ struct LimitWindow {
     /// The sum of the buckets.
     spent: Amount,
     headroom: Amount,
+    /// Admitted, and not counted by a record yet. It is never more than the headroom.
+    held: Amount,
 }
 
 impl Windows {
     /// The amount of a window that is used.
     pub fn used(&self, now_ms: u64, window: &str) -> Amount {
-        self.by_name.get(window).map_or(Amount::ZERO, |window| window.used(now_ms))
+        let window = self.by_name.get(window);
+        window.map_or(Amount::ZERO, |window| add(window.used(now_ms), window.held))
     }
 
     /// Admits all of `spends` or none. Returns the blocks that have to be reserved before the
@@ -95,7 +101,7 @@ impl Windows {
                 return Err(WindowError::Limit { window: spend.window.clone(), cap, used, asked });
             }
             let headroom =
-                self.by_name.get(&spend.window).map_or(Amount::ZERO, |window| window.headroom);
+                self.by_name.get(&spend.window).map_or(Amount::ZERO, LimitWindow::free_headroom);
             if let Some(amount) = block(headroom, asked, used, cap) {
                 blocks.push(WindowBlock { window: spend.window.clone(), amount });
             }
@@ -107,6 +113,24 @@ impl Windows {
     pub fn reserved(&mut self, block: &WindowBlock) {
         let window = self.by_name.entry(block.window.clone()).or_default();
         window.headroom = add(window.headroom, block.amount);
+    }
+
+    /// Holds spends that were admitted and reserved for, until [`Self::release`].
+    pub fn hold(&mut self, spends: &[Spend]) {
+        for spend in spends {
+            if let Some(window) = self.by_name.get_mut(&spend.window) {
+                window.held = add(window.held, spend.amount);
+            }
+        }
+    }
+
+    /// Ends the hold of spends: a record counts them now, or nobody spent them.
+    pub fn release(&mut self, spends: &[Spend]) {
+        for spend in spends {
+            if let Some(window) = self.by_name.get_mut(&spend.window) {
+                window.held = window.held.checked_sub(spend.amount).unwrap_or(Amount::ZERO);
+            }
+        }
     }
 
     /// Counts one spend of a recorded intent.
@@ -160,7 +184,12 @@ impl Windows {
             let spent = carried.buckets.iter().fold(Amount::ZERO, |sum, bucket| add(sum, bucket.1));
             (
                 carried.window,
-                LimitWindow { buckets: carried.buckets.into(), spent, headroom: carried.headroom },
+                LimitWindow {
+                    buckets: carried.buckets.into(),
+                    spent,
+                    headroom: carried.headroom,
+                    held: Amount::ZERO,
+                },
             )
         };
         Self { by_name: carried.into_iter().map(window).collect() }
@@ -171,6 +200,10 @@ impl LimitWindow {
     fn count(&mut self, now_ms: u64, amount: Amount) {
         self.headroom = self.headroom.checked_sub(amount).unwrap_or(Amount::ZERO);
         self.spend(now_ms, amount);
+    }
+
+    fn free_headroom(&self) -> Amount {
+        self.headroom.checked_sub(self.held).unwrap_or(Amount::ZERO)
     }
 
     fn used(&self, now_ms: u64) -> Amount {
@@ -363,6 +396,26 @@ mod tests {
         assert_eq!(windows.used(EVENING + HOUR_MS, "w"), amount("11"));
         closed.release_reserved();
         assert_eq!(closed.used(EVENING, "w"), amount("1"));
+    }
+
+    #[test]
+    fn held_spends_take_up_limit_and_headroom_until_a_record_counts_them() {
+        let mut windows = Windows::default();
+        take(&mut windows, EVENING, &[spend("w", "1", "20")]).expect("fits");
+        let held = [spend("w", "12", "20")];
+        for block in windows.admit(EVENING, &held).expect("fits") {
+            windows.reserved(&block);
+        }
+        let carried = windows.carry();
+        windows.hold(&held);
+        assert_eq!((windows.used(EVENING, "w"), windows.carry()), (amount("13"), carried));
+        assert!(windows.admit(EVENING, &[spend("w", "7.5", "20")]).is_err());
+        let blocks = windows.admit(EVENING, &[spend("w", "7", "20")]).expect("fits");
+        assert_eq!(blocks, [WindowBlock { window: "w".to_owned(), amount: amount("7") }]);
+        windows.release(&held);
+        assert_eq!(windows.used(EVENING, "w"), amount("1"));
+        windows.count(EVENING, "w", amount("12"));
+        assert_eq!(windows.used(EVENING, "w"), amount("13"));
     }
 
     #[test]

@@ -24,8 +24,10 @@ const FORGOTTEN_MS: u64 = 10 * MEMORY_MS;
 const LONGEST_WAIT_FOR_ROOM: Duration = Duration::from_millis(500);
 /// Bytes that a request usually writes, with its result.
 const USUAL_REQUEST: u64 = 1024;
-/// Bytes of the result that follows the intent of a signed request.
-const RESULT_BYTES: u64 = 280;
+/// Bytes of the result that follows an intent.
+pub(super) const RESULT_BYTES: u64 = 280;
+/// Bytes of the record of a usual request that is signed at once.
+pub(super) const USUAL_RECORD: u64 = 640;
 /// The free space is looked at again after this many milliseconds or this many bytes.
 const LOOK_AGAIN_MS: u64 = 1_000;
 const LOOK_AGAIN_BYTES: u64 = 1024 * 1024;
@@ -111,9 +113,8 @@ impl Writers {
         })
     }
 
-    /// Counts the intent of a client's request, and the result that follows.
-    pub(super) fn wrote(&mut self, client: &str, intent: u64, now_ms: u64) {
-        let bytes = intent + RESULT_BYTES;
+    /// Counts the records of a client's request.
+    pub(super) fn wrote(&mut self, client: &str, bytes: u64, now_ms: u64) {
         self.written += bytes;
         let share = self.share.unwrap_or(u64::MAX / 4 / BURST_S);
         let writer = self.writer(client, now_ms, share);
@@ -211,7 +212,7 @@ mod tests {
                 let asks = (now_ms + 1) * rate / 1000 - now_ms * rate / 1000;
                 for _ in 0..asks {
                     if writers.admit(client, now_ms).is_ok() {
-                        writers.wrote(client, 600, now_ms);
+                        writers.wrote(client, 880, now_ms);
                         admitted[index] += u64::from(now_ms >= (seconds - 10) * 1000);
                     }
                 }
@@ -257,7 +258,7 @@ mod tests {
         let mut waits = Vec::new();
         while writers.admit("flood", 0).is_ok() {
             waits.push(writers.wait("flood", 0));
-            writers.wrote("flood", 600, 0);
+            writers.wrote("flood", 880, 0);
         }
         assert_eq!(waits[0], Duration::ZERO, "a burst passes");
         let last = writers.wait("flood", 0);

@@ -31,11 +31,14 @@ impl World {
         window: usize,
         asked: &str,
     ) -> Result<(), ReserveError> {
-        let scope = [Scope::Trade, Scope::Withdraw][window];
-        ledger.intend(
-            self.now_ms,
-            intent(scope, vec![spend(WINDOWS[window], asked, CAPS[window])]),
-        )?;
+        let spends = vec![spend(WINDOWS[window], asked, CAPS[window])];
+        match window {
+            0 => {
+                ledger.hold(self.now_ms, "bot", &spends)?;
+                ledger.append_held(self.now_ms, &signed(spends))?;
+            }
+            _ => drop(ledger.intend(self.now_ms, intent(Scope::Withdraw, spends))?),
+        }
         self.in_flight[window] = self.in_flight[window].checked_add(amount(asked)).expect("small");
         self.requests_in_flight[window] += 1;
         Ok(())
@@ -77,10 +80,7 @@ impl World {
                         ledger.sync()?;
                         ledger.append(self.now_ms, &result())?;
                     }
-                    _ => {
-                        self.append(&mut ledger, 0, "33.25")?;
-                        ledger.append(self.now_ms, &result())?;
-                    }
+                    _ => self.append(&mut ledger, 0, "33.25")?,
                 }
                 if step % 2 == 1 {
                     ledger.flush()?;
@@ -124,10 +124,8 @@ impl World {
         let recorded = entries(disk);
         for (window, scope) in [Scope::Trade, Scope::Withdraw].into_iter().enumerate() {
             let of_scope = |entry: &&JournalEntry| {
-                matches!(
-                    entry.record(),
-                    Some(Record::Intent(intent)) if intent.scope == scope
-                )
+                entry.record().as_ref().and_then(Record::intent).map(|intent| intent.scope)
+                    == Some(scope)
             };
             let intents = recorded.iter().filter(of_scope).count();
             let released = self.released_requests[window];

@@ -88,6 +88,27 @@ fn a_full_disk_ends_signing_and_room_brings_it_back_again_and_again() {
     }
 }
 
+/// Its intent was never appended: it is recorded with the end.
+#[test]
+fn a_request_under_way_is_recorded_and_counted_once_though_the_disk_fills_up() {
+    let held = vec![spend(USDT, "1", "200")];
+    let failed = Record::Intent(Box::new(intent(Scope::Trade, held.clone())));
+    for record in [signed(held.clone()), failed] {
+        let (disk, mut ledger) = small(options("boot 1"));
+        ledger.hold(NOW, "bot", &held).expect("fits");
+        disk.leave_free(0);
+        while trade(&mut ledger, NOW).is_ok() {}
+        let used = ledger.used(NOW, USDT);
+        ledger.append_held(NOW, &record).expect("kept");
+        assert_eq!(ledger.used(NOW, USDT), used, "it was counted already");
+        disk.others_go();
+        assert!(comes_back(&mut ledger, NOW), "{:?}", ledger.health());
+        assert_sound(&disk);
+        let mut restarted = recover(&segments(&disk.after_kill()), NOW).expect("sound").state;
+        assert_eq!(restarted.carry().windows, ledger.state.carry().windows);
+    }
+}
+
 #[test]
 fn refusals_a_lock_and_the_end_are_recorded_on_a_full_disk() {
     let (disk, mut ledger) = small(options("boot 1"));
@@ -408,8 +429,9 @@ fn before_rotation() -> (SimulatedDisk, LedgerWriter) {
 #[test]
 fn where_a_rotation_finds_no_room_a_lock_and_what_ends_are_recorded_all_the_same() {
     let locked = Record::Locked(countersign_core::record::Locking { uid: 0 });
+    let refused = Record::Refused(refused());
     for (kind, record) in
-        [("locked", locked), ("refused", Record::Refused(refused())), ("result", result())]
+        [("locked", locked), ("refused", refused), ("result", result()), ("signed", signed(vec![]))]
     {
         let changes = {
             let (disk, mut ledger) = before_rotation();

@@ -100,6 +100,16 @@ fn a_restart_knows_what_the_running_ledger_knew() {
         let spends = vec![spend(USDT, "3.5", "100000"), spend(BTC, "0.01", "5")];
         ledger.intend(now_ms, intent(Scope::Withdraw, spends)).expect("fits");
         ledger.nonce(&kraken(), NonceUnit::Microseconds, now_ms).expect("given");
+        let held = [spend(USDT, "1.5", "100000"), spend(BTC, "0.01", "5")];
+        ledger.hold(now_ms, "bot", &held).expect("fits");
+        ledger.flush().expect("written");
+        let before = recover(&segments(&disk.after_kill()), now_ms).expect("sound").state.carry();
+        assert_eq!(before, ledger.state.carry(), "minute {minute}: a kill forgets what is held");
+        let record = match minute % 2 {
+            0 => signed(held.to_vec()),
+            _ => Record::Intent(Box::new(intent(Scope::Trade, held.to_vec()))),
+        };
+        ledger.append_held(now_ms, &record).expect("appends");
         ledger.flush().expect("written");
         let mut recovered = recover(&segments(&disk.after_kill()), now_ms).expect("sound").state;
         assert_eq!(recovered.carry(), ledger.state.carry(), "minute {minute}");

@@ -50,7 +50,7 @@ type Work<'a> = fn(&Order, &SignRequest, &Classified<'_>) -> bool;
 
 pub(crate) fn measure() -> Vec<Step> {
     let steps: [(&str, Work<'_>); 7] = [
-        ("intent and result as lines", Order::record),
+        ("signed request as a line", Order::record),
         ("draft + finish + reply as JSON", Order::reply),
         ("parse", |order, _, _| order.parse().is_some()),
         ("classify", |order, asked, _| order.classify(asked).is_some()),

@@ -16,8 +16,8 @@ use crate::load::Load;
 use crate::peers::{self, Server};
 use crate::worker::{KeyInUse, TokenKey, TokenWorker};
 
-/// Bytes that the journal gets for an order.
-const RECORDS: usize = 827;
+/// Bytes that the journal gets for an order, in one record.
+const RECORDS: usize = 632;
 /// The file starts anew at this size.
 const LARGEST_JOURNAL: usize = 64 * 1024 * 1024;
 const BUFFER: usize = 16 * 1024;

@@ -192,6 +192,16 @@ def read_as_another(case, built):
     return unescaped_here and unescaped(case, built)
 
 
+def order_in_a_query(case, built):
+    """A new order of Phemex whose parameters are signed right before the expiry."""
+    return case.path.endswith("/create") and "?" in built.url
+
+
+def order_without_its_symbol(case, built):
+    symbol = str(case.params.get("symbol", "0"))
+    return order_in_a_query(case, built) and symbol[-1:].isdigit()
+
+
 # Refused by the agent, signed by ccxt: exchange ("*": every one), code, the test that this is the
 # reason, and the reason.
 REFUSED = (
@@ -224,6 +234,8 @@ REFUSED = (
      "the token hashes the parameters of a JSON body as an unescaped query"),
     ("phemex", "request.malformed", form_in_json,
      "a JSON body that could be read as a query with another expiry"),
+    ("phemex", "request.malformed", order_without_its_symbol,
+     "a new order in a query without a symbol at whose end no digits can be cut"),
 )  # fmt: skip
 
 # Signed by both, and not alike: exchange, the test that this is the reason, and the reason.
@@ -257,6 +269,7 @@ DIFFERENT = (
     ("mexc", batch_elsewhere,
      "ccxt spells a list as Python does where the path takes no batch of orders"),
     ("phemex", loses_brackets, "ccxt takes brackets out of values"),
+    ("phemex", order_in_a_query, "the symbol of a new order in a query stands last"),
     ("backpack", object_in_a_query, "ccxt signs an object in another spelling than it sends"),
     ("bitget", object_in_a_query, "ccxt signs an object in another spelling than it sends"),
     ("coinbase_legacy", object_in_a_query,

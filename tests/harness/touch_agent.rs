@@ -99,9 +99,14 @@ impl TouchAgent {
         assert!(public_key.verifies(message.as_bytes(), &signature), "{}", reply.url);
     }
 
+    /// The signatures of requests that no person approved, as the journal has them.
+    pub(crate) fn signed_on_record(&self) -> usize {
+        self.agent.journal().matches("\"kind\":\"signed\"").count()
+    }
+
     /// Sends a request, touches once, and returns the signed request.
     pub(crate) fn touched(&self) -> SignReply {
-        let before = self.desk.card.status();
+        let (before, on_record) = (self.desk.card.status(), self.signed_on_record());
         let reply = std::thread::scope(|scope| {
             let asking = scope.spawn(|| self.ask());
             assert!(self.desk.card.wait_blink(LONG), "it blinks; log:\n{}", self.agent.log());
@@ -114,6 +119,7 @@ impl TouchAgent {
         let after = self.desk.card.status();
         assert_eq!(after.blinks - before.blinks, 1, "one blink");
         assert_eq!(after.counts.signatures - before.counts.signatures, 1, "one signature");
+        assert_eq!(self.signed_on_record() - on_record, 1, "one record of a signature");
         self.verify(&reply);
         reply
     }

@@ -100,10 +100,6 @@ impl TouchAgent {
         assert_eq!(self.signed_on_record(), released, "{fault:?} at {step:?}");
     }
 
-    fn signed_on_record(&self) -> usize {
-        self.agent.journal().matches("\"outcome\":\"signed\"").count()
-    }
-
     /// Waits until the card blinks no more. A card that was cut off notices it only after a moment.
     fn blinks_no_more(&self) {
         let begun = Instant::now();

@@ -2,7 +2,7 @@
 //! and signing comes back by itself.
 //!
 //! Records that could not be written stay in the buffer and stay counted. So no limit is reset, and
-//! no intent is lost whose result comes later. After any other error of the disk the agent has to
+//! no record of a signature is lost. After any other error of the disk the agent has to
 //! be restarted.
 
 use std::io;

@@ -55,14 +55,17 @@ impl Amount {
     pub fn checked_add(self, other: Self) -> Option<Self> {
         let sum = self.0.checked_add(other.0)?;
         // Decimal drops digits silently if the scales are far apart. An inexact sum is refused.
-        (sum.checked_sub(self.0)? == other.0 && is_writable(sum)).then_some(Self(sum))
+        // Only the difference to the larger part shows each lost digit.
+        let (smaller, larger) = (self.min(other), self.max(other));
+        (sum.checked_sub(larger.0)? == smaller.0 && is_writable(sum)).then_some(Self(sum))
     }
 
     /// The difference; `None` if it is below zero, or if it has more digits than can be kept.
     #[must_use]
     pub fn checked_sub(self, other: Self) -> Option<Self> {
         let difference = self.0.checked_sub(other.0).filter(|_| other <= self)?;
-        (difference.checked_add(other.0)? == self.0 && is_writable(difference))
+        // As for a sum: the sum of both parts would drop the same digits again.
+        (self.0.checked_sub(difference)? == other.0 && is_writable(difference))
             .then_some(Self(difference))
     }
 
@@ -130,6 +133,8 @@ impl<'de> Deserialize<'de> for Amount {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn amount(text: &str) -> Amount {
@@ -182,6 +187,39 @@ mod tests {
         assert_eq!(amount("0.1").checked_add(amount("0.2")), Some(amount("0.3")));
         assert_eq!(amount("9999999999999999999999999999").checked_add(amount("0.1")), None);
         assert_eq!(amount("1").checked_sub(amount("2")), None);
+        // Decimal rounds these to the large part, and the rounded numbers agree with each other.
+        let (large, small) = (amount("80001"), amount("0.0000000000000000000000001"));
+        assert_eq!((large.checked_add(small), small.checked_add(large)), (None, None));
+        assert_eq!(large.checked_sub(small), None);
+        assert_eq!(small.checked_sub(small), Some(Amount::ZERO));
+    }
+
+    /// An amount as an integer with 27 digits after the point, if it has no more than 11 before.
+    fn scaled(amount: Amount) -> i128 {
+        let text = amount.to_string();
+        let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+        format!("{whole}{fraction:0<27}").parse().expect("38 digits at most")
+    }
+
+    proptest! {
+        #[test]
+        fn no_sum_and_no_difference_loses_a_digit(
+            one in (0u64..10_000_000_000, "[0-9]{1,18}"),
+            other in (0u64..10, "[0-9]{1,27}"),
+        ) {
+            let [one, other] = [one, other].map(|(whole, fraction)| format!("{whole}.{fraction}"));
+            let (Ok(one), Ok(other)) = (Amount::parse(&one), Amount::parse(&other)) else {
+                return Ok(());
+            };
+            for (one, other) in [(one, other), (other, one)] {
+                if let Some(sum) = one.checked_add(other) {
+                    prop_assert_eq!(scaled(sum), scaled(one) + scaled(other));
+                }
+                if let Some(difference) = one.checked_sub(other) {
+                    prop_assert_eq!(scaled(difference), scaled(one) - scaled(other));
+                }
+            }
+        }
     }
 
     #[test]

@@ -67,8 +67,9 @@ impl Piece {
         Ok(match self {
             Self::Passphrase => passphrase()?.into(),
             Self::PassphraseInJson => {
-                let mut quoted = String::new();
-                json::write_string(&mut quoted, passphrase()?);
+                let passphrase = passphrase()?;
+                let mut quoted = String::with_capacity(passphrase.len() + 2);
+                json::write_string(&mut quoted, passphrase);
                 quoted.pop();
                 quoted.remove(0);
                 quoted.into()
@@ -127,9 +128,17 @@ impl Template {
 
     fn fill(self, signature: &str, passphrase: Option<&SecretString>) -> Result<String, Refusal> {
         let mut text = self.text.into_owned();
+        let pieces: SmallVec<[Cow<'_, str>; 2]> = self
+            .places
+            .iter()
+            .map(|(_, piece)| piece.text(signature, passphrase))
+            .collect::<Result<_, _>>()?;
+        // The room for all pieces comes first. A text that had to move for a later piece would
+        // leave a copy of a passphrase in freed memory.
+        text.reserve(pieces.iter().map(|piece| piece.len()).sum());
         // From the last to the first, so that each place is still right when its turn comes.
-        for (place, piece) in self.places.into_iter().rev() {
-            text.insert_str(place, &piece.text(signature, passphrase)?);
+        for ((place, _), piece) in self.places.iter().zip(&pieces).rev() {
+            text.insert_str(*place, piece);
         }
         Ok(text)
     }

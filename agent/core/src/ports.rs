@@ -127,6 +127,8 @@ pub struct SigningIntent<'a> {
     pub asked: Asked<'a>,
     pub effective: Scopes,
     pub spends: &'a [Spend],
+    /// Length of the client's payload, in bytes.
+    pub payload: usize,
 }
 
 /// The request or the login that a client asked for.
@@ -138,27 +140,49 @@ pub enum Asked<'a> {
 
 /// A request that was counted, and whose end has to be recorded.
 #[derive(Debug)]
+#[must_use]
 pub struct Begun<'a> {
     pub request_id: &'a str,
     pub key: &'a Key,
-    unrecorded: Cell<Option<SigningIntent<'a>>>,
+    intent: Cell<BegunIntent<'a>>,
+}
+
+/// The intent of a request that was counted.
+#[derive(Clone, Copy, Debug)]
+enum BegunIntent<'a> {
+    /// Given out, and not known to be on record.
+    Given,
+    Recorded,
+    Unrecorded(SigningIntent<'a>),
 }
 
 impl<'a> Begun<'a> {
     /// A request whose intent is on record.
     pub fn recorded(request_id: &'a str, key: &'a Key) -> Self {
-        Self { request_id, key, unrecorded: Cell::new(None) }
+        Self { request_id, key, intent: Cell::new(BegunIntent::Recorded) }
     }
 
     /// A request whose intent is recorded together with its end.
     pub fn unrecorded(intent: SigningIntent<'a>) -> Self {
         let SigningIntent { request_id, key, .. } = intent;
-        Self { request_id, key, unrecorded: Cell::new(Some(intent)) }
+        Self { request_id, key, intent: Cell::new(BegunIntent::Unrecorded(intent)) }
     }
 
     /// The intent that still has to be recorded. It is given out once.
     pub fn take_unrecorded(&self) -> Option<SigningIntent<'a>> {
-        self.unrecorded.take()
+        let BegunIntent::Unrecorded(intent) = self.intent.get() else { return None };
+        self.intent.set(BegunIntent::Given);
+        Some(intent)
+    }
+
+    /// Takes note that the intent that was given out is on record.
+    pub fn now_recorded(&self) {
+        self.intent.set(BegunIntent::Recorded);
+    }
+
+    /// True if the intent is on record. Nothing else is recorded of a request without its intent.
+    pub fn is_recorded(&self) -> bool {
+        matches!(self.intent.get(), BegunIntent::Recorded)
     }
 }
 

@@ -85,19 +85,20 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
             };
         let Permit { grant, spends, ask } = permit;
         let what = Asked::Request { request: &asked, classified: &classified };
-        let intent = self.intent(&request_id, &key, what, classified.effective, &spends);
-        let durability = durability(classified.effective, ask.is_none());
+        let effective = classified.effective;
+        let intent = self.intent(&request_id, &key, what, effective, &spends, payload.len());
+        let durability = durability(effective, ask.is_none());
         let begun = match self.begin(intent, durability) {
             Ok(begun) => begun,
             Err(refusal) => return self.refuse_request(request_id, &asked, refusal).await,
         };
         if let Some(ask) = ask {
             let subject = self.request_subject(&key, host, &asked, &classified);
-            let (scope, effective) = (classified.scope, classified.effective);
+            let scope = classified.scope;
             let what = What::Request { asked, scope, effective };
             return self.wait(request_id, subject, Held { key, grant, spends, what }, ask).await;
         }
-        let scopes = (classified.scope, classified.effective);
+        let scopes = (classified.scope, effective);
         let outcome = self.finish_request(&begun, grant, &asked, stamped, scopes).await;
         Answered { request_id, outcome: outcome.map(Progress::Finished) }
     }
@@ -113,20 +114,26 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
             Ok(asked) => asked,
             Err(refusal) => return self.refuse(request_id, "", "", refusal).await,
         };
-        let PreparedSession { key, exchange, permit, draft, login } =
-            match self.prepare_session(keys, &asked, &request_id) {
+        let PreparedSession { key, exchange, effective, permit, draft, login } =
+            match self.prepare_session(keys, &asked) {
                 Ok(prepared) => prepared,
                 Err(refusal) => {
                     return self.refuse(request_id, &asked.key, "session", refusal).await;
                 }
             };
         let Permit { grant, spends, ask } = permit;
+        let purpose = login.to_string();
+        let what = Asked::Session { purpose: &purpose };
+        let intent = self.intent(&request_id, &key, what, effective, &spends, payload.len());
+        let begun = match self.begin(intent, durability(effective, false)) {
+            Ok(begun) => begun,
+            Err(refusal) => return self.refuse(request_id, &asked.key, "session", refusal).await,
+        };
         if let Some(ask) = ask {
             let subject = self.session_subject(&key, exchange, &login);
             let what = What::Session { login };
             return self.wait(request_id, subject, Held { key, grant, spends, what }, ask).await;
         }
-        let begun = Begun::recorded(&request_id, &key);
         let outcome = self.finish_session(&begun, grant, draft, (exchange, &login)).await;
         Answered { request_id, outcome: outcome.map(Progress::Finished) }
     }
@@ -158,7 +165,6 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         &self,
         keys: &impl KeyLookup,
         asked: &SessionRequest,
-        request_id: &str,
     ) -> Result<PreparedSession, Refusal> {
         self.unlocked()?;
         let (key, exchange) = self.find(keys, &asked.key)?;
@@ -172,10 +178,7 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         let decision = self.policy.decide_session(self.client, &key, exchange, &login);
         let permit = self.permitted(&key, decision, effective)?;
         let draft = exchange.session(&key, &login, &self.stamp(&key, exchange)?)?;
-        let what = Asked::Session { purpose: &login.to_string() };
-        let intent = self.intent(request_id, &key, what, effective, &permit.spends);
-        self.begin(intent, durability(effective, false))?;
-        Ok(PreparedSession { key, exchange, permit, draft, login })
+        Ok(PreparedSession { key, exchange, effective, permit, draft, login })
     }
 
     /// Step 1: counts the request against the client's rate, before any of it is read.
@@ -270,8 +273,9 @@ impl<C: Clock, L: Ledger, T: Token, A: Approvals> Signer<'_, C, L, T, A> {
         asked: Asked<'a>,
         effective: Scopes,
         spends: &'a [Spend],
+        payload: usize,
     ) -> SigningIntent<'a> {
-        SigningIntent { request_id, caller: self.caller, key, asked, effective, spends }
+        SigningIntent { request_id, caller: self.caller, key, asked, effective, spends, payload }
     }
 
     /// Steps 6 and 7: counts the limits and has the ledger take the intent, before any token is
@@ -558,9 +562,12 @@ fn moves_money_or_keys(effective: Scopes) -> bool {
         .any(|scope| effective.contains(scope))
 }
 
+/// A login that policy allows, and its draft. Once it is counted, it may be signed now, or when
+/// persons approved it.
 struct PreparedSession {
     key: Rc<Key>,
     exchange: &'static dyn Exchange,
+    effective: Scopes,
     permit: Permit,
     draft: SessionDraft,
     login: SessionLogin,

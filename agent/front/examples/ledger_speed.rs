@@ -59,9 +59,9 @@ fn two_records(ledger: &mut LedgerWriter, spends: &[Spend]) -> anyhow::Result<()
 
 /// Records a request that is signed at once.
 fn one_record(ledger: &mut LedgerWriter, spends: &[Spend]) -> anyhow::Result<()> {
-    ledger.hold(NOW_MS, "mm-bot", spends)?;
+    ledger.hold(NOW_MS, "mm-bot", spends, PARAMS.len())?;
     let signed = SignedAtOnce { intent: intent(spends), message_sha256: MESSAGE_SHA256.into() };
-    ledger.append_held(NOW_MS, &Record::Signed(Box::new(signed)))?;
+    ledger.append_held(NOW_MS, &Record::Signed(Box::new(signed)), PARAMS.len(), 0)?;
     Ok(())
 }
 

@@ -56,7 +56,7 @@ use segment::SegmentDir;
 use state::LedgerState;
 use storage::{Space, Storage};
 use windows::WindowError;
-use writers::{RESULT_BYTES, USUAL_RECORD, Writers};
+use writers::{RESULT_BYTES, Writers, expected};
 
 /// Why the ledger could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -319,30 +319,42 @@ impl LedgerWriter {
     }
 
     /// Judges the spends of a request, reserves for them on the disk and holds them against their
-    /// limits. [`LedgerWriter::append_held`] records the request once it ends.
+    /// limits. [`LedgerWriter::append_held`] records the request once it ends. `text` is the length
+    /// of the request as far as the record repeats it: so much counts as written from now on.
     pub fn hold(
         &mut self,
         time_ms: u64,
         client: &str,
         spends: &[Spend],
+        text: usize,
     ) -> Result<(), ReserveError> {
         self.admit(time_ms, client, spends)?;
         self.state.windows.hold(spends);
-        self.writers.wrote(client, USUAL_RECORD, self.state.time_ms(time_ms));
+        self.writers.wrote(client, expected(text), self.state.time_ms(time_ms));
         Ok(())
     }
 
     /// Appends the record of a request whose spends are held: its signature, or its intent if it
     /// got none. The spends are counted by the record, or free again if it finds no place. On a
     /// full disk it is kept like all that ends.
-    pub fn append_held(&mut self, time_ms: u64, record: &Record<'_>) -> Result<Link, LedgerError> {
+    ///
+    /// `text` is that of [`LedgerWriter::hold`]. `following` is the number of records that the
+    /// caller appends after an intent.
+    pub fn append_held(
+        &mut self,
+        time_ms: u64,
+        record: &Record<'_>,
+        text: usize,
+        following: u64,
+    ) -> Result<Link, LedgerError> {
         let Some(held) = record.intent() else { return self.append(time_ms, record) };
         self.state.windows.release(&held.spends);
         let before = self.journal.pending();
         let link = self.append_when(time_ms, record, WhenFull::Keep)?;
         let bytes = self.journal.pending().saturating_sub(before) as u64;
-        if bytes > USUAL_RECORD {
-            self.writers.wrote(&held.client, bytes - USUAL_RECORD, self.latest_ms());
+        let unexpected = (bytes + following * RESULT_BYTES).saturating_sub(expected(text));
+        if unexpected > 0 {
+            self.writers.wrote(&held.client, unexpected, self.latest_ms());
         }
         Ok(link)
     }

@@ -4,6 +4,7 @@ mod crashes;
 mod damage;
 mod full_disk_tests;
 mod running_ledger;
+mod unrecorded_intents;
 
 use std::path::Path;
 use std::sync::Arc;

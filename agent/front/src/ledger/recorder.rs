@@ -308,19 +308,28 @@ impl Recorder {
         Ok(link)
     }
 
-    /// Appends the record of a request that ends and was not recorded so far.
-    fn append_held(&self, record: &Record<'_>) -> Result<Link, Refusal> {
-        let now_ms = self.clock.ledger_ms();
-        let link = self.with(|ledger| ledger.append_held(now_ms, record))?;
+    /// Appends the record of a request that ends and was not recorded so far. `record` makes it of
+    /// the intent, and `following` records come after it.
+    fn append_held(
+        &self,
+        intent: &SigningIntent<'_>,
+        record: impl for<'r> FnOnce(record::Intent<'r>) -> Record<'r>,
+        following: u64,
+    ) -> Result<Link, Refusal> {
+        let params = RecordedParams::of(intent);
+        let record = record(intent_record(intent, &params));
+        let (now_ms, text) = (self.clock.ledger_ms(), recorded_text(intent));
+        let link = self.with(|ledger| ledger.append_held(now_ms, &record, text, following))?;
         self.appended(link);
         Ok(link)
     }
 
     /// Records the intent of a request that ends without its signature, if it is not on record.
-    fn append_unrecorded(&self, begun: &Begun<'_>) -> Result<(), Refusal> {
+    fn append_unrecorded(&self, begun: &Begun<'_>, following: u64) -> Result<(), Refusal> {
         let Some(intent) = begun.take_unrecorded() else { return Ok(()) };
-        let params = RecordedParams::of(&intent);
-        self.append_held(&Record::Intent(Box::new(intent_record(&intent, &params)))).map(drop)
+        self.append_held(&intent, |intent| Record::Intent(Box::new(intent)), following)?;
+        begun.now_recorded();
+        Ok(())
     }
 
     fn appended(&self, link: Link) {
@@ -392,8 +401,8 @@ impl ports::Ledger for Recorder {
     ) -> Result<Begun<'a>, Refusal> {
         let now_ms = self.clock.ledger_ms();
         if durability == Durability::WithSignature && !self.synced_always {
-            let client = &intent.caller.client;
-            self.with(|ledger| ledger.hold(now_ms, client, intent.spends))?;
+            let (client, text) = (&intent.caller.client, recorded_text(&intent));
+            self.with(|ledger| ledger.hold(now_ms, client, intent.spends, text))?;
             return Ok(Begun::unrecorded(intent));
         }
         let params = RecordedParams::of(&intent);
@@ -415,11 +424,11 @@ impl ports::Ledger for Recorder {
         self.used(&begun.key.name);
         let message_sha256 = sha256(message).into();
         let link = match begun.take_unrecorded() {
-            Some(intent) => {
-                let params = RecordedParams::of(&intent);
-                let intent = intent_record(&intent, &params);
-                self.append_held(&Record::Signed(Box::new(SignedAtOnce { intent, message_sha256 })))
-            }
+            Some(intent) => self.append_held(
+                &intent,
+                |intent| Record::Signed(Box::new(SignedAtOnce { intent, message_sha256 })),
+                0,
+            ),
             None => self.append(&Record::Result(RequestResult {
                 request_id: begun.request_id.into(),
                 outcome: Outcome::Signed,
@@ -432,7 +441,8 @@ impl ports::Ledger for Recorder {
 
     fn thrown_away(&self, begun: &Begun<'_>, message: &[u8]) -> Result<(), Refusal> {
         self.used(&begun.key.name);
-        self.append_unrecorded(begun)?;
+        // The result comes after this.
+        self.append_unrecorded(begun, 2)?;
         let (request_id, message_sha256) = (begun.request_id.into(), sha256(message).into());
         self.append(&Record::ThrownAway(ThrownAway { request_id, message_sha256 })).map(drop)
     }
@@ -443,7 +453,11 @@ impl ports::Ledger for Recorder {
         refusal: &Refusal,
         returned: &[Spend],
     ) -> Result<(), Refusal> {
-        self.append_unrecorded(begun)?;
+        self.append_unrecorded(begun, 1)?;
+        if !begun.is_recorded() {
+            // The ledger refused the intent, and the client hears of that.
+            return Ok(());
+        }
         if !returned.is_empty() {
             self.append(&Record::Returned(Returned {
                 request_id: begun.request_id.into(),
@@ -516,11 +530,20 @@ impl RecordedParams {
             return Self::default();
         }
         let text = request.request.params.value().to_json();
-        if intent.effective == Scopes::only(Scope::Read) {
+        if only_reads(intent) {
             return Self { text: None, sha256: Some(sha256(text.as_bytes())) };
         }
         Self { text: Some(text), sha256: None }
     }
+}
+
+/// The length of a request as far as its record repeats it.
+fn recorded_text(intent: &SigningIntent<'_>) -> usize {
+    if only_reads(intent) { 0 } else { intent.payload }
+}
+
+fn only_reads(intent: &SigningIntent<'_>) -> bool {
+    intent.effective == Scopes::only(Scope::Read)
 }
 
 fn intent_record<'a>(

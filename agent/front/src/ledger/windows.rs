@@ -66,21 +66,24 @@ struct LimitWindow {
     /// The sum of the buckets.
     spent: Amount,
     headroom: Amount,
-    /// Admitted, and not counted by a record yet. It is never more than the headroom.
-    held: Amount,
+    /// Amounts that were admitted and that no record counts yet. The headroom covers them, and
+    /// stays exact in whatever order records count them.
+    held: Vec<Amount>,
+    /// The sum of the amounts held.
+    held_sum: Amount,
 }
 
 impl Windows {
     /// The amount of a window that is used.
     pub fn used(&self, now_ms: u64, window: &str) -> Amount {
         let window = self.by_name.get(window);
-        window.map_or(Amount::ZERO, |window| add(window.used(now_ms), window.held))
+        window.map_or(Amount::ZERO, |window| add(window.used(now_ms), window.held_sum))
     }
 
     /// Admits all of `spends` or none. Returns the blocks that have to be reserved before the
     /// spends are counted.
     pub fn admit(&self, now_ms: u64, spends: &[Spend]) -> Result<Vec<WindowBlock>, WindowError> {
-        let mut blocks = Vec::new();
+        let (mut blocks, unused) = (Vec::new(), LimitWindow::default());
         for (index, spend) in spends.iter().enumerate() {
             if spends[..index].iter().any(|earlier| earlier.window == spend.window) {
                 continue;
@@ -90,19 +93,18 @@ impl Windows {
             let asked = same().try_fold(Amount::ZERO, |sum, other| sum.checked_add(other.amount));
             let cap = same().map(|other| other.cap).min().unwrap_or(spend.cap);
             let total = asked.and_then(|asked| used.checked_add(asked));
-            let (Some(asked), Some(total)) = (asked, total) else {
-                return Err(WindowError::Inexact {
-                    window: spend.window.clone(),
-                    used,
-                    asked: spend.amount,
-                });
-            };
+            let inexact =
+                || WindowError::Inexact { window: spend.window.clone(), used, asked: spend.amount };
+            let (Some(asked), Some(total)) = (asked, total) else { return Err(inexact()) };
             if total > cap {
                 return Err(WindowError::Limit { window: spend.window.clone(), cap, used, asked });
             }
-            let headroom =
-                self.by_name.get(&spend.window).map_or(Amount::ZERO, LimitWindow::free_headroom);
-            if let Some(amount) = block(headroom, asked, used, cap) {
+            let window = self.by_name.get(&spend.window).unwrap_or(&unused);
+            let amount = blocks_for(window.free_headroom(), asked, used, cap)
+                .into_iter()
+                .find(|block| window.stays_exact(*block, same().map(|other| other.amount)))
+                .ok_or_else(inexact)?;
+            if !amount.is_zero() {
                 blocks.push(WindowBlock { window: spend.window.clone(), amount });
             }
         }
@@ -119,7 +121,8 @@ impl Windows {
     pub fn hold(&mut self, spends: &[Spend]) {
         for spend in spends {
             if let Some(window) = self.by_name.get_mut(&spend.window) {
-                window.held = add(window.held, spend.amount);
+                window.held.push(spend.amount);
+                window.held_sum = add(window.held_sum, spend.amount);
             }
         }
     }
@@ -128,7 +131,7 @@ impl Windows {
     pub fn release(&mut self, spends: &[Spend]) {
         for spend in spends {
             if let Some(window) = self.by_name.get_mut(&spend.window) {
-                window.held = window.held.checked_sub(spend.amount).unwrap_or(Amount::ZERO);
+                window.release(spend.amount);
             }
         }
     }
@@ -188,7 +191,7 @@ impl Windows {
                     buckets: carried.buckets.into(),
                     spent,
                     headroom: carried.headroom,
-                    held: Amount::ZERO,
+                    ..LimitWindow::default()
                 },
             )
         };
@@ -202,8 +205,26 @@ impl LimitWindow {
         self.spend(now_ms, amount);
     }
 
+    fn release(&mut self, amount: Amount) {
+        if let Some(index) = self.held.iter().position(|held| *held == amount) {
+            self.held.swap_remove(index);
+            self.held_sum = self.held.iter().copied().fold(Amount::ZERO, add);
+        }
+    }
+
     fn free_headroom(&self) -> Amount {
-        self.headroom.checked_sub(self.held).unwrap_or(Amount::ZERO)
+        self.headroom.checked_sub(self.held_sum).unwrap_or(Amount::ZERO)
+    }
+
+    /// True if the headroom, with `block` more, loses no digit in whatever order records count the
+    /// spends that are held and those that are `asked`. It is enough that each of them can be
+    /// subtracted from the whole: of several, the one with the most digits after the point needs
+    /// the most room, and the rest only makes the number smaller.
+    fn stays_exact(&self, block: Amount, mut asked: impl Iterator<Item = Amount>) -> bool {
+        let Some(headroom) = self.headroom.checked_add(block) else { return false };
+        let exact = |amount| headroom.checked_sub(amount).is_some();
+        // Without a new block, the amounts held were judged when they were admitted.
+        asked.all(exact) && (block.is_zero() || self.held.iter().copied().all(exact))
     }
 
     fn used(&self, now_ms: u64) -> Amount {
@@ -253,16 +274,17 @@ const fn is_open(bucket_start: u64, now_ms: u64) -> bool {
     now_ms < bucket_start.saturating_add(BUCKET_MS + DAY_MS)
 }
 
-/// The amount to reserve so that `asked` is covered: a twentieth of the cap, but never beyond the
-/// cap and never less than is missing.
-fn block(headroom: Amount, asked: Amount, used: Amount, cap: Amount) -> Option<Amount> {
-    let missing = asked.checked_sub(headroom).filter(|missing| !missing.is_zero())?;
+/// The amounts to reserve so that `asked` is covered, the better one first: a twentieth of the cap,
+/// but never beyond the cap and never less than is missing; or exactly the missing amount, which
+/// loses fewer digits. Both are zero if nothing is missing.
+fn blocks_for(headroom: Amount, asked: Amount, used: Amount, cap: Amount) -> [Amount; 2] {
+    if asked <= headroom {
+        return [Amount::ZERO; 2];
+    }
+    let missing = asked.checked_sub(headroom).unwrap_or(asked);
     let free = cap.checked_sub(used).and_then(|free| free.checked_sub(headroom)).unwrap_or(missing);
     let usual = cap.fraction_up(BLOCKS_PER_CAP).unwrap_or(missing);
-    let block = usual.min(free).max(missing);
-    // If the sum would lose digits, reserve exactly the missing amount: then the headroom is
-    // `asked`, which is exact.
-    Some(if headroom.checked_add(block).is_some() { block } else { missing })
+    [usual.min(free).max(missing), missing]
 }
 
 /// A sum that is never smaller than either part. Admitted spends add up exactly, and an amount that
@@ -372,18 +394,20 @@ mod tests {
     #[test]
     fn blocks_are_a_twentieth_and_stay_below_the_cap() {
         let cases = [
-            // headroom, asked, used, cap → block
-            ("0", "1", "0", "200", Some("11")),
-            ("5", "1", "0", "200", None),
-            ("5", "6", "0", "200", Some("11")),
-            ("0", "150", "0", "200", Some("150")),
-            ("0", "1", "195", "200", Some("5")),
-            ("4", "5", "195", "200", Some("1")),
-            ("0", "0", "0", "200", None),
+            // headroom, asked, used, cap → usual block, missing amount
+            ("0", "1", "0", "200", ["11", "1"]),
+            ("5", "1", "0", "200", ["0", "0"]),
+            ("5", "6", "0", "200", ["11", "1"]),
+            ("0", "150", "0", "200", ["150", "150"]),
+            ("0", "1", "195", "200", ["5", "1"]),
+            ("4", "5", "195", "200", ["1", "1"]),
+            ("0", "0", "0", "200", ["0", "0"]),
+            // The difference would have 29 digits.
+            ("0.0000000000000000000000001", "10000", "0", "400000", ["10000", "10000"]),
         ];
         for (headroom, asked, used, cap, expected) in cases {
-            let block = block(amount(headroom), amount(asked), amount(used), amount(cap));
-            assert_eq!(block, expected.map(amount), "{headroom} {asked} {used} {cap}");
+            let blocks = blocks_for(amount(headroom), amount(asked), amount(used), amount(cap));
+            assert_eq!(blocks, expected.map(amount), "{headroom} {asked} {used} {cap}");
         }
     }
 
@@ -416,6 +440,76 @@ mod tests {
         assert_eq!(windows.used(EVENING, "w"), amount("1"));
         windows.count(EVENING, "w", amount("12"));
         assert_eq!(windows.used(EVENING, "w"), amount("13"));
+    }
+
+    /// Admits, reserves and holds, as the ledger does for a request that is signed at once.
+    fn begin(windows: &mut Windows, spends: &[Spend]) -> Result<(), WindowError> {
+        for block in windows.admit(EVENING, spends)? {
+            windows.reserved(&block);
+        }
+        windows.hold(spends);
+        Ok(())
+    }
+
+    fn end(windows: &mut Windows, spends: &[Spend]) {
+        windows.release(spends);
+        for spend in spends {
+            windows.count(EVENING, &spend.window, spend.amount);
+        }
+    }
+
+    const LAST_DIGIT: &str = "0.0000000000000000000000001";
+
+    #[test]
+    fn a_spend_that_would_make_the_headroom_inexact_is_refused() {
+        let [large, tiny] = ["900", LAST_DIGIT].map(|asked| [spend("w", asked, "200000")]);
+        let mut windows = Windows::default();
+        begin(&mut windows, &large).expect("fits");
+        assert_eq!(windows.by_name["w"].headroom, amount("10001"));
+        let refused = begin(&mut windows, &tiny);
+        assert!(matches!(refused, Err(WindowError::Inexact { .. })), "{refused:?}");
+    }
+
+    /// The headroom stays exact, so it never falls below the amounts held.
+    #[test]
+    fn the_headroom_covers_what_is_held_in_whatever_order_requests_end() {
+        let nines = format!("0.{}", "9".repeat(25));
+        let cases: [(&[&str], &str); 6] = [
+            (&[LAST_DIGIT, "900"], "200000"),
+            (&[LAST_DIGIT, "900"], "1600000"),
+            (&[&nines, LAST_DIGIT, "900"], "200000"),
+            // Decimal gives up zeros at the end of the sum, and with them the last digit's place.
+            (&[&nines, LAST_DIGIT, "8000"], "200000"),
+            (&["900.5", "3", "20"], "200000"),
+            (&["1"; 9], "20"),
+        ];
+        for (asked, cap) in cases {
+            for turn in 0..asked.len() {
+                let mut windows = Windows::default();
+                let begun = asked.iter().map(|asked| [spend("w", asked, cap)]);
+                let mut begun: Vec<_> =
+                    begun.filter(|spends| begin(&mut windows, spends).is_ok()).collect();
+                assert!(begun.len() >= 2, "{asked:?}");
+                let turn = turn % begun.len();
+                begun.rotate_left(turn);
+                for ended in &begun {
+                    let before = windows.by_name["w"].headroom;
+                    end(&mut windows, ended);
+                    let window = &windows.by_name["w"];
+                    let left = before.checked_sub(ended[0].amount);
+                    assert_eq!(left, Some(window.headroom), "{asked:?}, {cap}, {turn}: {before}");
+                    assert!(window.headroom >= window.held_sum, "{asked:?}, {turn}: {window:?}");
+                }
+                assert_eq!(windows.by_name["w"].held_sum, Amount::ZERO);
+            }
+        }
+    }
+
+    #[test]
+    fn a_block_that_would_lose_digits_is_as_small_as_it_can_be() {
+        let windows = Windows::default();
+        let blocks = windows.admit(EVENING, &[spend("w", LAST_DIGIT, "200000")]).expect("fits");
+        assert_eq!(blocks, [WindowBlock { window: "w".to_owned(), amount: amount(LAST_DIGIT) }]);
     }
 
     #[test]

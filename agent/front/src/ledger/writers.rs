@@ -22,12 +22,15 @@ const MEMORY_MS: u64 = 10_000;
 const FORGOTTEN_MS: u64 = 10 * MEMORY_MS;
 /// Longest time that a request waits for room. It is refused then.
 const LONGEST_WAIT_FOR_ROOM: Duration = Duration::from_millis(500);
-/// Bytes that a request usually writes, with its result.
-const USUAL_REQUEST: u64 = 1024;
-/// Bytes of the result that follows an intent.
+/// A request waits until its client may write this many bytes: somewhat more than a usual request
+/// writes.
+const ROOM_TO_BEGIN: u64 = 1024;
+/// Bytes of a record that follows an intent: the result, or a signature that was thrown away.
 pub(super) const RESULT_BYTES: u64 = 280;
 /// Bytes of the record of a usual request that is signed at once.
-pub(super) const USUAL_RECORD: u64 = 640;
+const USUAL_RECORD: u64 = 640;
+/// Bytes of such a record beside the text of its request.
+const RECORD_FRAME: u64 = 500;
 /// The free space is looked at again after this many milliseconds or this many bytes.
 const LOOK_AGAIN_MS: u64 = 1_000;
 const LOOK_AGAIN_BYTES: u64 = 1024 * 1024;
@@ -56,6 +59,12 @@ pub(super) struct Writers {
     written: u64,
     /// Bytes a second for each client, while the disk is nearly full.
     share: Option<u64>,
+}
+
+/// Bytes that a request is counted with before it is recorded. `text` is the length of the request
+/// as far as the record repeats it.
+pub(super) fn expected(text: usize) -> u64 {
+    USUAL_RECORD.max(text as u64 + RECORD_FRAME)
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -92,7 +101,7 @@ impl Writers {
     pub(super) fn wait(&mut self, client: &str, now_ms: u64) -> Duration {
         let Some(share) = self.share else { return Duration::ZERO };
         let writer = self.writer(client, now_ms, share);
-        let missing = (USUAL_REQUEST as i64 - writer.level).max(0) as u64;
+        let missing = (ROOM_TO_BEGIN as i64 - writer.level).max(0) as u64;
         LONGEST_WAIT_FOR_ROOM.min(Duration::from_millis(missing * 1000 / share.max(1)))
     }
 

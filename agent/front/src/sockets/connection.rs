@@ -29,7 +29,8 @@ pub trait Handler: 'static {
     /// another turn with [`Peer::turn`].
     ///
     /// A request that was started is run to its end even if the peer is gone, so that a recorded
-    /// intent gets its result. A handler that waits for a person watches [`Peer::gone`].
+    /// intent gets its result. Limits depend on this: only its end frees or counts the amounts that
+    /// the ledger holds for a request. A handler that waits for a person watches [`Peer::gone`].
     fn handle(&self, peer: &Peer, incoming: Incoming) -> impl Future<Output = Answer>;
 
     /// False for a peer that the handler does not serve. Only few such peers are let in at a time.

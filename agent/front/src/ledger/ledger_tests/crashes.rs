@@ -1,6 +1,8 @@
 //! Cuts a scripted run at each change that it makes to the disk: by a kill, and by power cuts that
 //! lose more or less.
 
+use std::collections::VecDeque;
+
 use crate::ledger::ledger_tests::*;
 use crate::ledger::simulated_disk::Loss;
 
@@ -10,6 +12,8 @@ struct World {
     now_ms: u64,
     released: [Amount; 2],
     in_flight: [Amount; 2],
+    /// Trades that are held, with the step in which each began.
+    held: VecDeque<(usize, Spend)>,
     /// The number of requests of each window that have left, and that were about to.
     released_requests: [usize; 2],
     requests_in_flight: [usize; 2],
@@ -22,25 +26,41 @@ const WINDOWS: [&str; 2] = [USDT, BTC];
 const CAPS: [&str; 2] = ["2000", "50"];
 /// The largest amount that can be reserved and not spent: a twentieth of the cap, rounded up, and
 /// less than one spend more.
-const BLOCKS: [&str; 2] = ["134.25", "5.1"];
+const BLOCKS: [&str; 2] = ["121.25", "5.1"];
+/// The trades of one step.
+const TRADES: [&str; 2] = ["20.25", "13"];
 
 impl World {
-    fn append(
-        &mut self,
-        ledger: &mut LedgerWriter,
-        window: usize,
-        asked: &str,
-    ) -> Result<(), ReserveError> {
-        let spends = vec![spend(WINDOWS[window], asked, CAPS[window])];
-        match window {
-            0 => {
-                ledger.hold(self.now_ms, "bot", &spends)?;
-                ledger.append_held(self.now_ms, &signed(spends))?;
-            }
-            _ => drop(ledger.intend(self.now_ms, intent(Scope::Withdraw, spends))?),
-        }
-        self.in_flight[window] = self.in_flight[window].checked_add(amount(asked)).expect("small");
+    fn appended(&mut self, window: usize, asked: Amount) {
+        self.in_flight[window] = self.in_flight[window].checked_add(asked).expect("small");
         self.requests_in_flight[window] += 1;
+    }
+
+    fn withdraw(&mut self, ledger: &mut LedgerWriter) -> Result<(), ReserveError> {
+        let spend = spend(WINDOWS[1], "1.5", CAPS[1]);
+        ledger.intend(self.now_ms, intent(Scope::Withdraw, vec![spend.clone()]))?;
+        self.appended(1, spend.amount);
+        Ok(())
+    }
+
+    fn begin_trades(&mut self, ledger: &mut LedgerWriter, step: usize) -> Result<(), ReserveError> {
+        for asked in TRADES {
+            let spend = spend(WINDOWS[0], asked, CAPS[0]);
+            ledger.hold(self.now_ms, "bot", std::slice::from_ref(&spend), 0)?;
+            self.held.push_back((step, spend));
+        }
+        Ok(())
+    }
+
+    /// Ends the trades that began in `step` or before. Of one step, the last ends first.
+    fn end_trades(&mut self, ledger: &mut LedgerWriter, step: usize) -> Result<(), LedgerError> {
+        while let Some((began, _)) = self.held.front().cloned().filter(|(began, _)| *began <= step)
+        {
+            let last = self.held.iter().rposition(|trade| trade.0 == began).expect("one began");
+            let (_, spend) = self.held.remove(last).expect("is there");
+            ledger.append_held(self.now_ms, &signed(vec![spend.clone()]), 0, 0)?;
+            self.appended(0, spend.amount);
+        }
         Ok(())
     }
 
@@ -65,22 +85,26 @@ impl World {
         Ok(())
     }
 
-    /// Two runs of one boot, half a day: trades in batches, withdrawals synced before the token,
-    /// nonces, rotation, an orderly end.
+    /// Two runs of one boot, half a day: trades in batches that end two steps after they began,
+    /// withdrawals synced before the token, nonces, rotation, an orderly end. The second run ends
+    /// with trades under way.
     fn script(&mut self, disk: &SimulatedDisk, boot_id: &str) -> Result<(), ReserveError> {
         for run in 0..2 {
             let options = Options { segment_bytes: 4_000, ..options(boot_id) };
             let (mut ledger, _) = open_with(disk, options, self.now_ms)?;
             for step in 0..24 {
                 self.now_ms += 12 * 60_000;
+                if step >= 2 {
+                    self.end_trades(&mut ledger, step - 2)?;
+                }
                 match step % 6 {
                     0 => self.nonce(&mut ledger)?,
                     3 => {
-                        self.append(&mut ledger, 1, "1.5")?;
+                        self.withdraw(&mut ledger)?;
                         ledger.sync()?;
                         ledger.append(self.now_ms, &result())?;
                     }
-                    _ => self.append(&mut ledger, 0, "33.25")?,
+                    _ => self.begin_trades(&mut ledger, step)?,
                 }
                 if step % 2 == 1 {
                     ledger.flush()?;
@@ -88,6 +112,7 @@ impl World {
                 }
             }
             if run == 0 {
+                self.end_trades(&mut ledger, usize::MAX)?;
                 ledger.close(self.now_ms)?;
             }
         }
@@ -95,11 +120,18 @@ impl World {
     }
 
     /// Checks that the ledger counts all that left the agent, and no more than may have left it.
+    /// Of the trades that were held, a kill counts nothing, and a power cut what was reserved.
     fn check(&mut self, ledger: &LedgerWriter, lost_power: bool, what: &str) {
+        let add = |sum: Amount, spend: &Spend| sum.checked_add(spend.amount).expect("small");
+        let held = self.held.drain(..).fold(Amount::ZERO, |sum, (_, spend)| add(sum, &spend));
         for (window, name) in WINDOWS.into_iter().enumerate() {
             let used = ledger.used(self.now_ms, name);
             let least = self.released[window].checked_add(self.made_up[window]).expect("small");
-            let slack = if lost_power { amount(BLOCKS[window]) } else { Amount::ZERO };
+            let slack = match (lost_power, window) {
+                (false, _) => Amount::ZERO,
+                (true, 0) => amount(BLOCKS[0]).checked_add(held).expect("small"),
+                (true, _) => amount(BLOCKS[window]),
+            };
             let most = least
                 .checked_add(self.in_flight[window])
                 .and_then(|sum| sum.checked_add(slack))

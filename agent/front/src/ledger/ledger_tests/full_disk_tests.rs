@@ -1,5 +1,7 @@
 //! Tests the ledger on a disk that is full and later has room again.
 
+use countersign_core::record::ThrownAway;
+
 use crate::ledger::ledger_tests::*;
 use crate::ledger::recovery::recover;
 
@@ -10,8 +12,9 @@ fn kraken() -> KeyName {
 }
 
 fn trade(ledger: &mut LedgerWriter, now_ms: u64) -> Result<(), ReserveError> {
-    ledger.intend(now_ms, intent(Scope::Trade, vec![spend(USDT, "1", "1000000")]))?;
-    ledger.append(now_ms, &result())?;
+    let spends = vec![spend(USDT, "1", "1000000")];
+    ledger.hold(now_ms, "bot", &spends, 0)?;
+    ledger.append_held(now_ms, &signed(spends), 0, 0)?;
     Ok(ledger.flush()?)
 }
 
@@ -72,7 +75,7 @@ fn a_full_disk_ends_signing_and_room_brings_it_back_again_and_again() {
         assert_eq!(ledger.health().unavailable, None);
         signed += 1;
         assert_sound(&disk);
-        let on_record = kinds(&disk).iter().filter(|kind| *kind == "intent").count();
+        let on_record = kinds(&disk).iter().filter(|kind| *kind == "signed").count();
         assert!(
             on_record >= signed && on_record <= signed + 5,
             "cycle {cycle}: {on_record} of {signed}"
@@ -95,17 +98,105 @@ fn a_request_under_way_is_recorded_and_counted_once_though_the_disk_fills_up() {
     let failed = Record::Intent(Box::new(intent(Scope::Trade, held.clone())));
     for record in [signed(held.clone()), failed] {
         let (disk, mut ledger) = small(options("boot 1"));
-        ledger.hold(NOW, "bot", &held).expect("fits");
+        ledger.hold(NOW, "bot", &held, 0).expect("fits");
         disk.leave_free(0);
         while trade(&mut ledger, NOW).is_ok() {}
         let used = ledger.used(NOW, USDT);
-        ledger.append_held(NOW, &record).expect("kept");
+        ledger.append_held(NOW, &record, 0, 0).expect("kept");
         assert_eq!(ledger.used(NOW, USDT), used, "it was counted already");
         disk.others_go();
         assert!(comes_back(&mut ledger, NOW), "{:?}", ledger.health());
         assert_sound(&disk);
         let mut restarted = recover(&segments(&disk.after_kill()), NOW).expect("sound").state;
         assert_eq!(restarted.carry().windows, ledger.state.carry().windows);
+    }
+}
+
+/// Two requests hold the same amount, and one of them finds no place for its record.
+#[test]
+fn a_held_request_that_cannot_be_recorded_frees_its_amount_once() {
+    let disk = SimulatedDisk::default();
+    let (mut ledger, _) = open(&disk, "boot 1", NOW).expect("opens");
+    let held = vec![spend(USDT, "1", "200")];
+    for _ in 0..2 {
+        ledger.hold(NOW, "bot", &held, 0).expect("fits");
+    }
+    disk.set_capacity(disk.used());
+    let _ = ledger.append(NOW, &result()).map(|_| ledger.flush());
+    while ledger.append(NOW, &result()).is_ok() {}
+    assert!(ledger.append_held(NOW, &signed(held.clone()), 0, 0).is_err(), "no place is left");
+    assert_eq!(ledger.used(NOW, USDT), amount("1"), "the other one holds its own");
+    disk.set_capacity(MEBIBYTE);
+    assert!(comes_back(&mut ledger, NOW), "{:?}", ledger.health());
+    ledger.append_held(NOW, &signed(held), 0, 0).expect("there is room");
+    assert_eq!(ledger.used(NOW, USDT), amount("2"), "the one and the trade that came back");
+    let mut restarted = recover(&segments(&disk.after_kill()), NOW).expect("sound").state;
+    ledger.flush().expect("written");
+    assert_ne!(restarted.carry().windows, ledger.state.carry().windows, "not written yet");
+    restarted = recover(&segments(&disk.after_kill()), NOW).expect("sound").state;
+    assert_eq!(restarted.carry().windows, ledger.state.carry().windows);
+}
+
+/// Bytes of a long request.
+const LONG: usize = 60 * 1024;
+
+fn long_intent() -> Intent<'static> {
+    Intent { params: Some("p".repeat(LONG).into()), ..intent(Scope::Trade, vec![]) }
+}
+
+#[test]
+fn on_a_nearly_full_disk_a_long_request_under_way_counts_like_one_on_record() {
+    type Begin = fn(&mut LedgerWriter) -> Result<(), ReserveError>;
+    let ways: [(&str, Begin); 2] = [
+        ("intended", |ledger| ledger.intend(NOW, long_intent()).map(drop)),
+        ("held", |ledger| ledger.hold(NOW, "bot", &[], LONG)),
+    ];
+    for (way, begin) in ways {
+        let (disk, mut ledger) = small(options("boot 1"));
+        disk.leave_free(200 * 1024);
+        begin(&mut ledger).unwrap_or_else(|error| panic!("{way}: {error}"));
+        assert!(ledger.writers.wants_look(NOW), "{way}: it takes much of the room");
+        assert!(matches!(begin(&mut ledger), Err(ReserveError::Crowded(_))), "{way}");
+    }
+}
+
+/// The records of a request of usual length: its signature, or its intent and `following` records.
+fn ending(following: u64) -> Vec<Record<'static>> {
+    let request_id = || "01928f5c-7b1e-7c3a-9d51-000000000000".into();
+    let message_sha256: String = "ab".repeat(32);
+    let params = Some("p".repeat(180).into());
+    let intent = Intent { request_id: request_id(), params, ..intent(Scope::Trade, vec![]) };
+    if following == 0 {
+        let message_sha256 = message_sha256.into();
+        return vec![Record::Signed(Box::new(SignedAtOnce { intent, message_sha256 }))];
+    }
+    let (outcome, error) = (Outcome::Failed, Some("token.unavailable".into()));
+    let result = RequestResult { request_id: request_id(), outcome, message_sha256: None, error };
+    let thrown_away =
+        ThrownAway { request_id: request_id(), message_sha256: message_sha256.into() };
+    let intent = Record::Intent(Box::new(intent));
+    match following {
+        1 => vec![intent, Record::Result(result)],
+        _ => vec![intent, Record::ThrownAway(thrown_away), Record::Result(result)],
+    }
+}
+
+#[test]
+fn on_a_nearly_full_disk_a_client_writes_its_share_however_its_requests_end() {
+    for following in 0..3 {
+        let (disk, mut ledger) = small(options("boot 1"));
+        disk.leave_free(200 * 1024);
+        let before = disk.used();
+        while ledger.hold(NOW, "bot", &[], 0).is_ok() {
+            let records = ending(following);
+            ledger.append_held(NOW, &records[0], 0, following).expect("appends");
+            for record in &records[1..] {
+                ledger.append(NOW, record).expect("appends");
+            }
+            ledger.flush().expect("written");
+        }
+        let (written, burst) = (disk.used() - before, 2 * 4 * 1024);
+        assert!((burst - 1_200..burst + 1_200).contains(&written), "{following}: {written}");
     }
 }
 
@@ -220,8 +311,8 @@ fn whichever_change_finds_no_room_the_ledger_comes_back_and_nothing_is_lost() {
             let (after, _) =
                 open(&killed, "boot 1", end).unwrap_or_else(|error| panic!("{what}: {error}"));
             assert!(after.used(end, USDT) >= amount(&released.to_string()), "{what}");
-            let results = kinds(&killed).iter().filter(|kind| *kind == "result").count() as u64;
-            assert!(retained(&killed) || results >= released, "{what}: {results} of {released}");
+            let signed = kinds(&killed).iter().filter(|kind| *kind == "signed").count() as u64;
+            assert!(retained(&killed) || signed >= released, "{what}: {signed} of {released}");
             disk.works_again();
             assert!(finished || comes_back(&mut ledger, end), "{what}: {:?}", ledger.health());
             released += u64::from(!finished);
@@ -257,7 +348,7 @@ fn after_a_sync_without_room_the_bytes_are_written_again() {
     disk.works_again();
     assert!(comes_back(&mut ledger, NOW));
     let disk = disk.after_power_cut(crate::ledger::simulated_disk::Loss::All);
-    assert_eq!(kinds(&disk).iter().filter(|kind| *kind == "intent").count(), 3);
+    assert_eq!(kinds(&disk).iter().filter(|kind| *kind == "signed").count(), 3);
     assert_sound(&disk);
 }
 
@@ -282,8 +373,8 @@ fn a_sync_of_the_thread_without_room_ends_signing_until_there_is_some() {
     assert!(comes_back(&mut ledger, NOW));
     assert_eq!((ledger.sync_failure(), ledger.health().unavailable), (None, None));
     let disk = disk.after_power_cut(crate::ledger::simulated_disk::Loss::All);
-    let intents = kinds(&disk).iter().filter(|kind| *kind == "intent").count();
-    assert!(intents >= 2, "what the failed sync had to bring is on the disk");
+    let signed = kinds(&disk).iter().filter(|kind| *kind == "signed").count();
+    assert!(signed >= 2, "what the failed sync had to bring is on the disk");
 }
 
 /// A segment is long, and a lock does not wait until the segment was read.

@@ -11,7 +11,9 @@ use crate::ledger::storage::Disk;
 const HOUR_MS: u64 = 60 * 60 * 1000;
 
 fn trade(ledger: &mut LedgerWriter, now_ms: u64, asked: &str) -> Result<Link, ReserveError> {
-    ledger.intend(now_ms, intent(Scope::Trade, vec![spend(USDT, asked, "200")]))
+    let spends = vec![spend(USDT, asked, "200")];
+    ledger.hold(now_ms, "bot", &spends, 0)?;
+    Ok(ledger.append_held(now_ms, &signed(spends), 0, 0)?)
 }
 
 #[test]
@@ -28,9 +30,9 @@ fn twice_half_the_limit_passes_and_one_more_is_refused_over_restarts() {
         ledger.flush().expect("written");
     }
     assert_eq!(
-        kinds(&disk).iter().filter(|kind| *kind == "intent").count(),
+        kinds(&disk).iter().filter(|kind| *kind == "signed").count(),
         2,
-        "a refused spend is no intent"
+        "a refused spend is not signed"
     );
 }
 
@@ -101,7 +103,7 @@ fn a_restart_knows_what_the_running_ledger_knew() {
         ledger.intend(now_ms, intent(Scope::Withdraw, spends)).expect("fits");
         ledger.nonce(&kraken(), NonceUnit::Microseconds, now_ms).expect("given");
         let held = [spend(USDT, "1.5", "100000"), spend(BTC, "0.01", "5")];
-        ledger.hold(now_ms, "bot", &held).expect("fits");
+        ledger.hold(now_ms, "bot", &held, 0).expect("fits");
         ledger.flush().expect("written");
         let before = recover(&segments(&disk.after_kill()), now_ms).expect("sound").state.carry();
         assert_eq!(before, ledger.state.carry(), "minute {minute}: a kill forgets what is held");
@@ -109,7 +111,7 @@ fn a_restart_knows_what_the_running_ledger_knew() {
             0 => signed(held.to_vec()),
             _ => Record::Intent(Box::new(intent(Scope::Trade, held.to_vec()))),
         };
-        ledger.append_held(now_ms, &record).expect("appends");
+        ledger.append_held(now_ms, &record, 0, 0).expect("appends");
         ledger.flush().expect("written");
         let mut recovered = recover(&segments(&disk.after_kill()), now_ms).expect("sound").state;
         assert_eq!(recovered.carry(), ledger.state.carry(), "minute {minute}");

@@ -208,7 +208,8 @@ impl LimitWindow {
     fn release(&mut self, amount: Amount) {
         if let Some(index) = self.held.iter().position(|held| *held == amount) {
             self.held.swap_remove(index);
-            self.held_sum = self.held.iter().copied().fold(Amount::ZERO, add);
+            let rest = || self.held.iter().copied().fold(Amount::ZERO, add);
+            self.held_sum = self.held_sum.checked_sub(amount).unwrap_or_else(rest);
         }
     }
 

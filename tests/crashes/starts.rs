@@ -1,14 +1,12 @@
 //! A start after a failure: the agent goes on where it stopped, or says why it does not start.
 
 use std::fs;
-use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::agent::Agent;
 use crate::harness::agent::BOT;
 use crate::harness::processes::{host_of, is_gone};
-use crate::harness::softhsm::AGENT;
 
 #[test]
 fn without_its_spawner_the_agent_stops_in_order_and_a_restart_goes_on() {
@@ -37,11 +35,7 @@ fn a_damaged_journal_stops_the_start_with_78() {
     let segment = agent.state_dir().join("journal/000001.jsonl");
     let text = fs::read_to_string(&segment).expect("a segment");
     fs::write(&segment, text.replacen("binance-mm", "binance-xx", 1)).expect("written");
-    let run = Command::new(AGENT)
-        .args(["run", "--config"])
-        .arg(agent.config_file())
-        .output()
-        .expect("runs");
+    let run = agent.run_to_its_end();
     assert_eq!(run.status.code(), Some(78));
     assert!(String::from_utf8_lossy(&run.stderr).contains("countersign audit verify"));
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use countersign::{Admin, AgentClient, Error, SignCall, Sockets};
@@ -137,6 +137,15 @@ impl Agent {
     /// The token hosts of this agent, and its enrol child if there is one.
     pub(crate) fn children(&self) -> Vec<i32> {
         self.spawner().map(children_of).unwrap_or_default()
+    }
+
+    /// Runs another agent with this configuration, which is to end by itself.
+    pub(crate) fn run_to_its_end(&self) -> Output {
+        Command::new(AGENT)
+            .args(["run", "--config"])
+            .arg(self.config_file())
+            .output()
+            .expect("runs")
     }
 
     fn spawn(directory: &Path, launch: &Launch) -> Child {

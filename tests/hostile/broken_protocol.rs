@@ -135,6 +135,14 @@ fn requests() -> usize {
 }
 
 impl Town {
+    /// A town whose operator's socket every user can reach.
+    fn open_to_all() -> Self {
+        let town = Self::new();
+        let operators = town.agent.sockets().admin;
+        fs::set_permissions(operators, fs::Permissions::from_mode(0o666)).expect("ours");
+        town
+    }
+
     fn attack(&self, by: By, uid: usize, connections: usize, act: Act) -> Attacker {
         let sockets = self.agent.sockets();
         let socket = match by {
@@ -237,9 +245,7 @@ fn missed_beside(
 #[test]
 fn every_attack_is_one() {
     raise_descriptors();
-    let town = Town::new();
-    let operators = town.agent.sockets().admin;
-    fs::set_permissions(operators, fs::Permissions::from_mode(0o666)).expect("ours");
+    let town = Town::open_to_all();
     for (name, act) in ATTACKS {
         for by in By::all() {
             let attacker = town.attack(*by, 0, 16, *act);
@@ -251,9 +257,7 @@ fn every_attack_is_one() {
 #[test]
 fn peers_that_keep_to_no_form_are_hardly_felt_and_leave_nothing_behind() {
     raise_descriptors();
-    let (town, echo) = (Town::new(), Echo::start());
-    let operators = town.agent.sockets().admin;
-    fs::set_permissions(operators, fs::Permissions::from_mode(0o666)).expect("ours");
+    let (town, echo) = (Town::open_to_all(), Echo::start());
     let _alone = machine::alone();
     let mut misses = Vec::new();
     for (number, (name, act)) in ATTACKS.iter().enumerate() {
@@ -272,9 +276,7 @@ fn peers_that_keep_to_no_form_are_hardly_felt_and_leave_nothing_behind() {
 #[test]
 fn eight_peers_each_with_another_attack_are_hardly_felt() {
     raise_descriptors();
-    let (town, echo) = (Town::new(), Echo::start());
-    let operators = town.agent.sockets().admin;
-    fs::set_permissions(operators, fs::Permissions::from_mode(0o666)).expect("ours");
+    let (town, echo) = (Town::open_to_all(), Echo::start());
     let _alone = machine::alone();
     let mut misses = Vec::new();
     for mixture in 0..repetitions(2, 3 * ATTACKS.len()) {

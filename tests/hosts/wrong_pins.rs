@@ -120,11 +120,7 @@ fn a_wrong_pin_is_tried_once_and_exits_with_78() {
     let right = agent.token.pin();
     fs::write(agent.token.pin_file(), "wrong-pin").expect("written");
     for start in 0..5 {
-        let run = Command::new(AGENT)
-            .args(["run", "--config"])
-            .arg(agent.config_file())
-            .output()
-            .expect("runs");
+        let run = agent.run_to_its_end();
         let text = String::from_utf8_lossy(&run.stderr);
         assert_eq!(run.status.code(), Some(78), "{text}");
         let said =

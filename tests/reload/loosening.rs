@@ -1,7 +1,6 @@
 //! Changes that loosen something wait for an approver's touch; those that tighten do not.
 
 use std::fs;
-use std::process::Command;
 use std::sync::Arc;
 
 use countersign_core::approval::{Purpose, Statement, Subject};
@@ -15,7 +14,6 @@ use rustix::process::Signal;
 
 use crate::harness::agent::{API_KEY, Agent, SECRET, call, code};
 use crate::harness::person::Person;
-use crate::harness::softhsm::AGENT;
 
 const BOT: &str = "keys = [\"binance-mm\"]\nscopes = [\"read\", \"trade\"]\n";
 const WIDER: &str = "keys = [\"binance-mm\"]\nscopes = [\"read\", \"trade\", \"transfer\"]\n";
@@ -213,11 +211,7 @@ fn nobody_is_left_unasked() {
     let accepted = agent.state_dir().join("accepted.toml");
     let text = fs::read_to_string(&accepted).expect("kept");
     fs::write(&accepted, text.replace("per_day = \"1\"", "per_day = \"9\"")).expect("written");
-    let run = Command::new(AGENT)
-        .args(["run", "--config"])
-        .arg(agent.config_file())
-        .output()
-        .expect("runs");
+    let run = agent.run_to_its_end();
     let says = String::from_utf8_lossy(&run.stderr);
     assert_eq!(
         (run.status.code(), says.contains("is not what was accepted")),

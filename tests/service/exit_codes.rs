@@ -20,11 +20,7 @@ fn a_bad_configuration_shows_the_place_and_exits_with_78() {
     let mut agent = Agent::with_binance(BOT);
     agent.stop(Signal::TERM);
     agent.configure("keys = [\"binance-mm\"]\nscopes = [\"read\", \"withdrawal\"]\n", "");
-    let run = Command::new(AGENT)
-        .args(["run", "--config"])
-        .arg(agent.config_file())
-        .output()
-        .expect("runs");
+    let run = agent.run_to_its_end();
     let text = String::from_utf8_lossy(&run.stderr);
     assert_eq!(run.status.code(), Some(78), "{text}");
     assert!(
@@ -39,11 +35,7 @@ fn a_place_where_no_socket_can_be_exits_with_78() {
     agent.stop(Signal::TERM);
     let socket = agent.path().join("agent.sock");
     fs::write(&socket, "no socket").expect("written");
-    let run = Command::new(AGENT)
-        .args(["run", "--config"])
-        .arg(agent.config_file())
-        .output()
-        .expect("runs");
+    let run = agent.run_to_its_end();
     let text = String::from_utf8_lossy(&run.stderr);
     assert_eq!(run.status.code(), Some(78), "{text}");
     assert!(text.contains("is in the way"), "{text}");

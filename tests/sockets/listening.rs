@@ -3,7 +3,6 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use countersign::{AgentClient, Sockets};
@@ -11,7 +10,6 @@ use countersign::{AgentClient, Sockets};
 use crate::harness::agent::{API_KEY, Agent, BOT, SECRET};
 use crate::harness::byte_client::extension;
 use crate::harness::served::{self, Served, endpoints, in_runtime, quick};
-use crate::harness::softhsm::AGENT;
 
 #[test]
 fn sockets_have_the_modes_of_those_who_may_connect() {
@@ -47,11 +45,7 @@ fn a_second_agent_is_refused_and_harms_nothing() {
 #[test]
 fn a_second_agent_is_refused() {
     let agent = Agent::with_binance(BOT);
-    let run = Command::new(AGENT)
-        .args(["run", "--config"])
-        .arg(agent.config_file())
-        .output()
-        .expect("runs");
+    let run = agent.run_to_its_end();
     assert!(!run.status.success());
     assert!(
         agent.sign("binance-mm", "GET", "/api/v3/account", "{}").is_ok(),

@@ -3,15 +3,13 @@
 
 mod asked;
 
-use std::collections::BTreeMap;
-
-use asked::{algorithms, filled, key};
+use asked::{algorithms, client, filled, key};
 use countersign_core::algorithm::Algorithm;
 use countersign_core::exchange::{ALL, Exchange, Scheme, named};
 use countersign_core::explain::explain;
 use countersign_core::json::Value;
 use countersign_core::key::Key;
-use countersign_core::policy::{Client, Policy, Release};
+use countersign_core::policy::Policy;
 use countersign_core::refusal::Code;
 use countersign_core::scope::Scope;
 use countersign_core::wire::VERSION;
@@ -162,18 +160,7 @@ fn explained_with(row: &Row, params_in: Option<&str>, key: &Key) -> ExplainReply
         params_in: params_in.map(str::to_owned),
         host: None,
     };
-    let client = Client {
-        name: "bot".to_owned(),
-        uid: 1,
-        keys: [key.name.clone()].into(),
-        scopes: Scope::ALL.into_iter().collect(),
-        symbols: None,
-        max_quantity: BTreeMap::new(),
-        limits: BTreeMap::new(),
-        rate: None,
-        unbound: Release::Signature,
-    };
-    explain(&Policy::default(), &client, key, asked).expect("explained")
+    explain(&Policy::default(), &client(key), key, asked).expect("explained")
 }
 
 #[test]

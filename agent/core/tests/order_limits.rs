@@ -3,16 +3,14 @@
 
 mod asked;
 
-use std::collections::BTreeMap;
-
-use asked::{algorithms, key, request};
+use asked::{algorithms, client, key, request};
 use countersign_core::algorithm::Algorithm;
 use countersign_core::decimal::Amount;
 use countersign_core::exchange::classify::classify;
 use countersign_core::exchange::table::{Endpoint, Opening, Role, ValueSource, WHOLE_BODY};
 use countersign_core::exchange::{ALL, Exchange};
 use countersign_core::json::Value;
-use countersign_core::policy::{Client, Decision, Policy, Release};
+use countersign_core::policy::{Client, Decision, Policy};
 use countersign_core::request::Request;
 use countersign_core::scope::Scope;
 
@@ -22,15 +20,9 @@ const SYMBOL: &str = "BTC-USD";
 fn limited(exchange: &dyn Exchange, algorithm: Algorithm, request: &Request) -> Result<(), String> {
     let key = key(exchange, algorithm);
     let client = Client {
-        name: "bot".to_owned(),
-        uid: 1,
-        keys: [key.name.clone()].into(),
-        scopes: Scope::ALL.into_iter().collect(),
         symbols: Some([SYMBOL.to_owned()].into()),
         max_quantity: [(SYMBOL.to_owned(), Amount::parse("1").expect("a decimal"))].into(),
-        limits: BTreeMap::new(),
-        rate: None,
-        unbound: Release::Signature,
+        ..client(&key)
     };
     let classified = classify(exchange, algorithm, request).map_err(|refusal| refusal.message)?;
     match Policy::default().decide(&client, &key, exchange, &classified) {

@@ -4,16 +4,14 @@
 
 mod asked;
 
-use asked::{STAMP, algorithms, filled, key, request};
+use asked::{STAMP, algorithms, client, filled, key, request};
 use countersign_core::algorithm::Algorithm;
 use countersign_core::decimal::Amount;
 use countersign_core::exchange::classify::classify;
 use countersign_core::exchange::table::Endpoint;
 use countersign_core::exchange::{ALL, Exchange, Scheme, named};
 use countersign_core::json::Value;
-use countersign_core::policy::{
-    Client, Decision, Destination, NO_NETWORK, Policy, Release, TransferRule,
-};
+use countersign_core::policy::{Client, Decision, Destination, NO_NETWORK, Policy, TransferRule};
 use countersign_core::refusal::Code;
 use countersign_core::request::Method;
 use countersign_core::scope::{Scope, Scopes};
@@ -154,15 +152,8 @@ fn within_limits(
     let exchange = named(exchange).expect("in the registry");
     let key = key(exchange, algorithm);
     let client = Client {
-        name: "bot".to_owned(),
-        uid: 1,
-        keys: [key.name.clone()].into(),
-        scopes: Scope::ALL.into_iter().collect(),
-        symbols: None,
         max_quantity: ["BTC-PERP-INTX", "btcusdt"].map(|symbol| (symbol.to_owned(), five)).into(),
-        limits: Default::default(),
-        rate: None,
-        unbound: Release::Signature,
+        ..client(&key)
     };
     let rule = TransferRule { per_request: Some(five), ..TransferRule::default() };
     let transfers = ["BTC", "btc"].map(|asset| (asset.to_owned(), rule.clone())).into();

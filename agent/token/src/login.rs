@@ -63,14 +63,8 @@ pub fn log_in(
 
 fn confined(settings: &TokenSettings, profile: &Profile) -> Result<ConfinementReport, HostError> {
     let files = confine::token_files(profile, settings);
-    confine::enter(settings.confinement, Some(&files), Calls::Host(profile.reach)).map_err(
-        |error| {
-            let cause = std::error::Error::source(&error)
-                .map(|cause| format!(": {cause}"))
-                .unwrap_or_default();
-            HostError::Refused(format!("{error}{cause}"))
-        },
-    )
+    confine::enter(settings.confinement, Some(&files), Calls::Host(profile.reach))
+        .map_err(|error| HostError::with_cause(&error))
 }
 
 /// The source of the PIN.

@@ -173,6 +173,12 @@ impl HostError {
         Self::Refused(format!("{what}: {reason}"))
     }
 
+    /// An error, and the cause behind it.
+    pub fn with_cause(error: &dyn std::error::Error) -> Self {
+        let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+        Self::Refused(format!("{error}{cause}"))
+    }
+
     /// A process could not hide its memory or leave its terminal, so it does not go on.
     pub fn unprotected(error: std::io::Error) -> Self {
         Self::refused("this process cannot be protected", &error)

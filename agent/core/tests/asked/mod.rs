@@ -2,11 +2,14 @@
 
 #![allow(dead_code)] // each test is a program of its own, and uses some of it
 
+use std::collections::BTreeMap;
+
 use countersign_core::algorithm::Algorithm;
 use countersign_core::draft::Draft;
 use countersign_core::exchange::Exchange;
 use countersign_core::json::Value;
 use countersign_core::key::{Environment, Key, KeyName, NonceUnit, Tier};
+use countersign_core::policy::{Client, Release};
 use countersign_core::refusal::Refusal;
 use countersign_core::request::{Method, Params, ParamsIn, Path, Request};
 use countersign_core::scope::Scope;
@@ -42,6 +45,21 @@ pub(crate) fn key(exchange: &dyn Exchange, algorithm: Algorithm) -> Key {
         token: "none".to_owned(),
         nonce_unit: NonceUnit::Milliseconds,
         in_vault: false,
+    }
+}
+
+/// A client of this key with all scopes and no limits.
+pub(crate) fn client(key: &Key) -> Client {
+    Client {
+        name: "bot".to_owned(),
+        uid: 1,
+        keys: [key.name.clone()].into(),
+        scopes: Scope::ALL.into_iter().collect(),
+        symbols: None,
+        max_quantity: BTreeMap::new(),
+        limits: BTreeMap::new(),
+        rate: None,
+        unbound: Release::Signature,
     }
 }
 

@@ -78,12 +78,6 @@ fn confined(settings: &TokenSettings, profile: &Profile) -> Result<ConfinementRe
     let mut files = confine::token_files(profile, settings);
     files.write.push(pin_attempts::directory(&settings.state_dir));
     files.write.push(records::directory(settings));
-    confine::enter(settings.confinement, Some(&files), Calls::Host(profile.reach)).map_err(
-        |error| {
-            let cause = std::error::Error::source(&error)
-                .map(|cause| format!(": {cause}"))
-                .unwrap_or_default();
-            HostError::Refused(format!("{error}{cause}"))
-        },
-    )
+    confine::enter(settings.confinement, Some(&files), Calls::Host(profile.reach))
+        .map_err(|error| HostError::with_cause(&error))
 }
